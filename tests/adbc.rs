@@ -1,17 +1,17 @@
-//! Cohorts that are asked of a warehouse through a driver, by real ones: SQLite's and DuckDB's.
+//! Cohorts from warehouses through ADBC drivers, with real ones: SQLite's and DuckDB's.
 
 use crate::support::drivers::Driver;
 use crate::support::*;
 
-/// A config whose cohort `carts` is asked through this connection.
-fn asking(w: &Workspace, sandbox: &Sandbox, connection: &str, source: &str) {
+/// A config with a cohort `carts` that reads through this connection.
+fn config_with(w: &Workspace, sandbox: &Sandbox, connection: &str, source: &str) {
     let text = config(&sandbox.url, &["carts"], connection);
     let source = format!("{{ kind: sql, connection: warehouse, {source} }}");
     w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", &source));
 }
 
-/// Both drivers, as far as they are here, each with a file in which `carts` has these people.
-fn each(check: impl Fn(&Workspace, &Sandbox, &Driver)) {
+/// Calls `test` with each installed driver and a file that contains these users in the table `carts`.
+fn for_each_driver(check: impl Fn(&Workspace, &Sandbox, &Driver)) {
     for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
         let (w, sandbox) = (Workspace::new(), Sandbox::start());
         let rows = "with recursive n(i) as (select 0 union all select i + 1 from n where i < 9999) \
@@ -23,22 +23,22 @@ fn each(check: impl Fn(&Workspace, &Sandbox, &Driver)) {
 
 #[test]
 fn a_table_and_a_query_with_values_are_cohorts() {
-    each(|w, sandbox, driver| {
+    for_each_driver(|w, sandbox, driver| {
         let connection = driver.connection("data.db", "");
-        asking(w, sandbox, &connection, "table: carts");
+        config_with(w, sandbox, &connection, "table: carts");
         w.run(&["reconcile"]).expect(0).says(&["added 10,000"]);
         assert_eq!(sandbox.members("carts"), members(users(10_000)));
         w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 10,000 members, 0 requests"]);
         let query =
             "query: \"select identity from carts where age < cast(? as integer) and identity like ?\"";
-        asking(w, sandbox, &connection, &format!("{query}, params: [9900, 'user-%']"));
+        config_with(w, sandbox, &connection, &format!("{query}, params: [9900, 'user-%']"));
         w.run(&["reconcile"]).expect(0).says(&["removed 100"]);
     });
 }
 
 #[test]
-fn numbers_and_bytes_name_people_and_null_names_nobody() {
-    each(|w, sandbox, driver| {
+fn numbers_and_bytes_are_identifiers_and_nulls_are_rejects() {
+    for_each_driver(|w, sandbox, driver| {
         let connection = driver.connection("data.db", "");
         for (values, expected) in [
             ("(1), (9007199254740993)", ["external_id 1", "external_id 9007199254740993"]),
@@ -46,7 +46,7 @@ fn numbers_and_bytes_name_people_and_null_names_nobody() {
             ("(cast('ab' as blob)), (cast('cd' as blob))", ["external_id ab", "external_id cd"]),
         ] {
             let query = format!("query: \"with v(identity) as (values {values}) select * from v\"");
-            asking(w, sandbox, &connection, &query);
+            config_with(w, sandbox, &connection, &query);
             let text = w.read("sync.yaml") + "    guard: { max_removed: 100%, max_added: 1000% }\n";
             w.write("sync.yaml", text);
             w.run(&["reconcile"]).expect(0);
@@ -56,13 +56,13 @@ fn numbers_and_bytes_name_people_and_null_names_nobody() {
 }
 
 #[test]
-fn each_trouble_has_its_own_words_and_removes_nobody() {
-    each(|w, sandbox, driver| {
+fn each_failure_has_its_own_message_and_removes_no_members() {
+    for_each_driver(|w, sandbox, driver| {
         let connection = driver.connection("data.db", "");
-        asking(w, sandbox, &connection, "table: carts");
+        config_with(w, sandbox, &connection, "table: carts");
         w.run(&["reconcile"]).expect(0);
         let tried = |connection: &str, source: &str| {
-            asking(w, sandbox, connection, source);
+            config_with(w, sandbox, connection, source);
             w.run(&["reconcile"])
         };
         tried(&connection, "table: nowhere").expect(1).says(&["refuses the query", "nowhere"]);
@@ -80,34 +80,38 @@ fn each_trouble_has_its_own_words_and_removes_nobody() {
         tried(&short, endless).expect(5).says(&["took longer than 1 s", "statement_timeout"]);
         let nowhere = driver.connection("nowhere/data.db", "");
         tried(&nowhere, "table: carts").expect(5).says(&["cannot be reached", "nobody was added or removed"]);
-        w.write("broken.db", "this is no database at all, whatever its name says".repeat(100));
+        w.write("broken.db", "this is not a database".repeat(100));
         let broken = driver.connection("broken.db", "");
         let run = tried(&broken, "table: carts");
         assert!([1, 5].contains(&run.code), "{run:?}");
         tried(&connection, "table: carts").expect(0);
-        assert_eq!(sandbox.members("carts"), members(users(10_000)), "nobody left, and nothing was written");
+        assert_eq!(
+            sandbox.members("carts"),
+            members(users(10_000)),
+            "no member left, and nothing was written"
+        );
     });
 }
 
 #[test]
-fn a_driver_that_is_not_there_or_is_none() {
+fn a_missing_or_invalid_driver_is_an_error() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("drivers/text.so", "no library");
     for driver in ["warehouse_of_tomorrow", "drivers/gone.so", "drivers/text.so"] {
         let connection = format!("  warehouse: {{ kind: adbc, driver: {driver} }}\n");
-        asking(&w, &sandbox, &connection, "table: carts");
+        config_with(&w, &sandbox, &connection, "table: carts");
         w.run(&["reconcile"]).expect(1).says(&["the driver of database `warehouse`", "install the driver"]);
     }
     assert_eq!(sandbox.writes(), 0);
 }
 
-/// SQLite's driver and DuckDB's CSV reader take a column's type from its first rows. A later row of another type is
-/// not a broken connection: the message names the column and the cast.
+/// SQLite's driver and DuckDB's CSV reader derive the type of a column from its first rows. A later row of
+/// another type is not a broken connection: the message names the column and the cast.
 #[test]
-fn a_type_that_a_driver_guesses_from_the_first_rows_has_its_own_message() {
-    each(|w, sandbox, driver| {
+fn a_type_derived_from_the_first_rows_has_its_own_message() {
+    for_each_driver(|w, sandbox, driver| {
         let connection = driver.connection("data.db", "");
-        asking(w, sandbox, &connection, "table: carts");
+        config_with(w, sandbox, &connection, "table: carts");
         w.run(&["reconcile"]).expect(0);
         let mixed = |sql: &str| {
             let query = if driver.option == "uri" {
@@ -119,7 +123,7 @@ fn a_type_that_a_driver_guesses_from_the_first_rows_has_its_own_message() {
                 let all = if sql == "identity" { "" } else { ", all_varchar = true" };
                 format!("select identity from read_csv('{}'{all})", w.path("ids.csv").display())
             };
-            asking(w, sandbox, &connection, &format!("query: \"{query}\""));
+            config_with(w, sandbox, &connection, &format!("query: \"{query}\""));
             w.run(&["plan"])
         };
         mixed("identity").expect(1).says(&[
@@ -128,17 +132,17 @@ fn a_type_that_a_driver_guesses_from_the_first_rows_has_its_own_message() {
         ]);
         let plan = mixed("cast(identity as text)");
         assert!([0, 2, 6].contains(&plan.code), "every row is read after the cast: {plan:?}");
-        assert_eq!(sandbox.members("carts"), members(users(10_000)), "nobody was added or removed");
+        assert_eq!(sandbox.members("carts"), members(users(10_000)), "no member was added or removed");
     });
 }
 
-/// What a driver says may hold what it was told.
+/// Error texts of a driver may contain its options.
 #[test]
 fn a_secret_that_a_driver_repeats_is_not_shown() {
-    each(|w, sandbox, driver| {
+    for_each_driver(|w, sandbox, driver| {
         let connection = driver.connection("data.db", "");
         let connection = connection.replace("options: {", "secrets: {").replace("data.db", "{ env: HIDDEN }");
-        asking(w, sandbox, &connection, "table: carts");
+        config_with(w, sandbox, &connection, "table: carts");
         let mut command = w.command(&["reconcile", "-vvv"]);
         command.env("HIDDEN", "nowhere/canary-of-the-mine.db");
         let run = run(command).expect(5).says(&["cannot be reached"]);

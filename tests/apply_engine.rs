@@ -1,4 +1,4 @@
-//! The apply engine at its edges: foreign answers, reports after errors, stops, and the guard with members in doubt.
+//! Apply engine: foreign responses, reports after errors, stops, and the guard with members in doubt.
 
 use std::process::Stdio;
 
@@ -8,12 +8,12 @@ use crate::support::*;
 
 const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
 
-fn filled(people: usize, more: &str) -> (Workspace, Sandbox) {
+fn filled(count: usize, more: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let campaign = json!([{ "id": CAMPAIGN, "name": "Welcome", "is_api": true }]);
-    sandbox.door("/_sandbox/campaigns", &campaign.to_string());
+    sandbox.admin_post("/_sandbox/campaigns", &campaign.to_string());
     w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
-    w.write("sync.yaml", w.read("sync.yaml") + more).source("carts", users(people));
+    w.write("sync.yaml", w.read("sync.yaml") + more).source("carts", users(count));
     w.run(&["reconcile"]).expect(0);
     (w, sandbox)
 }
@@ -25,14 +25,14 @@ fn with_trigger(more: &str) -> (Workspace, Sandbox) {
 fn recipients(sandbox: &Sandbox) -> Vec<String> {
     let all: Value = serde_json::from_str(&sandbox.get("/_sandbox/sends").1).unwrap();
     let recipients = all.as_array().unwrap().iter().flat_map(|send| send["recipients"].as_array().unwrap());
-    let mut people: Vec<String> =
+    let mut recipients: Vec<String> =
         recipients.map(|one| one["external_user_id"].as_str().unwrap().to_owned()).collect();
-    people.sort();
-    people
+    recipients.sort();
+    recipients
 }
 
 #[test]
-fn an_answer_that_is_not_brazes_leaves_members_in_doubt() {
+fn a_foreign_response_leaves_members_in_doubt() {
     let replies = [
         json!({ "status": 200, "body": {} }),
         json!({ "status": 201, "body": { "ok": true } }),
@@ -53,18 +53,18 @@ fn an_answer_that_is_not_brazes_leaves_members_in_doubt() {
     }
 }
 
-/// A server that answers everything with 204, as some gateways do.
+/// A server that responds 204 to every request, as some gateways do.
 #[test]
-fn an_empty_answer_is_not_brazes() {
+fn an_empty_success_is_not_a_response_of_braze() {
     let (w, listener) = (Workspace::new(), listener::Listener::start());
     w.write("sync.yaml", config(listener.url(), &["carts"], "")).source("carts", users(20));
     w.run(&["reconcile"]).expect(7).says(&["status 204 with an empty body", "20 members in doubt"]);
     w.run(&["status"]).expect(0).says(&["0 members", "20 in doubt"]);
-    assert_eq!(listener.posts().len(), 1, "the first answer shows that it is not Braze");
+    assert_eq!(listener.posts().len(), 1, "the first response shows that the server is not Braze");
 }
 
 #[test]
-fn a_foreign_answer_to_a_trigger_is_never_repeated() {
+fn a_trigger_with_a_foreign_response_is_never_repeated() {
     let (w, sandbox) = with_trigger("");
     let reply = json!([{ "on": "campaigns_trigger", "do": { "reply": { "status": 200, "body": {} } } }]);
     sandbox.faults(&reply.to_string());
@@ -76,7 +76,7 @@ fn a_foreign_answer_to_a_trigger_is_never_repeated() {
 }
 
 #[test]
-fn a_redirect_says_where_to() {
+fn the_error_of_a_redirect_shows_its_target() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(5));
     let to = [["location", "https://rest.iad-09.example/partners/heap?key=canary"]];
@@ -87,9 +87,10 @@ fn a_redirect_says_where_to() {
 }
 
 #[test]
-fn a_408_and_a_retry_after_in_any_form_are_tried_again() {
+fn a_408_is_retried_and_every_form_of_retry_after_is_read() {
     let after = |value: &str| json!({ "reply": { "status": 429, "headers": [["retry-after", value]] } });
-    // A date in the past and a fraction: an hour is waited if neither can be read, which is too long for this config.
+    // A date in the past and a fraction. If neither were read, the wait would be an hour, longer than this
+    // config allows.
     for fault in [json!({ "status": 408 }), after("Wed, 17 Jun 2020 20:17:10 GMT"), after("0.2")] {
         let (w, sandbox) = (Workspace::new(), Sandbox::start());
         w.config(&sandbox, &["carts"], "").source("carts", users(5));
@@ -108,7 +109,7 @@ fn the_guard_counts_removals_of_members_in_doubt() {
     w.source("carts", users(100));
     w.run(&["reconcile"]).expect(6).says(&["900", "1,000", "30%"]);
     assert_eq!(sandbox.members("carts").len(), 1_000);
-    // The share is still of all of them once some are settled.
+    // Percentages are still of all members once some are settled.
     w.run(&["reconcile"]).expect(6);
     assert_eq!(sandbox.members("carts").len(), 1_000);
     w.run(&["reconcile", "--max-removes", "carts=900"]).expect(0);
@@ -125,13 +126,13 @@ fn the_guard_counts_removals_after_an_unanswered_first_fill() {
     w.source("carts", users(100));
     w.run(&["reconcile"]).expect(6);
     assert_eq!(sandbox.members("carts").len(), 1_000);
-    // A share that the guard allows passes, whatever the standing.
+    // A percentage that the guard allows is applied, settled or in doubt.
     w.source("carts", users(900)).run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts"), members(users(900)));
 }
 
 #[test]
-fn one_rejected_recipient_holds_up_no_other() {
+fn one_rejected_recipient_delays_no_other() {
     let (w, sandbox) = with_trigger("");
     let bad = json!({ "reply": { "status": 400, "body": { "message": "user-33 is no good" } } });
     let fault = json!([{ "on": "campaigns_trigger", "holding": "\"user-33\"", "times": 0, "do": bad }]);
@@ -142,24 +143,25 @@ fn one_rejected_recipient_holds_up_no_other() {
     let expected: std::collections::BTreeSet<String> =
         users(70).skip(10).filter(|who| who != "user-33").collect();
     assert_eq!(recipients(&sandbox).into_iter().collect::<std::collections::BTreeSet<_>>(), expected);
-    assert_eq!(recipients(&sandbox).len(), 59, "each of them once");
+    assert_eq!(recipients(&sandbox).len(), 59, "each user once");
     assert!(w.read_all(".syncline/rejects").contains("action_rejected"));
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     assert_eq!(recipients(&sandbox).len(), 59);
 }
 
 #[test]
-fn a_request_that_is_wrong_itself_rejects_no_recipient() {
+fn an_invalid_request_rejects_no_recipient() {
     let (w, sandbox) = with_trigger("");
     sandbox.faults(r#"[{"on": "campaigns_trigger", "times": 0, "do": {"status": 400}}]"#);
     w.source("carts", users(70)).run(&["reconcile", "--max-adds", "carts=60"]).expect(7);
     assert!(!w.read_all(".syncline/rejects").contains("action_rejected"));
     sandbox.faults("[]");
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(recipients(&sandbox).len(), 60, "they were still due");
+    assert_eq!(recipients(&sandbox).len(), 60, "the triggers were still pending");
 }
 
-/// The list of due triggers is written before the membership. A crash in between leaves users in it who never entered.
+/// Due triggers are recorded before the membership. A crash in between leaves users in the list who never
+/// entered.
 #[test]
 fn a_trigger_fires_only_for_a_settled_member() {
     let (w, sandbox) = with_trigger(", at_most: 1");
@@ -183,15 +185,15 @@ fn a_trigger_fires_only_for_a_settled_member() {
 }
 
 #[test]
-fn an_error_after_sending_loses_no_report() {
+fn an_error_after_sending_keeps_the_report() {
     let (w, sandbox) = with_trigger("");
     sandbox.faults(r#"[{"on": "campaigns_trigger", "do": "hang"}]"#);
     w.source("carts", users(13));
     let mut child = w.command(&["reconcile", "--format", "json"]);
     let child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let hanging = || sandbox.requests()["rest"]["endpoints"]["campaigns_trigger"].as_u64() == Some(1);
-    until("members are sent, and the trigger hangs", hanging);
-    // The next file of the list of triggers is taken: the state does not accept what follows.
+    until("members are sent and the trigger request hangs", hanging);
+    // The next file of the trigger list already exists, so the state does not accept the next write.
     let newest = w.snapshot(".syncline/actions/carts").pop().unwrap().0;
     let number: u64 = newest.file_stem().unwrap().to_str().unwrap().parse().unwrap();
     w.write(&format!(".syncline/actions/carts/{:012}.json", number + 1), "{}");
@@ -220,7 +222,7 @@ fn a_stop_before_the_first_request_leaves_nothing_in_doubt() {
     let before = asked();
     let mut command = w.command(&["reconcile"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("Braze is asked before members are sent", || asked() > before);
+    until("Braze gets the preflight request before members", || asked() > before);
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
@@ -235,10 +237,10 @@ fn a_stop_before_the_first_request_leaves_nothing_in_doubt() {
     w.run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
 }
 
-/// A source that never ends keeps the plan from ending.
+/// A source that never ends keeps planning from ending.
 #[cfg(unix)]
 #[test]
-fn a_stop_while_planning_says_that_nothing_was_sent() {
+fn a_stop_while_planning_reports_that_nothing_was_sent() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/people.csv", socket.local_addr().unwrap());
     let (w, sandbox) = (Workspace::new(), Sandbox::start());

@@ -1,4 +1,5 @@
-//! The map of the code, held by a test: who may import whom, how large things may grow, what stays pure.
+//! Architecture rules: allowed imports, pure modules, sizes of files and functions, and documentation of every
+//! file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +10,7 @@ use syn::visit::Visit;
 
 use crate::support::root;
 
-/// Each module with those that it may import. Data moves one way: down this table.
+/// Each module with its allowed imports. Data moves in one direction: down this table.
 const MODULES: &[(&str, &[&str])] = &[
     ("foreign", &[]),
     ("model", &[]),
@@ -95,7 +96,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// Modules without I/O, clock or async.
 const PURE: [&str; 5] = ["model", "matching", "plan", "event_mapping", "dashboard"];
-/// What a pure module must not name.
+/// Names that a pure module must not use.
 const IMPURE: [&str; 12] = [
     "std::fs",
     "std::net::TcpListener",
@@ -168,7 +169,7 @@ fn files_below(folder: &str) -> Vec<File> {
     paths.into_iter().map(read).collect()
 }
 
-/// Every path that a file names outside its tests, resolved: `crate::…` or another crate's.
+/// Every path in a file outside its tests, resolved: `crate::…` or another crate's.
 struct Paths {
     here: Vec<String>,
     found: Vec<(usize, String)>,
@@ -233,7 +234,7 @@ impl<'a> Visit<'a> for Paths {
 }
 
 #[test]
-fn a_module_imports_only_what_the_table_allows() {
+fn modules_import_only_what_the_table_allows() {
     let table: BTreeMap<&str, &[&str]> = MODULES.iter().copied().collect();
     let mut wrong = Vec::new();
     for file in files().iter().filter(|file| !["lib", "main"].contains(&file.module())) {
@@ -248,19 +249,19 @@ fn a_module_imports_only_what_the_table_allows() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // The table itself has no cycle: a module imports rows above it only.
+    // The table has no cycle: a module imports only rows above it.
     for (row, (module, allowed)) in MODULES.iter().enumerate() {
         for import in *allowed {
             assert!(
                 MODULES[..row].iter().any(|(above, _)| above == import),
-                "{module} imports {import} from below"
+                "{module} imports {import}, which the table does not allow"
             );
         }
     }
 }
 
 #[test]
-fn the_crate_docs_have_the_same_table() {
+fn the_table_in_the_crate_docs_matches() {
     let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     for (module, allowed) in MODULES {
         let row = text.lines().find(|line| line.starts_with(&format!("//! | [`{module}`]")));
@@ -279,7 +280,7 @@ fn the_crate_docs_have_the_same_table() {
 }
 
 #[test]
-fn the_heart_is_pure() {
+fn core_modules_are_pure() {
     let mut wrong = Vec::new();
     for file in files().iter().filter(|file| PURE.contains(&file.module())) {
         for (line, path) in Paths::of(file) {
@@ -291,13 +292,13 @@ fn the_heart_is_pure() {
             wrong.push(format!("src/{}: async", file.name));
         }
     }
-    // `async` in prose is no code.
+    // `async` in a comment is not code.
     wrong.retain(|line| !line.ends_with(": async") || !line.contains("plan/mod.rs"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_file_says_what_it_is_for_and_none_is_too_long() {
+fn every_file_has_a_doc_comment_and_a_limited_length() {
     let mut wrong = Vec::new();
     for file in all_files() {
         if !file.text.starts_with("//! ") {
@@ -317,7 +318,7 @@ fn every_file_says_what_it_is_for_and_none_is_too_long() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Lengths of all functions outside tests, with their places.
+/// Lengths and locations of all functions outside tests.
 #[derive(Default)]
 struct Functions(Vec<(usize, usize, String)>);
 
@@ -347,7 +348,7 @@ impl<'a> Visit<'a> for Functions {
 }
 
 #[test]
-fn functions_are_short() {
+fn functions_have_a_limited_length() {
     let (mut wrong, mut lengths) = (Vec::new(), Vec::new());
     for file in all_files() {
         let mut functions = Functions::default();
@@ -369,9 +370,9 @@ fn functions_are_short() {
     );
 }
 
-/// No path of a machine and nothing unfinished goes into the project.
+/// No file contains a local path or a marker of unfinished work.
 #[test]
-fn the_project_speaks_of_itself_alone() {
+fn no_file_mentions_machine_paths_or_unfinished_work() {
     let machine = [["/ho", "me/"].concat(), ["/ro", "ot/"].concat(), ["/Us", "ers/"].concat()];
     let unfinished =
         [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["todo", "!("].concat()];

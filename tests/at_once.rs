@@ -1,4 +1,4 @@
-//! Planning many cohorts at once: one slow source keeps no other waiting, and the plan is the same as ever.
+//! Concurrent planning: a slow source delays no other, and the plan does not depend on the order of responses.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -7,20 +7,20 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use crate::support::postgres::Postgres;
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 const COHORTS: usize = 24;
-/// How long a request waits for the others before it fails, which is far longer than they take.
-const LONGEST: Duration = Duration::from_secs(30);
+/// How long a request waits for the others before it fails, far longer than normal.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A web server that answers nothing before every path was asked for.
-struct Together {
+/// A web server that responds only after every path was requested.
+struct BarrierServer {
     url: String,
     asked: Arc<(Mutex<BTreeSet<String>>, Condvar)>,
 }
 
-impl Together {
+impl BarrierServer {
     fn start() -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());
@@ -65,7 +65,8 @@ fn answer(stream: &TcpStream, (asked, all): &(Mutex<BTreeSet<String>>, Condvar))
     let mut asked = asked.lock().unwrap();
     asked.insert(path.clone());
     all.notify_all();
-    let (asked, late) = all.wait_timeout_while(asked, LONGEST, |asked| asked.len() < COHORTS).unwrap();
+    let (asked, late) =
+        all.wait_timeout_while(asked, BARRIER_TIMEOUT, |asked| asked.len() < COHORTS).unwrap();
     drop(asked);
     let body = format!("identity\n{}\n", path.trim_matches('/').replace(".csv", ""));
     let len = body.len();
@@ -84,8 +85,8 @@ fn answer(stream: &TcpStream, (asked, all): &(Mutex<BTreeSet<String>>, Condvar))
 }
 
 #[test]
-fn every_source_is_asked_before_any_has_answered_and_the_plan_is_in_order() {
-    let (w, sandbox, web) = (Workspace::new(), Sandbox::start(), Together::start());
+fn all_sources_are_read_concurrently_and_the_plan_is_in_order() {
+    let (w, sandbox, web) = (Workspace::new(), Sandbox::start(), BarrierServer::start());
     w.write("sync.yaml", web.config(&sandbox, ""));
     let plan = || {
         web.forget();
@@ -110,19 +111,19 @@ fn every_source_is_asked_before_any_has_answered_and_the_plan_is_in_order() {
 }
 
 #[test]
-fn a_watch_asks_every_source_before_any_has_answered() {
-    let (w, sandbox, web) = (Workspace::new(), Sandbox::start(), Together::start());
-    w.write("sync.yaml", web.config(&sandbox, PATIENCE));
+fn watch_reads_all_sources_concurrently() {
+    let (w, sandbox, web) = (Workspace::new(), Sandbox::start(), BarrierServer::start());
+    w.write("sync.yaml", web.config(&sandbox, SHORT_TIMEOUTS));
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     for id in ids() {
         assert_eq!(sandbox.members(&id), members([id]));
     }
 }
 
-/// Each query ends when so many of them run.
+/// Each query ends when this number of queries run.
 #[test]
-fn many_queries_run_at_once() {
+fn many_queries_run_concurrently() {
     const QUERIES: usize = 25;
     let Some(server) = Postgres::start() else { return };
     server.sql(

@@ -1,26 +1,26 @@
-//! Ways in which a person could be left in an audience, or out of it, for good. None of them may.
+//! Audience safety: no failure may leave a user in or out of an audience permanently.
 
 use crate::support::*;
 
-fn ready(people: usize) -> (Workspace, Sandbox) {
+fn ready(count: usize) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts"], "").source("carts", users(people));
+    w.config(&sandbox, &["carts"], "").source("carts", users(count));
     (w, sandbox)
 }
 
-const REFUSED: &str = r#"{"reply":{"status":400,"body":{"message":"no good"}}}"#;
+const REJECTED: &str = r#"{"reply":{"status":400,"body":{"message":"no good"}}}"#;
 
-/// A fault for every request that holds this text.
-fn holding(text: &str, what: &str) -> String {
+/// A fault for every request that contains this text.
+fn fault_for(text: &str, what: &str) -> String {
     format!(r#"[{{"on":"users","holding":"\"{text}\"","times":0,"do":{what}}}]"#)
 }
 
 #[test]
-fn a_removal_that_braze_refuses_is_told_and_tried_again() {
+fn a_rejected_removal_is_reported_and_retried() {
     let (w, sandbox) = ready(20);
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(18));
-    sandbox.faults(&holding("user-19", REFUSED));
+    sandbox.faults(&fault_for("user-19", REJECTED));
     w.run(&["reconcile"])
         .expect(7)
         .says(&["removed 1; 19 members", "1 member could not be removed; the next run tries again"]);
@@ -30,12 +30,12 @@ fn a_removal_that_braze_refuses_is_told_and_tried_again() {
 }
 
 #[test]
-fn a_cohort_is_not_closed_while_somebody_is_left_in_it() {
+fn a_cohort_is_not_closed_while_it_has_members() {
     let (w, sandbox) = ready(20);
     w.run(&["reconcile"]).expect(0);
     let removed = "removed: [ { cohort: carts, members: remove } ]\n";
     w.config(&sandbox, &["trials"], removed).source("trials", users(1));
-    sandbox.faults(&holding("user-7", REFUSED));
+    sandbox.faults(&fault_for("user-7", REJECTED));
     w.run(&["reconcile"]).expect(7).says(&["1 member could not be removed"]);
     w.run(&["status"]).says(&["carts"]);
     sandbox.faults("[]");
@@ -43,15 +43,15 @@ fn a_cohort_is_not_closed_while_somebody_is_left_in_it() {
     assert!(sandbox.members("carts").is_empty());
 }
 
-/// Taken without an answer, refused when asked again: still in, and removed when not desired any more.
+/// Accepted without a response, rejected on retry: still a member, and removed once not desired.
 #[test]
-fn a_refusal_does_not_erase_an_earlier_doubt() {
+fn a_reject_does_not_clear_an_earlier_doubt() {
     let (w, sandbox) = ready(20);
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(22));
-    sandbox.faults(&holding("user-21", r#""lose_answer""#));
+    sandbox.faults(&fault_for("user-21", r#""lose_answer""#));
     w.run(&["reconcile"]).expect(5).says(&["2 members in doubt"]);
-    sandbox.faults(&holding("user-21", REFUSED));
+    sandbox.faults(&fault_for("user-21", REJECTED));
     w.run(&["reconcile"]).expect(0).says(&["1 identifier refused"]);
     sandbox.faults("[]");
     w.source("carts", users(21));
@@ -59,13 +59,13 @@ fn a_refusal_does_not_erase_an_earlier_doubt() {
     assert_eq!(sandbox.members("carts"), members(users(21)));
 }
 
-/// The same within one run: one attempt is taken without an answer, and the next is refused.
+/// The same within one run: one attempt is accepted without a response, the next is rejected.
 #[test]
-fn a_refusal_after_a_lost_answer_leaves_the_member_in_doubt() {
+fn a_reject_after_a_lost_response_leaves_the_member_in_doubt() {
     let (w, sandbox) = ready(1);
     w.write("carts.csv", "identity\nuser-0\nuser-1\n");
     let fault = |what: &str| format!(r#"{{"on":"users","holding":"\"user-1\"","do":{what}}}"#);
-    sandbox.faults(&format!("[{},{}]", fault(r#""lose_answer""#), fault(REFUSED)));
+    sandbox.faults(&format!("[{},{}]", fault(r#""lose_answer""#), fault(REJECTED)));
     w.config(&sandbox, &["carts"], "    batch: 1\n");
     w.run(&["reconcile"]).expect(7).says(&["1 member in doubt"]);
     w.source("carts", users(1));
@@ -73,13 +73,13 @@ fn a_refusal_after_a_lost_answer_leaves_the_member_in_doubt() {
     assert_eq!(sandbox.members("carts"), members(users(1)));
 }
 
-/// A 400 says nothing about an identifier while Braze takes nobody else either.
+/// A 400 proves nothing about an identifier while Braze accepts no other.
 #[test]
-fn a_bad_day_of_braze_refuses_nobody_for_good() {
+fn an_outage_of_braze_rejects_no_member_permanently() {
     let (w, sandbox) = ready(50);
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(80));
-    sandbox.faults(&format!(r#"[{{"on":"users","times":0,"do":{REFUSED}}}]"#));
+    sandbox.faults(&format!(r#"[{{"on":"users","times":0,"do":{REJECTED}}}]"#));
     for _ in 0..3 {
         w.run(&["reconcile"]).expect(1).says(&["Braze refuses the request: no good", "30 members in doubt"]);
     }
@@ -92,11 +92,11 @@ fn a_bad_day_of_braze_refuses_nobody_for_good() {
 }
 
 #[test]
-fn a_single_refused_identifier_stays_in_doubt_until_braze_takes_another() {
+fn a_single_rejected_identifier_stays_in_doubt_until_braze_accepts_another() {
     let (w, sandbox) = ready(10);
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(11));
-    sandbox.faults(&holding("user-10", REFUSED));
+    sandbox.faults(&fault_for("user-10", REJECTED));
     w.run(&["reconcile"]).expect(7).says(&["took no other to compare: no good", "1 member in doubt"]);
     w.source("carts", users(12));
     w.run(&["reconcile"]).expect(0).says(&["added 1; 11 members", "1 identifier refused by Braze: no good"]);
@@ -104,7 +104,7 @@ fn a_single_refused_identifier_stays_in_doubt_until_braze_takes_another() {
 }
 
 #[test]
-fn a_yes_that_refuses_everything_is_not_a_yes() {
+fn a_success_that_rejects_every_row_is_not_a_success() {
     for reply in [
         r#"{"status":200,"body":{"message":"fatal","errors":{"a":"b"}}}"#,
         r#"{"status":200,"body":{"message":"success","errors":"the workspace is read only"}}"#,
@@ -121,9 +121,9 @@ fn a_yes_that_refuses_everything_is_not_a_yes() {
     }
 }
 
-/// Two workspaces of one company share the instance and the partner, and differ in their keys only.
+/// Two workspaces of one company share the instance and the partner, and differ only in their keys.
 #[test]
-fn another_workspace_on_the_same_instance_is_another_place() {
+fn another_workspace_on_the_same_instance_is_distinguished() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let with = |connection: &str, formerly: &str, more: &str| {
         config(&sandbox.url, &["carts"], &format!("{formerly}{more}"))
@@ -165,9 +165,9 @@ fn two_rules(w: &Workspace, sandbox: &Sandbox) {
     w.write("sync.yaml", text.replace("    match: [ { external_id: identity } ]\n", TWO_RULES));
 }
 
-/// A person who is removed under one identifier after being added under another is out for good.
+/// A user who is removed by one identifier after being added by another would be out permanently.
 #[test]
-fn with_several_rules_neither_side_goes_without_the_other() {
+fn with_several_rules_additions_and_removals_are_blocked_together() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     two_rules(&w, &sandbox);
     let rows = |first: &str, bad: &str| {
@@ -201,7 +201,7 @@ fn additions_wait_while_a_removal_is_in_doubt() {
 }
 
 #[test]
-fn a_file_that_cannot_be_looked_at_is_not_skipped() {
+fn an_inaccessible_file_is_not_skipped() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let text = config(&sandbox.url, &["carts"], "").replace("path: carts.csv", "path: 'part-*.csv'");
     w.write("sync.yaml", text);
@@ -216,7 +216,7 @@ fn a_file_that_cannot_be_looked_at_is_not_skipped() {
 }
 
 #[test]
-fn an_ndjson_file_without_a_byte_has_failed_to_be_written() {
+fn an_empty_ndjson_file_is_an_incomplete_export() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let text = config(&sandbox.url, &["carts"], "").replace("path: carts.csv", "path: 'part-*.ndjson'");
     w.write("sync.yaml", text);
@@ -231,20 +231,20 @@ fn an_ndjson_file_without_a_byte_has_failed_to_be_written() {
 }
 
 #[test]
-fn who_was_refused_does_not_keep_a_protected_cohort_from_being_empty() {
+fn rejected_users_do_not_block_emptying_a_protected_cohort() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let cohort = cohort_entry("carts", "    protect: true\n");
     w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort).source("carts", users(4));
-    sandbox.faults(&holding("user-3", REFUSED));
+    sandbox.faults(&fault_for("user-3", REJECTED));
     w.run(&["reconcile"]).expect(0).says(&["added 3"]);
     w.source("carts", ["user-3".to_owned()]);
     w.run(&["reconcile"]).expect(6).says(&["the cohort is protected"]);
     assert_eq!(sandbox.members("carts").len(), 3);
 }
 
-/// What enters while removals are withheld must not make their share small enough for the next run.
+/// Additions during a block of removals must not lower their percentage for the next run.
 #[test]
-fn a_refusal_is_not_overcome_by_waiting() {
+fn a_block_does_not_disappear_in_later_runs() {
     let (w, sandbox) = ready(100);
     w.run(&["reconcile"]).expect(0);
     w.source("carts", (0..300).map(|n| format!("other-{n}")));
@@ -259,19 +259,19 @@ fn a_refusal_is_not_overcome_by_waiting() {
 }
 
 #[test]
-fn a_limit_that_reset_in_the_past_is_not_asked_again_at_once() {
+fn a_rate_limit_with_a_past_reset_still_waits() {
     let (w, sandbox) = ready(5);
     let past = r#"{"status":429,"headers":[["x-ratelimit-reset","1"]]}"#;
     w.write("sync.yaml", w.read("sync.yaml").replace("first_wait: 10ms", "first_wait: 400ms"));
     sandbox.faults(&format!(r#"[{{"on":"users","times":2,"do":{{"reply":{past}}}}}]"#));
     let began = std::time::Instant::now();
     w.run(&["reconcile"]).expect(0);
-    assert!(began.elapsed().as_millis() >= 600, "200 ms at least, then 400");
+    assert!(began.elapsed().as_millis() >= 600, "at least 200 ms, then 400");
     drop(sandbox);
 }
 
 #[test]
-fn without_its_key_seed_a_state_is_not_touched() {
+fn a_state_without_its_key_seed_is_not_changed() {
     let (w, _sandbox) = ready(5);
     w.run(&["reconcile"]).expect(0);
     std::fs::remove_file(w.path(".syncline/format.json")).unwrap();
@@ -285,13 +285,13 @@ fn without_its_key_seed_a_state_is_not_touched() {
     assert_eq!(ours(w.snapshot(".syncline")), ours(before));
 }
 
-/// The list of who was refused is on disk before the record says that they were.
+/// The rejects are on disk before the membership records them.
 #[test]
-fn a_reason_survives_a_crash() {
+fn the_reason_of_a_reject_survives_a_crash() {
     let (w, sandbox) = ready(4_000);
     w.config(&sandbox, &["carts"], "    batch: 10\n");
     let hang = r#"{"on":"users","skip":350,"times":0,"do":"hang"}"#;
-    let refuse = holding("user-5", REFUSED);
+    let refuse = fault_for("user-5", REJECTED);
     sandbox.faults(&format!("[{hang},{}", &refuse[1..]));
     let mut child = w.command(&["reconcile"]).stdout(std::process::Stdio::null()).spawn().unwrap();
     until("350 requests", || sandbox.requests()["users"].as_u64().unwrap() > 350);
@@ -301,19 +301,19 @@ fn a_reason_survives_a_crash() {
     let version = w.snapshot(".syncline/cohorts/carts/versions").pop().unwrap().1;
     let refused = String::from_utf8(version).unwrap();
     let known = !refused.contains("\"refused\": []");
-    let told = w
+    let reported = w
         .snapshot(".syncline/rejects")
         .iter()
         .any(|(_, text)| String::from_utf8_lossy(text).contains("external_id user-5\""));
-    assert!(!known || told, "{refused}");
+    assert!(!known || reported, "{refused}");
     w.run(&["reconcile"]).expect(0);
 }
 
 #[test]
-fn a_source_that_is_what_it_was_is_not_read() {
+fn an_unchanged_source_is_not_read() {
     let (w, sandbox) = ready(50);
     w.write("carts.csv", "identity\nuser-0\nuser-0\nnull\nuser-1\n");
-    // A file that has only just been written may change again and show the same time.
+    // A file written moments ago may change again within the same timestamp.
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     let report = |run: Run| run.json()["cohorts"][0].clone();
     let first = report(w.run(&["reconcile", "--format", "json"]).expect(0));
@@ -330,7 +330,7 @@ fn a_source_that_is_what_it_was_is_not_read() {
     );
     let other = report(w.run(&["reconcile", "--format", "json"]).expect(0));
     assert_eq!((&other["source"]["read"], &other["members"]), (&true.into(), &1.into()));
-    // The same length, the same time: the entry of the file still tells.
+    // Same length and modification time: the change time (ctime) still differs.
     let time = std::fs::metadata(w.path("carts.csv")).unwrap().modified().unwrap();
     w.write("carts.csv", "identity\nuser-0\nuser-0\nnull\nuser-9\n");
     std::fs::File::options().write(true).open(w.path("carts.csv")).unwrap().set_modified(time).unwrap();

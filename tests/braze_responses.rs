@@ -1,25 +1,25 @@
-//! What Braze may answer, and what becomes of the record: every rule, by a fault in the sandbox.
+//! Responses of Braze and the resulting state: every rule, tested with a fault in the sandbox.
 
 use std::time::Instant;
 
 use crate::support::*;
 
-fn ready(people: usize, more: &str) -> (Workspace, Sandbox) {
+fn ready(count: usize, more: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts"], more).source("carts", users(people));
+    w.config(&sandbox, &["carts"], more).source("carts", users(count));
     (w, sandbox)
 }
 
 #[track_caller]
-fn in_step(w: &Workspace, sandbox: &Sandbox, people: usize) {
-    assert_eq!(sandbox.members("carts"), members(users(people)));
+fn in_sync(w: &Workspace, sandbox: &Sandbox, count: usize) {
+    assert_eq!(sandbox.members("carts"), members(users(count)));
     let before = sandbox.writes();
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
-    assert_eq!(sandbox.writes(), before, "the record knows all of it");
+    assert_eq!(sandbox.writes(), before, "the state has every member");
 }
 
 #[test]
-fn one_bad_identifier_in_a_thousand_is_the_only_one_lost() {
+fn one_invalid_identifier_in_a_thousand_rejects_no_other() {
     let (w, sandbox) = ready(1_000, "");
     sandbox.faults(r#"[{"on":"users","holding":"\"user-617\"","times":0,"do":{"reply":{"status":400,"body":{"message":"user-617 is no good"}}}}]"#);
     w.run(&["reconcile"])
@@ -28,7 +28,7 @@ fn one_bad_identifier_in_a_thousand_is_the_only_one_lost() {
     let mut expected = members(users(1_000));
     expected.remove("external_id user-617");
     assert_eq!(sandbox.members("carts"), expected);
-    assert!(sandbox.requests()["users"].as_u64().unwrap() <= 21, "found by halving");
+    assert!(sandbox.requests()["users"].as_u64().unwrap() <= 21, "found by bisection");
 
     let rejects = w.snapshot(".syncline/rejects");
     let text = String::from_utf8(rejects[0].1.clone()).unwrap();
@@ -36,12 +36,12 @@ fn one_bad_identifier_in_a_thousand_is_the_only_one_lost() {
         text,
         "{\"reason\":\"refused_by_braze\",\"detail\":\"user-617 is no good\",\"column\":\"add\",\"value\":\"external_id user-617\"}\n"
     );
-    // It is known now, and not sent again and again.
+    // It is recorded as rejected and not sent again.
     let before = sandbox.writes();
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     w.run(&["plan"]).expect(0).says(&["1 refused by Braze before, not sent again"]);
     assert_eq!(sandbox.writes(), before);
-    // Unless somebody wants to know whether Braze has thought better of it.
+    // `--retry-refused` sends it again.
     sandbox.faults("[]");
     w.run(&["plan", "--retry-refused"]).expect(0).says(&["add 1"]);
     w.run(&["reconcile", "--retry-refused"]).expect(0).says(&["added 1; 1,000 members"]);
@@ -49,7 +49,7 @@ fn one_bad_identifier_in_a_thousand_is_the_only_one_lost() {
 }
 
 #[test]
-fn several_bad_identifiers_are_each_found() {
+fn several_invalid_identifiers_are_each_found() {
     let (w, sandbox) = ready(1_000, "");
     let bad = [3, 4, 500, 999];
     let faults =
@@ -61,26 +61,26 @@ fn several_bad_identifiers_are_each_found() {
 }
 
 #[test]
-fn a_400_for_everything_stops_instead_of_refusing_everybody() {
+fn a_400_for_every_request_stops_instead_of_rejecting_all() {
     let (w, sandbox) = ready(1_000, "");
     sandbox.faults(r#"[{"on":"users","times":0,"do":{"reply":{"status":400,"body":{"message":"cohort_id must be a valid string"}}}}]"#);
     w.run(&["reconcile"]).expect(7).says(&["Braze refuses the request: cohort_id must be a valid string"]);
-    assert!(sandbox.requests()["users"].as_u64().unwrap() < 60, "it does not ask for each of them");
+    assert!(sandbox.requests()["users"].as_u64().unwrap() < 60, "not one request per member");
     assert!(sandbox.members("carts").is_empty());
 }
 
 #[test]
-fn a_400_on_the_name_stops_the_cohort() {
+fn a_400_for_the_name_stops_the_cohort() {
     let (w, sandbox) = ready(5, "");
     sandbox.faults(r#"[{"on":"cohorts","do":{"status":400}}]"#);
     w.run(&["reconcile"]).expect(1).says(&["Braze refuses the request"]);
-    assert!(sandbox.members("carts").is_empty(), "a cohort is named before it is filled");
+    assert!(sandbox.members("carts").is_empty(), "a cohort gets its name before its members");
     w.run(&["reconcile"]).expect(0);
-    in_step(&w, &sandbox, 5);
+    in_sync(&w, &sandbox, 5);
 }
 
 #[test]
-fn wrong_keys_stop_the_whole_connection_and_are_not_repeated() {
+fn invalid_keys_stop_the_connection_without_retries() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "    cohorts_at_once: 1\n");
     w.source("carts", users(5)).source("trials", users(5));
@@ -90,14 +90,14 @@ fn wrong_keys_stop_the_whole_connection_and_are_not_repeated() {
     assert_eq!(
         sandbox.requests()["statuses"],
         serde_json::json!({ "401": 1 }),
-        "the other cohort did not even ask"
+        "the other cohort sent no request"
     );
     w.run(&["reconcile"]).expect(0);
-    in_step(&w, &sandbox, 5);
+    in_sync(&w, &sandbox, 5);
 }
 
 #[test]
-fn the_secret_in_brazes_own_message_is_not_shown() {
+fn a_secret_in_a_message_of_braze_is_not_shown() {
     let (w, sandbox) = ready(5, "    partner: other\n");
     let run = w.run(&["reconcile", "-vvv"]).expect(4);
     assert!(!format!("{run:?}").contains(IMPORT_KEY));
@@ -106,16 +106,16 @@ fn the_secret_in_brazes_own_message_is_not_shown() {
 }
 
 #[test]
-fn too_large_a_request_is_halved() {
+fn a_request_that_is_too_large_is_halved() {
     let (w, sandbox) = ready(1_000, "");
     sandbox.faults(r#"[{"on":"users","times":3,"do":{"status":413}}]"#);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.requests()["users"], 3 + 4);
-    in_step(&w, &sandbox, 1_000);
+    in_sync(&w, &sandbox, 1_000);
 }
 
 #[test]
-fn what_may_run_is_tried_again() {
+fn temporary_failures_are_retried() {
     for fault in
         [r#"{"status":423}"#, r#"{"status":500}"#, r#"{"status":503}"#, r#""reset""#, r#""lose_answer""#]
     {
@@ -124,12 +124,12 @@ fn what_may_run_is_tried_again() {
             r#"[{{"on":"cohorts","do":{fault}}},{{"on":"users","skip":1,"times":3,"do":{fault}}}]"#
         ));
         w.run(&["reconcile"]).expect(0);
-        in_step(&w, &sandbox, 2_000);
+        in_sync(&w, &sandbox, 2_000);
     }
 }
 
 #[test]
-fn retries_that_are_spent_leave_the_rest_in_doubt_for_the_next_run() {
+fn exhausted_retries_leave_members_in_doubt_for_the_next_run() {
     for (fault, says) in [
         (r#"{"status":503}"#, "Braze is not available: status 503"),
         (r#"{"status":423}"#, "Braze keeps the cohort locked (423)"),
@@ -148,26 +148,26 @@ fn retries_that_are_spent_leave_the_rest_in_doubt_for_the_next_run() {
         w.run(&["plan"]).expect(0).says(&["in doubt from an earlier run: 2,000 to add again, 0 to remove"]);
         sandbox.faults("[]");
         w.run(&["reconcile"]).expect(0).says(&["added 2,000"]);
-        in_step(&w, &sandbox, 3_000);
+        in_sync(&w, &sandbox, 3_000);
     }
 }
 
 #[test]
-fn who_is_in_doubt_and_not_desired_any_more_is_removed_to_be_sure() {
+fn a_member_in_doubt_who_is_no_longer_desired_is_removed() {
     let (w, sandbox) = ready(2_000, "");
     sandbox.faults(r#"[{"on":"users","times":0,"do":"lose_answer"}]"#);
     w.run(&["reconcile"]).expect(7);
-    assert_eq!(sandbox.members("carts").len(), 1_000, "some are in, and nobody was told");
+    assert_eq!(sandbox.members("carts").len(), 1_000, "some members are in, without a response");
     sandbox.faults("[]");
     w.source("carts", users(1));
     let plan = w.run(&["plan"]).expect(6);
     plan.says(&["1 to add again, 1,999 to remove to be sure", "1,999 of 2,000 members would leave"]);
     w.run(&["reconcile", "--max-removes", "carts=1999"]).expect(0);
-    in_step(&w, &sandbox, 1);
+    in_sync(&w, &sandbox, 1);
 }
 
 #[test]
-fn nothing_applied_and_nobody_there_is_unavailable() {
+fn an_unreachable_braze_is_reported_as_unavailable() {
     let (w, sandbox) = ready(5, "    retry: { attempts: 2, first_wait: 1ms }\n");
     w.write(
         "sync.yaml",
@@ -184,32 +184,32 @@ fn nothing_applied_and_nobody_there_is_unavailable() {
 }
 
 #[test]
-fn no_answer_in_time_is_no_answer() {
+fn a_response_after_the_timeout_does_not_count() {
     let (w, sandbox) = ready(5, "    timeout: 100ms\n");
     w.write("sync.yaml", w.read("sync.yaml").replacen("    timeout: 2s\n", "", 1));
     sandbox.faults(r#"[{"on":"users","times":0,"do":"hang_after"}]"#);
     w.run(&["reconcile"]).expect(7).says(&["no answer (timed out)", "5 members in doubt"]);
     sandbox.faults("[]");
-    until("the requests that hang are given up", || {
+    until("the hanging requests are abandoned", || {
         let before = sandbox.requests()["statuses"]["423"].as_u64().unwrap_or(0);
         w.run(&["reconcile"]);
         sandbox.requests()["statuses"]["423"].as_u64().unwrap_or(0) == before
     });
-    in_step(&w, &sandbox, 5);
+    in_sync(&w, &sandbox, 5);
 }
 
 #[test]
-fn an_answer_that_no_request_should_get_stops_the_connection() {
+fn an_unexpected_status_stops_the_connection() {
     for status in [302, 404, 415] {
         let (w, sandbox) = ready(5, "");
         sandbox.faults(&format!(r#"[{{"on":"users","times":0,"do":{{"status":{status}}}}}]"#));
         w.run(&["reconcile"]).expect(7).says(&[&format!("Braze answered with status {status}")]);
-        assert_eq!(sandbox.requests()["users"], 1, "asking again would not help");
+        assert_eq!(sandbox.requests()["users"], 1, "a retry would not help");
     }
 }
 
 #[test]
-fn the_rate_limit_is_waited_for() {
+fn a_run_waits_for_the_rate_limit() {
     for args in [
         ["--rate-limit", "3", "--rate-window", "1"].as_slice(),
         &["--rate-limit", "3", "--rate-window", "1", "--retry-after"],
@@ -218,15 +218,15 @@ fn the_rate_limit_is_waited_for() {
         w.config(&sandbox, &["carts"], "    batch: 100\n").source("carts", users(900));
         let began = Instant::now();
         w.run(&["reconcile"]).expect(0);
-        assert!(began.elapsed().as_millis() > 1_900, "ten requests need four windows of a second");
+        assert!(began.elapsed().as_millis() > 1_900, "ten requests need four windows of one second");
         assert_eq!(sandbox.members("carts"), members(users(900)));
         let refused = sandbox.requests()["statuses"]["429"].as_u64().unwrap_or(0);
-        assert!(refused <= 1, "the headers say when the limit is used up: {refused}");
+        assert!(refused <= 1, "the headers show when the limit is exhausted: {refused}");
     }
 }
 
 #[test]
-fn a_429_is_obeyed_by_whatever_header_it_has() {
+fn every_rate_limit_header_of_a_429_is_obeyed() {
     let soon = r#"[["x-ratelimit-reset","-"],["x-ratelimit-retry-after","1"]]"#;
     let seconds = r#"[["x-ratelimit-reset","1"]]"#;
     let standard = r#"[["x-ratelimit-reset","-"],["retry-after","1"]]"#;
@@ -250,34 +250,34 @@ fn a_rate_limit_that_resets_too_late_ends_the_run_at_once() {
         "added 100",
         "400 members in doubt",
     ]);
-    assert_eq!(sandbox.writes(), 2, "the headers said that nothing is left");
+    assert_eq!(sandbox.writes(), 2, "the headers showed an exhausted limit");
 }
 
 #[test]
-fn a_success_that_complains_about_rows_refuses_those_and_settles_the_others() {
+fn row_errors_in_a_success_reject_those_rows_and_settle_the_others() {
     let (w, sandbox) = ready(100, "");
     let body = r#"{"message":"success","errors":[{"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":3},{"type":"BAD","input_array":"user_ids","index":7}]}"#;
     sandbox.faults(&format!(r#"[{{"on":"users","do":{{"done_but":{body}}}}}]"#));
     w.run(&["reconcile"])
         .expect(0)
         .says(&["added 98", "2 identifiers refused by Braze: EXTERNAL_USER_ID_TOO_LARGE"]);
-    assert_eq!(sandbox.requests()["users"], 2, "the others were asked for again by themselves");
+    assert_eq!(sandbox.requests()["users"], 2, "the others were sent again separately");
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
 }
 
 #[test]
-fn a_success_that_complains_about_nobody_in_particular_is_no_success() {
+fn errors_without_rows_in_a_success_leave_members_in_doubt() {
     let (w, sandbox) = ready(100, "");
     sandbox.faults(r#"[{"on":"users","times":0,"do":{"done_but":{"message":"success","errors":["something went wrong"]}}}]"#);
     w.run(&["reconcile"]).expect(7).says(&["100 members in doubt"]);
     assert_eq!(sandbox.requests()["users"], 2);
     sandbox.faults("[]");
     w.run(&["reconcile"]).expect(0).says(&["added 100"]);
-    in_step(&w, &sandbox, 100);
+    in_sync(&w, &sandbox, 100);
 }
 
 #[test]
-fn one_cohorts_trouble_is_not_the_others() {
+fn a_failure_of_one_cohort_does_not_stop_others() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(5)).source("trials", users(5));
     sandbox.faults(r#"[{"cohort_id":"carts","times":0,"do":{"status":423}}]"#);
@@ -286,7 +286,7 @@ fn one_cohorts_trouble_is_not_the_others() {
 }
 
 #[test]
-fn a_request_to_stop_finishes_what_is_under_way() {
+fn a_stop_finishes_the_current_request() {
     let (w, sandbox) = ready(3_000, "    batch: 100\n");
     sandbox.faults(r#"[{"on":"users","skip":5,"times":0,"do":{"delay":100}}]"#);
     let child = w
@@ -306,7 +306,7 @@ fn a_request_to_stop_finishes_what_is_under_way() {
     w.run(&["status"]).expect(0).says(&[&format!("{} members in braze", group(sent))]);
     sandbox.faults("[]");
     w.run(&["reconcile"]).expect(0);
-    in_step(&w, &sandbox, 3_000);
+    in_sync(&w, &sandbox, 3_000);
 }
 
 fn group(number: usize) -> String {

@@ -1,4 +1,4 @@
-//! The sandbox's REST side of Braze, asked without our client: as strict as Braze's documents.
+//! The sandbox's REST API of Braze, called without our client: as strict as Braze's documents.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -36,15 +36,15 @@ fn texts(list: &Value, key: &str) -> Vec<String> {
     list.as_array().unwrap().iter().map(|item| item[key].as_str().unwrap().to_owned()).collect()
 }
 
-/// The id of something that the door has made.
+/// The id of an item created through the admin API.
 fn id_of(sandbox: &Sandbox, shelf: &str, name: &str) -> String {
     let all: Value = serde_json::from_str(&sandbox.get(&format!("/_sandbox/{shelf}")).1).unwrap();
     let found = all.as_array().unwrap().iter().find(|item| item["name"] == name);
     found.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-/// Puts people into a cohort, by the partner's endpoint.
-fn fill(sandbox: &Sandbox, cohort: &str, people: &[&str]) {
+/// Adds users to a cohort through the partner API.
+fn fill(sandbox: &Sandbox, cohort: &str, ids: &[&str]) {
     let keys = json!({ "partner_api_key": PARTNER_KEY, "client_secret": IMPORT_KEY, "cohort_id": cohort });
     let with = |more: Value| {
         let mut body = keys.clone();
@@ -54,43 +54,47 @@ fn fill(sandbox: &Sandbox, cohort: &str, people: &[&str]) {
     let headers = [JSON, ("user-agent", "partner-Acme-Test/1.0")];
     let name = with(json!({ "name": cohort.to_uppercase(), "created_at": "2026-01-01T00:00:00Z" }));
     assert_eq!(http(&sandbox.url, "POST", "/partners/heap/cohorts", &headers, &name).status, 201);
-    let members = with(json!({ "cohort_changes": [{ "user_ids": people }] }));
+    let members = with(json!({ "cohort_changes": [{ "user_ids": ids }] }));
     assert_eq!(http(&sandbox.url, "POST", "/partners/heap/cohorts/users", &headers, &members).status, 201);
 }
 
 #[test]
-fn a_key_is_needed_and_must_be_allowed() {
+fn requests_need_a_key_with_the_permission() {
     let sandbox = Sandbox::start();
     let list = |headers: &[(&str, &str)]| http(&sandbox.url, "GET", "/segments/list", headers, "");
     assert_eq!(list(&[]).status, 401);
     assert_eq!(list(&[("authorization", KEY)]).status, 401);
     let wrong = list(&[("authorization", "Bearer wrong")]);
     assert_eq!((wrong.status, &*wrong.body), (401, r#"{"message":"Invalid API key: wrong"}"#));
-    assert_eq!(header(&wrong, "x-ratelimit-remaining").as_deref(), Some(""), "there, and empty");
+    assert_eq!(header(&wrong, "x-ratelimit-remaining").as_deref(), Some(""), "present and empty");
     let fine = list(&[("authorization", "bearer sandbox-rest-api-key")]);
     assert_eq!((fine.status, &*fine.body), (200, r#"{"message":"success","segments":[]}"#));
     let left = header(&fine, "x-ratelimit-remaining").unwrap().parse::<u64>().unwrap();
-    assert_eq!(left, 249_999, "a 401 counts for nothing");
+    assert_eq!(left, 249_999, "a 401 does not count");
     assert_eq!(header(&fine, "x-ratelimit-reset").unwrap().parse::<u64>().unwrap() % 3600, 0);
 
-    sandbox.door("/_sandbox/keys", r#"[{"key": "lists-only", "permissions": ["segments.list"]}]"#);
+    sandbox.admin_post("/_sandbox/keys", r#"[{"key": "lists-only", "permissions": ["segments.list"]}]"#);
     let with =
         |path: &str| http(&sandbox.url, "GET", path, &[("authorization", "Bearer lists-only")], "").status;
     assert_eq!((with("/segments/list"), with("/segments/details"), with("/campaigns/list")), (200, 403, 403));
-    assert_eq!(with("/segments/list/"), 404, "no slash at the end");
+    assert_eq!(with("/segments/list/"), 404, "no trailing slash");
     let plain = http(&sandbox.url, "POST", "/users/track", &[("authorization", &bearer(KEY))], "{}");
     assert_eq!(plain.status, 415);
 }
 
 #[test]
-fn lists_come_in_pages_of_a_hundred() {
+fn lists_have_pages_of_a_hundred() {
     let sandbox = Sandbox::start();
     let segments: Vec<Value> =
         (0..350).map(|n| json!({ "name": format!("S{n}"), "archived": n == 7 })).collect();
-    sandbox.door("/_sandbox/segments", &json!(segments).to_string());
+    sandbox.admin_post("/_sandbox/segments", &json!(segments).to_string());
     let page = |query: &str| texts(&ask(&sandbox, &format!("/segments/list{query}")).1["segments"], "name");
     let lengths: Vec<usize> = (0..5).map(|n| page(&format!("?page={n}")).len()).collect();
-    assert_eq!(lengths, [100, 100, 100, 49, 0], "archived ones are not shown, and there is no last page");
+    assert_eq!(
+        lengths,
+        [100, 100, 100, 49, 0],
+        "archived segments are not listed, and pages beyond the end are empty"
+    );
     assert_eq!((&*page("")[0], &*page("?sort_direction=desc")[0]), ("S0", "S349"), "the oldest first");
     assert_eq!(ask(&sandbox, "/segments/list?page=x").0, 400);
 
@@ -98,7 +102,7 @@ fn lists_come_in_pages_of_a_hundred() {
         { "name": "Old", "archived": true, "updated_at": "2024-01-01T00:00:00+00:00" },
         { "name": "New", "tags": ["heap"], "is_api": true },
     ]);
-    sandbox.door("/_sandbox/campaigns", &campaigns.to_string());
+    sandbox.admin_post("/_sandbox/campaigns", &campaigns.to_string());
     let names =
         |query: &str| texts(&ask(&sandbox, &format!("/campaigns/list{query}")).1["campaigns"], "name");
     assert_eq!(names(""), ["New"]);
@@ -108,12 +112,12 @@ fn lists_come_in_pages_of_a_hundred() {
     let (status, details) = ask(&sandbox, &format!("/campaigns/details?campaign_id={id}"));
     assert_eq!((status, &details["archived"], &details["draft"]), (200, &json!(true), &json!(false)));
     for key in ["segment_id", "segments", "audience", "target"] {
-        assert!(details.get(key).is_none(), "Braze does not tell whom a campaign targets");
+        assert!(details.get(key).is_none(), "Braze does not expose the target of a campaign");
     }
 }
 
 #[test]
-fn a_segment_is_as_large_as_its_cohorts_make_it() {
+fn the_size_of_a_segment_follows_its_cohorts() {
     let sandbox = Sandbox::start();
     fill(&sandbox, "carts", &["u1", "u2", "u3"]);
     fill(&sandbox, "free", &["u3", "u4"]);
@@ -123,13 +127,13 @@ fn a_segment_is_as_large_as_its_cohorts_make_it() {
         { "name": "Both", "include": ["carts", "free"], "all": true, "analytics_tracking_enabled": false },
         { "name": "Secretive", "include": ["carts"], "description": "opaque" },
     ]);
-    sandbox.door("/_sandbox/segments", &made.to_string());
+    sandbox.admin_post("/_sandbox/segments", &made.to_string());
     let details = |name: &str| {
         ask(&sandbox, &format!("/segments/details?segment_id={}", id_of(&sandbox, "segments", name)))
     };
     let win_back = details("Win back").1;
     assert_eq!(win_back["description"], "Heap Cohorts includes CARTS AND Heap Cohorts does not include FREE");
-    assert!(win_back.get("id").is_none() && win_back.get("archived").is_none(), "neither is told");
+    assert!(win_back.get("id").is_none() && win_back.get("archived").is_none(), "neither is exposed");
     assert_eq!(details("Secretive").1["description"], "opaque");
     let size = |name: &str| {
         let id = id_of(&sandbox, "segments", name);
@@ -150,14 +154,14 @@ fn a_segment_is_as_large_as_its_cohorts_make_it() {
 }
 
 #[test]
-fn people_are_exported_fifty_at_a_time() {
+fn users_are_exported_in_groups_of_fifty() {
     let sandbox = Sandbox::with(&["--people", "known", "--rest-limit", "export_ids=3/3600"]);
-    let people = json!([
+    let ids = json!([
         { "external_id": "u1", "aliases": [{ "alias_label": "crm", "alias_name": "7" }],
           "attributes": { "email": "u1@x.test", "plan": "free" } },
         { "device_ids": ["d2"] },
     ]);
-    sandbox.door("/_sandbox/people", &people.to_string());
+    sandbox.admin_post("/_sandbox/people", &ids.to_string());
     let fields = json!(["external_id", "custom_attributes", "email", "user_aliases"]);
     let ask = |body: Value| send(&sandbox, "/users/export/ids", &body);
     let (status, body) = ask(json!({ "external_ids": ["u1", "u9"], "fields_to_export": fields }));
@@ -174,12 +178,12 @@ fn people_are_exported_fifty_at_a_time() {
     assert_eq!(
         ask(json!({ "device_id": "d2", "fields_to_export": ["external_id"] })).0,
         429,
-        "its own limit"
+        "a limit of its own"
     );
-    assert_eq!(self::ask(&sandbox, "/segments/list").0, 200, "which is not that of others");
+    assert_eq!(self::ask(&sandbox, "/segments/list").0, 200, "separate from other limits");
 }
 
-/// An answer whose body need not be a text.
+/// A response with a binary body.
 fn raw(sandbox: &Sandbox, path: &str) -> String {
     let address = sandbox.url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -190,15 +194,15 @@ fn raw(sandbox: &Sandbox, path: &str) -> String {
 }
 
 #[test]
-fn a_segment_is_exported_as_an_archive_that_takes_its_time() {
+fn a_segment_export_is_an_archive_that_is_ready_later() {
     let sandbox = Sandbox::with(&["--export-takes", "300"]);
     fill(&sandbox, "carts", &["u1", "u2"]);
-    sandbox.door("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
     let id = id_of(&sandbox, "segments", "S");
     let body = json!({ "segment_id": id, "fields_to_export": ["external_id"] });
     let (status, export) = send(&sandbox, "/users/export/segment", &body);
     assert_eq!(status, 201);
-    assert_eq!(send(&sandbox, "/users/export/segment", &body).0, 429, "one at a time");
+    assert_eq!(send(&sandbox, "/users/export/segment", &body).0, 429, "one export at a time");
     let url = export["url"].as_str().unwrap().strip_prefix(&sandbox.url).unwrap().to_owned();
     assert_eq!(http(&sandbox.url, "GET", &url, &[], "").status, 403, "not ready");
     let mut archive = String::new();
@@ -212,14 +216,16 @@ fn a_segment_is_exported_as_an_archive_that_takes_its_time() {
 }
 
 #[test]
-fn attributes_are_tracked_and_what_is_wrong_is_named() {
+fn attributes_are_tracked_and_errors_are_listed() {
     let sandbox = Sandbox::with(&["--people", "known"]);
-    sandbox
-        .door("/_sandbox/people", r#"[{"external_id": "u0"}, {"external_id": "u1"}, {"external_id": "u3"}]"#);
+    sandbox.admin_post(
+        "/_sandbox/people",
+        r#"[{"external_id": "u0"}, {"external_id": "u1"}, {"external_id": "u3"}]"#,
+    );
     let add = |id: &str| json!({ "external_id": id, "_update_existing_only": true, "heap_cohorts": { "add": ["carts"] } });
     let track = |objects: &[Value]| send(&sandbox, "/users/track", &json!({ "attributes": objects }));
     let many: Vec<Value> = users(76).map(|id| add(&id)).collect();
-    assert_eq!(track(&many).0, 400, "75 at most");
+    assert_eq!(track(&many).0, 400, "at most 75 objects");
     let (status, body) =
         track(&[add("u0"), json!({ "heap_cohorts": true }), add("stranger"), add(&"x".repeat(988))]);
     assert_eq!((status, &body["attributes_processed"]), (201, &json!(2)), "{body}");
@@ -227,8 +233,8 @@ fn attributes_are_tracked_and_what_is_wrong_is_named() {
         body["errors"].as_array().unwrap().iter().map(|error| &error["index"]).collect();
     assert_eq!(places, [&json!(1), &json!(3)]);
     assert_eq!(body["errors"][1]["type"], "EXTERNAL_USER_ID_TOO_LARGE");
-    assert_eq!(sandbox.get("/_sandbox/profiles/stranger").0, 404, "none is made");
-    assert_eq!(sandbox.requests()["ignored"], 1, "and nothing is said of it");
+    assert_eq!(sandbox.get("/_sandbox/profiles/stranger").0, 404, "no profile is created");
+    assert_eq!(sandbox.requests()["ignored"], 1, "and the response does not mention it");
     let attribute = |id: &str| -> Value {
         let profile: Value =
             serde_json::from_str(&sandbox.get(&format!("/_sandbox/profiles/{id}")).1).unwrap();
@@ -240,7 +246,7 @@ fn attributes_are_tracked_and_what_is_wrong_is_named() {
         { "external_id": "u1", "type": "BLACKLISTED_EXTERNAL_USER_ID" },
         { "external_id": "u3", "type": "internal error", "indexed": false },
     ]);
-    sandbox.door("/_sandbox/rejects", &rejects.to_string());
+    sandbox.admin_post("/_sandbox/rejects", &rejects.to_string());
     let (status, body) = track(&[add("u0"), add("u1"), add("u3")]);
     assert_eq!(status, 201);
     assert_eq!(
@@ -260,7 +266,7 @@ fn attributes_are_tracked_and_what_is_wrong_is_named() {
 }
 
 #[test]
-fn the_limit_of_track_is_told_in_either_way() {
+fn the_rate_limit_of_track_has_both_header_forms() {
     let limit = ["--rest-limit", "track=1/3600"];
     let track = |sandbox: &Sandbox| {
         let headers = [JSON, ("authorization", &*bearer(KEY))];
@@ -280,11 +286,11 @@ fn the_limit_of_track_is_told_in_either_way() {
 }
 
 #[test]
-fn people_become_known_and_melt_into_others() {
+fn users_are_identified_and_merged() {
     let alias = |name: &str| json!({ "alias_label": "crm", "alias_name": name });
     let run = |switches: &[&str]| {
         let sandbox = Sandbox::with(&[&["--people", "known"], switches].concat());
-        sandbox.door(
+        sandbox.admin_post(
             "/_sandbox/people",
             r#"[{"external_id": "u1"}, {"external_id": "u2"}, {"external_id": "u3"}]"#,
         );
@@ -295,7 +301,7 @@ fn people_become_known_and_melt_into_others() {
         let aliases = json!({ "user_aliases": [known, alias("9"), nobody] });
         let (status, body) = send(&sandbox, "/users/alias/new", &aliases);
         assert_eq!((status, &body["aliases_processed"]), (201, &json!(3)));
-        // Whoever is only an alias becomes u4, whom nobody was.
+        // The profile with only an alias becomes u4, a new external id.
         let identify = json!({ "aliases_to_identify": [{ "external_id": "u4", "user_alias": alias("9") }] });
         assert_eq!(send(&sandbox, "/users/identify", &identify).0, 201);
         let profile: Value = serde_json::from_str(&sandbox.get("/_sandbox/profiles/u4").1).unwrap();
@@ -307,24 +313,24 @@ fn people_become_known_and_melt_into_others() {
         ] });
         assert_eq!(send(&sandbox, "/users/merge", &merge).0, 202);
         assert_eq!(send(&sandbox, "/users/merge", &json!({ "merge_updates": "x" })).0, 400);
-        assert_eq!(sandbox.get("/_sandbox/profiles/u1").0, 404, "u1 is no more");
+        assert_eq!(sandbox.get("/_sandbox/profiles/u1").0, 404, "u1 no longer exists");
         let delete = json!({ "external_ids": ["u2"] });
         assert_eq!(send(&sandbox, "/users/delete", &delete).1["deleted"], 1);
         sandbox.members("carts")
     };
-    assert!(run(&[]).is_empty(), "membership is not on Braze's list of what is merged");
+    assert!(run(&[]).is_empty(), "Braze does not list membership as merged data");
     assert_eq!(run(&["--merge-keeps-membership"]), members(["u3".to_owned()]));
 }
 
 #[test]
-fn triggers_reach_who_is_known_and_targeted() {
+fn triggers_reach_existing_users_in_the_target() {
     let sandbox = Sandbox::start();
     fill(&sandbox, "carts", &["u1", "u2"]);
-    sandbox.door("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
     let segment = id_of(&sandbox, "segments", "S");
     let api = |name: &str, enabled: bool| json!([{ "name": name, "is_api": true, "enabled": enabled, "segment_id": segment }]);
-    sandbox.door("/_sandbox/campaigns", &api("C", true).to_string());
-    sandbox.door("/_sandbox/canvases", &api("V", false).to_string());
+    sandbox.admin_post("/_sandbox/campaigns", &api("C", true).to_string());
+    sandbox.admin_post("/_sandbox/canvases", &api("V", false).to_string());
     let to = |ids: &[&str]| ids.iter().map(|id| json!({ "external_user_id": id })).collect::<Vec<_>>();
     let campaign = id_of(&sandbox, "campaigns", "C");
     let trigger = |recipients: Vec<Value>| {
@@ -349,13 +355,13 @@ fn triggers_reach_who_is_known_and_targeted() {
 }
 
 #[test]
-fn faults_and_memory_serve_the_rest_side_too() {
+fn faults_and_memory_apply_to_the_rest_api() {
     let w = Workspace::new();
     let memory = w.path("memory");
     let start = || Sandbox::with(&["--memory", memory.to_str().unwrap()]);
     let sandbox = start();
     fill(&sandbox, "carts", &["u1"]);
-    sandbox.door("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
     sandbox.faults(r#"[{"on": "segments_list", "skip": 1, "do": {"status": 503}}, {"on": "users_track", "do": "lose_answer"}]"#);
     let statuses: Vec<u16> = (0..3).map(|_| ask(&sandbox, "/segments/list").0).collect();
     assert_eq!(statuses, [200, 503, 200]);
@@ -363,7 +369,7 @@ fn faults_and_memory_serve_the_rest_side_too() {
     let body = json!({ "attributes": [{ "external_id": "u1", "a": true }] }).to_string();
     assert!(
         try_http(&sandbox.url, "POST", "/users/track", &headers, &body).is_none(),
-        "done, and not answered"
+        "executed without a response"
     );
     drop(sandbox);
     let sandbox = start();

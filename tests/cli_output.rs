@@ -1,4 +1,4 @@
-//! What the program says: commands to paste, summaries that count, log lines, hints that fit, lost output.
+//! Output of the CLI: commands to paste, summaries with counts, log lines, hints, and lost output.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -6,15 +6,15 @@ use std::process::Command;
 
 use crate::support::*;
 
-/// The rest of the line that begins with these words, whatever blanks are around it.
+/// The rest of the line that starts with these words, with any whitespace.
 #[track_caller]
 fn line_after<'a>(text: &'a str, words: &str) -> &'a str {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix(words));
     line.unwrap_or_else(|| panic!("no line begins with {words}:\n{text}")).trim()
 }
 
-/// Runs a command as somebody who pasted it.
-fn pasted(w: &Workspace, command: &str) -> Run {
+/// Runs a command as pasted.
+fn run_pasted(w: &Workspace, command: &str) -> Run {
     let bin = std::path::Path::new(SYNCLINE).parent().unwrap();
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).current_dir(w.path(""));
@@ -33,12 +33,12 @@ fn printed_commands_can_be_pasted() {
     let plan = w.run(&["plan", "-c", "my configs/a.yaml", "-e", "prod", "carts"]).expect(0).stdout;
     let apply = line_after(&plan, "Apply it:");
     assert_eq!(apply, "syncline reconcile -c 'my configs/a.yaml' -e prod carts");
-    pasted(&w, line_after(&plan, "Only if unchanged:")).expect(0).says(&["Applied: 1 cohort, 100 added"]);
-    assert!(sandbox.members("trials").is_empty(), "only what was asked for");
+    run_pasted(&w, line_after(&plan, "Only if unchanged:")).expect(0).says(&["Applied: 1 cohort, 100 added"]);
+    assert!(sandbox.members("trials").is_empty(), "only the requested fields");
 
     w.write("my configs/carts.csv", people(40));
     let refused = w.run(&["reconcile", "-c", "my configs/a.yaml", "--env=prod", "carts"]).expect(6).stdout;
-    pasted(&w, line_after(&refused, "if this is right, for one run:")).expect(0).says(&["60 removed"]);
+    run_pasted(&w, line_after(&refused, "if this is right, for one run:")).expect(0).says(&["60 removed"]);
     assert_eq!(sandbox.members("carts"), members(users(40)));
     let status = w.run(&["status", "-c", "my configs/a.yaml"]).expect(0).stdout;
     assert!(status.contains("`syncline reconcile -c 'my configs/a.yaml'` makes it"), "{status}");
@@ -48,11 +48,11 @@ fn printed_commands_can_be_pasted() {
 fn the_next_command_after_init_works() {
     let w = Workspace::new();
     let said = w.run(&["init", "new one"]).expect(0).stdout;
-    pasted(&w, line_after(&said, "Next:")).expect(0).says(&["add 3", "-c 'new one/sync.yaml'"]);
+    run_pasted(&w, line_after(&said, "Next:")).expect(0).says(&["add 3", "-c 'new one/sync.yaml'"]);
 }
 
 #[test]
-fn a_saved_plan_is_told_with_its_file_and_honours_ceilings() {
+fn the_suggested_command_has_the_plan_file_and_maximums() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(100));
     w.run(&["reconcile"]).expect(0);
@@ -60,20 +60,20 @@ fn a_saved_plan_is_told_with_its_file_and_honours_ceilings() {
     let plan = w.run(&["plan", "--out", "the.plan"]).expect(6).stdout;
     assert_eq!(line_after(&plan, "Apply it:"), "syncline reconcile --plan the.plan");
     let refused = w.run(&["reconcile", "--plan", "the.plan", "--max-removes", "carts=39"]).expect(6).stdout;
-    let way_out = line_after(&refused, "if this is right, for one run:");
-    assert_eq!(way_out, "syncline reconcile --max-removes carts=40 --plan the.plan");
+    let suggested = line_after(&refused, "if this is right, for one run:");
+    assert_eq!(suggested, "syncline reconcile --max-removes carts=40 --plan the.plan");
     w.run(&["reconcile", "--plan", "the.plan", "--retry-refused"]).expect(64);
     // A blocked plan changes nothing, so the same file can be applied; after that it is stale.
-    pasted(&w, way_out).expect(0).says(&["added 1, removed 40"]);
-    let stale = pasted(&w, way_out).expect(9).stderr;
+    run_pasted(&w, suggested).expect(0).says(&["added 1, removed 40"]);
+    let stale = run_pasted(&w, suggested).expect(9).stderr;
     let anew = line_after(&stale, "make it again:").to_owned();
     assert_eq!(anew, "syncline plan --max-removes carts=40 --out the.plan");
-    pasted(&w, &anew).expect(0);
+    run_pasted(&w, &anew).expect(0);
     assert_eq!(sandbox.members("carts").len(), 61);
 }
 
 #[test]
-fn an_unwritable_plan_file_is_named_as_it_was_given() {
+fn an_unwritable_plan_file_is_named_as_given() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(1)).write("taken", "");
     for file in ["none/the.plan", "taken/the.plan"] {
@@ -82,7 +82,7 @@ fn an_unwritable_plan_file_is_named_as_it_was_given() {
     }
 }
 
-/// One cohort changes, one is in step, one cannot be read, and one is withheld.
+/// One cohort changes, one is in sync, one cannot be read, and one is blocked.
 #[test]
 fn summaries_count_every_cohort() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
@@ -112,7 +112,7 @@ fn summaries_count_every_cohort() {
 }
 
 #[test]
-fn output_that_is_lost_is_an_error() {
+fn lost_output_is_an_error() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     let full = |args: &[&str]| {
@@ -145,13 +145,13 @@ fn output_that_is_lost_is_an_error() {
         "{said}"
     );
     assert_eq!(sandbox.members("carts"), members(users(3)));
-    pasted(&w, line_after(&said, "what was done:")).expect(0).says(&["carts: added 3"]);
-    let head = pasted(&w, "syncline schema | head -n 1").expect(0);
-    assert_eq!(head.stderr, "", "a closed pipe is no error");
+    run_pasted(&w, line_after(&said, "what was done:")).expect(0).says(&["carts: added 3"]);
+    let head = run_pasted(&w, "syncline schema | head -n 1").expect(0);
+    assert_eq!(head.stderr, "", "a closed pipe is not an error");
 }
 
 #[test]
-fn one_v_tells_of_runs_cohorts_and_retries() {
+fn one_v_logs_runs_cohorts_and_retries() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(3));
     sandbox.faults(r#"[{"on":"users","times":2,"do":{"status":503}}]"#);
@@ -169,11 +169,11 @@ fn one_v_tells_of_runs_cohorts_and_retries() {
     ] {
         assert_eq!(said.matches(text).count(), times, "{text}\n{said}");
     }
-    assert_eq!(w.run(&["reconcile"]).expect(1).stderr, "", "and nothing without it");
+    assert_eq!(w.run(&["reconcile"]).expect(1).stderr, "", "and nothing without the flag");
 }
 
 #[test]
-fn with_json_logs_the_error_is_json_too() {
+fn with_json_logs_errors_are_json() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     w.write("bad.yaml", "version: 1\ncohort: []\n").write("no.plan", "x");
@@ -202,7 +202,7 @@ fn with_json_logs_the_error_is_json_too() {
 }
 
 #[test]
-fn history_is_in_the_order_of_time() {
+fn history_is_chronological() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     w.run(&["reconcile"]).expect(0);
@@ -222,7 +222,7 @@ fn history_is_in_the_order_of_time() {
 }
 
 #[test]
-fn hints_fit_what_is_wrong() {
+fn hints_match_the_error() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(20));
     w.run(&["reconcile"]).expect(0);
@@ -265,7 +265,7 @@ fn hints_fit_what_is_wrong() {
 }
 
 #[test]
-fn a_state_that_is_a_file_and_keys_that_are_not_there_have_hints() {
+fn a_state_that_is_a_file_and_missing_keys_have_hints() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(2)).write("taken", "a file");
     let plain = w.read("sync.yaml");
@@ -318,7 +318,7 @@ fn the_manual_is_one_page_with_every_option() {
 }
 
 #[test]
-fn the_help_of_the_sandbox_is_true() {
+fn the_help_of_the_sandbox_is_correct() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let help = w.run(&["sandbox", "--help"]).expect(0).stdout;
     let page = std::fs::read_to_string(root().join("docs/reference/sandbox.md")).unwrap();
@@ -342,7 +342,7 @@ fn the_help_of_the_sandbox_is_true() {
     for path in ["cohorts", "cohorts/{id}/members", "requests", "faults", "people", "identify"] {
         assert!(paths.contains(&format!(" /_sandbox/{path} ")), "{path}\n{paths}");
     }
-    // Every path of the list is one, and takes the method that it is listed with.
+    // Every listed path exists and accepts its listed method.
     let listed =
         paths.lines().filter_map(|line| line.split_once(" /")).filter(|(method, _)| method.len() < 6);
     for (method, rest) in listed {
@@ -350,7 +350,7 @@ fn the_help_of_the_sandbox_is_true() {
         let response = http(&sandbox.url, method.trim(), &format!("/{path}"), &[], "");
         assert!(response.status != 405 && !response.body.contains("Not Found"), "{method} /{path}");
     }
-    // And the bodies that are shown are taken.
+    // The example bodies are accepted.
     let json = [("content-type", "application/json")];
     let shown = help.lines().zip(help.lines().skip(1));
     let mut bodies = 0;

@@ -1,5 +1,5 @@
-//! Sources that know types: Parquet and Avro, as other programs write them. The same people as from text, and
-//! whatever can name nobody is told.
+//! Typed sources: Parquet and Avro files of other programs give the same members as text; values that cannot be
+//! identifiers are rejects.
 
 use std::fs;
 
@@ -14,26 +14,26 @@ use crate::support::postgres::Postgres;
 use crate::support::s3::{S3, S3_KEYS};
 use crate::support::*;
 
-/// A config whose only cohort takes its external ids from a column.
-fn by(w: &Workspace, sandbox: &Sandbox, path: &str, column: &str) {
+/// A config with one cohort that has its external ids in this column.
+fn matching(w: &Workspace, sandbox: &Sandbox, path: &str, column: &str) {
     let text = config(&sandbox.url, &["carts"], "");
     let text =
         text.replace("carts.csv", path).replace("external_id: identity", &format!("external_id: {column}"));
     w.write("sync.yaml", text + "    guard: { max_removed: 100%, max_added: 1000%, max_unreadable: 99, allow: [duplicates] }\n");
 }
 
-/// What each column names, or why it names nobody.
+/// The identifier of each column, or the reason of its reject.
 fn each_column(path: &str, columns: &[(&str, Result<&[&str], &str>)]) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("f", fs::read(root().join(path)).unwrap());
     let format = path.rsplit('.').next().unwrap();
     for (column, expected) in columns {
-        by(&w, &sandbox, &format!("f, format: {format}"), column);
+        matching(&w, &sandbox, &format!("f, format: {format}"), column);
         match expected {
-            Ok(people) => {
+            Ok(ids) => {
                 w.run(&["reconcile"]).expect(0);
-                let people = people.iter().map(|person| (*person).to_owned());
-                assert_eq!(sandbox.members("carts"), members(people), "{column}");
+                let ids = ids.iter().map(|person| (*person).to_owned());
+                assert_eq!(sandbox.members("carts"), members(ids), "{column}");
             }
             Err(why) => {
                 w.run(&["plan"]).says(&[why]);
@@ -43,7 +43,7 @@ fn each_column(path: &str, columns: &[(&str, Result<&[&str], &str>)]) {
 }
 
 #[test]
-fn every_type_of_a_parquet_column() {
+fn every_parquet_type_gives_identifiers_or_rejects() {
     each_column(
         "tests/parquet/kinds.parquet",
         &[
@@ -74,7 +74,7 @@ fn every_type_of_a_parquet_column() {
 }
 
 #[test]
-fn every_type_of_an_avro_field() {
+fn every_avro_type_gives_identifiers_or_rejects() {
     each_column(
         "tests/avro/kinds.snappy.avro",
         &[
@@ -95,15 +95,15 @@ fn every_type_of_an_avro_field() {
     );
 }
 
-fn as_parquet(people: &[String]) -> Vec<u8> {
+fn as_parquet(ids: &[String]) -> Vec<u8> {
     let schema = parse_message_type("message people { optional binary identity (UTF8); }").unwrap();
     let codec = parquet::basic::Compression::SNAPPY;
     let properties = WriterProperties::builder().set_compression(codec).build();
     let mut file = SerializedFileWriter::new(Vec::new(), schema.into(), properties.into()).unwrap();
-    for people in people.chunks(people.len().div_ceil(7).max(1)) {
+    for ids in ids.chunks(ids.len().div_ceil(7).max(1)) {
         let mut group = file.next_row_group().unwrap();
         let mut column = group.next_column().unwrap().unwrap();
-        let values: Vec<ByteArray> = people.iter().map(|person| person.as_str().into()).collect();
+        let values: Vec<ByteArray> = ids.iter().map(|person| person.as_str().into()).collect();
         let defined = vec![1; values.len()];
         column.typed::<ByteArrayType>().write_batch(&values, Some(&defined), None).unwrap();
         column.close().unwrap();
@@ -112,19 +112,19 @@ fn as_parquet(people: &[String]) -> Vec<u8> {
     file.into_inner().unwrap()
 }
 
-fn as_avro(people: &[String]) -> Vec<u8> {
+fn as_avro(ids: &[String]) -> Vec<u8> {
     let schema = r#"{"type":"record","name":"Person","fields":[{"name":"identity","type":"string"}]}"#;
     let mut file = Writer::new(schema, "deflate");
-    for people in people.chunks(1000) {
+    for ids in ids.chunks(1000) {
         let mut block = Vec::new();
-        people.iter().for_each(|person| text(&mut block, person));
-        file.block(people.len() as i64, &block);
+        ids.iter().for_each(|person| text(&mut block, person));
+        file.block(ids.len() as i64, &block);
     }
     file.bytes
 }
 
-fn as_ndjson(people: &[String]) -> Vec<u8> {
-    let lines: String = people.iter().map(|person| format!("{{\"identity\":\"{person}\"}}\n")).collect();
+fn as_ndjson(ids: &[String]) -> Vec<u8> {
+    let lines: String = ids.iter().map(|person| format!("{{\"identity\":\"{person}\"}}\n")).collect();
     gzip(lines.as_bytes())
 }
 
@@ -138,35 +138,35 @@ fn digest_with(w: &Workspace, variables: &[(&str, &str)]) -> String {
     run(command).expect(0).json()["digest"].as_str().unwrap().to_owned()
 }
 
-/// How many people the same cohort has everywhere.
-const PEOPLE: usize = 1_000_000;
+/// Users in the cohort, in every format.
+const USERS: usize = 1_000_000;
 
-/// A plan does not depend on where its people were read.
+/// A plan does not depend on the format of its source.
 #[test]
-fn the_same_people_give_the_same_plan_from_everywhere() {
+fn the_same_users_give_the_same_plan_from_every_format() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    let people: Vec<String> = users(PEOPLE).collect();
-    w.write("a.csv", csv(people.iter().cloned()));
-    w.write("a.ndjson.gz", as_ndjson(&people));
-    w.write("a.parquet", as_parquet(&people));
-    w.write("a.avro", as_avro(&people));
-    by(&w, &sandbox, "a.csv", "identity");
+    let ids: Vec<String> = users(USERS).collect();
+    w.write("a.csv", csv(ids.iter().cloned()));
+    w.write("a.ndjson.gz", as_ndjson(&ids));
+    w.write("a.parquet", as_parquet(&ids));
+    w.write("a.avro", as_avro(&ids));
+    matching(&w, &sandbox, "a.csv", "identity");
     let expected = digest(&w);
     for path in ["a.ndjson.gz", "a.parquet", "a.avro"] {
-        by(&w, &sandbox, path, "identity");
+        matching(&w, &sandbox, path, "identity");
         assert_eq!(digest(&w), expected, "{path}");
     }
     if let Some(s3) = S3::start() {
         for path in ["a.csv", "a.ndjson.gz", "a.parquet", "a.avro"] {
             s3.put(path, &fs::read(w.path(path)).unwrap());
             let place = format!("'s3://states/{path}', endpoint: '{}', region: us-east-1", s3.url);
-            by(&w, &sandbox, &place, "identity");
+            matching(&w, &sandbox, &place, "identity");
             assert_eq!(digest_with(&w, &S3_KEYS), expected, "{place}");
         }
     }
-    by(&w, &sandbox, "a.csv", "identity");
+    matching(&w, &sandbox, "a.csv", "identity");
     if let Some(server) = Postgres::start() {
-        let last = PEOPLE - 1;
+        let last = USERS - 1;
         server.sql(&format!(
             "create table people as select 'user-' || n as identity from generate_series(0, {last}) n"
         ));
@@ -181,11 +181,11 @@ fn the_same_people_give_the_same_plan_from_everywhere() {
         let rows = format!(
             "with recursive n(i) as (select 0 union all select i + 1 from n where i < {}) \
              select 'user-' || i as identity from n",
-            PEOPLE - 1
+            USERS - 1
         );
         let file = format!("{}.db", driver.option);
         driver.sql(&w.path(&file), &format!("create table people as {rows}"));
-        by(&w, &sandbox, "a.csv", "identity");
+        matching(&w, &sandbox, "a.csv", "identity");
         let text = w
             .read("sync.yaml")
             .replace("{ kind: file, path: a.csv }", "{ kind: sql, connection: warehouse, table: people }")
@@ -196,11 +196,11 @@ fn the_same_people_give_the_same_plan_from_everywhere() {
 }
 
 #[test]
-fn a_file_that_is_damaged_cut_short_or_something_else_removes_nobody() {
+fn a_damaged_or_truncated_file_removes_no_members() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    let people: Vec<String> = users(1000).collect();
-    for (name, whole) in [("a.parquet", as_parquet(&people)), ("a.avro", as_avro(&people))] {
-        by(&w, &sandbox, name, "identity");
+    let ids: Vec<String> = users(1000).collect();
+    for (name, whole) in [("a.parquet", as_parquet(&ids)), ("a.avro", as_avro(&ids))] {
+        matching(&w, &sandbox, name, "identity");
         w.write(name, &whole);
         w.run(&["reconcile"]).expect(0);
         let mut damaged = whole.clone();

@@ -1,9 +1,9 @@
-//! The command line: usage, exit codes, formats, colours, and the smaller commands.
+//! Command line: usage, exit codes, formats, colors, and the smaller commands.
 
 use crate::support::*;
 
 #[test]
-fn a_command_that_makes_no_sense_is_64_and_help_is_not() {
+fn usage_errors_end_with_64_and_help_does_not() {
     let w = Workspace::new();
     for args in [
         &[][..],
@@ -21,7 +21,7 @@ fn a_command_that_makes_no_sense_is_64_and_help_is_not() {
 }
 
 #[test]
-fn init_makes_a_config_that_works_and_overwrites_nothing() {
+fn init_creates_a_working_config_and_overwrites_nothing() {
     let w = Workspace::new();
     w.run(&["init"]).expect(0).says(&["wrote ./sync.yaml", "wrote ./people.csv", "Next: syncline plan"]);
     w.run(&["validate"]).expect(0);
@@ -37,7 +37,7 @@ fn init_makes_a_config_that_works_and_overwrites_nothing() {
 }
 
 #[test]
-fn every_json_has_a_version_and_a_result() {
+fn every_json_output_has_a_version_and_a_result() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(2));
     for (command, result) in [
@@ -67,7 +67,7 @@ fn every_json_has_a_version_and_a_result() {
 }
 
 #[test]
-fn status_and_history_tell_what_was_done() {
+fn status_and_history_show_past_runs() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(40)).source("trials", users(1));
     w.run(&["status"]).expect(0).says(&["nothing sent yet", "State: none yet in .syncline"]);
@@ -89,7 +89,7 @@ fn status_and_history_tell_what_was_done() {
 }
 
 #[test]
-fn colours_only_where_they_are_wanted() {
+fn colors_are_used_only_on_request_or_terminals() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(2));
     let coloured = |args: &[&str], env: &[(&str, &str)]| {
@@ -97,7 +97,7 @@ fn colours_only_where_they_are_wanted() {
         command.envs(env.iter().copied());
         run(command).expect(0).stdout.contains('\u{1b}')
     };
-    assert!(!coloured(&["plan"], &[]), "not into a pipe");
+    assert!(!coloured(&["plan"], &[]), "no colors in a pipe");
     assert!(coloured(&["plan", "--color", "always"], &[]));
     assert!(coloured(&["plan"], &[("CLICOLOR_FORCE", "1")]));
     assert!(!coloured(&["plan"], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
@@ -124,7 +124,7 @@ fn data_goes_to_stdout_and_the_rest_to_stderr() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_disaster() {
+fn a_closed_pipe_is_not_an_error() {
     let w = Workspace::new();
     let mut child = w
         .command(&["schema"])
@@ -138,7 +138,7 @@ fn a_closed_pipe_is_no_disaster() {
 }
 
 #[test]
-fn completions_and_the_manual_know_every_command() {
+fn completions_and_manual_contain_every_command() {
     let w = Workspace::new();
     let manual = w.run(&["man"]).expect(0).stdout;
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
@@ -151,7 +151,7 @@ fn completions_and_the_manual_know_every_command() {
 }
 
 #[test]
-fn a_state_of_a_newer_program_is_not_touched() {
+fn a_state_of_a_newer_program_is_not_changed() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(2));
     w.write(".syncline/format.json", r#"{"format":2}"#);
@@ -164,7 +164,7 @@ fn a_state_of_a_newer_program_is_not_touched() {
 }
 
 #[test]
-fn a_damaged_state_sends_nothing_and_says_which_file() {
+fn a_damaged_state_sends_nothing_and_names_the_file() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(200)).source("trials", users(3));
     w.run(&["reconcile"]).expect(0);
@@ -177,7 +177,7 @@ fn a_damaged_state_sends_nothing_and_says_which_file() {
 }
 
 #[test]
-fn a_state_that_cannot_be_written_is_told() {
+fn an_unwritable_state_is_an_error() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(2)).write("taken", "a file");
     w.write("sync.yaml", w.read("sync.yaml").replace("version: 1\n", "version: 1\nstate: taken/here\n"));

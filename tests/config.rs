@@ -1,6 +1,6 @@
-//! Configs: one bad file for each rule, with its message beside it, and good ones.
+//! Configs: one invalid file for each rule with its message, and valid ones.
 //!
-//! `SYNCLINE_BLESS=1 cargo test` writes the messages anew; look at them before they are committed.
+//! `SYNCLINE_BLESS=1 cargo test` rewrites the messages; review them before you commit.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,15 +17,15 @@ fn corpus(folder: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_bad_config_gives_the_message_beside_it() {
-    #[allow(clippy::disallowed_methods, reason = "a switch for whoever changes a message")]
+fn every_invalid_config_has_the_expected_message() {
+    #[allow(clippy::disallowed_methods, reason = "a switch for changed messages")]
     let bless = std::env::var("SYNCLINE_BLESS").is_ok();
     let (mut wrong, mut codes) = (Vec::new(), String::new());
     for path in corpus("invalid") {
         let mut command = Workspace::new().command(&["validate", "--config"]);
         command.arg(path.file_name().unwrap()).current_dir(path.parent().unwrap());
         let found = run(command).expect(3);
-        assert_eq!(found.stdout, "", "data only on stdout");
+        assert_eq!(found.stdout, "", "only data on stdout");
         let beside = path.with_extension("stderr");
         if bless {
             #[allow(clippy::disallowed_methods, reason = "a test's own data")]
@@ -37,19 +37,19 @@ fn every_bad_config_gives_the_message_beside_it() {
         codes.push_str(&found.stderr);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Three codes are about files and flags rather than about what a file says.
+    // Three codes concern files and flags, not the content of a config.
     for code in syncline::config::ProblemCode::ALL {
         let elsewhere = ["unreadable-file", "unknown-environment", "not-trusted"].contains(&code.as_str());
         assert!(
             elsewhere || codes.contains(&format!("error[{}]", code.as_str())),
-            "no bad config for {}",
+            "no invalid config for {}",
             code.as_str()
         );
     }
 }
 
 #[test]
-fn every_good_config_runs() {
+fn every_valid_config_is_accepted() {
     let w = Workspace::new();
     for path in corpus("valid") {
         let mut command = w.command(&["validate", "--config"]);
@@ -59,7 +59,7 @@ fn every_good_config_runs() {
 }
 
 #[test]
-fn validate_finds_what_reconcile_refuses_and_needs_no_secret() {
+fn validate_finds_the_same_errors_as_reconcile_without_secrets() {
     let w = Workspace::new();
     let config = config("https://rest.iad-01.braze.com", &["carts"], "");
     w.write("sync.yaml", &config);
@@ -77,7 +77,7 @@ fn validate_finds_what_reconcile_refuses_and_needs_no_secret() {
 }
 
 #[test]
-fn a_config_that_is_not_there() {
+fn a_missing_config_is_an_error() {
     Workspace::new().run(&["plan"]).expect(3).says(&[
         "error[unreadable-file]",
         "cannot read sync.yaml",
@@ -86,7 +86,7 @@ fn a_config_that_is_not_there() {
 }
 
 #[test]
-fn an_environment_is_laid_over() {
+fn an_environment_overlay_is_applied() {
     let w = Workspace::new();
     w.write(
         "sync.yaml",
@@ -111,7 +111,7 @@ cohorts:
 }
 
 #[test]
-fn problems_as_json_have_places() {
+fn problems_in_json_have_locations() {
     let w = Workspace::new();
     w.write("sync.yaml", "version: 1\ncohort: []\n");
     let found = w.run(&["validate", "--format", "json"]).expect(3).json();
@@ -125,16 +125,16 @@ fn problems_as_json_have_places() {
 }
 
 #[test]
-fn the_schema_in_the_repository_is_fresh() {
+fn the_schema_in_the_repository_is_current() {
     let w = Workspace::new();
     let fresh = w.run(&["schema"]).expect(0).stdout;
     let kept = fs::read_to_string(root().join("schemas/sync.schema.json")).unwrap();
-    assert!(fresh == kept, "write it anew: cargo run -- schema > schemas/sync.schema.json");
+    assert!(fresh == kept, "regenerate it: cargo run -- schema > schemas/sync.schema.json");
 }
 
-/// Somebody will write the key itself into the config one day. The message must not carry it further.
+/// A user may write the key itself into the config. The message must not repeat it.
 #[test]
-fn a_key_in_the_config_is_refused_and_not_repeated() {
+fn a_secret_in_the_config_is_an_error_and_not_shown() {
     let w = Workspace::new();
     let with = |key: &str| {
         let text = config("https://rest.iad-01.braze.com", &["carts"], "");
@@ -160,9 +160,9 @@ fn a_key_in_the_config_is_refused_and_not_repeated() {
     assert!(!format!("{:?}", w.write("sync.yaml", text).run(&["validate"]).expect(3)).contains("canary"));
 }
 
-/// What an editor needs to complete and explain: descriptions everywhere, defaults, examples.
+/// Editors need descriptions, defaults and examples everywhere.
 #[test]
-fn the_schema_explains_itself() {
+fn the_schema_has_descriptions_defaults_and_examples() {
     let w = Workspace::new();
     let schema = w.run(&["schema"]).json();
     let (mut described, mut defaults, mut examples) = (0, 0, 0);
@@ -187,7 +187,7 @@ fn the_schema_explains_itself() {
 }
 
 #[test]
-fn comments_and_layout_are_not_the_config() {
+fn comments_and_layout_do_not_change_the_config() {
     let w = Workspace::new();
     let digest = |text: &str| {
         w.write("sync.yaml", text);
@@ -201,9 +201,9 @@ fn comments_and_layout_are_not_the_config() {
     assert_ne!(one, digest("version: 1\nstate: there\n"));
 }
 
-/// A config may come from a stranger's pull request: work and output stay within bounds.
+/// A config may come from an untrusted pull request: work and output are limited.
 #[test]
-fn of_thousands_of_problems_fifty_are_shown_and_all_are_counted() {
+fn fifty_of_many_problems_are_shown_and_all_are_counted() {
     let w = Workspace::new();
     let connections = "version: 1\nconnections:\n  braze: { kind: braze, instance: sandbox }\n";
     let many = |line: &dyn Fn(usize) -> String| (0..3_000).map(line).collect::<String>();
@@ -213,7 +213,7 @@ fn of_thousands_of_problems_fifty_are_shown_and_all_are_counted() {
     let overlays = many(&|n| format!("    key_{n}: 1\n"));
     w.write("sync.yaml", format!("{connections}environments:\n  eu:\n{overlays}"));
     w.run(&["validate"]).expect(3).says(&["6,000 problems, the first 50 shown"]);
-    // A product of two long lists is never formed.
+    // The product of two long lists is never computed.
     w.write(
         "sync.yaml",
         format!("{connections}{}", many(&|n| format!("  c{n}: {{ kind: braze, instance: sandbox }}\n"))),
@@ -224,7 +224,7 @@ fn of_thousands_of_problems_fifty_are_shown_and_all_are_counted() {
 }
 
 #[test]
-fn entries_that_include_skips_are_counted_and_shown() {
+fn entries_skipped_by_include_are_counted_and_shown() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write(
         "sync.yaml",
@@ -248,9 +248,9 @@ fn entries_that_include_skips_are_counted_and_shown() {
         .says(&["`parts/*.yaml` names no file; 2 hidden or temporary entries were skipped"]);
 }
 
-/// The work on included files is bounded by their number and their size.
+/// The work for included files is limited by their number and size.
 #[test]
-fn a_config_of_too_many_or_too_large_files_is_an_error() {
+fn too_many_or_too_large_config_files_are_an_error() {
     let w = Workspace::new();
     let main = |more: &str| w.write("sync.yaml", format!("version: 1\n{more}"));
     let refused = |says: &str| {
@@ -281,7 +281,7 @@ fn a_config_of_too_many_or_too_large_files_is_an_error() {
 }
 
 #[test]
-fn query_files_together_have_a_limit() {
+fn the_total_size_of_query_files_is_limited() {
     let w = Workspace::new();
     let connection = "  pg: { kind: postgres, host: 127.0.0.1, port: 1, database: d, user: u, tls: off }\n";
     let ids: Vec<String> = (0..17).map(|n| format!("c{n}")).collect();

@@ -1,12 +1,12 @@
-//! Heap Connect's dumps: however they are read, the map ends as one full dump of their end leaves it.
+//! Heap Connect's dumps: every order of reading ends with the identity map of one full dump of the final state.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::connect::{Cell, Dump, History, avro, history, life};
+use crate::support::connect::{Cell, Dump, History, avro, history, history_with_columns};
 use crate::support::s3::{S3, S3_KEYS};
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 fn world() -> Workspace {
@@ -25,9 +25,9 @@ fn import(w: &Workspace, bucket: &str) -> Run {
     w.run(&["identity", "import", bucket, "--layout", "heap-connect"])
 }
 
-/// Whose everybody is, with when that was seen.
-fn everybody(w: &Workspace, history: &History) -> BTreeMap<u64, (String, String)> {
-    let ids: Vec<String> = history.everybody.iter().map(u64::to_string).collect();
+/// All owners with the time of the evidence.
+fn all_owners(w: &Workspace, history: &History) -> BTreeMap<u64, (String, String)> {
+    let ids: Vec<String> = history.user_ids.iter().map(u64::to_string).collect();
     let mut args = vec!["identity", "show", "--format", "json"];
     args.extend(ids.iter().map(String::as_str));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -44,13 +44,13 @@ fn owners(found: &BTreeMap<u64, (String, String)>) -> BTreeMap<u64, String> {
 
 #[track_caller]
 fn check(w: &Workspace, history: &History, seed: u64, how: &str) -> BTreeMap<u64, (String, String)> {
-    let found = everybody(w, history);
+    let found = all_owners(w, history);
     assert_eq!(owners(&found), history.owners, "seed {seed}, {how}");
     found
 }
 
 #[test]
-fn a_history_ends_in_the_same_map_however_it_is_read() {
+fn every_reading_order_gives_the_same_map() {
     for seed in [1, 2, 3] {
         let history = history(seed, 40);
         let (of_end, at_once, by_dump, rarely) = (world(), world(), world(), world());
@@ -59,10 +59,10 @@ fn a_history_ends_in_the_same_map_however_it_is_read() {
         import(&of_end, "end").expect(0);
         let end = check(&of_end, &history, seed, "one full dump of the end");
         history.dumps.iter().for_each(|dump| put(&at_once, "all", dump));
-        // One that is not complete yet.
+        // An incomplete dump.
         at_once.write("all/sync_900/users/part-00000-x-c000.avro", "half of it");
         import(&at_once, "all").expect(0);
-        assert!(check(&at_once, &history, seed, "at once") == end, "seed {seed}: seen at other times");
+        assert!(check(&at_once, &history, seed, "at once") == end, "seed {seed}: different evidence times");
         for (n, dump) in history.dumps.iter().enumerate() {
             put(&by_dump, "grows", dump);
             import(&by_dump, "grows").expect(0).says(&[&format!("dump {}", history.ids[n])]);
@@ -82,7 +82,7 @@ fn a_history_ends_in_the_same_map_however_it_is_read() {
 }
 
 #[test]
-fn a_bucket_on_a_real_server_in_steps_and_under_a_prefix() {
+fn a_real_bucket_is_read_incrementally_and_below_a_prefix() {
     let Some(s3) = S3::start() else { return };
     let (seed, w) = (7, world());
     let history = history(seed, 40);
@@ -124,7 +124,7 @@ fn a_bucket_on_a_real_server_in_steps_and_under_a_prefix() {
         (&json!(address), &json!(history.ids[39]))
     );
     w.run(&["identity", "drop", address]).expect(0);
-    assert_eq!(everybody(&w, &history), BTreeMap::new());
+    assert_eq!(all_owners(&w, &history), BTreeMap::new());
     let mut command =
         w.command(&["identity", "import", "s3://nowhere", "--layout", "heap-connect", "--endpoint", &s3.url]);
     command.envs(keys);
@@ -134,7 +134,7 @@ fn a_bucket_on_a_real_server_in_steps_and_under_a_prefix() {
 const USERS: [(&str, &str); 2] = [("user_id", "long"), ("identity", "string")];
 const MIGRATIONS: [(&str, &str); 2] = [("from_user_id", "long"), ("to_user_id", "long")];
 
-/// A dump with these people and merges.
+/// A dump with these users and merges.
 fn dump(id: u64, is_full: bool, people: &[(i64, &str)], joins: &[(i64, i64)]) -> Vec<(String, Vec<u8>)> {
     let mut dump = Dump::new(id);
     let cell = |owner: &str| Cell::text((!owner.is_empty()).then_some(owner));
@@ -146,8 +146,8 @@ fn dump(id: u64, is_full: bool, people: &[(i64, &str)], joins: &[(i64, i64)]) ->
     dump.finished()
 }
 
-/// Whose these are, in one line.
-fn shown(w: &Workspace, ids: &[&str]) -> String {
+/// The owners of these ids, in one line.
+fn owners_line(w: &Workspace, ids: &[&str]) -> String {
     let known = w.run(&[&["identity", "show", "--format", "json"], ids].concat()).expect(0).json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let one = |known: &Value| format!("{}={}", text(&known["id"]), text(&known["external_id"]));
@@ -155,7 +155,7 @@ fn shown(w: &Workspace, ids: &[&str]) -> String {
 }
 
 #[test]
-fn what_cannot_be_read_teaches_nothing_and_nothing_beyond_it_does() {
+fn an_unreadable_dump_imports_nothing_and_stops_later_ones() {
     let w = world();
     put(&w, "b", &dump(1, true, &[(5, "u5"), (6, "u6")], &[]));
     import(&w, "b").expect(0).says(&["dump 1", "read 2 rows, 2 with an owner"]);
@@ -176,7 +176,7 @@ fn what_cannot_be_read_teaches_nothing_and_nothing_beyond_it_does() {
     ] {
         w.write(path, bad);
         import(&w, "b").expect(1).says(&["nothing was learned", says]);
-        assert_eq!(shown(&w, &["5", "6"]), "5=u5 6=u6");
+        assert_eq!(owners_line(&w, &["5", "6"]), "5=u5 6=u6");
     }
     w.write(path, &manifest);
     w.write(&file, &rows[..rows.len() - 9]);
@@ -185,18 +185,18 @@ fn what_cannot_be_read_teaches_nothing_and_nothing_beyond_it_does() {
     w.write("secret.avro", &rows);
     std::os::unix::fs::symlink(w.path("secret.avro"), w.path(&file)).unwrap();
     import(&w, "b").expect(1).says(&["is outside the folders"]);
-    assert_eq!(shown(&w, &["5", "6"]), "5=u5 6=u6");
+    assert_eq!(owners_line(&w, &["5", "6"]), "5=u5 6=u6");
     std::fs::remove_file(w.path(&file)).unwrap();
     w.write(&file, rows);
     import(&w, "b").expect(0).says(&["2 dumps from 2 to 3"]);
-    assert_eq!(shown(&w, &["5", "6"]), "5=v5 6=v6");
+    assert_eq!(owners_line(&w, &["5", "6"]), "5=v5 6=v6");
     import(&w, "nowhere").expect(1).says(&["nothing was learned: cannot list ./nowhere"]);
     import(&w, "https://heap.test/b").expect(1).says(&["neither a folder nor a bucket"]);
     w.run(&["identity", "import", "b", "--layout", "heap-connect", "--alias", "a=b"]).expect(64);
 }
 
 #[test]
-fn a_table_without_a_beginning_or_without_the_column_is_an_error() {
+fn a_table_without_a_full_dump_or_the_column_is_an_error() {
     let w = world();
     put(&w, "b", &dump(4, false, &[(5, "u5")], &[]));
     import(&w, "b").expect(1).says(&["no dump has all rows of the table `users`", "--layout heap-users"]);
@@ -205,10 +205,10 @@ fn a_table_without_a_beginning_or_without_the_column_is_an_error() {
     put(&w, "b", &bare.finished());
     import(&w, "b").expect(1).says(&["no dump of the table `users` has a column `identity`"]);
     w.run(&["identity", "stats"]).expect(0).says(&["0 entries"]);
-    // It comes with a later one.
+    // It is in a later dump.
     put(&w, "b", &dump(6, false, &[(5, "u5")], &[(4, 5)]));
     import(&w, "b").expect(0).says(&["2 dumps from 5 to 6", "1 with an owner, 1 merged"]);
-    assert_eq!(shown(&w, &["4", "5"]), "4=u5 5=u5");
+    assert_eq!(owners_line(&w, &["4", "5"]), "4=u5 5=u5");
     let by = |column: &str| {
         w.run(&["identity", "import", "b", "--layout", "heap-connect", "--external-id", column])
     };
@@ -216,42 +216,43 @@ fn a_table_without_a_beginning_or_without_the_column_is_an_error() {
 }
 
 #[test]
-fn what_comes_late_or_begins_again_is_read_from_its_beginning() {
+fn late_or_restarted_dumps_are_read_from_the_start() {
     let w = world();
     put(&w, "b", &dump(9, true, &[(5, "u5"), (6, "u6"), (7, "u7")], &[(1, 5)]));
     put(&w, "b", &dump(11, false, &[(5, "w5")], &[(1, 6)]));
     import(&w, "b").expect(0);
-    assert_eq!(shown(&w, &["1", "5", "6"]), "1=u6 5=w5 6=u6");
-    // A dump between the two, whose manifest comes after the other's: the other has the last word.
+    assert_eq!(owners_line(&w, &["1", "5", "6"]), "1=u6 5=w5 6=u6");
+    // A dump between the two with a manifest that arrives late: the higher dump number wins.
     put(&w, "b", &dump(10, false, &[(5, "v5"), (6, "v6")], &[]));
     import(&w, "b").expect(0).says(&["3 dumps from 9 to 11; what they said before is set aside"]);
-    assert_eq!(shown(&w, &["1", "5", "6"]), "1=v6 5=w5 6=v6");
-    // Old dumps go, and so does what is in a later full dump no more. One before it may be as bad as it likes.
+    assert_eq!(owners_line(&w, &["1", "5", "6"]), "1=v6 5=w5 6=v6");
+    // Old dumps are deleted, and so are ids missing from a later full dump. A damaged dump before the full one
+    // is irrelevant.
     std::fs::remove_file(w.path("b/manifests/sync_9.json")).unwrap();
     w.write("b/manifests/sync_12.json", "no manifest");
     put(&w, "b", &dump(100, true, &[(5, "x5"), (6, "")], &[]));
     import(&w, "b").expect(0).says(&["dump 100"]);
-    assert_eq!(shown(&w, &["1", "5", "6", "7"]), "5=x5");
-    // The same dump, told anew.
+    assert_eq!(owners_line(&w, &["1", "5", "6", "7"]), "5=x5");
+    // The same dump, written again.
     let row = |owner| avro(&USERS, "null", &[vec![Cell::Long(5), Cell::text(Some(owner))]]);
     let mut again = Dump::new(100);
     again.table("users", false, &[], (0..11).map(|n| row(if n == 10 { "y5" } else { "z5" })).collect());
     again.rows("user_migrations", false, &MIGRATIONS, &[]);
     put(&w, "b", &again.finished());
     import(&w, "b").expect(0).says(&["dump 100"]);
-    assert_eq!(shown(&w, &["5"]), "5=y5");
-    // Another history, which counts from one.
+    assert_eq!(owners_line(&w, &["5"]), "5=y5");
+    // Another history with numbers from one.
     std::fs::remove_dir_all(w.path("b")).unwrap();
     put(&w, "b", &dump(1, true, &[(8, "u8")], &[]));
     import(&w, "b").expect(0).says(&["dump 1; what they said before is set aside"]);
-    assert_eq!(shown(&w, &["5", "8"]), "8=u8");
+    assert_eq!(owners_line(&w, &["5", "8"]), "8=u8");
     w.run(&["forget", "u8"]).expect(0).says(&["erased 1 entry of the identity map"]);
-    assert_eq!(shown(&w, &["8"]), "");
+    assert_eq!(owners_line(&w, &["8"]), "");
 }
 
-/// A member who is known by Heap's number is moved as the dumps say, and back.
+/// A member with Heap's user id is re-keyed as the dumps change, in both directions.
 #[test]
-fn members_follow_what_dumps_say_and_take_back() {
+fn members_are_rekeyed_and_reverted_as_dumps_change() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let rules = config(&sandbox.url, &["carts"], "");
     w.write(
@@ -272,16 +273,16 @@ fn members_follow_what_dumps_say_and_take_back() {
     w.run(&["state", "gc"]).expect(0);
 }
 
-/// Whatever step of an import fails, the map is the one before or the one after, and the next import ends well.
+/// If an import fails at any step, the map is the one before or after, and the next import succeeds.
 #[test]
-fn an_import_that_dies_anywhere_is_done_again() {
+fn an_import_killed_at_any_step_is_completed_by_the_next() {
     let seed = 11;
     let history = history(seed, 12);
     let w = world();
     let (before, after) = history.dumps.split_at(6);
     before.iter().for_each(|dump| put(&w, "b", dump));
     import(&w, "b").expect(0);
-    let first = everybody(&w, &history);
+    let first = all_owners(&w, &history);
     after.iter().for_each(|dump| put(&w, "b", dump));
     let (mut died, mut done) = (0, 0);
     for step in 1.. {
@@ -292,8 +293,8 @@ fn an_import_that_dies_anywhere_is_done_again() {
             break;
         }
         died += 1;
-        let found = everybody(&w, &history);
-        // What comes after the commit is housekeeping.
+        let found = all_owners(&w, &history);
+        // Steps after the commit are housekeeping.
         let is_done = owners(&found) == history.owners;
         assert!(found == first || is_done, "step {step}");
         done += u32::from(is_done);
@@ -302,9 +303,9 @@ fn an_import_that_dies_anywhere_is_done_again() {
     check(&w, &history, seed, "after all that");
 }
 
-/// The sources that the config names are learned from before cohorts are planned; a plan says what there is to learn.
+/// Identity sources of the config are imported before cohorts are planned; a plan shows pending imports.
 #[test]
-fn what_the_config_names_is_learned_first() {
+fn configured_identity_sources_are_imported_before_planning() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let rules = "{ alias: { label: heap_user_id, name: identity } }, { device_id: identity }";
     let text = config(&sandbox.url, &["carts"], "").replace("{ external_id: identity }", rules);
@@ -317,7 +318,7 @@ fn what_the_config_names_is_learned_first() {
     let members = || sandbox.members("carts").into_iter().collect::<Vec<_>>().join(", ");
     put(&w, "dumps", &dump(1, true, &[(5, "u5"), (6, "u6")], &[]));
     w.write("who.csv", "id,device,heap\nu8,d8,8\n");
-    // A file that has only just been written may change again and show the same time.
+    // A file written moments ago may change again within the same timestamp.
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     w.run(&["doctor"])
         .says(&["the newest is dump 1, with 2 tables", "who.csv can be read, and has the columns"]);
@@ -330,12 +331,12 @@ fn what_the_config_names_is_learned_first() {
     assert!(!again.stderr.contains(news), "{}", again.stderr);
     let again = w.run(&["reconcile"]).expect(0).says(&["In step"]);
     assert!(!again.stderr.contains("dumps"), "{}", again.stderr);
-    // What cannot be read takes nothing back, and is told.
+    // An unreadable source removes no identities and is reported.
     put(&w, "dumps", &dump(2, true, &[(5, "v5"), (6, "u6")], &[]));
     let manifest = w.read("dumps/manifests/sync_2.json");
     w.write("dumps/manifests/sync_2.json", &manifest[..50]);
     w.replace("who.csv", "id,device\n");
-    let told = [
+    let reported = [
         "! identity dumps: nothing was learned: ",
         "sync_2.json is damaged",
         "! identity who.csv: nothing was learned: ",
@@ -344,7 +345,7 @@ fn what_the_config_names_is_learned_first() {
         "In step",
     ];
     w.run(&["doctor"]).expect(11).says(&["sync_2.json is damaged", "has no column `heap`"]);
-    w.run(&["reconcile"]).expect(1).says(&told);
+    w.run(&["reconcile"]).expect(1).says(&reported);
     assert_eq!(members(), "external_id u5, external_id u6, external_id u8");
     w.write("dumps/manifests/sync_2.json", manifest);
     w.replace("who.csv", "id,device,heap\nu8,d8,\n");
@@ -353,12 +354,12 @@ fn what_the_config_names_is_learned_first() {
     w.run(&["state", "verify"]).expect(0);
 }
 
-/// A running `watch` looks by itself whether there is a new dump.
+/// A running `watch` checks for new dumps.
 #[test]
-fn a_running_watch_learns_from_new_dumps() {
+fn watch_imports_new_dumps() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let rules = "{ alias: { label: heap_user_id, name: identity } }";
-    let text = config(&sandbox.url, &["carts"], &format!("{PATIENCE}  poll: 100ms\n"))
+    let text = config(&sandbox.url, &["carts"], &format!("{SHORT_TIMEOUTS}  poll: 100ms\n"))
         .replace("{ external_id: identity }", rules);
     w.write("sync.yaml", text + "identity:\n  - { kind: heap_connect, path: dumps }\n");
     w.source("carts", ["5".to_owned(), "6".to_owned()]);
@@ -366,18 +367,18 @@ fn a_running_watch_learns_from_new_dumps() {
     let watch = Watch::from_command(&mut w.command(&["watch"]));
     watch.until_ready();
     let is = |expected: &str| sandbox.members("carts").into_iter().collect::<Vec<_>>().join(", ") == expected;
-    until("the first dump counts at once", || is("alias heap_user_id:6, external_id u5"));
-    assert_eq!(sandbox.requests()["users"], json!(1), "nobody was sent under another name first");
+    until("the first dump is imported", || is("alias heap_user_id:6, external_id u5"));
+    assert_eq!(sandbox.requests()["users"], json!(1), "no user was sent under another identifier first");
     put(&w, "dumps", &dump(2, false, &[(6, "u6")], &[]));
-    until("and so does the next", || is("external_id u5, external_id u6"));
+    until("the next dump is imported", || is("external_id u5, external_id u6"));
     w.write("dumps/manifests/sync_3.json", "no manifest");
     put(&w, "dumps", &dump(4, false, &[(6, "v6")], &[]));
-    until("a bad one is told", || {
+    until("an invalid dump is reported", || {
         watch.log().contains("who is who cannot be learned from dumps; what was known stays")
     });
     assert!(is("external_id u5, external_id u6"));
     std::fs::remove_file(w.path("dumps/manifests/sync_3.json")).unwrap();
-    until("a bad one holds nobody up for long", || is("external_id u5, external_id v6"));
+    until("an invalid dump does not delay later imports", || is("external_id u5, external_id v6"));
 }
 
 const EVENTS: [(&str, &str); 4] =
@@ -393,10 +394,10 @@ fn event(id: i64, user: i64, days_ago: i64) -> Vec<Cell> {
     vec![Cell::Long(id), Cell::Long(user), Cell::Long(time), Cell::text(Some("pro"))]
 }
 
-/// Who did something in the last days, by the customer's own id: rows as they stand after replay, moved by the dumps'
+/// Users with an event in the last days, by the customer's own id: current rows, with merges from the dumps'
 /// own `users` and `user_migrations`.
 #[test]
-fn a_cohort_of_who_did_something_lately() {
+fn a_cohort_of_recent_events_follows_dumps_and_merges() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let text = config(&sandbox.url, &["carts"], "")
         .replace("{ external_id: identity }", "{ alias: { label: heap_user_id, name: user_id } }")
@@ -433,7 +434,7 @@ fn a_cohort_of_who_did_something_lately() {
     put(&w, "dumps", &dump.finished());
     w.run(&["reconcile"]).expect(0).says(&["added 3"]);
     assert_eq!(members(), "alias heap_user_id:7, external_id u5, external_id u6");
-    // Rows that are told again replace what they were; a column may go and another come, in another order.
+    // Repeated rows replace earlier ones; columns may be added, dropped and reordered.
     let mut dump = people(11, false, &[(7, "u7")]);
     let columns = [("time", "long"), ("event_id", "string"), ("more", "string"), ("user_id", "double")];
     let again = |cells: Vec<Cell>| vec![cells[2].clone(), cells[0].clone(), Cell::Null, cells[1].clone()];
@@ -450,7 +451,7 @@ fn a_cohort_of_who_did_something_lately() {
     assert_eq!(members(), "alias heap_user_id:9, external_id u5, external_id u7");
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     w.run(&["doctor"]).says(&["the newest is dump 11, with 3 tables"]);
-    // A file that is gone, or a column that never was: nobody leaves.
+    // With a missing file or an unknown column, no member is removed.
     let manifest = w.read("dumps/manifests/sync_11.json");
     w.write(
         "dumps/manifests/sync_11.json",
@@ -466,11 +467,11 @@ fn a_cohort_of_who_did_something_lately() {
     assert_eq!(members(), "alias heap_user_id:9, external_id u5, external_id u7");
 }
 
-/// A table as a whole is not read again while its dumps are what they were.
+/// A whole table is not read again while its dumps are unchanged.
 #[test]
-fn a_cohort_of_all_users_of_a_history() {
+fn a_cohort_of_a_whole_table_is_read_once_per_dump() {
     let (seed, w, sandbox) = (21, Workspace::new(), Sandbox::start());
-    let history = life(seed, 15, false);
+    let history = history_with_columns(seed, 15, false);
     let source = "{ kind: heap_connect, path: dumps, table: users }";
     w.write(
         "sync.yaml",
@@ -483,7 +484,7 @@ fn a_cohort_of_all_users_of_a_history() {
     let again = w.run(&["plan", "--format", "json"]).expect(0).json();
     assert_eq!(again["cohorts"][0]["source"]["read"], json!(false));
     assert!(of_dumps.len() > 10, "seed {seed}");
-    // The same from one full dump of the end.
+    // The same from one full dump of the final state.
     let end = Workspace::new();
     end.write(
         "sync.yaml",

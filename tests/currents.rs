@@ -1,7 +1,6 @@
-//! Events of Currents, from both ways in: a file's records and HTTP bodies, of every type that Braze
-//! documents.
+//! Currents events from Avro records and HTTP bodies, for every documented event type.
 //!
-//! `SYNCLINE_BLESS=1 cargo test` writes the golden file anew; look at it before it is committed.
+//! `SYNCLINE_BLESS=1 cargo test` rewrites the golden file; review it before you commit.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,15 +18,15 @@ use syncline::model::{AvroValue, Timestamp};
 use crate::support::avro_writer::{Writer, long, text};
 use crate::support::root;
 
-/// One field of one type in the catalogue.
+/// One field of one type in the catalog.
 struct Field<'a> {
     name: &'a str,
     of: &'a str,
     place: &'a str,
 }
 
-/// The types with their fields, and whether there are files of them.
-fn catalogue(text: &str) -> BTreeMap<&str, (bool, Vec<Field<'_>>)> {
+/// The types with their fields, and whether they have files.
+fn event_types(text: &str) -> BTreeMap<&str, (bool, Vec<Field<'_>>)> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
@@ -43,7 +42,7 @@ fn catalogue(text: &str) -> BTreeMap<&str, (bool, Vec<Field<'_>>)> {
         .collect()
 }
 
-/// An example of a field's value: the same on both ways, as far as both can hold it.
+/// An example value of a field, equal in both formats as far as possible.
 fn example(event_type: &str, field: &Field<'_>) -> Value {
     match (field.name, field.of.trim_end_matches('?')) {
         ("id", _) => json!(format!("id of {event_type}")),
@@ -64,7 +63,7 @@ fn example(event_type: &str, field: &Field<'_>) -> Value {
     }
 }
 
-/// A field that only one of the ways has cannot be compared; the contract names them.
+/// A field with only one format cannot be compared; the contract lists these fields.
 fn is_shared(field: &Field<'_>, has_sample: bool) -> bool {
     field.of != "http" && (field.place != "-" || !has_sample)
 }
@@ -125,7 +124,7 @@ fn avro_file(event_type: &str, fields: &[Field<'_>]) -> Vec<u8> {
     file.bytes
 }
 
-/// Whether there is a sample over HTTP, which has an id at the least.
+/// Whether there is an HTTP sample; each sample has at least an id.
 fn has_sample(fields: &[Field<'_>]) -> bool {
     fields.iter().any(|field| field.name == "id" && field.place == "T")
 }
@@ -164,7 +163,7 @@ fn context() -> MappingContext<'static> {
     MappingContext { now: Timestamp::from_second(1_767_225_600).unwrap(), owners: &() }
 }
 
-fn made(outcome: &MappingOutcome<'_>, out: Vec<u8>) -> String {
+fn expect_mapped(outcome: &MappingOutcome<'_>, out: Vec<u8>) -> String {
     match outcome {
         MappingOutcome::Made { .. } => String::from_utf8(out).unwrap(),
         other => format!("{other:?}"),
@@ -184,7 +183,7 @@ fn through_a_file(rules: &Rules, event_type: &str, file: &[u8]) -> String {
     let row = records.advance().unwrap().unwrap();
     let (mut mapper, mut out) = (EventMapper::new(rules), Vec::new());
     let mapped = mapper.record(&layout, &row, context(), &mut out);
-    made(&mapped.outcome, out)
+    expect_mapped(&mapped.outcome, out)
 }
 
 fn through_http(rules: &Rules, body: &str) -> String {
@@ -192,21 +191,21 @@ fn through_http(rules: &Rules, body: &str) -> String {
     let (mut mapper, mut out) = (EventMapper::new(rules), Vec::new());
     let mapped = mapper.http(events[0], context(), &mut out);
     assert!(mapped.is_known);
-    made(&mapped.outcome, out)
+    expect_mapped(&mapped.outcome, out)
 }
 
 #[test]
-fn every_type_gives_one_event_through_both_ways() {
-    #[allow(clippy::disallowed_methods, reason = "a switch for whoever changes an event")]
+fn every_type_maps_to_the_same_event_from_both_formats() {
+    #[allow(clippy::disallowed_methods, reason = "a switch for changed events")]
     let bless = std::env::var("SYNCLINE_BLESS").is_ok();
     let folder = root().join("tests/currents");
     let fields = fs::read_to_string(folder.join("fields.txt")).unwrap();
-    // The one field that files must have and that does not come over HTTP.
+    // The one required field of files that HTTP does not have.
     let properties = PropertyFilter { drop: vec!["version".to_owned()], ..PropertyFilter::default() };
     let rules =
         Rules::new(&MappingSettings { pii: Pii::Keep, properties, ..MappingSettings::default() }).unwrap();
     let (mut golden, mut names) = (String::new(), std::collections::BTreeSet::new());
-    for (event_type, (has_files, fields)) in catalogue(&fields) {
+    for (event_type, (has_files, fields)) in event_types(&fields) {
         let event = through_http(&rules, &http_body(event_type, &fields, has_files));
         if has_files {
             assert_eq!(through_a_file(&rules, event_type, &avro_file(event_type, &fields)), event);
@@ -226,7 +225,7 @@ fn every_type_gives_one_event_through_both_ways() {
 }
 
 #[test]
-fn personal_fields_are_those_of_the_catalogue() {
+fn personal_fields_match_the_catalog() {
     let fields = fs::read_to_string(root().join("tests/currents/fields.txt")).unwrap();
     let rules = Rules::new(&MappingSettings::default()).unwrap();
     let lines = fields.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -242,7 +241,7 @@ fn personal_fields_are_those_of_the_catalogue() {
     }
 }
 
-/// Any JSON whose texts and numbers are not all plain.
+/// Random JSON with special strings and numbers.
 fn any_json() -> impl Strategy<Value = Value> {
     let number = prop_oneof![
         any::<i64>().prop_map(|n| json!(n)),
@@ -267,9 +266,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
-    /// Whatever stands in custom properties: both ways give the same, and Heap takes it.
+    /// Custom properties of any content map equally from both formats, and Heap accepts them.
     #[test]
-    fn any_properties_give_the_same_both_ways_and_are_what_heap_takes(
+    fn random_properties_map_equally_from_both_formats_and_fit_heap(
         inside in prop::collection::btree_map("[a-c\"é. ]{0,4}|id", any_json(), 0..6), prefix in "|braze-"
     ) {
         let inside: Value = inside.into_iter().collect();
@@ -299,9 +298,9 @@ proptest! {
         }
     }
 
-    /// Nothing that comes over HTTP makes it panic, and what is no event writes nothing.
+    /// No HTTP body causes a panic, and an element that is not an event writes nothing.
     #[test]
-    fn any_event_is_mapped_or_refused(event in any_json(), text in "\\PC{0,40}") {
+    fn random_events_are_mapped_or_rejected(event in any_json(), text in "\\PC{0,40}") {
         let rules = Rules::new(&MappingSettings::default()).unwrap();
         let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         for event in [event.to_string(), text] {

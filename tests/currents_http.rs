@@ -1,16 +1,16 @@
-//! Braze's Currents posted to `watch`, and exports in its queue: what is acknowledged is in Heap, once.
+//! Currents posted to `watch`, and exports in its queue: every acknowledged event is in Heap once.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 const TOKEN: &str = "t0ken-Of-Braze==";
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// A config with one door, and perhaps more exports.
+/// A config with one endpoint, and optionally more exports.
 fn config(sandbox: &Sandbox, export: &str, more: &str) -> String {
     format!(
         "version: 1
@@ -21,7 +21,7 @@ connections:
     app_id: 11
     limits: {{ per_identity: off, per_app: off }}
     retry: {{ attempts: 20, first_wait: 5ms, longest_wait: 1s }}
-{PATIENCE}{more}exports:
+{SHORT_TIMEOUTS}{more}exports:
   - id: posted
     source: {{ kind: currents_http, token: {{ env: TEST_TOKEN }}, token_previous: {{ env: TEST_OLD_TOKEN }} }}
     to: heap
@@ -46,9 +46,9 @@ fn scene(export: &str, more: &str) -> (Workspace, Sandbox) {
     (w, sandbox)
 }
 
-/// Lets the sandbox post events. What it says of it.
+/// Makes the sandbox post events. Returns its report.
 fn post(sandbox: &Sandbox, watch: &Watch, how: &Value) -> Value {
-    let mut body = json!({ "url": format!("{}/currents/posted", watch.doors()), "token": TOKEN, "first_wait": 20,
+    let mut body = json!({ "url": format!("{}/currents/posted", watch.endpoints()), "token": TOKEN, "first_wait": 20,
                            "redacted": 0, "odd_times": 0, "unknown_types": 0.02 });
     body.as_object_mut().unwrap().extend(how.as_object().unwrap().clone());
     let response = http(&sandbox.url, "POST", "/_sandbox/currents/post", &[JSON], &body.to_string());
@@ -68,16 +68,16 @@ fn acknowledged(sandbox: &Sandbox) -> BTreeSet<String> {
     lines(sandbox, "/_sandbox/currents/acknowledged")
 }
 
-/// One request to the door: its status.
-fn ask(watch: &Watch, token: Option<&str>, body: &str) -> u16 {
+/// Sends one request to the endpoint. Returns its status.
+fn request(watch: &Watch, token: Option<&str>, body: &str) -> u16 {
     let bearer = token.map(|token| format!("Bearer {token}"));
     let mut headers = vec![JSON, ("braze-currents-version", "1")];
     headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
-    http(&watch.doors(), "POST", "/currents/posted", &headers, body).status
+    http(&watch.endpoints(), "POST", "/currents/posted", &headers, body).status
 }
 
 #[test]
-fn the_door_answers_as_braze_needs_it() {
+fn the_endpoint_responds_as_braze_expects() {
     let (w, sandbox) = scene("", "  limits: { body: 64KiB }\n");
     let watch = watch(&w);
     let event = r#"{"event_type":"never.seen.Before","id":"bare","time":1767225600,"user":{"user_id":"b1","x":[1]},"properties":{"new":{"a":1}}}"#;
@@ -97,15 +97,15 @@ fn the_door_answers_as_braze_needs_it() {
         (200, Some(TOKEN), &"[".repeat(1_000)),
         (413, Some(TOKEN), &format!("[\"{}\"]", "x".repeat(70_000))),
     ] {
-        assert_eq!(ask(&watch, token, body), status, "{token:?} {body:.60}");
+        assert_eq!(request(&watch, token, body), status, "{token:?} {body:.60}");
     }
-    let gone = http(&watch.doors(), "POST", "/currents/other", &[JSON], "");
+    let gone = http(&watch.endpoints(), "POST", "/currents/other", &[JSON], "");
     assert_eq!(gone.status, 404);
-    assert_eq!(http(&watch.doors(), "GET", "/currents/posted", &[], "").status, 405);
+    assert_eq!(http(&watch.endpoints(), "GET", "/currents/posted", &[], "").status, 405);
     let expected: BTreeSet<String> = ["bare", "listed", "wrapped"].map(str::to_owned).into();
-    until("they are in Heap", || keys(&sandbox) == expected);
-    // Whatever is no event is kept with its reason.
-    until("the rest is told", || {
+    until("the events are in Heap", || keys(&sandbox) == expected);
+    // An element that is not an event is a reject with a reason.
+    until("the rest is reported", || {
         watch.metric("syncline_export_rejects_total{export=\"posted\",reason=\"not_json\"}") > 0.0
     });
     let rejects = w.read_all(".syncline/rejects");
@@ -116,15 +116,15 @@ fn the_door_answers_as_braze_needs_it() {
     assert_eq!(watch.stop(), 0);
 }
 
-/// A small body can hold millions of elements that are no events: they are one reject with a count.
+/// A small body can contain millions of elements that are not events. They are one reject with a count.
 #[test]
-fn many_elements_that_are_no_events_are_one_reject() {
+fn many_elements_that_are_not_events_are_one_reject() {
     let (w, sandbox) = scene("", "");
     let watch = watch(&w);
     let event = r#"{"event_type":"never.seen.Before","id":"good","time":1767225600,"user":{"user_id":"b1"}}"#;
     let body = format!("[{}{}{event}]", "7,".repeat(100_000), "{},".repeat(50_000));
-    assert_eq!(ask(&watch, Some(TOKEN), &body), 200);
-    assert_eq!(ask(&watch, Some(TOKEN), "[8]"), 200);
+    assert_eq!(request(&watch, Some(TOKEN), &body), 200);
+    assert_eq!(request(&watch, Some(TOKEN), "[8]"), 200);
     let counted = |reason: &str| {
         watch.metric(&format!("syncline_export_rejects_total{{export=\"posted\",reason=\"{reason}\"}}"))
     };
@@ -142,7 +142,7 @@ fn many_elements_that_are_no_events_are_one_reject() {
 }
 
 #[test]
-fn what_is_acknowledged_is_in_heap_once_kills_included() {
+fn acknowledged_events_are_in_heap_once_despite_kills() {
     let (w, sandbox) = scene("    batch: 50\n", "");
     sandbox.faults(
         r#"[{"on":"track","times":0,"share":0.1,"do":{"status":503}},
@@ -170,18 +170,18 @@ fn what_is_acknowledged_is_in_heap_once_kills_included() {
     let count: Value = serde_json::from_str(&sandbox.get("/_sandbox/heap/events/count").1).unwrap();
     assert_eq!(count["stored"], keys(&sandbox).len(), "each once");
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
-    // Nothing is left in the inbox, and a single run finds nothing.
+    // The inbox is empty, and a separate run finds nothing.
     let mut command = w.command(&["export"]);
     command.env("TEST_TOKEN", TOKEN).env("TEST_OLD_TOKEN", "old");
     run(command).expect(0).says(&["In step"]);
 }
 
-/// One event of each type, through both ways, gives the same event in Heap.
+/// One event of each type gives the same event in Heap from both formats.
 #[test]
-fn every_type_is_the_same_whichever_way_it_came() {
+fn every_type_is_equal_from_files_and_posts() {
     let (w, sandbox) = scene("", "");
     let (files, other) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
-    let text = config(&other, "", "").replace(PATIENCE, "");
+    let text = config(&other, "", "").replace(SHORT_TIMEOUTS, "");
     let at = text.find("    source:").unwrap();
     let end = at + text[at..].find('\n').unwrap();
     files.write(
@@ -209,7 +209,7 @@ fn every_type_is_the_same_whichever_way_it_came() {
 }
 
 #[test]
-fn a_full_inbox_sends_braze_away_and_nothing_is_lost() {
+fn a_full_inbox_rejects_posts_and_loses_nothing() {
     let (w, sandbox) = scene("", "  limits: { inbox: 64KiB }\n");
     sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":503}}]"#);
     let watch = watch(&w);
@@ -222,7 +222,7 @@ fn a_full_inbox_sends_braze_away_and_nothing_is_lost() {
     let mut taken = BTreeSet::new();
     let statuses: BTreeSet<u16> = (0..120)
         .map(|n| {
-            let status = ask(&watch, Some(TOKEN), &event(n));
+            let status = request(&watch, Some(TOKEN), &event(n));
             if status == 200 {
                 taken.insert(format!("e{n}"));
             }
@@ -231,13 +231,13 @@ fn a_full_inbox_sends_braze_away_and_nothing_is_lost() {
         .collect();
     assert_eq!(statuses, BTreeSet::from([200, 503]));
     sandbox.faults("[]");
-    until("what was taken is in Heap", || keys(&sandbox) == taken);
-    until("there is room again", || ask(&watch, Some(TOKEN), &event(500)) == 200);
+    until("accepted events are in Heap", || keys(&sandbox) == taken);
+    until("the inbox has space again", || request(&watch, Some(TOKEN), &event(500)) == 200);
 }
 
-/// An inbox of many files is used some at a time: what Heap has had is not sent again after a crash.
+/// An inbox of many files is exported in groups. After a crash, exported groups are not sent again.
 #[test]
-fn an_inbox_is_let_go_while_the_rest_of_it_is_sent() {
+fn inbox_files_are_deleted_while_the_rest_is_sent() {
     let (w, sandbox) = scene("    batch: 1\n", "");
     let event = |n: usize| {
         format!(
@@ -245,10 +245,10 @@ fn an_inbox_is_let_go_while_the_rest_of_it_is_sent() {
         )
     };
     sandbox.faults(r#"[{"on":"track","times":0,"do":"hang"}]"#);
-    // Each process leaves one file behind.
+    // Each process creates one file.
     for n in 0..6 {
         let watch = watch(&w);
-        assert_eq!(ask(&watch, Some(TOKEN), &event(n)), 200);
+        assert_eq!(request(&watch, Some(TOKEN), &event(n)), 200);
         watch.kill();
     }
     let files = || w.snapshot(".syncline/inbox/currents.posted").len();
@@ -256,7 +256,7 @@ fn an_inbox_is_let_go_while_the_rest_of_it_is_sent() {
     sandbox.faults(r#"[{"on":"track","times":0,"holding":"\"e5\"","do":"hang"}]"#);
     let mut export = w.command(&["export"]);
     let mut export = export.env("TEST_TOKEN", TOKEN).env("TEST_OLD_TOKEN", "old").spawn().unwrap();
-    until("four of them are gone", || files() == 2);
+    until("four of the files are deleted", || files() == 2);
     export.kill().unwrap();
     export.wait().unwrap();
     sandbox.faults("[]");
@@ -265,7 +265,7 @@ fn an_inbox_is_let_go_while_the_rest_of_it_is_sent() {
 }
 
 #[test]
-fn a_folder_is_noticed_and_exports_are_shown() {
+fn new_files_are_exported_and_exports_are_shown() {
     let stored = "  - id: stored
     source: { kind: currents_storage, path: cur }
     to: heap
@@ -303,12 +303,12 @@ fn a_folder_is_noticed_and_exports_are_shown() {
         w.read("ids").lines().map(str::to_owned).collect::<BTreeSet<String>>()
     };
     let watch = watch(&w);
-    until("a folder that is not there is told", || watch.get("/").body.contains("cannot list"));
+    until("a missing folder is reported", || watch.get("/").body.contains("cannot list"));
     let mut all = emit("0");
-    until("the first are in Heap", || keys(&sandbox) == all);
+    until("the first events are in Heap", || keys(&sandbox) == all);
     all.extend(emit("1000"));
-    until("the others as well, in folders that are new", || keys(&sandbox) == all);
-    until("it is counted", || {
+    until("events in new folders are in Heap", || keys(&sandbox) == all);
+    until("the metric counts it", || {
         (watch.metric("syncline_export_events_total{export=\"stored\",outcome=\"sent\"}") - 100.0).abs() < 0.5
     });
     assert!(watch.metric("syncline_export_requests_total{export=\"stored\",answer=\"accepted\"}") > 0.0);
@@ -316,10 +316,10 @@ fn a_folder_is_noticed_and_exports_are_shown() {
     for text in ["Exports to Heap", "stored", "posted", "/currents/posted"] {
         assert!(page.contains(text), "{text}");
     }
-    // Another config is taken over: the events that were left out go.
+    // Another config is loaded: events that were excluded are exported.
     let text = w.read("sync.yaml").replace("anonymous: drop", "anonymous: hash");
     w.replace("sync.yaml", &text);
     watch.until_logs("another config is in use", 1);
-    assert_eq!(ask(&watch, Some(TOKEN), ""), 200, "the door stays open");
+    assert_eq!(request(&watch, Some(TOKEN), ""), 200, "the connection stays open");
     assert_eq!(watch.stop(), 0);
 }

@@ -1,4 +1,4 @@
-//! The sandbox as Braze Currents: the same events as files and over HTTP, and what Braze does with answers.
+//! The sandbox's Currents: the same events as files and over HTTP, and Braze's reactions to responses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         if path.is_dir() {
             found.extend(files(&path));
         } else {
-            assert_eq!(path.extension().unwrap(), "avro", "nothing else is left behind");
+            assert_eq!(path.extension().unwrap(), "avro", "no other file is left");
             found.push(path);
         }
     }
@@ -25,7 +25,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// All records of all files by id, with the type of the path.
+/// All records by id, with the type from the path.
 fn records(folder: &Path) -> BTreeMap<String, (String, Map<String, Value>)> {
     let mut all = BTreeMap::new();
     for path in files(folder) {
@@ -49,7 +49,7 @@ fn records(folder: &Path) -> BTreeMap<String, (String, Map<String, Value>)> {
 }
 
 #[test]
-fn files_are_the_same_in_every_codec_and_read_back() {
+fn files_have_the_same_events_in_every_codec() {
     let w = Workspace::new();
     let mut last = None;
     for codec in ["null", "deflate", "snappy", "zstd"] {
@@ -77,7 +77,7 @@ fn sorted(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn files_can_be_cut_garbage_late_and_sent_again() {
+fn files_can_be_truncated_garbage_late_and_repeated() {
     let sandbox = Sandbox::start();
     let w = Workspace::new();
     let body = json!({ "out": w.path("out"), "events": 2_000, "duplicates": 0.2, "late": true, "cut": true,
@@ -130,7 +130,7 @@ fn acknowledged(sandbox: &Sandbox) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_same_events_are_posted_in_batches_after_two_probes() {
+fn events_are_posted_in_batches_after_two_probes() {
     let receiver = Receiver::start(|_| 200);
     let sandbox = Sandbox::start();
     let done = post(
@@ -164,8 +164,9 @@ fn the_same_events_are_posted_in_batches_after_two_probes() {
 }
 
 #[test]
-fn answers_split_drop_halve_and_try_again() {
-    // A bad event spoils its batch; more than five events are too many; every third answer is none or 503.
+fn responses_cause_split_drop_halve_and_retry() {
+    // One invalid event fails its batch; more than five events are too many; every third response is missing or
+    // 503.
     let bad = |id: &str| id.starts_with('0');
     let turn = std::sync::atomic::AtomicU32::new(0);
     let receiver = Receiver::start(move |request| {
@@ -196,21 +197,21 @@ fn answers_split_drop_halve_and_try_again() {
 }
 
 #[test]
-fn a_refused_credential_stops_everything() {
+fn a_rejected_token_stops_the_post() {
     let sandbox = Sandbox::start();
     let refusing = Receiver::start(|_| 401);
     let done = post(&sandbox, &json!({ "url": refusing.url, "events": 300 }));
-    assert_eq!((&done["stopped"], &done["requests"]), (&json!(401), &json!(1)), "the probe was enough");
+    assert_eq!((&done["stopped"], &done["requests"]), (&json!(401), &json!(1)), "the probe showed it");
     let later = Receiver::start(|request| if ids(request).is_empty() { 204 } else { 403 });
     let done = post(&sandbox, &json!({ "url": later.url, "events": 300, "gzip": false }));
     assert_eq!((&done["stopped"], &done["requests"], &done["unsent"]), (&json!(403), &json!(3), &json!(300)));
     assert!(acknowledged(&sandbox).is_empty());
-    let told: Value = serde_json::from_str(&sandbox.get("/_sandbox/currents/posts").1).unwrap();
-    assert_eq!((&told["running"], &told["requests"]), (&json!(0), &json!(4)));
+    let reported: Value = serde_json::from_str(&sandbox.get("/_sandbox/currents/posts").1).unwrap();
+    assert_eq!((&reported["running"], &reported["requests"]), (&json!(0), &json!(4)));
 }
 
 #[test]
-fn there_is_an_example_of_every_type_in_both_forms() {
+fn every_type_has_an_example_in_its_formats() {
     let examples = examples(1, Codec::Snappy);
     assert_eq!(examples.len(), 97);
     assert_eq!(examples.iter().filter(|e| e.avro.is_some() && e.http.is_some()).count(), 93);

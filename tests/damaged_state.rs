@@ -1,17 +1,17 @@
-//! A state that is damaged, older than the truth, or lost: an error that names the file, for what needs that file.
+//! Damaged, outdated and lost state: an error that names the file, only for the work that needs the file.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::support::s3::{S3, S3_KEYS};
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 const SECRET: &str = "whsec_test";
 const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
 
-/// A cohort whose members are a segment of a Heap.
+/// A cohort with a Heap segment as source.
 const SEGMENT: &str = "  - id: free
     name: Free
     to: braze
@@ -29,7 +29,7 @@ fn post(sandbox: &Sandbox, path: &str, body: &Value) {
 fn watch(w: &Workspace, sandbox: &Sandbox) -> Watch {
     let watch = Watch::from_command(w.command(&["watch"]).env("TEST_WEBHOOK", SECRET));
     watch.until_ready();
-    let url = format!("{}/heap/heap", watch.doors());
+    let url = format!("{}/heap/heap", watch.endpoints());
     post(sandbox, "/_sandbox/heap/webhook", &json!({ "url": url, "secret": SECRET, "first_wait": 20 }));
     watch
 }
@@ -47,15 +47,15 @@ fn run_with(w: &Workspace, args: &[&str]) -> Run {
     run(command)
 }
 
-/// A segment of eight people, by webhook, that is in Braze.
+/// A segment of eight users, delivered by webhook and synced to Braze.
 fn with_segment() -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    let heap = "  heap: { kind: heap, webhook_secret: { env: TEST_WEBHOOK } }\n".to_owned() + PATIENCE;
+    let heap = "  heap: { kind: heap, webhook_secret: { env: TEST_WEBHOOK } }\n".to_owned() + SHORT_TIMEOUTS;
     w.write("sync.yaml", config(&sandbox.url, &["trials"], &heap) + SEGMENT).source("trials", users(30));
     let watch = watch(&w, &sandbox);
     segment(&sandbox, 8);
     until("the segment is in Braze", || sandbox.members("free").len() == 8);
-    watch.until_in_step();
+    watch.until_in_sync();
     assert_eq!(watch.stop(), 0);
     (w, sandbox)
 }
@@ -73,8 +73,8 @@ fn versions(w: &Workspace, cohort: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// 42 members in Braze, and a state that has lost the versions which added the last two.
-fn older() -> (Workspace, Sandbox) {
+/// 42 members in Braze, and a state without the versions that added the last two.
+fn with_older_state() -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(40)).source("trials", users(5));
     w.run(&["reconcile"]).expect(0);
@@ -88,7 +88,7 @@ fn older() -> (Workspace, Sandbox) {
 
 #[test]
 fn a_state_that_is_older_than_its_commits_stops_that_cohort_and_is_found() {
-    let (w, sandbox) = older();
+    let (w, sandbox) = with_older_state();
     let run = w.run(&["reconcile"]).expect(1);
     let run = run.says(&[
         "cohorts/carts is older than what was committed: version",
@@ -102,23 +102,23 @@ fn a_state_that_is_older_than_its_commits_stops_that_cohort_and_is_found() {
     w.run(&["state", "verify"]).expect(1).says(&["cohorts/carts: it is older than what was committed"]);
     w.run(&["state", "gc"]).expect(0);
     let parts = w.path(".syncline/cohorts/carts/parts");
-    assert_eq!(std::fs::read_dir(parts).unwrap().count(), 2, "what may be restored is kept");
+    assert_eq!(std::fs::read_dir(parts).unwrap().count(), 2, "data for a later restore is kept");
 }
 
 #[test]
-fn resync_recovers_everybody_who_may_be_in_an_older_cohort() {
-    let (w, sandbox) = older();
+fn resync_recovers_every_user_who_may_be_in_an_older_cohort() {
+    let (w, sandbox) = with_older_state();
     w.run(&["resync", "carts"]).expect(0).says(&["2 members of its parts are in doubt"]);
     w.run(&["state", "verify"]).expect(0);
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(sandbox.members("carts"), members(users(40)), "nobody is left behind");
+    assert_eq!(sandbox.members("carts"), members(users(40)), "no member is left in the cohort");
     w.run(&["reconcile"]).expect(0).says(&["In step: 2 cohorts"]);
 }
 
 #[test]
-fn an_older_state_can_be_accepted_and_gives_no_number_twice() {
-    let (w, sandbox) = older();
-    // The numbers of the two versions that are gone.
+fn an_older_state_can_be_accepted_and_no_version_number_is_reused() {
+    let (w, sandbox) = with_older_state();
+    // The numbers of the two lost versions.
     let lost = versions(&w, "carts").len() + 2;
     w.run(&["state", "accept", "cohorts/trials"]).expect(64).says(&["these are: cohorts/carts"]);
     w.run(&["state", "accept", "cohorts/carts"]).expect(0);
@@ -126,12 +126,12 @@ fn an_older_state_can_be_accepted_and_gives_no_number_twice() {
     let number = |path: &Path| path.file_stem().unwrap().to_str().unwrap().parse::<usize>().unwrap();
     assert_eq!(number(&versions(&w, "carts")[0]), lost + 1);
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(sandbox.members("carts").len(), 42, "the two are not known any more, as was accepted");
+    assert_eq!(sandbox.members("carts").len(), 42, "the two lost versions are forgotten, as accepted");
 }
 
-/// Whatever of the state is older or gone, the rest of it knows.
+/// If any one part of the state is older or missing, the other parts prove it.
 #[test]
-fn what_is_left_of_a_state_knows_of_later_commits() {
+fn the_rest_of_a_state_proves_later_commits() {
     let lose: [(&str, &[&str]); 5] = [
         ("the versions and the numbers", &["heads"]),
         ("the versions and the journal", &["journal"]),
@@ -140,7 +140,7 @@ fn what_is_left_of_a_state_knows_of_later_commits() {
         ("the versions, the journal and the lease", &["journal", "lease.json"]),
     ];
     for (what, more) in lose {
-        let (w, sandbox) = older();
+        let (w, sandbox) = with_older_state();
         more.iter().for_each(|name| remove(&w.path(&format!(".syncline/{name}"))));
         let run = w.run(&["reconcile"]);
         assert_eq!(run.code, 1, "{what}: {} {}", run.stdout, run.stderr);
@@ -151,7 +151,7 @@ fn what_is_left_of_a_state_knows_of_later_commits() {
 }
 
 #[test]
-fn a_state_that_must_exist_is_never_made_by_a_run() {
+fn a_state_that_must_exist_is_never_created_by_a_run() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     w.write("sync.yaml", w.read("sync.yaml") + "state: { path: memory, must_exist: true }\n");
@@ -170,7 +170,7 @@ fn a_state_that_must_exist_is_never_made_by_a_run() {
 }
 
 #[test]
-fn a_lost_or_older_segment_table_removes_nobody() {
+fn a_lost_or_older_segment_table_removes_no_members() {
     for is_lost in [true, false] {
         let (w, sandbox) = with_segment();
         let folder = w.path(".syncline/segments");
@@ -178,8 +178,8 @@ fn a_lost_or_older_segment_table_removes_nobody() {
         let first = std::fs::read(&table).unwrap();
         let watch_one = watch(&w, &sandbox);
         segment(&sandbox, 10);
-        until("two more are in Braze", || sandbox.members("free").len() == 10);
-        watch_one.until_in_step();
+        until("two more members are in Braze", || sandbox.members("free").len() == 10);
+        watch_one.until_in_sync();
         watch_one.stop();
         if is_lost {
             remove(&folder);
@@ -193,21 +193,21 @@ fn a_lost_or_older_segment_table_removes_nobody() {
         run_with(&w, &["reconcile"]).expect(1).says(&says);
         run_with(&w, &["state", "verify"]).expect(1).says(&["segments/heap: it is older"]);
         run_with(&w, &["state", "accept", "segments/heap"]).expect(6).says(&["no delivery of `heap` waits"]);
-        // The next difference is not taken for the whole, and is not lost either.
+        // The next delta is neither read as a full sync nor lost.
         let second = watch(&w, &sandbox);
         post(&sandbox, "/_sandbox/heap/segments/7/change", &json!({ "add": ["seg-99"] }));
         post(&sandbox, "/_sandbox/heap/sync", &json!({}));
         until("it stops", || second.log().contains("is older than what was committed"));
         second.stop();
-        assert_eq!(sandbox.members("free").len(), 10, "nobody was removed");
-        // What waits may be a difference, and there is no sign that it is the whole.
+        assert_eq!(sandbox.members("free").len(), 10, "no member was removed");
+        // The waiting deliveries may be a delta; nothing proves that they are a full sync.
         run_with(&w, &["state", "accept", "segments/heap"]).expect(6).says(&[
             "no drain shows",
             "segment 7",
             "state accept segments/heap --full-sync",
         ]);
         run_with(&w, &["state", "verify"]).expect(1).says(&["segments/heap: it is older"]);
-        // Switched off and on again, Heap sends all of it.
+        // After the segment is disabled and enabled, Heap sends a full sync.
         let third = watch(&w, &sandbox);
         post(&sandbox, "/_sandbox/heap/segments/7/drain", &json!({}));
         segment(&sandbox, 12);
@@ -220,7 +220,7 @@ fn a_lost_or_older_segment_table_removes_nobody() {
     }
 }
 
-/// A killed process leaves files that were never finished.
+/// A killed process leaves unfinished files.
 fn is_temporary(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
@@ -247,11 +247,11 @@ fn elsewhere() -> String {
     cohort_entry("elsewhere", "").replace("to: braze", "to: second")
 }
 
-/// A state with something of everything.
+/// A state with every kind of file.
 fn realistic() -> (Workspace, Sandbox) {
     let (w, sandbox) = with_segment();
     let api = json!([{ "id": CAMPAIGN, "name": "Welcome", "is_api": true }]).to_string();
-    sandbox.door("/_sandbox/campaigns", &api);
+    sandbox.admin_post("/_sandbox/campaigns", &api);
     w.write(
         "sync.yaml",
         w.read("sync.yaml")
@@ -273,17 +273,17 @@ fn realistic() -> (Workspace, Sandbox) {
     run_with(&w, &["reconcile"]).expect(0);
     let digest = format!("sha256:{}", "0".repeat(64));
     run_with(&w, &["approve", "carts", "--plan", &digest]).expect(0);
-    // Deliveries that no run has ingested yet.
+    // Deliveries that are not ingested yet.
     let watch = watch(&w, &sandbox);
     segment(&sandbox, 9);
     let inbox = w.path(".syncline/inbox/heap.heap");
-    until("a delivery is kept", || inbox.exists() || !w.snapshot(".syncline/inbox").is_empty());
+    until("a delivery is in the inbox", || inbox.exists() || !w.snapshot(".syncline/inbox").is_empty());
     watch.kill();
     (w, sandbox)
 }
 
 #[test]
-fn every_file_of_the_state_in_every_damage() {
+fn every_kind_of_damage_of_every_file_is_handled() {
     let (w, _sandbox) = realistic();
     let root = w.path(".syncline");
     let files: Vec<(PathBuf, Vec<u8>)> =
@@ -311,7 +311,7 @@ fn every_file_of_the_state_in_every_damage() {
     let mut seen = std::collections::BTreeMap::new();
     for (path, bytes) in &files {
         let relative = name(path);
-        // Two of each folder are as good as all of them.
+        // Two files of each folder are representative.
         let folder = path.parent().unwrap().to_owned();
         let count: &mut u32 = seen.entry((folder, path.extension().map(ToOwned::to_owned))).or_default();
         *count += 1;
@@ -341,7 +341,7 @@ fn every_file_of_the_state_in_every_damage() {
     run_with(&w, &["plan"]).expect(0);
 }
 
-/// The damaged bytes; none of them where the file is deleted. None where the damage makes no sense.
+/// The damaged bytes: empty if the file is deleted, `None` if the damage does not apply.
 #[allow(clippy::option_option, reason = "no damage, and no file, are two things")]
 fn damaged(
     damage: Damage,
@@ -367,7 +367,7 @@ fn damaged(
     })
 }
 
-/// `plan` and `state verify` say what is wrong, and nothing ever panics.
+/// Checks that `plan` and `state verify` report the damage, and that nothing panics.
 fn judge(w: &Workspace, relative: &str, damage: Damage) {
     let what = format!("{relative} {damage:?}");
     let plan = run_with(w, &["plan"]);
@@ -377,7 +377,7 @@ fn judge(w: &Workspace, relative: &str, damage: Damage) {
         assert!(!run.stderr.contains("panicked") && !run.stderr.contains("bug in"), "{what}: {}", run.stderr);
     }
     let kind = relative.split('/').next().unwrap();
-    // Nothing depends on a log that is gone, nor on a used approval, and a delivery that is gone was never there.
+    // Nothing depends on a lost log or a used approval, and a lost delivery never existed.
     let may_be_unseen = match damage {
         Damage::Deleted => ["journal", "rejects", "approvals", "inbox", "checks", "pushdown"].contains(&kind),
         Damage::Emptied => kind == "inbox",
@@ -390,7 +390,7 @@ fn judge(w: &Workspace, relative: &str, damage: Damage) {
         found.contains(relative) || (is_older_copy && (found.contains(&place) || found.contains(kind)));
     let is_superseded = is_older_copy && verify.code == 0;
     assert!(named || may_be_unseen || is_superseded, "{what}: not found by verify: {found}");
-    // The others go on: cohorts, and the cohorts of another workspace.
+    // Other cohorts are applied, and so are the cohorts of another workspace.
     let said = format!("{}{}", plan.stdout, plan.stderr);
     match kind {
         "format.json" => {
@@ -489,7 +489,7 @@ fn the_numbers_and_the_key_seed_survive_the_loss_of_one_file() {
     assert_eq!(sandbox.members("trials").len(), 5);
 }
 
-/// The ways out that the error of a damaged cohort names.
+/// Runs the remedies that the error of a damaged cohort lists.
 #[test]
 fn a_damaged_cohort_can_be_sent_again() {
     let (w, sandbox) = older_or_whole();
@@ -530,7 +530,7 @@ fn older_or_whole() -> (Workspace, Sandbox) {
 fn a_flipped_bit_of_the_journal_costs_one_line_and_is_reported() {
     let (w, _sandbox) = older_or_whole();
     let (path, bytes) = w.snapshot(".syncline/journal").remove(0);
-    // A digit of a number: the line is JSON as before.
+    // A digit of a number: the line stays valid JSON.
     let text = String::from_utf8(bytes).unwrap();
     let line = text.lines().position(|line| line.contains("\"added\":40")).unwrap() + 1;
     w.write(path.to_str().unwrap(), text.replace("\"added\":40", "\"added\":50"));
@@ -551,17 +551,17 @@ fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
     w.write("sync.yaml", text + &s3.config("5s"));
     w.source("trials", users(5)).source("elsewhere", users(3));
     w.source("carts", users(5).chain(["not usable".repeat(200)]));
-    let go = |args: &[&str]| {
+    let run_command = |args: &[&str]| {
         let mut command = w.command(args);
         command.envs(S3_KEYS);
         run(command)
     };
-    go(&["reconcile"]).expect(0);
+    run_command(&["reconcile"]).expect(0);
     let keys = s3.keys("team/prod/");
     let newest = |kind: &str| {
         keys.iter().filter(|key| key.starts_with(&format!("team/prod/{kind}"))).max().unwrap().clone()
     };
-    // The file, and whether cohorts `trials` and `elsewhere` go on.
+    // The file, and whether the cohorts `trials` and `elsewhere` are applied.
     for (kind, goes_on) in [
         ("format.json", &[][..]),
         ("workspaces/braze/", &["elsewhere"]),
@@ -582,9 +582,9 @@ fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
                 Some(bad) => s3.put(&key, bad),
                 None => s3.delete(&key),
             }
-            // Members that are not in the state, so that parts are read.
+            // Members outside the state, so that parts are read.
             w.source("trials", users(6));
-            let (plan, verify) = (go(&["plan"]), go(&["state", "verify"]));
+            let (plan, verify) = (run_command(&["plan"]), run_command(&["state", "verify"]));
             let said = format!("{}{}", plan.stdout, plan.stderr);
             assert!(!said.contains("panicked"), "{what}: {said}");
             assert!(goes_on.iter().all(|id| plan.stdout.contains(id)), "{what}: {said}");
@@ -600,19 +600,20 @@ fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
             s3.put(&key, &bytes);
         }
     }
-    // Older than what was committed: item by item as in a folder.
+    // Older than the commits: file by file, as in a folder.
     let lost = newest("cohorts/trials/versions/");
     s3.delete(&lost);
-    go(&["reconcile"])
+    run_command(&["reconcile"])
         .expect(1)
         .says(&["cohorts/trials is older than what was committed", "syncline resync trials"]);
-    go(&["resync", "trials"]).expect(0);
-    go(&["reconcile"]).expect(0);
-    go(&["state", "verify"]).expect(0);
+    run_command(&["resync", "trials"]).expect(0);
+    run_command(&["reconcile"]).expect(0);
+    run_command(&["state", "verify"]).expect(0);
     assert_eq!(sandbox.members("trials"), members(users(6)));
 }
 
-/// One bit after the other of a part, until the parser panics: the error names the file, and others go on.
+/// Flips one bit after the other in a part until the parser panics: the error names the file, and other cohorts
+/// are applied.
 #[test]
 fn a_part_that_panics_the_parser_is_an_error_of_one_cohort() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());

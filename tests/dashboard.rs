@@ -1,6 +1,6 @@
-//! The dashboard's page, by itself and in a real browser.
+//! The dashboard's page: as HTML, and in a real browser.
 //!
-//! `SYNCLINE_SCREENSHOTS=folder cargo test dashboard` writes what the browser shows, for people to look at.
+//! `SYNCLINE_SCREENSHOTS=folder cargo test dashboard` saves screenshots for review.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -14,11 +14,11 @@ use crate::support::browser::Browser;
 
 fn all() -> [(&'static str, DashboardView); 6] {
     [
-        ("well", boards::well()),
-        ("troubled", boards::troubled()),
+        ("well", boards::all_in_sync()),
+        ("troubled", boards::with_alerts()),
         ("empty", boards::empty()),
-        ("many", boards::many(100)),
-        ("standing-by", boards::standing_by()),
+        ("many", boards::with_cohorts(100)),
+        ("standing-by", boards::standby()),
         ("hostile", boards::hostile()),
     ]
 }
@@ -58,10 +58,10 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 }
 
 #[test]
-fn the_policy_allows_exactly_this_style() {
+fn the_content_security_policy_allows_exactly_this_style() {
     assert_eq!(base64(b"any carnal pleas"), "YW55IGNhcm5hbCBwbGVhcw==");
     assert_eq!(bytes_of("YW55IGNhcm5hbCBwbGVhcw=="), b"any carnal pleas");
-    let page = page(&boards::well());
+    let page = page(&boards::all_in_sync());
     let hash = format!("'sha256-{}'", base64(&Sha256::digest(between(&page, "<style>", "</style>"))));
     let policy = HEADERS.iter().find(|(name, _)| *name == "content-security-policy").unwrap().1;
     assert!(policy.contains(&format!("style-src {hash};")), "the style is {hash}");
@@ -75,28 +75,28 @@ fn the_policy_allows_exactly_this_style() {
 }
 
 #[test]
-fn whoever_names_things_cannot_write_the_page() {
+fn foreign_names_cannot_inject_html() {
     let hostile = boards::HOSTILE;
     let written = page(&boards::hostile());
     assert!(written.matches("&lt;script&gt;").count() > 30);
     for raw in ["<script", "<img", "-->", "\" '", hostile] {
         assert!(!written.contains(raw), "{raw}");
     }
-    // Where it stands, the end of the style is no end.
+    // Inside the style element, an escaped end tag does not end it.
     assert_eq!(
         (written.matches("</style>").count(), written.matches("</title>").count()),
         (1, 1 + plots(&written))
     );
 }
 
-/// Drawings have titles as well.
+/// SVG charts have titles as well.
 fn plots(page: &str) -> usize {
     page.matches("<svg ").count()
 }
 
 #[test]
-fn what_needs_a_person_is_said_first() {
-    let written = page(&boards::troubled());
+fn alerts_that_need_an_operator_come_first() {
+    let written = page(&boards::with_alerts());
     assert_eq!(between(&written, "<title>", "</title>"), "8 things need a person – syncline");
     let order = [
         "8 things need a person",
@@ -122,12 +122,12 @@ fn what_needs_a_person_is_said_first() {
 }
 
 #[test]
-fn the_headline_says_how_things_are() {
+fn the_headline_shows_the_overall_status() {
     let headline = |board: &DashboardView| between(&page(board), "<title>", " – syncline").to_owned();
-    let mut board = boards::well();
+    let mut board = boards::all_in_sync();
     assert_eq!(headline(&boards::empty()), "Nothing to keep in step yet");
     assert_eq!(headline(&board), "Everything is in step");
-    assert_eq!(headline(&boards::standing_by()), "Standing by");
+    assert_eq!(headline(&boards::standby()), "Standing by");
     board.cohorts[0].state = CohortStateView::Updating { since: board.now };
     assert_eq!(headline(&board), "All is well");
     board.cohorts[0].state = CohortStateView::WaitingForHeap { why: None };
@@ -146,20 +146,20 @@ fn the_headline_says_how_things_are() {
 }
 
 #[test]
-fn a_hundred_cohorts_are_no_burden() {
-    let board = boards::many(100);
+fn a_page_with_a_hundred_cohorts_is_small_and_fast() {
+    let board = boards::with_cohorts(100);
     let began = Instant::now();
     let written = page(&board);
     let time = began.elapsed();
     assert!(written.len() < 300_000, "{} bytes", written.len());
-    // Hundreds of times what it takes, for a machine that is busy.
+    // Hundreds of times the usual duration, for busy machines.
     assert!(time < Duration::from_secs(2), "{time:?}");
     assert_eq!(written.matches("<article class=\"cohort\"").count(), 100);
 }
 
 #[test]
-fn when_everything_fails_the_top_stays_readable() {
-    let mut board = boards::many(100);
+fn the_header_stays_readable_when_everything_fails() {
+    let mut board = boards::with_cohorts(100);
     for cohort in &mut board.cohorts {
         let (why, then) = ("Braze answers 503".to_owned(), NextStep::TriedAgain { at: None });
         cohort.state = CohortStateView::Failing { since: board.now, why, then, ways_out: Vec::new() };
@@ -169,7 +169,7 @@ fn when_everything_fails_the_top_stays_readable() {
 }
 
 #[test]
-fn it_is_loaded_again_only_if_asked() {
+fn the_page_reloads_only_on_request() {
     assert_eq!(refresh_of(None), None);
     for (query, seconds) in [
         ("", None),
@@ -182,13 +182,13 @@ fn it_is_loaded_again_only_if_asked() {
     ] {
         assert_eq!(refresh_of(Some(query)), seconds, "{query}");
     }
-    let mut board = boards::well();
+    let mut board = boards::all_in_sync();
     assert!(!page(&board).contains("http-equiv"));
     board.refresh_seconds = Some(60);
     assert!(page(&board).contains("<meta http-equiv=\"refresh\" content=\"60\">"));
 }
 
-/// Answers every request with the page that its path names, for as long as the test runs.
+/// Responds to every request with the page of its path, until the test ends.
 fn serve() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -215,7 +215,7 @@ fn serve() -> String {
     format!("http://{address}")
 }
 
-/// Contrast of each text against what is behind it, as WCAG 2 reckons it: everything that is below 4.5.
+/// Contrast ratio of each text to its background (WCAG 2): lists all below 4.5.
 const CONTRAST: &str = "
 const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
 const rgb = color => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
@@ -234,7 +234,7 @@ for (const e of document.body.querySelectorAll('*')) {
 }
 return [...new Set(bad)];";
 
-/// Headings that skip a level, ids that are there twice, links that lead nowhere, images without a name.
+/// Lists skipped heading levels, duplicate ids, dead links and images without a name.
 const STRUCTURE: &str = "
 const bad = [];
 let level = 0;
@@ -253,7 +253,7 @@ for (const tag of ['main', 'h1', 'header', 'footer', 'nav'])
 return bad;";
 
 #[test]
-fn a_browser_shows_it_everywhere_and_complains_of_nothing() {
+fn a_browser_renders_every_page_without_errors() {
     let Some(browser) = Browser::start() else { return };
     let server = serve();
     for (name, _) in all() {
@@ -275,21 +275,21 @@ fn a_browser_shows_it_everywhere_and_complains_of_nothing() {
                     browser.run(&open);
                     let across = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
                     assert!(across <= u64::from(width), "{name}: {across} wide, in a window of {width}");
-                    keep(&browser, &format!("{name}-{scheme}-{width}{opened}"), width);
+                    save_screenshot(&browser, &format!("{name}-{scheme}-{width}{opened}"), width);
                 }
             }
         }
         assert_ne!(papers[0], papers[1], "{name}: light and dark look the same");
         assert_eq!(browser.console(), Vec::<String>::new(), "{name}");
     }
-    // The console is not silent because nobody listens.
+    // Check that console messages are captured at all.
     browser.run("const s = document.createElement('script'); s.textContent = '1'; document.head.append(s);");
     assert!(browser.console().concat().contains("Content Security Policy"));
 }
 
-/// Keeps what the browser shows, if whoever runs the test wants to see it.
-fn keep(browser: &Browser, name: &str, width: u32) {
-    #[allow(clippy::disallowed_methods, reason = "a switch for whoever changes the page")]
+/// Saves a screenshot if SYNCLINE_SCREENSHOTS is set.
+fn save_screenshot(browser: &Browser, name: &str, width: u32) {
+    #[allow(clippy::disallowed_methods, reason = "a switch for changed pages")]
     let Ok(folder) = std::env::var("SYNCLINE_SCREENSHOTS") else { return };
     let height = browser.run("return document.documentElement.scrollHeight").as_u64().unwrap();
     browser.resize(width, u32::try_from(height.min(6000)).unwrap());

@@ -1,5 +1,4 @@
-//! The examples for servers hold together: their configs are valid, their commands are the program's, and what
-//! one file names is there in the other.
+//! Deployment examples: valid configs, existing commands, and consistent names across files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,7 +59,7 @@ fn every_config_is_valid() {
 }
 
 #[test]
-fn every_secret_that_a_config_names_is_in_the_example_beside_it() {
+fn every_secret_of_a_config_is_in_its_example() {
     for (config, secrets) in [
         ("systemd/sync.yaml", "systemd/secrets.env.example"),
         ("kubernetes/watch/sync.yaml", "kubernetes/watch/secret.example.yaml"),
@@ -79,7 +78,7 @@ fn every_secret_that_a_config_names_is_in_the_example_beside_it() {
 }
 
 #[test]
-fn every_yaml_file_is_well_formed_and_every_list_of_files_complete() {
+fn yaml_files_are_valid_and_resource_lists_complete() {
     let is_yaml = |path: &&PathBuf| path.extension().is_some_and(|e| e == "yaml" || e == "yml");
     assert!(files().iter().filter(is_yaml).map(|path| yaml(path)).all(|value| value.is_object()));
     for path in named("kustomization.yaml") {
@@ -102,7 +101,7 @@ fn every_yaml_file_is_well_formed_and_every_list_of_files_complete() {
 }
 
 #[test]
-fn the_manifests_say_what_the_config_says() {
+fn manifests_match_the_config() {
     let (config, deployment) = (at("kubernetes/watch/sync.yaml"), at("kubernetes/watch/deployment.yaml"));
     let port_of = |key: &str| -> u64 {
         config["watch"][key].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap()
@@ -127,7 +126,7 @@ fn the_manifests_say_what_the_config_says() {
     assert!(stop.parse::<u64>().unwrap() > grace && unit.contains("\nType=notify\n"));
 }
 
-/// Commands of the manifests, the unit and the image, the program's name apart.
+/// Commands of the manifests, the unit and the image, without the program's name.
 fn commands() -> Vec<Vec<String>> {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let arguments = |value: &Value| -> Vec<String> {
@@ -152,12 +151,12 @@ fn commands() -> Vec<Vec<String>> {
 }
 
 #[test]
-fn every_command_is_one_of_the_program() {
+fn every_command_exists() {
     let (w, commands) = (Workspace::new(), commands());
     assert_eq!(commands.len(), 7);
     let known = w.run(&["--help"]).expect(0).stdout;
     for command in commands {
-        // Asked for help, the program says no to what it does not know, and does nothing.
+        // With `--help`, the program rejects unknown options and does nothing.
         let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
         if known.contains(&format!("\n  {} ", arguments[0])) {
             w.run(&arguments).expect(0);
@@ -168,7 +167,7 @@ fn every_command_is_one_of_the_program() {
 }
 
 #[test]
-fn the_links_lead_somewhere() {
+fn links_resolve() {
     let text = fs::read_to_string(deploy().join("README.md")).unwrap();
     let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
     assert!(links.len() > 8);

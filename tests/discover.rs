@@ -1,17 +1,18 @@
-//! `discover` and `import`: what there is becomes a config that works, and nothing that is there is overwritten.
+//! `discover` and `import`: existing tables, segments and cohorts become a working config; existing entries are
+//! never overwritten.
 
 use crate::support::drivers::Driver;
 use crate::support::postgres::Postgres;
 use crate::support::*;
 
-/// A config with one cohort of a file, and more connections.
-fn with(w: &Workspace, sandbox: &Sandbox, more: &str) {
+/// A config with one cohort from a file, and more connections.
+fn with_connections(w: &Workspace, sandbox: &Sandbox, more: &str) {
     w.source("carts", users(3)).write("found-none.yaml", "# nothing yet\n");
     w.write("sync.yaml", config(&sandbox.url, &["carts"], more) + "include: [found*.yaml]\n");
 }
 
 #[test]
-fn tables_that_name_people_become_cohorts_that_can_be_planned() {
+fn tables_with_users_become_cohorts_that_can_be_planned() {
     let Some(server) = Postgres::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     server.sql(
@@ -23,7 +24,7 @@ fn tables_that_name_people_become_cohorts_that_can_be_planned() {
          create table "Acme"."VIP list" as select 'a@example.com' as "Email", 'x' as device_id;
          analyze"#,
     );
-    with(&w, &sandbox, &server.connection("user: owner, tls: off"));
+    with_connections(&w, &sandbox, &server.connection("user: owner, tls: off"));
     let found = w
         .run(&["discover"])
         .expect(0)
@@ -52,12 +53,12 @@ fn tables_that_name_people_become_cohorts_that_can_be_planned() {
 }
 
 #[test]
-fn drivers_tell_their_tables_too() {
+fn tables_are_discovered_through_drivers() {
     for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
         let (w, sandbox) = (Workspace::new(), Sandbox::start());
         driver.sql(&w.path("data.db"), "create table trials as select 'user-1' as identity, 7 as days");
         driver.sql(&w.path("data.db"), "create table prices (cents int)");
-        with(&w, &sandbox, &driver.connection("data.db", ""));
+        with_connections(&w, &sandbox, &driver.connection("data.db", ""));
         let found = w.run(&["discover"]).expect(0).says(&["1 of 2 tables"]);
         w.write("found.yaml", &found.stdout);
         w.run(&["plan", "trials"]).expect(0).says(&["add 1 "]);
@@ -65,12 +66,12 @@ fn drivers_tell_their_tables_too() {
 }
 
 #[test]
-fn what_exists_is_imported_once_and_overwrites_nothing() {
+fn existing_cohorts_are_imported_once_and_nothing_is_overwritten() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    with(&w, &sandbox, "");
+    with_connections(&w, &sandbox, "");
     w.run(&["import"]).expect(0).says(&["nothing was found"]);
     w.run(&["reconcile"]).expect(0);
-    // The cohort leaves the config, and only the state knows it.
+    // The cohort is deleted from the config, and is only in the state.
     w.source("others", users(1));
     w.write("sync.yaml", config(&sandbox.url, &["others"], "") + "include: [found*.yaml]\n");
     w.run(&["import"])
@@ -81,7 +82,7 @@ fn what_exists_is_imported_once_and_overwrites_nothing() {
     let text =
         config(&sandbox.url, &["others"], &driver.connection("data.db", "")) + "include: [found*.yaml]\n";
     w.write("sync.yaml", text);
-    // An id is never used for another cohort, also not one that only the state knows.
+    // An id is never used for another cohort, including ids that are only in the state.
     w.run(&["import", "--out", "found.yaml"]).expect(0).says(&["wrote found.yaml: 1 cohort to look through"]);
     assert!(w.read("found.yaml").contains("- id: carts_2\n"), "{}", w.read("found.yaml"));
     w.run(&["validate"]).expect(0).says(&["2 cohorts"]);
@@ -93,9 +94,9 @@ fn what_exists_is_imported_once_and_overwrites_nothing() {
     w.run(&["import", "--out", "elsewhere.yaml"]).expect(0).says(&["include: [elsewhere.yaml]"]);
 }
 
-/// What any version of YAML would take for something other than text is quoted, whatever the table is called.
+/// Names that any version of YAML would read as another type are quoted.
 #[test]
-fn tables_with_the_names_of_numbers_and_words_give_a_config_that_is_valid() {
+fn table_names_that_yaml_would_misread_are_quoted() {
     let Some(server) = Postgres::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let names =
@@ -116,7 +117,7 @@ fn tables_with_the_names_of_numbers_and_words_give_a_config_that_is_valid() {
         assert!(is_quoted(&format!("- id: \"{id}")) || is_quoted(&format!("- id: '{id}")), "{found}");
         assert!(is_quoted(&format!("name: \"{name}")) || is_quoted(&format!("name: '{name}")), "{found}");
     }
-    // The hint repeats what stands in the file.
+    // The hint repeats the value as written in the file.
     for written in ["1e3", "1.50", "0o17", "null", "~", "true", "+5"] {
         w.write(
             "sync.yaml",

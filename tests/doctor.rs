@@ -1,4 +1,4 @@
-//! `doctor`: what is well is told so, each trouble has its own words and remedy, and nothing is changed.
+//! `doctor`: reports passed checks, describes each failure with a remedy, and changes nothing.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -7,14 +7,14 @@ use crate::support::drivers::Driver;
 use crate::support::postgres::Postgres;
 use crate::support::*;
 
-/// A cohort of a config, asked of `warehouse`.
-fn asked(id: &str, source: &str) -> String {
+/// A cohort of the config, read from `warehouse`.
+fn cohort_from_warehouse(id: &str, source: &str) -> String {
     let source = format!("{{ kind: sql, connection: warehouse, {source} }}");
     cohort_entry(id, "").replace(&format!("{{ kind: file, path: {id}.csv }}"), &source)
 }
 
 #[test]
-fn all_is_well_and_nothing_is_changed() {
+fn all_checks_pass_and_nothing_is_changed() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     w.run(&["doctor"]).expect(0).says(&[
@@ -39,7 +39,7 @@ fn all_is_well_and_nothing_is_changed() {
 }
 
 #[test]
-fn the_example_is_well_without_any_network() {
+fn the_example_passes_without_network() {
     let w = Workspace::new();
     let config = root().join("sync.yaml");
     w.run(&["doctor", "-c", config.to_str().unwrap()])
@@ -48,13 +48,13 @@ fn the_example_is_well_without_any_network() {
 }
 
 #[test]
-fn each_trouble_is_told_with_what_to_do_and_all_of_them_at_once() {
+fn all_failures_are_reported_at_once_with_remedies() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let more = "  away: { kind: braze, endpoint: 'http://127.0.0.1:1', data_import_key: { env: TEST_IMPORT_KEY }, partner_api_key: { env: TEST_PARTNER_KEY } }
   keyless: { kind: braze, instance: US-01, data_import_key: { env: NOBODY_SET_THIS }, partner_api_key: { env: TEST_PARTNER_KEY } }
   heap: { kind: heap, region: eu, webhook_secret: { file: gone } }
   warehouse: { kind: adbc, driver: warehouse_of_tomorrow }\n";
-    let text = config(&sandbox.url, &["gone", "carts"], more) + &asked("asked", "table: t");
+    let text = config(&sandbox.url, &["gone", "carts"], more) + &cohort_from_warehouse("asked", "table: t");
     w.write("sync.yaml", text).write("carts.csv", "identify\nuser-1\n");
     let mut command = w.command(&["doctor", "--format", "json"]);
     command.env("TEST_IMPORT_KEY", "wr0ng-key").env("ADBC_DRIVER_PATH", w.path("drivers"));
@@ -101,7 +101,7 @@ fn each_trouble_is_told_with_what_to_do_and_all_of_them_at_once() {
 }
 
 #[test]
-fn databases_tell_their_rights_and_what_is_wrong_with_a_query() {
+fn permissions_of_databases_and_errors_of_queries_are_reported() {
     let Some(server) = Postgres::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     server.sql(
@@ -110,7 +110,9 @@ fn databases_tell_their_rights_and_what_is_wrong_with_a_query() {
     );
     let doctor = |user: &str, cohorts: &[&str]| {
         let mut text = config(&sandbox.url, &[], &server.connection(&format!("user: {user}, tls: off")));
-        text.extend(cohorts.iter().enumerate().map(|(at, source)| asked(&format!("c{at}"), source)));
+        text.extend(
+            cohorts.iter().enumerate().map(|(at, source)| cohort_from_warehouse(&format!("c{at}"), source)),
+        );
         w.write("sync.yaml", text);
         w.run(&["doctor"])
     };
@@ -137,23 +139,29 @@ fn databases_tell_their_rights_and_what_is_wrong_with_a_query() {
 }
 
 #[test]
-fn a_driver_that_is_there_is_told_so() {
+fn an_installed_driver_is_reported() {
     for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
         let (w, sandbox) = (Workspace::new(), Sandbox::start());
         driver.sql(&w.path("data.db"), "create table carts as select 'user-1' as identity");
         let connection = driver.connection("data.db", "");
-        w.write("sync.yaml", config(&sandbox.url, &[], &connection) + &asked("carts", "table: carts"));
+        w.write(
+            "sync.yaml",
+            config(&sandbox.url, &[], &connection) + &cohort_from_warehouse("carts", "table: carts"),
+        );
         w.run(&["doctor"])
             .expect(0)
             .says(&["the driver is there, and opens the database", "the query may be asked"]);
-        w.write("sync.yaml", config(&sandbox.url, &[], &connection) + &asked("carts", "table: gone"));
+        w.write(
+            "sync.yaml",
+            config(&sandbox.url, &[], &connection) + &cohort_from_warehouse("carts", "table: gone"),
+        );
         w.run(&["doctor"]).expect(11).says(&["refuses the query"]);
     }
 }
 
-/// Whoever answers with another time has another clock.
+/// A server with another `Date` header has another clock.
 #[test]
-fn a_clock_that_is_off_is_told() {
+fn a_wrong_clock_is_reported() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -182,7 +190,7 @@ fn a_clock_that_is_off_is_told() {
 }
 
 #[test]
-fn who_holds_the_state_is_told() {
+fn the_holder_of_the_state_is_reported() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     w.run(&["reconcile"]).expect(0);
@@ -190,17 +198,17 @@ fn who_holds_the_state_is_told() {
     w.write("sync.yaml", w.read("sync.yaml").replace("timeout: 2s", "timeout: 60s"));
     w.source("carts", users(4));
     let mut busy = w.command(&["reconcile"]).spawn().unwrap();
-    until("a run is under way", || w.run(&["status"]).stdout.contains("Held by"));
-    until("its request is under way", || sandbox.requests()["users"] == 2);
-    let told = w.run(&["doctor"]);
+    until("a run is active", || w.run(&["status"]).stdout.contains("Held by"));
+    until("its request is active", || sandbox.requests()["users"] == 2);
+    let reported = w.run(&["doctor"]);
     busy.kill().unwrap();
     busy.wait().unwrap();
-    assert!(told.stdout.contains("! held by process"), "{told:?}");
+    assert!(reported.stdout.contains("! held by process"), "{reported:?}");
 }
 
-/// Each family of endpoints has a limit of its own, and only those that the config uses are asked.
+/// Each group of endpoints has its own rate limit, and only the groups that the config uses are requested.
 #[test]
-fn the_limits_of_endpoints_that_are_read_are_shown() {
+fn rate_limits_of_used_endpoints_are_shown() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let text = config(&sandbox.url, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
     w.write("sync.yaml", &text).source("carts", users(1));
@@ -221,7 +229,7 @@ fn the_limits_of_endpoints_that_are_read_are_shown() {
 }
 
 #[test]
-fn the_key_that_checks_segments_is_tried_too() {
+fn the_rest_key_for_segment_checks_is_tried() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let more = "    rest_api_key: { env: TEST_REST_KEY }
 segments: [ { id: win_back, connection: braze, segment: { name: Win back }, include: [carts] } ]\n";
@@ -229,23 +237,23 @@ segments: [ { id: win_back, connection: braze, segment: { name: Win back }, incl
     w.run(&["doctor"]).expect(0).says(&["the REST key may list segments: 0 segments"]);
     let mut command = w.command(&["doctor"]);
     command.env("TEST_REST_KEY", "wr0ng-key");
-    let told = run(command).expect(11).says(&["check `rest_api_key:` of connection `braze`"]);
-    assert!(!told.stdout.contains("wr0ng-key"));
+    let reported = run(command).expect(11).says(&["check `rest_api_key:` of connection `braze`"]);
+    assert!(!reported.stdout.contains("wr0ng-key"));
 }
 
-/// The cohort import and `/users/track` have limits of their own: one that is used up says nothing of the other.
+/// The cohort import and `/users/track` have separate rate limits: an exhausted one does not affect the other.
 #[test]
-fn limits_are_told_by_endpoint() {
+fn rate_limits_are_shown_per_endpoint() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
     let attribute = cohort_entry("trials", "    deliver: attribute\n");
     w.write("sync.yaml", w.read("sync.yaml") + &attribute);
     w.source("carts", users(1)).source("trials", users(1));
-    let told = w.run(&["doctor"]).expect(0).says(&[
+    let reported = w.run(&["doctor"]).expect(0).says(&[
         "cohort import: 249,999 of 250,000 requests of this hour are left",
         "`/users/track`: 2,999 requests left until ",
     ]);
-    assert_eq!(told.stdout.matches("250,000").count(), 1, "{told:?}");
+    assert_eq!(reported.stdout.matches("250,000").count(), 1, "{reported:?}");
     sandbox.faults(r#"[{"on": "users_track", "times": 0, "do": {"reply": {"status": 429}}}]"#);
     w.run(&["doctor"]).says(&[
         "ok Braze answers, and takes the keys (cohort import)",

@@ -1,4 +1,4 @@
-//! Cohorts that are a query over Heap Connect's dumps, asked of real engines: DuckDB and SQLite.
+//! Cohorts from queries over Heap Connect's dumps, with real engines: DuckDB and SQLite.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const CHECKOUT: [(&str, &str); 5] = [
 ];
 const MIGRATIONS: [(&str, &str); 2] = [("from_user_id", "long"), ("to_user_id", "long")];
 
-/// More than are put at once.
+/// More rows than one insert has.
 const PEOPLE: i64 = 10_000;
 
 fn put(w: &Workspace, dump: Dump) {
@@ -34,13 +34,13 @@ fn event(id: i64, user: i64, price: f64, is_gift: bool) -> Vec<Cell> {
     vec![Cell::Long(id), Cell::Long(user), Cell::Long(1_000 * id), Cell::Real(price), Cell::Bool(is_gift)]
 }
 
-/// A full dump, and one of what changed: somebody is known by another name, an event is told again, an event has a
-/// column more and another less, anonymous users are somebody.
+/// A full dump and an incremental one: a user has another identity, an event is repeated, an event has an
+/// additional and a missing column, anonymous users are identified.
 fn history(w: &Workspace) {
     let mut dump = Dump::new(8);
     let named = |id| format!("user-{id}");
-    let people: Vec<Vec<Cell>> = (0..PEOPLE).map(|id| user(id, Some(&named(id)))).collect();
-    let (first, second) = people.split_at(people.len() / 3);
+    let users_of: Vec<Vec<Cell>> = (0..PEOPLE).map(|id| user(id, Some(&named(id)))).collect();
+    let (first, second) = users_of.split_at(users_of.len() / 3);
     let files = vec![avro(&USERS, "snappy", first), avro(&USERS, "deflate", second)];
     dump.table("users", false, &["user_id", "identity", "Company Size"], files);
     dump.rows("user_migrations", false, &MIGRATIONS, &[vec![Cell::Long(90_000), Cell::Long(4)]]);
@@ -61,8 +61,8 @@ fn history(w: &Workspace) {
     put(w, dump);
 }
 
-/// A config whose cohort is this.
-fn asking(w: &Workspace, sandbox: &Sandbox, connection: &str, source: &str) {
+/// A config with this cohort.
+fn config_with(w: &Workspace, sandbox: &Sandbox, connection: &str, source: &str) {
     let text = config(&sandbox.url, &["carts"], connection);
     let source = format!("{{ kind: heap_connect, path: dumps, connection: warehouse, {source} }}");
     w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", &source));
@@ -72,8 +72,8 @@ fn query(tables: &str, query: &str) -> String {
     format!("tables: [{tables}], query: \"{query}\"")
 }
 
-/// Both drivers, as far as they are here, each with a file of its own that has tables of the same names.
-fn each(check: impl Fn(&Workspace, &Sandbox, &Driver)) {
+/// Calls `test` with each installed driver and a file that contains tables of the same names.
+fn for_each_driver(check: impl Fn(&Workspace, &Sandbox, &Driver)) {
     for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
         let (w, sandbox) = (Workspace::new(), Sandbox::start());
         w.write("own/README", "a database of its own");
@@ -86,34 +86,34 @@ fn each(check: impl Fn(&Workspace, &Sandbox, &Driver)) {
     }
 }
 
-fn people(sandbox: &Sandbox) -> String {
+fn users_of(sandbox: &Sandbox) -> String {
     let all: Vec<String> = sandbox.members("carts").into_iter().collect();
     all.join(", ").replace("external_id ", "")
 }
 
-/// An event with its user as they stand after both dumps, whoever the user has become.
+/// An event joined with its user after both dumps, following merges.
 const JOIN: &str = "select u.identity from checkout c left join user_migrations m on m.from_user_id = c.user_id \
     join users u on u.user_id = coalesce(m.to_user_id, c.user_id)";
 
 #[test]
-fn events_are_joined_with_users_and_nothing_is_left_behind() {
-    each(|w, sandbox, driver| {
+fn events_are_joined_with_users_and_temporary_tables_are_removed() {
+    for_each_driver(|w, sandbox, driver| {
         let own = w.snapshot("own");
         for file in ["own/data.db", "\":memory:\""] {
             let connection = driver.connection(file, "");
             let tables = "checkout, users, user_migrations";
             let asked = |rest: &str, expected: &str| {
-                asking(w, sandbox, &connection, rest);
+                config_with(w, sandbox, &connection, rest);
                 let text = w.read("sync.yaml") + "    guard: { max_removed: 100%, max_added: 1000% }\n";
                 w.write("sync.yaml", text);
                 w.run(&["reconcile"]).expect(0);
-                assert_eq!(people(sandbox), expected, "{rest}");
+                assert_eq!(users_of(sandbox), expected, "{rest}");
             };
             asked(&query(tables, JOIN), "two, user-1, user-3, user-5, user-6");
             let number = |what: &str| format!("{JOIN} where cast(c.price as double precision) {what}");
             asked(&query(tables, &number("between 10.5 and 99.99")), "two, user-1, user-5");
             asked(&query(tables, &format!("{JOIN} where c.price = '700.125'")), "user-3");
-            // What a dump has no column for is empty in its rows.
+            // Columns that a dump lacks are null.
             asked(&query(tables, &format!("{JOIN} where c.is_gift = 'true'")), "two, user-1");
             asked(&query(tables, &format!("{JOIN} where c.is_gift is null")), "user-3, user-5, user-6");
             let params = ", params: [\"it's\", 4]";
@@ -122,7 +122,7 @@ fn events_are_joined_with_users_and_nothing_is_left_behind() {
             asked(&(query(tables, &coupon) + params), "user-3");
             w.write("lately.sql", format!("{JOIN}\nwhere cast(c.time as bigint) >= 2000;\n"));
             asked(&format!("tables: [{tables}], query_file: lately.sql"), "two");
-            // Each row once, however many there are, and not those of the file's own table.
+            // Each row once, and no rows of the file's own table.
             let all = format!(
                 "select identity from users where cast(user_id as bigint) >= {PEOPLE} \
                  and (select count(*) from users) = {}",
@@ -133,36 +133,36 @@ fn events_are_joined_with_users_and_nothing_is_left_behind() {
                 "select identity from users where \\\"Company Size\\\" = '3' and length(user_id) = 1";
             asked(&query("users", quoted), "user-3");
         }
-        assert_eq!(w.snapshot("own"), own, "the database is as it was");
-        // What the database keeps may be asked as well.
-        asking(
+        assert_eq!(w.snapshot("own"), own, "the database is unchanged");
+        // Tables of the database itself can be queried as well.
+        config_with(
             w,
             sandbox,
             &driver.connection("own/data.db", ""),
             &query("checkout", "select b.identity from blocked b join checkout using (user_id)"),
         );
         w.run(&["reconcile", "--max-removes", "carts=9"]).expect(0);
-        assert_eq!(people(sandbox), "two");
+        assert_eq!(users_of(sandbox), "two");
         w.run(&["doctor"]).says(&["the newest is dump 9, with 3 tables"]);
-        assert_eq!(w.snapshot("own"), own, "the database is as it was");
+        assert_eq!(w.snapshot("own"), own, "the database is unchanged");
     });
 }
 
-/// Who is not in a table that could not be read in full is nobody's guess.
+/// A table that could not be read completely proves no absence.
 #[test]
-fn what_cannot_be_read_in_full_removes_and_adds_nobody() {
-    each(|w, sandbox, driver| {
+fn an_incomplete_dump_changes_no_membership() {
+    for_each_driver(|w, sandbox, driver| {
         let connection = driver.connection("own/data.db", "");
         let without = "select identity from users where cast(user_id as bigint) < 10 \
             and user_id not in (select user_id from checkout)";
-        asking(w, sandbox, &connection, &query("users, checkout", without));
+        config_with(w, sandbox, &connection, &query("users, checkout", without));
         w.run(&["reconcile"]).expect(0);
         let all = "user-0, user-4, user-5, user-6, user-7, user-8, user-9";
-        assert_eq!(people(sandbox), all);
+        assert_eq!(users_of(sandbox), all);
         let manifest = w.read("dumps/manifests/sync_9.json");
         let refused = |says: &[&str]| {
             w.run(&["reconcile"]).expect(1).says(says);
-            assert_eq!(people(sandbox), all);
+            assert_eq!(users_of(sandbox), all);
         };
         w.write("dumps/manifests/sync_9.json", &manifest[..60]);
         refused(&["sync_9.json is damaged"]);
@@ -187,12 +187,12 @@ fn what_cannot_be_read_in_full_removes_and_adds_nobody() {
 }
 
 #[test]
-fn each_mistake_in_a_query_has_its_own_words() {
-    each(|w, sandbox, driver| {
+fn each_mistake_in_a_query_has_its_own_message() {
+    for_each_driver(|w, sandbox, driver| {
         let own = w.snapshot("own");
         let connection = driver.connection("own/data.db", "");
         let asked = |tables: &str, text: &str, says: &[&str]| {
-            asking(w, sandbox, &connection, &query(tables, text));
+            config_with(w, sandbox, &connection, &query(tables, text));
             w.run(&["reconcile"]).expect(1).says(says);
         };
         let refuses = "database `warehouse` refuses the query";
@@ -221,15 +221,15 @@ fn each_mistake_in_a_query_has_its_own_words() {
             "select plan as identity from signup",
             &["database `warehouse` does not take the table `signup`", "`Plan` and `plan` are the same"],
         );
-        assert_eq!(w.snapshot("own"), own, "the database is as it was");
+        assert_eq!(w.snapshot("own"), own, "the database is unchanged");
         assert_eq!(sandbox.writes(), 0);
     });
 }
 
-/// A table of which nothing is left has its columns all the same.
+/// A table without rows still has its columns.
 #[test]
-fn a_table_without_rows_is_an_empty_one() {
-    each(|w, sandbox, driver| {
+fn a_table_without_rows_is_an_empty_table() {
+    for_each_driver(|w, sandbox, driver| {
         let mut dump = Dump::new(10);
         dump.rows("signup", false, &[("event_id", "long"), ("user_id", "long")], &[]);
         dump.table("refund", false, &["event_id", "user_id"], Vec::new());
@@ -237,18 +237,18 @@ fn a_table_without_rows_is_an_empty_one() {
         let nobody = "select identity from users where user_id in ('1', '2') \
             and user_id not in (select user_id from signup) and user_id not in (select user_id from refund)";
         let connection = driver.connection("\":memory:\"", "");
-        // What the driver is told may be a secret.
+        // Options of the driver may be secrets.
         let hidden =
             connection.replace("options: {", "secrets: {").replace("\":memory:\"", "{ env: HIDDEN }");
-        asking(w, sandbox, &hidden, &query("users, signup, refund", nobody));
+        config_with(w, sandbox, &hidden, &query("users, signup, refund", nobody));
         let mut command = w.command(&["reconcile"]);
         command.env("HIDDEN", ":memory:");
         run(command).expect(0).says(&["added 2"]);
-        assert_eq!(people(sandbox), "two, user-1");
+        assert_eq!(users_of(sandbox), "two, user-1");
     });
 }
 
-/// The example of the documentation, as it is there.
+/// The example of the documentation, verbatim.
 #[test]
 fn the_example_of_the_documentation_works_in_duckdb() {
     let Some(driver) = Driver::duckdb() else { return };
@@ -279,5 +279,5 @@ fn the_example_of_the_documentation_works_in_duckdb() {
     let source = format!("source:\n      kind: heap_connect\n{}", example.trim_end());
     w.write("sync.yaml", text.replace("source: { kind: file, path: carts.csv }", &source));
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox), "user-1, user-6");
+    assert_eq!(users_of(&sandbox), "user-1, user-6");
 }

@@ -1,4 +1,5 @@
-//! Endpoints: ambiguous requests, memory under load, replays, many small deliveries, and notifications that wait.
+//! Endpoint limits: ambiguous requests, memory under load, replays, many small deliveries, and delayed
+//! notifications.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -10,12 +11,12 @@ use base64::Engine as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 
 use crate::support::listener::Listener;
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 const SECRET: &str = "whsec_test_of_endpoints";
 
-/// A `watch` with a cohort that is segment 7 of a Heap.
+/// A `watch` with a cohort from segment 7 of Heap.
 fn scene(heap: &str, more: &str) -> (Workspace, Sandbox, Watch) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let text = format!(
@@ -23,7 +24,7 @@ fn scene(heap: &str, more: &str) -> (Workspace, Sandbox, Watch) {
 connections:
   braze: {{ kind: braze, endpoint: '{}', data_import_key: {{ env: TEST_IMPORT_KEY }}, partner_api_key: {{ env: TEST_PARTNER_KEY }} }}
   heap: {{ kind: heap{heap} }}
-{PATIENCE}{more}cohorts:
+{SHORT_TIMEOUTS}{more}cohorts:
   - id: free
     name: Free
     to: braze
@@ -50,7 +51,7 @@ fn sync(id: &str, side: &str, users: &[String]) -> String {
 }
 
 fn raw(watch: &Watch, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(watch.doors().strip_prefix("http://").unwrap()).unwrap();
+    let mut stream = TcpStream::connect(watch.endpoints().strip_prefix("http://").unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     let _ = stream.write_all(bytes);
     let mut text = Vec::new();
@@ -59,7 +60,7 @@ fn raw(watch: &Watch, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_request_with_two_lengths_is_refused_and_its_connection_closed() {
+fn a_request_with_two_lengths_is_rejected_and_its_connection_closed() {
     let (_w, _sandbox, watch) = scene("", "");
     let body = sync("t", "add", &["u1".to_owned()]);
     let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
@@ -67,18 +68,18 @@ fn a_request_with_two_lengths_is_refused_and_its_connection_closed() {
     let cl = format!("Content-Length: {}\r\n", chunked.len());
     let start = "POST /heap/heap HTTP/1.1\r\nhost: x\r\n";
     for headers in [format!("{te}{cl}"), format!("{cl}{te}"), format!("{cl}{cl}{te}")] {
-        // Another request behind it would be smuggled.
+        // A second request on the connection would be smuggled.
         let text =
             raw(&watch, format!("{start}{headers}\r\n{chunked}{start}content-length: 0\r\n\r\n").as_bytes());
         assert!(text.starts_with("HTTP/1.1 400 "), "{headers}: {text}");
         assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
         assert!(text.contains("exclude each other") && text.contains("connection: close"), "{text}");
     }
-    // Behind a request on the same connection as well.
+    // Also after a valid request on the same connection.
     let first = format!("{start}content-length: {}\r\n\r\n{body}", body.len());
     let text = raw(&watch, format!("{first}{start}{te}{cl}\r\n{chunked}").as_bytes());
     assert!(text.contains("HTTP/1.1 400 "), "{text}");
-    // Each alone is taken.
+    // Each header alone is accepted.
     let text = raw(&watch, format!("{start}{te}\r\n{chunked}").as_bytes());
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
     let text = raw(
@@ -94,12 +95,12 @@ fn peak_mebibytes(watch: &Watch) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
-/// Bodies of 8 MiB, sent at once and kept unfinished until each has its answer or all of its bytes.
+/// Bodies of 8 MiB, sent concurrently and unfinished until each has a response or is complete.
 #[test]
-fn all_requests_together_take_no_more_memory_than_the_limit() {
+fn concurrent_requests_stay_within_the_memory_limit() {
     let (_w, _sandbox, watch) = scene("", "  limits: { memory: 64MiB, request_time: 20s }\n");
     let before = peak_mebibytes(&watch);
-    let address = watch.doors().strip_prefix("http://").unwrap().to_owned();
+    let address = watch.endpoints().strip_prefix("http://").unwrap().to_owned();
     let body = vec![b' '; 8 << 20];
     let responses: Vec<String> = std::thread::scope(|scope| {
         let send = |_| {
@@ -132,7 +133,7 @@ fn all_requests_together_take_no_more_memory_than_the_limit() {
 #[test]
 fn a_very_small_limit_of_open_files_is_an_error() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts"], PATIENCE).source("carts", users(3));
+    w.config(&sandbox, &["carts"], SHORT_TIMEOUTS).source("carts", users(3));
     for limit in [6, 8, 12, 20, 40] {
         for command in ["watch", "reconcile"] {
             let own = w.command(&[command]);
@@ -150,11 +151,11 @@ fn a_very_small_limit_of_open_files_is_an_error() {
     assert_eq!(sandbox.writes(), 0);
 }
 
-/// Each is a sync of its own.
+/// Each delivery is a sync of its own.
 #[test]
-fn thousands_of_small_deliveries_leave_few_files() {
+fn thousands_of_small_deliveries_create_few_files() {
     let (w, sandbox, watch) = scene("", "");
-    let address = watch.doors().strip_prefix("http://").unwrap().to_owned();
+    let address = watch.endpoints().strip_prefix("http://").unwrap().to_owned();
     let all: Vec<String> = users(2000).collect();
     std::thread::scope(|scope| {
         for (of, some) in all.chunks(250).enumerate() {
@@ -175,7 +176,7 @@ fn thousands_of_small_deliveries_leave_few_files() {
             });
         }
     });
-    until("all are in Braze", || sandbox.members("free").len() == 2000);
+    until("all users are in Braze", || sandbox.members("free").len() == 2000);
     let folds = std::fs::read_dir(w.path(".syncline/segments/heap/versions")).unwrap().count();
     let files = std::fs::read_dir(w.path(".syncline/segments/heap/parts")).unwrap().count();
     assert!(files <= folds, "one file per segment and batch: {files} files, {folds} batches");
@@ -198,55 +199,55 @@ fn signature(body: &str, millis: u128) -> String {
 }
 
 fn deliver(watch: &Watch, body: &str, header: &str) -> u16 {
-    http(&watch.doors(), "POST", "/heap/heap", &[("heap-hash", header)], body).status
+    http(&watch.endpoints(), "POST", "/heap/heap", &[("heap-hash", header)], body).status
 }
 
-/// Heap may repeat a delivery for hours. Whoever replays one changes nothing by it.
+/// Heap may repeat a delivery for hours. Replays change nothing.
 #[test]
-fn signatures_are_taken_for_a_day_and_replays_change_nothing() {
+fn signatures_are_valid_for_a_day_and_replays_change_nothing() {
     let (_w, sandbox, watch) = scene(", webhook_secret: { env: TEST_WEBHOOK }", "");
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     let entered = sync("t0", "add", &["u1".to_owned(), "u2".to_owned()]);
     let (status, first) = signed(&watch, &entered, hours(23));
     assert_eq!(status, 200);
-    until("they are in", || sandbox.members("free").len() == 2);
+    until("the users are in", || sandbox.members("free").len() == 2);
     let left = sync("t1", "remove", &["u1".to_owned()]);
     assert_eq!(signed(&watch, &left, hours(1)).0, 200);
-    until("one left", || sandbox.members("free").len() == 1);
-    // The very request, and the same page signed anew.
+    until("one member left", || sandbox.members("free").len() == 1);
+    // The same request, and the same page signed again.
     assert_eq!(deliver(&watch, &entered, &first), 200);
     assert_eq!(signed(&watch, &entered, hours(0)).0, 200);
-    until("they were recognized", || {
+    until("duplicates were recognized", || {
         watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"known\"}") == 2.0
     });
     assert_eq!(signed(&watch, &sync("t2", "add", &["u3".to_owned()]), hours(0)).0, 200);
-    until("what came later is in", || sandbox.members("free").len() == 2);
+    until("later deliveries are ingested", || sandbox.members("free").len() == 2);
     assert!(sandbox.members("free").iter().all(|member| !member.contains("u1")), "u1 has left");
     assert_eq!(signed(&watch, &sync("t3", "add", &["u4".to_owned()]), hours(25)).0, 400);
 }
 
-/// One webhook is down for more tries than there once were; the other gets its notifications meanwhile.
+/// One webhook is down for many attempts; the other gets its notifications meanwhile.
 #[test]
-fn notifications_wait_for_a_webhook_that_is_down_and_for_no_other() {
+fn a_webhook_that_is_down_delays_only_its_own_notifications() {
     let (w, sandbox, fine) = (Workspace::new(), Sandbox::start(), Listener::start());
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let notify = "  notify: [ { url: { env: DOWN } }, { url: { env: FINE } } ]\n";
-    w.config(&sandbox, &["carts"], &(PATIENCE.to_owned() + notify)).source("carts", users(50));
+    w.config(&sandbox, &["carts"], &(SHORT_TIMEOUTS.to_owned() + notify)).source("carts", users(50));
     let mut command = w.command(&["watch"]);
     command.env("DOWN", format!("http://{address}/down")).env("FINE", format!("{}/fine", fine.url()));
     let watch = Watch::from_command(&mut command);
     watch.until_ready();
-    watch.until_in_step();
+    watch.until_in_sync();
     w.source("carts", users(5));
     until("the other webhook is notified", || fine.posts().len() == 1);
     let metric = |outcome: &str, webhook: u8| {
         watch.metric(&format!("syncline_notifications_total{{webhook=\"{webhook}\",outcome=\"{outcome}\"}}"))
     };
-    until("it was tried", || metric("failed", 0) >= 1.0);
-    // The refusal is over before it was delivered: the recovery replaces it.
+    until("the webhook was tried", || metric("failed", 0) >= 1.0);
+    // The block ends before its notification was delivered: the recovery replaces it.
     w.source("carts", users(50));
     until("the other webhook is notified again", || fine.posts().len() == 2);
-    until("it was replaced", || metric("superseded", 0) == 1.0);
+    until("the notification was superseded", || metric("superseded", 0) == 1.0);
     let back = Listener::at(address);
     until("it is delivered once the webhook is back", || back.posts().len() == 1);
     assert_eq!(back.posts()[0].1["kind"], "recovery");

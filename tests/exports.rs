@@ -1,4 +1,4 @@
-//! Exports, through the real program: files of Braze's to Heap, each event once, whatever happens on the way.
+//! Exports with the real program: Braze's files to Heap, each event once, despite failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use crate::support::avro_writer::{Writer, long, text};
 use crate::support::s3::S3;
 use crate::support::*;
 
-/// Types of which every event is about somebody.
+/// Types with a user in every event.
 const TYPES: [&str; 6] = [
     "users.messages.email.Open",
     "users.messages.email.Send",
@@ -40,7 +40,7 @@ connections:
     )
 }
 
-/// Writes events into `cur`, and gives back their ids.
+/// Writes events into `cur`. Returns their ids.
 fn events(w: &Workspace, number: u64, more: &[&str]) -> BTreeSet<String> {
     let number = number.to_string();
     let mut args =
@@ -53,7 +53,7 @@ fn events(w: &Workspace, number: u64, more: &[&str]) -> BTreeSet<String> {
     w.read("ids").lines().map(str::to_owned).collect()
 }
 
-/// The keys that Heap has.
+/// Idempotency keys of the events in Heap.
 fn keys(sandbox: &Sandbox) -> BTreeSet<String> {
     sandbox.get("/_sandbox/heap/events/keys").1.lines().map(str::to_owned).collect()
 }
@@ -91,14 +91,14 @@ fn rejected(w: &Workspace) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_event_once_and_then_in_step() {
+fn every_event_is_exported_once_and_then_in_sync() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n"));
     let ids = events(&w, 4_000, &["--duplicates", "0.1", "--shuffle", "--redacted", "0", "--odd-times", "0"]);
     w.run(&["export", "--dry-run"]).expect(0).says(&["events in", "at most 5 requests", "of 1 day"]);
     assert!(!w.path(".syncline").exists(), "nothing was done");
     let report = w.run(&["export", "--format", "json"]).expect(0).json();
-    same(&keys(&sandbox), &ids);
+    expect_events(&keys(&sandbox), &ids);
     assert_eq!((&report["result"], &report["format_version"]), (&json!("exported"), &json!(1)));
     let export = &report["exports"][0];
     assert_eq!(export["sent"], count(&sandbox)["received"]);
@@ -111,18 +111,18 @@ fn every_event_once_and_then_in_step() {
     w.run(&["status"]).expect(0).says(&["engagement  cur to heap", "sent of"]);
     w.run(&["history"]).expect(0).says(&["engagement: ", "files read"]);
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
-    // The main command does it too, and more events are only those.
+    // `reconcile` exports too, and sends only the new events.
     let more =
         events(&w, 300, &["--from", "100000", "--redacted", "0", "--odd-times", "0", "--prefix", "late"]);
     w.run(&["reconcile"])
         .expect(0)
         .says(&["sent 300", "Applied: nothing was sent; 1 export, 300 events to Heap"]);
-    same(&keys(&sandbox), &(&ids | &more));
+    expect_events(&keys(&sandbox), &(&ids | &more));
     w.run(&["reconcile"]).expect(0).says(&["In step: 0 cohorts"]);
 }
 
 #[test]
-fn faults_and_kills_lose_nothing_and_double_nothing() {
+fn faults_and_kills_neither_lose_nor_duplicate_events() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n    batch: 100\n"));
     let ids =
@@ -142,11 +142,11 @@ fn faults_and_kills_lose_nothing_and_double_nothing() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(killed > 8, "the run must be hit: {killed}");
+    assert!(killed > 8, "the kill must hit a running process: {killed}");
     w.run(&["export"]).expect(0);
-    same(&keys(&sandbox), &ids);
-    let told = count(&sandbox);
-    assert_eq!(told["stored"], ids.len(), "each once: {told}");
+    expect_events(&keys(&sandbox), &ids);
+    let reported = count(&sandbox);
+    assert_eq!(reported["stored"], ids.len(), "each event once: {reported}");
     sandbox.faults("[]");
     w.run(&["export"]).expect(0).says(&["In step"]);
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
@@ -154,7 +154,7 @@ fn faults_and_kills_lose_nothing_and_double_nothing() {
 
 /// Fails the test unless Heap has these events and no others.
 #[track_caller]
-fn same(found: &BTreeSet<String>, expected: &BTreeSet<String>) {
+fn expect_events(found: &BTreeSet<String>, expected: &BTreeSet<String>) {
     let few =
         |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).take(3).cloned().collect::<Vec<_>>();
     assert!(
@@ -167,12 +167,12 @@ fn same(found: &BTreeSet<String>, expected: &BTreeSet<String>) {
     );
 }
 
-/// A file of emails opened with these fields beside id, time and external_user_id.
+/// A file of email opens with these fields besides id, time and external_user_id.
 fn opens(rows: &[(&str, i64, Option<&str>, Option<&str>)], codec: &'static str) -> Vec<u8> {
     named("dataexport.S3.inner.users.messages.email.Open", rows, codec)
 }
 
-/// The same of another type.
+/// The same with another type.
 fn named(name: &str, rows: &[(&str, i64, Option<&str>, Option<&str>)], codec: &'static str) -> Vec<u8> {
     let schema = r#"{"type":"record","name":"NAME","fields":[
         {"name":"id","type":"string"},{"name":"time","type":"long"},
@@ -194,7 +194,7 @@ fn named(name: &str, rows: &[(&str, i64, Option<&str>, Option<&str>)], codec: &'
 const NOW: i64 = 1_767_225_600;
 
 #[test]
-fn what_is_damaged_has_its_reason_and_the_rest_is_delivered() {
+fn damaged_events_are_rejects_and_the_rest_is_delivered() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n    pii: keep\n"));
     let odd = [
@@ -212,11 +212,11 @@ fn what_is_damaged_has_its_reason_and_the_rest_is_delivered() {
     let null =
         ["--broken", "0.05", "--from", "5000", "--prefix", "broken", "--odd-times", "0", "--redacted", "0"];
     let broken = events(&w, 300, &null);
-    // A schema that nobody has seen, and no schema at all.
+    // An unknown schema, and no schema.
     w.write("cur/event_type=users.new.Thing/x.avro", opens(&[("new1", NOW, Some("u1"), None)], "deflate"));
     w.write("cur/none.avro", b"Obj\x01\x02\x16avro.schema\x04{}\0");
     w.write("cur/nowhere.avro", named("Open", &[("n1", NOW, Some("u1"), None)], "null"));
-    // A bit that has flipped in the second block spoils that block alone.
+    // A flipped bit in the second block damages only that block.
     let (one, two) = (
         opens(&[("b1", NOW, Some("u1"), None)], "snappy"),
         opens(&[("b2", NOW, Some("u1"), None)], "snappy"),
@@ -245,7 +245,7 @@ fn what_is_damaged_has_its_reason_and_the_rest_is_delivered() {
 }
 
 #[test]
-fn a_file_that_is_cut_is_waited_for_and_read_on() {
+fn a_truncated_file_is_continued_once_it_is_complete() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     let text = config(&sandbox, "", "    anonymous: hash\n");
     w.write("sync.yaml", text.replace("incomplete_after: 0s", "incomplete_after: 1h"));
@@ -258,8 +258,8 @@ fn a_file_that_is_cut_is_waited_for_and_read_on() {
     w.run(&["export"]).expect(0).says(&["In step"]);
     w.write("cur/open.avro", &whole);
     w.run(&["export"]).expect(0).says(&["read 1 event in 1 file, sent 1"]);
-    assert_eq!(count(&sandbox)["received"], 3, "what was read is not read again");
-    // A file of the same name that is another one is read from its beginning.
+    assert_eq!(count(&sandbox)["received"], 3, "a finished file is not read again");
+    // A different file of the same name is read from its start.
     let other = opens(&[("other", NOW, Some("u2"), None)], "deflate");
     w.write("cur/late.avro", &other);
     w.run(&["export"]).expect(0).says(&["sent 1"]);
@@ -274,7 +274,7 @@ fn a_file_that_is_cut_is_waited_for_and_read_on() {
 }
 
 #[test]
-fn what_heap_has_not_had_of_a_file_that_is_cut_is_read_again() {
+fn unsent_events_of_a_truncated_file_are_read_again() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     let text = config(&sandbox, "", "").replace("attempts: 20", "attempts: 1");
     w.write("sync.yaml", text.replace("incomplete_after: 0s", "incomplete_after: 1h"));
@@ -288,7 +288,7 @@ fn what_heap_has_not_had_of_a_file_that_is_cut_is_read_again() {
     w.run(&["export"]).expect(0).says(&["sent 2", "1 file ends too early; the rest is waited for"]);
     w.run(&["export"]).expect(0).says(&["In step"]);
     assert_eq!(keys(&sandbox), BTreeSet::from(["c1", "c2"].map(str::to_owned)));
-    // Another file of that name, no longer than what was read of the first.
+    // Another file of that name, no longer than the part that was read of the first.
     let other = opens(&[("other", NOW, Some("u2"), None)], "null");
     assert!(other.len() < whole.len() - 30);
     w.write("cur/open.avro", &other);
@@ -298,27 +298,31 @@ fn what_heap_has_not_had_of_a_file_that_is_cut_is_read_again() {
 }
 
 #[test]
-fn one_busy_person_keeps_nobody_waiting() {
+fn one_very_active_user_delays_no_other() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-minute", "4000"]));
     let limits = "    limits: { per_identity: 1000, per_app: 15000, window: 4s }\n";
     w.write("sync.yaml", config(&sandbox, limits, "    anonymous: drop\n"));
     let rows: Vec<String> = (0..4_000).map(|n| format!("hot{n}")).collect();
     let hot: Vec<_> = rows.iter().map(|id| (id.as_str(), NOW, Some("hot"), None)).collect();
     w.write("cur/a/hot.avro", opens(&hot, "snappy"));
-    let (ids, people): (Vec<String>, Vec<String>) =
+    let (ids, user_ids): (Vec<String>, Vec<String>) =
         (0..1_000).map(|n| (format!("o{n}"), format!("p{n}"))).unzip();
-    let others: Vec<_> =
-        ids.iter().zip(&people).map(|(id, person)| (id.as_str(), NOW, Some(person.as_str()), None)).collect();
+    let others: Vec<_> = ids
+        .iter()
+        .zip(&user_ids)
+        .map(|(id, user_id)| (id.as_str(), NOW, Some(user_id.as_str()), None))
+        .collect();
     w.write("cur/b/others.avro", opens(&others, "snappy"));
     let mut child = w.command(&["export"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("the others are done", || {
+    until("the other exports are done", || {
         keys(&sandbox).iter().filter(|key| key.starts_with('o')).count() == 1_000
     });
     let hot = keys(&sandbox).iter().filter(|key| key.starts_with("hot")).count();
-    assert!(hot <= 1_000, "as if it were not there: {hot}");
+    assert!(hot <= 1_000, "like an absent user: {hot}");
     let asked = requests(&sandbox);
-    assert!(asked["statuses"].get("429").is_none(), "the limits are kept: {asked}");
-    // What waits outlives the process. The next one does not know what has gone lately, and is told so.
+    assert!(asked["statuses"].get("429").is_none(), "the rate limits are respected: {asked}");
+    // Waiting events survive the process. The next process does not know the recent rate and gets the limits
+    // from the state.
     child.kill().unwrap();
     child.wait().unwrap();
     w.run(&["export"]).expect(0);
@@ -328,7 +332,7 @@ fn one_busy_person_keeps_nobody_waiting() {
 }
 
 #[test]
-fn what_is_held_goes_when_its_person_is_known_and_not_for_ever() {
+fn held_events_are_sent_once_their_user_is_known_or_rejected_later() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
     w.write("cur/1.avro", opens(&[("h1", NOW, None, Some("b1")), ("h2", NOW, None, Some("b2"))], "null"));
@@ -337,13 +341,13 @@ fn what_is_held_goes_when_its_person_is_known_and_not_for_ever() {
     w.run(&["export"]).expect(0).says(&["sent 2", "1 event waits"]);
     let (_, events) = sandbox.get("/_sandbox/heap/events?identity=u1");
     assert!(events.contains("\"h1\"") && events.contains("\"t1\""), "{events}");
-    // From now on the person is known at once.
+    // From now on the user is known.
     w.write("cur/3.avro", opens(&[("h3", NOW, None, Some("b1"))], "null"));
     w.run(&["export"]).expect(0).says(&["sent 1"]);
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n    hold: { age: 0s }\n"));
     w.run(&["export"]).expect(0).says(&["1 event not used: 1 never_identified"]);
-    // Later somebody tells who that was: then it can be replayed.
+    // Once the user is identified, the reject can be replayed.
     w.write("cur/4.avro", opens(&[("t2", NOW, Some("u2"), Some("b2"))], "null"));
     w.run(&["export"]).expect(0).says(&["sent 1"]);
     w.run(&["replay"])
@@ -358,7 +362,7 @@ fn what_is_held_goes_when_its_person_is_known_and_not_for_ever() {
 }
 
 #[test]
-fn what_was_known_of_people_long_ago_takes_no_room() {
+fn old_identities_take_no_space() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", ""));
     let learn = |n: i64| {
@@ -368,7 +372,7 @@ fn what_was_known_of_people_long_ago_takes_no_room() {
     };
     (0..20).for_each(learn);
     let count = |folder: &str| w.snapshot(&format!(".syncline/identity/{folder}")).len();
-    assert!(count("versions") >= 20, "somebody may just be reading them");
+    assert!(count("versions") >= 20, "another process may be reading them");
     let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
     for (path, _) in w.snapshot(".syncline/identity") {
         std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
@@ -379,7 +383,7 @@ fn what_was_known_of_people_long_ago_takes_no_room() {
 }
 
 #[test]
-fn rejects_are_kept_for_their_time_and_leave_nothing_behind() {
+fn rejects_are_deleted_after_their_retention() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", ""));
     let reject = |n: i64| {
@@ -395,12 +399,12 @@ fn rejects_are_kept_for_their_time_and_leave_nothing_behind() {
     w.write(".syncline/rejects/20200102t000000000z-000000/carts.ndjson", "{}\n");
     reject(2);
     assert!(!run("20200101t000000000z-000000").exists());
-    assert!(run("20200102t000000000z-000000/carts.ndjson").exists(), "they are of something else");
+    assert!(run("20200102t000000000z-000000/carts.ndjson").exists(), "the keys belong to other events");
     w.run(&["replay"]).expect(0).says(&["1 time_in_future"]);
 }
 
 #[test]
-fn what_was_held_waits_for_the_limit_of_its_person_like_any_other() {
+fn held_events_respect_the_rate_limit_of_their_user() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     let limits = "    limits: { per_identity: 2, per_app: off, window: 300ms }\n";
     w.write("sync.yaml", config(&sandbox, limits, "    anonymous: hold\n"));
@@ -418,7 +422,7 @@ fn what_was_held_waits_for_the_limit_of_its_person_like_any_other() {
     w.write("cur/2.avro", opens(&[("t1", NOW, Some("u1"), Some("b1"))], "null"));
     w.run(&["export"]).expect(0).says(&["sent 5"]);
     assert_eq!(keys(&sandbox).len(), 8);
-    // Rejects that are sent again are no other.
+    // Rejects that are sent again are the same ones.
     let late: Vec<_> = ["r1", "r2", "r3", "r4"].map(|id| (id, 4_000_000_000, Some("u3"), None)).to_vec();
     w.write("cur/3.avro", opens(&late, "null"));
     w.run(&["export"]).expect(0).says(&["4 time_in_future"]);
@@ -429,7 +433,7 @@ fn what_was_held_waits_for_the_limit_of_its_person_like_any_other() {
 }
 
 #[test]
-fn whoever_is_deleted_in_braze_is_forgotten_here() {
+fn users_deleted_in_braze_are_erased() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
     let tie = opens(&[("t1", NOW, Some("u1"), Some("b1")), ("h1", NOW, None, Some("b2"))], "null");
@@ -447,12 +451,12 @@ fn whoever_is_deleted_in_braze_is_forgotten_here() {
     for run in newest["runs"].as_array().unwrap() {
         let id = run["id"].as_str().unwrap();
         let (_, bytes) = identity.iter().find(|(path, _)| path.to_str().unwrap().contains(id)).unwrap();
-        assert!(!bytes.windows(2).any(|part| part == b"u1"), "the customer's id is gone");
+        assert!(!bytes.windows(2).any(|part| part == b"u1"), "the external id is erased");
     }
 }
 
 #[test]
-fn whoever_is_deleted_in_braze_waits_for_no_limit() {
+fn erasure_of_users_deleted_in_braze_ignores_rate_limits() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let limits = "    limits: { per_identity: 1, per_app: off, window: 300ms }\n";
     w.write("sync.yaml", config(&sandbox, limits, ""));
@@ -471,13 +475,13 @@ fn whoever_is_deleted_in_braze_waits_for_no_limit() {
 }
 
 #[test]
-fn one_bad_event_is_found_by_halving_and_replayed_when_heap_takes_it() {
+fn one_invalid_event_is_found_by_bisection_and_can_be_replayed() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", ""));
     let ids: Vec<String> = (0..500).map(|n| format!("e{n}")).collect();
-    let people: Vec<String> = (0..500).map(|n| format!("p{n}")).collect();
+    let user_ids: Vec<String> = (0..500).map(|n| format!("p{n}")).collect();
     let rows: Vec<_> =
-        ids.iter().zip(&people).map(|(id, p)| (id.as_str(), NOW, Some(p.as_str()), None)).collect();
+        ids.iter().zip(&user_ids).map(|(id, p)| (id.as_str(), NOW, Some(p.as_str()), None)).collect();
     w.write("cur/1.avro", opens(&rows, "snappy"));
     sandbox.faults(
         r#"[{"on":"track","times":0,"holding":"\"e77\"","do":{"reply":{"status":400,"body":"postBody.events[0] is odd"}}},
@@ -495,11 +499,11 @@ fn one_bad_event_is_found_by_halving_and_replayed_when_heap_takes_it() {
     w.run(&["replay", "--reason", "no_id"]).expect(0).says(&["nothing to replay"]);
     w.run(&["replay", "--yes"]).expect(0).says(&["sent 2"]);
     assert_eq!(keys(&sandbox).len(), 500);
-    assert!(rejects(&w).is_empty(), "they are rejects no more");
+    assert!(rejects(&w).is_empty(), "the rejects are gone");
 }
 
 #[test]
-fn bad_events_at_the_beginning_keep_no_good_ones_back() {
+fn invalid_events_at_the_start_delay_no_valid_ones() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     w.write("sync.yaml", config(&sandbox, "", ""));
     let ids: Vec<String> =
@@ -513,7 +517,7 @@ fn bad_events_at_the_beginning_keep_no_good_ones_back() {
 }
 
 #[test]
-fn a_wrong_environment_blames_no_event() {
+fn a_wrong_environment_rejects_no_event() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n").replace("app_id: 11", "app_id: 12"));
     events(&w, 300, &[]);
@@ -527,7 +531,7 @@ fn a_wrong_environment_blames_no_event() {
 }
 
 #[test]
-fn heap_that_is_away_is_told_and_asked_again_later() {
+fn an_unreachable_heap_is_reported_and_retried() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let text = config(&sandbox, "", "    anonymous: hash\n").replace("attempts: 20", "attempts: 2");
     w.write("sync.yaml", &text);
@@ -540,12 +544,12 @@ fn heap_that_is_away_is_told_and_asked_again_later() {
     w.run(&["reconcile"]).expect(4).says(&["Heap refuses the environment"]);
     sandbox.faults("[]");
     w.run(&["export"]).expect(0);
-    same(&keys(&sandbox), &ids);
+    expect_events(&keys(&sandbox), &ids);
 }
 
 #[test]
 #[cfg(unix)]
-fn a_file_that_the_store_does_not_give_is_told_and_asked_for_again() {
+fn an_unreadable_file_is_reported_and_read_again() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", ""));
     w.write("cur/1.avro", opens(&[("a1", NOW, Some("u1"), None)], "null"));
@@ -554,7 +558,7 @@ fn a_file_that_the_store_does_not_give_is_told_and_asked_for_again() {
     w.run(&["export"]).expect(1).says(&["nothing was sent", "cannot open"]);
     drop(socket);
     std::fs::remove_file(w.path("cur/2.avro")).unwrap();
-    // A pipe that is opened like a file waits for a writer for ever.
+    // Opening a pipe like a file would block without end.
     let mode = nix::sys::stat::Mode::from_bits_truncate(0o644);
     nix::unistd::mkfifo(&w.path("cur/2.avro"), mode).unwrap();
     w.run(&["export"]).expect(1).says(&["cannot open", "it is a pipe and not a file"]);
@@ -564,7 +568,7 @@ fn a_file_that_the_store_does_not_give_is_told_and_asked_for_again() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_no_empty_one() {
+fn a_missing_source_is_not_an_empty_one() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", ""));
     w.run(&["export"]).expect(1).says(&["stopped: cannot list cur"]);
@@ -578,7 +582,7 @@ fn a_source_that_is_not_there_is_no_empty_one() {
 }
 
 #[test]
-fn days_can_be_chosen_and_sent_again() {
+fn days_can_be_selected_and_sent_again() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", ""));
     for day in 1..=5 {
@@ -602,7 +606,7 @@ fn days_can_be_chosen_and_sent_again() {
 }
 
 #[test]
-fn settings_reach_the_events() {
+fn settings_apply_to_the_events() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let export =
         "    events: { include: [\"users.messages.**\", users.profile.Update], exclude: [\"**.Send\"] }
@@ -649,7 +653,7 @@ fn settings_reach_the_events() {
 }
 
 #[test]
-fn a_bucket_is_read_as_a_folder_is() {
+fn a_bucket_is_read_like_a_folder() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     let source = format!(
@@ -658,7 +662,7 @@ fn a_bucket_is_read_as_a_folder_is() {
     );
     let folder = "source: { kind: currents_storage, path: cur, incomplete_after: 0s }";
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n").replace(folder, &source));
-    let go = |args: &[&str]| {
+    let run_command = |args: &[&str]| {
         let mut command = w.command(args);
         command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
         run(command)
@@ -673,7 +677,7 @@ fn a_bucket_is_read_as_a_folder_is() {
         let args = ["-c", script, &s3.url, folder.to_str().unwrap()];
         assert!(std::process::Command::new("python3").args(args).status().unwrap().success());
     };
-    go(&["export"]).expect(0).says(&["In step"]);
+    run_command(&["export"]).expect(0).says(&["In step"]);
     let two = [
         "--type",
         "users.messages.email.Open",
@@ -688,32 +692,33 @@ fn a_bucket_is_read_as_a_folder_is() {
     ];
     let ids = events(&w, 400, &two);
     put("cur");
-    go(&["export"]).expect(0);
-    same(&keys(&sandbox), &ids);
-    go(&["export"]).expect(0).says(&["In step"]);
-    // A file in no partition is found at once, wherever its name stands among them.
+    run_command(&["export"]).expect(0);
+    expect_events(&keys(&sandbox), &ids);
+    run_command(&["export"]).expect(0).says(&["In step"]);
+    // A file outside partitions is found, at any position in the listing.
     for (n, folder) in ["0", "date", "z"].into_iter().enumerate() {
         let plain = format!("plain{n}/event_type=users.messages.email.Open/{folder}/x.avro");
         w.write(&plain, opens(&[(&format!("p{n}"), NOW, Some("u1"), None)], "null"));
         put(&format!("plain{n}"));
-        go(&["export"]).expect(0).says(&["sent 1"]);
+        run_command(&["export"]).expect(0).says(&["sent 1"]);
     }
-    // A late file of an hour that is long over: found when everything is listed, once a day.
+    // A late file of a long past hour is found by the daily full listing.
     let late = "late/event_type=users.messages.email.Open/date=2020-01-01-00/1/z/x.avro";
     w.write(late, opens(&[("late", NOW, Some("u1"), None)], "null"));
     put("late");
-    go(&["export", "--since", "2020-01-01"]).expect(0);
+    run_command(&["export", "--since", "2020-01-01"]).expect(0);
     assert!(
-        go(&["status", "--format", "json"]).expect(0).json()["exports"][0]["counts"]["sent"].as_u64()
+        run_command(&["status", "--format", "json"]).expect(0).json()["exports"][0]["counts"]["sent"]
+            .as_u64()
             >= Some(400)
     );
     let wrong = w.read("sync.yaml").replace("s3://states", "s3://no-such-bucket");
     w.write("sync.yaml", wrong);
-    go(&["export"]).expect(1).says(&["stopped: cannot list s3://no-such-bucket"]);
+    run_command(&["export"]).expect(1).says(&["stopped: cannot list s3://no-such-bucket"]);
 }
 
 #[test]
-fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
+fn an_erased_user_is_in_no_file_of_the_state() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let more =
         "    api_key: { env: TEST_API_KEY }\n    limits: { per_identity: 1, per_app: off, window: 1h }\n";
@@ -735,9 +740,9 @@ fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
         ("h1", NOW, None, Some("b9")),
     ];
     w.write("cur/1.avro", opens(&rows, "null"));
-    // One event of u1 goes, the other waits for the limit, for an hour: it is stopped.
+    // One event of u1 is sent; the other waits for the rate limit, up to an hour. The run is stopped.
     let mut child = w.command(&["export"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("it waits", || {
+    until("the run waits", || {
         let versions = w.snapshot(".syncline/exports");
         versions.iter().any(|(path, bytes)| {
             path.extension().is_some_and(|it| it == "json")
@@ -746,7 +751,7 @@ fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
     });
     child.kill().unwrap();
     child.wait().unwrap();
-    // A crash may leave a file that no version names. They are in it as well.
+    // A crash may leave a file that no version references. The user is in it as well.
     let held = ".syncline/exports/engagement/waiting";
     let name = w.snapshot(held)[0].0.clone();
     let left_over = w.path(held).join("00000000-0000-4000-8000-000000000000.events");
@@ -779,7 +784,7 @@ fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
     w.run(&["forget", "b9"]).expect(0).says(&["erased 1 event that waited"]);
     w.run(&["forget", "u1"]).expect(0).says(&["nothing to erase"]);
     w.run(&["state", "verify"]).expect(0);
-    let go = |args: &[&str], key: &str| {
+    let run_command = |args: &[&str], key: &str| {
         let mut command = w.command(args);
         command.env("TEST_API_KEY", key);
         run(command)
@@ -787,9 +792,9 @@ fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
     w.source("carts", ["u3".to_owned()]);
     w.run(&["reconcile", "carts", "--max-removes", "carts=1"]).expect(0);
     let before = w.snapshot(".syncline/cohorts");
-    let unconfirmed = go(&["forget", "u2", "--heap", "heap"], "sandbox-heap-api-key").expect(64);
+    let unconfirmed = run_command(&["forget", "u2", "--heap", "heap"], "sandbox-heap-api-key").expect(64);
     unconfirmed.says(&["nothing was erased", "forget IDENTIFIER --heap heap --yes"]);
-    go(&["forget", "u2", "--heap", "other", "--yes"], "wrong")
+    run_command(&["forget", "u2", "--heap", "other", "--yes"], "wrong")
         .expect(64)
         .says(&["no Heap connection `other`"]);
     w.run(&["forget", "u2", "--heap", "heap", "--yes"])
@@ -801,12 +806,17 @@ fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
         "nothing is erased before it is certain that Heap can be asked"
     );
     assert!(!sandbox.get("/_sandbox/heap/deletions").1.contains("u2"));
-    go(&["forget", "u3", "--heap", "heap", "--yes"], "sandbox-heap-api-key").expect(6).says(&["not erased"]);
+    run_command(&["forget", "u3", "--heap", "heap", "--yes"], "sandbox-heap-api-key")
+        .expect(6)
+        .says(&["not erased"]);
     assert!(!sandbox.get("/_sandbox/heap/deletions").1.contains("u3"), "a member is not deleted in Heap");
-    go(&["forget", "u2", "--heap", "heap", "--yes"], "wrong").expect(4).says(&["Heap refuses the API key"]);
-    let asked = go(&["forget", "u2", "--heap", "heap", "--yes", "--format", "json"], "sandbox-heap-api-key")
-        .expect(0)
-        .json();
+    run_command(&["forget", "u2", "--heap", "heap", "--yes"], "wrong")
+        .expect(4)
+        .says(&["Heap refuses the API key"]);
+    let asked =
+        run_command(&["forget", "u2", "--heap", "heap", "--yes", "--format", "json"], "sandbox-heap-api-key")
+            .expect(0)
+            .json();
     assert!(sandbox.get("/_sandbox/heap/deletions").1.contains(asked["heap_request"].as_str().unwrap()));
     w.run(&["forget", " "]).expect(64);
 }

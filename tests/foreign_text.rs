@@ -1,5 +1,5 @@
-//! Foreign text: a secret that a server repeats is removed where the text enters, and names of files, columns and
-//! segments are no commands to a terminal, a CI runner or a Markdown page.
+//! Foreign text: secrets in text of servers are removed where the text enters, and foreign names cannot act as
+//! commands to a terminal, a CI runner or a Markdown page.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -7,17 +7,17 @@ use std::net::{TcpListener, TcpStream};
 use serde_json::json;
 
 use crate::support::listener::Listener;
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
-/// A database that refuses every login and repeats the password. Its port.
+/// A database that rejects every login and repeats the password. Returns its port.
 fn repeating_database() -> u16 {
     fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
         let mut len = [0; 4];
         stream.read_exact(&mut len)?;
         let mut startup = vec![0; u32::from_be_bytes(len) as usize - 4];
         stream.read_exact(&mut startup)?;
-        // It asks for the password in clear text.
+        // It requests the password in plain text.
         stream.write_all(&[b'R', 0, 0, 0, 8, 0, 0, 0, 3])?;
         let mut head = [0; 5];
         stream.read_exact(&mut head)?;
@@ -43,16 +43,16 @@ fn repeating_database() -> u16 {
     port
 }
 
-/// Neither a terminal's escape, nor a line that a CI runner takes for a command.
+/// Contains neither terminal escapes nor lines that a CI runner executes.
 #[track_caller]
-fn is_harmless(text: &str) {
+fn contains_no_commands(text: &str) {
     let is_command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
     assert!(!text.lines().any(is_command), "{text}");
     assert!(!text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{text:?}");
 }
 
 #[test]
-fn a_database_that_repeats_the_password_tells_it_to_nobody() {
+fn a_password_repeated_by_a_database_is_not_shown() {
     const PASSWORD: &str = "canary\"pass\\wörd";
     let (w, sandbox, port) = (Workspace::new(), Sandbox::start(), repeating_database());
     let connection = format!(
@@ -77,7 +77,7 @@ fn a_database_that_repeats_the_password_tells_it_to_nobody() {
         let run = run(command);
         for text in [&run.stdout, &run.stderr] {
             assert!(!text.contains("canary") && !text.to_lowercase().contains("%63%61"), "{args:?}: {text}");
-            is_harmless(text);
+            contains_no_commands(text);
         }
         if !args.contains(&"history") {
             run.says(&["tried [secret], "]);
@@ -85,7 +85,7 @@ fn a_database_that_repeats_the_password_tells_it_to_nobody() {
     }
     for (path, bytes) in w.snapshot(".") {
         let is_plan = path.ends_with("a.plan");
-        // Behind the packed text are its length, a signature and a mark.
+        // The compressed text is followed by its length, a signature and a marker.
         let bytes = if is_plan { zstd::decode_all(&bytes[..bytes.len() - 48]).unwrap() } else { bytes };
         let text = String::from_utf8_lossy(&bytes);
         assert!(!text.contains("canary"), "{}: {text}", path.display());
@@ -94,7 +94,7 @@ fn a_database_that_repeats_the_password_tells_it_to_nobody() {
 }
 
 #[test]
-fn a_short_or_common_secret_changes_nothing_of_ours() {
+fn a_short_or_common_secret_does_not_alter_our_output() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["latest_carts"], "").source("latest_carts", users(2));
     let plan = |secret: &str| {
@@ -111,7 +111,7 @@ fn a_short_or_common_secret_changes_nothing_of_ours() {
 }
 
 #[test]
-fn names_of_files_and_columns_are_no_commands() {
+fn names_of_files_and_columns_cannot_be_commands() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let text = config(&sandbox.url, &["carts"], "");
     w.write("sync.yaml", text.replace("path: carts.csv", "path: \"in/*.csv\""));
@@ -127,24 +127,24 @@ fn names_of_files_and_columns_are_no_commands() {
         &["history"],
     ] {
         let run = w.run(args);
-        is_harmless(&run.stdout);
-        is_harmless(&run.stderr);
+        contains_no_commands(&run.stdout);
+        contains_no_commands(&run.stderr);
         if args.contains(&"json") && args[0] == "plan" {
             let error = run.json()["failed"][0]["error"].as_str().unwrap().to_owned();
-            assert!(error.contains(name), "JSON has the very name: {error}");
+            assert!(error.contains(name), "JSON has the exact name: {error}");
         }
     }
-    // Rows that are not used are named by their file.
+    // Rejected rows are named by their file.
     w.write(name, "identity\nuser-1\n\n\x01\x02\n");
     for args in [&["plan"][..], &["plan", "--format", "markdown"], &["reconcile"]] {
         let run = w.run(args);
-        is_harmless(&run.stdout);
-        is_harmless(&run.stderr);
+        contains_no_commands(&run.stdout);
+        contains_no_commands(&run.stderr);
     }
 }
 
 #[test]
-fn markdown_shows_names_as_they_are_and_follows_none() {
+fn markdown_shows_names_literally() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let name = "a | b <img src=x> @octocat [x](https://evil.example) `code` ::error::";
     let text = config(&sandbox.url, &["carts"], "").replace("name: Carts", &format!("name: \"{name}\""));
@@ -152,10 +152,10 @@ fn markdown_shows_names_as_they_are_and_follows_none() {
     let shown = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
     let expected = "``a \\| b <img src=x> @octocat [x](https://evil.example) `code` ::error::``";
     assert!(shown.contains(expected), "{shown}");
-    is_harmless(&shown);
+    contains_no_commands(&shown);
 }
 
-/// A segment's name in Heap, as any user of Heap may choose it.
+/// The name of a segment, as any user of Heap may choose it.
 const SEGMENT: &str = "x\x1b[2J\u{9b}1m\u{202e}\r\n::error::owned\n##[error]y | <img src=x> @octocat \
     [l](https://evil.example) `c` &lt;";
 
@@ -166,14 +166,14 @@ fn post(sandbox: &Sandbox, path: &str, body: &serde_json::Value) {
     assert!((200..300).contains(&response.status), "{path}: {} {}", response.status, response.body);
 }
 
-/// From Heap's webhook to everything that shows it: log, status, plans, dashboard, notifications, generated config.
+/// From Heap's webhook to every output: log, status, plans, dashboard, notifications, generated config.
 #[test]
-fn a_name_that_heap_sends_is_no_command() {
+fn a_name_from_heap_cannot_be_a_command() {
     let (w, sandbox, ops) = (Workspace::new(), Sandbox::start(), Listener::start());
     let heap =
         "  heap: { kind: heap, webhook_secret: { env: TEST_WEBHOOK }, webhook: { incomplete_after: 1s } }\n";
     let more = format!(
-        "{heap}{PATIENCE}  notify: [ {{ url: {{ env: OPS }} }}, {{ url: {{ env: OPS }}, format: slack }} ]\n"
+        "{heap}{SHORT_TIMEOUTS}  notify: [ {{ url: {{ env: OPS }} }}, {{ url: {{ env: OPS }}, format: slack }} ]\n"
     );
     let text = config(&sandbox.url, &["free", "typo", "file"], &more)
         .replace("external_id: identity", "external_id: id");
@@ -187,7 +187,7 @@ fn a_name_that_heap_sends_is_no_command() {
     let watch = Watch::from_command(command.env("TEST_WEBHOOK", "whsec_test").env("OPS", ops.url()));
     watch.until_ready();
     let webhook = |lose: &[u64]| {
-        let url = format!("{}/heap/heap", watch.doors());
+        let url = format!("{}/heap/heap", watch.endpoints());
         let body =
             json!({ "url": url, "secret": "whsec_test", "page_len": 10, "first_wait": 20, "lose": lose });
         post(&sandbox, "/_sandbox/heap/webhook", &body);
@@ -204,7 +204,7 @@ fn a_name_that_heap_sends_is_no_command() {
     webhook(&[2]);
     sync(7, 20..60);
     until("the missing page is logged", || watch.log().contains("Heap never sent pages [2]"));
-    // Others may be about the cohorts of segments.
+    // Other notifications may concern the cohorts of segments.
     let named = |posts: Vec<(String, serde_json::Value)>| {
         let texts = posts.into_iter().map(|(_, body)| body["text"].as_str().unwrap().to_owned());
         texts.filter(|text| text.contains("\\u{1b}[31m\\n::error::\\u{202e}")).collect::<Vec<_>>()
@@ -214,15 +214,15 @@ fn a_name_that_heap_sends_is_no_command() {
 
     let log = watch.log();
     assert!(log.contains("x\\u{1b}[2J\\u{9b}1m\\u{202e}\\r\\n::error::owned\\n#\\#[error]y"), "{log}");
-    is_harmless(&log);
+    contains_no_commands(&log);
     let page = watch.get("/").body;
     assert!(
         page.contains("&lt;img src=x&gt;") && !page.contains("<img") && !page.contains("<b>.csv"),
         "{page}"
     );
     assert!(!page.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{page:?}");
-    is_harmless(&watch.get("/metrics").body);
-    ops.posts().iter().for_each(|(_, body)| is_harmless(body["text"].as_str().unwrap()));
+    contains_no_commands(&watch.get("/metrics").body);
+    ops.posts().iter().for_each(|(_, body)| contains_no_commands(body["text"].as_str().unwrap()));
     assert!(named(ops.posts()).iter().any(|text| text.contains("&lt;b&gt;.csv")), "{:?}", ops.posts());
     assert_eq!(watch.stop(), 0);
 
@@ -241,15 +241,15 @@ fn a_name_that_heap_sends_is_no_command() {
         &["doctor"],
     ] {
         let run = w.run(args);
-        is_harmless(&run.stdout);
-        is_harmless(&run.stderr);
+        contains_no_commands(&run.stdout);
+        contains_no_commands(&run.stderr);
         match args {
             ["status", "--format", "json"] => {
                 let segments = run.json()["heaps"][0]["segments"].clone();
                 assert_eq!((&segments[0]["name"], &segments[1]["name"]), (&json!(name), &json!(name)));
             }
             ["status"] => drop(run.says(&["segment 8 \"x\\u{1b}[2J", "::error::owned\\n"])),
-            // The cohort that waits names what Heap has sent; in a code span no markup has a meaning.
+            // The waiting cohort shows Heap's name in a code span, where markup has no effect.
             ["plan"] => drop(run.says(&["waits: ", "7 \"x\\u{1b}[2J", "<img src=x>"])),
             ["plan", "--format", "markdown"] => {
                 let line = run.stdout.lines().find(|line| line.contains("`typo`")).unwrap();

@@ -1,17 +1,17 @@
-//! `forget`: a user leaves every file of the state, or the command says why not.
+//! `forget`: erases a user from every file of the state, or says why it does not.
 
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::support::s3::{S3, S3_KEYS};
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 const CANARY: &str = "canary-7351";
 const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
 
-/// The files of the state that have a text, also inside blocks that are packed.
+/// Files of the state that contain a text, including inside compressed blocks.
 fn files_with(w: &Workspace, text: &str) -> Vec<String> {
     let has = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
     let packed = |bytes: &[u8]| {
@@ -30,7 +30,7 @@ fn files_with(w: &Workspace, text: &str) -> Vec<String> {
 
 type StateFile = (std::path::PathBuf, Vec<u8>);
 
-/// The files of the state but the lease and the version numbers, which opening the state may write.
+/// The files of the state without the lease and the version numbers, which opening may write.
 fn state(w: &Workspace) -> Vec<StateFile> {
     let mut files = w.snapshot(".syncline");
     files.retain(|(path, _)| !path.ends_with("lease.json") && !path.to_str().unwrap().contains("/heads/"));
@@ -41,7 +41,7 @@ fn with_canary(n: usize) -> impl Iterator<Item = String> {
     users(n).chain([CANARY.to_owned()])
 }
 
-/// Whether anything of a folder of the state has the user.
+/// Whether any file in a folder of the state has the user.
 fn is_in(files: &[String], folder: &str) -> bool {
     files.iter().any(|file| file.starts_with(folder))
 }
@@ -54,11 +54,11 @@ fn in_sync(w: &Workspace, sandbox: &Sandbox) {
     w.run(&["state", "verify"]).expect(0);
 }
 
-/// A cohort that the user has entered and left, with triggers and several parts.
-fn left() -> (Workspace, Sandbox) {
+/// A cohort that the user entered and left, with triggers and several parts.
+fn with_former_member() -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let api = json!([{ "id": CAMPAIGN, "name": "Welcome", "is_api": true }]).to_string();
-    sandbox.door("/_sandbox/campaigns", &api);
+    sandbox.admin_post("/_sandbox/campaigns", &api);
     w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
     w.write("sync.yaml", w.read("sync.yaml") + &format!("    on_enter: {{ campaign: {CAMPAIGN} }}\n"));
     w.source("carts", users(300)).run(&["reconcile"]).expect(0);
@@ -68,7 +68,7 @@ fn left() -> (Workspace, Sandbox) {
 
 #[test]
 fn a_member_is_not_erased_and_nothing_changes() {
-    let (w, sandbox) = left();
+    let (w, sandbox) = with_former_member();
     w.run(&["status"]).expect(0);
     let before = state(&w);
     let said = w.run(&["forget", CANARY]).expect(6);
@@ -86,8 +86,8 @@ fn a_member_is_not_erased_and_nothing_changes() {
 }
 
 #[test]
-fn a_user_leaves_every_file_of_the_state() {
-    let (w, sandbox) = left();
+fn a_user_is_erased_from_every_file_of_the_state() {
+    let (w, sandbox) = with_former_member();
     w.source("carts", users(305)).run(&["reconcile"]).expect(0).says(&["removed 6"]);
     let found = files_with(&w, CANARY);
     assert!(is_in(&found, "cohorts/carts/parts") && is_in(&found, "actions/carts"), "{found:?}");
@@ -104,7 +104,7 @@ fn a_user_leaves_every_file_of_the_state() {
     assert_eq!(files_with(&w, CANARY), Vec::<String>::new());
     assert!(!files_with(&w, "user-9").is_empty(), "others stay");
     w.run(&["state", "verify"]).expect(0);
-    // What is known of the others is the same.
+    // The data of other users is unchanged.
     in_sync(&w, &sandbox);
     assert_eq!(sandbox.members("carts"), members(users(305)));
     w.source("carts", users(307)).run(&["reconcile"]).expect(0).says(&["added 2"]);
@@ -112,9 +112,9 @@ fn a_user_leaves_every_file_of_the_state() {
     w.run(&["forget", CANARY]).expect(0).says(&["nothing to erase"]);
 }
 
-/// A user is also who the identity map says: a device of theirs leaves with them.
+/// The identity map connects devices to the user; they are erased together.
 #[test]
-fn devices_and_aliases_of_the_user_leave_as_well() {
+fn devices_and_aliases_of_the_user_are_erased_as_well() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let rules = "  - id: carts\n    name: Carts\n    to: braze\n    source: { kind: file, path: carts.csv }\n    match:\n      \
                  - external_id: identity\n      - device_id: device\n";
@@ -135,12 +135,12 @@ fn devices_and_aliases_of_the_user_leave_as_well() {
     in_sync(&w, &sandbox);
 }
 
-/// Stopped at every step of writing, erasing again completes it.
+/// After a stop at any write, a second erasure completes the first.
 #[test]
-fn erasing_again_completes_what_a_crash_has_stopped() {
+fn a_second_erasure_completes_an_interrupted_one() {
     let mut finished = false;
     for step in (0..).step_by(3) {
-        let (w, sandbox) = left();
+        let (w, sandbox) = with_former_member();
         w.source("carts", users(305)).run(&["reconcile"]).expect(0);
         let mut command = w.command(&["forget", CANARY]);
         let status = command
@@ -157,14 +157,14 @@ fn erasing_again_completes_what_a_crash_has_stopped() {
         if finished {
             break;
         }
-        assert!(step < 200, "it ends");
+        assert!(step < 200, "the loop ends");
     }
     assert!(finished);
 }
 
-/// A request without an answer may still add the user: the state needs the identifier until that is settled.
+/// A request without a response may still add the user: the state needs the identifier until that is settled.
 #[test]
-fn what_a_late_request_needs_is_left_until_it_is_settled() {
+fn identifiers_in_doubt_stay_until_they_are_settled() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "    settle_again_after: 1ms\n");
     w.source("carts", users(10)).run(&["reconcile"]).expect(0);
@@ -184,7 +184,7 @@ fn what_a_late_request_needs_is_left_until_it_is_settled() {
         .expect(7)
         .says(&["left in cohort carts: a request without an answer", "until 20"]);
     w.run(&["state", "verify"]).expect(0);
-    sandbox.door("/_sandbox/release", "");
+    sandbox.admin_post("/_sandbox/release", "");
     assert!(sandbox.members("carts").contains(&format!("external_id {CANARY}")));
     w.run(&["reconcile"]).expect(0).says(&["removed 1"]);
     assert_eq!(sandbox.members("carts"), members(users(10)));
@@ -195,9 +195,10 @@ fn what_a_late_request_needs_is_left_until_it_is_settled() {
 
 /// A segment that lists the user and one that the user has left, in tables and changes.
 #[test]
-fn segment_tables_have_the_user_no_more() {
+fn segment_tables_no_longer_have_the_user() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    let connection = format!("  heap: {{ kind: heap, webhook_secret: {{ env: TEST_WEBHOOK }} }}\n{PATIENCE}");
+    let connection =
+        format!("  heap: {{ kind: heap, webhook_secret: {{ env: TEST_WEBHOOK }} }}\n{SHORT_TIMEOUTS}");
     let cohort = cohort_entry("free", "")
         .replace("external_id: identity", "external_id: id")
         .replace("{ kind: file, path: free.csv }", "{ kind: heap_segment, connection: heap, segment_id: 7 }");
@@ -205,30 +206,32 @@ fn segment_tables_have_the_user_no_more() {
     let start = || {
         let watch = Watch::from_command(w.command(&["watch"]).env("TEST_WEBHOOK", "whsec_test"));
         watch.until_ready();
-        let url = format!("{}/heap/heap", watch.doors());
+        let url = format!("{}/heap/heap", watch.endpoints());
         let webhook = json!({ "url": url, "secret": "whsec_test", "page_len": 10, "first_wait": 20 });
-        sandbox.door("/_sandbox/heap/webhook", &webhook.to_string());
+        sandbox.admin_post("/_sandbox/heap/webhook", &webhook.to_string());
         watch
     };
-    let define = |id: u64, people: Vec<String>| {
-        let segment = json!({ "id": id, "name": "Free", "members": people });
-        sandbox.door("/_sandbox/heap/segments", &segment.to_string());
+    let define = |id: u64, ids: Vec<String>| {
+        let segment = json!({ "id": id, "name": "Free", "members": ids });
+        sandbox.admin_post("/_sandbox/heap/segments", &segment.to_string());
     };
     let sync = || assert!(http(&sandbox.url, "POST", "/_sandbox/heap/sync", &[], "").status < 300);
     let watch = start();
     define(7, with_canary(25).collect());
     define(8, with_canary(3).collect());
     sync();
-    until("they are in", || sandbox.members("free").len() == 26);
+    until("the users are in", || sandbox.members("free").len() == 26);
     let status = || w.run(&["status", "--format", "json"]).expect(0).json();
-    until("both are known", || status()["heaps"][0]["segments"].as_array().unwrap().len() == 2);
+    until("Heap has delivered both segments", || {
+        status()["heaps"][0]["segments"].as_array().unwrap().len() == 2
+    });
     watch.stop();
     w.run(&["forget", CANARY]).expect(6).says(&["a member of cohort free"]);
     let watch = start();
     let change = json!({ "remove": [CANARY] }).to_string();
-    sandbox.door("/_sandbox/heap/segments/7/change", &change);
+    sandbox.admin_post("/_sandbox/heap/segments/7/change", &change);
     sync();
-    until("one has left", || sandbox.members("free").len() == 25);
+    until("one member has left", || sandbox.members("free").len() == 25);
     watch.stop();
     let found = files_with(&w, CANARY);
     assert!(is_in(&found, "segments/heap/parts"), "{found:?}");
@@ -237,35 +240,35 @@ fn segment_tables_have_the_user_no_more() {
     assert_eq!(report["listed"], json!([{ "connection": "heap", "segment": 8 }]));
     assert_eq!(files_with(&w, CANARY), Vec::<String>::new());
     w.run(&["state", "verify"]).expect(0);
-    // The table is the same for the others, and goes on.
+    // The table is unchanged for the others, and ingest continues.
     let watch = start();
-    sandbox.door("/_sandbox/heap/segments/7/change", &json!({ "add": ["new-1"] }).to_string());
+    sandbox.admin_post("/_sandbox/heap/segments/7/change", &json!({ "add": ["new-1"] }).to_string());
     sync();
-    until("a new one is in", || sandbox.members("free") == members(users(25).chain(["new-1".to_owned()])));
+    until("a new member is in", || sandbox.members("free") == members(users(25).chain(["new-1".to_owned()])));
     watch.stop();
     assert_eq!(status()["heaps"][0]["segments"][1]["members"], Value::from(3));
 }
 
 /// In a bucket, where rejects are in parts and files cannot be replaced.
 #[test]
-fn a_user_leaves_a_state_in_a_bucket() {
+fn a_user_is_erased_from_a_state_in_a_bucket() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox.url, &["carts"], "") + &s3.config("5s"));
-    let go = |args: &[&str]| {
+    let run_command = |args: &[&str]| {
         let mut command = w.command(args);
         command.envs(S3_KEYS);
         run(command)
     };
-    // A row that is too long, with the user's id and a row of another user beside it.
+    // An overlong row with the user's id, and a row of another user.
     let long = |id: &str| format!("{id} ").repeat(200);
     w.source("carts", with_canary(20).chain([long(CANARY), long("other-1")]));
-    go(&["reconcile"]).expect(0);
+    run_command(&["reconcile"]).expect(0);
     w.source("carts", users(20));
-    go(&["reconcile"]).expect(0).says(&["removed 1"]);
+    run_command(&["reconcile"]).expect(0).says(&["removed 1"]);
     let found = s3.keys_with("team/prod/", CANARY);
     assert!(found.iter().any(|key| key.contains("/rejects/")), "{found:?}");
-    let report = go(&["forget", CANARY, "--format", "json"]).expect(0).json();
+    let report = run_command(&["forget", CANARY, "--format", "json"]).expect(0).json();
     assert_eq!(
         (&report["result"], &report["erased"]["rejects"]),
         (&json!("erased"), &json!(1)),
@@ -274,15 +277,15 @@ fn a_user_leaves_a_state_in_a_bucket() {
     assert_eq!(s3.keys_with("team/prod/", CANARY), Vec::<String>::new());
     let rejects = s3.keys_with("team/prod/rejects/", "other-1");
     assert_eq!(rejects.len(), 1, "others stay: {rejects:?}");
-    let verified = go(&["state", "verify"]).expect(0);
+    let verified = run_command(&["state", "verify"]).expect(0);
     assert!(!verified.stdout.contains("is damaged"), "{}", verified.stdout);
-    go(&["reconcile"]).expect(0).says(&["In step"]);
+    run_command(&["reconcile"]).expect(0).says(&["In step"]);
 }
 
-/// Lines that are damaged, JSON or not, and lines of other users, in a file of many lines.
+/// Damaged lines, JSON or not, and lines of other users, in a file of many lines.
 #[test]
 fn rejects_are_erased_line_by_line() {
-    let (w, _sandbox) = left();
+    let (w, _sandbox) = with_former_member();
     w.source("carts", users(305)).run(&["reconcile"]).expect(0);
     let subject = "20260101t000000000z-00000a/carts";
     let mut lines: Vec<String> = (0..20_000).map(|n| format!("{{\"value\":\"user-{n}\"}}")).collect();
@@ -297,6 +300,6 @@ fn rejects_are_erased_line_by_line() {
     let files = w.snapshot(".syncline/rejects/20260101t000000000z-00000a");
     assert_eq!(files.len(), 1);
     let kept: Vec<&str> = sealed.lines().filter(|line| !line.contains(CANARY)).collect();
-    assert!(String::from_utf8_lossy(&files[0].1).lines().eq(kept), "the others as they were");
+    assert!(String::from_utf8_lossy(&files[0].1).lines().eq(kept), "the others are unchanged");
     w.run(&["state", "verify"]).expect(0);
 }

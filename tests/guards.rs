@@ -1,18 +1,18 @@
-//! The guard: what it refuses, what it says, what goes on all the same, and the ways out.
+//! The guard: what it blocks, its messages, what is applied anyway, and the remedies.
 
 use crate::support::*;
 
-fn reconciled(people: usize, guard: &str) -> (Workspace, Sandbox) {
+fn reconciled(count: usize, guard: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let cohort = cohort_entry("carts", guard);
     w.write("sync.yaml", config(&sandbox.url, &["trials"], "") + &cohort);
-    w.source("carts", users(people)).source("trials", users(1));
+    w.source("carts", users(count)).source("trials", users(1));
     w.run(&["reconcile"]).expect(0);
     (w, sandbox)
 }
 
 #[test]
-fn too_large_a_share_withholds_that_side_only() {
+fn a_large_percentage_blocks_only_its_side() {
     let (w, sandbox) = reconciled(100, "");
     w.source("carts", users(60).chain(["new".to_owned()])).source("trials", users(2));
     let run = w.run(&["reconcile"]).expect(6);
@@ -23,15 +23,15 @@ fn too_large_a_share_withholds_that_side_only() {
     ]);
     let mut expected = members(users(100));
     expected.insert("external_id new".to_owned());
-    assert_eq!(sandbox.members("carts"), expected, "the other side went on");
-    assert_eq!(sandbox.members("trials").len(), 2, "and so did the other cohort");
+    assert_eq!(sandbox.members("carts"), expected, "the other side was applied");
+    assert_eq!(sandbox.members("trials").len(), 2, "the other cohort was applied");
     let report = w.run(&["reconcile", "--format", "json"]).expect(6).json();
     assert_eq!(report["result"], "refused");
     assert_eq!(report["cohorts"][1]["refusals"][0]["code"], "removed_share");
 }
 
 #[test]
-fn the_way_out_is_a_ceiling_and_not_a_switch() {
+fn a_block_is_overridden_by_a_maximum_not_by_a_switch() {
     let (w, sandbox) = reconciled(100, "");
     w.source("carts", users(60));
     w.run(&["reconcile", "--max-removes", "carts=39"])
@@ -43,7 +43,7 @@ fn the_way_out_is_a_ceiling_and_not_a_switch() {
 }
 
 #[test]
-fn thirty_percent_is_allowed_and_one_more_is_not() {
+fn thirty_percent_is_allowed_and_one_member_more_is_not() {
     let (w, _sandbox) = reconciled(100, "");
     w.source("carts", users(69));
     w.run(&["plan"]).expect(6);
@@ -52,7 +52,7 @@ fn thirty_percent_is_allowed_and_one_more_is_not() {
 }
 
 #[test]
-fn shares_do_not_count_in_a_handful() {
+fn percentages_do_not_apply_to_very_small_cohorts() {
     let (w, sandbox) = reconciled(9, "");
     w.source("carts", users(1));
     w.run(&["reconcile"]).expect(0);
@@ -63,7 +63,7 @@ fn shares_do_not_count_in_a_handful() {
 }
 
 #[test]
-fn too_many_additions_are_withheld_and_removals_go_on() {
+fn too_many_additions_are_blocked_and_removals_are_applied() {
     let (w, sandbox) = reconciled(20, "    guard: { max_added: 100% }\n");
     w.source("carts", (2..60).map(|n| format!("user-{n}")));
     w.run(&["reconcile"])
@@ -75,7 +75,7 @@ fn too_many_additions_are_withheld_and_removals_go_on() {
 }
 
 #[test]
-fn absolute_caps_hold_whatever_the_share() {
+fn absolute_caps_apply_to_any_percentage() {
     let guard = "    guard: { max_removed_count: 3, max_added_count: 5 }\n";
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort_entry("carts", guard))
@@ -88,7 +88,7 @@ fn absolute_caps_hold_whatever_the_share() {
 }
 
 #[test]
-fn atomic_withholds_everything() {
+fn atomic_blocks_the_whole_cohort() {
     let (w, sandbox) = reconciled(100, "    guard: { atomic: true }\n");
     w.source("carts", users(60).chain(["new".to_owned()]));
     w.run(&["reconcile"]).expect(6);
@@ -96,7 +96,7 @@ fn atomic_withholds_everything() {
 }
 
 #[test]
-fn protection_lives_in_the_record_and_outlives_its_line() {
+fn protection_is_in_the_state_and_survives_its_config_entry() {
     let (w, sandbox) = reconciled(20, "    protect: true\n    guard: { allow_empty: true }\n");
     let config = w.read("sync.yaml");
     w.source("carts", users(0));
@@ -116,7 +116,7 @@ fn protection_lives_in_the_record_and_outlives_its_line() {
 }
 
 #[test]
-fn a_name_that_another_cohort_has_is_refused() {
+fn a_name_of_another_cohort_is_blocked() {
     let (w, sandbox) = reconciled(5, "");
     let renamed =
         config(&sandbox.url, &[], "") + &cohort_entry("trials", "").replace("name: Trials", "name: Carts");
@@ -126,7 +126,7 @@ fn a_name_that_another_cohort_has_is_refused() {
         + &cohort_entry("other", "").replace("name: Other", "name: Carts");
     w.write("sync.yaml", other).source("other", users(1));
     w.run(&["reconcile"]).expect(6);
-    assert!(sandbox.members("other").is_empty(), "a cohort is named before it is filled");
+    assert!(sandbox.members("other").is_empty(), "a cohort gets its name before its members");
     assert_eq!(sandbox.names(), [("carts".into(), "Carts".into()), ("trials".into(), "Trials".into())]);
 }
 
@@ -141,7 +141,7 @@ fn two_cohorts_may_swap_their_names() {
 }
 
 #[test]
-fn a_record_of_another_workspace_is_not_used() {
+fn the_membership_of_another_workspace_is_not_used() {
     let (w, sandbox) = reconciled(5, "");
     let other = Sandbox::start();
     w.write("sync.yaml", w.read("sync.yaml").replace(&sandbox.url, &other.url));
@@ -152,7 +152,7 @@ fn a_record_of_another_workspace_is_not_used() {
 }
 
 #[test]
-fn a_ceiling_for_nobody_is_a_mistake() {
+fn a_maximum_for_an_unknown_cohort_is_an_error() {
     let (w, _sandbox) = reconciled(5, "");
     w.run(&["plan", "--max-removes", "cart=1"])
         .expect(64)
@@ -160,12 +160,12 @@ fn a_ceiling_for_nobody_is_a_mistake() {
     w.run(&["plan", "--max-removes", "carts"]).expect(64).says(&["COHORT=N"]);
 }
 
-/// A first run has no members to compare with: a broken source must not pass for an empty cohort.
+/// A first run has no members to compare with: a broken source must not count as an empty cohort.
 #[test]
 fn a_cohort_is_not_created_from_a_source_without_a_usable_row() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "");
-    // Trailing separators as some exports write them: every row has a field more than the header.
+    // Trailing separators, as some exports write them: every row has one field more than the header.
     let broken = "identity,name\nuser-1,a,\nuser-2,b,\n";
     w.write("carts.csv", broken);
     let why = ["everything withheld: 2 rows of the source rejected, none is left: 2 ", "allow_empty: true"];
@@ -182,10 +182,10 @@ fn a_cohort_is_not_created_from_a_source_without_a_usable_row() {
         w.run(&["reconcile"]).expect(6).says(&why);
     }
     assert_eq!((sandbox.names().len(), sandbox.writes()), (0, 0), "nothing was created");
-    // Rows that can be used, and an empty source that is allowed, create it.
+    // Usable rows create the cohort, and so does an empty source that is allowed.
     w.source("carts", users(3));
     w.run(&["reconcile"]).expect(0).says(&["added 3"]);
-    // A cohort that may be empty and is: rows that are all rejected are still no empty source.
+    // A cohort that may be empty and is: a source with only rejected rows is still not an empty source.
     let config = w.read("sync.yaml");
     w.write("sync.yaml", config.clone() + "    guard: { allow_empty: true }\n")
         .write("carts.csv", "identity\n");

@@ -1,4 +1,4 @@
-//! The sandbox as Heap's server-side API, asked without our client: as strict as Heap's documents.
+//! The sandbox's server-side API of Heap, called without our client: as strict as Heap's documents.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn check(sandbox: &Sandbox, path: &str, body: &Value, status: u16, text: &str) {
     assert_eq!((response.status, response.body.as_str()), (status, text), "{body}");
 }
 
-fn told(sandbox: &Sandbox, path: &str) -> Value {
+fn report(sandbox: &Sandbox, path: &str) -> Value {
     let (status, body) = sandbox.get(path);
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
@@ -33,7 +33,7 @@ fn bulk(events: &[Value]) -> Value {
 }
 
 #[test]
-fn events_are_kept_once_and_one_bad_element_refuses_all() {
+fn events_are_stored_once_and_one_invalid_element_rejects_all() {
     let sandbox = Sandbox::start();
     let good = bulk(&[event("a", "Email Open", "k1"), event("b", "Email Open", "k2")]);
     assert!(post(&sandbox, TRACK, &good).status < 300);
@@ -55,7 +55,7 @@ fn events_are_kept_once_and_one_bad_element_refuses_all() {
     assert_eq!(http(&sandbox.url, "GET", TRACK, &[], "").status, 405);
 
     assert_eq!(
-        told(&sandbox, "/_sandbox/heap/events/count"),
+        report(&sandbox, "/_sandbox/heap/events/count"),
         json!({ "stored": 3, "duplicates": 1, "received": 4, "dropped": 0,
                 "by_event": { "Email Open": 2, "Seen": 1 } })
     );
@@ -68,11 +68,11 @@ fn events_are_kept_once_and_one_bad_element_refuses_all() {
     );
     assert_eq!(sandbox.get("/_sandbox/heap/events?identity=a").1.lines().count(), 1);
     assert_eq!(sandbox.get("/_sandbox/heap/events?limit=2").1.lines().count(), 2);
-    assert_eq!(told(&sandbox, "/_sandbox/heap/requests")["statuses"]["400"], 4);
+    assert_eq!(report(&sandbox, "/_sandbox/heap/requests")["statuses"]["400"], 4);
 }
 
 #[test]
-fn a_success_has_many_faces() {
+fn a_success_has_several_body_forms() {
     let sandbox = Sandbox::start();
     let mut faces: Vec<(u16, String)> = (0..3)
         .map(|n| post(&sandbox, TRACK, &bulk(&[event("a", "e", &format!("k{n}"))])))
@@ -89,7 +89,7 @@ fn a_success_has_many_faces() {
 }
 
 #[test]
-fn people_are_identified_and_described() {
+fn users_are_identified_and_get_properties() {
     let sandbox = Sandbox::start();
     let ok = |path: &str, body: Value| assert!(post(&sandbox, path, &body).status < 300, "{body}");
     ok(TRACK, json!({ "app_id": "11", "user_id": "7", "event": "Before" }));
@@ -102,32 +102,32 @@ fn people_are_identified_and_described() {
         json!({ "app_id": "11", "users": [{ "identity": "a@x.io", "properties": { "Role": "Admin" } },
                                              { "identity": "new", "properties": {} }] }),
     );
-    let user = told(&sandbox, "/_sandbox/heap/users/a@x.io");
+    let user = report(&sandbox, "/_sandbox/heap/users/a@x.io");
     assert_eq!(
         (&user["properties"], &user["was"], &user["events"]),
         (&json!({ "email": "a@x.io", "Role": "Admin" }), &json!([7]), &json!(1))
     );
-    assert_eq!(told(&sandbox, "/_sandbox/heap/users/new")["events"], 0);
+    assert_eq!(report(&sandbox, "/_sandbox/heap/users/new")["events"], 0);
     assert_eq!(sandbox.get("/_sandbox/heap/users/nobody").0, 404);
-    assert_eq!(told(&sandbox, "/_sandbox/heap/requests")["identifies_ignored"], 1);
+    assert_eq!(report(&sandbox, "/_sandbox/heap/requests")["identifies_ignored"], 1);
     let bad = json!({ "app_id": "11", "identity": "a", "properties": { "iD": 1 } });
     check(&sandbox, path, &bad, 400, "postBody.users[0].properties property name 'iD' is invalid");
     let long = json!({ "app_id": "11", "identity": "a".repeat(256), "properties": {} });
     check(&sandbox, path, &long, 400, "postBody.users[0].identity should NOT be longer than 255 characters");
     let account = json!({ "app_id": 11, "account_id": "acme", "properties": { "plan": "pro" } });
     check(&sandbox, "/api/add_account_properties", &account, 200, "OK");
-    assert_eq!(told(&sandbox, "/_sandbox/heap/accounts/acme")["properties"], json!({ "plan": "pro" }));
+    assert_eq!(report(&sandbox, "/_sandbox/heap/accounts/acme")["properties"], json!({ "plan": "pro" }));
 }
 
 #[test]
-fn limits_refuse_or_drop_or_are_off() {
+fn rate_limits_reject_or_drop_or_are_off() {
     let single = |n: usize| json!({ "app_id": "11", "identity": "a", "event": "e", "idempotency_key": format!("s{n}") });
     let many = |n: usize| bulk(&(0..n).map(|i| event("b", "e", &format!("b{n}-{i}"))).collect::<Vec<_>>());
     let run = |limits: &str| {
         let sandbox = Sandbox::with(&["--heap-limits", limits]);
         let singles = (0..31).filter(|n| post(&sandbox, TRACK, &single(*n)).status < 300).count();
         let bulks = [900, 101].map(|n| post(&sandbox, TRACK, &many(n)).status);
-        let count = told(&sandbox, "/_sandbox/heap/events/count");
+        let count = report(&sandbox, "/_sandbox/heap/events/count");
         (singles, bulks[1] < 300, count["stored"].as_u64().unwrap(), count["dropped"].as_u64().unwrap())
     };
     assert_eq!(run("429"), (30, false, 930, 0));
@@ -135,11 +135,11 @@ fn limits_refuse_or_drop_or_are_off() {
     assert_eq!(run("off"), (31, true, 1_032, 0));
     let short = Sandbox::with(&["--heap-minute", "200"]);
     (0..30).for_each(|n| assert!(post(&short, TRACK, &single(n)).status < 300 || n > 0));
-    until("room again", || post(&short, TRACK, &single(99)).status < 300);
+    until("the window has capacity again", || post(&short, TRACK, &single(99)).status < 300);
 }
 
 #[test]
-fn faults_by_chance_lose_answers_and_nothing_else() {
+fn random_faults_lose_responses_and_nothing_else() {
     let sandbox = Sandbox::with(&["--heap-limits", "off"]);
     sandbox.faults(
         r#"[{"on":"track","times":0,"share":0.1,"do":{"status":429}},
@@ -160,14 +160,14 @@ fn faults_by_chance_lose_answers_and_nothing_else() {
         }
     }
     assert!(requests > 70 && lost > 3, "{requests} {lost}");
-    let count = told(&sandbox, "/_sandbox/heap/events/count");
+    let count = report(&sandbox, "/_sandbox/heap/events/count");
     assert_eq!(count["stored"], 60);
-    assert!(count["duplicates"].as_u64().unwrap() > 0, "an answer was lost and the event came again");
-    assert_eq!(told(&sandbox, "/_sandbox/heap/requests")["endpoints"]["track"], requests);
+    assert!(count["duplicates"].as_u64().unwrap() > 0, "a response was lost and the event was repeated");
+    assert_eq!(report(&sandbox, "/_sandbox/heap/requests")["endpoints"]["track"], requests);
 }
 
 #[test]
-fn a_memory_keeps_events_and_their_keys() {
+fn events_and_their_keys_survive_a_restart() {
     let w = Workspace::new();
     let memory = w.path("memory");
     let start = || Sandbox::with(&["--memory", memory.to_str().unwrap()]);
@@ -180,8 +180,8 @@ fn a_memory_keeps_events_and_their_keys() {
     drop(first);
     let second = start();
     assert!(post(&second, TRACK, &body).status < 300);
-    assert_eq!(told(&second, "/_sandbox/heap/events/count")["stored"], 2);
-    assert_eq!(told(&second, "/_sandbox/heap/events/count")["duplicates"], 2);
+    assert_eq!(report(&second, "/_sandbox/heap/events/count")["stored"], 2);
+    assert_eq!(report(&second, "/_sandbox/heap/events/count")["duplicates"], 2);
     assert_eq!(second.get("/_sandbox/heap/events"), kept);
 }
 
@@ -190,19 +190,19 @@ fn sandbox_events(sandbox: &Sandbox) -> usize {
 }
 
 #[test]
-fn accept_all_only_counts() {
+fn accept_all_only_counts_events() {
     let sandbox = Sandbox::with(&["--heap-accept-all", "--heap-body-max", "5000"]);
     for _ in 0..2 {
         let body = bulk(&[event("a", "e", "k"), json!({ "event": 7 })]);
         assert!(post(&sandbox, TRACK, &body).status < 300);
     }
-    let count = told(&sandbox, "/_sandbox/heap/events/count");
+    let count = report(&sandbox, "/_sandbox/heap/events/count");
     assert_eq!((&count["received"], &count["stored"]), (&json!(4), &json!(0)));
     assert_eq!(http(&sandbox.url, "POST", TRACK, &[JSON], &" ".repeat(5_001)).status, 413);
 }
 
 #[test]
-fn users_are_deleted_by_whoever_has_a_token() {
+fn users_are_deleted_with_a_token() {
     let sandbox = Sandbox::with(&["--heap-minute", "2000"]);
     post(&sandbox, TRACK, &bulk(&[event("a", "e", "k1"), event("b", "e", "k2")]));
     let basic = |key: &str| {
@@ -229,7 +229,7 @@ fn users_are_deleted_by_whoever_has_a_token() {
     assert_eq!(status(ask("GET", path, "")), "complete");
     assert_eq!(sandbox_events(&sandbox), 1);
     assert_eq!(ask("GET", "/api/public/v0/deletion_status/none", "").status, 404);
-    let list = told(&sandbox, "/_sandbox/heap/deletions");
+    let list = report(&sandbox, "/_sandbox/heap/deletions");
     assert_eq!(list[0]["users"], json!([{ "identity": "a" }, { "user_id": 7 }]));
     let none = http(&sandbox.url, "GET", path, &[], "");
     assert!(none.status == 401 && none.body.contains("err"), "{}", none.body);

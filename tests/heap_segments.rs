@@ -1,4 +1,5 @@
-//! The sandbox as Heap's Segment Sync: what a receiver gets, and what the sender holds to be true after.
+//! The sandbox's Segment Sync of Heap: the pages that a receiver gets, and the members that the sender expects
+//! there.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -17,13 +18,13 @@ fn sandbox(receiver: &Receiver, more: Value) -> Sandbox {
     let sandbox = Sandbox::start();
     let mut webhook = json!({ "url": receiver.url, "secret": SECRET, "first_wait": 1 });
     webhook.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    sandbox.door("/_sandbox/heap/webhook", &webhook.to_string());
+    sandbox.admin_post("/_sandbox/heap/webhook", &webhook.to_string());
     sandbox
 }
 
 fn define(sandbox: &Sandbox, id: i64, count: u64) {
     let segment = json!({ "id": id, "name": "Carts", "numbered": { "prefix": "u", "count": count } });
-    sandbox.door("/_sandbox/heap/segments", &segment.to_string());
+    sandbox.admin_post("/_sandbox/heap/segments", &segment.to_string());
 }
 
 #[track_caller]
@@ -43,7 +44,7 @@ fn list(sandbox: &Sandbox, path: &str) -> BTreeSet<String> {
     body.lines().map(str::to_owned).collect()
 }
 
-/// The timestamp, if the signature is right.
+/// The timestamp, if the signature is valid.
 fn signed(request: &Received) -> Option<u64> {
     let (ts, hmac) = request.header("heap-hash")?.split_once(',')?;
     let (ts, hmac) = (ts.strip_prefix("ts:")?, hmac.strip_prefix("hmac:")?);
@@ -54,8 +55,8 @@ fn signed(request: &Received) -> Option<u64> {
     (right == hmac).then(|| ts.parse().unwrap())
 }
 
-/// What somebody holds who takes in these pages in this order.
-fn fold<'a>(requests: impl IntoIterator<Item = &'a Received>) -> BTreeSet<String> {
+/// The members after these pages in this order.
+fn ingest<'a>(requests: impl IntoIterator<Item = &'a Received>) -> BTreeSet<String> {
     let mut held = BTreeSet::new();
     for request in requests {
         let body = request.json();
@@ -73,15 +74,15 @@ fn fold<'a>(requests: impl IntoIterator<Item = &'a Received>) -> BTreeSet<String
 }
 
 #[test]
-fn a_sync_tells_who_entered_and_who_left_in_signed_pages() {
+fn a_sync_delivers_changes_in_signed_pages() {
     let receiver = Receiver::start(|_| 200);
     let sandbox = sandbox(&receiver, json!({ "page_len": 10 }));
     define(&sandbox, 7, 25);
     let first = sync(&sandbox);
     assert_eq!((&first["pages"], &first["acknowledged"], &first["add"]), (&json!(3), &json!(3), &json!(25)));
     let change = json!({ "add": ["new"], "remove_numbered": { "prefix": "u", "count": 11 } });
-    sandbox.door("/_sandbox/heap/segments/7/change", &change.to_string());
-    sandbox.door("/_sandbox/heap/segments/7/rename", r#"{"name":"Carts left"}"#);
+    sandbox.admin_post("/_sandbox/heap/segments/7/change", &change.to_string());
+    sandbox.admin_post("/_sandbox/heap/segments/7/rename", r#"{"name":"Carts left"}"#);
     let second = sync(&sandbox);
     assert_eq!((&second["pages"], &second["remove"]), (&json!(3), &json!(11)));
     assert_eq!(sync(&sandbox)["sent"], 0, "nothing changed");
@@ -89,8 +90,8 @@ fn a_sync_tells_who_entered_and_who_left_in_signed_pages() {
     let received = receiver.received();
     assert_eq!(received.len(), 6);
     assert!(received.iter().all(|request| signed(request).is_some_and(|ts| ts > 1_700_000_000_000)));
-    assert_eq!(fold(&received), list(&sandbox, "/_sandbox/heap/segments/7/members"));
-    assert_eq!(fold(&received), list(&sandbox, "/_sandbox/heap/segments/7/delivered"));
+    assert_eq!(ingest(&received), list(&sandbox, "/_sandbox/heap/segments/7/members"));
+    assert_eq!(ingest(&received), list(&sandbox, "/_sandbox/heap/segments/7/delivered"));
     let last = received[5].json();
     let task = &second["tasks"][0]["sync_task_id"];
     assert_eq!(last["data"]["segment"], json!({ "id": 7, "name": "Carts left" }));
@@ -99,18 +100,18 @@ fn a_sync_tells_who_entered_and_who_left_in_signed_pages() {
         json!({ "page_number": 3, "total_pages": 3, "sync_task_id": task })
     );
     assert_ne!(task, &first["tasks"][0]["sync_task_id"]);
-    assert!(last["data"].get("add").is_none(), "one list a page");
+    assert!(last["data"].get("add").is_none(), "one list per page");
 
     post(&sandbox, "/_sandbox/heap/segments/7/drain");
     assert!(list(&sandbox, "/_sandbox/heap/segments/7/delivered").is_empty());
     assert_eq!(receiver.received()[6].json()["action_type"], "segment.users.drain");
-    assert_eq!(sync(&sandbox)["add"], 15, "after a drain everybody is new");
-    assert_eq!(fold(&receiver.received()), list(&sandbox, "/_sandbox/heap/segments/7/delivered"));
+    assert_eq!(sync(&sandbox)["add"], 15, "after a drain every member is new");
+    assert_eq!(ingest(&receiver.received()), list(&sandbox, "/_sandbox/heap/segments/7/delivered"));
 }
 
 #[test]
-fn what_is_not_answered_with_200_comes_again_until_it_is_given_up() {
-    // Each page gets 503, then 202, then no answer, then 429, and only then its due; page 3 never does.
+fn pages_without_a_200_are_retried_until_given_up() {
+    // Each page gets 503, 202, no response, 429, and then its final status; page 3 never gets 200.
     let seen = Mutex::new(std::collections::BTreeMap::<u64, usize>::new());
     let receiver = Receiver::start(move |request| {
         let info = &request.json()["data"]["sync_info"];
@@ -128,20 +129,20 @@ fn what_is_not_answered_with_200_comes_again_until_it_is_given_up() {
     define(&sandbox, 7, 40);
     let done = sync(&sandbox);
     assert_eq!((&done["acknowledged"], &done["given_up"]), (&json!(3), &json!(1)), "{done}");
-    // A connection that was kept open may be tried once more by the client itself.
+    // The client itself may retry once on a persistent connection.
     assert!(done["retried"].as_u64().unwrap() >= 12 && done["unanswered"].as_u64().unwrap() >= 1, "{done}");
     assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/delivered").len(), 30);
     assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/members").len(), 40);
-    assert_eq!(sync(&sandbox)["add"], 0, "given up is never told again");
+    assert_eq!(sync(&sandbox)["add"], 0, "an abandoned page is never delivered again");
     let again = json!({ "url": receiver.url, "secret": SECRET, "basis": "delivered", "page_len": 5 });
-    sandbox.door("/_sandbox/heap/webhook", &again.to_string());
-    assert_eq!(sync(&sandbox)["add"], 10, "unless a sync counts from what was told");
-    let told: Value = serde_json::from_str(&sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
-    assert_eq!((&told["running"], &told["given_up"]), (&json!(0), &json!(1)));
+    sandbox.admin_post("/_sandbox/heap/webhook", &again.to_string());
+    assert_eq!(sync(&sandbox)["add"], 10, "unless the basis is the delivered members");
+    let reported: Value = serde_json::from_str(&sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
+    assert_eq!((&reported["running"], &reported["given_up"]), (&json!(0), &json!(1)));
 }
 
 #[test]
-fn pages_can_be_shuffled_doubled_forged_old_and_lost() {
+fn pages_can_be_shuffled_duplicated_forged_replayed_and_lost() {
     let receiver = Receiver::start(|request| if signed(request).is_some() { 200 } else { 403 });
     let sandbox = sandbox(
         &receiver,
@@ -175,7 +176,7 @@ fn pages_can_be_shuffled_doubled_forged_old_and_lost() {
 }
 
 #[test]
-fn a_sync_can_go_on_by_itself_and_needs_a_webhook() {
+fn a_sync_can_run_in_the_background_and_needs_a_webhook() {
     let sandbox_without = Sandbox::start();
     assert_eq!(http(&sandbox_without.url, "POST", "/_sandbox/heap/sync", &[], "").status, 409);
     let receiver = Receiver::start(|_| 200);
@@ -189,5 +190,9 @@ fn a_sync_can_go_on_by_itself_and_needs_a_webhook() {
     until("the end", || sandbox.get("/_sandbox/heap/deliveries").1.contains("\"running\":0"));
     assert!(list(&sandbox, "/_sandbox/heap/segments/7/delivered").is_empty());
     let second = sync(&sandbox);
-    assert_eq!((&second["pages"], &second["duplicates"]), (&json!(1), &json!(3)), "pages of the sync before");
+    assert_eq!(
+        (&second["pages"], &second["duplicates"]),
+        (&json!(1), &json!(3)),
+        "pages of the previous sync"
+    );
 }

@@ -1,11 +1,11 @@
-//! Who is who: learned from files and events, shown, and followed by the members of cohorts.
+//! Identity map: imported from files and events, shown, and followed by re-keys of members.
 
 use serde_json::json;
 
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
-/// A cohort whose members are known by whatever their row has.
+/// A cohort with members by any identifier in their row.
 const RULES: &str = "  - id: carts
     name: Carts
     to: braze
@@ -34,10 +34,10 @@ fn check(sandbox: &Sandbox, members: &[&str]) {
 }
 
 #[test]
-fn members_whose_owner_becomes_known_are_moved_though_the_source_is_as_it_was() {
+fn members_are_rekeyed_when_their_owner_becomes_known() {
     let (w, sandbox) = world();
     carts(&w, &["u1,,", ",,d2", ",7,", ",,d4", "u5,,", ",,d5"]);
-    // A file that has only just been written may change again and show the same time.
+    // A file written moments ago may change again within the same timestamp.
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     w.run(&["reconcile"]).expect(0);
     let source =
@@ -86,7 +86,7 @@ fn members_whose_owner_becomes_known_are_moved_though_the_source_is_as_it_was() 
         &sandbox,
         &["device_id d4", "external_id u1", "external_id u2", "external_id u5", "external_id u7"],
     );
-    // Known by now: nothing to send, and nothing to read.
+    // In sync: nothing to send and nothing to read.
     w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort"]);
     let again = source(&w);
     assert_eq!((&again["read"], &again["moved"]), (&json!(false), &json!(3)));
@@ -94,7 +94,7 @@ fn members_whose_owner_becomes_known_are_moved_though_the_source_is_as_it_was() 
 }
 
 #[test]
-fn many_who_turn_out_to_be_one_count_as_leaving() {
+fn several_members_with_one_owner_count_as_removals() {
     let (w, sandbox) = world();
     let devices: Vec<String> = (0..20).map(|n| format!(",,d{n}")).collect();
     carts(&w, &devices.iter().map(String::as_str).collect::<Vec<_>>());
@@ -107,7 +107,7 @@ fn many_who_turn_out_to_be_one_count_as_leaving() {
 }
 
 #[test]
-fn heaps_users_and_migrations_are_followed_in_whatever_order_they_come() {
+fn heaps_users_and_migrations_apply_in_any_order() {
     let (w, sandbox) = world();
     carts(&w, &[",5,", ",8,", ",9,", ",30,"]);
     w.write("migrations.ndjson", "{\"from_user_id\":5,\"to_user_id\":6,\"time\":1}\n{\"from_user_id\":6,\"to_user_id\":7,\"time\":2}\n{\"from_user_id\":8,\"to_user_id\":9,\"time\":3}\n{\"from_user_id\":9,\"to_user_id\":8,\"time\":4}\n");
@@ -128,7 +128,7 @@ fn heaps_users_and_migrations_are_followed_in_whatever_order_they_come() {
 }
 
 #[test]
-fn a_device_of_two_people_is_told_and_the_last_to_say_so_counts() {
+fn a_device_with_two_owners_is_reported_and_the_last_import_wins() {
     let (w, _sandbox) = world();
     w.write("who.csv", "id,device\nu1,d1\nu2,d1\n");
     let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
@@ -142,7 +142,7 @@ fn a_device_of_two_people_is_told_and_the_last_to_say_so_counts() {
 }
 
 #[test]
-fn what_cannot_be_read_in_full_teaches_nothing() {
+fn an_incomplete_file_imports_nothing() {
     let (w, _sandbox) = world();
     w.write("who.csv", "id,device\nu1,d1\nu2,d2");
     let import = |more: &[&str]| w.run(&[&["identity", "import", "who.csv"], more].concat());
@@ -156,11 +156,11 @@ fn what_cannot_be_read_in_full_teaches_nothing() {
     w.run(&["identity", "show", "d1"]).expect(0).says(&["nothing was ever learned"]);
 }
 
-/// An event of Braze's tells whose a device is; the cohort that has the device follows.
+/// A Braze event has a device and its owner; a cohort with the device follows.
 #[test]
-fn what_an_event_tells_moves_a_member_at_once() {
+fn an_event_with_an_identity_rekeys_a_member_at_once() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
-    let heap = format!("  heap: {{ kind: heap, endpoint: {}, app_id: 11 }}\n{PATIENCE}", sandbox.url);
+    let heap = format!("  heap: {{ kind: heap, endpoint: {}, app_id: 11 }}\n{SHORT_TIMEOUTS}", sandbox.url);
     let exports = "exports:
   - id: posted
     source: { kind: currents_http, token: { env: TEST_TOKEN } }
@@ -171,7 +171,7 @@ fn what_an_event_tells_moves_a_member_at_once() {
     carts(&w, &["u1,,", ",,d2"]);
     let watch = Watch::from_command(w.command(&["watch"]).env("TEST_TOKEN", "t0ken"));
     watch.until_ready();
-    until("both are there", || sandbox.members("carts").len() == 2);
+    until("both members are in", || sandbox.members("carts").len() == 2);
     check(&sandbox, &["device_id d2", "external_id u1"]);
     let event = json!({ "events": [{
         "event_type": "users.behaviors.app.SessionStart", "id": "e1",
@@ -179,15 +179,15 @@ fn what_an_event_tells_moves_a_member_at_once() {
         "properties": {}, "time": 1_767_225_600,
     }]});
     let headers = [("content-type", "application/json"), ("authorization", "Bearer t0ken")];
-    let posted = http(&watch.doors(), "POST", "/currents/posted", &headers, &event.to_string());
+    let posted = http(&watch.endpoints(), "POST", "/currents/posted", &headers, &event.to_string());
     assert_eq!(posted.status, 200, "{}", posted.body);
-    until("the device is its owner", || !sandbox.members("carts").contains("device_id d2"));
-    until("and in", || sandbox.members("carts").contains("external_id u2"));
+    until("the device is replaced by its owner", || !sandbox.members("carts").contains("device_id d2"));
+    until("the owner is in", || sandbox.members("carts").contains("external_id u2"));
     check(&sandbox, &["external_id u1", "external_id u2"]);
 }
 
 #[test]
-fn a_device_of_two_people_is_told_to_be_ambiguous_and_the_newest_evidence_counts() {
+fn a_device_with_two_owners_is_ambiguous_and_the_newest_evidence_wins() {
     let (w, sandbox) = world();
     carts(&w, &[",,d1", ",,d2", ",,d2", ",,d3"]);
     w.write("who.csv", "id,device\nu1,d1\nu2,d2\nu9,d2\n");
@@ -203,30 +203,30 @@ fn a_device_of_two_people_is_told_to_be_ambiguous_and_the_newest_evidence_counts
 }
 
 #[test]
-fn who_differs_by_upper_and_lower_case_only_is_told_and_used() {
+fn members_that_differ_only_by_case_are_reported_and_used() {
     let (w, sandbox) = world();
     carts(&w, &["Anna@x.test,,", "anna@x.test,,", "Ben,,", "Ben,,", ",A,", ",a,", ",,a"]);
-    let told = "4 members with the same id but for upper and lower case";
+    let reported = "4 members with the same id but for upper and lower case";
     w.run(&["plan", "--show-identifiers"]).expect(0).says(&[
-        told,
+        reported,
         "external_id Anna@x.test",
         "heap_user_id:A",
     ]);
     w.run(&["plan"]).expect(0).says(&["such as"]);
     let markdown = w.run(&["plan", "--format", "markdown"]).expect(0);
-    markdown.says(&[told]);
+    markdown.says(&[reported]);
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
     assert_eq!(report["cohorts"][0]["source"]["case_colliding"], 4);
-    assert_eq!(sandbox.members("carts").len(), 6, "to Braze they are different people");
+    assert_eq!(sandbox.members("carts").len(), 6, "Braze treats them as different users");
 }
 
-/// To Braze an alias and the id are one person: taking out the one takes out both.
+/// Braze treats an alias and its id as one user: removing one removes both.
 #[test]
-fn whoever_is_a_member_by_alias_and_by_id_stays_when_that_is_found_out() {
+fn a_member_by_alias_and_id_stays_when_both_are_one_user() {
     for is_saved in [false, true] {
         let (w, sandbox) = world();
         let anna = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "heap_user_id", "alias_name": "7" }] }]);
-        sandbox.door("/_sandbox/people", &anna.to_string());
+        sandbox.admin_post("/_sandbox/people", &anna.to_string());
         carts(&w, &["anna,,", ",7,", "ben,,", "carl,,"]);
         w.run(&["reconcile"]).expect(0);
         check(&sandbox, &["external_id anna", "external_id ben", "external_id carl"]);
@@ -246,13 +246,13 @@ fn whoever_is_a_member_by_alias_and_by_id_stays_when_that_is_found_out() {
     }
 }
 
-/// The same when the alias leaves the source, and the id does not.
+/// The same when the alias leaves the source and the id does not.
 #[test]
-fn an_alias_that_leaves_does_not_take_its_owner_along() {
+fn an_alias_that_leaves_does_not_remove_its_owner() {
     let (w, sandbox) = world();
     let anna =
         json!([{ "external_id": "anna", "aliases": [{ "alias_label": "heap_user_id", "alias_name": "7" }] }]);
-    sandbox.door("/_sandbox/people", &anna.to_string());
+    sandbox.admin_post("/_sandbox/people", &anna.to_string());
     carts(&w, &["anna,,", ",7,", ",8,", "ben,,"]);
     w.run(&["reconcile"]).expect(0);
     w.write("who.csv", "id,heap\nanna,7\nben,8\n");
@@ -264,14 +264,14 @@ fn an_alias_that_leaves_does_not_take_its_owner_along() {
     w.run(&["state", "verify"]).expect(0);
 }
 
-/// Braze passes over the device of somebody who is identified, also when it is to be taken out.
+/// Braze ignores the device of an identified user, also in removals.
 #[test]
-fn whoever_left_by_a_device_that_had_an_owner_by_then_is_taken_out_by_the_owners_id() {
+fn a_device_with_an_owner_is_removed_by_the_owners_id() {
     for is_saved in [false, true] {
         let (w, sandbox) = world();
         carts(&w, &["u1,,", ",,d2", ",,d3", "u4,,"]);
         w.run(&["reconcile"]).expect(0);
-        sandbox.door("/_sandbox/identify", r#"{"device_id": "d2", "external_id": "u2"}"#);
+        sandbox.admin_post("/_sandbox/identify", r#"{"device_id": "d2", "external_id": "u2"}"#);
         carts(&w, &["u1,,", ",,d3", "u4,,"]);
         w.run(&["reconcile"]).expect(0).says(&["removed 1"]);
         check(&sandbox, &["device_id d3", "external_id u1", "external_id u2", "external_id u4"]);
@@ -288,9 +288,9 @@ fn whoever_left_by_a_device_that_had_an_owner_by_then_is_taken_out_by_the_owners
     }
 }
 
-/// Whom Braze refuses is refused, whatever they were called before.
+/// A rejected identifier stays rejected under each of its names.
 #[test]
-fn an_owner_whom_braze_refuses_is_left_alone() {
+fn an_owner_that_braze_rejects_is_not_sent_again() {
     let (w, sandbox) = world();
     carts(&w, &["u1,,", ",,d2", "u3,,"]);
     w.run(&["reconcile"]).expect(0);
@@ -307,7 +307,7 @@ fn an_owner_whom_braze_refuses_is_left_alone() {
             (&tally["added"], &tally["let_go_again"], &tally["removed"]),
             (&json!(0), &json!(0), &json!(0))
         );
-        // Another one, so that the source is read again.
+        // One more user, so that the source is read again.
         carts(&w, &["u1,,", ",,d2", "u3,,", "u4,,", "u4,,"]);
     }
     check(&sandbox, &["external_id u1", "external_id u3", "external_id u4"]);

@@ -1,4 +1,4 @@
-//! Requests that Braze handles late: after the run that sent them is gone and a later run has settled their members.
+//! Requests that Braze executes late: after the run that sent them ended and a later run settled their members.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// A cohort of ten users. Requests without an answer are over as soon as the next run starts.
-fn filled(more: &str) -> (Workspace, Sandbox) {
+/// A cohort of ten users. Requests without a response are over as soon as the next run starts.
+fn cohort_of_ten(more: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    let people: Vec<Value> = users(13).map(|id| json!({ "external_id": id })).collect();
-    sandbox.door("/_sandbox/people", &json!(people).to_string());
+    let ids: Vec<Value> = users(13).map(|id| json!({ "external_id": id })).collect();
+    sandbox.admin_post("/_sandbox/people", &json!(ids).to_string());
     let connection = "    rest_api_key: { env: TEST_REST_KEY }\n    settle_again_after: 1ms\n";
     w.config(&sandbox, &["carts"], connection);
     w.write("sync.yaml", w.read("sync.yaml") + more).source("carts", users(10));
@@ -23,7 +23,7 @@ fn in_array(sandbox: &Sandbox) -> BTreeSet<String> {
     sandbox.get("/_sandbox/attributes/syncline_cohorts/carts").1.lines().map(str::to_owned).collect()
 }
 
-/// Three users enter; the run is killed while Braze has the request and has not handled it yet.
+/// Three users enter; the run is killed while Braze has the request and has not executed it yet.
 fn killed_while_three_enter(w: &Workspace, sandbox: &Sandbox) {
     sandbox.faults(r#"[{"on": "users", "do": "hold_and_hang"}]"#);
     w.source("carts", users(13));
@@ -36,7 +36,7 @@ fn killed_while_three_enter(w: &Workspace, sandbox: &Sandbox) {
 }
 
 fn release(sandbox: &Sandbox) {
-    sandbox.door("/_sandbox/release", "");
+    sandbox.admin_post("/_sandbox/release", "");
 }
 
 #[track_caller]
@@ -49,7 +49,7 @@ fn in_sync(w: &Workspace, sandbox: &Sandbox) {
 
 #[test]
 fn a_request_of_a_killed_run_is_handled_after_the_next_run() {
-    let (w, sandbox) = filled("");
+    let (w, sandbox) = cohort_of_ten("");
     killed_while_three_enter(&w, &sandbox);
     w.source("carts", users(10));
     w.run(&["reconcile"]).expect(0).says(&["removed 3; 10 members"]);
@@ -67,14 +67,14 @@ fn a_request_of_a_killed_run_is_handled_after_the_next_run() {
 
 #[test]
 fn a_request_that_timed_out_is_handled_after_its_retry_and_the_next_run() {
-    let (w, sandbox) = filled("");
+    let (w, sandbox) = cohort_of_ten("");
     w.write("sync.yaml", w.read("sync.yaml").replace("settle_again_after: 1ms", "settle_again_after: 8s"));
     sandbox.faults(r#"[{"on": "users", "do": "hold"}]"#);
     w.source("carts", users(13)).run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
     w.source("carts", users(10)).run(&["reconcile"]).expect(0).says(&["removed 3"]);
     release(&sandbox);
     assert_eq!(sandbox.members("carts").len(), 13);
-    until("they are removed once more", || {
+    until("the users are removed once more", || {
         w.run(&["reconcile"]).expect(0);
         sandbox.members("carts") == members(users(10))
     });
@@ -82,7 +82,7 @@ fn a_request_that_timed_out_is_handled_after_its_retry_and_the_next_run() {
 
 #[test]
 fn a_late_removal_is_undone_as_well() {
-    let (w, sandbox) = filled("");
+    let (w, sandbox) = cohort_of_ten("");
     sandbox.faults(r#"[{"on": "users", "times": 0, "do": "hold"}]"#);
     w.source("carts", users(8)).run(&["reconcile"]).expect(5).says(&["2 members in doubt"]);
     sandbox.faults("[]");
@@ -95,8 +95,8 @@ fn a_late_removal_is_undone_as_well() {
 }
 
 #[test]
-fn a_member_who_stands_as_the_late_request_asked_is_not_sent_again() {
-    let (w, sandbox) = filled("");
+fn a_member_that_the_late_request_leaves_correct_is_not_sent_again() {
+    let (w, sandbox) = cohort_of_ten("");
     killed_while_three_enter(&w, &sandbox);
     w.run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
     release(&sandbox);
@@ -105,15 +105,15 @@ fn a_member_who_stands_as_the_late_request_asked_is_not_sent_again() {
 }
 
 #[test]
-fn the_second_settle_may_be_late_itself() {
-    let (w, sandbox) = filled("");
+fn the_second_settle_may_be_late_as_well() {
+    let (w, sandbox) = cohort_of_ten("");
     killed_while_three_enter(&w, &sandbox);
     w.source("carts", users(10)).run(&["reconcile"]).expect(0);
     release(&sandbox);
     sandbox.faults(r#"[{"on": "users", "times": 0, "do": "hold"}]"#);
     w.run(&["reconcile"]).expect(5).says(&["3 members in doubt"]);
     sandbox.faults("[]");
-    // They enter again before the held removals are handled.
+    // They enter again before the postponed removals are executed.
     w.source("carts", users(13)).run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
     release(&sandbox);
     assert_eq!(sandbox.members("carts"), members(users(10)));
@@ -124,7 +124,7 @@ fn the_second_settle_may_be_late_itself() {
 
 #[test]
 fn attributes_are_settled_again_too() {
-    let (w, sandbox) = filled("    deliver: attribute\n");
+    let (w, sandbox) = cohort_of_ten("    deliver: attribute\n");
     sandbox.faults(r#"[{"on": "users_track", "times": 0, "do": "hold"}]"#);
     w.source("carts", users(13)).run(&["reconcile"]).expect(5);
     sandbox.faults("[]");
@@ -137,7 +137,7 @@ fn attributes_are_settled_again_too() {
 
 #[test]
 fn a_delivery_change_waits_for_late_requests_of_the_old_delivery() {
-    let (w, sandbox) = filled("");
+    let (w, sandbox) = cohort_of_ten("");
     killed_while_three_enter(&w, &sandbox);
     w.write("sync.yaml", w.read("sync.yaml") + "    deliver: attribute\n    guard: { max_removed: 100% }\n");
     w.source("carts", users(10)).run(&["reconcile"]).expect(0).says(&["removed 13"]);
@@ -149,8 +149,8 @@ fn a_delivery_change_waits_for_late_requests_of_the_old_delivery() {
 }
 
 #[test]
-fn an_emptied_cohort_is_emptied_for_good() {
-    let (w, sandbox) = filled("");
+fn an_emptied_cohort_stays_empty() {
+    let (w, sandbox) = cohort_of_ten("");
     killed_while_three_enter(&w, &sandbox);
     let connections = w.read("sync.yaml").split("cohorts:").next().unwrap().to_owned();
     w.write("sync.yaml", connections + "removed: [ { cohort: carts, members: remove } ]\n");
@@ -163,8 +163,8 @@ fn an_emptied_cohort_is_emptied_for_good() {
 }
 
 #[test]
-fn a_saved_plan_does_not_end_what_it_has_not_looked_for() {
-    let (w, sandbox) = filled("");
+fn a_saved_plan_keeps_late_requests_that_it_does_not_cover() {
+    let (w, sandbox) = cohort_of_ten("");
     killed_while_three_enter(&w, &sandbox);
     w.source("carts", users(10)).run(&["reconcile"]).expect(0);
     w.source("carts", users(11)).run(&["plan", "--out", "saved.plan"]).expect(0);
@@ -176,8 +176,8 @@ fn a_saved_plan_does_not_end_what_it_has_not_looked_for() {
 }
 
 #[test]
-fn until_then_a_plan_and_the_status_say_that_a_cohort_is_not_certain() {
-    let (w, sandbox) = filled("");
+fn plan_and_status_show_an_uncertain_cohort() {
+    let (w, sandbox) = cohort_of_ten("");
     w.write("sync.yaml", w.read("sync.yaml").replace("    settle_again_after: 1ms\n", ""));
     killed_while_three_enter(&w, &sandbox);
     w.source("carts", users(10)).run(&["reconcile"]).expect(0);
@@ -189,16 +189,16 @@ fn until_then_a_plan_and_the_status_say_that_a_cohort_is_not_certain() {
 }
 
 #[test]
-fn watch_settles_again_by_itself() {
-    let (w, sandbox) = filled("");
+fn watch_settles_members_again() {
+    let (w, sandbox) = cohort_of_ten("");
     let settle = w.read("sync.yaml").replace("settle_again_after: 1ms", "settle_again_after: 4s");
-    w.write("sync.yaml", settle + watch::PATIENCE + "  schedule: { every: 24h }\n");
+    w.write("sync.yaml", settle + watch::SHORT_TIMEOUTS + "  schedule: { every: 24h }\n");
     killed_while_three_enter(&w, &sandbox);
     w.source("carts", users(10));
     let watch = watch::Watch::start(&w);
     until("the next run settles them", || sandbox.requests()["removed"].as_u64().unwrap() >= 3);
     release(&sandbox);
-    until("they are settled again", || sandbox.members("carts") == members(users(10)));
+    until("the members are settled again", || sandbox.members("carts") == members(users(10)));
     drop(watch);
     assert_eq!(sandbox.requests()["removed"], 6);
 }
@@ -212,8 +212,8 @@ fn name(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_name_of_a_killed_run_does_not_stay() {
-    let (w, sandbox) = filled("");
+fn the_name_sent_by_a_killed_run_is_replaced() {
+    let (w, sandbox) = cohort_of_ten("");
     sandbox.faults(r#"[{"on": "cohorts", "do": "hold_and_hang"}]"#);
     rename(&w, "Carts", "Baskets");
     let names = || sandbox.requests()["names"].as_u64().unwrap();
@@ -223,7 +223,7 @@ fn a_name_of_a_killed_run_does_not_stay() {
     child.kill().unwrap();
     child.wait().unwrap();
     sandbox.faults("[]");
-    // The config has the recorded name again, but Braze may have taken the other one.
+    // The config has the recorded name again, but Braze may have the other one.
     rename(&w, "Baskets", "Carts");
     w.run(&["plan"]).expect(0).says(&["send the name \"Carts\" once more"]);
     w.run(&["reconcile"]).expect(0).says(&["named \"Carts\" once more"]);
@@ -236,8 +236,8 @@ fn a_name_of_a_killed_run_does_not_stay() {
 }
 
 #[test]
-fn an_old_name_whose_request_timed_out_does_not_come_back() {
-    let (w, sandbox) = filled("");
+fn an_old_name_with_a_timed_out_request_is_not_restored() {
+    let (w, sandbox) = cohort_of_ten("");
     sandbox.faults(r#"[{"on": "cohorts", "do": "hold"}]"#);
     rename(&w, "Carts", "Baskets");
     w.run(&["reconcile"]).expect(0).says(&["renamed \"Carts\" to \"Baskets\""]);
@@ -257,27 +257,30 @@ fn an_old_name_whose_request_timed_out_does_not_come_back() {
 }
 
 #[test]
-fn the_dashboard_says_until_when_a_cohort_is_not_certain() {
-    let (w, sandbox) = filled("");
-    w.write("sync.yaml", w.read("sync.yaml").replace("    settle_again_after: 1ms\n", "") + watch::PATIENCE);
+fn the_dashboard_shows_until_when_a_cohort_is_uncertain() {
+    let (w, sandbox) = cohort_of_ten("");
+    w.write(
+        "sync.yaml",
+        w.read("sync.yaml").replace("    settle_again_after: 1ms\n", "") + watch::SHORT_TIMEOUTS,
+    );
     killed_while_three_enter(&w, &sandbox);
     w.source("carts", users(10));
     let watch = watch::Watch::start(&w);
-    until("the page says so", || watch.get("/").body.contains("not certain until "));
-    watch.until_in_step();
+    until("the page shows it", || watch.get("/").body.contains("not certain until "));
+    watch.until_in_sync();
     drop(watch);
-    // It is known from before the start, too.
+    // It is known from before the restart, too.
     let watch = watch::Watch::start(&w);
     assert!(watch.get("/").body.contains("not certain until "));
 }
 
 #[test]
-fn late_requests_of_many_runs_are_kept_in_few_files() {
-    let (w, sandbox) = filled("");
+fn late_requests_of_many_runs_are_in_few_files() {
+    let (w, sandbox) = cohort_of_ten("");
     w.write("sync.yaml", w.read("sync.yaml").replace("    settle_again_after: 1ms\n", ""));
-    for people in 11..23 {
+    for count in 11..23 {
         sandbox.faults(r#"[{"on": "users", "do": "reset"}]"#);
-        w.source("carts", users(people)).run(&["reconcile"]).expect(0).says(&["added 1"]);
+        w.source("carts", users(count)).run(&["reconcile"]).expect(0).says(&["added 1"]);
     }
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
     assert_eq!(status["cohorts"][0]["record"]["uncertain"], 12, "each user once");

@@ -1,4 +1,4 @@
-//! All integration tests, as one binary: the real program against the sandbox over real HTTP.
+//! All integration tests in one binary: the real program against the sandbox over real HTTP.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,26 +1,27 @@
-//! Sources in buckets and on web servers: found, read whole or not at all, and not read again for nothing.
+//! Sources in buckets and on web servers: found, read completely or not used, and not read again without a
+//! change.
 
 use crate::support::azure::Azure;
 use crate::support::s3::{S3, S3_KEYS};
-use crate::support::web::{Fault, Style, Web};
+use crate::support::web::{Fault, ServerFeatures, Web};
 use crate::support::*;
 
-/// A config whose cohort `carts` is read from here.
-fn reading(w: &Workspace, sandbox: &Sandbox, place: &str) {
+/// A config with a cohort `carts` from this source.
+fn config_reading(w: &Workspace, sandbox: &Sandbox, place: &str) {
     let text = config(&sandbox.url, &["carts"], "");
     w.write("sync.yaml", text.replace("path: carts.csv", &format!("path: {place}")));
 }
 
-/// As [`reading`], of files that have the same few users again and again.
+/// As [`config_reading`], for files that repeat the same few users.
 fn reading_many_times(w: &Workspace, sandbox: &Sandbox, place: &str) {
-    reading(w, sandbox, place);
+    config_reading(w, sandbox, place);
     w.write(
         "sync.yaml",
         w.read("sync.yaml") + "    guard: { max_added: 1000%, max_removed: 100%, allow: [duplicates] }\n",
     );
 }
 
-/// The same program with S3's credentials.
+/// The program with credentials for S3.
 fn with_keys(w: &Workspace, args: &[&str]) -> Run {
     let mut command = w.command(args);
     command.envs(S3_KEYS);
@@ -28,7 +29,7 @@ fn with_keys(w: &Workspace, args: &[&str]) -> Run {
 }
 
 #[test]
-fn objects_of_a_bucket_by_key_and_by_glob() {
+fn objects_are_read_by_key_and_by_glob() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let store = format!("endpoint: '{}', region: us-east-1", s3.url);
@@ -38,25 +39,25 @@ fn objects_of_a_bucket_by_key_and_by_glob() {
         s3.put(&format!("exports/{key}"), csv(people.map(|n| format!("user-{n}"))).as_bytes());
     }
     s3.put("exports/day=2/notes.txt", b"not a source");
-    reading(&w, &sandbox, &format!("'s3://states/exports/day=1/a.csv', {store}"));
+    config_reading(&w, &sandbox, &format!("'s3://states/exports/day=1/a.csv', {store}"));
     with_keys(&w, &["reconcile"]).expect(0).says(&["added 1,000"]);
-    reading(&w, &sandbox, &format!("'s3://states/exports/*/*.csv', {store}"));
+    config_reading(&w, &sandbox, &format!("'s3://states/exports/*/*.csv', {store}"));
     with_keys(&w, &["reconcile"]).expect(0).says(&["added 1,000"]);
     assert_eq!(sandbox.members("carts"), members(users(2000)));
-    reading(&w, &sandbox, &format!("'s3://states/exports/**/*.csv', {store}"));
+    config_reading(&w, &sandbox, &format!("'s3://states/exports/**/*.csv', {store}"));
     with_keys(&w, &["doctor"]).expect(0).says(&["s3://states/exports/**/*.csv can be read"]);
     with_keys(&w, &["reconcile"]).expect(0).says(&["added 500"]);
-    // By the objects' tags: the same ones are not read again, and another one is.
+    // By etags: unchanged objects are not read again, changed ones are.
     with_keys(&w, &["reconcile", "-v"]).expect(0).says(&["In step"]);
     s3.put("exports/day=1/a.csv", csv(users(900)).as_bytes());
     with_keys(&w, &["reconcile"]).expect(0).says(&["removed 100"]);
-    // What cannot be found or reached is not empty.
+    // An unreachable source is not an empty one.
     for (place, code, says) in [
         ("'s3://states/exports/gone-*.csv'", 1, "no file matches"),
         ("'s3://states/exports/gone.csv'", 1, "cannot read s3://states/exports/gone.csv"),
         ("'s3://nowhere/a.csv'", 1, "cannot read s3://nowhere/a.csv"),
     ] {
-        reading(&w, &sandbox, &format!("{place}, {store}"));
+        config_reading(&w, &sandbox, &format!("{place}, {store}"));
         with_keys(&w, &["reconcile"]).expect(code).says(&[says, "nobody was "]);
     }
     let run = with_keys(&w, &["doctor"]).expect(11).says(&["cannot read s3://nowhere/a.csv"]);
@@ -65,7 +66,7 @@ fn objects_of_a_bucket_by_key_and_by_glob() {
 }
 
 #[test]
-fn an_object_is_read_in_ranges_that_are_asked_for_again() {
+fn an_object_is_read_in_ranges_with_retries() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
     let people = csv((0..1_000_000).map(|n| format!("user-{}", n % 5000)));
     web.put("/exports/carts.csv", people.as_bytes());
@@ -74,10 +75,10 @@ fn an_object_is_read_in_ranges_that_are_asked_for_again() {
     w.run(&["reconcile"]).expect(0).says(&["added 5,000"]);
     assert_eq!(sandbox.members("carts"), members(users(5000)));
     assert!(web.ranges().len() > 2, "it has more than 8 MiB");
-    // Its tag tells that there is nothing to read.
+    // Its etag shows that nothing changed.
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     assert_eq!(web.ranges(), Vec::<String>::new());
-    // Bytes that never all come are no smaller file.
+    // An incomplete transfer is not a smaller file.
     web.put("/exports/carts.csv", csv(users(10)).as_bytes());
     web.faults(&[const { Fault::Cut }; 40]);
     w.run(&["reconcile"]).expect(5).says(&["cannot read http://127.0.0.1", "nobody was added or removed"]);
@@ -87,9 +88,9 @@ fn an_object_is_read_in_ranges_that_are_asked_for_again() {
     assert_eq!(sandbox.members("carts"), members(users(5000)));
 }
 
-/// What comes of two files is neither of them.
+/// A mix of two files is neither of them.
 #[test]
-fn an_object_that_is_replaced_while_it_is_read_is_refused() {
+fn an_object_replaced_during_the_read_is_an_error() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
     let long = |first: usize| csv((0..1_000_000).map(|n| format!("user-{}", first + n % 5000)));
     web.put("/carts.csv", long(0));
@@ -103,13 +104,13 @@ fn an_object_that_is_replaced_while_it_is_read_is_refused() {
     w.run(&["reconcile", "--max-removes", "carts=5000"]).expect(0).says(&["removed 3,000", "added 3,000"]);
 }
 
-/// Parquet is read here and there: only what is needed of it, and nothing of what it was before.
+/// Parquet is read in parts: only the needed ranges, and all of one version.
 #[test]
-fn a_parquet_object_is_read_by_blocks() {
+fn a_parquet_object_is_read_by_ranges() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
     let kinds = std::fs::read(root().join("tests/parquet/kinds.parquet")).unwrap();
     web.put("/kinds.parquet", kinds.clone());
-    reading(&w, &sandbox, &format!("'{}/kinds.parquet'", web.url));
+    config_reading(&w, &sandbox, &format!("'{}/kinds.parquet'", web.url));
     w.write("sync.yaml", w.read("sync.yaml").replace("external_id: identity", "external_id: uuid"));
     web.faults(&[Fault::Cut]);
     w.run(&["reconcile"]).expect(0).says(&["added 2"]);
@@ -121,9 +122,9 @@ fn a_parquet_object_is_read_by_blocks() {
     assert_eq!(sandbox.members("carts").len(), 2);
 }
 
-/// The same in Azure, with the state beside it.
+/// The same in Azure, with the state in the same account.
 #[test]
-fn blobs_of_azure_and_a_state_there() {
+fn azure_blobs_are_sources_and_hold_the_state() {
     let Some(azure) = Azure::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let run_with = |args: &[&str], key: &str| {
@@ -135,10 +136,10 @@ fn blobs_of_azure_and_a_state_there() {
     for (key, people) in [("day=1/a.csv", 0..1000), ("day=2/b.csv", 1000..2000)] {
         azure.put(&format!("exports/{key}"), csv(people.map(|n| format!("user-{n}"))).as_bytes());
     }
-    reading(&w, &sandbox, &format!("'az://states/exports/*/*.csv', endpoint: '{}'", azure.url));
+    config_reading(&w, &sandbox, &format!("'az://states/exports/*/*.csv', endpoint: '{}'", azure.url));
     let place = format!("state: az://states/team/prod\nbucket: {{ endpoint: '{}' }}\n", azure.url);
     w.write("sync.yaml", w.read("sync.yaml") + &place);
-    // Who is not let in has not found a bucket that lacks something.
+    // A rejected login is not an empty bucket.
     run_with(&["reconcile"], "AAAA").expect(1).says(&["cannot read az://states/team/prod"]);
     keyed(&["doctor"]).expect(0).says(&["az://states/exports/*/*.csv can be read"]);
     keyed(&["reconcile"]).expect(0).says(&["added 2,000"]);
@@ -147,40 +148,40 @@ fn blobs_of_azure_and_a_state_there() {
     azure.put("exports/day=1/a.csv", csv(users(900)).as_bytes());
     keyed(&["reconcile"]).expect(0).says(&["removed 100"]);
     keyed(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
-    assert!(!w.path(".syncline").exists(), "nothing of the state is here");
+    assert!(!w.path(".syncline").exists(), "no state is on this machine");
 }
 
-/// Without a tag and a time nothing tells that a file is the same: it is read in every run.
+/// Without an etag and a time, a change cannot be detected: the file is read in every run.
 #[test]
 fn a_web_file_without_tag_and_time_is_read_in_every_run() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
-    web.style(Style { tag: None, modified: false, ..Style::default() });
+    web.set_features(ServerFeatures { tag: None, modified: false, ..ServerFeatures::default() });
     web.put("/carts.csv", csv(users(40)));
-    reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
+    config_reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
     w.run(&["reconcile"]).expect(0).says(&["added 40"]);
-    // Of the same length.
+    // The same length.
     web.put("/carts.csv", csv((1..10).chain(11..41).chain([99]).map(|n| format!("user-{n}"))));
     w.run(&["reconcile"]).expect(0).says(&["added 2", "removed 2"]);
-    web.plain();
+    web.plain_requests();
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
-    assert_eq!(web.plain(), 1, "its parts could not be tied together, so it is read at once");
+    assert_eq!(web.plain_requests(), 1, "ranges could not be verified, so it is read in one request");
 }
 
 #[test]
-fn a_weak_tag_is_compared_and_never_sent() {
+fn a_weak_etag_is_compared_and_never_sent() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
-    web.style(Style { tag: Some("W/"), modified: false, ..Style::default() });
+    web.set_features(ServerFeatures { tag: Some("W/"), modified: false, ..ServerFeatures::default() });
     let long = |first: usize| csv((0..1_000_000).map(|n| format!("user-{}", first + n % 5000)));
     web.put("/carts.csv", long(0));
     reading_many_times(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
     w.run(&["reconcile"]).expect(0).says(&["added 5,000"]);
     assert!(web.ranges().len() > 1, "it has more than 8 MiB");
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
-    // The same content, with a strong tag: no other one.
-    web.style(Style { modified: false, ..Style::default() });
+    // The same content with a strong etag is unchanged.
+    web.set_features(ServerFeatures { modified: false, ..ServerFeatures::default() });
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     assert_eq!(web.ranges(), Vec::<String>::new());
-    web.style(Style { tag: Some("W/"), modified: false, ..Style::default() });
+    web.set_features(ServerFeatures { tag: Some("W/"), modified: false, ..ServerFeatures::default() });
     web.put("/carts.csv", long(1000));
     web.faults(&[Fault::Replace(long(1000).into_bytes()), Fault::Replace(long(3000).into_bytes())]);
     w.run(&["reconcile"]).expect(1).says(&["changed while it was read", "nobody was added or removed"]);
@@ -188,7 +189,7 @@ fn a_weak_tag_is_compared_and_never_sent() {
 }
 
 #[test]
-fn servers_without_head_or_ranges_or_lengths_are_read_all_the_same() {
+fn servers_without_head_ranges_or_lengths_are_supported() {
     let parquet = std::fs::read(root().join("tests/parquet/people.snappy.parquet")).unwrap();
     for (head, ranges, length) in [
         (false, true, true),
@@ -198,12 +199,12 @@ fn servers_without_head_or_ranges_or_lengths_are_read_all_the_same() {
         (false, false, false),
     ] {
         let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
-        web.style(Style { head, ranges, length, ..Style::default() });
+        web.set_features(ServerFeatures { head, ranges, length, ..ServerFeatures::default() });
         web.put("/carts.csv", csv(users(40)));
-        reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
+        config_reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
         w.run(&["reconcile"]).expect(0).says(&["added 40"]);
         assert_eq!(sandbox.members("carts"), members(users(40)));
-        // Its tag is known without its bytes.
+        // Its etag is known without its content.
         w.run(&["reconcile"]).expect(0).says(&["In step"]);
         if length {
             web.put("/carts.csv", csv(users(10)));
@@ -213,16 +214,16 @@ fn servers_without_head_or_ranges_or_lengths_are_read_all_the_same() {
             web.faults(&[]);
         }
         web.put("/p.parquet", parquet.clone());
-        reading(&w, &sandbox, &format!("'{}/p.parquet'", web.url));
+        config_reading(&w, &sandbox, &format!("'{}/p.parquet'", web.url));
         w.write("sync.yaml", w.read("sync.yaml").replace("external_id: identity", "external_id: id"));
-        // The guard withholds the removals: nearly all members would leave.
+        // The guard blocks the removals: nearly all members would leave.
         w.run(&["plan"]).expect(6).says(&["2 people in 4 rows of 1 file"]);
-        reading(&w, &sandbox, &format!("'{}/gone.csv'", web.url));
+        config_reading(&w, &sandbox, &format!("'{}/gone.csv'", web.url));
         w.run(&["reconcile"]).expect(1).says(&["cannot read http://127.0.0.1", "404"]);
     }
 }
 
-/// A listing as S3 writes it.
+/// A listing in S3's format.
 fn listing(keys: &[&str], bytes: &[u8]) -> String {
     let each = keys.iter().map(|key| {
         let key = key.replace('&', "&amp;").replace('<', "&lt;").replace('\u{1}', "&#x1;");
@@ -236,9 +237,9 @@ fn listing(keys: &[&str], bytes: &[u8]) -> String {
     format!("<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>{each}</ListBucketResult>")
 }
 
-/// Each key is asked for with its own characters, encoded once: the server knows only these addresses.
+/// Each key is requested with its own characters, encoded once: the server has only these addresses.
 #[test]
-fn keys_are_taken_exactly() {
+fn object_keys_are_used_exactly() {
     let keys = [
         ("a//b.csv", "a//b.csv"),
         ("day=2026-11-27 10%3A00/~x#1.csv", "day%3D2026-11-27%2010%253A00/~x%231.csv"),
@@ -255,20 +256,20 @@ fn keys_are_taken_exactly() {
         let store = format!("endpoint: '{}', region: us-east-1", web.url);
         web.put(&format!("/b/in/{address}"), bytes.clone());
         let path = serde_json::to_string(&format!("s3://b/in/{key}")).unwrap().replace('\u{7f}', "\\u007f");
-        reading(&w, &sandbox, &format!("{path}, {store}"));
+        config_reading(&w, &sandbox, &format!("{path}, {store}"));
         with_keys(&w, &["plan"]).expect(0).says(&["3 people in 3 rows of 1 file"]);
-        // Beside keys that no client can ask for.
+        // Next to keys that no client can request.
         let others = ["in/", "in/../x.txt", "in/\u{1}", "in//", "in/./.csv.txt"];
         let all: Vec<String> = [format!("in/{key}")].into_iter().chain(others.map(str::to_owned)).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         web.put("/b?list-type=2&prefix=in%2F", listing(&all, bytes.as_bytes()));
-        reading(&w, &sandbox, &format!("'s3://b/in/**/*.csv', {store}"));
+        config_reading(&w, &sandbox, &format!("'s3://b/in/**/*.csv', {store}"));
         with_keys(&w, &["plan"]).expect(0).says(&["3 people in 3 rows of 1 file"]);
     }
 }
 
 #[test]
-fn a_key_that_cannot_be_asked_for_is_named_where_it_is_meant() {
+fn an_impossible_key_is_an_error_if_the_pattern_matches_it() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
     let (store, bytes) = (format!("endpoint: '{}', region: us-east-1", web.url), csv(users(40)));
     web.put("/b/in/a.csv", bytes.clone());
@@ -276,7 +277,7 @@ fn a_key_that_cannot_be_asked_for_is_named_where_it_is_meant() {
         "/b?list-type=2&prefix=in%2F",
         listing(&["in/a.csv", "in/.b.csv", "in/_tmp/c.csv"], bytes.as_bytes()),
     );
-    reading(&w, &sandbox, &format!("'s3://b/in/**/*.csv', {store}"));
+    config_reading(&w, &sandbox, &format!("'s3://b/in/**/*.csv', {store}"));
     with_keys(&w, &["reconcile"]).expect(0).says(&["added 40"]);
     let json = with_keys(&w, &["plan", "--format", "json"]).expect(0).json();
     assert_eq!(json["cohorts"][0]["source"]["skipped_files"], 2, "{json}");
@@ -289,13 +290,13 @@ fn a_key_that_cannot_be_asked_for_is_named_where_it_is_meant() {
         ]);
         assert!(!(run.stdout + &run.stderr).contains("credentials"));
     }
-    reading(&w, &sandbox, &format!("'s3://b/in/../a.csv', {store}"));
+    config_reading(&w, &sandbox, &format!("'s3://b/in/../a.csv', {store}"));
     with_keys(&w, &["reconcile"]).expect(1).says(&["s3://b/in/../a.csv", "its key has the component `..`"]);
     assert_eq!(sandbox.members("carts"), members(users(40)));
 }
 
 #[test]
-fn an_export_is_not_stopped_by_keys_that_are_no_events() {
+fn keys_of_other_files_do_not_stop_an_export() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
     w.write(
         "sync.yaml",
@@ -314,39 +315,40 @@ fn an_export_is_not_stopped_by_keys_that_are_no_events() {
         .says(&["cannot read s3://b/in/../x.avro", "its key has the component `..`"]);
 }
 
-/// Keys that the store's client cannot write as a path: the server knows only these addresses, by key and by glob.
+/// Keys that the store's client cannot express as a path: the server has only these addresses, by key and by
+/// glob.
 #[test]
-fn a_key_that_begins_with_a_slash_is_read() {
+fn a_key_with_a_leading_slash_is_read() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
     let (store, bytes) = (format!("endpoint: '{}', region: us-east-1", web.url), csv(users(3)));
     web.put("/b//in/a.csv", bytes.clone());
     web.put("/b///%0Db.csv", csv(users(5)));
     web.put("/b?list-type=2&prefix=%2Fin%2F", listing(&["/in/a.csv", "/in/../x.txt"], bytes.as_bytes()));
     for (key, people) in [("/in/a.csv", 3), ("/in/*.csv", 3), ("//\\rb.csv", 5)] {
-        reading(&w, &sandbox, &format!("\"s3://b/{key}\", {store}"));
+        config_reading(&w, &sandbox, &format!("\"s3://b/{key}\", {store}"));
         let says = format!("{people} people in {people} rows of 1 file");
         with_keys(&w, &["plan"]).expect(0).says(&[&says]);
     }
-    // One that is gone is an error that names it.
-    reading(&w, &sandbox, &format!("\"s3://b//in/\\n.csv\", {store}"));
+    // A missing one is an error that names it.
+    config_reading(&w, &sandbox, &format!("\"s3://b//in/\\n.csv\", {store}"));
     with_keys(&w, &["plan"]).expect(1).says(&["cannot read s3://b//in/\\n.csv", "not found"]);
 }
 
 #[test]
-fn odd_keys_of_a_real_store_are_read_and_hide_no_others() {
+fn unusual_keys_of_a_real_store_are_read_and_hide_no_others() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let store = format!("endpoint: '{}', region: us-east-1", s3.url);
-    // This server takes no line feed in a key.
+    // This server accepts no line feed in a key.
     for (n, key) in ["in/a.csv", "in/\u{1}b.csv", "in/c\r.csv", "in/d\u{7f}//e.csv"].into_iter().enumerate() {
         s3.put(key, csv([format!("user-{n}")]).as_bytes());
     }
     s3.put("/in/f.csv", csv(["user-9".to_owned()]).as_bytes());
-    reading(&w, &sandbox, &format!("'s3://states/in/**/*.csv', {store}"));
+    config_reading(&w, &sandbox, &format!("'s3://states/in/**/*.csv', {store}"));
     with_keys(&w, &["reconcile"]).expect(0).says(&["added 4"]);
-    reading(&w, &sandbox, &format!("'s3://states//in/*.csv', {store}"));
+    config_reading(&w, &sandbox, &format!("'s3://states//in/*.csv', {store}"));
     with_keys(&w, &["plan"]).expect(0).says(&["1 person in 1 row of 1 file"]);
-    // The signature is of the address that is sent. (This server refuses any signed listing.)
+    // The signature covers the sent address. (This server rejects any signed listing.)
     let keys = s3.check_signatures();
     let signed = |secret: &str| {
         let mut command = w.command(&["plan"]);
@@ -355,7 +357,7 @@ fn odd_keys_of_a_real_store_are_read_and_hide_no_others() {
     };
     for key in ["in/a.csv", "in/\u{1}b.csv", "/in/f.csv"] {
         let path = serde_json::to_string(&format!("s3://states/{key}")).unwrap();
-        reading(&w, &sandbox, &format!("{path}, {store}"));
+        config_reading(&w, &sandbox, &format!("{path}, {store}"));
         signed(&keys[1].1).expect(0).says(&["1 person in 1 row of 1 file"]);
         signed("not-the-secret-of-this-key").expect(4).says(&["403"]);
     }

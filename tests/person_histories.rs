@@ -1,6 +1,8 @@
-//! Random lives of people: anonymous, named by aliases and ids, made known late, identified, merged, deleted, entering
-//! and leaving, with faults on the way. After runs that settle everything Braze holds whom it should: those who are
-//! desired and whom it knows.
+//! Random histories of users: anonymous, identified by aliases and ids, merged, deleted, entering and leaving,
+//! with faults in between.
+//!
+//! After the runs that settle everything, Braze's cohorts must contain exactly the desired users that exist in
+//! Braze.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// How many people there are, and how often their lives change.
-const PEOPLE: usize = 10_000;
+/// Number of users, and of rounds of changes.
+const USERS: usize = 10_000;
 const ROUNDS: usize = 6;
 
-/// Chance that can be had again.
-struct Chance(u64);
+/// Random numbers that repeat with their seed.
+struct SeededRng(u64);
 
-impl Chance {
+impl SeededRng {
     fn next(&mut self, below: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -28,53 +30,54 @@ impl Chance {
     }
 }
 
-/// What a person is to Braze.
+/// State of a user's profile in Braze.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stage {
-    /// Known by a device.
+enum ProfileStage {
+    /// Identified by a device.
     Anonymous,
-    /// Known by an alias, without an id of the customer's.
+    /// Identified by an alias, without an external id.
     Aliased,
-    /// Known by the customer's id.
+    /// Identified by the external id.
     Identified,
     /// Deleted.
     Gone,
 }
 
-/// By what the source names a person.
+/// Identifier of a user in the source.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Named {
+enum SourceIdentifier {
     Device,
     Alias,
     Id,
 }
 
-/// One person, or one of several who turn out to be one.
+/// One user, or one of several identities that turn out to be one user.
 #[derive(Clone, Copy, Debug)]
-struct Life {
-    stage: Stage,
-    /// Whether Braze has a profile of them.
+struct UserHistory {
+    stage: ProfileStage,
+    /// Whether Braze has a profile of the user.
     known: bool,
-    /// Whether the source names them, and how.
+    /// Whether the source lists the user, and by which identifier.
     inside: bool,
-    named: Named,
-    /// Who this is, if it has turned out to be somebody else.
+    named: SourceIdentifier,
+    /// The user that this identity turned out to be.
     into: Option<usize>,
 }
 
-struct World {
+struct Simulation {
     w: Workspace,
     sandbox: Sandbox,
-    lives: Vec<Life>,
+    simulate: Vec<UserHistory>,
     by_attribute: bool,
-    /// What has come to light since the last run: who is whose.
+    /// Owners that became known since the last run.
     learned: BTreeSet<usize>,
-    /// Those who have logged in, which only comes to light after the next run: nobody can tell where they are then.
+    /// Users who logged in, which becomes known only after the next run; until then their membership is
+    /// unpredictable.
     late: BTreeSet<usize>,
 }
 
-impl World {
-    fn new(by_attribute: bool, chance: &mut Chance) -> Self {
+impl Simulation {
+    fn new(by_attribute: bool, rng: &mut SeededRng) -> Self {
         let limits = ["--people", "known", "--rest-limit", "export_ids=100000/60"];
         let (w, sandbox) = (Workspace::new(), Sandbox::with(&limits));
         let deliver = if by_attribute { "    deliver: attribute\n" } else { "" };
@@ -84,62 +87,65 @@ impl World {
         let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
         let text = w.read("sync.yaml").replace("{ external_id: identity }", rules) + deliver + more;
         w.write("sync.yaml", text);
-        let life = |chance: &mut Chance| {
-            let (stage, named) = match chance.next(10) {
-                0..3 => (Stage::Anonymous, Named::Device),
-                3..5 => (Stage::Aliased, Named::Alias),
-                5..7 => (Stage::Identified, Named::Alias),
-                _ => (Stage::Identified, Named::Id),
+        let life = |rng: &mut SeededRng| {
+            let (stage, named) = match rng.next(10) {
+                0..3 => (ProfileStage::Anonymous, SourceIdentifier::Device),
+                3..5 => (ProfileStage::Aliased, SourceIdentifier::Alias),
+                5..7 => (ProfileStage::Identified, SourceIdentifier::Alias),
+                _ => (ProfileStage::Identified, SourceIdentifier::Id),
             };
-            // Braze is not asked for devices, so that one whom it gets to know late would be missed.
-            let known = stage == Stage::Anonymous || chance.is(70);
-            Life { stage, known, inside: chance.is(50), named, into: None }
+            // `preflight` does not cover devices, so a device that gets a profile late would be missed.
+            let known = stage == ProfileStage::Anonymous || rng.is(70);
+            UserHistory { stage, known, inside: rng.is(50), named, into: None }
         };
-        let lives = (0..PEOPLE).map(|_| life(chance)).collect();
-        let world = Self { w, sandbox, lives, by_attribute, learned: BTreeSet::new(), late: BTreeSet::new() };
-        world.introduce((0..PEOPLE).filter(|at| world.lives[*at].known));
-        world
+        let simulate = (0..USERS).map(|_| life(rng)).collect();
+        let simulation =
+            Self { w, sandbox, simulate, by_attribute, learned: BTreeSet::new(), late: BTreeSet::new() };
+        simulation.create_in_braze((0..USERS).filter(|at| simulation.simulate[*at].known));
+        simulation
     }
 
-    fn introduce(&self, people: impl Iterator<Item = usize>) {
+    fn create_in_braze(&self, ids: impl Iterator<Item = usize>) {
         let person = |at: usize| {
             let aliases = json!([{ "alias_label": "crm", "alias_name": format!("c{at}") }]);
             let devices = json!([format!("d{at}")]);
-            match self.lives[at].stage {
-                Stage::Anonymous => json!({ "device_ids": devices }),
-                Stage::Aliased => json!({ "aliases": aliases, "device_ids": devices }),
+            match self.simulate[at].stage {
+                ProfileStage::Anonymous => json!({ "device_ids": devices }),
+                ProfileStage::Aliased => json!({ "aliases": aliases, "device_ids": devices }),
                 _ => json!({ "external_id": format!("u{at}"), "aliases": aliases, "device_ids": devices }),
             }
         };
-        let people: Vec<Value> = people.map(person).collect();
-        self.sandbox.door("/_sandbox/people", &json!(people).to_string());
+        let ids: Vec<Value> = ids.map(person).collect();
+        self.sandbox.admin_post("/_sandbox/people", &json!(ids).to_string());
     }
 
-    /// Something happens to a tenth of them.
-    fn live(&mut self, chance: &mut Chance) {
-        let changed: Vec<usize> = (0..PEOPLE).filter(|_| chance.is(10)).collect();
+    /// Changes a tenth of the users.
+    fn change_some(&mut self, rng: &mut SeededRng) {
+        let changed: Vec<usize> = (0..USERS).filter(|_| rng.is(10)).collect();
         let made: Vec<usize> =
-            changed.iter().copied().filter(|at| !self.lives[*at].known && chance.is(50)).collect();
-        made.iter().for_each(|at| self.lives[*at].known = true);
-        self.introduce(made.iter().copied());
+            changed.iter().copied().filter(|at| !self.simulate[*at].known && rng.is(50)).collect();
+        made.iter().for_each(|at| self.simulate[*at].known = true);
+        self.create_in_braze(made.iter().copied());
         self.learned.extend(std::mem::take(&mut self.late));
         for at in changed.into_iter().filter(|at| !made.contains(at)) {
-            let Life { stage, known, into, .. } = self.lives[at];
-            if stage == Stage::Gone || into.is_some() || !known || chance.is(50) {
-                self.lives[at].inside ^= true;
-            } else if stage == Stage::Identified {
-                match chance.next(4) {
+            let UserHistory { stage, known, into, .. } = self.simulate[at];
+            if stage == ProfileStage::Gone || into.is_some() || !known || rng.is(50) {
+                self.simulate[at].inside ^= true;
+            } else if stage == ProfileStage::Identified {
+                match rng.next(4) {
                     0 => self.delete(at),
-                    1 => self.merge(at, chance.next(PEOPLE)),
-                    // The source says it in another way; whose it is was learned.
+                    1 => self.merge(at, rng.next(USERS)),
+                    // The source lists another identifier of the user; its owner was imported.
                     _ => {
-                        self.lives[at].named = [Named::Device, Named::Alias, Named::Id][chance.next(3)];
+                        self.simulate[at].named =
+                            [SourceIdentifier::Device, SourceIdentifier::Alias, SourceIdentifier::Id]
+                                [rng.next(3)];
                         self.learned.insert(at);
                     }
                 }
             } else {
-                self.identify(at, chance.next(PEOPLE), chance.is(20));
-                if self.lives[at].into.is_none() && stage == Stage::Anonymous && chance.is(50) {
+                self.identify(at, rng.next(USERS), rng.is(20));
+                if self.simulate[at].into.is_none() && stage == ProfileStage::Anonymous && rng.is(50) {
                     self.learned.remove(&at);
                     self.late.insert(at);
                 }
@@ -147,74 +153,74 @@ impl World {
         }
     }
 
-    /// Somebody logs in: as themselves for the first time, or, on a device, as somebody who is there already.
+    /// A login: a first one as the user, or, on a device, as another existing user.
     fn identify(&mut self, at: usize, other: usize, as_other: bool) {
-        let is_device = self.lives[at].stage == Stage::Anonymous;
-        let is_there = self.lives[other].stage == Stage::Identified
-            && self.lives[other].known
-            && self.lives[other].into.is_none();
+        let is_device = self.simulate[at].stage == ProfileStage::Anonymous;
+        let is_there = self.simulate[other].stage == ProfileStage::Identified
+            && self.simulate[other].known
+            && self.simulate[other].into.is_none();
         let into = (is_device && as_other && is_there).then_some(other);
         let id = format!("u{}", into.unwrap_or(at));
         if is_device {
             let body = json!({ "device_id": format!("d{at}"), "external_id": id });
-            self.sandbox.door("/_sandbox/identify", &body.to_string());
+            self.sandbox.admin_post("/_sandbox/identify", &body.to_string());
         } else {
             let alias = json!({ "alias_label": "crm", "alias_name": format!("c{at}") });
-            self.rest(
+            self.erase_profile(
                 "identify",
                 &json!({ "aliases_to_identify": [{ "external_id": id, "user_alias": alias }] }),
             );
         }
-        self.lives[at].stage = Stage::Identified;
-        self.lives[at].into = into;
-        // An alias of theirs that nobody ties to them is somebody else's, as far as anybody can know.
+        self.simulate[at].stage = ProfileStage::Identified;
+        self.simulate[at].into = into;
+        // An alias without a known owner counts as another user.
         self.learned.extend([Some(at), into].into_iter().flatten());
     }
 
     fn delete(&mut self, at: usize) {
-        self.rest("delete", &json!({ "external_ids": [format!("u{at}")] }));
-        self.lives[at].stage = Stage::Gone;
+        self.erase_profile("delete", &json!({ "external_ids": [format!("u{at}")] }));
+        self.simulate[at].stage = ProfileStage::Gone;
     }
 
-    /// One profile melts into another. With attributes only one that is not held: what it has goes to the other,
-    /// and nothing tells of that.
+    /// Merges one profile into another. With attributes, only a profile without membership is merged: its
+    /// attributes would move to the other one without notice.
     fn merge(&mut self, at: usize, other: usize) {
-        let Life { stage, known, into, .. } = self.lives[other];
-        let is_there = stage == Stage::Identified && known && into.is_none();
+        let UserHistory { stage, known, into, .. } = self.simulate[other];
+        let is_there = stage == ProfileStage::Identified && known && into.is_none();
         if at == other
             || !is_there
-            || (self.by_attribute && self.held().contains(&format!("external_id u{at}")))
+            || (self.by_attribute && self.actual_members().contains(&format!("external_id u{at}")))
         {
             return;
         }
         let id = |at: usize| json!({ "external_id": format!("u{at}") });
         let update = json!({ "identifier_to_merge": id(at), "identifier_to_keep": id(other) });
-        self.rest("merge", &json!({ "merge_updates": [update] }));
-        self.lives[at].into = Some(other);
-        // Whoever was one with the one is one with the other.
-        let theirs: Vec<usize> = (0..PEOPLE).filter(|one| self.who(*one) == other).collect();
+        self.erase_profile("merge", &json!({ "merge_updates": [update] }));
+        self.simulate[at].into = Some(other);
+        // Identities of the merged user are identities of the remaining one.
+        let theirs: Vec<usize> = (0..USERS).filter(|one| self.owner_of(*one) == other).collect();
         self.learned.extend(theirs);
     }
 
-    fn rest(&self, what: &str, body: &Value) {
+    fn erase_profile(&self, what: &str, body: &Value) {
         let bearer = format!("Bearer {REST_KEY}");
         let headers = [("content-type", "application/json"), ("authorization", &*bearer)];
         let answer = http(&self.sandbox.url, "POST", &format!("/users/{what}"), &headers, &body.to_string());
         assert!((200..300).contains(&answer.status), "{what}: {} {}", answer.status, answer.body);
     }
 
-    /// Who somebody has turned out to be.
-    fn who(&self, at: usize) -> usize {
+    /// The user that this identity turned out to be.
+    fn owner_of(&self, at: usize) -> usize {
         let mut at = at;
-        while let Some(into) = self.lives[at].into {
+        while let Some(into) = self.simulate[at].into {
             at = into;
         }
         at
     }
 
-    /// Teaches the identity map what has come to light.
-    fn learn(&mut self) {
-        let row = |at: &usize| format!("u{},c{at},d{at}\n", self.who(*at));
+    /// Imports the known owners into the identity map.
+    fn import_identities(&mut self) {
+        let row = |at: &usize| format!("u{},c{at},d{at}\n", self.owner_of(*at));
         let rows: String = self.learned.iter().map(row).collect();
         self.learned.clear();
         self.w.replace("who.csv", &format!("id,crm,device\n{rows}"));
@@ -223,17 +229,17 @@ impl World {
     }
 
     fn export(&self) {
-        let row = |(at, life): (usize, &Life)| match (life.inside, life.named) {
+        let row = |(at, life): (usize, &UserHistory)| match (life.inside, life.named) {
             (false, _) => String::new(),
-            (true, Named::Id) => format!("u{at},,\n"),
-            (true, Named::Alias) => format!(",c{at},\n"),
-            (true, Named::Device) => format!(",,d{at}\n"),
+            (true, SourceIdentifier::Id) => format!("u{at},,\n"),
+            (true, SourceIdentifier::Alias) => format!(",c{at},\n"),
+            (true, SourceIdentifier::Device) => format!(",,d{at}\n"),
         };
-        let rows: String = self.lives.iter().enumerate().map(row).collect();
+        let rows: String = self.simulate.iter().enumerate().map(row).collect();
         self.w.replace("carts.csv", &format!("identity,crm,device\n{rows}"));
     }
 
-    fn held(&self) -> BTreeSet<String> {
+    fn actual_members(&self) -> BTreeSet<String> {
         if !self.by_attribute {
             return self.sandbox.members("carts");
         }
@@ -241,40 +247,40 @@ impl World {
         body.lines().map(str::to_owned).collect()
     }
 
-    fn wanted(&self) -> BTreeSet<String> {
-        let wanted = |(at, life): (usize, &Life)| {
-            // Whoever was merged is nobody by their own id.
-            if !life.inside || (life.into.is_some() && life.named == Named::Id) {
+    fn expected_members(&self) -> BTreeSet<String> {
+        let expected_members = |(at, life): (usize, &UserHistory)| {
+            // A merged user has no own id.
+            if !life.inside || (life.into.is_some() && life.named == SourceIdentifier::Id) {
                 return None;
             }
-            let who = self.who(at);
-            let Life { stage, known, .. } = self.lives[who];
+            let owner_of = self.owner_of(at);
+            let UserHistory { stage, known, .. } = self.simulate[owner_of];
             match stage {
                 _ if !known => None,
-                Stage::Gone => None,
-                Stage::Identified => Some(format!("external_id u{who}")),
-                Stage::Aliased => Some(format!("alias crm:c{who}")),
-                Stage::Anonymous => (!self.by_attribute).then(|| format!("device_id d{who}")),
+                ProfileStage::Gone => None,
+                ProfileStage::Identified => Some(format!("external_id u{owner_of}")),
+                ProfileStage::Aliased => Some(format!("alias crm:c{owner_of}")),
+                ProfileStage::Anonymous => (!self.by_attribute).then(|| format!("device_id d{owner_of}")),
             }
         };
-        self.lives.iter().enumerate().filter_map(wanted).collect()
+        self.simulate.iter().enumerate().filter_map(expected_members).collect()
     }
 
-    /// The lives of these, and of those who have become them.
-    fn tell<'a>(&self, people: impl Iterator<Item = &'a &'a String>) -> String {
-        let numbers =
-            people.filter_map(|who| who.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok());
+    /// The histories of these users, and of the users merged with them.
+    fn describe<'a>(&self, ids: impl Iterator<Item = &'a &'a String>) -> String {
+        let numbers = ids
+            .filter_map(|owner_of| owner_of.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok());
         let numbers: Vec<usize> = numbers.collect();
-        let all = self.lives.iter().enumerate().filter(|(at, _)| numbers.contains(&self.who(*at)));
+        let all = self.simulate.iter().enumerate().filter(|(at, _)| numbers.contains(&self.owner_of(*at)));
         all.map(|(at, life)| format!("\n{at}: {life:?}")).collect()
     }
 
-    /// Runs that meet faults, and then as many as it takes until nothing is left to do.
-    fn settle(&self, chance: &mut Chance, told: &str) {
+    /// Runs with faults, and then as many runs as needed until nothing changes.
+    fn settle(&self, rng: &mut SeededRng, context: &str) {
         let on = if self.by_attribute { "users_track" } else { "users" };
         let faults = [json!("lose_answer"), json!({ "status": 503 }), json!("reset")];
         let plan: Vec<Value> = (0..3)
-            .map(|_| json!({ "on": on, "times": 1 + chance.next(5), "do": faults[chance.next(3)] }))
+            .map(|_| json!({ "on": on, "times": 1 + rng.next(5), "do": faults[rng.next(3)] }))
             .collect();
         self.sandbox.faults(&json!(plan).to_string());
         self.w.run(&["reconcile"]);
@@ -287,49 +293,53 @@ impl World {
                 return;
             }
         }
-        panic!("{told}: it does not settle");
+        panic!("{context}: it does not settle");
     }
 }
 
-fn lives(by_attribute: bool, seed: u64) {
-    let told =
+fn simulate(by_attribute: bool, seed: u64) {
+    let context =
         format!("SYNCLINE_SEED={seed}, {}", if by_attribute { "by attribute" } else { "by cohort import" });
-    let mut chance = Chance(seed);
-    let mut world = World::new(by_attribute, &mut chance);
+    let mut rng = SeededRng(seed);
+    let mut simulation = Simulation::new(by_attribute, &mut rng);
     for round in 0..ROUNDS {
-        world.export();
+        simulation.export();
         if round > 0 {
-            world.learn();
+            simulation.import_identities();
         }
-        world.settle(&mut chance, &told);
-        let is_told = |who: &String| !world.late.iter().any(|at| who == &format!("external_id u{at}"));
-        let (mut held, mut wanted) = (world.held(), world.wanted());
-        held.retain(is_told);
-        wanted.retain(is_told);
-        let (more, less): (Vec<_>, Vec<_>) =
-            (held.difference(&wanted).collect(), wanted.difference(&held).collect());
+        simulation.settle(&mut rng, &context);
+        let is_predictable =
+            |owner_of: &String| !simulation.late.iter().any(|at| owner_of == &format!("external_id u{at}"));
+        let (mut actual_members, mut expected_members) =
+            (simulation.actual_members(), simulation.expected_members());
+        actual_members.retain(is_predictable);
+        expected_members.retain(is_predictable);
+        let (more, less): (Vec<_>, Vec<_>) = (
+            actual_members.difference(&expected_members).collect(),
+            expected_members.difference(&actual_members).collect(),
+        );
         assert!(
             more.is_empty() && less.is_empty(),
-            "{told}, round {round}: too many {more:?}, missing {less:?}: {}",
-            world.tell(more.iter().chain(&less))
+            "{context}, round {round}: too many {more:?}, missing {less:?}: {}",
+            simulation.describe(more.iter().chain(&less))
         );
-        world.live(&mut chance);
+        simulation.change_some(&mut rng);
     }
 }
 
-/// Another seed each time, unless one is given: `SYNCLINE_SEED=7 cargo test --test it -- lives::`.
-#[allow(clippy::disallowed_methods, reason = "a test may be told its chance")]
+/// A new seed each time, unless one is given: `SYNCLINE_SEED=7 cargo test --test it -- person_histories::`.
+#[allow(clippy::disallowed_methods, reason = "the seed can be set")]
 fn seed() -> u64 {
     let given = std::env::var("SYNCLINE_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761 + 1)
 }
 
 #[test]
-fn ten_thousand_lives_by_cohort_import() {
-    lives(false, seed());
+fn ten_thousand_histories_by_cohort_import() {
+    simulate(false, seed());
 }
 
 #[test]
-fn ten_thousand_lives_by_attribute() {
-    lives(true, seed());
+fn ten_thousand_histories_by_attribute() {
+    simulate(true, seed());
 }

@@ -1,10 +1,11 @@
-//! Plans: they write nothing, say the same in every format, and hold `reconcile` to what was looked at.
+//! Plans: they write nothing, have the same content in every format, and `reconcile` applies only what was
+//! reviewed.
 
 use crate::support::*;
 
-fn reconciled(people: usize) -> (Workspace, Sandbox) {
+fn reconciled(count: usize) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts"], "").source("carts", users(people));
+    w.config(&sandbox, &["carts"], "").source("carts", users(count));
     w.run(&["reconcile"]).expect(0);
     (w, sandbox)
 }
@@ -25,17 +26,17 @@ fn a_plan_writes_nothing_at_all() {
     ] {
         w.run(args).expect(0);
     }
-    assert!(w.snapshot(".") == state, "every file is as it was, byte for byte");
+    assert!(w.snapshot(".") == state, "every file is unchanged, byte for byte");
     assert_eq!(sandbox.writes(), writes);
 
     let fresh = Workspace::new();
     fresh.config(&sandbox, &["carts"], "").source("carts", users(3));
     fresh.run(&["plan"]).expect(0).says(&["create the cohort", "add 3"]);
-    assert!(!fresh.path(".syncline").exists(), "not even a state is made");
+    assert!(!fresh.path(".syncline").exists(), "no state is created");
 }
 
 #[test]
-fn the_exit_code_says_whether_changes_are_pending() {
+fn the_exit_code_shows_pending_changes() {
     let (w, _sandbox) = reconciled(50);
     w.run(&["plan", "--detailed-exitcode"]).expect(0).says(&["In step: 1 cohort, nothing to send."]);
     w.source("carts", users(49));
@@ -48,7 +49,7 @@ fn the_exit_code_says_whether_changes_are_pending() {
 }
 
 #[test]
-fn counts_samples_and_cost_are_those_of_what_is_sent() {
+fn counts_samples_and_cost_match_the_requests() {
     let (w, sandbox) = reconciled(3_000);
     w.source("carts", (100..3_500).map(|n| format!("user-{n}")));
     let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
@@ -71,7 +72,7 @@ fn counts_samples_and_cost_are_those_of_what_is_sent() {
 }
 
 #[test]
-fn samples_are_shortened_unless_asked_for() {
+fn samples_are_shortened_by_default() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", ["somebody-special@example.com".to_owned()]);
     for format in ["human", "json", "markdown"] {
@@ -83,7 +84,7 @@ fn samples_are_shortened_unless_asked_for() {
 }
 
 #[test]
-fn markdown_is_a_table_that_no_name_breaks() {
+fn names_cannot_break_the_markdown_table() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let cohort = cohort_entry("carts", "").replace("name: Carts", "name: 'A | B <script>'");
     w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort).source("carts", users(2));
@@ -93,7 +94,7 @@ fn markdown_is_a_table_that_no_name_breaks() {
 }
 
 #[test]
-fn expect_compares_and_refuses_what_is_not_the_same() {
+fn expect_rejects_a_different_plan() {
     let (w, sandbox) = reconciled(100);
     w.source("carts", users(98));
     let digest =
@@ -107,7 +108,7 @@ fn expect_compares_and_refuses_what_is_not_the_same() {
     w.run(&["reconcile", "--expect", "sha256:12"]).expect(64);
 }
 
-/// A plan made on one machine equals the same plan made on another: the state's seed is not in it.
+/// A plan on one machine equals the same plan on another: the state's seed is not part of it.
 #[test]
 fn the_digest_does_not_depend_on_the_state() {
     let sandbox = Sandbox::start();
@@ -124,7 +125,7 @@ fn the_digest_does_not_depend_on_the_state() {
 }
 
 #[test]
-fn what_was_approved_for_one_place_is_not_for_another() {
+fn an_approval_for_one_workspace_is_invalid_for_another() {
     let (w, other) = (Workspace::new(), Sandbox::start());
     let sandbox = Sandbox::start();
     w.config(&sandbox, &["carts"], "").source("carts", users(5));
@@ -137,7 +138,7 @@ fn what_was_approved_for_one_place_is_not_for_another() {
 }
 
 #[test]
-fn a_saved_plan_says_again_which_cohort_could_not_be_planned() {
+fn a_saved_plan_repeats_the_errors_of_planning() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(5));
     w.run(&["plan", "--out", "a.plan"]).expect(1).says(&["No such file", "trials"]);
@@ -149,7 +150,7 @@ fn a_saved_plan_says_again_which_cohort_could_not_be_planned() {
 }
 
 #[test]
-fn a_saved_plan_is_what_is_sent_whatever_the_source_says_by_then() {
+fn a_saved_plan_is_applied_even_if_the_source_changed() {
     let (w, sandbox) = reconciled(2_000);
     w.source("carts", (10..2_020).map(|n| format!("user-{n}")));
     w.run(&["plan", "--out", "the.plan"])
@@ -172,7 +173,7 @@ fn a_saved_plan_is_what_is_sent_whatever_the_source_says_by_then() {
 }
 
 #[test]
-fn a_saved_plan_works_before_there_is_a_state() {
+fn a_saved_plan_works_without_a_state() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(1_500));
     w.run(&["plan", "--out", "the.plan"]).expect(0);
@@ -181,11 +182,11 @@ fn a_saved_plan_works_before_there_is_a_state() {
 }
 
 #[test]
-fn a_saved_plan_that_is_stale_damaged_or_refused_sends_nothing() {
+fn a_stale_damaged_or_blocked_saved_plan_sends_nothing() {
     let (w, sandbox) = reconciled(100);
     w.source("carts", users(60));
     w.run(&["plan", "--out", "the.plan", "--max-removes", "carts=40"]).expect(0);
-    // The guard has the last word again.
+    // The guard is evaluated again at apply.
     w.run(&["reconcile", "--plan", "the.plan"]).expect(6).says(&["removals withheld: 40 of 100"]);
 
     let bytes = std::fs::read(w.path("the.plan")).unwrap();
@@ -202,7 +203,7 @@ fn a_saved_plan_that_is_stale_damaged_or_refused_sends_nothing() {
 }
 
 #[test]
-fn only_the_named_cohorts_are_planned() {
+fn only_the_given_cohorts_are_planned() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(3));
     w.run(&["reconcile", "carts"]).expect(0).says(&["Applied: 1 cohort"]);
@@ -211,7 +212,7 @@ fn only_the_named_cohorts_are_planned() {
 }
 
 #[test]
-fn the_time_at_the_rate_limit_is_told() {
+fn the_duration_at_the_rate_limit_is_shown() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "    requests_per_hour: 2\n    batch: 1\n").source("carts", users(6));
     w.run(&["plan"]).expect(0).says(&["7 requests, 6 data points, at least 3 hours at the rate limit"]);

@@ -1,19 +1,19 @@
-//! Members whom Braze does not know: asked for, told, and sent again once it does.
+//! Preflight: unknown users are looked up, reported, and sent again once they exist in Braze.
 
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// A sandbox that knows these people only.
-fn knowing(people: impl IntoIterator<Item = String>) -> Sandbox {
+/// A sandbox in which only these users exist.
+fn with_existing_users(people: impl IntoIterator<Item = String>) -> Sandbox {
     let sandbox = Sandbox::with(&["--people", "known"]);
-    introduce(&sandbox, people);
+    create_users(&sandbox, people);
     sandbox
 }
 
-fn introduce(sandbox: &Sandbox, people: impl IntoIterator<Item = String>) {
+fn create_users(sandbox: &Sandbox, people: impl IntoIterator<Item = String>) {
     let people: Vec<Value> = people.into_iter().map(|id| json!({ "external_id": id })).collect();
-    sandbox.door("/_sandbox/people", &json!(people).to_string());
+    sandbox.admin_post("/_sandbox/people", &json!(people).to_string());
 }
 
 fn config(w: &Workspace, sandbox: &Sandbox, more: &str) {
@@ -26,9 +26,9 @@ fn exports(sandbox: &Sandbox) -> u64 {
 }
 
 #[test]
-fn whoever_becomes_known_is_sent_again() {
+fn users_are_sent_again_once_they_exist() {
     for more in ["", "    deliver: attribute\n"] {
-        let (w, sandbox) = (Workspace::new(), knowing(users(100)));
+        let (w, sandbox) = (Workspace::new(), with_existing_users(users(100)));
         config(&w, &sandbox, &format!("    preflight: {{ retry_unknown: 1ms }}\n{more}"));
         w.source("carts", users(120));
         let inside = || match more {
@@ -36,16 +36,16 @@ fn whoever_becomes_known_is_sent_again() {
             _ => sandbox.get("/_sandbox/attributes/syncline_cohorts/carts").1.lines().count(),
         };
         w.run(&["reconcile"]).expect(0).says(&["Braze does not know 20 of 120 who enter"]);
-        assert_eq!((inside(), exports(&sandbox)), (100, 3), "fifty in a request");
+        assert_eq!((inside(), exports(&sandbox)), (100, 3), "fifty per request");
         w.run(&["plan"]).expect(0).says(&["20 unknown to Braze, so not in the cohort"]);
-        introduce(&sandbox, users(115).skip(100));
+        create_users(&sandbox, users(115).skip(100));
         w.run(&["reconcile"]).expect(0).says(&["Braze knows 15 now whom it did not"]);
         let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
         assert_eq!(plan["cohorts"][0]["unknown_to_braze"]["sent_again"], 15);
         w.run(&["plan"]).expect(0).says(&["15 whom Braze did not know are known to it now", "+ add 15"]);
         w.run(&["reconcile"]).expect(0);
         assert_eq!(inside(), 115);
-        // The others are forgotten once they leave.
+        // The others are dropped once they leave.
         w.source("carts", users(115));
         w.run(&["reconcile"]).expect(0);
         w.run(&["reconcile"]).expect(0);
@@ -54,41 +54,41 @@ fn whoever_becomes_known_is_sent_again() {
         assert_eq!(
             (exports(&sandbox), &report["result"]),
             (asked, &json!("in_step")),
-            "nobody is left to ask for"
+            "no user is left to look up"
         );
     }
 }
 
 #[test]
-fn braze_is_asked_again_only_after_a_while_and_for_a_sample_only() {
-    let (w, sandbox) = (Workspace::new(), knowing(users(1)));
+fn braze_is_asked_again_only_after_a_delay_and_for_a_sample() {
+    let (w, sandbox) = (Workspace::new(), with_existing_users(users(1)));
     config(&w, &sandbox, "    preflight: { sample: 10, retry_unknown: 24h }\n");
     w.source("carts", users(60));
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
-    let told = &report["cohorts"][0]["unknown_to_braze"];
-    assert_eq!((&told["asked"], exports(&sandbox)), (&json!(10), 1));
-    introduce(&sandbox, users(60));
+    let reported = &report["cohorts"][0]["unknown_to_braze"];
+    assert_eq!((&reported["asked"], exports(&sandbox)), (&json!(10), 1));
+    create_users(&sandbox, users(60));
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     assert_eq!(exports(&sandbox), 1);
 }
 
 #[test]
-fn aliases_are_asked_for_and_devices_are_not() {
-    let (w, sandbox) = (Workspace::new(), knowing([]));
+fn aliases_are_looked_up_and_devices_are_not() {
+    let (w, sandbox) = (Workspace::new(), with_existing_users([]));
     let anna = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "crm", "alias_name": "7" }] }]);
-    sandbox.door("/_sandbox/people", &anna.to_string());
+    sandbox.admin_post("/_sandbox/people", &anna.to_string());
     config(&w, &sandbox, "    preflight: { retry_unknown: 1ms }\n");
     let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
     w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
     w.write("carts.csv", "identity,crm,device\n,7,\n,8,\n,,d1\nanna,,\n");
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
-    let told = &report["cohorts"][0]["unknown_to_braze"];
-    assert_eq!((&told["asked"], &told["unknown"]), (&json!(3), &json!(1)));
+    let reported = &report["cohorts"][0]["unknown_to_braze"];
+    assert_eq!((&reported["asked"], &reported["unknown"]), (&json!(3), &json!(1)));
 }
 
 #[test]
-fn without_it_nobody_is_asked_for() {
-    let (w, sandbox) = (Workspace::new(), knowing(users(1)));
+fn without_preflight_no_user_is_looked_up() {
+    let (w, sandbox) = (Workspace::new(), with_existing_users(users(1)));
     config(&w, &sandbox, "");
     w.source("carts", users(20)).run(&["reconcile"]).expect(0);
     assert_eq!(exports(&sandbox), 0);
@@ -96,17 +96,17 @@ fn without_it_nobody_is_asked_for() {
 }
 
 #[test]
-fn a_braze_that_cannot_be_asked_is_sent_to_all_the_same() {
-    let (w, sandbox) = (Workspace::new(), knowing(users(20)));
+fn a_failed_lookup_does_not_stop_the_run() {
+    let (w, sandbox) = (Workspace::new(), with_existing_users(users(20)));
     config(&w, &sandbox, "    preflight: {}\n");
-    sandbox.door("/_sandbox/keys", r#"[{"key": "narrow", "permissions": ["segments.list"]}]"#);
+    sandbox.admin_post("/_sandbox/keys", r#"[{"key": "narrow", "permissions": ["segments.list"]}]"#);
     w.source("carts", users(20));
     let mut command = w.command(&["reconcile"]);
     command.env("TEST_REST_KEY", "narrow");
     run(command).expect(7).says(&["whom Braze knows could not be asked", "users.export.ids"]);
     assert_eq!(sandbox.members("carts").len(), 20);
     w.run(&["state", "adopt", "braze"]).expect(0);
-    introduce(&sandbox, users(25));
+    create_users(&sandbox, users(25));
     w.source("carts", users(25));
     sandbox.faults(r#"[{"on": "export_ids", "times": 0, "do": {"reply": {"status": 403}}}]"#);
     w.run(&["reconcile"]).expect(7);
@@ -115,16 +115,16 @@ fn a_braze_that_cannot_be_asked_is_sent_to_all_the_same() {
 }
 
 #[test]
-fn a_crash_after_asking_loses_nobody() {
-    let (w, sandbox) = (Workspace::new(), knowing(users(10)));
+fn a_crash_after_the_lookup_loses_no_user() {
+    let (w, sandbox) = (Workspace::new(), with_existing_users(users(10)));
     config(&w, &sandbox, "    preflight: { retry_unknown: 1ms }\n");
     sandbox.faults(r#"[{"on": "users", "do": "hang_after"}]"#);
     w.source("carts", users(12));
     let mut run = w.command(&["reconcile"]).stderr(std::process::Stdio::null()).spawn().unwrap();
-    until("they are sent", || sandbox.members("carts").len() == 10);
+    until("the users are sent", || sandbox.members("carts").len() == 10);
     run.kill().unwrap();
     run.wait().unwrap();
-    introduce(&sandbox, users(12));
+    create_users(&sandbox, users(12));
     (0..3).for_each(|_| drop(w.run(&["reconcile"])));
     assert_eq!(sandbox.members("carts"), members(users(12)));
 }

@@ -1,16 +1,16 @@
-//! `diff: pushdown`: what is read of a real PostgreSQL, that it comes out as if everything were read, and what becomes
-//! of a table that is lost, stale or edited.
+//! `diff: pushdown` with a real PostgreSQL: equal results to reading everything, bytes on the wire, and lost,
+//! stale or edited mirror tables.
 
 use serde_json::{Value, json};
 
 use crate::support::postgres::Postgres;
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 const OWNER: &str = "user: owner, tls: off";
 const ONE: &str = "    match: [ { external_id: identity } ]\n";
 
-/// A cohort that is compared in the database, and also here to see whether that gives the same.
+/// A cohort that is compared in the database, and also locally to check equality.
 struct Case {
     server: Postgres,
     w: Workspace,
@@ -24,7 +24,7 @@ fn case(connection: &'static str, source: &'static str, rules: &'static str) -> 
     let server = Postgres::start()?;
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let case = Case { server, w, sandbox, connection, source, rules };
-    case.asks("pushdown");
+    case.queries("pushdown");
     Some(case)
 }
 
@@ -44,23 +44,23 @@ impl Case {
         self.w.write("sync.yaml", text.replace(ONE, self.rules) + guard);
     }
 
-    fn asks(&self, diff: &str) {
+    fn queries(&self, diff: &str) {
         self.write(self.connection, self.source, diff);
     }
 
-    /// Plans both ways, and fails unless they are the same; what is told of the pushdown.
+    /// Plans with both kinds of diff and checks equality. Returns the pushdown report.
     #[track_caller]
-    fn same(&self) -> Value {
+    fn plan_both_ways(&self) -> Value {
         let plan = || self.w.run(&["plan", "--format", "json"]).expect(0).json();
         let pushed = plan();
-        self.asks("local");
+        self.queries("local");
         let local = plan();
-        self.asks("pushdown");
+        self.queries("pushdown");
         assert_eq!(pushed["digest"], local["digest"], "{pushed:#}\n{local:#}");
         assert_eq!(cohort(&pushed)["changes"], cohort(&local)["changes"]);
         let source = |plan: &Value| {
             let mut source = cohort(plan)["source"].clone();
-            // Who differs by case only can be told of everybody alone.
+            // Members that differ only by case can only be counted with all members.
             source.as_object_mut().unwrap().remove("case_colliding");
             source
         };
@@ -69,23 +69,23 @@ impl Case {
         cohort(&pushed)["pushdown"].clone()
     }
 
-    /// The same, then applies it.
+    /// The same, then applies the plan.
     #[track_caller]
-    fn run(&self) -> Value {
-        let told = self.same();
+    fn apply_both_ways(&self) -> Value {
+        let reported = self.plan_both_ways();
         let done = self.w.run(&["reconcile", "--format", "json"]).json();
         assert_eq!(cohort(&done)["pushdown"]["table_error"], Value::Null, "{done:#}");
-        told
+        reported
     }
 
-    /// As with [`Self::run`]; whoever should be in the cohort is.
+    /// As [`Self::apply_both_ways`], then checks the members in Braze.
     #[track_caller]
-    fn whole_run(&self) -> Value {
-        let told = self.run();
-        self.asks("local");
+    fn apply_and_check_members(&self) -> Value {
+        let reported = self.apply_both_ways();
+        self.queries("local");
         assert_eq!(self.w.run(&["plan", "--format", "json"]).expect(0).json()["result"], "in_step");
-        self.asks("pushdown");
-        told
+        self.queries("pushdown");
+        reported
     }
 
     fn table(&self) -> String {
@@ -96,42 +96,42 @@ impl Case {
 }
 
 #[test]
-fn only_what_differs_comes_over_the_wire() {
+fn only_differences_are_transferred() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 9999) n");
-    let first = case.run();
+    let first = case.apply_both_ways();
     assert_eq!(first["used"], false, "{first}");
     assert_eq!(case.server.sql(&format!("select count(*) from {}", case.table())).trim(), "10000");
-    let second = case.same();
+    let second = case.plan_both_ways();
     assert_eq!((&second["used"], &second["keys_read"]), (&true.into(), &0.into()), "{second}");
-    // Nothing is written when nothing has changed.
+    // Without changes nothing is written.
     let written = |case: &Case| {
         case.server.sql("select pg_stat_force_next_flush(), sum(n_tup_ins + n_tup_del) from pg_stat_user_tables where schemaname = 'syncline'")
     };
     let before = written(&case);
-    case.run();
+    case.apply_both_ways();
     assert_eq!(written(&case), before);
     case.server.sql(
         "delete from carts where identity in (select 'user-' || n from generate_series(0, 99) n);
          insert into carts select 'new-' || n from generate_series(0, 99) n",
     );
-    let third = case.run();
+    let third = case.apply_both_ways();
     assert_eq!((&third["keys_read"], &third["rows"]), (&200.into(), &10_000.into()), "{third}");
     case.w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 10,000 rows came over the wire"]);
-    // So much is changed that the runs of the record are merged, which changes nobody.
+    // So many changes that the parts of the membership are merged, which changes no members.
     let oid = || case.server.sql(&format!("select '{}'::regclass::oid", case.table()));
     let before = oid();
     case.server.sql("update carts set identity = 'late-' || identity where identity like '%2' or identity like '%3' or identity like '%4'");
-    case.run();
-    let merged = case.whole_run();
+    case.apply_both_ways();
+    let merged = case.apply_and_check_members();
     assert_eq!((&merged["used"], &merged["keys_read"]), (&true.into(), &0.into()), "{merged}");
-    assert_eq!(oid(), before, "it was brought up to date, and not made again");
+    assert_eq!(oid(), before, "the table was updated, not rebuilt");
     assert_eq!(case.sandbox.members("carts").len(), 10_000);
 }
 
 const RULES: &str = "    match: [ { external_id: identity }, { alias: { label: \"it's \\\\a:\", name: crm } }, { device_id: device } ]\n";
 
-/// Rows of all sorts, made by the database from a number and a seed.
+/// Rows of every kind, generated by the database from a number and a seed.
 fn corpus(seed: u32) -> String {
     format!(
         r#"truncate carts; insert into carts select
@@ -147,38 +147,38 @@ fn corpus(seed: u32) -> String {
     )
 }
 
-/// Some of them are refused.
-const REFUSED: &str = r#"[
+/// Some of these are rejected.
+const REJECTED: &str = r#"[
     { "on": "users", "holding": "\"u30\"", "times": 0, "do": { "reply": { "status": 400, "body": { "message": "no" } } } },
     { "on": "users", "holding": "\"c7\"", "times": 0, "do": { "reply": { "status": 400, "body": { "message": "no" } } } }
 ]"#;
 
 #[test]
-fn whatever_is_in_the_rows_it_comes_out_as_read_here() {
+fn random_rows_give_the_same_result_as_reading_them() {
     let source = "table: carts, null_values: [n.a., ' odd ', 'ö']";
     let Some(case) = case(OWNER, source, RULES) else { return };
     case.server.sql("create table carts (identity text, crm text, device text)");
     let mut used = 0;
     for seed in 1..=7 {
         case.server.sql(&corpus(seed));
-        // Some are refused, some have no answer.
+        // Some are rejected, some get no response.
         case.sandbox.faults(match seed {
-            2 => REFUSED,
+            2 => REJECTED,
             4 => r#"[{ "on": "users", "times": 0, "do": "lose_answer" }]"#,
             _ => "[]",
         });
-        let told = if seed < 5 { case.run() } else { case.whole_run() };
-        used += u64::from(told["used"] == true);
-        let (rows, read) = (told["rows"].as_u64(), told["keys_read"].as_u64());
-        assert!(told["used"] == false || (rows == Some(3000) && read < rows), "{told}");
-        let twice = case.same();
+        let reported = if seed < 5 { case.apply_both_ways() } else { case.apply_and_check_members() };
+        used += u64::from(reported["used"] == true);
+        let (rows, read) = (reported["rows"].as_u64(), reported["keys_read"].as_u64());
+        assert!(reported["used"] == false || (rows == Some(3000) && read < rows), "{reported}");
+        let twice = case.plan_both_ways();
         assert_eq!(twice["used"], true, "{twice}");
     }
     assert!(used >= 5, "{used}");
 }
 
 #[test]
-fn numbers_uuids_and_bytes_come_out_as_read_here() {
+fn numbers_uuids_and_bytes_give_the_same_result_as_reading_them() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     for (kind, value, used) in [
         ("bigint", "n", true),
@@ -190,24 +190,24 @@ fn numbers_uuids_and_bytes_come_out_as_read_here() {
             "drop table if exists carts;
              create table carts as select ({value})::{kind} as identity from generate_series(0, 99) n"
         ));
-        case.run();
+        case.apply_both_ways();
         case.server.sql("insert into carts select * from carts limit 7; delete from carts where ctid in (select ctid from carts limit 10)");
-        let told = case.run();
-        assert_eq!(told["used"], used, "{kind}: {told}");
-        assert!(used || told["why"].as_str().unwrap().contains("holds bytes"), "{told}");
+        let reported = case.apply_both_ways();
+        assert_eq!(reported["used"], used, "{kind}: {reported}");
+        assert!(used || reported["why"].as_str().unwrap().contains("holds bytes"), "{reported}");
     }
 }
 
 #[test]
-fn values_of_a_query_keep_their_numbers_and_a_query_may_be_anything() {
+fn query_parameters_keep_their_numbers_in_any_query() {
     let source = r#"query: "with syncline_rows as (select * from carts) select identity, 1 as asked from syncline_rows where n < $1 and identity like $2 -- so", params: [900, 'us%']"#;
     let Some(case) = case(OWNER, source, ONE) else { return };
     case.server
         .sql("create table carts as select n, 'user-' || n as identity from generate_series(0, 999) n");
-    case.run();
+    case.apply_both_ways();
     case.server.sql("update carts set n = n + 100 where n < 500");
-    assert_eq!(case.run()["used"], true);
-    // A query that names other columns, or would write, is told as ever.
+    assert_eq!(case.apply_both_ways()["used"], true);
+    // A query with other columns, or one that would write, has the usual error.
     let w = &case.w;
     case.write(OWNER, "query: \"select 1 as identify\"", "pushdown");
     w.run(&["plan"]).expect(1).says(&["no column `identity`"]);
@@ -221,10 +221,10 @@ fn values_of_a_query_keep_their_numbers_and_a_query_may_be_anything() {
 }
 
 #[test]
-fn a_table_that_is_lost_stale_or_edited_is_noticed_and_built_again() {
+fn a_lost_stale_or_edited_mirror_table_is_rebuilt() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 999) n");
-    case.run();
+    case.apply_both_ways();
     let w = &case.w;
     let table = case.table();
     let sql = |text: String| drop(case.server.sql(&text));
@@ -253,24 +253,24 @@ fn a_table_that_is_lost_stale_or_edited_is_noticed_and_built_again() {
         case.server.sql(&format!(
             "insert into carts values ('late-{at}'); delete from carts where identity = 'user-{at}'"
         ));
-        let told = case.run();
-        assert_eq!(told["used"], false, "{what}: {told}");
-        assert!(told["why"].as_str().unwrap().contains(why), "{what}: {told}");
+        let reported = case.apply_both_ways();
+        assert_eq!(reported["used"], false, "{what}: {reported}");
+        assert!(reported["why"].as_str().unwrap().contains(why), "{what}: {reported}");
         w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 1,000 rows"]);
         assert_eq!(case.table(), table, "{what}");
     }
-    // A run that does not know of the table moves the record on, and takes the table away.
+    // A run without pushdown changes the membership and drops the mirror table.
     case.write(OWNER, "table: carts", "local");
     case.server.sql("insert into carts values ('unseen')");
     w.run(&["reconcile"]).expect(0).says(&["added 1"]);
-    assert_eq!(case.table(), "", "nobody is left in a table that nobody keeps");
+    assert_eq!(case.table(), "", "no user is left in an unused table");
     case.write(OWNER, "table: carts", "pushdown");
-    assert_eq!(case.run()["used"], false);
-    assert_eq!(case.same()["used"], true);
+    assert_eq!(case.apply_both_ways()["used"], false);
+    assert_eq!(case.plan_both_ways()["used"], true);
 }
 
 #[test]
-fn whoever_may_not_write_reads_in_full_and_is_told() {
+fn without_write_permission_the_source_is_read_in_full_and_reported() {
     let Some(case) = case("user: reader, tls: off", "table: carts", ONE) else { return };
     case.server.sql(
         "create table carts as select 'user-' || n as identity from generate_series(0, 99) n;
@@ -281,31 +281,32 @@ fn whoever_may_not_write_reads_in_full_and_is_told() {
         "may not make tables in schema `syncline`",
         "grant usage, create on schema \"syncline\" to \"reader\"",
     ]);
-    let told = w.run(&["reconcile"]).expect(0);
-    told.says(&["added 100", "could not be written", "permission denied for schema syncline"]);
+    let reported = w.run(&["reconcile"]).expect(0);
+    reported.says(&["added 100", "could not be written", "permission denied for schema syncline"]);
     assert_eq!(sandbox.members("carts").len(), 100);
     case.server.sql("grant usage, create on schema syncline to reader");
     w.run(&["doctor"]).expect(0).says(&["tables of members can be kept in schema `syncline`"]);
-    assert_eq!(case.run()["used"], false);
-    assert_eq!(case.same()["used"], true);
-    // A schema that is not there is made by whoever may.
+    assert_eq!(case.apply_both_ways()["used"], false);
+    assert_eq!(case.plan_both_ways()["used"], true);
+    // A missing schema is created with sufficient permissions.
     case.server.sql("drop schema syncline cascade");
     w.run(&["doctor"]).expect(11).says(&["create schema \"syncline\" authorization \"reader\""]);
     case.server.sql("grant create on database postgres to reader");
     w.run(&["doctor"]).expect(0);
-    case.run();
-    assert_eq!(case.same()["used"], true);
+    case.apply_both_ways();
+    assert_eq!(case.plan_both_ways()["used"], true);
 }
 
-/// Whoever comes between the table and the note of it, or between the record and both, leaves nothing that is trusted.
+/// A crash between the mirror table and its note, or between the membership and both, leaves nothing that is
+/// trusted.
 #[test]
-fn killed_before_the_table_is_written_the_next_run_is_right() {
+fn a_kill_before_the_mirror_table_is_written_is_recovered() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 999) n");
-    case.run();
+    case.apply_both_ways();
     let table = case.table();
     case.server.sql("delete from carts where identity like '%9'; insert into carts select 'new-' || n from generate_series(0, 9) n");
-    // The table cannot be written while somebody else holds it.
+    // The table cannot be written while another session locks it.
     let hold = format!("begin; lock table {table} in exclusive mode; select pg_sleep(60)");
     let (port, sql) = (case.server.port.to_string(), hold.as_str());
     let psql = std::process::Command::new(case.server.program("psql"))
@@ -317,11 +318,13 @@ fn killed_before_the_table_is_written_the_next_run_is_right() {
     let waits = |what: &str| {
         case.server.sql(&format!("select count(*) from pg_stat_activity where {what}")).trim() != "0"
     };
-    until("it is held", || {
+    until("the connection is held", || {
         waits("query like '%pg_sleep(60)' and state = 'active' and wait_event = 'PgSleep'")
     });
     let mut run = case.w.command(&["reconcile"]).stdout(std::process::Stdio::null()).spawn().unwrap();
-    until("the run waits for it", || waits("application_name = 'syncline' and wait_event_type = 'Lock'"));
+    until("the run waits for the lock", || {
+        waits("application_name = 'syncline' and wait_event_type = 'Lock'")
+    });
     run.kill().unwrap();
     run.wait().unwrap();
     psql.kill().unwrap();
@@ -337,40 +340,46 @@ fn killed_before_the_table_is_written_the_next_run_is_right() {
         ),
         "it was killed after it had sent"
     );
-    let told = case.run();
-    assert!(told["used"] == false && told["why"].as_str().unwrap().contains("of version"), "{told}");
+    let reported = case.apply_both_ways();
+    assert!(
+        reported["used"] == false && reported["why"].as_str().unwrap().contains("of version"),
+        "{reported}"
+    );
     case.server.sql("insert into carts values ('last')");
-    assert_eq!(case.run()["keys_read"], 1);
-    // Killed after the table was written, and before the note of it was.
+    assert_eq!(case.apply_both_ways()["keys_read"], 1);
+    // Killed after the table was written and before its note.
     let notes = case.w.snapshot(".syncline/pushdown");
     case.server.sql("insert into carts values ('later'); delete from carts where identity = 'last'");
-    assert_eq!(case.run()["keys_read"], 2);
+    assert_eq!(case.apply_both_ways()["keys_read"], 2);
     std::fs::remove_dir_all(case.w.path(".syncline/pushdown")).unwrap();
     for (path, bytes) in notes {
         case.w.write(path.strip_prefix(case.w.path("")).unwrap().to_str().unwrap(), bytes);
     }
-    let told = case.whole_run();
-    assert!(told["used"] == false && told["why"].as_str().unwrap().contains("of version"), "{told}");
-    assert_eq!(case.whole_run()["used"], true);
+    let reported = case.apply_and_check_members();
+    assert!(
+        reported["used"] == false && reported["why"].as_str().unwrap().contains("of version"),
+        "{reported}"
+    );
+    assert_eq!(case.apply_and_check_members()["used"], true);
 }
 
 #[test]
-fn whoever_is_erased_is_in_no_table_once_they_are_in_no_record() {
+fn an_erased_user_is_in_no_mirror_table() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 99) n");
-    case.run();
+    case.apply_both_ways();
     let table = case.table();
     case.w.run(&["forget", "user-7"]).expect(6).says(&["a member of cohort carts"]);
     case.server.sql("delete from carts where identity = 'user-7'");
-    case.run();
+    case.apply_both_ways();
     assert_eq!(
         case.server.sql(&format!("select count(*) from {table} where member like '%user-7'")).trim(),
         "0"
     );
     let said = case.w.run(&["forget", "user-7"]).expect(0).says(&["of recorded memberships"]);
     assert!(!said.stdout.contains(&table));
-    assert_eq!(case.run()["used"], true, "the table is as good as before");
-    // A cohort that goes takes its table along.
+    assert_eq!(case.apply_both_ways()["used"], true, "the table is as current as before");
+    // Removing a cohort drops its mirror table.
     let text = config(
         &case.sandbox.url,
         &[],
@@ -382,22 +391,22 @@ fn whoever_is_erased_is_in_no_table_once_they_are_in_no_record() {
     assert_eq!((case.table(), case.sandbox.members("carts").len()), (String::new(), 0));
 }
 
-/// Devices whose owner is known are moved by this machine, which alone knows.
+/// Devices with known owners are re-keyed by this machine, which has the identity map.
 #[test]
-fn owners_that_become_known_move_their_devices() {
+fn new_owners_rekey_their_devices() {
     let rules = "    match: [ { external_id: identity }, { device_id: device } ]\n";
     let Some(case) = case(OWNER, "table: carts", rules) else { return };
     case.server.sql(
         "create table carts as select case when n % 2 = 0 then 'u' || n end as identity, 'd' || n as device
          from generate_series(0, 99) n",
     );
-    case.run();
-    assert_eq!(case.same()["keys_read"], 0);
+    case.apply_both_ways();
+    assert_eq!(case.plan_both_ways()["keys_read"], 0);
     case.w.write("who.csv", "id,device\nu1,d1\nu2,d3\nu500,d5\n");
     let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
     case.w.run(&import).expect(0);
-    let told = case.whole_run();
-    assert_eq!((&told["used"], &told["keys_read"]), (&true.into(), &100.into()), "{told}");
+    let reported = case.apply_and_check_members();
+    assert_eq!((&reported["used"], &reported["keys_read"]), (&true.into(), &100.into()), "{reported}");
     let found = case.sandbox.members("carts");
     for (who, is_there) in [("u1", true), ("u500", true)] {
         assert_eq!(found.contains(&format!("external_id {who}")), is_there);
@@ -406,57 +415,57 @@ fn owners_that_become_known_move_their_devices() {
         !found.contains("device_id d1") && !found.contains("device_id d3") && found.contains("device_id d7")
     );
     case.server.sql("insert into carts values (null, 'd1001'), ('u1', 'd1')");
-    assert_eq!(case.whole_run()["used"], true);
+    assert_eq!(case.apply_and_check_members()["used"], true);
 }
 
 #[test]
-fn properties_are_read_and_a_move_goes_all_the_way() {
+fn properties_are_read_and_a_delivery_change_completes() {
     const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
     let with = "    match: [ { external_id: identity } ]
     on_enter: { campaign: 3aca937b-9bbc-4e42-9370-05e411967b2b, properties: { total: cart_total } }\n";
     let Some(mut case) = case(OWNER, "table: carts", with) else { return };
     let campaign = json!([{ "id": CAMPAIGN, "name": "Welcome", "is_api": true }]);
-    case.sandbox.door("/_sandbox/campaigns", &campaign.to_string());
+    case.sandbox.admin_post("/_sandbox/campaigns", &campaign.to_string());
     case.server.sql(
         "create table carts as select 'user-' || n as identity, n as cart_total from generate_series(0, 9) n",
     );
-    case.run();
+    case.apply_both_ways();
     case.server.sql("insert into carts values ('user-77', 770)");
-    assert_eq!(case.run()["keys_read"], 1);
+    assert_eq!(case.apply_both_ways()["keys_read"], 1);
     let sends: Value = serde_json::from_str(&case.sandbox.get("/_sandbox/sends").1).unwrap();
     assert_eq!(sends[0]["recipients"][0]["trigger_properties"], json!({ "total": "770" }));
-    // By the other way of delivery, and with a device that is not reached by it.
+    // With the other delivery, and with a device that it does not reach.
     let rules =
         "    match: [ { external_id: identity }, { device_id: cart_total } ]\n    deliver: attribute\n";
     case.rules = rules;
-    case.asks("pushdown");
+    case.queries("pushdown");
     case.server.sql("insert into carts values (null, 771)");
-    assert_eq!(case.run(), Value::Null, "nobody is compared while everybody leaves");
+    assert_eq!(case.apply_both_ways(), Value::Null, "nothing is compared while all members leave");
     assert_eq!(case.sandbox.members("carts").len(), 0);
-    case.run();
+    case.apply_both_ways();
     case.server.sql("insert into carts values ('user-78', 780), (null, 772)");
-    let told = case.run();
-    assert_eq!((&told["used"], &told["keys_read"]), (&true.into(), &3.into()), "{told}");
+    let reported = case.apply_both_ways();
+    assert_eq!((&reported["used"], &reported["keys_read"]), (&true.into(), &3.into()), "{reported}");
     let (_, there) = case.sandbox.get("/_sandbox/attributes/syncline_cohorts/carts");
-    assert_eq!(there.lines().count(), 11, "attributes make nobody whom Braze does not know: {there}");
+    assert_eq!(there.lines().count(), 11, "attributes create no profiles: {there}");
 }
 
-/// What is there already is built for, and kept up, by a server too.
+/// `watch` also builds and maintains the mirror table of an existing cohort.
 #[test]
-fn a_server_builds_the_table_of_a_cohort_that_is_in_step() {
+fn watch_builds_the_mirror_table_of_a_cohort_in_sync() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 99) n");
-    case.asks("local");
+    case.queries("local");
     case.w.run(&["reconcile"]).expect(0);
     assert_eq!(case.table(), "");
-    case.asks("pushdown");
-    let often = format!("{PATIENCE}  schedule: {{ every: 1s }}\n");
+    case.queries("pushdown");
+    let often = format!("{SHORT_TIMEOUTS}  schedule: {{ every: 1s }}\n");
     case.w.write("sync.yaml", case.w.read("sync.yaml") + &often);
     let _watch = Watch::start(&case.w);
-    until("the table is there", || !case.table().is_empty());
+    until("the mirror table exists", || !case.table().is_empty());
     let count = || case.server.sql(&format!("select count(*) from {}", case.table()));
     assert_eq!(count().trim(), "100");
     case.server.sql("delete from carts where identity = 'user-7'");
-    until("it is kept up", || count().trim() == "99");
+    until("the mirror table is updated", || count().trim() == "99");
     assert_eq!(case.sandbox.members("carts").len(), 99);
 }

@@ -1,4 +1,4 @@
-//! The life of a cohort: made, filled, changed, renamed, left behind, emptied.
+//! Life cycle of a cohort: created, filled, changed, renamed, orphaned, emptied.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::fs;
 use crate::support::*;
 
 #[test]
-fn a_cohort_is_made_filled_and_then_in_step_without_a_request() {
+fn a_cohort_is_created_filled_and_then_in_sync_without_requests() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(2_500)).source("trials", users(10));
     w.run(&["reconcile"])
@@ -21,7 +21,7 @@ fn a_cohort_is_made_filled_and_then_in_step_without_a_request() {
 }
 
 #[test]
-fn one_changed_line_is_planned_and_sent_and_nothing_else() {
+fn only_the_changed_line_is_planned_and_sent() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(2_000));
     w.run(&["reconcile"]).expect(0);
@@ -37,7 +37,7 @@ fn one_changed_line_is_planned_and_sent_and_nothing_else() {
     let after = sandbox.requests();
     assert_eq!(after["added"].as_u64().unwrap() - before["added"].as_u64().unwrap(), 1);
     assert_eq!(after["removed"].as_u64().unwrap() - before["removed"].as_u64().unwrap(), 1);
-    assert_eq!(after["mixed"], 0, "those who leave and those who enter are never in one request");
+    assert_eq!(after["mixed"], 0, "removals and additions are never in one request");
 
     let mut expected = members(users(2_000));
     expected.remove("external_id user-77");
@@ -46,7 +46,7 @@ fn one_changed_line_is_planned_and_sent_and_nothing_else() {
 }
 
 #[test]
-fn the_example_of_the_repository_works_as_it_stands() {
+fn the_example_of_the_repository_works() {
     let w = Workspace::new();
     let copied = std::process::Command::new("cp")
         .arg("-r")
@@ -70,7 +70,7 @@ fn the_example_of_the_repository_works_as_it_stands() {
     agrees_with_the_files(&w);
 }
 
-/// Starts a sandbox on the memory of the one that ran inside the program, and compares.
+/// Starts a sandbox with the memory of the built-in one, and compares.
 fn agrees_with_the_files(w: &Workspace) {
     let memory = w.path(".syncline/sandbox/braze");
     let sandbox = Sandbox::with(&["--memory", memory.to_str().unwrap()]);
@@ -83,7 +83,7 @@ fn agrees_with_the_files(w: &Workspace) {
     assert_eq!(sandbox.members("spring_promotion").len(), 3_400);
 }
 
-/// The rules of the example, written down a second time.
+/// The rules of the example, written independently.
 fn expected_checkout(csv: &str) -> BTreeSet<String> {
     let person = |line: &str| {
         let fields: Vec<&str> = line.split(',').map(|f| f.trim_matches('"').trim()).collect();
@@ -113,7 +113,7 @@ fn expected_trial(line: &str) -> Option<String> {
 }
 
 #[test]
-fn a_new_name_is_told_to_braze_and_nothing_else() {
+fn a_new_name_sends_only_the_name() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(5));
     w.run(&["reconcile"]).expect(0);
@@ -125,7 +125,7 @@ fn a_new_name_is_told_to_braze_and_nothing_else() {
 }
 
 #[test]
-fn a_cohort_that_leaves_the_config_is_kept_until_removed_says_otherwise() {
+fn an_orphaned_cohort_keeps_its_members_until_removed() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(40)).source("trials", users(20));
     w.run(&["reconcile"]).expect(0);
@@ -143,15 +143,15 @@ fn a_cohort_that_leaves_the_config_is_kept_until_removed_says_otherwise() {
     assert_eq!(sandbox.members("carts"), BTreeSet::new());
     let before = sandbox.writes();
     w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 20 members"]);
-    assert_eq!(sandbox.writes(), before, "emptied once is emptied");
+    assert_eq!(sandbox.writes(), before, "an emptied cohort is not emptied again");
 
     w.config(&sandbox, &["carts", "trials"], "");
     w.run(&["reconcile"]).expect(0).says(&["added 40"]);
-    assert_eq!(sandbox.members("carts").len(), 40, "a cohort may come back");
+    assert_eq!(sandbox.members("carts").len(), 40, "a removed cohort may return");
 }
 
 #[test]
-fn several_cohorts_are_sent_to_at_once_and_each_by_one_request_at_a_time() {
+fn cohorts_are_sent_concurrently_with_one_request_per_cohort() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--latency", "15"]));
     let ids = ["a", "b", "c", "d", "e", "f"];
     w.config(&sandbox, &ids, "    batch: 100\n    cohorts_at_once: 3\n");
@@ -165,19 +165,19 @@ fn several_cohorts_are_sent_to_at_once_and_each_by_one_request_at_a_time() {
     assert_eq!(requests["identifiers_max"], 100);
 }
 
-/// A person in Braze may be known by two identifiers. Moving from one to the other takes the old one out
-/// first, or the person would be out at the end.
+/// Braze may know one user by two identifiers. The old identifier is removed first; otherwise the user would be
+/// out at the end.
 #[test]
-fn a_person_who_gets_a_better_identifier_stays_in() {
+fn a_member_with_a_better_identifier_stays_in() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--people", "known"]));
-    let people: Vec<String> = (0..1_500)
+    let ids: Vec<String> = (0..1_500)
         .map(|n| {
             format!(
                 r#"{{"external_id":"user-{n}","aliases":[{{"alias_label":"crm","alias_name":"crm-{n}"}}]}}"#
             )
         })
         .collect();
-    sandbox.door("/_sandbox/people", &format!("[{}]", people.join(",")));
+    sandbox.admin_post("/_sandbox/people", &format!("[{}]", ids.join(",")));
     w.config(&sandbox, &[], "").write(
         "sync.yaml",
         config(&sandbox.url, &[], "")
@@ -197,11 +197,11 @@ fn a_person_who_gets_a_better_identifier_stays_in() {
     assert_eq!(sandbox.members("carts"), members(users(1_500)));
     w.replace("carts.csv", &format!("identity,crm\n{}", rows(&|n| format!("user-{n}"))));
     w.run(&["reconcile"]).expect(0).says(&["added 1,500, removed 1,500"]);
-    assert_eq!(sandbox.members("carts"), members(users(1_500)), "nobody fell out");
+    assert_eq!(sandbox.members("carts"), members(users(1_500)), "no member was removed");
 }
 
 #[test]
-fn the_runs_are_parquet_and_private() {
+fn parts_are_parquet_files_with_private_permissions() {
     use std::os::unix::fs::PermissionsExt as _;
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
@@ -218,7 +218,7 @@ fn the_runs_are_parquet_and_private() {
 }
 
 #[test]
-fn a_second_process_is_told_who_holds_the_state() {
+fn a_second_process_reports_the_holder_of_the_state() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     sandbox.faults(r#"[{"on":"users","do":"hang"}]"#);

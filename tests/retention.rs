@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::support::*;
 
 /// A state with one run in its journal. Returns the folder of that day and the journal's text.
-fn one_run(more: &str) -> (Workspace, Sandbox, PathBuf, Vec<u8>) {
+fn state_with_one_run(more: &str) -> (Workspace, Sandbox, PathBuf, Vec<u8>) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     w.write("sync.yaml", w.read("sync.yaml") + more);
@@ -34,8 +34,8 @@ fn history(w: &Workspace) -> Vec<String> {
 }
 
 #[test]
-fn journals_of_many_runs_become_one_file_and_lose_no_run() {
-    let (w, _sandbox, day, text) = one_run("");
+fn journals_of_many_runs_are_merged_without_loss() {
+    let (w, _sandbox, day, text) = state_with_one_run("");
     let text = String::from_utf8(text).unwrap();
     let torn = |run: &str| with_line_checksums(run, &text) + "{\"at\":\"2026";
     let names: Vec<String> = runs_of(&day, 70).collect();
@@ -52,7 +52,7 @@ fn journals_of_many_runs_become_one_file_and_lose_no_run() {
     w.run(&["history", "--limit", "2"])
         .expect(0)
         .says(&["carts: added 1, removed 0", "carts: added 3, removed 0"]);
-    // A crash between the new file and the removal of its inputs.
+    // A crash between the merged file and the deletion of its inputs.
     w.write(&path(&names[7]), torn(&names[7]));
     assert_eq!(history(&w), after);
     fs::remove_file(path(&names[7])).unwrap();
@@ -60,9 +60,9 @@ fn journals_of_many_runs_become_one_file_and_lose_no_run() {
 }
 
 #[test]
-fn the_newest_runs_are_read_without_the_older_days() {
-    let (w, _sandbox, _, _) = one_run("");
-    // No folder: whatever lists it fails.
+fn the_newest_runs_are_read_without_older_days() {
+    let (w, _sandbox, _, _) = state_with_one_run("");
+    // Not a folder: listing it fails.
     w.write(".syncline/journal/2020", "");
     w.run(&["history", "--limit", "1"]).expect(0).says(&["carts: added 3"]);
     w.run(&["status"]).expect(0);
@@ -89,7 +89,7 @@ fn write_old_logs(w: &Workspace, text: &[u8]) -> [PathBuf; 3] {
 
 #[test]
 fn journal_and_rejects_are_kept_for_the_retention() {
-    let (w, _sandbox, day, text) = one_run("");
+    let (w, _sandbox, day, text) = state_with_one_run("");
     let old = write_old_logs(&w, &text);
     w.run(&["state", "gc", "--dry-run"])
         .expect(0)
@@ -107,7 +107,7 @@ fn journal_and_rejects_are_kept_for_the_retention() {
     for path in &old {
         assert!(!path.exists() && !path.parent().unwrap().exists(), "{}", path.display());
     }
-    assert_eq!(history(&w).len(), 1, "the run itself stays");
+    assert_eq!(history(&w).len(), 1, "the run itself is kept");
     write_old_logs(&w, &text);
     w.run(&["state", "gc"]).expect(0).says(&["3 files removed"]);
     assert!(old.iter().all(|path| !path.exists()));
@@ -115,8 +115,8 @@ fn journal_and_rejects_are_kept_for_the_retention() {
 }
 
 #[test]
-fn rejects_are_bounded_in_number_and_those_of_webhooks_are_merged() {
-    let (w, _sandbox, day, _) = one_run("");
+fn the_number_of_reject_files_is_limited_and_those_of_webhooks_are_merged() {
+    let (w, _sandbox, day, _) = state_with_one_run("");
     let runs: Vec<String> = runs_of(&day, 100).collect();
     for (at, run) in runs.iter().enumerate() {
         for name in ["carts", "inbox.heap"] {
@@ -146,18 +146,18 @@ fn rejects_are_bounded_in_number_and_those_of_webhooks_are_merged() {
         lines.sort();
         lines
     };
-    assert_eq!(of("carts."), (32, lines(68..100)), "the newest");
+    assert_eq!(of("carts."), (32, lines(68..100)), "the newest runs");
     assert_eq!(of("inbox.heap."), (33, lines(0..100)), "all");
     assert_eq!(files(&w.path(".syncline/rejects")), 33);
-    // What was merged has the checksums of its new file.
+    // The merged lines have the checksums of their new file.
     let verified = w.run(&["state", "verify"]).expect(0);
     assert!(!verified.stdout.contains("is damaged"), "{}", verified.stdout);
 }
 
 #[test]
-fn a_journal_that_is_too_large_loses_its_oldest_runs() {
-    let (w, _sandbox, _, _) = one_run("retention: 20000d\n");
-    // Sparse files: what counts is their length.
+fn an_oversized_journal_loses_its_oldest_runs() {
+    let (w, _sandbox, _, _) = state_with_one_run("retention: 20000d\n");
+    // Sparse files: only their length counts.
     let large = |day: &str, mebibytes: u64| {
         let path = format!(
             ".syncline/journal/{}/{}t000000000z-00000a.ndjson",
@@ -176,7 +176,7 @@ fn a_journal_that_is_too_large_loses_its_oldest_runs() {
         .says(&["2 files would be removed", "the journal is larger than 64 MiB"]);
     w.run(&["state", "gc"]).expect(0).says(&["2 files removed"]);
     assert!(old.iter().all(|path| !path.exists()) && newer.iter().all(|path| path.exists()));
-    // A run does the same at its first time on a day.
+    // A run does the same, the first time on a day.
     let third = large("2020-01-02", 10);
     let today = w.path(".syncline/journal");
     let year = fs::read_dir(&today).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();

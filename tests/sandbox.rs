@@ -1,4 +1,4 @@
-//! The sandbox itself, asked without our client: as strict as Braze's documents.
+//! The sandbox's partner API, called without our client: as strict as Braze's documents.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ const NAMES: &str = "/partners/heap/cohorts";
 const USERS: &str = "/partners/heap/cohorts/users";
 
 #[test]
-fn it_validates_in_the_documented_order() {
+fn requests_are_validated_in_the_documented_order() {
     let sandbox = Sandbox::start();
     let changes = json!([{ "user_ids": ["u1"] }]);
     let good = keys(json!({ "cohort_changes": changes }));
@@ -70,7 +70,7 @@ fn it_validates_in_the_documented_order() {
 }
 
 #[test]
-fn headers_and_sizes_matter() {
+fn headers_and_sizes_are_checked() {
     let sandbox = Sandbox::start();
     let body = keys(json!({ "cohort_changes": [] })).to_string();
     let status =
@@ -89,7 +89,7 @@ fn headers_and_sizes_matter() {
 }
 
 #[test]
-fn every_answer_tells_the_limit_and_the_full_hour() {
+fn every_response_has_the_rate_limit_and_the_full_hour() {
     let sandbox = Sandbox::with(&["--rate-limit", "3"]);
     let good = keys(json!({ "cohort_changes": [] }));
     let first = post(&sandbox, USERS, &good);
@@ -136,19 +136,15 @@ fn a_second_write_to_a_cohort_finds_it_locked() {
 }
 
 #[test]
-fn people_come_and_change_through_the_door() {
+fn the_admin_api_creates_and_identifies_users() {
     let sandbox = Sandbox::with(&["--people", "known"]);
-    let people = json!([
+    let ids = json!([
         { "external_id": "u1", "aliases": [{ "alias_label": "crm", "alias_name": "7" }], "device_ids": ["d1"] },
         { "device_ids": ["d2"] },
     ]);
-    sandbox.door("/_sandbox/people", &people.to_string());
+    sandbox.admin_post("/_sandbox/people", &ids.to_string());
     let send = |ids: Value| post(&sandbox, USERS, &keys(json!({ "cohort_changes": [ids] }))).status;
-    assert_eq!(
-        send(json!({ "user_ids": ["stranger"], "device_ids": ["d1"] })),
-        201,
-        "ignored without a word"
-    );
+    assert_eq!(send(json!({ "user_ids": ["stranger"], "device_ids": ["d1"] })), 201, "silently ignored");
     assert!(sandbox.members("c").is_empty());
     assert_eq!(sandbox.requests()["ignored"], 2);
     assert_eq!(
@@ -156,26 +152,25 @@ fn people_come_and_change_through_the_door() {
         201
     );
     assert_eq!(sandbox.members("c"), ["device_id d2", "external_id u1"].map(str::to_owned).into());
-    sandbox.door("/_sandbox/identify", r#"{"device_id":"d2","external_id":"u2"}"#);
+    sandbox.admin_post("/_sandbox/identify", r#"{"device_id":"d2","external_id":"u2"}"#);
     assert_eq!(send(json!({ "device_ids": ["d2"], "should_remove": true })), 201);
     assert_eq!(sandbox.members("c"), members(["u1", "u2"].map(str::to_owned)), "stuck, as in Braze");
 }
 
 #[test]
-fn strict_naming_is_a_switch() {
+fn strict_naming_is_optional() {
     let sandbox = Sandbox::with(&["--strict-naming"]);
     let body = keys(json!({ "cohort_changes": [{ "user_ids": ["u1"] }] }));
     assert_eq!(post(&sandbox, USERS, &body).status, 400);
     let (w, _) = (Workspace::new(), ());
     w.config(&sandbox, &["carts"], "").source("carts", users(3));
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(sandbox.members("carts"), members(users(3)), "we name first");
+    assert_eq!(sandbox.members("carts"), members(users(3)), "our client sends the name first");
 }
 
 #[test]
-fn our_client_names_itself_as_braze_wants_it() {
-    // A sandbox that takes no other agent has taken every request of the other tests; this one is about
-    // the organization.
+fn our_client_has_the_user_agent_that_braze_requires() {
+    // The sandbox rejects other user agents, so all tests check the form; this one checks the organization.
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "    organization: AcmeData\n").source("carts", users(1));
     w.run(&["reconcile"]).expect(0);
@@ -184,7 +179,7 @@ fn our_client_names_itself_as_braze_wants_it() {
 }
 
 #[test]
-fn two_sandboxes_do_not_share_a_memory() {
+fn two_sandboxes_cannot_share_a_memory_folder() {
     let w = Workspace::new();
     let memory = w.path("memory");
     let _first = Sandbox::with(&["--memory", memory.to_str().unwrap()]);

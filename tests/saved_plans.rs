@@ -1,4 +1,4 @@
-//! Saved plans as files that are moved around: damage, edits, other states, blocked plans and their remedies.
+//! Saved plans as files: damage, edits, other states, blocked plans and their remedies.
 
 use std::io::Write as _;
 
@@ -21,7 +21,7 @@ fn state(w: &Workspace) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     files
 }
 
-/// The first printed command that begins so, as the words after `syncline`.
+/// The first printed command with this prefix, as the words after `syncline`.
 fn command(text: &str, begins: &str) -> Vec<String> {
     let at = text.find(begins).unwrap_or_else(|| panic!("no `{begins}` in {text}"));
     let line = text[at..].lines().next().unwrap();
@@ -58,7 +58,7 @@ fn a_flipped_bit_anywhere_is_an_error_and_nothing_is_sent() {
 }
 
 #[test]
-fn an_edited_plan_and_the_plan_of_another_state_are_refused() {
+fn an_edited_plan_and_the_plan_of_another_state_are_errors() {
     let (w, sandbox) = reconciled(100, &["carts"]);
     w.source("carts", users(95));
     w.run(&["plan", "--out", "a.plan"]).expect(0);
@@ -79,7 +79,7 @@ fn an_edited_plan_and_the_plan_of_another_state_are_refused() {
     other.run(&["reconcile"]).expect(0);
     other.write("a.plan", &bytes);
     other.run(&["reconcile", "--plan", "a.plan"]).expect(1).says(&["belongs to another state"]);
-    // A plan that was made before there was a state is of no use where there is one.
+    // A plan made without a state is invalid once a state exists.
     let fresh = Workspace::new();
     fresh.write("sync.yaml", w.read("sync.yaml")).source("carts", users(3));
     fresh.run(&["plan", "--out", "a.plan"]).expect(0);
@@ -88,9 +88,9 @@ fn an_edited_plan_and_the_plan_of_another_state_are_refused() {
     assert_eq!(sandbox.members("carts").len(), 100, "nothing was sent");
 }
 
-/// A few kilobytes that unpack to a gigabyte are not unpacked.
+/// A few kilobytes that decompress to a gigabyte are not decompressed.
 #[test]
-fn a_small_file_that_unpacks_to_a_large_one_is_refused_unread() {
+fn a_compression_bomb_is_rejected_unread() {
     let (w, _sandbox) = reconciled(10, &["carts"]);
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
     let zeros = vec![b'0'; 1 << 20];
@@ -120,7 +120,7 @@ fn a_blocked_plan_changes_nothing_and_is_applied_after_its_approval() {
 }
 
 #[test]
-fn a_blocked_plan_is_applied_by_the_command_that_it_prints() {
+fn a_blocked_plan_is_applied_by_its_suggested_command() {
     let (w, sandbox) = reconciled(100, &["carts", "trials"]);
     w.source("carts", users(60)).source("trials", users(101));
     w.run(&["plan", "--out", "a.plan"]).expect(6);
@@ -136,9 +136,9 @@ fn a_blocked_plan_is_applied_by_the_command_that_it_prints() {
     assert_eq!((sandbox.members("carts").len(), sandbox.members("trials").len()), (60, 101));
 }
 
-/// A server or a person who runs into the guard meanwhile does not make the plan stale.
+/// A blocked run by `watch` or an operator does not make the plan stale.
 #[test]
-fn a_blocked_run_without_the_plan_leaves_the_plan_good() {
+fn a_blocked_run_does_not_make_the_plan_stale() {
     let (w, sandbox) = reconciled(100, &["carts"]);
     w.source("carts", users(60));
     w.run(&["plan", "--out", "a.plan"]).expect(6);

@@ -1,4 +1,4 @@
-//! A canary for a key: whatever happens, at every log level, it is in no byte that the program writes.
+//! Secrets: a canary key appears in no output, log or file, at any log level and in any failure.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -15,7 +15,7 @@ fn with_canary() -> (Workspace, Sandbox) {
     (w, sandbox)
 }
 
-/// Runs the program with the canary as both keys and looks for it in everything it wrote.
+/// Runs the program with the canary as both keys and searches all output and files for it.
 #[track_caller]
 fn check(w: &Workspace, args: &[&str]) -> i32 {
     let mut code = None;
@@ -29,13 +29,13 @@ fn check(w: &Workspace, args: &[&str]) -> i32 {
     for (path, bytes) in w.snapshot(".") {
         let holds = memchr::memmem::find(&bytes, CANARY.as_bytes()).is_some();
         let ours = path.to_string_lossy().contains("secrets/");
-        assert!(!holds || ours, "it is in {}", path.display());
+        assert!(!holds || ours, "found in {}", path.display());
     }
     code.unwrap()
 }
 
 #[test]
-fn the_canary_is_in_nothing_that_goes_well() {
+fn the_canary_is_in_no_output_of_successful_runs() {
     let (w, _sandbox) = with_canary();
     assert_eq!(check(&w, &["reconcile"]), 0);
     for command in ["plan", "status", "history", "validate"] {
@@ -46,7 +46,7 @@ fn the_canary_is_in_nothing_that_goes_well() {
 }
 
 #[test]
-fn the_canary_is_in_nothing_that_goes_wrong() {
+fn the_canary_is_in_no_output_of_failed_runs() {
     let echo = format!(r#"{{"message":"no: {CANARY}","errors":["{CANARY}"]}}"#);
     let replies = [400, 401, 403, 404, 423, 429, 500].map(|status| {
         format!(r#"{{"times":0,"do":{{"reply":{{"status":{status},"body":{echo},"headers":[["x-ratelimit-reset","1"]]}}}}}}"#)
@@ -63,7 +63,7 @@ fn the_canary_is_in_nothing_that_goes_wrong() {
         assert_ne!(check(&w, &["reconcile"]), 0, "{fault}");
         check(&w, &["history", "--format", "json"]);
     }
-    // Braze's own 401 repeats the client secret.
+    // Braze's 401 contains the client secret.
     let (w, sandbox) = with_canary();
     w.write(
         "sync.yaml",
@@ -72,7 +72,7 @@ fn the_canary_is_in_nothing_that_goes_wrong() {
     assert_eq!(check(&w, &["reconcile"]), 4);
     drop(sandbox);
     w.write("sync.yaml", w.read("sync.yaml").replace("attempts: 4", "attempts: 1"));
-    assert_eq!(check(&w, &["reconcile"]), 5, "nobody there");
+    assert_eq!(check(&w, &["reconcile"]), 5, "no listener");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn the_canary_is_not_in_the_process_list() {
 }
 
 #[test]
-fn keys_come_from_files_that_only_their_owner_can_read() {
+fn key_files_must_be_readable_only_by_their_owner() {
     let (w, sandbox) = with_canary();
     let text = w.read("sync.yaml");
     w.write("sync.yaml", text.replace("{ env: TEST_IMPORT_KEY }", "{ file: secrets/import }"));
@@ -112,12 +112,12 @@ fn keys_come_from_files_that_only_their_owner_can_read() {
         run(command).expect(4).says(&says);
     }
     assert_eq!(sandbox.writes(), 0);
-    // The group of a new file is the process's own.
+    // A new file has the group of the process.
     for closed in [0o600, 0o400, 0o640, 0o440] {
         mode(closed);
         assert_eq!(check(&w, &["reconcile"]), 0, "{closed:o}");
     }
-    // Only root can give a file to a group that it is not in.
+    // Only root can assign a file to another group.
     if std::os::unix::fs::chown(w.path("secrets/import"), None, Some(4242)).is_ok() {
         let mut command = w.command(&["reconcile"]);
         command.env("TEST_PARTNER_KEY", CANARY);
@@ -141,7 +141,7 @@ fn keys_come_from_files_that_only_their_owner_can_read() {
 }
 
 #[test]
-fn a_key_that_is_not_set_is_told_before_anything_is_read() {
+fn a_missing_key_is_reported_before_anything_is_read() {
     let (w, sandbox) = with_canary();
     std::fs::remove_file(w.path("carts.csv")).unwrap();
     let mut command = w.command(&["reconcile"]);

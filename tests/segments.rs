@@ -1,9 +1,10 @@
-//! Segments that use the cohorts: what `check`, `plan` and `status` say of them, and since when.
+//! Segment checks: findings of `check`, `plan` and `status` about segments that use the cohorts, with their
+//! first date.
 
 use serde_json::{Value, json};
 
 use crate::support::listener::Listener;
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 /// A segment that includes `carts` and excludes `free`, with a campaign and a Canvas.
@@ -19,13 +20,13 @@ segments:
       canvases: [ { name: Come back } ]
 ";
 
-/// A world in which all is well: 200 people in the segment, filled and made.
-struct World {
+/// A setup without findings: a segment with 200 users, created and filled.
+struct Setup {
     w: Workspace,
     sandbox: Sandbox,
 }
 
-impl World {
+impl Setup {
     fn new() -> Self {
         Self::with(Sandbox::start(), WIN_BACK)
     }
@@ -35,15 +36,15 @@ impl World {
         w.config(&sandbox, &["carts", "free"], more);
         w.source("carts", users(300)).source("free", users(300).skip(200));
         w.run(&["reconcile"]).expect(0);
-        let world = Self { w, sandbox };
-        world.make("segments", json!([{ "name": "Win back", "include": ["carts"], "exclude": ["free"] }]));
-        world.make("campaigns", json!([{ "name": "We miss you" }]));
-        world.make("canvases", json!([{ "name": "Come back" }]));
-        world
+        let setup = Self { w, sandbox };
+        setup.make("segments", json!([{ "name": "Win back", "include": ["carts"], "exclude": ["free"] }]));
+        setup.make("campaigns", json!([{ "name": "We miss you" }]));
+        setup.make("canvases", json!([{ "name": "Come back" }]));
+        setup
     }
 
     fn make(&self, shelf: &str, items: Value) {
-        self.sandbox.door(&format!("/_sandbox/{shelf}"), &items.to_string());
+        self.sandbox.admin_post(&format!("/_sandbox/{shelf}"), &items.to_string());
     }
 
     fn id(&self, shelf: &str, name: &str) -> String {
@@ -52,7 +53,7 @@ impl World {
         found.unwrap()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Changes the one thing of this kind that there is.
+    /// Changes the one item of this kind.
     fn change(&self, shelf: &str, name: &str, fields: Value) {
         let mut item = json!({ "id": self.id(shelf, name) });
         item.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -63,7 +64,7 @@ impl World {
         self.w.run(&["check", "--format", "json"]).expect(code).json()
     }
 
-    /// The findings of the one segment, by their codes.
+    /// Codes of the findings of the only segment.
     fn codes(&self, code: i32) -> Vec<String> {
         codes(&self.check(code)["segments"][0])
     }
@@ -79,41 +80,41 @@ fn finding(report: &Value, code: &str) -> Value {
 }
 
 #[test]
-fn all_is_well_and_what_braze_does_not_tell_is_said() {
-    let world = World::new();
-    let report = world.check(0);
+fn a_segment_without_findings_lists_what_braze_does_not_expose() {
+    let setup = Setup::new();
+    let report = setup.check(0);
     assert_eq!(report["result"], "in_step");
     let segment = &report["segments"][0];
     assert_eq!((&segment["verdict"], &segment["size"]["people"]), (&json!("in_step"), &json!(200)));
     assert_eq!(segment["expected"], json!({ "least": 200, "most": 200 }));
-    assert_eq!(codes(segment), ["target_untold"], "a note, and always there");
-    let shown = world.w.run(&["check"]).expect(0).says(&[
+    assert_eq!(codes(segment), ["target_untold"], "a permanent note");
+    let shown = setup.w.run(&["check"]).expect(0).says(&[
         "win_back  segment \"Win back\" in braze: in step, 200 people on ",
         "whom its campaigns and Canvases target, Braze tells nobody",
         "In step: 1 segment.",
     ]);
     assert!(!shown.stdout.contains('!'), "{}", shown.stdout);
-    assert_eq!(world.w.run(&["check", "--format", "github"]).expect(0).stdout.trim(), "");
-    let written = world.sandbox.writes();
-    world.w.run(&["check"]).expect(0);
-    assert_eq!(world.sandbox.writes(), written, "nothing is written in Braze");
+    assert_eq!(setup.w.run(&["check", "--format", "github"]).expect(0).stdout.trim(), "");
+    let written = setup.sandbox.writes();
+    setup.w.run(&["check"]).expect(0);
+    assert_eq!(setup.sandbox.writes(), written, "nothing is written in Braze");
 }
 
-/// Something is changed in Braze; the next check tells, says since when, and goes on saying so.
-fn told(shelf: &str, name: &str, fields: Value, code: &str, words: &[&str]) {
-    let world = World::new();
-    let fine = world.check(0)["segments"][0]["in_step_at"].clone();
-    world.change(shelf, name, fields);
-    let first = world.check(10);
+/// After a change in Braze, the next check reports it with its date, and later checks repeat it.
+fn expect_finding(shelf: &str, name: &str, fields: Value, code: &str, words: &[&str]) {
+    let setup = Setup::new();
+    let fine = setup.check(0)["segments"][0]["in_step_at"].clone();
+    setup.change(shelf, name, fields);
+    let first = setup.check(10);
     let found = finding(&first, code);
     assert_eq!((&first["result"], &found["level"]), (&json!("drifted"), &json!("drift")));
-    assert_eq!(found["fine_at"], fine, "the last check that did not find it");
-    let again = world.check(10);
-    assert_eq!(finding(&again, code)["since"], found["since"], "since the first check that found it");
+    assert_eq!(found["fine_at"], fine, "the last check without the finding");
+    let again = setup.check(10);
+    assert_eq!(finding(&again, code)["since"], found["since"], "since the first check with the finding");
     assert_eq!(again["segments"][0]["since"], first["segments"][0]["since"]);
-    world.w.run(&["check"]).expect(10).says(words).says(&["Not in step: 1 segment drifted."]);
-    world.w.run(&["status"]).expect(0).says(&["win_back  a segment: drifted, since ", words[0]]);
-    let annotation = world.w.run(&["check", "--format", "github"]).expect(10).stdout;
+    setup.w.run(&["check"]).expect(10).says(words).says(&["Not in step: 1 segment drifted."]);
+    setup.w.run(&["status"]).expect(0).says(&["win_back  a segment: drifted, since ", words[0]]);
+    let annotation = setup.w.run(&["check", "--format", "github"]).expect(10).stdout;
     assert!(
         annotation.starts_with("::error file=sync.yaml,line=12,title=segment win_back::"),
         "{annotation}"
@@ -123,19 +124,19 @@ fn told(shelf: &str, name: &str, fields: Value, code: &str, words: &[&str]) {
 #[test]
 fn a_renamed_segment() {
     let words = ["the segment \"Win back\" is called \"Other\" now", "write `name: Other` (sync.yaml:12)"];
-    told("segments", "Win back", json!({ "name": "Other" }), "segment_renamed", &words);
+    expect_finding("segments", "Win back", json!({ "name": "Other" }), "segment_renamed", &words);
 }
 
 #[test]
 fn an_archived_segment() {
     let words = ["the segment \"Win back\" is archived", "unarchive \"Win back\""];
-    told("segments", "Win back", json!({ "archived": true }), "segment_archived", &words);
+    expect_finding("segments", "Win back", json!({ "archived": true }), "segment_archived", &words);
 }
 
 #[test]
 fn a_segment_with_another_filter() {
     let words = ["its filters do not name Carts", "filter \"Heap Cohorts\" includes \"Carts\""];
-    told(
+    expect_finding(
         "segments",
         "Win back",
         json!({ "include": ["free"], "exclude": [] }),
@@ -145,52 +146,52 @@ fn a_segment_with_another_filter() {
 }
 
 #[test]
-fn a_segment_whose_filters_are_told_in_words_that_say_nothing_any_more() {
+fn a_segment_with_a_description_that_no_longer_names_the_cohorts() {
     let words = ["its filters do not name Carts, Free any more"];
-    told("segments", "Win back", json!({ "description": "opaque" }), "filter_lacks_cohort", &words);
+    expect_finding("segments", "Win back", json!({ "description": "opaque" }), "filter_lacks_cohort", &words);
 }
 
 #[test]
 fn a_paused_campaign() {
     let words = ["the campaign \"We miss you\" is stopped or paused; last edited 2", "resume it"];
-    told("campaigns", "We miss you", json!({ "enabled": false }), "use_stopped", &words);
+    expect_finding("campaigns", "We miss you", json!({ "enabled": false }), "use_stopped", &words);
 }
 
 #[test]
 fn an_archived_campaign() {
     let words = ["the campaign \"We miss you\" is archived"];
-    told("campaigns", "We miss you", json!({ "archived": true }), "use_archived", &words);
+    expect_finding("campaigns", "We miss you", json!({ "archived": true }), "use_archived", &words);
 }
 
 #[test]
-fn a_canvas_that_is_a_draft_again() {
+fn a_canvas_reset_to_draft() {
     let words = ["the Canvas \"Come back\" is a draft", "launch it"];
-    told("canvases", "Come back", json!({ "draft": true }), "use_draft", &words);
+    expect_finding("canvases", "Come back", json!({ "draft": true }), "use_draft", &words);
 }
 
 #[test]
-fn well_again_and_known_as_edited() {
-    let world = World::new();
-    world.check(0);
-    world.change(
+fn a_resolved_finding_is_noted_as_an_edit() {
+    let setup = Setup::new();
+    setup.check(0);
+    setup.change(
         "campaigns",
         "We miss you",
         json!({ "enabled": false, "updated_at": "2026-01-01T00:00:00+00:00" }),
     );
-    assert_eq!(world.codes(10), ["use_stopped", "use_edited", "target_untold"]);
-    world.change(
+    assert_eq!(setup.codes(10), ["use_stopped", "use_edited", "target_untold"]);
+    setup.change(
         "campaigns",
         "We miss you",
         json!({ "enabled": true, "updated_at": "2026-01-02T00:00:00+00:00" }),
     );
-    let report = world.check(0);
+    let report = setup.check(0);
     assert_eq!(report["segments"][0]["verdict"], "in_step");
     assert!(finding(&report, "use_edited")["text"].as_str().unwrap().contains("2026-01-02"));
-    assert_eq!(world.codes(0), ["target_untold"], "an edit is told once");
+    assert_eq!(setup.codes(0), ["target_untold"], "an edit is reported once");
 }
 
 #[test]
-fn a_segment_that_is_not_made_yet_comes_with_the_steps() {
+fn a_missing_segment_comes_with_the_steps_to_create_it() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "free"], WIN_BACK).source("carts", users(3)).source("free", users(1));
     w.run(&["check"]).expect(10).says(&[
@@ -206,7 +207,7 @@ fn a_segment_that_is_not_made_yet_comes_with_the_steps() {
 }
 
 #[test]
-fn three_hundred_and_fifty_segments_over_four_pages_are_all_seen() {
+fn all_pages_of_the_segment_list_are_read() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let mut more = "    rest_api_key: { env: TEST_REST_KEY }\nsegments:\n".to_owned();
     for n in 0..350 {
@@ -218,56 +219,56 @@ fn three_hundred_and_fifty_segments_over_four_pages_are_all_seen() {
     w.run(&["reconcile"]).expect(0);
     let made: Vec<Value> =
         (0..350).map(|n| json!({ "name": format!("S {n}"), "include": ["carts"] })).collect();
-    sandbox.door("/_sandbox/segments", &json!(made).to_string());
+    sandbox.admin_post("/_sandbox/segments", &json!(made).to_string());
     let report = w.run(&["check", "--format", "json"]).expect(0).json();
     assert_eq!(report["segments"].as_array().unwrap().len(), 350);
     assert!(report["segments"].as_array().unwrap().iter().all(|segment| segment["verdict"] == "in_step"));
     let asked = sandbox.requests()["rest"]["endpoints"].clone();
-    assert_eq!(asked["segments_list"], 5, "four pages, and one that has nothing new");
+    assert_eq!(asked["segments_list"], 5, "four pages, and one without new items");
     assert_eq!((&asked["segments_details"], &asked["segments_series"]), (&json!(350), &json!(350)));
 }
 
 #[test]
-fn a_name_that_several_have_is_no_name() {
-    let world = World::new();
-    world.make("segments", json!([{ "id": "3aca937b-9bbc-4e42-9370-05e411967b2b", "name": "Win back" }]));
-    world.w.run(&["check"]).expect(1).says(&[
+fn an_ambiguous_name_is_a_finding() {
+    let setup = Setup::new();
+    setup.make("segments", json!([{ "id": "3aca937b-9bbc-4e42-9370-05e411967b2b", "name": "Win back" }]));
+    setup.w.run(&["check"]).expect(1).says(&[
         "cannot be known",
         "2 segments are called \"Win back\"",
         "`segment: { id: … }` (sync.yaml:12)",
         "Not in step: 1 segment cannot be known.",
     ]);
-    let id = world.id("segments", "Win back");
+    let id = setup.id("segments", "Win back");
     let by_id = WIN_BACK.replace("{ name: Win back }", &format!("{{ id: {id} }}"));
-    world.w.config(&world.sandbox, &["carts", "free"], &by_id);
-    world.check(0);
-    // Of two campaigns with one name, the one that is not archived is meant.
+    setup.w.config(&setup.sandbox, &["carts", "free"], &by_id);
+    setup.check(0);
+    // If two campaigns have one name, the unarchived one is used.
     let other = "3aca937b-9bbc-4e42-9370-05e411967b2c";
-    world.make("campaigns", json!([{ "id": other, "name": "We miss you", "archived": true }]));
-    world.check(0);
-    world.make("campaigns", json!([{ "id": other, "archived": false }]));
-    assert_eq!(world.codes(1)[0], "use_ambiguous");
+    setup.make("campaigns", json!([{ "id": other, "name": "We miss you", "archived": true }]));
+    setup.check(0);
+    setup.make("campaigns", json!([{ "id": other, "archived": false }]));
+    assert_eq!(setup.codes(1)[0], "use_ambiguous");
 }
 
 #[test]
-fn a_tag_is_a_link_that_braze_tells() {
+fn a_tag_connects_campaigns_to_a_segment() {
     let tagged = WIN_BACK.replace("      canvases:", "      tag: heap\n      canvases:");
-    let world = World::with(Sandbox::start(), &tagged);
-    assert_eq!(world.codes(10)[..2], ["use_untagged", "use_untagged"]);
-    world.change("campaigns", "We miss you", json!({ "tags": ["heap"] }));
-    world.change("canvases", "Come back", json!({ "tags": ["heap", "other"] }));
-    world.check(0);
+    let setup = Setup::with(Sandbox::start(), &tagged);
+    assert_eq!(setup.codes(10)[..2], ["use_untagged", "use_untagged"]);
+    setup.change("campaigns", "We miss you", json!({ "tags": ["heap"] }));
+    setup.change("canvases", "Come back", json!({ "tags": ["heap", "other"] }));
+    setup.check(0);
 }
 
 #[test]
-fn what_the_key_may_not_ask_is_not_taken_for_fine() {
-    let world = World::new();
-    world.check(0);
+fn missing_permissions_are_not_reported_as_in_sync() {
+    let setup = Setup::new();
+    setup.check(0);
     let all = ["segments.list", "segments.details", "campaigns.list", "campaigns.details", "canvas.list"];
-    world.sandbox.door("/_sandbox/keys", &json!([{ "key": "narrow", "permissions": all }]).to_string());
+    setup.sandbox.admin_post("/_sandbox/keys", &json!([{ "key": "narrow", "permissions": all }]).to_string());
     let with = |key: &str| {
         let run = |args: &[&str]| {
-            let mut command = world.w.command(args);
+            let mut command = setup.w.command(args);
             command.env("TEST_REST_KEY", key);
             run(command)
         };
@@ -283,174 +284,174 @@ fn what_the_key_may_not_ask_is_not_taken_for_fine() {
     let refused =
         with("canary-rest-key").expect(4).says(&["the REST key is refused: Invalid API key: [secret]"]);
     assert!(!format!("{refused:?}").contains("canary-rest-key"));
-    for (_, bytes) in world.w.snapshot(".syncline") {
-        assert!(!String::from_utf8_lossy(&bytes).contains("canary-rest-key"), "nor in the state");
+    for (_, bytes) in setup.w.snapshot(".syncline") {
+        assert!(!String::from_utf8_lossy(&bytes).contains("canary-rest-key"), "and none in the state");
     }
-    let mut command = world.w.command(&["check"]);
+    let mut command = setup.w.command(&["check"]);
     command.env_remove("TEST_REST_KEY");
     run(command).expect(4).says(&["nobody could be asked", "TEST_REST_KEY is not set"]);
 }
 
 #[test]
-fn a_drift_is_not_forgotten_while_braze_cannot_be_asked() {
-    let world = World::new();
-    world.check(0);
-    world.change("campaigns", "We miss you", json!({ "enabled": false }));
-    let since = finding(&world.check(10), "use_stopped")["since"].clone();
-    world.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
-    let report = world.check(5);
+fn a_drift_persists_while_braze_is_unreachable() {
+    let setup = Setup::new();
+    setup.check(0);
+    setup.change("campaigns", "We miss you", json!({ "enabled": false }));
+    let since = finding(&setup.check(10), "use_stopped")["since"].clone();
+    setup.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
+    let report = setup.check(5);
     assert_eq!(report["result"], "unknown");
-    world.sandbox.faults("[]");
-    assert_eq!(finding(&world.check(10), "use_stopped")["since"], since);
+    setup.sandbox.faults("[]");
+    assert_eq!(finding(&setup.check(10), "use_stopped")["since"], since);
 }
 
-/// A check that could not ask says nothing of what it did not see: neither that it was fine, nor that it still is not.
+/// A check without a response reports neither the presence nor the absence of a finding.
 #[test]
 fn a_finding_quotes_the_last_check_that_saw_its_evidence() {
-    let world = World::new();
-    let fine_at = world.check(0)["segments"][0]["since"].clone();
-    world.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
-    world.check(5);
-    world.sandbox.faults("[]");
-    world.change("campaigns", "We miss you", json!({ "enabled": false }));
-    let first = finding(&world.check(10), "use_stopped");
+    let setup = Setup::new();
+    let fine_at = setup.check(0)["segments"][0]["since"].clone();
+    setup.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
+    setup.check(5);
+    setup.sandbox.faults("[]");
+    setup.change("campaigns", "We miss you", json!({ "enabled": false }));
+    let first = finding(&setup.check(10), "use_stopped");
     assert_eq!(first["fine_at"], fine_at, "the check between them saw no campaign");
-    // The campaign is seen to be fine while something else cannot be asked for.
-    world.change("campaigns", "We miss you", json!({ "enabled": true }));
-    world.sandbox.faults(r#"[{"on": "segments_series", "times": 0, "do": {"status": 503}}]"#);
-    let report = world.check(5);
+    // The campaign is checked successfully while another request fails.
+    setup.change("campaigns", "We miss you", json!({ "enabled": true }));
+    setup.sandbox.faults(r#"[{"on": "segments_series", "times": 0, "do": {"status": 503}}]"#);
+    let report = setup.check(5);
     assert_eq!(finding(&report, "untold")["fine_at"], first["since"]);
-    world.sandbox.faults("[]");
-    world.change("campaigns", "We miss you", json!({ "enabled": false }));
-    let second = finding(&world.check(10), "use_stopped");
+    setup.sandbox.faults("[]");
+    setup.change("campaigns", "We miss you", json!({ "enabled": false }));
+    let second = finding(&setup.check(10), "use_stopped");
     assert!(second["since"].as_str() > first["since"].as_str(), "it was fine between them");
     assert!(second["fine_at"].as_str() > first["since"].as_str());
 }
 
 #[test]
-fn trouble_that_runs_is_waited_out() {
-    let world = World::new();
-    world.sandbox.faults(
+fn temporary_failures_are_retried_by_checks() {
+    let setup = Setup::new();
+    setup.sandbox.faults(
         r#"[{"on": "segments_list", "do": {"status": 503}}, {"on": "segments_details", "do": "reset"},
             {"on": "campaigns_list", "do": {"reply": {"status": 429, "headers": [["x-ratelimit-retry-after", "1"]]}}},
             {"on": "canvas_list", "do": "lose_answer"}]"#,
     );
-    world.check(0);
-    // What is no list is not an empty one.
-    world
+    setup.check(0);
+    // An invalid list is not an empty one.
+    setup
         .sandbox
         .faults(r#"[{"on": "segments_list", "times": 0, "do": {"done_but": {"message": "success"}}}]"#);
-    let report = world.check(1);
+    let report = setup.check(1);
     assert_eq!(report["result"], "unknown");
     assert!(finding(&report, "untold")["text"].as_str().unwrap().contains("missing field `segments`"));
-    world.sandbox.faults(r#"[{"on": "segments_list", "times": 0, "do": {"done_but": "<html>"}}]"#);
-    world.check(1);
+    setup.sandbox.faults(r#"[{"on": "segments_list", "times": 0, "do": {"done_but": "<html>"}}]"#);
+    setup.check(1);
 }
 
 #[test]
 fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
-    let world = World::new();
-    let before = world.w.snapshot(".syncline");
-    let plan = world.w.run(&["plan", "--format", "json"]).expect(0).json();
+    let setup = Setup::new();
+    let before = setup.w.snapshot(".syncline");
+    let plan = setup.w.run(&["plan", "--format", "json"]).expect(0).json();
     assert_eq!(plan["segments"][0]["verdict"], "in_step");
-    world.change("segments", "Win back", json!({ "archived": true }));
-    world.w.run(&["plan"]).expect(0).says(&[
+    setup.change("segments", "Win back", json!({ "archived": true }));
+    setup.w.run(&["plan"]).expect(0).says(&[
         "win_back  segment \"Win back\" in braze: drifted",
         "In step: 2 cohorts, nothing to send.",
         "Not as it should be: 1 segment drifted.",
     ]);
-    world
+    setup
         .w
         .run(&["plan", "--format", "markdown"])
         .expect(0)
         .says(&["| `win_back` | **drifted** |", "is archived"]);
-    assert_eq!(world.w.snapshot(".syncline"), before, "a plan changes nothing");
-    let mut command = world.w.command(&["plan"]);
+    assert_eq!(setup.w.snapshot(".syncline"), before, "a plan changes nothing");
+    let mut command = setup.w.command(&["plan"]);
     command.env_remove("TEST_REST_KEY");
     run(command).expect(0).says(&["nobody could be asked", "1 segment cannot be known"]);
-    world.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
-    world.w.run(&["plan", "carts"]).expect(0).says(&["Braze does not answer: status 503"]);
+    setup.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
+    setup.w.run(&["plan", "carts"]).expect(0).says(&["Braze does not answer: status 503"]);
 }
 
 #[test]
-fn a_size_speaks_where_words_do_not() {
+fn a_size_reveals_drift_that_the_description_does_not() {
     let opaque = json!({ "description": "people of interest" });
-    let world = World::new();
-    world.change("segments", "Win back", opaque);
-    assert_eq!(world.codes(0), ["filter_by_size", "target_untold"]);
-    // The wrong cohort, and only the size tells: but what Braze counted may be older than what was sent.
-    world.change("segments", "Win back", json!({ "include": ["free"], "exclude": [] }));
-    let report = world.check(1);
+    let setup = Setup::new();
+    setup.change("segments", "Win back", opaque);
+    assert_eq!(setup.codes(0), ["filter_by_size", "target_untold"]);
+    // The wrong cohort, visible only by the size: but Braze may have counted before the last change.
+    setup.change("segments", "Win back", json!({ "include": ["free"], "exclude": [] }));
+    let report = setup.check(1);
     assert_eq!(codes(&report["segments"][0])[..2], ["size_untold", "filter_untold"]);
     assert!(finding(&report, "size_untold")["text"].as_str().unwrap().contains("may be older"));
-    // Once it is known what was expected before that day, it is no excuse.
+    // Once the expected size before that day is recorded, this no longer excuses it.
     let checks = ".syncline/checks/win_back/versions";
-    let newest = std::fs::read_dir(world.w.path(checks)).unwrap().map(|e| e.unwrap().path()).max().unwrap();
+    let newest = std::fs::read_dir(setup.w.path(checks)).unwrap().map(|e| e.unwrap().path()).max().unwrap();
     let earlier = r#""expectations": [ { "day": "2026-01-01", "least": 200, "most": 200 },"#;
     let check = std::fs::read_to_string(&newest).unwrap();
     let edited = check.replacen(r#""expectations": ["#, earlier, 1);
     assert_ne!(check, edited);
     let name = format!("checks/win_back/versions/{}", newest.file_name().unwrap().to_str().unwrap());
-    world.w.write(newest.to_str().unwrap(), with_checksum(&name, &edited));
-    let low = finding(&world.check(10), "size_low");
+    setup.w.write(newest.to_str().unwrap(), with_checksum(&name, &edited));
+    let low = finding(&setup.check(10), "size_low");
     assert!(low["text"].as_str().unwrap().contains("it is too small: 100 people on "), "{low}");
-    world.change("segments", "Win back", json!({ "include": ["carts", "free"] }));
-    let high = finding(&world.check(10), "size_high");
+    setup.change("segments", "Win back", json!({ "include": ["carts", "free"] }));
+    let high = finding(&setup.check(10), "size_high");
     assert!(high["text"].as_str().unwrap().contains("300 people on "), "{high}");
-    // A segment without its own analytics says nothing, and that is said.
-    world.change("segments", "Win back", json!({ "analytics_tracking_enabled": false }));
-    world.w.run(&["check"]).expect(1).says(&["analytics tracking is off", "turn on Analytics Tracking"]);
+    // A segment without analytics tracking has no size, and the check says so.
+    setup.change("segments", "Win back", json!({ "analytics_tracking_enabled": false }));
+    setup.w.run(&["check"]).expect(1).says(&["analytics tracking is off", "turn on Analytics Tracking"]);
 }
 
 #[test]
-fn canaries_are_asked_for() {
+fn canaries_are_checked() {
     let canaries = format!("{WIN_BACK}    canaries: [user-7, user-250, stranger]\n");
-    let world = World::with(Sandbox::start(), &canaries);
-    let report = world.check(10);
+    let setup = Setup::with(Sandbox::start(), &canaries);
+    let report = setup.check(10);
     let text = |code| finding(&report, code)["text"].as_str().unwrap().to_owned();
     assert!(text("canary_unknown").starts_with("Braze does not know external_id st…er;"));
     let absent = text("canary_absent");
     let both = "canaries external_id st…er, external_id us…50 are not in its cohorts";
     assert!(absent.contains(both), "user-250 is excluded: {absent}");
-    assert_eq!(world.sandbox.requests()["rest"]["endpoints"]["export_ids"], 1);
+    assert_eq!(setup.sandbox.requests()["rest"]["endpoints"]["export_ids"], 1);
 }
 
 #[test]
-fn who_is_in_doubt_makes_a_span() {
-    let world = World::new();
-    world.w.source("carts", users(320));
-    world.sandbox.faults(r#"[{"on": "users", "times": 0, "do": "lose_answer"}]"#);
-    world.w.run(&["reconcile"]).expect(5);
-    world.sandbox.faults("[]");
-    let expected = world.check(0)["segments"][0]["expected"].clone();
+fn members_in_doubt_widen_the_expected_size() {
+    let setup = Setup::new();
+    setup.w.source("carts", users(320));
+    setup.sandbox.faults(r#"[{"on": "users", "times": 0, "do": "lose_answer"}]"#);
+    setup.w.run(&["reconcile"]).expect(5);
+    setup.sandbox.faults("[]");
+    let expected = setup.check(0)["segments"][0]["expected"].clone();
     assert_eq!(expected, json!({ "least": 200, "most": 220 }));
 }
 
 #[test]
 fn a_check_does_not_need_to_hold_the_state() {
-    let world = World::new();
-    world.check(0);
-    let mut command = world.w.command(&["watch"]);
-    let config = world.w.read("sync.yaml") + "watch: { listen: 127.0.0.1:0, admin: 127.0.0.1:0 }\n";
-    world.w.write("sync.yaml", config);
+    let setup = Setup::new();
+    setup.check(0);
+    let mut command = setup.w.command(&["watch"]);
+    let config = setup.w.read("sync.yaml") + "watch: { listen: 127.0.0.1:0, admin: 127.0.0.1:0 }\n";
+    setup.w.write("sync.yaml", config);
     let mut watching = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-    until("the state to be held", || world.w.run(&["state", "ls"]).stdout.contains("process"));
-    world.w.run(&["check"]).expect(0).says(&["so this check is not remembered"]);
+    until("the state is held", || setup.w.run(&["state", "ls"]).stdout.contains("process"));
+    setup.w.run(&["check"]).expect(0).says(&["so this check is not remembered"]);
     watching.kill().unwrap();
     watching.wait().unwrap();
 }
 
-/// A world that is watched, and checked often.
-fn watched() -> (World, Watch, Listener) {
+/// A setup with `watch` and frequent checks.
+fn watched() -> (Setup, Watch, Listener) {
     let listener = Listener::start();
     let often = format!("{WIN_BACK}    check: {{ every: 200ms }}\n");
-    let world = World::with(Sandbox::start(), &often);
+    let setup = Setup::with(Sandbox::start(), &often);
     let notify = "  notify: [ { url: { env: TEST_NOTIFY } } ]\n";
-    let config = world.w.read("sync.yaml") + PATIENCE + notify;
-    world.w.write("sync.yaml", config);
-    let watch = Watch::from_command(world.w.command(&["watch"]).env("TEST_NOTIFY", listener.url()));
+    let config = setup.w.read("sync.yaml") + SHORT_TIMEOUTS + notify;
+    setup.w.write("sync.yaml", config);
+    let watch = Watch::from_command(setup.w.command(&["watch"]).env("TEST_NOTIFY", listener.url()));
     watch.until_ready();
-    (world, watch, listener)
+    (setup, watch, listener)
 }
 
 fn verdict(watch: &Watch, verdict: &str) -> bool {
@@ -465,46 +466,46 @@ fn kinds(listener: &Listener) -> Vec<String> {
 }
 
 #[test]
-fn watch_checks_on_a_schedule_of_its_own() {
-    let (world, watch, listener) = watched();
+fn watch_checks_on_a_separate_schedule() {
+    let (setup, watch, listener) = watched();
     until("it is in step", || verdict(&watch, "in_step"));
-    world.change("campaigns", "We miss you", json!({ "enabled": false }));
-    until("it has drifted", || verdict(&watch, "drifted"));
+    setup.change("campaigns", "We miss you", json!({ "enabled": false }));
+    until("the segment has drifted", || verdict(&watch, "drifted"));
     assert!(!verdict(&watch, "in_step"));
-    until("the drift is told", || kinds(&listener) == ["drift"]);
+    until("the drift is reported", || kinds(&listener) == ["drift"]);
     let text = listener.posts().last().unwrap().1["text"].as_str().unwrap().to_owned();
     assert!(text.starts_with("the campaign \"We miss you\" is stopped or paused"), "{text}");
     let page = watch.get("/").body;
     assert!(page.contains("Segments in Braze") && page.contains("is stopped or paused"), "{page}");
-    world.w.run(&["status"]).expect(0).says(&["win_back  a segment: drifted, since "]);
-    world.change("campaigns", "We miss you", json!({ "enabled": true }));
+    setup.w.run(&["status"]).expect(0).says(&["win_back  a segment: drifted, since "]);
+    setup.change("campaigns", "We miss you", json!({ "enabled": true }));
     until("it is in step again", || verdict(&watch, "in_step"));
-    until("and that is told", || kinds(&listener) == ["drift", "recovery"]);
+    until("the recovery is reported", || kinds(&listener) == ["drift", "recovery"]);
     assert_eq!(watch.stop(), 0);
-    let mut command = world.w.command(&["watch"]);
+    let mut command = setup.w.command(&["watch"]);
     command.env("TEST_NOTIFY", listener.url()).env_remove("TEST_REST_KEY");
     run(command).expect(4).says(&["has no REST API key", "TEST_REST_KEY is not set"]);
 }
 
 #[test]
-fn a_watch_that_cannot_ask_says_so_and_goes_on() {
-    let (world, watch, listener) = watched();
+fn watch_reports_failed_checks_and_continues() {
+    let (setup, watch, listener) = watched();
     until("it is in step", || verdict(&watch, "in_step"));
-    world.sandbox.faults(r#"[{"on": "segments_list", "times": 0, "do": {"reply": {"status": 403, "body": {"message": "no"}}}}]"#);
-    until("it cannot be known", || verdict(&watch, "unknown"));
-    until("that is told", || kinds(&listener) == ["failure"]);
-    world.w.source("carts", users(310));
-    until("cohorts go on", || world.sandbox.members("carts").len() == 310);
-    world.sandbox.faults("[]");
+    setup.sandbox.faults(r#"[{"on": "segments_list", "times": 0, "do": {"reply": {"status": 403, "body": {"message": "no"}}}}]"#);
+    until("the verdict is unknown", || verdict(&watch, "unknown"));
+    until("the unknown verdict is reported", || kinds(&listener) == ["failure"]);
+    setup.w.source("carts", users(310));
+    until("cohorts are applied", || setup.sandbox.members("carts").len() == 310);
+    setup.sandbox.faults("[]");
     until("it is in step again", || verdict(&watch, "in_step"));
-    until("and that is told", || kinds(&listener) == ["failure", "recovery"]);
-    // A segment that leaves the config is not asked about, and not shown.
-    let config = world.w.read("sync.yaml");
+    until("the recovery is reported", || kinds(&listener) == ["failure", "recovery"]);
+    // A segment that leaves the config is neither checked nor shown.
+    let config = setup.w.read("sync.yaml");
     let without =
         config.split("segments:").next().unwrap().to_owned() + &config[config.find("cohorts:").unwrap()..];
-    world.w.replace("sync.yaml", &without);
-    until("it is gone", || !watch.get("/metrics").body.contains("win_back"));
-    world.w.replace("sync.yaml", &config);
-    until("it is back", || verdict(&watch, "in_step"));
+    setup.w.replace("sync.yaml", &without);
+    until("the segment is gone", || !watch.get("/metrics").body.contains("win_back"));
+    setup.w.replace("sync.yaml", &config);
+    until("the segment is back", || verdict(&watch, "in_step"));
     assert_eq!(watch.stop(), 0);
 }

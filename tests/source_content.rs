@@ -1,4 +1,5 @@
-//! What a source file really is: known by its content under any name, read, or named together with what to do.
+//! Content of source files: the format is detected under any name; unsupported formats are errors with a
+//! remedy.
 
 use std::io::Write as _;
 
@@ -12,9 +13,9 @@ fn by_id(w: &Workspace, sandbox: &Sandbox, path: &str) {
     );
 }
 
-/// The members when `path` holds these bytes.
+/// Checks the members for a file `path` with this content.
 #[track_caller]
-fn reads(path: &str, bytes: &[u8], expected: &[&str]) {
+fn expect_members(path: &str, bytes: &[u8], expected: &[&str]) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     by_id(&w, &sandbox, path);
     w.write(path, bytes);
@@ -31,19 +32,19 @@ fn utf16(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn files_put_together_have_a_header_row_and_a_mark_each() {
+fn concatenated_files_may_repeat_the_header_row_and_byte_order_mark() {
     let both = b"\xef\xbb\xbfid,name\nu1,a\n\xef\xbb\xbfid,name\nu2,b\n\xef\xbb\xbf\"id\",\"name\"\nu3,c\n"
         .as_slice();
-    reads("a.csv", both, &["u1", "u2", "u3"]);
-    reads("a.tsv", b"id\tname\nu1\ta\nid\tname\nu2\tb\n", &["u1", "u2"]);
+    expect_members("a.csv", both, &["u1", "u2", "u3"]);
+    expect_members("a.tsv", b"id\tname\nu1\ta\nid\tname\nu2\tb\n", &["u1", "u2"]);
     let members = [gzip(b"id\nu1\n"), gzip(b"\xef\xbb\xbfid\nu2\n")].concat();
-    reads("a.csv.gz", &members, &["u1", "u2"]);
+    expect_members("a.csv.gz", &members, &["u1", "u2"]);
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     by_id(&w, &sandbox, "a.csv");
     w.write("a.csv", both);
     let json = w.run(&["plan", "--format", "json"]).expect(0).json();
     assert_eq!(json["cohorts"][0]["source"]["rejects"]["repeated_header"], 2, "{json}");
-    // It names no member, so it is no reason to keep any.
+    // It has no member, so it is no reason to block removals.
     w.run(&["reconcile"]).expect(0);
     w.write("a.csv", "id,name\nu1,a\nu2,b\nid,name\n");
     w.run(&["reconcile"]).expect(0).says(&["removed 1"]);
@@ -60,7 +61,7 @@ fn compressed_text_is_read_under_any_name() {
         ("d.csv.zst", gzip(text.as_bytes())),
         ("e.csv.gz", zst(text.as_bytes())),
     ] {
-        reads(path, &bytes, &expected);
+        expect_members(path, &bytes, &expected);
     }
 }
 
@@ -70,7 +71,7 @@ fn parquet_and_avro_are_read_under_any_name() {
         [("parquet/people.snappy.parquet", "a.csv"), ("parquet/people.zstd.parquet", "a.ndjson")]
     {
         let bytes = std::fs::read(root().join("tests").join(kind)).unwrap();
-        reads(name, &bytes, &["u1", "u4"]);
+        expect_members(name, &bytes, &["u1", "u4"]);
     }
 }
 
@@ -85,13 +86,13 @@ fn json_is_read_in_every_layout() {
         ("e.csv", "{\"id\":\"u1\"}\n{\"id\":\"u2\"}\n\u{feff}{\"id\":\"u3\"}\n"),
         ("f.ndjson", "{\"id\":\"u1\"}\r{\"id\":\"u2\"}\r{\"id\":\"u3\"}\r"),
     ] {
-        reads(path, text.as_bytes(), &expected);
-        reads(path, &gzip(text.as_bytes()), &expected);
+        expect_members(path, text.as_bytes(), &expected);
+        expect_members(path, &gzip(text.as_bytes()), &expected);
     }
 }
 
 #[test]
-fn other_kinds_are_named_with_what_to_do() {
+fn unsupported_formats_are_errors_with_a_remedy() {
     let noise: Vec<u8> = (0u32..2000).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     let text = "id\nuser-1\nuser-2\n";
     let csv: &[(&[u8], &str, &str)] = &[
@@ -143,7 +144,7 @@ fn csv_of_forty() -> String {
     csv(users(40)).replace("identity", "id")
 }
 
-/// A list in one line is read as any other file: what is kept of it does not grow.
+/// A JSON list in one line is read in constant memory.
 #[test]
 fn a_long_json_list_in_one_line_is_read() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());

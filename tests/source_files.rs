@@ -1,5 +1,5 @@
-//! Paths and globs: which files a source, `include:` and a folder of exports have. Nothing that they may name is
-//! passed over in silence.
+//! Paths and globs: the files of a source, of `include:` and of an export folder. A possible match is never
+//! skipped silently.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 
 use crate::support::*;
 
-/// A cohort `carts` of the files that `pattern` names, and of two files the first time.
+/// A cohort `carts` from the files that match `pattern`, two files in the first run.
 fn two_files(pattern: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let text = config(&sandbox.url, &["carts"], "");
@@ -34,7 +34,7 @@ fn nothing_changes(w: &Workspace, sandbox: &Sandbox, says: &[&str]) {
 }
 
 #[test]
-fn a_file_whose_name_is_not_utf8_is_not_passed_over() {
+fn a_file_name_that_is_not_utf8_is_an_error() {
     let (w, sandbox) = forty_members();
     #[allow(clippy::disallowed_methods, reason = "a test's file, not the state's")]
     fs::rename(w.path("d/y/b.csv"), w.path("d/y").join(OsStr::from_bytes(b"b\xf6.csv"))).unwrap();
@@ -42,7 +42,7 @@ fn a_file_whose_name_is_not_utf8_is_not_passed_over() {
 }
 
 #[test]
-fn a_folder_whose_name_is_not_utf8_is_not_passed_over() {
+fn a_folder_name_that_is_not_utf8_is_an_error() {
     let (w, sandbox) = forty_members();
     #[allow(clippy::disallowed_methods, reason = "a test's file, not the state's")]
     fs::rename(w.path("d/y"), w.path("d").join(OsStr::from_bytes(b"y\xf6"))).unwrap();
@@ -50,7 +50,7 @@ fn a_folder_whose_name_is_not_utf8_is_not_passed_over() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_not_passed_over() {
+fn a_broken_link_is_an_error() {
     let (w, sandbox) = forty_members();
     fs::remove_dir_all(w.path("d/y")).unwrap();
     symlink("gone", w.path("d/y")).unwrap();
@@ -58,7 +58,7 @@ fn a_link_that_leads_nowhere_is_not_passed_over() {
 }
 
 #[test]
-fn links_that_go_in_circles_are_an_error() {
+fn circular_links_are_an_error() {
     let (w, sandbox) = two_files("d/**/*.csv");
     w.run(&["reconcile"]).expect(0);
     symlink("..", w.path("d/x/up")).unwrap();
@@ -66,14 +66,14 @@ fn links_that_go_in_circles_are_an_error() {
 }
 
 #[test]
-fn a_folder_of_parts_under_the_name_of_a_file_is_not_passed_over() {
+fn a_folder_with_the_name_of_a_file_is_an_error() {
     let (w, sandbox) = forty_members();
     fs::remove_file(w.path("d/y/b.csv")).unwrap();
     w.write("d/y/b.csv/part-0.csv", csv((30..40).map(|n| format!("user-{n}"))));
     nothing_changes(&w, &sandbox, &["d/y/b.csv: it is a folder"]);
 }
 
-/// The program as a user that permissions bind: root reads everything.
+/// The program as a user without root's permissions: root can read everything.
 fn run_bound(w: &Workspace, args: &[&str]) -> Run {
     let mut command = w.command(args);
     if nix::unistd::geteuid().is_root() {
@@ -82,7 +82,7 @@ fn run_bound(w: &Workspace, args: &[&str]) -> Run {
         let state = w.path(".syncline");
         fs::create_dir_all(&state).unwrap();
         open(&state);
-        // Folders above the build's own may be closed to other users.
+        // Parent folders of the build may be inaccessible to other users.
         let program = w.path("syncline");
         if !program.exists() {
             fs::copy(SYNCLINE, &program).unwrap();
@@ -98,7 +98,7 @@ fn run_bound(w: &Workspace, args: &[&str]) -> Run {
 }
 
 #[test]
-fn a_folder_that_cannot_be_entered_is_not_passed_over() {
+fn an_inaccessible_folder_is_an_error() {
     let (w, sandbox) = two_files("d/*/*.csv");
     run_bound(&w, &["reconcile"]).expect(0).says(&["added 40"]);
     fs::set_permissions(w.path("d/y"), Permissions::from_mode(0o000)).unwrap();
@@ -133,7 +133,7 @@ fn hidden_and_temporary_files_are_skipped_and_counted() {
 }
 
 #[test]
-fn hidden_files_that_the_pattern_spells_are_read() {
+fn hidden_files_that_the_pattern_names_are_read() {
     let (w, sandbox) = two_files("d/_*/.*.csv");
     w.write("d/_in/.a.csv", csv(users(3))).write("d/_in/b.csv", csv(users(5)));
     w.run(&["reconcile"]).expect(0).says(&["added 3"]);
@@ -141,7 +141,7 @@ fn hidden_files_that_the_pattern_spells_are_read() {
 }
 
 #[test]
-fn only_hidden_files_are_no_files() {
+fn only_hidden_files_count_as_no_files() {
     let (w, sandbox) = two_files("e/*.csv");
     w.write("e/.a.csv", csv(users(3)));
     w.run(&["reconcile"])
@@ -150,7 +150,7 @@ fn only_hidden_files_are_no_files() {
     assert_eq!(sandbox.requests()["removed"], 0);
 }
 
-/// A pipe would block for ever, as would some devices.
+/// A pipe would block without end, as would some devices.
 #[test]
 fn pipes_sockets_and_devices_are_an_error_at_once() {
     let mode = nix::sys::stat::Mode::from_bits_truncate(0o644);
@@ -171,7 +171,7 @@ fn pipes_sockets_and_devices_are_an_error_at_once() {
 }
 
 #[test]
-fn included_files_are_all_read_or_named() {
+fn included_files_are_all_read_or_reported() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write(
         "sync.yaml",
@@ -195,9 +195,9 @@ fn included_files_are_all_read_or_named() {
     assert_eq!(sandbox.members("carts"), members(users(40)));
 }
 
-/// An export must not pass over files either: their events would be missing for good.
+/// An export must not skip files either: their events would be lost permanently.
 #[test]
-fn a_folder_of_events_is_listed_whole_or_not_at_all() {
+fn an_export_folder_is_listed_completely_or_is_an_error() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write(
         "sync.yaml",

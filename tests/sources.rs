@@ -1,4 +1,4 @@
-//! Sources: every format, and every way in which a file can be less than it seems. Never a shorter cohort.
+//! File sources: every format, and every kind of incomplete file. An incomplete file never shrinks a cohort.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -24,7 +24,7 @@ fn with_source(w: &Workspace, sandbox: &Sandbox, source: &str) {
 }
 
 #[test]
-fn the_same_people_in_every_format() {
+fn every_format_gives_the_same_members() {
     let csv = format!("id,crm,device,more\n{}\n", ROWS.map(|row| format!("{row},x")).join("\n"));
     let tsv = format!("device\tid\tcrm\n{}\n", "d1\tu1\tc1\nd2\t\tc2\nd3\t\t\n\tu4\t");
     let semicolons = csv.replace(',', ";").replace('\n', "\r\n");
@@ -72,7 +72,7 @@ fn a_glob_reads_all_its_files() {
 }
 
 #[test]
-fn values_are_trimmed_and_null_values_are_no_values() {
+fn values_are_trimmed_and_null_values_are_missing() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     with_source(&w, &sandbox, r#"{ kind: file, path: a.csv, null_values: ["\\N", "(none)"] }"#);
     w.write("a.csv", "id,crm,device\n u1 ,c1,d1\n\\N,c2,d2\n(none),\\N,\td3\nu4,,\n");
@@ -80,7 +80,7 @@ fn values_are_trimmed_and_null_values_are_no_values() {
     assert_eq!(sandbox.members("carts"), expected());
 }
 
-/// A cohort of forty, then something happens to its file. Whatever it is: nobody leaves.
+/// A cohort of forty members; then its file is damaged. No member may leave.
 struct Broken {
     w: Workspace,
     sandbox: Sandbox,
@@ -102,7 +102,7 @@ impl Broken {
         self.w.run(&["plan"]).expect(code).says(says);
         self.w.run(&["reconcile"]).expect(code).says(says);
         let after = self.sandbox.requests();
-        assert_eq!(after["removed"], before["removed"], "nobody leaves");
+        assert_eq!(after["removed"], before["removed"], "no member leaves");
         assert!(self.sandbox.members("carts").is_superset(&members(users(40))));
     }
 }
@@ -112,7 +112,7 @@ fn forty() -> String {
 }
 
 #[test]
-fn a_file_that_is_gone() {
+fn a_missing_file_removes_no_members() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     std::fs::remove_file(broken.w.path("a.csv")).unwrap();
     broken
@@ -120,14 +120,14 @@ fn a_file_that_is_gone() {
 }
 
 #[test]
-fn a_glob_that_names_nothing() {
+fn a_glob_without_matches_removes_no_members() {
     let broken = Broken::new("part-1.csv", forty().as_bytes());
     broken.w.write("sync.yaml", broken.w.read("sync.yaml").replace("part-1.csv", "'nothing-*.csv'"));
     broken.check(1, &["no file matches nothing-*.csv"]);
 }
 
 #[test]
-fn a_file_without_rows() {
+fn a_file_without_rows_removes_no_members() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     broken.w.write("a.csv", "identity\n");
     broken.check(
@@ -137,11 +137,11 @@ fn a_file_without_rows() {
 }
 
 #[test]
-fn a_file_without_anything() {
+fn an_empty_file_removes_no_members() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     broken.w.write("a.csv", "");
     broken.check(6, &["removals withheld", "not even a header row"]);
-    // Not even where an empty list is allowed.
+    // Not even if an empty list is allowed.
     let config = broken.w.read("sync.yaml");
     broken.w.write("sync.yaml", config + "    guard: { allow_empty: true }\n");
     broken.check(6, &["not even a header row"]);
@@ -150,12 +150,12 @@ fn a_file_without_anything() {
 }
 
 #[test]
-fn a_file_that_was_cut_in_a_row() {
+fn a_file_truncated_in_a_row_removes_no_members() {
     let whole = forty();
     let broken = Broken::new("a.csv", whole.as_bytes());
     broken.w.write("a.csv", &whole[..whole.len() / 2 + 3]);
     broken.check(1, &["a.csv is cut short: it does not end with a line break (line"]);
-    // Where that is allowed, the share of those who would leave still stops it.
+    // If that is allowed, the percentage of removals still blocks it.
     broken.w.write(
         "sync.yaml",
         broken.w.read("sync.yaml").replace("a.csv }", "a.csv, final_newline: optional }"),
@@ -164,14 +164,14 @@ fn a_file_that_was_cut_in_a_row() {
 }
 
 #[test]
-fn a_file_that_was_cut_between_rows() {
+fn a_file_truncated_between_rows_is_blocked_by_the_guard() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     broken.w.write("a.csv", csv(users(20)));
     broken.check(6, &["20 of 40 members would leave (50.0%)", "--max-removes carts=20"]);
 }
 
 #[test]
-fn a_compressed_file_that_was_cut() {
+fn a_truncated_compressed_file_removes_no_members() {
     let whole = gzip(forty().as_bytes());
     let broken = Broken::new("a.csv.gz", &whole);
     for len in [whole.len() - 1, whole.len() / 2, 5] {
@@ -180,7 +180,7 @@ fn a_compressed_file_that_was_cut() {
     }
     broken.w.write("a.csv.gz", "");
     broken.check(1, &["a.csv.gz is cut short: it is empty, not even compressed"]);
-    // What is not compressed at all is whole, whatever its name says.
+    // An uncompressed file is complete under any name.
     broken.w.write("a.csv.gz", forty());
     broken.check(0, &["In step"]);
     let mut damaged = whole.clone();
@@ -195,7 +195,7 @@ fn a_compressed_file_that_was_cut() {
 }
 
 #[test]
-fn a_column_that_is_gone() {
+fn a_missing_column_removes_no_members() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     broken.w.write("a.csv", forty().replace("identity", "identty"));
     broken.check(1, &["a.csv has no column `identity`", "Did you mean `identty`?"]);
@@ -206,7 +206,7 @@ fn a_column_that_is_gone() {
 }
 
 #[test]
-fn a_row_that_cannot_be_read_withholds_removals_until_it_is_allowed() {
+fn an_unreadable_row_blocks_removals_until_it_is_allowed() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     let mut bytes = forty().replace("user-7\n", "user-7,extra\n").replace("user-8\n", "").into_bytes();
     bytes.extend_from_slice(b"M\xfcller\nuser-new\n");
@@ -220,10 +220,7 @@ fn a_row_that_cannot_be_read_withholds_removals_until_it_is_allowed() {
             "1 wrong_field_count",
         ],
     );
-    assert!(
-        broken.sandbox.members("carts").contains("external_id user-new"),
-        "those who enter are not withheld"
-    );
+    assert!(broken.sandbox.members("carts").contains("external_id user-new"), "additions are not blocked");
 
     let rejects = broken.w.snapshot(".syncline/rejects");
     let text = String::from_utf8(rejects.last().unwrap().1.clone()).unwrap();
@@ -236,7 +233,7 @@ fn a_row_that_cannot_be_read_withholds_removals_until_it_is_allowed() {
 }
 
 #[test]
-fn a_quote_that_is_never_closed_swallows_nobody() {
+fn an_unclosed_quote_removes_no_members() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     broken.w.write("a.csv", forty().replace("user-5\n", "\"user-5\n"));
     broken.check(1, &["a.csv is cut short: a quote is never closed (line 7)"]);
@@ -245,10 +242,10 @@ fn a_quote_that_is_never_closed_swallows_nobody() {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read() {
+fn a_file_that_changes_during_the_read_removes_no_members() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     let pipe = broken.w.path("a.csv.gz");
-    // A big file that grows under the reader: long enough for the writer to get in between.
+    // A large file that grows during the read, slow enough for the writer to interfere.
     broken.w.write("sync.yaml", broken.w.read("sync.yaml").replace("a.csv }", "big.csv }"));
     broken.w.write("big.csv", csv(users(900_000)));
     let mut child = broken
@@ -271,7 +268,7 @@ fn a_file_that_changes_while_it_is_read() {
 }
 
 #[test]
-fn a_file_outside_is_not_read_even_through_a_link() {
+fn a_file_outside_the_roots_is_not_read_through_a_link() {
     let (w, sandbox, elsewhere) = (Workspace::new(), Sandbox::start(), Workspace::new());
     elsewhere.write("people.csv", forty());
     std::os::unix::fs::symlink(elsewhere.path("people.csv"), w.path("carts.csv")).unwrap();
@@ -283,7 +280,7 @@ fn a_file_outside_is_not_read_even_through_a_link() {
 }
 
 #[test]
-fn rejected_values_are_told_by_reason_and_not_sent() {
+fn rejected_values_are_counted_by_reason_and_not_sent() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "");
     let rows = ["u1", "[REDACTED]", "NULL", "undefined", "u1", "u2", "", "a\tb"];

@@ -1,10 +1,10 @@
-//! Cohorts that are queries, asked of a real PostgreSQL.
+//! Cohorts from queries, with a real PostgreSQL.
 
 use crate::support::postgres::Postgres;
 use crate::support::*;
 
-/// A config whose cohort `carts` is asked of this database.
-fn asking(w: &Workspace, sandbox: &Sandbox, server: &Postgres, connection: &str, source: &str) {
+/// A config with a cohort `carts` from this database.
+fn config_with(w: &Workspace, sandbox: &Sandbox, server: &Postgres, connection: &str, source: &str) {
     let text = config(&sandbox.url, &["carts"], &server.connection(connection));
     let source = format!("{{ kind: sql, connection: warehouse, {source} }}");
     w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", &source));
@@ -20,26 +20,26 @@ fn a_table_a_query_and_a_file_with_a_query_are_cohorts() {
         "create schema \"Acme\"; create table \"Acme\".carts (identity text, age int);
          insert into \"Acme\".carts select 'user-' || n, n from generate_series(0, 119999) n",
     );
-    asking(&w, &sandbox, &server, OWNER, "table: Acme.carts");
+    config_with(&w, &sandbox, &server, OWNER, "table: Acme.carts");
     w.run(&["reconcile"]).expect(0).says(&["added 120,000"]);
     assert_eq!(sandbox.members("carts"), members(users(120_000)));
     w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 120,000 members, 0 requests"]);
-    // Values for placeholders, whatever their type.
+    // Parameters of any type.
     let query = r#"query: "select identity from \"Acme\".carts where age < $1 and identity like $2;", params: [119000, 'user-%']"#;
-    asking(&w, &sandbox, &server, OWNER, query);
+    config_with(&w, &sandbox, &server, OWNER, query);
     w.run(&["plan"]).expect(0).says(&["remove 1,000"]);
     w.write(
         "sql/carts.sql",
         "select identity -- who left\nfrom \"Acme\".carts\nwhere age < 119500 -- and so on\n",
     );
-    asking(&w, &sandbox, &server, OWNER, "query_file: sql/carts.sql");
+    config_with(&w, &sandbox, &server, OWNER, "query_file: sql/carts.sql");
     w.run(&["reconcile"]).expect(0).says(&["removed 500"]);
-    asking(&w, &sandbox, &server, OWNER, "query_file: sql/gone.sql");
+    config_with(&w, &sandbox, &server, OWNER, "query_file: sql/gone.sql");
     w.run(&["validate"]).expect(3).says(&["error[unreadable-file]", "gone.sql", "named here"]);
 }
 
 #[test]
-fn numbers_uuids_and_bytes_name_people_and_null_names_nobody() {
+fn numbers_uuids_and_bytes_are_identifiers_and_nulls_are_rejects() {
     let Some(server) = Postgres::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     for (values, expected) in [
@@ -56,7 +56,7 @@ fn numbers_uuids_and_bytes_name_people_and_null_names_nobody() {
     ] {
         let query =
             format!("query: \"select * from (values {}) as v(identity)\"", values.replace('"', "\\\""));
-        asking(&w, &sandbox, &server, OWNER, &query);
+        config_with(&w, &sandbox, &server, OWNER, &query);
         let text = w.read("sync.yaml") + "    guard: { max_removed: 100%, max_added: 1000% }\n";
         w.write("sync.yaml", text);
         w.run(&["reconcile"]).expect(0);
@@ -65,7 +65,7 @@ fn numbers_uuids_and_bytes_name_people_and_null_names_nobody() {
 }
 
 #[test]
-fn each_trouble_has_its_own_words_and_code_and_removes_nobody() {
+fn each_failure_has_its_own_message_and_code_and_removes_no_members() {
     let Some(server) = Postgres::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     server.sql(
@@ -73,7 +73,7 @@ fn each_trouble_has_its_own_words_and_code_and_removes_nobody() {
          create table secret (identity text); create role reader login password 'r1ght-w0rd';
          grant select on carts to reader",
     );
-    asking(&w, &sandbox, &server, OWNER, "table: carts");
+    config_with(&w, &sandbox, &server, OWNER, "table: carts");
     w.run(&["reconcile"]).expect(0);
     let hba = format!("{}/pg_hba.conf", server.data());
     let rules = "host all reader 127.0.0.1/32 scram-sha-256\nhost all owner 127.0.0.1/32 trust\nlocal all all trust\n";
@@ -81,7 +81,7 @@ fn each_trouble_has_its_own_words_and_code_and_removes_nobody() {
     server.sql("select pg_reload_conf()");
     let reader = "user: reader, tls: off, password: { env: TEST_PASSWORD }";
     let tried = |connection: &str, source: &str, password: &str| {
-        asking(&w, &sandbox, &server, connection, source);
+        config_with(&w, &sandbox, &server, connection, source);
         let mut command = w.command(&["reconcile"]);
         command.env("TEST_PASSWORD", password);
         let tried = run(command);
@@ -108,11 +108,7 @@ fn each_trouble_has_its_own_words_and_code_and_removes_nobody() {
         .says(&["its placeholders do not fit the number of values in `params`, 0"]);
     let writes = "query: \"with gone as (delete from carts returning identity) select * from gone\"";
     tried(OWNER, writes, "n0-w0rd").expect(1);
-    assert_eq!(
-        server.sql("select count(*) from carts").trim(),
-        "100",
-        "nothing is written, whatever the query"
-    );
+    assert_eq!(server.sql("select count(*) from carts").trim(), "100", "no query writes anything");
     server.sql("create function eat() returns text language sql as $$ delete from carts; select 'x' $$");
     tried(OWNER, "query: \"select eat() as identity\"", "n0-w0rd")
         .expect(1)
@@ -130,24 +126,24 @@ fn each_trouble_has_its_own_words_and_code_and_removes_nobody() {
     assert_eq!(sandbox.members("carts").len(), 100);
 }
 
-/// A server that goes away in the middle of the rows has not told all of them.
+/// A server that stops in the middle of the rows has not sent all of them.
 #[test]
-fn a_server_that_dies_half_way_gives_no_plan() {
+fn a_server_that_dies_during_a_query_gives_no_plan() {
     let Some(server) = Postgres::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 299999) n");
-    asking(&w, &sandbox, &server, OWNER, "table: carts");
+    config_with(&w, &sandbox, &server, OWNER, "table: carts");
     w.run(&["reconcile"]).expect(0);
-    // Each row takes its time, so that the server is stopped in the middle.
+    // Each row is slow, so that the server stops in the middle.
     let slow = "query: \"select identity from carts where pg_sleep(0.00002) is not null\"";
-    asking(&w, &sandbox, &server, OWNER, slow);
+    config_with(&w, &sandbox, &server, OWNER, slow);
     let plan = w
         .command(&["plan"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn();
     let plan = plan.unwrap();
-    until("it is being asked", || {
+    until("the query runs", || {
         server.sql("select count(*) from pg_stat_activity where application_name = 'syncline' and state = 'active'").trim() != "0"
     });
     std::thread::sleep(std::time::Duration::from_millis(700));
@@ -161,7 +157,7 @@ fn a_server_that_dies_half_way_gives_no_plan() {
 }
 
 #[test]
-fn over_tls_the_servers_certificate_must_be_good_for_its_name() {
+fn tls_requires_a_certificate_for_the_servers_name() {
     let Some(server) = Postgres::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 9) n");
@@ -177,16 +173,16 @@ fn over_tls_the_servers_certificate_must_be_good_for_its_name() {
     let (certificate, key) =
         (write("tls.crt", &made.cert.pem()), write("tls.key", &made.signing_key.serialize_pem()));
     server.start_again(&format!("-c ssl=on -c ssl_cert_file={certificate} -c ssl_key_file={key}"));
-    asking(&w, &sandbox, &server, "user: owner", "table: carts");
+    config_with(&w, &sandbox, &server, "user: owner", "table: carts");
     w.run(&["plan"]).expect(1).says(&["cannot be trusted", "ca: file.pem"]);
     w.write("ca.pem", made.cert.pem());
-    asking(&w, &sandbox, &server, "user: owner, ca: ca.pem", "table: carts");
+    config_with(&w, &sandbox, &server, "user: owner, ca: ca.pem", "table: carts");
     w.run(&["reconcile"]).expect(0).says(&["added 10"]);
 }
 
-/// SQLSTATE 53300 passes once a connection is free, so the server is asked again.
+/// SQLSTATE 53300 ends once a connection is free, so the query is retried.
 #[test]
-fn a_server_without_a_free_connection_is_asked_again() {
+fn a_server_without_a_free_connection_is_retried() {
     let Some(server) = Postgres::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     server.sql(
@@ -194,8 +190,8 @@ fn a_server_without_a_free_connection_is_asked_again() {
          create role reader login connection limit 1; grant select on carts to reader",
     );
     let reader = |limit: &str| format!("user: reader, tls: off, connect_timeout: {limit}");
-    asking(&w, &sandbox, &server, &reader("1s"), "table: carts");
-    // Another client has the only connection of the role.
+    config_with(&w, &sandbox, &server, &reader("1s"), "table: carts");
+    // Another client uses the role's only connection.
     let port = server.port.to_string();
     let mut other = std::process::Command::new(server.program("psql"))
         .args([
@@ -213,16 +209,16 @@ fn a_server_without_a_free_connection_is_asked_again() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    until("it is connected", || {
+    until("the client is connected", || {
         server.sql("select count(*) from pg_stat_activity where usename = 'reader'").trim() == "1"
     });
     w.run(&["plan"]).expect(5).says(&["takes no connection now", "connect_timeout:"]);
-    asking(&w, &sandbox, &server, &reader("60s"), "table: carts");
+    config_with(&w, &sandbox, &server, &reader("60s"), "table: carts");
     let mut command = w.command(&["reconcile", "-v"]);
     let mut child =
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-    assert!(lines.any(|line| line.unwrap().contains("trying again in")), "it ended before");
+    assert!(lines.any(|line| line.unwrap().contains("trying again in")), "it had ended");
     server.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'reader'");
     other.wait().unwrap();
     lines.for_each(drop);

@@ -1,5 +1,5 @@
-//! Several processes on one state, in a folder and in a bucket: who stands by leads as well as whoever led
-//! before, and what was answered with 200 counts, whoever answered it.
+//! Several processes with one state, in a folder and in a bucket: a standby takes over completely, and every
+//! delivery acknowledged with 200 counts, whichever process acknowledged it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,48 +11,53 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::support::s3::S3;
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
-/// The config changes while a process stands by: what it leads with is the config of then, not of its start.
+/// The config changes during standby: the process takes over with the current config.
 #[test]
-fn whoever_takes_over_goes_by_the_config_of_now() {
+fn a_standby_takes_over_with_the_current_config() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts", "trials"], PATIENCE).source("carts", users(50)).source("trials", users(20));
+    w.config(&sandbox, &["carts", "trials"], SHORT_TIMEOUTS)
+        .source("carts", users(50))
+        .source("trials", users(20));
     let first = Watch::start(&w);
-    first.until_in_step();
+    first.until_in_sync();
     let second = Watch::from_command(&mut w.command(&["watch"]));
-    until("it stands by", || second.get("/readyz").body.contains("standing by"));
+    until("it is a standby", || second.get("/readyz").body.contains("standing by"));
     let named = |name: &str| sandbox.names().contains(&("carts".to_owned(), name.to_owned()));
     let runs = || first.metric("syncline_run_duration_seconds_count");
     let passed = runs();
     w.replace("sync.yaml", &w.read("sync.yaml").replace("name: Carts", "name: Full carts"));
-    until("the first has told the name", || named("Full carts") && runs() > passed);
-    until("the second knows of it", || second.ready()["config_digest"] == first.ready()["config_digest"]);
+    until("the first process sent the name", || named("Full carts") && runs() > passed);
+    until("the second process has the config", || {
+        second.ready()["config_digest"] == first.ready()["config_digest"]
+    });
     let names = || sandbox.requests()["names"].as_u64().unwrap();
     let before = names();
     first.kill();
     second.until_ready();
-    second.until_in_step();
+    second.until_in_sync();
     assert!(named("Full carts"), "{:?}", sandbox.names());
-    assert_eq!(names(), before, "nobody was told an old name");
+    assert_eq!(names(), before, "no request had an old name");
 }
 
-/// A proxy before a store. It can be cut, or hold back what is sent through it.
-struct Line {
+/// A proxy in front of a store. It can be cut, or delay data.
+struct CuttableProxy {
     url: String,
     how: Arc<AtomicU8>,
 }
 
-const GOES: u8 = 0;
+const FORWARDING: u8 = 0;
 const CUT: u8 = 1;
-const HELD: u8 = 2;
+const PAUSED: u8 = 2;
 
-impl Line {
+impl CuttableProxy {
     fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = format!("http://{}", listener.local_addr().unwrap());
-        let (how, there) = (Arc::new(AtomicU8::new(GOES)), url.strip_prefix("http://").unwrap().to_owned());
+        let (how, there) =
+            (Arc::new(AtomicU8::new(FORWARDING)), url.strip_prefix("http://").unwrap().to_owned());
         let is = Arc::clone(&how);
         std::thread::spawn(move || {
             for near in listener.incoming().flatten() {
@@ -63,7 +68,7 @@ impl Line {
                 let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
                 for (from, to) in [(near, far), back] {
                     let is = Arc::clone(&is);
-                    std::thread::spawn(move || run_on(from, to, &is));
+                    std::thread::spawn(move || forward(from, to, &is));
                 }
             }
         });
@@ -75,10 +80,10 @@ impl Line {
     }
 }
 
-fn run_on(mut from: TcpStream, mut to: TcpStream, is: &AtomicU8) {
+fn forward(mut from: TcpStream, mut to: TcpStream, is: &AtomicU8) {
     let mut chunk = [0; 16 << 10];
     while let Ok(len @ 1..) = from.read(&mut chunk) {
-        while is.load(Relaxed) == HELD {
+        while is.load(Relaxed) == PAUSED {
             std::thread::sleep(Duration::from_millis(5));
         }
         if is.load(Relaxed) == CUT || to.write_all(&chunk[..len]).is_err() {
@@ -103,53 +108,56 @@ fn in_bucket(state: &str) -> (Workspace, Sandbox) {
     let free = cohort_entry("free", "    guard: { max_removed: 100%, allow_empty: true }\n")
         .replace("{ kind: file, path: free.csv }", "{ kind: heap_segment, connection: heap, segment_id: 7 }")
         .replace("external_id: identity", "external_id: id");
-    w.write("sync.yaml", config(&sandbox.url, &["carts"], &(HEAP.to_owned() + PATIENCE)) + &free + state);
+    w.write(
+        "sync.yaml",
+        config(&sandbox.url, &["carts"], &(HEAP.to_owned() + SHORT_TIMEOUTS)) + &free + state,
+    );
     w.source("carts", users(20));
     (w, sandbox)
 }
 
-fn tell(watch: &Watch, sync: &str, people: &[&str]) -> u16 {
-    let people: Vec<String> = people.iter().map(|id| format!(r#"{{"id":"{id}"}}"#)).collect();
+fn set_name(watch: &Watch, sync: &str, ids: &[&str]) -> u16 {
+    let ids: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":"{id}"}}"#)).collect();
     let body = format!(
         r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"sync_info":{{"page_number":1,"total_pages":1,"sync_task_id":"{sync}"}},"add":[{}]}}}}"#,
-        people.join(",")
+        ids.join(",")
     );
-    http(&watch.doors(), "POST", "/heap/heap", &[], &body).status
+    http(&watch.endpoints(), "POST", "/heap/heap", &[], &body).status
 }
 
 #[test]
-fn on_a_bucket_one_leads_and_the_other_follows_when_it_was_killed_or_slept() {
+fn with_a_bucket_the_standby_takes_over_from_a_killed_or_paused_leader() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = in_bucket(&s3.config("2s"));
     let first = Watch::from_command(&mut command(&w));
     first.until_ready();
-    until("the carts are there", || sandbox.members("carts") == members(users(20)));
-    assert_eq!(tell(&first, "one", &["a", "b"]), 200);
-    until("who was told is in", || sandbox.members("free").len() == 2);
+    until("the members of carts are in", || sandbox.members("carts") == members(users(20)));
+    assert_eq!(set_name(&first, "one", &["a", "b"]), 200);
+    until("delivered users are in", || sandbox.members("free").len() == 2);
     let second = Watch::from_command(&mut command(&w));
-    until("it stands by", || second.get("/readyz").body.contains("standing by"));
-    assert_eq!(tell(&second, "two", &["c"]), 503, "who stands by takes nothing");
-    // Told and killed at once: what was answered with 200 is in the bucket.
-    assert_eq!(tell(&first, "two", &["c"]), 200);
+    until("it is a standby", || second.get("/readyz").body.contains("standing by"));
+    assert_eq!(set_name(&second, "two", &["c"]), 503, "a standby accepts no deliveries");
+    // Delivered and killed at once: what was acknowledged with 200 is in the bucket.
+    assert_eq!(set_name(&first, "two", &["c"]), 200);
     first.kill();
     second.until_ready();
-    until("who was told is in", || sandbox.members("free").len() == 3);
+    until("delivered users are in", || sandbox.members("free").len() == 3);
     let third = Watch::from_command(&mut command(&w));
-    until("it stands by", || third.get("/readyz").body.contains("standing by"));
+    until("it is a standby", || third.get("/readyz").body.contains("standing by"));
     second.signal(Signal::SIGSTOP);
     third.until_ready();
     w.source("carts", users(19));
-    until("somebody left", || sandbox.members("carts") == members(users(19)));
+    until("a member left", || sandbox.members("carts") == members(users(19)));
     second.signal(Signal::SIGCONT);
-    assert_eq!(tell(&second, "three", &["d"]), 503, "its time is over");
-    until("it stands by again", || second.get("/readyz").body.contains("standing by"));
+    assert_eq!(set_name(&second, "three", &["d"]), 503, "its lease has ended");
+    until("it is a standby again", || second.get("/readyz").body.contains("standing by"));
     assert_eq!(second.get("/readyz").status, 503);
-    assert_eq!(tell(&third, "three", &["d"]), 200);
-    until("who was told is in", || sandbox.members("free").len() == 4);
+    assert_eq!(set_name(&third, "three", &["d"]), 200);
+    until("delivered users are in", || sandbox.members("free").len() == 4);
     assert_eq!(third.stop(), 0);
     second.until_ready();
     w.source("carts", users(18));
-    until("somebody left", || sandbox.members("carts") == members(users(18)));
+    until("a member left", || sandbox.members("carts") == members(users(18)));
     assert_eq!(second.stop(), 0);
     let mut verify = w.command(&["state", "verify"]);
     verify.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
@@ -157,59 +165,62 @@ fn on_a_bucket_one_leads_and_the_other_follows_when_it_was_killed_or_slept() {
 }
 
 #[test]
-fn a_bucket_that_is_away_for_longer_than_a_lease_is_waited_for() {
+fn a_bucket_outage_longer_than_a_lease_is_survived() {
     let Some(s3) = S3::start() else { return };
-    let line = Line::to(&s3.url);
+    let line = CuttableProxy::to(&s3.url);
     let (w, sandbox) = in_bucket(&s3.config("2s").replace(&s3.url, &line.url));
     let watch = Watch::from_command(&mut command(&w));
     watch.until_ready();
-    until("the carts are there", || sandbox.members("carts") == members(users(20)));
+    until("the members of carts are in", || sandbox.members("carts") == members(users(20)));
     line.is(CUT);
-    until("it knows", || watch.get("/readyz").status == 503);
-    assert!([503, 0].contains(&tell(&watch, "one", &["a"])), "nothing is taken that could not be kept");
+    until("it notices the lost lease", || watch.get("/readyz").status == 503);
+    assert!(
+        [503, 0].contains(&set_name(&watch, "one", &["a"])),
+        "nothing is accepted that could not be stored"
+    );
     std::thread::sleep(Duration::from_secs(8));
     assert_eq!(watch.get("/livez").status, 200);
-    line.is(GOES);
+    line.is(FORWARDING);
     watch.until_ready();
     w.source("carts", users(19));
-    until("somebody left", || sandbox.members("carts") == members(users(19)));
-    assert_eq!(tell(&watch, "one", &["a"]), 200);
-    until("who was told is in", || sandbox.members("free").len() == 1);
+    until("a member left", || sandbox.members("carts") == members(users(19)));
+    assert_eq!(set_name(&watch, "one", &["a"]), 200);
+    until("delivered users are in", || sandbox.members("free").len() == 1);
     assert_eq!(watch.stop(), 0);
 }
 
-/// A new endpoint needs its inbox from the state. While the bucket does not answer, the loop goes on.
+/// A new endpoint needs its inbox from the state. While the bucket does not respond, the event loop continues.
 #[test]
-fn an_endpoint_is_opened_beside_the_loop() {
+fn a_new_endpoint_does_not_block_the_event_loop() {
     let Some(s3) = S3::start() else { return };
-    let line = Line::to(&s3.url);
+    let line = CuttableProxy::to(&s3.url);
     let (w, sandbox) = in_bucket(&s3.config("60s").replace(&s3.url, &line.url));
     let config = w.read("sync.yaml");
     let watch = Watch::from_command(&mut command(&w));
     watch.until_ready();
-    until("the carts are there", || sandbox.members("carts") == members(users(20)));
-    line.is(HELD);
+    until("the members of carts are in", || sandbox.members("carts") == members(users(20)));
+    line.is(PAUSED);
     let more = "exports:\n  - id: posted\n    source: { kind: currents_http }\n    to: heap\n";
     let heap = "{ kind: heap, endpoint: 'http://127.0.0.1:9', app_id: 11 }";
     w.replace("sync.yaml", &(config.replace("{ kind: heap }", heap) + more));
     watch.until_logs("another config is in use", 1);
-    line.is(GOES);
-    let post = || http(&watch.doors(), "POST", "/currents/posted", &[], "[]").status;
+    line.is(FORWARDING);
+    let post = || http(&watch.endpoints(), "POST", "/currents/posted", &[], "[]").status;
     until("the endpoint is open", || post() == 200);
     assert_eq!(watch.stop(), 0);
 }
 
-/// A trigger and a request to Heap that get no answer are given up when the lease ends, long before their timeout:
-/// another process may hold the state by then.
+/// A trigger and a request to Heap without a response are abandoned when the lease ends, long before their
+/// timeout: another process may hold the state by then.
 #[test]
-fn requests_are_given_up_when_the_lease_ends() {
+fn requests_are_abandoned_when_the_lease_ends() {
     let Some(s3) = S3::start() else { return };
     for (fault, triggers) in [("campaigns_trigger", true), ("track", false)] {
-        let line = Line::to(&s3.url);
+        let line = CuttableProxy::to(&s3.url);
         let (w, sandbox) = (Workspace::new(), Sandbox::start());
         let id = "3aca937b-9bbc-4e42-9370-05e411967b2b";
         let api = serde_json::json!([{ "id": id, "name": "Welcome", "is_api": true }]);
-        sandbox.door("/_sandbox/campaigns", &api.to_string());
+        sandbox.admin_post("/_sandbox/campaigns", &api.to_string());
         let state = s3.config("3s").replace(&s3.url, &line.url).replace("team/prod", fault);
         let mut text = config(&sandbox.url, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
         text = text.replace("timeout: 2s", "timeout: 120s");
@@ -237,55 +248,55 @@ fn requests_are_given_up_when_the_lease_ends() {
         let mut stuck = reconcile().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let done = if triggers { "/_sandbox/sends" } else { "/_sandbox/heap/events/keys" };
         let is_asked = || sandbox.get(done).1.trim().len() > 2;
-        until("the request is under way", is_asked);
+        until("the request is active", is_asked);
         line.is(CUT);
-        until(&format!("{fault} is given up"), || stuck.try_wait().unwrap().is_some());
+        until(&format!("{fault} is abandoned"), || stuck.try_wait().unwrap().is_some());
         assert!(!stuck.wait().unwrap().success(), "{fault}");
     }
 }
 
-/// The bucket answers so late that another process leads by then: it does not know of what arrives after it has
-/// looked, so that must not be called safe.
+/// The bucket responds so late that another process leads by then. It does not know deliveries that arrive
+/// after its start, so they must not be acknowledged.
 #[test]
-fn what_reaches_a_bucket_after_the_lease_was_lost_is_not_answered_with_200() {
+fn deliveries_after_the_lease_was_lost_are_not_acknowledged() {
     let Some(s3) = S3::start() else { return };
-    let line = Line::to(&s3.url);
+    let line = CuttableProxy::to(&s3.url);
     let (w, sandbox) = in_bucket(&s3.config("2s"));
     w.write("held.yaml", w.read("sync.yaml").replace(&s3.url, &line.url));
     let first = Watch::from_command(command(&w).args(["-c", "held.yaml"]));
     first.until_ready();
-    assert_eq!(tell(&first, "one", &["a"]), 200);
-    until("who was told is in", || sandbox.members("free").len() == 1);
+    assert_eq!(set_name(&first, "one", &["a"]), 200);
+    until("delivered users are in", || sandbox.members("free").len() == 1);
     let second = Watch::from_command(&mut command(&w));
-    until("it stands by", || second.get("/readyz").body.contains("standing by"));
-    line.is(HELD);
+    until("it is a standby", || second.get("/readyz").body.contains("standing by"));
+    line.is(PAUSED);
     let answered = std::thread::scope(|scope| {
-        let late = scope.spawn(|| tell(&first, "two", &["b"]));
+        let late = scope.spawn(|| set_name(&first, "two", &["b"]));
         second.until_ready();
-        second.until_in_step();
-        line.is(GOES);
+        second.until_in_sync();
+        line.is(FORWARDING);
         late.join().unwrap()
     });
     assert_eq!(answered, 503);
-    assert_eq!(tell(&second, "two", &["b"]), 200);
-    until("who was told is in", || sandbox.members("free").len() == 2);
+    assert_eq!(set_name(&second, "two", &["b"]), 200);
+    until("delivered users are in", || sandbox.members("free").len() == 2);
 }
 
-/// Left by a process that was killed before it could use it, and met again by a reload.
+/// Deliveries left by a killed process, found again by a reload.
 #[test]
-fn what_waits_behind_a_door_that_is_new_is_used() {
+fn waiting_deliveries_of_a_new_endpoint_are_used() {
     let (w, sandbox) = in_bucket("");
     let with_heap = w.read("sync.yaml");
     let first = Watch::from_command(&mut command(&w));
     first.until_ready();
-    assert_eq!(tell(&first, "one", &["a", "b"]), 200);
+    assert_eq!(set_name(&first, "one", &["a", "b"]), 200);
     first.kill();
     if w.snapshot(".syncline/inbox").is_empty() {
         return; // it was used already
     }
-    w.replace("sync.yaml", &config(&sandbox.url, &["carts"], PATIENCE));
+    w.replace("sync.yaml", &config(&sandbox.url, &["carts"], SHORT_TIMEOUTS));
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     w.replace("sync.yaml", &with_heap);
-    until("who was told is in", || sandbox.members("free").len() == 2);
+    until("delivered users are in", || sandbox.members("free").len() == 2);
 }

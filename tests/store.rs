@@ -1,4 +1,4 @@
-//! The state: in a folder and in a bucket, held by one at a time, whole after any failure, and tidy.
+//! The state: in a folder and in a bucket, with one holder at a time, intact after any failure, and cleaned up.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ fn command(w: &Workspace, args: &[&str]) -> std::process::Command {
     command
 }
 
-fn go(w: &Workspace, args: &[&str]) -> Run {
+fn reconcile(w: &Workspace, args: &[&str]) -> Run {
     run(command(w, args))
 }
 
@@ -35,46 +35,46 @@ fn in_bucket(s3: &S3, lease: &str, people: usize) -> (Workspace, Sandbox) {
 }
 
 #[test]
-fn a_state_in_a_bucket_is_as_good_as_one_in_a_folder() {
+fn a_state_in_a_bucket_works_like_one_in_a_folder() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = in_bucket(&s3, "5s", 2_500);
-    go(&w, &["plan"]).expect(0).says(&["add 2,500"]);
-    go(&w, &["reconcile"]).expect(0).says(&["created \"Carts\", added 2,500"]);
+    reconcile(&w, &["plan"]).expect(0).says(&["add 2,500"]);
+    reconcile(&w, &["reconcile"]).expect(0).says(&["created \"Carts\", added 2,500"]);
     assert!(!w.path(".syncline").exists(), "nothing is kept on this machine");
     w.source("carts", users(2_600).skip(50));
-    go(&w, &["reconcile", "-vvv"]).expect(0).says(&["added 100, removed 50; 2,550 members"]);
+    reconcile(&w, &["reconcile", "-vvv"]).expect(0).says(&["added 100, removed 50; 2,550 members"]);
     assert_eq!(sandbox.members("carts"), members(users(2_600).skip(50)));
     let before = sandbox.writes();
-    go(&w, &["reconcile"]).expect(0).says(&["In step: 1 cohort, 2,550 members, 0 requests"]);
+    reconcile(&w, &["reconcile"]).expect(0).says(&["In step: 1 cohort, 2,550 members, 0 requests"]);
     assert_eq!(sandbox.writes(), before);
-    go(&w, &["status"]).expect(0).says(&["2,550 members", "State: s3://states/team/prod"]);
-    go(&w, &["history"]).expect(0).says(&["added 2,500", "added 100, removed 50"]);
-    go(&w, &["state", "ls"]).expect(0).says(&["2,550 members", "held by nobody"]);
-    go(&w, &["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
-    go(&w, &["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
+    reconcile(&w, &["status"]).expect(0).says(&["2,550 members", "State: s3://states/team/prod"]);
+    reconcile(&w, &["history"]).expect(0).says(&["added 2,500", "added 100, removed 50"]);
+    reconcile(&w, &["state", "ls"]).expect(0).says(&["2,550 members", "held by nobody"]);
+    reconcile(&w, &["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
+    reconcile(&w, &["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
     // The rejects of a run, which grow in parts there.
     w.write("carts.csv", csv(users(2_600).skip(50)) + "null\n");
-    let report = go(&w, &["reconcile", "--format", "json"]).expect(0).json();
+    let report = reconcile(&w, &["reconcile", "--format", "json"]).expect(0).json();
     let file = report["cohorts"][0]["rejects_file"].as_str().unwrap().to_owned();
     assert!(s3.text(&file).contains("placeholder"), "{file}");
 }
 
 #[test]
-fn the_bucket_says_no_and_the_program_says_why_without_its_secret() {
+fn errors_of_the_bucket_are_shown_without_its_secret() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = in_bucket(&s3, "5s", 5);
     let text = w.read("sync.yaml").replace("s3://states", "s3://no-such-bucket");
     w.write("sync.yaml", text);
     for args in [["reconcile", "-vvv"], ["plan", "-vvv"]] {
-        let run = go(&w, &args).expect(1);
+        let run = reconcile(&w, &args).expect(1);
         assert!(!format!("{run:?}").contains(SECRET));
         run.says(&["no-such-bucket", "NoSuchBucket", "are there credentials?"]);
     }
     assert_eq!(sandbox.writes(), 0);
 }
 
-/// Starts a run that cannot end, and waits until it has begun to send.
-fn stuck(w: &Workspace, sandbox: &Sandbox) -> Child {
+/// Starts a run that cannot end, and waits until it sends.
+fn start_stuck_run(w: &Workspace, sandbox: &Sandbox) -> Child {
     sandbox.faults(r#"[{"on":"users","times":0,"do":"hang"}]"#);
     let mut command = command(w, &["reconcile"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -82,33 +82,33 @@ fn stuck(w: &Workspace, sandbox: &Sandbox) -> Child {
     child
 }
 
-fn second_is_refused(w: &Workspace, holder: &Child) {
-    let refused = go(w, &["reconcile"]).expect(8);
+fn expect_second_rejected(w: &Workspace, holder: &Child) {
+    let refused = reconcile(w, &["reconcile"]).expect(8);
     refused.says(&["the state is held by process", &holder.id().to_string(), "since"]);
-    go(w, &["state", "ls"]).expect(0).says(&["held by process", &holder.id().to_string()]);
+    reconcile(w, &["state", "ls"]).expect(0).says(&["held by process", &holder.id().to_string()]);
 }
 
 #[test]
-fn two_at_once_one_works_and_the_other_learns_who() {
+fn of_two_processes_one_works_and_the_other_reports_the_holder() {
     let Some(s3) = S3::start() else { return };
     let folder = (Workspace::new(), Sandbox::start());
     folder.0.config(&folder.1, &["carts"], "").source("carts", users(50));
     for (w, sandbox) in [folder, in_bucket(&s3, "5s", 50)] {
-        let mut holder = stuck(&w, &sandbox);
-        second_is_refused(&w, &holder);
+        let mut holder = start_stuck_run(&w, &sandbox);
+        expect_second_rejected(&w, &holder);
         holder.kill().unwrap();
         holder.wait().unwrap();
     }
 }
 
 #[test]
-fn a_holder_that_was_killed_is_followed_without_help() {
+fn a_killed_holder_is_replaced_automatically() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = in_bucket(&s3, "2s", 50);
-    let mut holder = stuck(&w, &sandbox);
-    // It renews the lease after the time when its first one would have ended.
+    let mut holder = start_stuck_run(&w, &sandbox);
+    // It renews the lease after its first one would have expired.
     let times = || {
-        let text = go(&w, &["state", "ls"]).stdout;
+        let text = reconcile(&w, &["state", "ls"]).stdout;
         let time = |before: &str| {
             let rest = text.split_once(before).map(|(_, rest)| rest).unwrap_or_default();
             rest.split_whitespace().next().unwrap_or_default().trim_end_matches(';').to_owned()
@@ -117,18 +117,19 @@ fn a_holder_that_was_killed_is_followed_without_help() {
     };
     let (_, first_end) = times();
     assert!(first_end.starts_with("20"), "{first_end}");
-    until("it is renewed", || times().0 > first_end);
-    second_is_refused(&w, &holder);
+    until("the lease is renewed", || times().0 > first_end);
+    expect_second_rejected(&w, &holder);
     holder.kill().unwrap();
     holder.wait().unwrap();
     sandbox.faults("[]");
-    go(&w, &["reconcile"]).expect(8).says(&["last heard of at", "it is free at"]);
-    until("the lease runs out", || go(&w, &["reconcile"]).code == 0);
+    reconcile(&w, &["reconcile"]).expect(8).says(&["last heard of at", "it is free at"]);
+    until("the lease expires", || reconcile(&w, &["reconcile"]).code == 0);
     assert_eq!(sandbox.members("carts"), members(users(50)));
-    go(&w, &["state", "verify"]).expect(0);
+    reconcile(&w, &["state", "verify"]).expect(0);
 }
 
-/// Like every request, the one to Heap ends with the lease that it began in, however long Heap may take to answer.
+/// Like every request, a request to Heap ends with the lease in which it began, regardless of Heap's response
+/// time.
 #[test]
 fn a_request_to_erase_in_heap_ends_with_the_lease() {
     let Some(s3) = S3::start() else { return };
@@ -158,7 +159,7 @@ fn a_run_writes_the_version_numbers_once() {
 }
 
 #[test]
-fn a_holder_that_slept_past_its_lease_sends_and_commits_nothing_more() {
+fn a_holder_paused_past_its_lease_sends_and_commits_nothing_more() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = in_bucket(&s3, "2s", 500);
     w.write("sync.yaml", w.read("sync.yaml").replace("timeout: 2s", "timeout: 2s\n    batch: 10"));
@@ -168,9 +169,9 @@ fn a_holder_that_slept_past_its_lease_sends_and_commits_nothing_more() {
     until("four requests", || sandbox.requests()["users"].as_u64().unwrap() >= 4);
     let pid = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
     kill(pid, Signal::SIGSTOP).unwrap();
-    // Somebody else takes over, with another list.
+    // Another process takes over, with another list.
     w.source("carts", users(100).map(|user| format!("new-{user}")));
-    until("the lease runs out", || go(&w, &["reconcile", "--max-removes", "carts=500"]).code == 0);
+    until("the lease expires", || reconcile(&w, &["reconcile", "--max-removes", "carts=500"]).code == 0);
     let right = members(users(100).map(|user| format!("new-{user}")));
     assert_eq!(sandbox.members("carts"), right);
     let before = sandbox.writes();
@@ -180,16 +181,16 @@ fn a_holder_that_slept_past_its_lease_sends_and_commits_nothing_more() {
     sleeper.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     sleeper.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(text.contains("lost its hold on the state"), "{text}");
-    assert_eq!(status.code(), Some(7), "it had sent something before: {text}");
+    assert_eq!(status.code(), Some(7), "requests were sent before: {text}");
     assert_eq!(sandbox.writes(), before, "nothing more was sent");
     assert_eq!(sandbox.members("carts"), right);
-    go(&w, &["reconcile"]).expect(0).says(&["In step"]);
-    go(&w, &["state", "verify"]).expect(0);
+    reconcile(&w, &["reconcile"]).expect(0).says(&["In step"]);
+    reconcile(&w, &["state", "verify"]).expect(0);
 }
 
-/// In a folder the lock is the process's own: it keeps it while it sleeps.
+/// In a folder, the lock belongs to the process, which keeps it while paused.
 #[test]
-fn a_holder_that_sleeps_on_a_folder_keeps_it() {
+fn a_paused_holder_keeps_its_folder() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(50));
     sandbox.faults(r#"[{"on":"users","do":{"delay":600}}]"#);
@@ -197,13 +198,13 @@ fn a_holder_that_sleeps_on_a_folder_keeps_it() {
     until("a request", || sandbox.requests()["users"].as_u64().unwrap() > 0);
     let pid = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
     kill(pid, Signal::SIGSTOP).unwrap();
-    second_is_refused(&w, &sleeper);
+    expect_second_rejected(&w, &sleeper);
     kill(pid, Signal::SIGCONT).unwrap();
     assert!(sleeper.wait().unwrap().success());
     assert_eq!(sandbox.members("carts"), members(users(50)));
 }
 
-/// A store that takes every put, whatever its conditions.
+/// A store that ignores the conditions of writes.
 fn careless_store() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -257,12 +258,12 @@ fn careless_store() -> String {
 }
 
 #[test]
-fn a_store_that_cannot_keep_writers_apart_is_refused() {
+fn a_store_without_conditional_writes_is_rejected() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let url = careless_store();
     let bucket = format!("state: s3://states/x\nbucket: {{ endpoint: '{url}', region: us-east-1 }}\n");
     w.write("sync.yaml", config(&sandbox.url, &["carts"], "") + &bucket).source("carts", users(5));
-    go(&w, &["reconcile"]).expect(1).says(&[
+    reconcile(&w, &["reconcile"]).expect(1).says(&[
         "lacks conditional puts",
         "created again",
         "If-None-Match",
@@ -271,8 +272,8 @@ fn a_store_that_cannot_keep_writers_apart_is_refused() {
     assert_eq!(sandbox.writes(), 0);
 }
 
-/// Fails a run at every step of writing the state, one after the other, until it gets through.
-fn walk(how: &str, fresh: bool) {
+/// Fails a run at every write of the state, one after the other, until it succeeds.
+fn fail_at_every_step(how: &str, fresh: bool) {
     let sandbox = Sandbox::start();
     let mut w = Workspace::new();
     let mut step = 0;
@@ -292,7 +293,7 @@ fn walk(how: &str, fresh: bool) {
         let after = w.run(&guard);
         assert_eq!(after.code, 0, "after failing at step {step}: {after:?}");
         if fresh {
-            // What earlier rounds have left in the sandbox is of another state.
+            // The sandbox still has members from earlier rounds with another state.
             let has = sandbox.members("carts");
             assert!(members(people()).is_subset(&has), "step {step}");
         } else {
@@ -305,31 +306,31 @@ fn walk(how: &str, fresh: bool) {
             assert!(step > 20, "only {step} steps");
             return;
         }
-        assert!(step < 400, "it never gets through: {failed:?}");
+        assert!(step < 400, "the run never succeeds: {failed:?}");
     }
 }
 
 #[test]
 fn a_full_disk_at_every_step_of_a_run() {
-    walk("full", false);
+    fail_at_every_step("full", false);
 }
 
 #[test]
-fn death_at_every_step_of_a_run() {
-    walk("die", false);
+fn a_kill_at_every_step_of_a_run() {
+    fail_at_every_step("die", false);
 }
 
 #[test]
 fn a_full_disk_at_every_step_of_the_first_run() {
-    walk("full", true);
+    fail_at_every_step("full", true);
 }
 
 #[test]
-fn death_at_every_step_of_the_first_run() {
-    walk("die", true);
+fn a_kill_at_every_step_of_the_first_run() {
+    fail_at_every_step("die", true);
 }
 
-/// Makes every file below a folder two hours older.
+/// Sets the modification time of every file below a folder back two hours.
 fn age(w: &Workspace, relative: &str) {
     for (path, _) in w.snapshot(relative) {
         let file = fs::File::options().append(true).open(path).unwrap();
@@ -339,7 +340,7 @@ fn age(w: &Workspace, relative: &str) {
 }
 
 #[test]
-fn what_nobody_needs_is_shown_first_and_goes_then() {
+fn unused_files_are_listed_and_then_deleted() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(50));
     w.run(&["reconcile"]).expect(0);
@@ -365,7 +366,7 @@ fn what_nobody_needs_is_shown_first_and_goes_then() {
 }
 
 #[test]
-fn runs_are_merged_when_there_are_many_and_mean_the_same() {
+fn merging_parts_does_not_change_the_membership() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "");
     let runs = |w: &Workspace| {
@@ -388,14 +389,14 @@ fn runs_are_merged_when_there_are_many_and_mean_the_same() {
     }
     let (after, members_now) = runs(&w);
     assert!(after.len() <= 24, "{after:?}");
-    assert_eq!(after[0], base, "the large one is not written again for so little");
+    assert_eq!(after[0], base, "a large part is not rewritten for few changes");
     assert_eq!(members_now, people(29).count() as u64);
     assert_eq!(sandbox.members("carts"), members(people(29)));
     w.run(&["state", "verify"]).expect(0);
     let before = sandbox.writes();
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     assert_eq!(sandbox.writes(), before);
-    // Now so much changes that one run is made of all.
+    // Now so many members change that all parts are merged into one.
     w.source("carts", users(6_000).chain((0..6_000).map(|n| format!("new-{n}"))));
     w.run(&["reconcile", "--max-removes", "carts=9000"]).expect(0);
     assert_eq!(runs(&w).0.len(), 1);
@@ -405,7 +406,7 @@ fn runs_are_merged_when_there_are_many_and_mean_the_same() {
 }
 
 #[test]
-fn damage_is_found_and_named() {
+fn damage_is_found_and_reported() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(50));
     w.run(&["reconcile"]).expect(0);
@@ -420,7 +421,7 @@ fn damage_is_found_and_named() {
 }
 
 #[test]
-fn a_cohort_that_lost_its_versions_is_not_taken_for_a_new_one() {
+fn a_cohort_without_its_versions_is_not_treated_as_new() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(20));
     w.run(&["reconcile"]).expect(0);
@@ -437,28 +438,28 @@ fn a_cohort_that_lost_its_versions_is_not_taken_for_a_new_one() {
 }
 
 #[test]
-fn nothing_in_a_bucket_that_is_not_ours_goes() {
+fn foreign_objects_in_the_bucket_are_not_deleted() {
     let Some(s3) = S3::start() else { return };
     let (w, _sandbox) = in_bucket(&s3, "5s", 5);
     w.write("sync.yaml", w.read("sync.yaml").replace("s3://states/team/prod", "s3://states"));
-    go(&w, &["reconcile"]).expect(0);
-    go(&w, &["state", "gc"]).expect(0).says(&["0 files removed"]);
-    go(&w, &["state", "verify"]).expect(0);
+    reconcile(&w, &["reconcile"]).expect(0);
+    reconcile(&w, &["state", "gc"]).expect(0).says(&["0 files removed"]);
+    reconcile(&w, &["state", "verify"]).expect(0);
 }
 
-/// A run that is killed in a bucket has left its journal there.
+/// A run that is killed with a bucket left its journal there.
 #[test]
 fn a_killed_run_is_in_the_history_of_a_bucket() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = in_bucket(&s3, "2s", 50);
-    let mut holder = stuck(&w, &sandbox);
+    let mut holder = start_stuck_run(&w, &sandbox);
     holder.kill().unwrap();
     holder.wait().unwrap();
-    go(&w, &["history"]).expect(0).says(&["interrupted"]);
+    reconcile(&w, &["history"]).expect(0).says(&["interrupted"]);
 }
 
-/// A request of ours, made by hand: somebody else changes the cohort behind our back.
-fn behind_our_back(sandbox: &Sandbox, people: &[&str], remove: bool) {
+/// Changes the cohort in Braze without the program.
+fn change_externally(sandbox: &Sandbox, people: &[&str], remove: bool) {
     let body = serde_json::json!({
         "partner_api_key": PARTNER_KEY, "client_secret": IMPORT_KEY, "cohort_id": "carts",
         "cohort_changes": [{ "user_ids": people, "device_ids": [], "aliases": [], "should_remove": remove }],
@@ -469,16 +470,16 @@ fn behind_our_back(sandbox: &Sandbox, people: &[&str], remove: bool) {
 }
 
 #[test]
-fn resync_sends_adds_and_removes_by_the_record_and_says_first_what_it_costs() {
+fn resync_sends_the_recorded_membership_and_shows_its_cost_first() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(50));
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(45));
     w.run(&["reconcile"]).expect(0);
-    behind_our_back(&sandbox, &["user-1", "user-2"], true);
-    behind_our_back(&sandbox, &["user-48"], false);
+    change_externally(&sandbox, &["user-1", "user-2"], true);
+    change_externally(&sandbox, &["user-48"], false);
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
-    assert_ne!(sandbox.members("carts"), members(users(45)), "nobody can read it back");
+    assert_ne!(sandbox.members("carts"), members(users(45)), "the state cannot be read back");
     fs::remove_file(w.path("carts.csv")).unwrap();
 
     let (before, files) = (sandbox.writes(), w.snapshot(".syncline"));
@@ -489,7 +490,7 @@ fn resync_sends_adds_and_removes_by_the_record_and_says_first_what_it_costs() {
     ]);
     assert_eq!((sandbox.writes(), w.snapshot(".syncline")), (before, files));
     let run = w.run(&["resync", "carts"]).expect(0);
-    assert!(run.stderr.contains("50 data points"), "the cost comes first: {}", run.stderr);
+    assert!(run.stderr.contains("50 data points"), "the cost is shown first: {}", run.stderr);
     run.says(&["added 45, removed 5; 45 members"]);
     assert_eq!(sandbox.members("carts"), members(users(45)), "without its source");
     w.source("carts", users(45));
@@ -498,7 +499,7 @@ fn resync_sends_adds_and_removes_by_the_record_and_says_first_what_it_costs() {
 }
 
 #[test]
-fn several_cohorts_at_once_never_run_into_the_limit() {
+fn concurrent_cohorts_stay_within_the_rate_limit() {
     let (w, sandbox) =
         (Workspace::new(), Sandbox::with(&["--rate-limit", "8", "--rate-window", "1", "--latency", "5"]));
     let cohorts = ["a", "b", "c", "d", "e", "f"];
@@ -508,7 +509,7 @@ fn several_cohorts_at_once_never_run_into_the_limit() {
     }
     w.run(&["reconcile"]).expect(0);
     let statuses = sandbox.requests()["statuses"].clone();
-    assert_eq!(statuses, serde_json::json!({ "201": 42 }), "what is left is read and obeyed");
+    assert_eq!(statuses, serde_json::json!({ "201": 42 }), "the remaining limit is respected");
 }
 
 #[test]
@@ -528,6 +529,6 @@ fn cohorts_take_turns() {
     assert_eq!(
         (finished.len(), finished.last()),
         (3, Some(&"large")),
-        "nobody waits for the large one to end"
+        "small cohorts do not wait for a large one"
     );
 }

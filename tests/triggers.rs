@@ -1,4 +1,4 @@
-//! What is triggered for people who enter a cohort or leave it: once, and never twice.
+//! Triggers: `on_enter` and `on_exit` send a campaign or a Canvas at most once per transition.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,12 @@ use crate::support::*;
 const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
 const CANVAS: &str = "3aca937b-9bbc-4e42-9370-05e411967b2c";
 
-/// A cohort of ten people, with these actions, filled.
+/// A cohort of ten users with these triggers, after its first run.
 fn filled(actions: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let api = |id: &str, name: &str| json!([{ "id": id, "name": name, "is_api": true }]).to_string();
-    sandbox.door("/_sandbox/campaigns", &api(CAMPAIGN, "Welcome"));
-    sandbox.door("/_sandbox/canvases", &api(CANVAS, "Goodbye"));
+    sandbox.admin_post("/_sandbox/campaigns", &api(CAMPAIGN, "Welcome"));
+    sandbox.admin_post("/_sandbox/canvases", &api(CANVAS, "Goodbye"));
     w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
     w.write("sync.yaml", w.read("sync.yaml") + actions);
     w.source("carts", users(10));
@@ -24,30 +24,30 @@ fn enter(more: &str) -> String {
     format!("    on_enter: {{ campaign: {CAMPAIGN}{more} }}\n")
 }
 
-/// Everything that was triggered.
+/// All triggered sends.
 fn sends(sandbox: &Sandbox) -> Vec<Value> {
     let all: Value = serde_json::from_str(&sandbox.get("/_sandbox/sends").1).unwrap();
     all.as_array().unwrap().clone()
 }
 
-/// Everybody for whom it was triggered, in the order in which it was.
-fn people(sandbox: &Sandbox) -> Vec<String> {
+/// Recipients in the order of the sends.
+fn recipients(sandbox: &Sandbox) -> Vec<String> {
     let all = sends(sandbox);
     let recipients = all.iter().flat_map(|send| send["recipients"].as_array().unwrap());
-    let mut people: Vec<String> =
+    let mut recipients: Vec<String> =
         recipients.map(|one| one["external_user_id"].as_str().unwrap().to_owned()).collect();
-    people.sort();
-    people
+    recipients.sort();
+    recipients
 }
 
-fn sorted(people: impl IntoIterator<Item = String>) -> Vec<String> {
-    let mut people: Vec<String> = people.into_iter().collect();
-    people.sort();
-    people
+fn sorted(recipients: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut recipients: Vec<String> = recipients.into_iter().collect();
+    recipients.sort();
+    recipients
 }
 
 #[test]
-fn whoever_enters_or_leaves_triggers_once() {
+fn users_who_enter_or_leave_trigger_once() {
     let actions = format!("{}    on_exit: {{ canvas: {CANVAS} }}\n", enter(""));
     let (w, sandbox) = filled(&actions);
     assert_eq!(sends(&sandbox).len(), 0, "the first fill triggers nothing");
@@ -60,15 +60,15 @@ fn whoever_enters_or_leaves_triggers_once() {
     w.run(&["reconcile"]).expect(0).says(&["on_enter triggered campaign", "for 2 people", "for 1 person"]);
     let all = sends(&sandbox);
     assert_eq!((all.len(), &all[0]["kind"], &all[1]["kind"]), (2, &json!("campaign"), &json!("canvas")));
-    assert_eq!(people(&sandbox), ["user-0", "user-10", "user-11"]);
+    assert_eq!(recipients(&sandbox), ["user-0", "user-10", "user-11"]);
     for args in [&["reconcile"][..], &["resync", "carts"], &["reconcile"]] {
         w.run(args).expect(0);
     }
-    assert_eq!(people(&sandbox).len(), 3, "once for each entry");
+    assert_eq!(recipients(&sandbox).len(), 3, "one trigger per entry");
 }
 
 #[test]
-fn nothing_is_triggered_unless_it_is_asked_for() {
+fn the_first_fill_triggers_nothing_by_default() {
     let (w, sandbox) = filled("");
     w.source("carts", users(20));
     let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
@@ -89,8 +89,8 @@ fn properties_come_from_columns() {
     assert_eq!(recipient["trigger_properties"], json!({ "total": "70", "who": "user-10" }));
 }
 
-/// A user gets at most 32 KiB of properties, each value at most 4 KiB. What is left out is counted, also when a saved
-/// plan sends it.
+/// A user gets at most 32 KiB of properties, each value at most 4 KiB. Omitted properties are counted, also
+/// when a saved plan is applied.
 #[test]
 fn properties_over_the_limits_are_left_out_and_counted() {
     let names: Vec<String> = (0..10).map(|n| format!("p{n}")).collect();
@@ -122,7 +122,7 @@ fn properties_over_the_limits_are_left_out_and_counted() {
     assert_eq!((lens("many"), lens("long"), lens("fine")), (vec![4_000; 8], vec![], vec![10; 10]));
 }
 
-/// A request holds at most 512 KiB of properties.
+/// A request has at most 512 KiB of properties.
 #[test]
 fn properties_of_a_request_are_limited() {
     let names: Vec<String> = (0..5).map(|n| format!("p{n}")).collect();
@@ -136,11 +136,11 @@ fn properties_of_a_request_are_limited() {
     let each: Vec<usize> =
         sends(&sandbox).iter().map(|send| send["recipients"].as_array().unwrap().len()).collect();
     assert_eq!(each, [26, 14], "26 times 20,010 bytes are less than 512 KiB, and 27 times are more");
-    assert_eq!(people(&sandbox), sorted(users(50).skip(10)));
+    assert_eq!(recipients(&sandbox), sorted(users(50).skip(10)));
 }
 
 #[test]
-fn a_lost_answer_is_told_and_never_sent_twice() {
+fn a_trigger_without_a_response_is_reported_and_never_repeated() {
     for fault in [json!("lose_answer"), json!({ "status": 503 })] {
         let (w, sandbox) = filled(&enter(""));
         sandbox.faults(&json!([{ "on": "campaigns_trigger", "do": fault }]).to_string());
@@ -148,25 +148,25 @@ fn a_lost_answer_is_told_and_never_sent_twice() {
         let report = w.run(&["reconcile", "--format", "json"]).expect(7).json();
         assert_eq!(report["cohorts"][0]["actions"]["each"][0]["unanswered"], 3);
         assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
-        let sent = people(&sandbox).len();
+        let sent = recipients(&sandbox).len();
         w.run(&["reconcile"]).expect(0);
-        assert_eq!(people(&sandbox).len(), sent, "not once more");
-        // Nor for somebody who leaves and comes back at once.
+        assert_eq!(recipients(&sandbox).len(), sent, "no second trigger");
+        // A user who leaves and enters again at once is not triggered again.
         w.source("carts", users(10));
         w.run(&["reconcile"]).expect(0);
         w.source("carts", users(13));
         w.run(&["reconcile"]).expect(0);
-        assert_eq!(people(&sandbox).len(), sent, "they are in cool-down");
+        assert_eq!(recipients(&sandbox).len(), sent, "the users are in cool-down");
     }
 }
 
 #[test]
-fn a_crash_with_a_request_under_way_is_told_by_the_next_run() {
+fn a_crash_during_a_trigger_request_is_reported_by_the_next_run() {
     let (w, sandbox) = filled(&enter(""));
     sandbox.faults(r#"[{"on": "campaigns_trigger", "do": "hang_after"}]"#);
     w.source("carts", users(13));
     let mut run = w.command(&["reconcile"]).stderr(std::process::Stdio::null()).spawn().unwrap();
-    until("it is triggered", || people(&sandbox).len() == 3);
+    until("the trigger is sent", || recipients(&sandbox).len() == 3);
     run.kill().unwrap();
     run.wait().unwrap();
     w.run(&["plan"]).expect(0).says(&["3 people triggered without an answer"]);
@@ -175,36 +175,36 @@ fn a_crash_with_a_request_under_way_is_told_by_the_next_run() {
         .says(&["3 people triggered without an answer: perhaps done, and not done again"]);
     assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox).len(), 3);
+    assert_eq!(recipients(&sandbox).len(), 3);
 }
 
 #[test]
-fn what_braze_has_not_done_is_done_later() {
+fn triggers_that_braze_did_not_accept_are_retried() {
     let (w, sandbox) = filled(&enter(""));
     let limited = r#"{"reply": {"status": 429, "headers": [["x-ratelimit-retry-after", "1"]]}}"#;
     sandbox.faults(&format!(r#"[{{"on": "campaigns_trigger", "do": {limited}}}]"#));
     w.source("carts", users(13));
     w.run(&["reconcile"]).expect(7).says(&["on_enter: the rate limit is used up"]);
-    assert_eq!(people(&sandbox).len(), 0);
+    assert_eq!(recipients(&sandbox).len(), 0);
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox), sorted(users(13).skip(10)));
+    assert_eq!(recipients(&sandbox), sorted(users(13).skip(10)));
 }
 
 #[test]
-fn a_cap_is_for_each_run_and_the_others_wait() {
+fn a_cap_limits_each_run_and_the_rest_waits() {
     let (w, sandbox) = filled(&enter(", at_most: 60"));
     w.source("carts", users(150)).run(&["reconcile", "--max-adds", "carts=140"]).expect(0);
-    assert_eq!((sends(&sandbox).len(), people(&sandbox).len()), (2, 60), "fifty in a request");
+    assert_eq!((sends(&sandbox).len(), recipients(&sandbox).len()), (2, 60), "fifty per request");
     w.run(&["plan"]).expect(0).says(&["for 60 people now; 20 wait for the next run"]);
     w.run(&["reconcile"]).expect(0);
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox), sorted(users(150).skip(10)));
+    assert_eq!(recipients(&sandbox), sorted(users(150).skip(10)));
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox).len(), 140);
+    assert_eq!(recipients(&sandbox).len(), 140);
 }
 
 #[test]
-fn quiet_hours_put_it_off_and_whoever_leaves_meanwhile_is_left_alone() {
+fn quiet_hours_delay_triggers_and_drop_them_for_users_who_left() {
     let quiet = ", quiet: { from: \"00:00\", to: \"23:59\", time_zone: UTC }";
     let (w, sandbox) = filled(&enter(quiet));
     w.source("carts", users(14));
@@ -215,11 +215,11 @@ fn quiet_hours_put_it_off_and_whoever_leaves_meanwhile_is_left_alone() {
     w.run(&["reconcile"]).expect(0);
     w.write("sync.yaml", w.read("sync.yaml").replace(quiet, ""));
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox), sorted(users(12).skip(10)));
+    assert_eq!(recipients(&sandbox), sorted(users(12).skip(10)));
 }
 
 #[test]
-fn whoever_is_forgotten_is_forgotten_here_too() {
+fn erased_users_have_no_pending_triggers() {
     let (w, _sandbox) = filled(&enter(", at_most: 1"));
     w.source("carts", users(13));
     w.run(&["reconcile"]).expect(0);
@@ -238,41 +238,41 @@ fn whoever_is_forgotten_is_forgotten_here_too() {
 }
 
 #[test]
-fn the_guard_comes_first_and_so_do_members() {
+fn triggers_wait_for_the_guard_and_for_membership() {
     let (w, sandbox) = filled(&enter(""));
     w.write("sync.yaml", w.read("sync.yaml") + "    guard: { max_added_count: 3 }\n")
         .source("carts", users(20));
     w.run(&["reconcile"]).expect(6);
-    assert_eq!(sends(&sandbox).len(), 0, "whoever is withheld has not entered");
+    assert_eq!(sends(&sandbox).len(), 0, "users of blocked additions have not entered");
     sandbox.faults(r#"[{"on": "users", "times": 0, "do": "lose_answer"}]"#);
     w.source("carts", users(12));
     w.run(&["reconcile"]).expect(5);
-    assert_eq!(sends(&sandbox).len(), 0, "nor whoever is in doubt");
+    assert_eq!(sends(&sandbox).len(), 0, "neither have members in doubt");
     sandbox.faults("[]");
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox), ["user-10", "user-11"], "but then they have");
+    assert_eq!(recipients(&sandbox), ["user-10", "user-11"], "users trigger once they are settled");
 }
 
 #[test]
-fn only_the_first_fill_is_one() {
+fn only_the_first_run_counts_as_the_first_fill() {
     for more in ["", "    deliver: attribute\n"] {
         let (w, sandbox) = filled(&format!("{}{more}    guard: {{ allow_empty: true }}\n", enter("")));
         assert_eq!(sends(&sandbox).len(), 0);
         w.source("carts", users(0)).run(&["reconcile"]).expect(0);
         w.source("carts", users(2)).run(&["reconcile"]).expect(0);
-        assert_eq!(people(&sandbox), ["user-0", "user-1"], "{more}");
+        assert_eq!(recipients(&sandbox), ["user-0", "user-1"], "{more}");
     }
 }
 
 #[test]
-fn a_saved_plan_that_takes_somebody_out_triggers_nothing_for_them() {
+fn a_saved_plan_that_removes_a_user_triggers_no_entry_for_them() {
     let (w, sandbox) = filled(&enter(", at_most: 1"));
     w.source("carts", users(12)).run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox).len(), 1);
+    assert_eq!(recipients(&sandbox).len(), 1);
     w.source("carts", users(10)).run(&["plan", "--out", "saved.plan"]).expect(0);
     w.run(&["reconcile", "--plan", "saved.plan"]).expect(0);
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox).len(), 1);
+    assert_eq!(recipients(&sandbox).len(), 1);
 }
 
 #[test]
@@ -281,28 +281,29 @@ fn a_saved_plan_triggers_what_it_showed() {
     w.source("carts", users(12));
     w.run(&["plan", "--out", "saved.plan"]).expect(0);
     w.run(&["reconcile", "--plan", "saved.plan"]).expect(0);
-    assert_eq!(people(&sandbox), ["user-10", "user-11"]);
+    assert_eq!(recipients(&sandbox), ["user-10", "user-11"]);
     assert!(sends(&sandbox)[0]["recipients"][0]["trigger_properties"]["who"].is_string());
 }
 
 #[test]
-fn a_notice_and_a_key_that_may_not_are_told() {
+fn notices_and_missing_permissions_are_reported() {
     let (w, sandbox) = filled(&format!("    on_enter: {{ canvas: {CANVAS} }}\n"));
     let paused = json!([{ "id": CANVAS, "name": "Goodbye", "is_api": true, "enabled": false }]);
-    sandbox.door("/_sandbox/canvases", &paused.to_string());
+    sandbox.admin_post("/_sandbox/canvases", &paused.to_string());
     w.source("carts", users(11));
     w.run(&["reconcile"]).expect(0).says(&["on_enter: The Canvas is paused."]);
     let (w, sandbox) = filled(&enter(""));
-    sandbox.door("/_sandbox/keys", r#"[{"key": "narrow", "permissions": ["users.track"]}]"#);
+    sandbox.admin_post("/_sandbox/keys", r#"[{"key": "narrow", "permissions": ["users.track"]}]"#);
     w.source("carts", users(11));
     let mut command = w.command(&["reconcile"]);
     command.env("TEST_REST_KEY", "narrow");
     run(command).expect(7).says(&["! on_enter: "]);
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(people(&sandbox), ["user-10"]);
+    assert_eq!(recipients(&sandbox), ["user-10"]);
 }
 
-/// Members by device and alias, one of them due and waiting; then all of them become known.
+/// Members by device and alias, one of them with a pending trigger; then the identity map gets an owner for
+/// each.
 #[test]
 fn a_rekey_is_no_entry_and_no_exit() {
     let (w, sandbox) = filled(&format!("{}    on_exit: {{ canvas: {CANVAS} }}\n", enter(", at_most: 1")));
@@ -314,7 +315,7 @@ fn a_rekey_is_no_entry_and_no_exit() {
     };
     w.replace("carts.csv", &rows(",a1,\n,a2,\n,,d1\n,,d2\n"));
     w.run(&["reconcile"]).expect(0).says(&["for 1 person"]);
-    assert_eq!(sends(&sandbox).len(), 1, "the other one waits, and devices cannot be named to a campaign");
+    assert_eq!(sends(&sandbox).len(), 1, "the other user waits, and a campaign cannot address devices");
     let first = sends(&sandbox)[0]["recipients"][0]["user_alias"]["alias_name"].clone();
     let waiting = if first == "a1" { "w2" } else { "w1" };
     w.write("who.csv", "id,crm,device\nw1,a1,\nw2,a2,\nw3,,d1\n");
@@ -329,12 +330,12 @@ fn a_rekey_is_no_entry_and_no_exit() {
     let all = sends(&sandbox);
     let entered: Vec<&Value> =
         all[1..].iter().map(|send| &send["recipients"][0]["external_user_id"]).collect();
-    assert_eq!(entered, [&json!(waiting), &json!("new")], "by the name that they have now: {all:?}");
+    assert_eq!(entered, [&json!(waiting), &json!("new")], "addressed by their current id: {all:?}");
 }
 
-/// The same with plans that were saved.
+/// The same with saved plans.
 #[test]
-fn whoever_waits_under_an_alias_is_reached_by_their_own_id_after_a_saved_plan() {
+fn a_pending_trigger_under_an_alias_reaches_the_owner_after_a_saved_plan() {
     let (w, sandbox) = filled(&enter(", at_most: 1"));
     let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }";
     w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
@@ -358,7 +359,7 @@ fn whoever_waits_under_an_alias_is_reached_by_their_own_id_after_a_saved_plan() 
 }
 
 #[test]
-fn properties_of_a_row_by_alias_go_to_its_owner() {
+fn properties_of_a_row_with_an_alias_go_to_its_owner() {
     let (w, sandbox) = filled(&enter(", properties: { total: cart_total }"));
     let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }";
     w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
@@ -377,9 +378,10 @@ fn properties_of_a_row_by_alias_go_to_its_owner() {
     total("a2", &json!({ "total": "80" }));
 }
 
-/// The rows get their ids, or are gone while the ids stay: whoever it is was there before and is there now.
+/// The rows get external ids, or vanish while rows with the ids stay: the same users are members before and
+/// after.
 #[test]
-fn whoever_only_changes_the_name_in_the_source_neither_enters_nor_leaves() {
+fn a_changed_identifier_of_the_same_user_is_no_transition() {
     let (w, sandbox) = filled(&format!("{}    on_exit: {{ canvas: {CANVAS} }}\n", enter("")));
     let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
     w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
@@ -387,7 +389,7 @@ fn whoever_only_changes_the_name_in_the_source_neither_enters_nor_leaves() {
         let ids: String = users(10).map(|id| format!("{id},,\n")).collect();
         format!("identity,crm,device\n{ids}{more}")
     };
-    // Nothing is triggered for those: it is too late for the first run of theirs.
+    // No trigger for these users: the first run is over.
     let config = w.read("sync.yaml");
     w.write("sync.yaml", config.split("    on_enter").next().unwrap());
     w.replace("carts.csv", &rows(",a1,\n,a2,\n,,d3\n,,d4\n,a5,\nw2,,\nw4,,\n"));
@@ -396,18 +398,18 @@ fn whoever_only_changes_the_name_in_the_source_neither_enters_nor_leaves() {
     w.write("who.csv", "id,crm,device\nw1,a1,\nw2,a2,\nw3,,d3\nw4,,d4\nw5,a5,\n");
     let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
     w.run(&[&import[..], &["--alias", "crm=crm"]].concat()).expect(0);
-    // w1 and w3 by their ids now, w2 and w4 by them only, and w5 has left.
+    // w1 and w3 have ids now, w2 and w4 only have ids, and w5 left.
     w.replace("carts.csv", &rows("w1,a1,\nw3,,d3\nw2,,\nw4,,\n"));
     w.run(&["reconcile"]).expect(0);
     w.run(&["reconcile"]).expect(0);
     let all = sends(&sandbox);
     assert_eq!(all.len(), 1, "{all:?}");
     assert_eq!(all[0]["kind"], "canvas");
-    assert_eq!(all[0]["recipients"], json!([{ "external_user_id": "w5" }]), "by the name that they have now");
+    assert_eq!(all[0]["recipients"], json!([{ "external_user_id": "w5" }]), "addressed by their current id");
 }
 
 #[test]
-fn an_exit_that_waits_under_an_alias_is_dropped_when_its_owner_enters() {
+fn a_pending_exit_under_an_alias_is_dropped_when_its_owner_enters() {
     let (w, sandbox) = filled(&format!("    on_exit: {{ canvas: {CANVAS}, at_most: 1 }}\n"));
     let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }";
     w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
@@ -426,5 +428,5 @@ fn an_exit_that_waits_under_an_alias_is_dropped_when_its_owner_enters() {
     w.replace("carts.csv", &rows(&format!("{left},\n")));
     w.run(&["reconcile"]).expect(0);
     w.run(&["reconcile"]).expect(0);
-    assert_eq!(sends(&sandbox).len(), 1, "whoever is there again has not left");
+    assert_eq!(sends(&sandbox).len(), 1, "a user who returned has not left");
 }

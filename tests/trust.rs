@@ -1,11 +1,11 @@
-//! A pull request is not trusted: what a config may name, what it may alter, and what is never shown.
+//! Trust boundary for pull requests: what a config may reference, what it may change, and what is never shown.
 
 use std::os::unix::fs::symlink;
 
 use crate::support::*;
 
-/// A trusted config in a folder of its own, and the same as a change of it.
-fn both(sandbox: &Sandbox, more: &str) -> Workspace {
+/// A trusted config in a folder of its own, and a changed copy.
+fn trusted_and_changed(sandbox: &Sandbox, more: &str) -> Workspace {
     let w = Workspace::new();
     w.config(sandbox, &["carts"], more).source("carts", users(5));
     w.write("trusted/sync.yaml", w.read("sync.yaml"));
@@ -21,7 +21,7 @@ fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn a_change_may_alter_cohorts_segments_and_exports() {
     let sandbox = Sandbox::start();
-    let w = both(&sandbox, "");
+    let w = trusted_and_changed(&sandbox, "");
     let text = w.read("sync.yaml");
     w.write("more/trials.yaml", format!("cohorts:\n{}", cohort_entry("trials", "")));
     let more = "include: [more/*.yaml]\nremoved: [ { cohort: old, members: remove } ]\n";
@@ -30,7 +30,7 @@ fn a_change_may_alter_cohorts_segments_and_exports() {
     w.source("trials", users(2));
     w.run(&with(&["validate"])).expect(0);
     w.run(&with(&["plan"])).expect(0).says(&["add 3", "add 2", "--trusted-config trusted/sync.yaml"]);
-    // Written in another way, or in another file, it is the same.
+    // Other notation, or other files, with the same values.
     let (head, cohorts) = text.split_once("cohorts:").unwrap();
     let connections = head.split_once("connections:").unwrap().1;
     w.write("more/connections.yaml", format!("connections:{connections}"));
@@ -45,9 +45,9 @@ fn a_change_of_anything_else_stops_the_run_before_it_reads_or_sends() {
     let sandbox = Sandbox::start();
     let databases = "  pg: { kind: postgres, host: db.internal, database: d, user: u }
   wh: { kind: adbc, driver: postgresql, options: { uri: \"postgresql://warehouse/d\" } }\n";
-    let w = both(&sandbox, databases);
+    let w = trusted_and_changed(&sandbox, databases);
     let text = w.read("sync.yaml");
-    // Nothing is read: there is no source.
+    // Nothing is read: the source does not exist.
     std::fs::remove_file(w.path("carts.csv")).unwrap();
     let evil = "https://evil.example";
     for (change, key) in [
@@ -94,7 +94,7 @@ fn a_change_of_anything_else_stops_the_run_before_it_reads_or_sends() {
     }
     assert_eq!(sandbox.writes(), 0);
     assert!(!w.path(".syncline").exists() && !w.path("elsewhere").exists());
-    // Without the trusted config it is the operator's own, as ever.
+    // Without a trusted config, the config is the operator's own.
     w.write("sync.yaml", format!("{text}memory: 1GiB\n"));
     w.run(&["validate"]).expect(0);
 }
@@ -102,7 +102,7 @@ fn a_change_of_anything_else_stops_the_run_before_it_reads_or_sends() {
 #[test]
 fn an_environment_is_compared_as_it_resolves() {
     let sandbox = Sandbox::start();
-    let w = both(&sandbox, "");
+    let w = trusted_and_changed(&sandbox, "");
     let text = w.read("sync.yaml");
     let prod = "environments: { prod: { state: there } }\n";
     w.write("trusted/sync.yaml", format!("{text}{prod}"));
@@ -115,9 +115,9 @@ fn an_environment_is_compared_as_it_resolves() {
 }
 
 #[test]
-fn code_beside_the_config_is_that_beside_the_trusted_one() {
+fn drivers_next_to_the_config_must_equal_the_trusted_ones() {
     let sandbox = Sandbox::start();
-    let w = both(&sandbox, "  dw: { kind: adbc, driver: drivers/x.so }\n");
+    let w = trusted_and_changed(&sandbox, "  dw: { kind: adbc, driver: drivers/x.so }\n");
     w.write("drivers/x.so", "one").write("trusted/drivers/x.so", "one");
     w.run(&with(&["validate"])).expect(0);
     w.write("drivers/x.so", "another");
@@ -125,7 +125,7 @@ fn code_beside_the_config_is_that_beside_the_trusted_one() {
 }
 
 #[test]
-fn a_source_is_never_what_the_system_shows_of_itself() {
+fn sources_are_never_system_files() {
     let sandbox = Sandbox::start();
     let w = Workspace::new();
     let text = config(&sandbox.url, &["carts"], "") + "roots: [/]\n";
@@ -146,7 +146,7 @@ fn a_source_is_never_what_the_system_shows_of_itself() {
 }
 
 #[test]
-fn a_query_file_is_below_the_folder_wherever_links_lead() {
+fn a_query_file_is_below_the_folder_after_links_are_resolved() {
     let sandbox = Sandbox::start();
     let (w, elsewhere) = (Workspace::new(), Workspace::new());
     elsewhere.write("q.sql", "select 'canary'");
@@ -163,7 +163,7 @@ fn a_query_file_is_below_the_folder_wherever_links_lead() {
 }
 
 #[test]
-fn nothing_of_a_file_is_shown_that_is_no_config() {
+fn the_content_of_other_files_is_never_shown() {
     let sandbox = Sandbox::start();
     let (w, elsewhere) = (Workspace::new(), Workspace::new());
     let text = config(&sandbox.url, &["carts"], "") + "include: [parts/*]\n";
@@ -187,11 +187,11 @@ fn nothing_of_a_file_is_shown_that_is_no_config() {
             let run = w.run(args).expect(3).says(&["parts/a.yaml", "nothing of it is shown"]);
             assert!(!format!("{run:?}").to_lowercase().contains("canary"), "{run:?}");
         }
-        // The same in the place of the main file.
+        // The same as the main file.
         let run = w.run(&["validate", "-c", "parts/a.yaml"]).expect(3).says(&["error[no-config]"]);
         assert!(!format!("{run:?}").to_lowercase().contains("canary"), "{run:?}");
     }
-    // A link that leaves the folder is refused, whatever it leads to.
+    // A link that leaves the folder is an error, regardless of its target.
     elsewhere.write("b.yaml", "cohorts: []\n");
     for target in [elsewhere.path("b.yaml"), "/proc/self/environ".into()] {
         std::fs::remove_file(w.path("parts/a.yaml")).unwrap();
@@ -204,7 +204,7 @@ fn nothing_of_a_file_is_shown_that_is_no_config() {
 }
 
 #[test]
-fn folders_of_currents_are_left_by_no_link() {
+fn links_cannot_leave_an_export_folder() {
     let sandbox = Sandbox::start();
     let (w, elsewhere) = (Workspace::new(), Workspace::new());
     elsewhere.write("x.avro", "canary");
@@ -223,7 +223,7 @@ fn folders_of_currents_are_left_by_no_link() {
     run.says(&["is outside the folders"]);
 }
 
-/// A web server that answers every request with a redirect. Its address.
+/// A web server that redirects every request. Returns its address.
 fn redirecting(target: &'static str) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/carts.csv", listener.local_addr().unwrap());
@@ -241,7 +241,7 @@ fn redirecting(target: &'static str) -> String {
 }
 
 #[test]
-fn a_web_source_leads_to_no_machine_that_only_this_one_reaches() {
+fn a_web_source_cannot_reach_private_addresses() {
     let sandbox = Sandbox::start();
     let w = Workspace::new();
     let text = config(&sandbox.url, &["carts"], "");
@@ -254,7 +254,7 @@ fn a_web_source_leads_to_no_machine_that_only_this_one_reaches() {
         w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", &source));
         w.run(&["plan"]).expect(5).says(&[says]);
     }
-    // Behind a proxy, which resolves names itself, literal addresses are checked all the same.
+    // Behind a proxy, which resolves names, literal addresses are still checked.
     let proxy = redirecting("http://[64:ff9b::a9fe:a9fe]/people.csv");
     let source = "{ kind: file, path: \"http://127.0.0.1:1/carts.csv\" }";
     w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", source));
@@ -264,7 +264,7 @@ fn a_web_source_leads_to_no_machine_that_only_this_one_reaches() {
         .env("http_proxy", proxy.replace("/carts.csv", ""));
     command.env_remove("NO_PROXY").env_remove("no_proxy");
     run(command).expect(5).says(&["redirects to an address of a private network"]);
-    // What a config names is checked as it stands there, and may be allowed.
+    // Addresses in a config are checked literally, and can be allowed.
     let source = "{ kind: file, path: \"https://10.0.0.1/carts.csv\" }";
     let text = text.replace("{ kind: file, path: carts.csv }", source);
     w.write("sync.yaml", &text);

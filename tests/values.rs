@@ -1,5 +1,7 @@
-//! Which values are identifiers: one table of expected results for every format, and the properties that triggers take
-//! from the same values. `tests/values/make.py` makes the Parquet and Avro files with other programs.
+//! Identifier values: one table of expected results for every format, and the trigger properties from the same
+//! values.
+//!
+//! `tests/values/make.py` generates the Parquet and Avro files with other programs.
 
 use serde_json::Value;
 
@@ -14,8 +16,8 @@ const POSTGRES: usize = 2;
 const SQLITE: usize = 3;
 const DUCKDB: usize = 4;
 
-/// A case: the identifier or the code of the reject, the same for every format, and how text formats and databases
-/// write the value. An empty text: the format has no such value. Parquet and Avro have it in a column of this name.
+/// A case: the identifier or the code of the reject, equal for every format, and the notation of text formats
+/// and databases. Empty: the format has no such value. Parquet and Avro have it in a column of this name.
 struct Case {
     name: &'static str,
     expected: Result<&'static str, &'static str>,
@@ -81,7 +83,7 @@ fn id(case: &Case) -> String {
     case.name.replace('.', "_")
 }
 
-/// Reconciles a cohort for each case that the format has, and compares each with what is expected.
+/// Reconciles one cohort per case of the format, and compares the results.
 fn check(format: &str, connection: &str, source: &str, w: &Workspace, has: impl Fn(&Case) -> bool) {
     let sandbox = Sandbox::start();
     let cases: Vec<&Case> = CASES.iter().filter(|case| has(case)).collect();
@@ -172,7 +174,7 @@ fn in_avro() {
 fn in_postgresql() {
     let Some(server) = Postgres::start() else { return };
     server.sql(&format!("create table people as select {}", selected(POSTGRES)));
-    // Settings that change the texts of numbers and dates.
+    // Server settings that change the text of numbers and dates.
     server.sql("alter role owner set extra_float_digits = 0; alter role owner set datestyle = 'German'");
     let connection = server.connection("user: owner, tls: off");
     let source = "{ kind: sql, connection: warehouse, table: people }";
@@ -180,7 +182,7 @@ fn in_postgresql() {
 }
 
 #[test]
-fn in_postgresql_compared_there() {
+fn in_postgresql_with_pushdown() {
     let Some(server) = Postgres::start() else { return };
     server.sql(&format!("create table people as select {}", selected(POSTGRES)));
     server.sql("alter role owner set extra_float_digits = 0; alter role owner set datestyle = 'German'");
@@ -199,7 +201,7 @@ fn in_postgresql_compared_there() {
         w.write("sync.yaml", text);
         w.run(&["plan", "--format", "json"]).json()
     };
-    // Every cohort has a table of members after the first run, if it has members.
+    // Every cohort with members has a mirror table after the first run.
     written("pushdown");
     let run = w.run(&["reconcile"]);
     assert!(!format!("{run:?}").contains("could not be written"), "{run:?}");
@@ -215,7 +217,7 @@ fn in_postgresql_compared_there() {
         used += u64::from(pushed["pushdown"]["used"] == true);
     }
     assert!(used > 8, "{pushed:#}");
-    // The server itself makes the members of whole numbers and of JSON texts.
+    // The server derives the members from whole numbers and JSON texts.
     for name in ["decimal_whole", "double_whole", "double_last", "float_last", "json_text"] {
         let of = |cohort: &&Value| cohort["id"] == name;
         let cohort = pushed["cohorts"].as_array().unwrap().iter().find(of).unwrap();
@@ -247,9 +249,9 @@ fn in_duckdb() {
     in_driver(DUCKDB, Driver::duckdb());
 }
 
-/// A value that is no number in a typed column names no user, as the same word in a CSV; removals go on.
+/// NaN in a typed column is no identifier, as the same word in a CSV; removals are applied.
 #[test]
-fn not_a_number_blocks_no_removals() {
+fn nan_in_a_typed_column_does_not_block_removals() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("people.csv", "whole,nan\n123,\n124,\n");
     let source = |path: &str| {
@@ -276,7 +278,7 @@ fn not_a_number_blocks_no_removals() {
     }
 }
 
-/// A CSV that has lost its header row: data of a user is in no plan, log, dashboard or notification.
+/// A CSV without its header row: user data appears in no plan, log, dashboard or notification.
 #[test]
 fn a_first_row_of_data_is_not_shown() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
@@ -310,12 +312,12 @@ fn a_first_row_of_data_is_not_shown() {
     w.run(&["plan"]).expect(1).says(&["its first row looks like data, not like a header row"]);
 }
 
-/// `on_enter` sends the text of every scalar, and no value that the config calls none.
+/// `on_enter` sends the text of every scalar, except configured null values.
 #[test]
 fn properties_keep_every_scalar() {
     const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
     let sandbox = Sandbox::start();
-    sandbox.door(
+    sandbox.admin_post(
         "/_sandbox/campaigns",
         &format!(r#"[{{"id":"{CAMPAIGN}","name":"W","enabled":true,"is_api":true}}]"#),
     );
@@ -378,7 +380,7 @@ fn properties_keep_every_scalar() {
     }
 }
 
-/// A plan's refusals, by their codes.
+/// Codes of the blocks of a plan.
 fn refusals(w: &Workspace) -> Vec<String> {
     let plan = w.run(&["plan", "--format", "json"]).json();
     let refusals = plan["cohorts"][0]["refusals"].as_array().unwrap_or_else(|| panic!("{plan:#}"));
@@ -443,7 +445,7 @@ fn damaged_identifiers_are_found_by_the_database_too() {
     }
 }
 
-/// Identifiers that look the same are counted with those that differ by case.
+/// Identifiers that look equal are counted with those that differ by case.
 #[test]
 fn invisible_characters_and_unicode_twins_are_reported() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());

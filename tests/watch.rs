@@ -1,4 +1,4 @@
-//! `watch`: what wakes it, what it does then, and what it tells.
+//! `watch`: events, their effects, and the reported status.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::browser::Browser;
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
-/// A workspace with these cohorts, and a watch on it.
-fn watched(cohorts: &[&str], more: &str) -> (Workspace, Sandbox) {
+/// A workspace with these cohorts, and a `watch`.
+fn start_watch(cohorts: &[&str], more: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, cohorts, &(PATIENCE.to_owned() + more));
+    w.config(&sandbox, cohorts, &(SHORT_TIMEOUTS.to_owned() + more));
     (w, sandbox)
 }
 
@@ -22,50 +22,50 @@ fn until_members(sandbox: &Sandbox, cohort: &str, people: impl Iterator<Item = S
 }
 
 #[test]
-fn a_changed_source_is_in_braze_without_being_asked() {
-    let (w, sandbox) = watched(&["carts", "trials"], "");
+fn a_changed_source_is_synced_automatically() {
+    let (w, sandbox) = start_watch(&["carts", "trials"], "");
     w.source("carts", users(50)).source("trials", users(20));
     let watch = Watch::start(&w);
     until_members(&sandbox, "carts", users(50));
     until_members(&sandbox, "trials", users(20));
     w.source("carts", users(45));
     until_members(&sandbox, "carts", users(45));
-    // Written to in place, too.
+    // Also written in place.
     fs::OpenOptions::new()
         .append(true)
         .open(w.path("trials.csv"))
         .and_then(|mut file| std::io::Write::write_all(&mut file, b"somebody\n"))
         .unwrap();
     until_members(&sandbox, "trials", users(20).chain(["somebody".to_owned()]));
-    watch.until_in_step();
+    watch.until_in_sync();
     assert_eq!(watch.metric("syncline_members{cohort=\"carts\"}"), 45.0);
     assert_eq!(watch.stop(), 0);
     w.run(&["reconcile"]).expect(0).says(&["In step: 2 cohorts"]);
 }
 
 #[test]
-fn a_changed_config_is_diffed_and_a_bad_one_changes_nothing() {
-    let (w, sandbox) = watched(&["carts", "trials"], "");
+fn a_changed_config_is_applied_and_an_invalid_one_is_ignored() {
+    let (w, sandbox) = start_watch(&["carts", "trials"], "");
     w.source("carts", users(50)).source("trials", users(20)).source("late", users(5));
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     let before = watch.metric("syncline_run_duration_seconds_count");
     let config = w.read("sync.yaml");
     w.replace("sync.yaml", &config.replace("name: Carts", "name: Full carts"));
-    until("the name is told", || sandbox.names().contains(&("carts".to_owned(), "Full carts".to_owned())));
+    until("the name is sent", || sandbox.names().contains(&("carts".to_owned(), "Full carts".to_owned())));
     let runs = || watch.metric("syncline_run_duration_seconds_count");
     until("the run has ended", || runs() > before);
     assert_eq!(runs(), before + 1.0, "only what changed");
-    // Neither text that is no YAML nor a key that means nothing.
+    // Neither invalid YAML nor an unknown key.
     for bad in ["version: 1\ncohorts: [", &config.replace("version: 1", "version: 1\nnonsense: 1")] {
         w.replace("sync.yaml", bad);
-        until("it says so", || watch.ready()["config"] != "valid");
-        assert_eq!(watch.get("/readyz").status, 200, "the last good one goes on");
+        until("the page shows it", || watch.ready()["config"] != "valid");
+        assert_eq!(watch.get("/readyz").status, 200, "the last valid config stays in use");
         assert_eq!(watch.metric("syncline_config_valid"), 0.0);
         w.source("carts", users(51));
         until_members(&sandbox, "carts", users(51));
         w.replace("sync.yaml", &config);
-        until("it is well again", || watch.ready()["config"] == "valid");
+        until("it is in sync again", || watch.ready()["config"] == "valid");
         w.source("carts", users(50));
         until_members(&sandbox, "carts", users(50));
     }
@@ -74,26 +74,26 @@ fn a_changed_config_is_diffed_and_a_bad_one_changes_nothing() {
     until_members(&sandbox, "late", users(5));
 }
 
-/// A file that is written to by another of its names: the system tells nothing of it in the folder that is watched.
+/// A file changed through a hard link: the watched folder gets no event.
 #[test]
-fn a_change_that_nobody_tells_of_is_found_by_looking() {
-    let (w, sandbox) = watched(&["carts"], "  poll: 300ms\n");
+fn a_change_without_a_file_event_is_found_by_polling() {
+    let (w, sandbox) = start_watch(&["carts"], "  poll: 300ms\n");
     w.source("carts", users(5)).write("elsewhere/keep", "");
     fs::hard_link(w.path("carts.csv"), w.path("elsewhere/list.csv")).unwrap();
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     let mut file = fs::OpenOptions::new().append(true).open(w.path("elsewhere/list.csv")).unwrap();
     std::io::Write::write_all(&mut file, b"somebody\n").unwrap();
     until_members(&sandbox, "carts", users(5).chain(["somebody".to_owned()]));
 }
 
 #[test]
-fn links_that_are_turned_are_seen() {
+fn replaced_symbolic_links_are_detected() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.source("carts", users(10));
     let text = |name: &str| {
         let text =
-            config(&sandbox.url, &["carts"], PATIENCE).replace("name: Carts", &format!("name: {name}"));
+            config(&sandbox.url, &["carts"], SHORT_TIMEOUTS).replace("name: Carts", &format!("name: {name}"));
         text.replace("path: carts.csv", &format!("path: {}", w.path("carts.csv").display()))
             + &format!("roots: [{}]\n", w.path("").display())
     };
@@ -117,77 +117,77 @@ fn links_that_are_turned_are_seen() {
 }
 
 #[test]
-fn a_refusal_waits_for_a_person_and_nobody_waits_for_it() {
-    let (w, sandbox) = watched(&["carts", "trials"], "");
+fn a_blocked_cohort_waits_for_approval_and_delays_no_other() {
+    let (w, sandbox) = start_watch(&["carts", "trials"], "");
     w.source("carts", users(50)).source("trials", users(20));
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     w.source("carts", users(10)).source("trials", users(19));
-    until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until("the plan is blocked", || watch.ready()["not_in_step"]["carts"] == "refused");
     until_members(&sandbox, "trials", users(19));
     assert_eq!(sandbox.members("carts").len(), 50);
     let log = watch.log();
     let command = log.split("syncline approve carts --plan ").nth(1);
     let plan = command.and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("{log}"));
-    // Another plan is not this one.
+    // The approval of another plan does not count.
     let other = format!("sha256:{}", "0".repeat(64));
     w.run(&["approve", "carts", "--plan", &other]).expect(0);
     w.run(&["approve", "nobody", "--plan", plan]).expect(64).says(&["no cohort `nobody`"]);
     w.run(&["approve", "carts", "--plan", plan]).expect(0).says(&["approved", plan]);
     until_members(&sandbox, "carts", users(10));
-    watch.until_in_step();
-    // It was for this plan, and not for the next one.
+    watch.until_in_sync();
+    // The approval was for this plan, not for the next one.
     w.source("carts", users(2));
-    until("it is refused again", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until("the plan is blocked again", || watch.ready()["not_in_step"]["carts"] == "refused");
     assert_eq!(sandbox.members("carts").len(), 10);
 }
 
 #[test]
-fn what_fails_is_tried_again_and_keeps_nobody_waiting() {
-    let (w, sandbox) = watched(&["carts", "trials"], "");
+fn a_failed_cohort_is_retried_and_delays_no_other() {
+    let (w, sandbox) = start_watch(&["carts", "trials"], "");
     w.source("carts", users(50)).source("trials", users(20));
     sandbox.faults(r#"[{"on": "users", "cohort_id": "carts", "times": 12, "do": {"status": 503}}]"#);
     let watch = Watch::start(&w);
     until_members(&sandbox, "trials", users(20));
     until_members(&sandbox, "carts", users(50));
-    watch.until_in_step();
+    watch.until_in_sync();
     assert!(watch.metric("syncline_retries_total{cohort=\"carts\"}") >= 12.0);
-    // A source that is gone is not an empty one.
+    // A missing source is not an empty one.
     fs::remove_file(w.path("carts.csv")).unwrap();
-    until("it fails", || watch.ready()["not_in_step"]["carts"] == "failing");
+    until("the run fails", || watch.ready()["not_in_step"]["carts"] == "failing");
     assert_eq!(sandbox.members("carts").len(), 50);
     w.source("carts", users(49));
     until_members(&sandbox, "carts", users(49));
 }
 
 #[test]
-fn told_to_stop_it_finishes_what_is_under_way() {
+fn a_stop_finishes_the_current_batch() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--latency", "60"]));
-    w.config(&sandbox, &["carts"], &("    batch: 10\n".to_owned() + PATIENCE));
+    w.config(&sandbox, &["carts"], &("    batch: 10\n".to_owned() + SHORT_TIMEOUTS));
     w.source("carts", users(1000));
     let watch = Watch::start(&w);
-    until("it is sending", || sandbox.members("carts").len() >= 50);
+    until("requests are sent", || sandbox.members("carts").len() >= 50);
     let began = Instant::now();
     assert_eq!(watch.stop(), 0);
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     let sent = sandbox.members("carts").len();
-    assert!(sent < 1000, "it had to stop within the list");
+    assert!(sent < 1000, "it must stop within the list");
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
     assert_eq!(
         status["cohorts"][0]["record"]["members"].as_u64(),
         Some(sent as u64),
-        "and what it did is recorded"
+        "and its requests are recorded"
     );
     w.run(&["state", "verify"]).expect(0);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts").len(), 1000);
 }
 
-/// A source that takes long to read does not keep a process that was told to stop.
+/// A slow source does not keep a stopping process alive.
 #[test]
-fn told_to_stop_it_does_not_wait_for_a_plan() {
+fn a_stop_does_not_wait_for_planning() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["big"], &PATIENCE.replace("grace: 5s", "grace: 200ms"));
+    w.config(&sandbox, &["big"], &SHORT_TIMEOUTS.replace("grace: 5s", "grace: 200ms"));
     w.source("big", users(1_000_000));
     let watch = Watch::start(&w);
     std::thread::sleep(Duration::from_millis(200));
@@ -198,13 +198,13 @@ fn told_to_stop_it_does_not_wait_for_a_plan() {
 }
 
 #[test]
-fn a_second_process_stands_by_and_takes_over() {
-    let (w, sandbox) = watched(&["carts"], "");
+fn a_standby_takes_over() {
+    let (w, sandbox) = start_watch(&["carts"], "");
     w.source("carts", users(50));
     let first = Watch::start(&w);
-    first.until_in_step();
+    first.until_in_sync();
     let second = Watch::from_command(&mut w.command(&["watch"]));
-    until("it stands by", || second.get("/readyz").body.contains("standing by"));
+    until("it is a standby", || second.get("/readyz").body.contains("standing by"));
     assert_eq!(second.get("/readyz").status, 503);
     assert_eq!(second.get("/livez").status, 200);
     assert!(second.ready()["role"].as_str().unwrap().contains(&format!("process {}", first.id())));
@@ -217,8 +217,8 @@ fn a_second_process_stands_by_and_takes_over() {
 }
 
 #[test]
-fn it_reads_everything_again_when_it_is_told_to() {
-    let (w, sandbox) = watched(&["carts"], "");
+fn a_reload_signal_reads_everything_again() {
+    let (w, sandbox) = start_watch(&["carts"], "");
     w.source("carts", users(5));
     let text = w.read("sync.yaml").replace("{ env: TEST_PARTNER_KEY }", "{ file: partner_key }");
     w.write("sync.yaml", text).write("partner_key", "not the key");
@@ -228,7 +228,7 @@ fn it_reads_everything_again_when_it_is_told_to() {
     };
     private("partner_key");
     let watch = Watch::start(&w);
-    until("the key is refused", || watch.ready()["not_in_step"]["carts"] == "failing");
+    until("the key is rejected", || watch.ready()["not_in_step"]["carts"] == "failing");
     w.write("key.new", PARTNER_KEY);
     private("key.new");
     #[allow(clippy::disallowed_methods, reason = "a test's files")]
@@ -236,13 +236,13 @@ fn it_reads_everything_again_when_it_is_told_to() {
     until_members(&sandbox, "carts", users(5));
     watch.signal(Signal::SIGHUP);
     watch.until_logs("told to read everything again", 1);
-    watch.until_in_step();
+    watch.until_in_sync();
     assert!(!watch.log().contains(PARTNER_KEY) && !watch.log().contains("not the key"));
 }
 
 #[test]
-fn only_its_own_names_are_served_and_nothing_can_be_changed() {
-    let (w, _sandbox) = watched(&["carts"], "  admin_hosts: [syncline.acme.internal]\n");
+fn the_admin_listener_serves_known_hosts_and_is_read_only() {
+    let (w, _sandbox) = start_watch(&["carts"], "  admin_hosts: [syncline.acme.internal]\n");
     w.source("carts", users(5));
     let watch = Watch::start(&w);
     let asked = |host: &str, method: &str, path: &str| raw(&watch.admin(), host, method, path);
@@ -254,7 +254,7 @@ fn only_its_own_names_are_served_and_nothing_can_be_changed() {
     assert_eq!(asked("localhost", "GET", "/nothing"), 404);
 }
 
-/// The status of an answer to a request with this `Host`.
+/// The status of a response to a request with this `Host`.
 fn raw(url: &str, host: &str, method: &str, path: &str) -> u16 {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
@@ -269,39 +269,39 @@ fn raw(url: &str, host: &str, method: &str, path: &str) -> u16 {
 }
 
 #[test]
-fn a_schedule_looks_without_being_told() {
-    let (w, sandbox) = watched(&["carts"], "  schedule: { every: 1s }\n");
+fn a_schedule_starts_cohort_runs() {
+    let (w, sandbox) = start_watch(&["carts"], "  schedule: { every: 1s }\n");
     w.source("carts", users(5));
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     let runs = watch.metric("syncline_run_duration_seconds_count");
-    until("it has looked again", || watch.metric("syncline_run_duration_seconds_count") >= runs + 2.0);
+    until("a cohort run has ended", || watch.metric("syncline_run_duration_seconds_count") >= runs + 2.0);
     assert_eq!(sandbox.writes(), 2, "and there was nothing to do");
 }
 
 #[test]
-fn a_changed_schedule_holds_from_now_on() {
-    let (w, _sandbox) = watched(&["carts"], "  schedule: { every: 24h }\n");
+fn a_changed_schedule_applies_at_once() {
+    let (w, _sandbox) = start_watch(&["carts"], "  schedule: { every: 24h }\n");
     w.source("carts", users(5));
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     let runs = || watch.metric("syncline_run_duration_seconds_count");
     let before = runs();
     w.replace("sync.yaml", &w.read("sync.yaml").replace("24h", "1s"));
-    until("it looks again and again", || runs() >= before + 3.0);
+    until("cohort runs repeat", || runs() >= before + 3.0);
 }
 
-/// The same thing is refused and approved twice, as when an export comes empty every other day.
+/// The same plan is blocked and approved twice, as when an export is empty every other day.
 #[test]
-fn what_was_approved_before_can_be_approved_again() {
-    let (w, sandbox) = watched(&["carts"], "");
+fn the_same_block_can_be_approved_again() {
+    let (w, sandbox) = start_watch(&["carts"], "");
     w.source("carts", users(50));
     let watch = Watch::start(&w);
     for round in 1..=2 {
         until_members(&sandbox, "carts", users(50));
-        watch.until_in_step();
+        watch.until_in_sync();
         w.source("carts", users(10));
-        until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+        until("the plan is blocked", || watch.ready()["not_in_step"]["carts"] == "refused");
         let log = watch.log();
         let plan = log.rsplit("syncline approve carts --plan ").next().unwrap().split_whitespace().next();
         w.run(&["approve", "carts", "--plan", plan.unwrap()]).expect(0);
@@ -311,53 +311,53 @@ fn what_was_approved_before_can_be_approved_again() {
 }
 
 #[test]
-fn what_stays_refused_is_written_down_once() {
-    let (w, _sandbox) = watched(&["carts"], "  schedule: { every: 1s }\n");
+fn a_persistent_block_is_journaled_once() {
+    let (w, _sandbox) = start_watch(&["carts"], "  schedule: { every: 1s }\n");
     w.source("carts", users(50));
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     w.source("carts", users(10));
-    until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until("the plan is blocked", || watch.ready()["not_in_step"]["carts"] == "refused");
     let runs = || watch.metric("syncline_run_duration_seconds_count");
     let (before, journal) = (runs(), w.snapshot(".syncline/journal").len());
-    until("it has looked again", || runs() >= before + 3.0);
+    until("a cohort run has ended", || runs() >= before + 3.0);
     assert_eq!(w.snapshot(".syncline/journal").len(), journal);
     assert_eq!(watch.ready()["not_in_step"]["carts"], "refused");
-    // More people may leave by now, and that is told.
+    // More users would leave by now, and that is reported.
     w.source("carts", users(9));
     watch.until_logs("41 of 50", 1);
 }
 
 #[test]
-fn what_needs_a_restart_is_told_until_there_is_one() {
-    let (w, _sandbox) = watched(&["carts"], "");
+fn settings_that_need_a_restart_are_reported_until_then() {
+    let (w, _sandbox) = start_watch(&["carts"], "");
     w.source("carts", users(5));
     let watch = Watch::start(&w);
     let text = w.read("sync.yaml");
     let other = text.replace("grace: 5s", "grace: 5s\n  limits: { streams: 7 }");
     w.replace("sync.yaml", &other);
-    until("it is told", || watch.ready()["needs_restart"][0] == "watch.limits");
+    until("it is reported", || watch.ready()["needs_restart"][0] == "watch.limits");
     w.replace("sync.yaml", &other.replace("name: Carts", "name: More carts"));
     let digest = watch.ready()["config_digest"].clone();
-    until("it has read it", || watch.ready()["config_digest"] != digest);
+    until("the source is read", || watch.ready()["config_digest"] != digest);
     assert_eq!(watch.ready()["needs_restart"][0], "watch.limits");
     w.replace("sync.yaml", &text);
-    until("there is no need", || watch.ready()["needs_restart"].as_array().unwrap().is_empty());
+    until("no restart is needed", || watch.ready()["needs_restart"].as_array().unwrap().is_empty());
 }
 
 #[test]
-fn the_dashboard_shows_how_things_really_stand() {
+fn the_dashboard_shows_the_current_status() {
     let Some(browser) = Browser::start() else { return };
-    let (w, _sandbox) = watched(&["carts", "trials", "gone"], "");
+    let (w, _sandbox) = start_watch(&["carts", "trials", "gone"], "");
     w.source("carts", users(50)).source("trials", users(20));
     let watch = Watch::start(&w);
-    until("two are in step", || watch.ready()["not_in_step"].as_object().unwrap().len() == 1);
+    until("two cohorts are in sync", || watch.ready()["not_in_step"].as_object().unwrap().len() == 1);
     w.source("carts", users(70));
-    until("it has grown", || watch.metric("syncline_members{cohort=\"carts\"}") == 70.0);
+    until("the cohort has grown", || watch.metric("syncline_members{cohort=\"carts\"}") == 70.0);
     w.source("carts", users(5));
-    until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until("the plan is blocked", || watch.ready()["not_in_step"]["carts"] == "refused");
     w.write("sync.yaml", w.read("sync.yaml") + "nonsense: 1\n");
-    until("the config is refused", || watch.ready()["config"] != "valid");
+    until("the config is invalid", || watch.ready()["config"] != "valid");
     browser.resize(1280, 1600);
     browser.open(&format!("{}/", watch.admin()));
     let text = browser.run("return document.body.innerText");
@@ -373,7 +373,7 @@ fn the_dashboard_shows_how_things_really_stand() {
     ] {
         assert!(text.contains(shown), "{shown}: {text}");
     }
-    assert!(!text.contains("user-"), "nobody is named");
+    assert!(!text.contains("user-"), "no identifier is shown");
     assert_eq!(browser.console(), Vec::<String>::new());
     if let Some(folder) = screenshots() {
         use std::io::Write as _;
@@ -383,17 +383,17 @@ fn the_dashboard_shows_how_things_really_stand() {
     let asked = http(&watch.admin(), "GET", "/", &[], "");
     assert!(asked.headers.contains("content-security-policy: default-src 'none'"), "{}", asked.headers);
     w.write("sync.yaml", w.read("sync.yaml").replace("nonsense: 1\n", ""));
-    until("it is well again", || watch.ready()["config"] == "valid");
-    // What was before this process is known to the next.
+    until("it is in sync again", || watch.ready()["config"] == "valid");
+    // The next process knows the earlier runs.
     assert_eq!(watch.stop(), 0);
     let watch = Watch::start(&w);
-    until("it shows what was before it", || {
+    until("the page shows earlier runs", || {
         let page = watch.get("/").body;
         page.contains("<svg") && page.contains("updated") && page.contains("+20")
     });
 }
 
-#[allow(clippy::disallowed_methods, reason = "a switch for whoever wants to look")]
+#[allow(clippy::disallowed_methods, reason = "a switch for screenshots")]
 fn screenshots() -> Option<String> {
     std::env::var("SYNCLINE_SCREENSHOTS").ok()
 }

@@ -1,4 +1,5 @@
-//! The loop of `watch`: what wakes what, what leaves the config and comes back, and what a bug of one cohort stops.
+//! Event loop of `watch`: which event starts which run, entries that leave the config and return, and bugs in
+//! one cohort.
 
 use std::collections::BTreeSet;
 use std::io::copy;
@@ -6,12 +7,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
-/// A cohort of `people.csv`, and an export of the folder `cur` beside it.
+/// A cohort from `ids.csv`, and an export of the folder `cur` in the same folder.
 fn with_export(sandbox: &Sandbox, heap: &str, export: &str, watch: &str) -> String {
-    let base = config(&sandbox.url, &["people"], &(PATIENCE.to_owned() + watch));
+    let base = config(&sandbox.url, &["people"], &(SHORT_TIMEOUTS.to_owned() + watch));
     let heap = format!(
         "connections:\n  heap:\n    kind: heap\n    endpoint: {heap}\n    app_id: 11\n    timeout: 60s\n    \
          retry: {{ attempts: 3, first_wait: 5ms, longest_wait: 1s }}\n"
@@ -22,7 +23,7 @@ fn with_export(sandbox: &Sandbox, heap: &str, export: &str, watch: &str) -> Stri
 const EXPORT: &str = "exports:\n  - id: engagement\n    \
     source: { kind: currents_storage, path: cur, incomplete_after: 0s }\n    to: heap\n";
 
-/// Writes more events into `cur`, in files of their own, and gives back their ids.
+/// Writes more events into `cur`, in files of their own. Returns their ids.
 fn events(w: &Workspace, number: u64, seed: &str) -> BTreeSet<String> {
     let number = number.to_string();
     let args = ["sandbox", "currents", "--out", "new", "--ids", "ids", "--events", &number, "--hours", "1"];
@@ -39,54 +40,54 @@ fn keys(sandbox: &Sandbox) -> BTreeSet<String> {
     sandbox.get("/_sandbox/heap/events/keys").1.lines().map(str::to_owned).collect()
 }
 
-fn looks(watch: &Watch) -> f64 {
+fn cohort_runs(watch: &Watch) -> f64 {
     watch.metric("syncline_export_looks_total{export=\"engagement\"}")
 }
 
 #[test]
-fn a_change_of_a_source_does_not_list_the_folder_of_an_export() {
+fn a_source_change_does_not_list_export_folders() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.source("people", users(3));
     let first = events(&w, 5, "1");
     w.write("sync.yaml", with_export(&sandbox, &sandbox.url, EXPORT, "  poll: 1h\n"));
     let watch = Watch::start(&w);
-    until("all is delivered", || keys(&sandbox) == first);
-    watch.until_in_step();
+    until("all events are delivered", || keys(&sandbox) == first);
+    watch.until_in_sync();
     let settled = || {
-        let before = looks(&watch);
-        watch.metric("syncline_queue_depth") == 0.0 && looks(&watch) == before
+        let in_front_of = cohort_runs(&watch);
+        watch.metric("syncline_queue_depth") == 0.0 && cohort_runs(&watch) == in_front_of
     };
-    until("it is quiet", settled);
-    let before = looks(&watch);
+    until("no run is active", settled);
+    let in_front_of = cohort_runs(&watch);
     for n in 4..14 {
         w.source("people", users(n));
-        until("it is in Braze", || sandbox.members("people") == members(users(n)));
+        until("the change is in Braze", || sandbox.members("people") == members(users(n)));
     }
-    assert_eq!(looks(&watch), before, "the export's folder is beside the source");
+    assert_eq!(cohort_runs(&watch), in_front_of, "the export's folder is beside the source");
     let second = events(&w, 5, "2");
     let all: BTreeSet<String> = first.union(&second).cloned().collect();
-    until("its own changes are seen, in new folders too", || keys(&sandbox) == all);
+    until("its own changes are detected, also in new folders", || keys(&sandbox) == all);
 }
 
 #[test]
-fn an_export_that_leaves_while_it_runs_and_comes_back_runs_again() {
+fn an_export_removed_while_running_and_restored_runs_again() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    let heap = Barred::before(&sandbox.url);
+    let heap = GatedProxy::in_front_of(&sandbox.url);
     w.source("people", users(3));
     let first = events(&w, 5, "1");
     w.write("sync.yaml", with_export(&sandbox, &heap.url, EXPORT, ""));
     let watch = Watch::start(&w);
-    until("the export sends", || heap.came() > 0);
+    until("the export sends", || heap.connections() > 0);
     let use_config = |export: &str| {
-        let before = watch.ready()["config_digest"].clone();
+        let in_front_of = watch.ready()["config_digest"].clone();
         w.replace("sync.yaml", &with_export(&sandbox, &heap.url, export, ""));
-        until("the config is in use", || watch.ready()["config_digest"] != before);
+        until("the config is in use", || watch.ready()["config_digest"] != in_front_of);
     };
-    // Woken while it runs, and then gone.
+    // Triggered while it runs, and then removed.
     use_config(&(EXPORT.to_owned() + "    schedule: { every: 1h }\n"));
     use_config("");
     heap.open();
-    until("the first run has ended", || keys(&sandbox) == first && looks(&watch) > 0.0);
+    until("the first run has ended", || keys(&sandbox) == first && cohort_runs(&watch) > 0.0);
     let second = events(&w, 5, "2");
     assert!(second.is_disjoint(&first));
     use_config(EXPORT);
@@ -96,7 +97,7 @@ fn an_export_that_leaves_while_it_runs_and_comes_back_runs_again() {
 }
 
 #[test]
-fn an_export_that_fails_for_long_is_stale() {
+fn an_export_that_keeps_failing_is_stale() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}", socket.local_addr().unwrap());
@@ -109,9 +110,9 @@ fn an_export_that_fails_for_long_is_stale() {
     assert!(watch.metric("syncline_export_since_good_run_seconds{export=\"engagement\"}") >= 1.0);
 }
 
-/// A bug is met at each step in turn that writes the state: the other cohorts go on, and the next run settles all.
+/// A panic at each write of the state in turn: other cohorts are applied, and the next run settles all.
 #[test]
-fn a_bug_in_one_cohort_stops_no_other() {
+fn a_panic_in_one_cohort_stops_no_other() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let cohorts = ["carts", "trials", "orders"];
     w.config(&sandbox, &cohorts, "");
@@ -145,9 +146,9 @@ fn a_bug_in_one_cohort_stops_no_other() {
 }
 
 #[test]
-fn a_watch_goes_on_after_a_bug() {
+fn watch_continues_after_a_panic() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts", "trials"], PATIENCE);
+    w.config(&sandbox, &["carts", "trials"], SHORT_TIMEOUTS);
     w.source("carts", users(20)).source("trials", users(30));
     let mut contained = 0;
     for step in (5..40).step_by(5) {
@@ -158,19 +159,19 @@ fn a_watch_goes_on_after_a_bug() {
             sandbox.members("carts") == members(users(20 + step))
                 && sandbox.members("trials") == members(users(30 + step))
         };
-        until("all is right, or it has ended", || are_right() || watch.has_ended());
+        until("all cohorts are in sync, or it has ended", || are_right() || watch.has_ended());
         if !watch.has_ended() {
             contained += usize::from(watch.log().contains("this is a bug"));
             w.source("carts", users(21 + step));
-            until("it goes on", || sandbox.members("carts") == members(users(21 + step)));
+            until("watch continues", || sandbox.members("carts") == members(users(21 + step)));
             assert_eq!(watch.stop(), 0);
         }
     }
     assert!(contained > 0);
 }
 
-/// A proxy that holds every connection until it is opened.
-struct Barred {
+/// A proxy that blocks every connection until its gate opens.
+struct GatedProxy {
     url: String,
     gate: Arc<(Mutex<Gate>, Condvar)>,
 }
@@ -178,11 +179,11 @@ struct Barred {
 #[derive(Default)]
 struct Gate {
     is_open: bool,
-    came: usize,
+    connections: usize,
 }
 
-impl Barred {
-    fn before(url: &str) -> Self {
+impl GatedProxy {
+    fn in_front_of(url: &str) -> Self {
         let to = url.trim_start_matches("http://").to_owned();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());
@@ -193,20 +194,20 @@ impl Barred {
                 let (gate, to) = (Arc::clone(&shared), to.clone());
                 std::thread::spawn(move || {
                     let mut shut = gate.0.lock().unwrap();
-                    shut.came += 1;
+                    shut.connections += 1;
                     drop(gate.1.wait_while(shut, |gate| !gate.is_open).unwrap());
                     let to = TcpStream::connect(to).unwrap();
                     let back = (to.try_clone().unwrap(), from.try_clone().unwrap());
-                    std::thread::spawn(move || run_on(back.0, back.1));
-                    run_on(from, to);
+                    std::thread::spawn(move || forward(back.0, back.1));
+                    forward(from, to);
                 });
             }
         });
         Self { url, gate }
     }
 
-    fn came(&self) -> usize {
-        self.gate.0.lock().unwrap().came
+    fn connections(&self) -> usize {
+        self.gate.0.lock().unwrap().connections
     }
 
     fn open(&self) {
@@ -215,14 +216,14 @@ impl Barred {
     }
 }
 
-fn run_on(mut from: TcpStream, mut to: TcpStream) {
+fn forward(mut from: TcpStream, mut to: TcpStream) {
     let _ = copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// The identity map lies where reading takes for ever: the export waits for it, and the loop goes on.
+/// The identity map is on a store that never responds: the export waits for it, and the event loop continues.
 #[test]
-fn reading_the_identity_map_holds_up_only_the_export() {
+fn a_slow_identity_map_delays_only_the_export() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.source("people", users(3));
     events(&w, 5, "1");
@@ -232,15 +233,15 @@ fn reading_the_identity_map_holds_up_only_the_export() {
     std::fs::create_dir_all(map.parent().unwrap()).unwrap();
     nix::unistd::mkfifo(&map, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let watch = Watch::start(&w);
-    watch.until_in_step();
+    watch.until_in_sync();
     w.source("people", users(8));
     until("a change is applied", || sandbox.members("people") == members(users(8)));
-    assert_eq!((looks(&watch), keys(&sandbox).len()), (0.0, 0));
+    assert_eq!((cohort_runs(&watch), keys(&sandbox).len()), (0.0, 0));
 }
 
-/// Each endpoint's deliveries wake its own export.
+/// Each endpoint's deliveries start only its own export.
 #[test]
-fn a_delivery_wakes_only_the_export_that_it_is_for() {
+fn a_delivery_starts_only_its_own_export() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.source("people", users(3));
     let export = |id: &str| {
@@ -250,14 +251,14 @@ fn a_delivery_wakes_only_the_export_that_it_is_for() {
     w.write("sync.yaml", with_export(&sandbox, &sandbox.url, &exports, ""));
     let watch = Watch::start(&w);
     let looked = |id: &str| watch.metric(&format!("syncline_export_looks_total{{export=\"{id}\"}}"));
-    until("both were looked at once", || looked("one") == 1.0 && looked("two") == 1.0);
+    until("both had one run", || looked("one") == 1.0 && looked("two") == 1.0);
     for times in 2..6 {
         let event = format!(
             r#"{{"event_type":"users.behaviors.Purchase","id":"e{times}","time":1767225600,"user":{{"user_id":"b1","external_user_id":"u1"}},"properties":{{}}}}"#
         );
         let headers = [("content-type", "application/json"), ("braze-currents-version", "1")];
-        assert_eq!(http(&watch.doors(), "POST", "/currents/one", &headers, &event).status, 200);
-        until("its export has run", || looked("one") >= f64::from(times));
+        assert_eq!(http(&watch.endpoints(), "POST", "/currents/one", &headers, &event).status, 200);
+        until("the export has run", || looked("one") >= f64::from(times));
     }
     assert_eq!(looked("two"), 1.0);
 }

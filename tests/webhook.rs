@@ -1,19 +1,19 @@
-//! Cohorts that are defined in Heap: the sandbox tells of its segments, and `watch` answers.
+//! Cohorts from Heap segments: the sandbox delivers changes, and `watch` applies them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 const SECRET: &str = "whsec_test";
 
-/// A config whose cohorts are segments of a Heap, by id and number.
+/// A config with cohorts from Heap segments, by id and number.
 fn config_of(url: &str, cohorts: &[(&str, u64)], heap: &str) -> String {
     let connection = format!("  heap: {{ kind: heap, webhook_secret: {{ env: TEST_WEBHOOK }}{heap} }}\n");
-    let mut text = config(url, &[], &(connection + PATIENCE));
+    let mut text = config(url, &[], &(connection + SHORT_TIMEOUTS));
     for (id, segment) in cohorts {
         text.push_str(&cohort_entry(
             id,
@@ -51,9 +51,9 @@ impl Scene {
         watch
     }
 
-    /// Tells the sandbox where to deliver to, and how.
+    /// Sets the target and the format of the sandbox's deliveries.
     fn deliver_to(&self, watch: &Watch, how: &Value) {
-        let mut webhook = json!({ "url": format!("{}/heap/heap", watch.doors()), "secret": SECRET, "page_len": 10, "first_wait": 20 });
+        let mut webhook = json!({ "url": format!("{}/heap/heap", watch.endpoints()), "secret": SECRET, "page_len": 10, "first_wait": 20 });
         webhook.as_object_mut().unwrap().extend(how.as_object().unwrap().clone());
         self.post("/_sandbox/heap/webhook", &webhook);
     }
@@ -74,56 +74,58 @@ impl Scene {
         self.post("/_sandbox/heap/sync", &json!({}))
     }
 
-    fn truth(&self, id: u64) -> BTreeSet<String> {
+    fn delivered_members(&self, id: u64) -> BTreeSet<String> {
         let people = self.sandbox.get(&format!("/_sandbox/heap/segments/{id}/members")).1;
         members(people.lines().map(str::to_owned))
     }
 
     #[track_caller]
-    fn until_true(&self, cohort: &str, segment: u64) {
-        let truth = self.truth(segment);
-        until(&format!("{cohort} is what Heap says"), || self.sandbox.members(cohort) == truth);
+    fn until_delivered(&self, cohort: &str, segment: u64) {
+        let delivered_members = self.delivered_members(segment);
+        until(&format!("{cohort} has the delivered members"), || {
+            self.sandbox.members(cohort) == delivered_members
+        });
     }
 
-    fn told(&self) -> Value {
+    fn segment_report(&self) -> Value {
         self.w.run(&["status", "--format", "json"]).expect(0).json()["heaps"][0].clone()
     }
 }
 
 #[test]
-fn who_enters_and_leaves_in_heap_enters_and_leaves_in_braze() {
+fn segment_changes_in_heap_change_members_in_braze() {
     let scene = Scene::new(&[("free", 7)]);
     let watch = scene.watch();
-    until("it waits for Heap", || watch.ready()["not_in_step"]["free"] == "waiting");
+    until("the cohort waits for Heap", || watch.ready()["not_in_step"]["free"] == "waiting");
     scene.deliver_to(&watch, &json!({ "duplicates": 0.5, "shuffle": true, "at_once": 4 }));
     scene.segment(7, "Free customers", users(95));
     scene.sync();
-    scene.until_true("free", 7);
+    scene.until_delivered("free", 7);
     scene.post(
         "/_sandbox/heap/segments/7/change",
         &json!({ "add": ["new-1", "new-2"], "remove": ["user-0", "user-1"] }),
     );
     scene.sync();
-    scene.until_true("free", 7);
+    scene.until_delivered("free", 7);
     assert_eq!(scene.sandbox.members("free").len(), 95);
     scene.post("/_sandbox/heap/segments/7/rename", &json!({ "name": "Freeloaders" }));
     scene.post("/_sandbox/heap/segments/7/change", &json!({ "add": ["new-3"] }));
     scene.sync();
-    scene.until_true("free", 7);
-    assert_eq!(scene.told()["segments"][0]["name"], "Freeloaders");
+    scene.until_delivered("free", 7);
+    assert_eq!(scene.segment_report()["segments"][0]["name"], "Freeloaders");
     assert_eq!(
         scene.sandbox.names(),
         [("free".to_owned(), "Free".to_owned())],
-        "the config names it in Braze"
+        "the config sets the name in Braze"
     );
     scene.post("/_sandbox/heap/segments/7/drain", &json!({}));
-    until("it is empty", || scene.sandbox.members("free").is_empty());
+    until("the cohort is empty", || scene.sandbox.members("free").is_empty());
     assert_eq!(watch.stop(), 0);
     scene.w.run(&["state", "verify"]).expect(0);
 }
 
 #[test]
-fn every_way_in_which_heap_may_say_it_says_the_same() {
+fn every_webhook_format_gives_the_same_members() {
     for how in [
         json!({ "timestamps": "s" }),
         json!({ "wrapped": true, "both_in_one_page": true }),
@@ -137,7 +139,7 @@ fn every_way_in_which_heap_may_say_it_says_the_same() {
             scene.segment(7, "Free", users(40).skip(round * 5));
             scene.sync();
         }
-        scene.until_true("free", 7);
+        scene.until_delivered("free", 7);
         assert_eq!(
             watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"put_aside\"}"),
             0.0,
@@ -147,23 +149,23 @@ fn every_way_in_which_heap_may_say_it_says_the_same() {
 }
 
 #[test]
-fn a_segment_that_nobody_declared_is_kept_and_can_be_declared_later() {
+fn an_undeclared_segment_is_stored_and_can_be_declared_later() {
     let scene = Scene::new(&[("free", 7)]);
     let watch = scene.watch();
     scene.deliver_to(&watch, &json!({}));
     scene.segment(7, "Free", users(5));
     scene.segment(8, "Paying", users(12));
     scene.sync();
-    scene.until_true("free", 7);
+    scene.until_delivered("free", 7);
     scene.w.run(&["status"]).expect(0).says(&[
         "segment 8 \"Paying\": 12 people",
         "no cohort uses it",
         "source: { kind: heap_segment, connection: heap, segment_id: 8 }",
     ]);
     scene.w.replace("sync.yaml", &config_of(&scene.sandbox.url, &[("free", 7), ("paying", 8)], ""));
-    scene.until_true("paying", 8);
+    scene.until_delivered("paying", 8);
     drop(watch);
-    // Without `watch`, a run goes by what is known.
+    // Without `watch`, a run uses the known members.
     let typo = config_of(&scene.sandbox.url, &[("paying", 9)], "");
     scene.w.write("sync.yaml", typo);
     scene.w.run(&["plan", "paying"]).expect(0).says(&[
@@ -173,32 +175,32 @@ fn a_segment_that_nobody_declared_is_kept_and_can_be_declared_later() {
 }
 
 #[test]
-fn a_sync_with_a_page_missing_takes_nobody_out_until_it_was_waited_for() {
+fn a_sync_with_a_missing_page_removes_no_members_at_first() {
     let scene = Scene::with(&[("free", 7)], ", webhook: { incomplete_after: 3s }");
     let watch = scene.watch();
     scene.deliver_to(&watch, &json!({}));
     scene.segment(7, "Free", users(40));
     scene.sync();
-    scene.until_true("free", 7);
-    // Twenty leave and ten enter, in three pages, of which one is never sent.
+    scene.until_delivered("free", 7);
+    // Twenty leave and ten enter, in three pages, one of them never sent.
     scene.deliver_to(&watch, &json!({ "lose": [2] }));
     let after = users(40).skip(20).chain((0..10).map(|i| format!("new-{i}")));
     scene.segment(7, "Free", after);
     scene.sync();
-    until("somebody new is in", || {
+    until("a new member is in", || {
         scene.sandbox.members("free").iter().any(|member| member.contains("new-"))
     });
-    assert!(scene.sandbox.members("free").is_superset(&members(users(40))), "nobody has left yet");
-    let told = scene.told();
-    assert_eq!(told["segments"][0]["waits_for"][0]["missing"], json!([2]));
-    until("it was given up", || scene.sandbox.members("free").len() < 50);
-    until("it is told", || !scene.told()["segments"][0]["gaps"].as_array().unwrap().is_empty());
+    assert!(scene.sandbox.members("free").is_superset(&members(users(40))), "no member has left yet");
+    let segment_report = scene.segment_report();
+    assert_eq!(segment_report["segments"][0]["waits_for"][0]["missing"], json!([2]));
+    until("the page was given up", || scene.sandbox.members("free").len() < 50);
+    until("it is reported", || !scene.segment_report()["segments"][0]["gaps"].as_array().unwrap().is_empty());
     scene.w.run(&["status"]).expect(0).says(&["pages 2 of 3 never came", "is not known"]);
     assert!(watch.log().contains("Heap never sent pages [2] of 3"), "{}", watch.log());
 }
 
 #[test]
-fn secrets_are_rotated_and_nothing_is_taken_from_strangers() {
+fn secrets_can_be_rotated_and_forged_deliveries_are_rejected() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let heap = ", webhook_secret_previous: { env: TEST_OLD_WEBHOOK }";
     w.write("sync.yaml", config_of(&sandbox.url, &[("free", 7)], heap));
@@ -208,15 +210,15 @@ fn secrets_are_rotated_and_nothing_is_taken_from_strangers() {
     watch.until_ready();
     let scene = Scene { w, sandbox };
     scene.segment(7, "Free", users(3));
-    scene.deliver_to(&watch, &json!({ "secret": "a stranger's", "attempts": 2, "basis": "delivered" }));
-    let told = scene.sync();
-    assert!(told.to_string().contains("403"), "{told}");
+    scene.deliver_to(&watch, &json!({ "secret": "another secret", "attempts": 2, "basis": "delivered" }));
+    let segment_report = scene.sync();
+    assert!(segment_report.to_string().contains("403"), "{segment_report}");
     assert!(scene.w.snapshot(".syncline/inbox").is_empty(), "nothing is written");
     for secret in [SECRET, "the new one"] {
         scene.deliver_to(&watch, &json!({ "secret": secret, "basis": "delivered" }));
         scene.post("/_sandbox/heap/segments/7/change", &json!({ "add": [secret] }));
         scene.sync();
-        scene.until_true("free", 7);
+        scene.until_delivered("free", 7);
     }
     for text in [SECRET, "the new one"] {
         assert!(!watch.log().contains(&format!("{text}\"")), "{}", watch.log());
@@ -224,16 +226,16 @@ fn secrets_are_rotated_and_nothing_is_taken_from_strangers() {
 }
 
 #[test]
-fn what_was_answered_with_200_survives_kill_9() {
+fn acknowledged_deliveries_survive_a_kill() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    // The doors are where they were when the process is back.
+    // The endpoints have the same address after a restart.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = config_of(&sandbox.url, &[("free", 7)], "");
     w.write("sync.yaml", text.replace("listen: 127.0.0.1:0", &format!("listen: 127.0.0.1:{port}")));
     let scene = Scene { w, sandbox };
     let mut watch = scene.watch();
     scene.segment(7, "Free", users(4000));
-    // Pages in any order, some twice, some badly signed, each told until it is answered.
+    // Pages in random order, some twice, some badly signed, each repeated until it is acknowledged.
     let how = json!({ "duplicates": 0.2, "shuffle": true, "bad_signatures": 0.05, "at_once": 4, "seed": 11,
                       "attempts": 1000, "first_wait": 20, "longest_wait": 100 });
     scene.deliver_to(&watch, &how);
@@ -244,14 +246,15 @@ fn what_was_answered_with_200_survives_kill_9() {
         watch = scene.watch();
     }
     let acknowledged = || {
-        let told: Value = serde_json::from_str(&scene.sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
-        told["pages"].as_u64() == told["acknowledged"].as_u64()
+        let segment_report: Value =
+            serde_json::from_str(&scene.sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
+        segment_report["pages"].as_u64() == segment_report["acknowledged"].as_u64()
     };
-    until("every page was answered", acknowledged);
-    scene.until_true("free", 7);
+    until("every page was acknowledged", acknowledged);
+    scene.until_delivered("free", 7);
     scene.segment(7, "Free", users(4500).skip(700));
     scene.sync();
-    scene.until_true("free", 7);
+    scene.until_delivered("free", 7);
     let forged: Value = serde_json::from_str(&scene.sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
     assert!(forged["forged"].as_u64() > Some(0) && forged["forged_accepted"].as_u64() == Some(0), "{forged}");
     assert_eq!(watch.stop(), 0);
@@ -259,19 +262,19 @@ fn what_was_answered_with_200_survives_kill_9() {
 }
 
 #[test]
-fn a_segment_that_no_cohort_names_yet_can_be_imported() {
+fn an_undeclared_segment_can_be_imported() {
     let scene = Scene::new(&[("free", 7)]);
     let watch = scene.watch();
     scene.deliver_to(&watch, &json!({}));
     scene.segment(7, "Free customers", users(5));
     scene.segment(8, "Trial: day 3", users(5));
     scene.sync();
-    until("Heap has told of both", || {
-        scene.told()["segments"].as_array().is_some_and(|told| told.len() == 2)
+    until("Heap has delivered both", || {
+        scene.segment_report()["segments"].as_array().is_some_and(|segment_report| segment_report.len() == 2)
     });
     let found = scene.w.run(&["import"]).expect(0).says(&[
         "  - id: trial_day_3\n    name: \"Trial: day 3\"\n    to: braze\n",
         "source: {kind: heap_segment, connection: heap, segment_id: 8}\n    match:\n      - external_id: id\n",
     ]);
-    assert!(!found.stdout.contains("segment_id: 7"), "the config has it");
+    assert!(!found.stdout.contains("segment_id: 7"), "the config contains it");
 }

@@ -1,5 +1,5 @@
-//! Doors in a hostile place: what is sent to them must cost little, keep nobody else waiting and leave nothing
-//! behind. And what the service tells others: systemd, and people's webhooks.
+//! Webhook endpoints under attack: each request costs little, delays no other and leaves nothing in memory.
+//! Also notifications to systemd and to webhooks of users.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,36 +10,36 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::listener::Listener;
-use crate::support::watch::{PATIENCE, Watch};
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 const HEAP: &str = "  heap: { kind: heap }\n";
 
-/// A watch with a door that anybody may speak through, on loopback.
-fn open_door(more: &str) -> (Workspace, Sandbox, Watch) {
+/// A `watch` with an endpoint without authentication, on loopback.
+fn open_endpoint(more: &str) -> (Workspace, Sandbox, Watch) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts"], &(HEAP.to_owned() + PATIENCE + more));
+    w.config(&sandbox, &["carts"], &(HEAP.to_owned() + SHORT_TIMEOUTS + more));
     w.source("carts", users(3));
     let watch = Watch::start(&w);
     (w, sandbox, watch)
 }
 
-fn delivery(people: usize) -> String {
-    let people: Vec<String> = users(people).map(|user| format!(r#"{{"id":"{user}"}}"#)).collect();
+fn delivery(count: usize) -> String {
+    let users: Vec<String> = users(count).map(|user| format!(r#"{{"id":"{user}"}}"#)).collect();
     format!(
         r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"add":[{}]}}}}"#,
-        people.join(",")
+        users.join(",")
     )
 }
 
 fn connect(watch: &Watch) -> TcpStream {
-    let stream = TcpStream::connect(watch.doors().strip_prefix("http://").unwrap()).unwrap();
+    let stream = TcpStream::connect(watch.endpoints().strip_prefix("http://").unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     stream
 }
 
-/// Sends bytes, and reads the status of the answer; 0 if the connection closes without one.
-fn say(watch: &Watch, bytes: &[u8]) -> u16 {
+/// Sends bytes and returns the status of the response; 0 if the connection closes without one.
+fn send_bytes(watch: &Watch, bytes: &[u8]) -> u16 {
     let mut stream = connect(watch);
     let _ = stream.write_all(bytes);
     status(&mut stream)
@@ -73,11 +73,11 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_too_large_too_deep_or_a_bomb_is_refused_and_leaves_nothing() {
-    let (w, _sandbox, watch) = open_door("");
+fn oversized_deep_and_compressed_bodies_are_rejected_and_leave_no_memory() {
+    let (w, _sandbox, watch) = open_endpoint("");
     let large = vec![b' '; (8 << 20) + 1];
-    assert_eq!(say(&watch, &post("", &large)), 413);
-    // Announced as small, sent in pieces without end.
+    assert_eq!(send_bytes(&watch, &post("", &large)), 413);
+    // Declared as small, sent in endless chunks.
     let mut stream = connect(&watch);
     stream.write_all(b"POST /heap/heap HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
     let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat();
@@ -88,31 +88,34 @@ fn what_is_too_large_too_deep_or_a_bomb_is_refused_and_leaves_nothing() {
     }
     let found = status(&mut stream);
     assert!(found == 413 || found == 0, "{found}");
-    assert_eq!(say(&watch, &post("", "[".repeat(100_000).as_bytes())), 400);
+    assert_eq!(send_bytes(&watch, &post("", "[".repeat(100_000).as_bytes())), 400);
     let bomb = gzip(&vec![b' '; 48 << 20]);
     assert!(bomb.len() < 1 << 20);
-    assert_eq!(say(&watch, &post("content-encoding: gzip\r\n", &bomb)), 413);
-    assert_eq!(say(&watch, &post("content-encoding: br\r\n", b"{}")), 415);
+    assert_eq!(send_bytes(&watch, &post("content-encoding: gzip\r\n", &bomb)), 413);
+    assert_eq!(send_bytes(&watch, &post("content-encoding: br\r\n", b"{}")), 415);
     let headers = format!("x-a: {}\r\n", "a".repeat(100 << 10));
-    assert!([431, 0].contains(&say(&watch, &post(&headers, b"{}"))));
-    assert_eq!(say(&watch, b"GET /heap/heap HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"), 405);
+    assert!([431, 0].contains(&send_bytes(&watch, &post(&headers, b"{}"))));
+    assert_eq!(send_bytes(&watch, b"GET /heap/heap HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"), 405);
     assert_eq!(
-        say(&watch, b"POST /elsewhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+        send_bytes(
+            &watch,
+            b"POST /elsewhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        ),
         404
     );
     assert!(w.snapshot(".syncline/inbox").is_empty() && w.snapshot(".syncline/segments").is_empty());
-    // Packed, and well.
-    assert_eq!(say(&watch, &post("content-encoding: gzip\r\n", &gzip(delivery(5).as_bytes()))), 200);
-    until("it was used", || {
+    // Compressed, with a high ratio.
+    assert_eq!(send_bytes(&watch, &post("content-encoding: gzip\r\n", &gzip(delivery(5).as_bytes()))), 200);
+    until("the delivery was used", || {
         watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"used\"}") == 1.0
     });
     assert!(resident_mebibytes(&watch) < 200, "{}", resident_mebibytes(&watch));
 }
 
 #[test]
-fn who_is_slow_is_let_go_and_who_comes_in_thousands_keeps_nobody_out() {
+fn slow_and_numerous_connections_do_not_block_others() {
     let (_w, _sandbox, watch) =
-        open_door("  limits: { header_time: 1s, request_time: 2s, connections: 64 }\n");
+        open_endpoint("  limits: { header_time: 1s, request_time: 2s, connections: 64 }\n");
     let mut slow_header = connect(&watch);
     slow_header.write_all(b"POST /heap/heap HTT").unwrap();
     let mut slow_body = connect(&watch);
@@ -121,26 +124,26 @@ fn who_is_slow_is_let_go_and_who_comes_in_thousands_keeps_nobody_out() {
     assert!([0, 408].contains(&status(&mut slow_header)));
     assert_eq!(status(&mut slow_body), 408);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    // Held open and silent, more of them than there may be.
+    // Open and silent connections, more than allowed.
     let mut held = Vec::new();
     for round in 0..2000 {
-        let stream = TcpStream::connect(watch.doors().strip_prefix("http://").unwrap());
+        let stream = TcpStream::connect(watch.endpoints().strip_prefix("http://").unwrap());
         held.extend(stream);
         if held.len() > 300 {
             held.drain(..100);
         }
         if round % 400 == 399 {
-            assert_eq!(say(&watch, &post("", delivery(2).as_bytes())), 200, "after {round}");
+            assert_eq!(send_bytes(&watch, &post("", delivery(2).as_bytes())), 200, "after {round}");
             assert_eq!(watch.get("/livez").status, 200);
         }
     }
     assert!(resident_mebibytes(&watch) < 200);
 }
 
-/// Whoever sends the body of a request byte by byte holds a connection no less than who sends nothing.
+/// A client that sends its body byte by byte keeps a connection no longer than a silent client.
 #[test]
-fn slow_bodies_keep_nobody_out() {
-    let (_w, _sandbox, watch) = open_door("  limits: { connections: 8 }\n");
+fn slow_bodies_do_not_block_others() {
+    let (_w, _sandbox, watch) = open_endpoint("  limits: { connections: 8 }\n");
     let slow = |_| {
         let mut stream = connect(&watch);
         stream.write_all(b"POST /heap/heap HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
@@ -149,15 +152,15 @@ fn slow_bodies_keep_nobody_out() {
     let mut held: Vec<TcpStream> = (0..8).map(slow).collect();
     for round in 0..20 {
         std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(say(&watch, &post("", delivery(2).as_bytes())), 200, "after {round}");
+        assert_eq!(send_bytes(&watch, &post("", delivery(2).as_bytes())), 200, "after {round}");
         held.push(slow(round));
     }
 }
 
-/// Nor can bodies that are never finished hold all memory for as long as a request may take.
+/// Unfinished bodies cannot keep all memory for the duration of a request.
 #[test]
 fn unfinished_bodies_do_not_hold_the_memory() {
-    let (_w, _sandbox, watch) = open_door("  limits: { body: 64KiB, headers: 8KiB, memory: 272KiB }\n");
+    let (_w, _sandbox, watch) = open_endpoint("  limits: { body: 64KiB, headers: 8KiB, memory: 272KiB }\n");
     let unfinished = |len: usize| {
         let mut stream = connect(&watch);
         let head = "POST /heap/heap HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n";
@@ -166,36 +169,41 @@ fn unfinished_bodies_do_not_hold_the_memory() {
     };
     let _held: Vec<TcpStream> = [60_000, 60_000, 60_000].map(unfinished).into();
     std::thread::sleep(Duration::from_millis(2_500));
-    assert_eq!(say(&watch, &post("", delivery(200).as_bytes())), 200);
+    assert_eq!(send_bytes(&watch, &post("", delivery(200).as_bytes())), 200);
 }
 
 #[test]
-fn a_full_inbox_says_when_to_come_back() {
-    // Nothing is folded while its disk is full, so what was taken stays.
-    let (w, _sandbox, watch) = open_door("  limits: { inbox: 64KiB }\n");
+fn a_full_inbox_responds_with_retry_after() {
+    // Nothing is ingested while its disk is full, so accepted deliveries stay in the inbox.
+    let (w, _sandbox, watch) = open_endpoint("  limits: { inbox: 64KiB }\n");
     let body = delivery(1000);
     assert!(body.len() > 16 << 10 && body.len() < 32 << 10);
     let responses: Vec<Response> =
-        (0..40).map(|_| http(&watch.doors(), "POST", "/heap/heap", &[], &body)).collect();
+        (0..40).map(|_| http(&watch.endpoints(), "POST", "/heap/heap", &[], &body)).collect();
     let refused: Vec<&Response> = responses.iter().filter(|response| response.status == 503).collect();
     assert!(responses.iter().all(|response| [200, 503].contains(&response.status)));
-    assert!(refused.iter().all(|response| response.headers.contains("retry-after: ")), "it says when");
-    until("there is room again", || http(&watch.doors(), "POST", "/heap/heap", &[], &body).status == 200);
-    until("all was used", || w.snapshot(".syncline/inbox").is_empty());
+    assert!(
+        refused.iter().all(|response| response.headers.contains("retry-after: ")),
+        "the response has Retry-After"
+    );
+    until("the inbox has space again", || {
+        http(&watch.endpoints(), "POST", "/heap/heap", &[], &body).status == 200
+    });
+    until("all deliveries were used", || w.snapshot(".syncline/inbox").is_empty());
     let taken = responses.iter().filter(|response| response.status == 200).count();
     assert!(taken >= 2, "{taken}");
 }
 
 #[test]
-fn systemd_is_told_and_told_again() {
+fn systemd_gets_readiness_and_watchdog_messages() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts"], PATIENCE).source("carts", users(3));
+    w.config(&sandbox, &["carts"], SHORT_TIMEOUTS).source("carts", users(3));
     let socket = UnixDatagram::bind(w.path("notify")).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut command = w.command(&["watch"]);
     let command = command.env("NOTIFY_SOCKET", w.path("notify")).env("WATCHDOG_USEC", "400000");
     let watch = Watch::from_command(command);
-    let until_told = |what: &str| {
+    let until_received = |what: &str| {
         let mut buffer = [0; 4096];
         loop {
             let len = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{what} was never told: {e}"));
@@ -204,50 +212,50 @@ fn systemd_is_told_and_told_again() {
             }
         }
     };
-    until_told("READY=1");
-    until_told("WATCHDOG=1");
-    until_told("WATCHDOG=1");
+    until_received("READY=1");
+    until_received("WATCHDOG=1");
+    until_received("WATCHDOG=1");
     watch.signal(Signal::SIGHUP);
-    until_told("RELOADING=1");
-    until_told("READY=1");
+    until_received("RELOADING=1");
+    until_received("READY=1");
     watch.signal(Signal::SIGTERM);
-    until_told("STOPPING=1");
+    until_received("STOPPING=1");
 }
 
 #[test]
-fn people_are_told_once_of_what_changes_its_state() {
-    let (w, sandbox, told) = (Workspace::new(), Sandbox::start(), Listener::start());
+fn notifications_are_sent_once_per_change_of_state() {
+    let (w, sandbox, listener) = (Workspace::new(), Sandbox::start(), Listener::start());
     let notify = "  notify:\n    - { url: { env: OPS } }\n    - { url: { file: slack }, format: slack, on: [recovery] }\n";
-    w.config(&sandbox, &["carts", "trials"], &(PATIENCE.to_owned() + notify));
+    w.config(&sandbox, &["carts", "trials"], &(SHORT_TIMEOUTS.to_owned() + notify));
     w.source("carts", users(50)).source("trials", users(20));
-    w.write("slack", format!("{}/slack/T0KEN", told.url()));
+    w.write("slack", format!("{}/slack/T0KEN", listener.url()));
     std::fs::set_permissions(w.path("slack"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let mut command = w.command(&["watch"]);
-    let watch = Watch::from_command(command.env("OPS", format!("{}/ops", told.url())));
+    let watch = Watch::from_command(command.env("OPS", format!("{}/ops", listener.url())));
     watch.until_ready();
-    watch.until_in_step();
+    watch.until_in_sync();
     w.source("carts", users(5));
     let kinds = |path: &str| -> Vec<(String, String)> {
-        let posts = told.posts();
+        let posts = listener.posts();
         let bodies = posts.iter().filter(|(at, _)| at == path).map(|(_, body)| body.clone());
         let text = |body: &Value, key: &str| body[key].as_str().unwrap_or_default().to_owned();
         bodies.map(|body| (text(&body, "kind"), text(&body, "about"))).collect()
     };
     let refusal = ("refusal".to_owned(), "cohort carts".to_owned());
     let recovery = ("recovery".to_owned(), "cohort carts".to_owned());
-    until("it is told", || kinds("/ops") == [refusal.clone()]);
-    // Once, however often it is looked at.
+    until("it is reported", || kinds("/ops") == [refusal.clone()]);
+    // Once, regardless of the number of checks.
     w.source("carts", users(6));
     w.source("trials", users(19));
-    until("somebody left", || sandbox.members("trials").len() == 19);
+    until("a member left", || sandbox.members("trials").len() == 19);
     w.source("carts", users(50));
-    until("it is told that it is well", || kinds("/ops") == [refusal.clone(), recovery.clone()]);
-    until("slack is told", || told.posts().iter().any(|(at, _)| at == "/slack/T0KEN"));
+    until("the recovery is reported", || kinds("/ops") == [refusal.clone(), recovery.clone()]);
+    until("Slack gets the notification", || listener.posts().iter().any(|(at, _)| at == "/slack/T0KEN"));
     let slack: Vec<Value> =
-        told.posts().into_iter().filter(|(at, _)| at == "/slack/T0KEN").map(|(_, body)| body).collect();
+        listener.posts().into_iter().filter(|(at, _)| at == "/slack/T0KEN").map(|(_, body)| body).collect();
     assert_eq!(slack, [json!({ "text": ":white_check_mark: *cohort carts*: in step again" })]);
     w.write("sync.yaml", "nonsense");
-    until("a bad config is told", || {
+    until("an invalid config is reported", || {
         kinds("/ops").last().is_some_and(|(kind, about)| kind == "failure" && about == "config")
     });
     assert!(!watch.log().contains("T0KEN"));
@@ -259,7 +267,7 @@ fn certificate() -> (String, String) {
     (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
-/// Posts over TLS to a peer that must have this certificate; the status of the answer.
+/// Posts over TLS to a server that must have this certificate. Returns the status.
 fn post_tls(address: &str, certificate: &str, body: &str) -> std::io::Result<u16> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
@@ -280,7 +288,7 @@ fn post_tls(address: &str, certificate: &str, body: &str) -> std::io::Result<u16
 }
 
 #[test]
-fn a_door_speaks_tls_and_takes_a_new_certificate_without_a_restart() {
+fn an_endpoint_uses_tls_and_reloads_its_certificate() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let private = |name: &str, text: &str| {
         w.write(name, text);
@@ -290,41 +298,41 @@ fn a_door_speaks_tls_and_takes_a_new_certificate_without_a_restart() {
     w.write("tls.crt", &old);
     private("tls.key", &old_key);
     let tls = "  tls: { certificate: tls.crt, key: tls.key }\n";
-    w.config(&sandbox, &["carts"], &(HEAP.to_owned() + PATIENCE + tls)).source("carts", users(3));
+    w.config(&sandbox, &["carts"], &(HEAP.to_owned() + SHORT_TIMEOUTS + tls)).source("carts", users(3));
     let watch = Watch::start(&w);
-    let address = watch.doors().strip_prefix("http://").unwrap().to_owned();
+    let address = watch.endpoints().strip_prefix("http://").unwrap().to_owned();
     assert_eq!(post_tls(&address, &old, &delivery(2)).unwrap(), 200);
-    assert!(post_tls(&address, &new, &delivery(2)).is_err(), "another certificate is nobody's");
-    assert_eq!(say(&watch, &post("", b"{}")), 0, "nothing is said in the open");
+    assert!(post_tls(&address, &new, &delivery(2)).is_err(), "another certificate is not accepted");
+    assert_eq!(send_bytes(&watch, &post("", b"{}")), 0, "no response without TLS");
     private("tls.key", &new_key);
     w.write("tls.crt", &new);
-    until("the new certificate is shown", || post_tls(&address, &new, &delivery(3)).is_ok());
-    // One that cannot be used changes nothing.
+    until("the new certificate is used", || post_tls(&address, &new, &delivery(3)).is_ok());
+    // An invalid certificate changes nothing.
     w.write("tls.crt", "not a certificate");
     watch.until_logs("the old certificate stays in use", 1);
     assert_eq!(post_tls(&address, &new, &delivery(4)).unwrap(), 200);
 }
 
-/// Built with the feature only: `cargo test --features otlp spans_`.
+/// Only with the feature: `cargo test --features otlp spans_`.
 #[cfg(feature = "otlp")]
 #[test]
 fn spans_reach_a_collector() {
     let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", collector.local_addr().unwrap());
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts"], PATIENCE).source("carts", users(3));
+    w.config(&sandbox, &["carts"], SHORT_TIMEOUTS).source("carts", users(3));
     let mut command = w.command(&["watch"]);
     let watch = Watch::from_command(command.env("OTEL_EXPORTER_OTLP_ENDPOINT", url));
     let (mut socket, _) = collector.accept().unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut seen = Vec::new();
-    until("a run is told", || {
+    until("a run is reported", || {
         let mut chunk = [0; 4096];
         let len = socket.read(&mut chunk).unwrap_or(0);
         seen.extend_from_slice(&chunk[..len]);
         let text = String::from_utf8_lossy(&seen);
         text.contains("POST /v1/traces") && text.contains("syncline") && text.contains("apply")
     });
-    assert!(!String::from_utf8_lossy(&seen).contains("user-0"), "nobody is named");
+    assert!(!String::from_utf8_lossy(&seen).contains("user-0"), "no identifier is shown");
     drop(watch);
 }

@@ -1,4 +1,5 @@
-//! Which workspace a state is about: keys of another one are refused, and a new key of the same one is adopted.
+//! The workspace of a state: keys of another workspace are rejected, and a new key of the same workspace is
+//! adopted.
 
 use std::process::Command;
 
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// Runs the program with another data import key than the sandbox's.
+/// Runs the program with another data import key.
 fn with_key(w: &Workspace, key: &str, args: &[&str]) -> Run {
     let mut command = w.command(args);
     command.env("TEST_IMPORT_KEY", key);
@@ -21,10 +22,10 @@ fn filled() -> (Workspace, Sandbox) {
 }
 
 #[test]
-fn another_workspace_is_refused_before_anything_is_sent() {
+fn another_workspace_is_rejected_before_anything_is_sent() {
     let (w, sandbox) = filled();
     w.run(&["plan", "--out", "saved.plan"]).expect(0);
-    // Who holds the state is written down there, and nothing else.
+    // Only the holder of the state is recorded there.
     let state = || {
         let mut files = w.snapshot(".syncline");
         files.retain(|(path, _)| !path.ends_with("lease.json"));
@@ -49,7 +50,7 @@ fn another_workspace_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn no_key_and_nothing_of_one_is_in_the_state() {
+fn the_state_contains_no_part_of_a_key() {
     let (w, _sandbox) = filled();
     let files = w.snapshot(".syncline");
     assert!(files.iter().any(|(path, _)| path.to_string_lossy().contains("workspaces/braze/versions")));
@@ -59,7 +60,7 @@ fn no_key_and_nothing_of_one_is_in_the_state() {
             assert!(!text.contains(key), "{}", path.display());
         }
     }
-    // Two states of one workspace have nothing in common that tells of it.
+    // Two states of one workspace share no data that reveals it.
     let mark = |w: &Workspace| {
         let path = ".syncline/workspaces/braze/versions/000000000001.json";
         serde_json::from_str::<Value>(&w.read(path)).unwrap()["keys"]["data_import"].clone()
@@ -69,7 +70,7 @@ fn no_key_and_nothing_of_one_is_in_the_state() {
 }
 
 #[test]
-fn a_key_that_was_replaced_is_adopted_in_so_many_words() {
+fn a_replaced_key_is_adopted_explicitly() {
     let w = Workspace::new();
     let memory = w.path("memory");
     let start = |port: &str, key: &str| {
@@ -90,14 +91,14 @@ fn a_key_that_was_replaced_is_adopted_in_so_many_words() {
         .expect(0)
         .says(&["adopted the keys of braze: data_import"]);
     let again = with_key(&w, "renewed", &["state", "adopt", "braze", "--format", "json"]).expect(0).json();
-    assert_eq!(again["adopted"], json!([]), "once is enough");
+    assert_eq!(again["adopted"], json!([]), "reported once");
     with_key(&w, "renewed", &["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts").len(), 12);
     w.run(&["reconcile"]).expect(6).says(&["is not the one"]);
 }
 
 #[test]
-fn a_state_from_before_adopts_when_braze_takes_something() {
+fn an_older_state_adopts_keys_after_a_successful_request() {
     let (w, _sandbox) = filled();
     for folder in ["workspaces", "heads"] {
         std::fs::remove_dir_all(w.path(&format!(".syncline/{folder}"))).unwrap();
@@ -105,10 +106,10 @@ fn a_state_from_before_adopts_when_braze_takes_something() {
     std::fs::remove_file(w.path(".syncline/lease.json")).unwrap();
     let is_known = || w.path(".syncline/workspaces/braze").exists();
     with_key(&w, "other", &["reconcile"]).expect(0).says(&["In step"]);
-    assert!(!is_known(), "nothing has shown that the key is good");
+    assert!(!is_known(), "no request has confirmed the key");
     w.source("carts", users(11));
     with_key(&w, "other", &["reconcile"]).expect(4);
-    assert!(!is_known(), "nor that it is, when Braze refuses it");
+    assert!(!is_known(), "a rejected request does not confirm the key");
     w.run(&["reconcile"]).expect(0);
     assert!(is_known());
     with_key(&w, "other", &["reconcile"]).expect(6);
@@ -126,7 +127,7 @@ fn a_connection_that_is_renamed_is_the_same_workspace() {
 }
 
 #[test]
-fn a_rest_key_is_known_as_well() {
+fn the_rest_key_is_recorded_as_well() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let more = "    rest_api_key: { env: TEST_REST_KEY }
 segments:
@@ -134,8 +135,8 @@ segments:
 ";
     w.config(&sandbox, &["carts"], more).source("carts", users(100));
     w.run(&["reconcile"]).expect(0);
-    sandbox.door("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
-    sandbox.door("/_sandbox/keys", r#"[{"key": "other", "permissions": ["segments.list"]}]"#);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
+    sandbox.admin_post("/_sandbox/keys", r#"[{"key": "other", "permissions": ["segments.list"]}]"#);
     w.run(&["check"]).expect(0);
     let asked = sandbox.requests()["rest"]["endpoints"]["segments_list"].clone();
     let other = |args: &[&str]| {
@@ -146,22 +147,22 @@ segments:
     other(&["check"])
         .expect(4)
         .says(&["the REST key is not the one that this state knows", "syncline state adopt"]);
-    assert_eq!(sandbox.requests()["rest"]["endpoints"]["segments_list"], asked, "nobody was asked");
+    assert_eq!(sandbox.requests()["rest"]["endpoints"]["segments_list"], asked, "no request was sent");
     other(&["state", "adopt", "braze"]).expect(0).says(&["adopted the keys of braze: rest"]);
     other(&["check"]).expect(4).says(&["lacks the permission `segments.details`"]);
 }
 
 #[test]
-fn a_server_waits_for_a_key_to_be_adopted() {
+fn watch_waits_until_a_key_is_adopted() {
     let (w, sandbox) = filled();
-    let config = w.read("sync.yaml") + crate::support::watch::PATIENCE;
+    let config = w.read("sync.yaml") + crate::support::watch::SHORT_TIMEOUTS;
     w.write("sync.yaml", config).source("carts", users(12));
     let mut command = w.command(&["watch"]);
     let watch = crate::support::watch::Watch::from_command(command.env("TEST_IMPORT_KEY", "renewed"));
     watch.until_logs("is not the one that this state's records were sent with", 1);
     assert_eq!(sandbox.members("carts").len(), 10);
     with_key(&w, "renewed", &["state", "adopt", "braze"]).expect(0);
-    // It asks then, and this sandbox says that the key is none of its own.
+    // `watch` sends a request then, and this sandbox rejects the key.
     watch.until_logs("Braze refuses the keys", 1);
     assert_eq!(watch.stop(), 0);
 }

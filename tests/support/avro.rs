@@ -1,10 +1,10 @@
-//! A reader of Avro files for tests: as little as Currents' schemas need, and nobody else's code.
+//! Minimal Avro reader for tests of Currents files. It shares no code with the program.
 
 use std::io::Read as _;
 
 use serde_json::{Map, Value};
 
-/// Every record of a file, and the name of its schema.
+/// All records of a file, and the name of its schema.
 pub(crate) fn read(file: &[u8]) -> (String, Vec<Map<String, Value>>) {
     assert_eq!(&file[..4], b"Obj\x01");
     let mut at = &file[4..];
@@ -33,7 +33,7 @@ pub(crate) fn read(file: &[u8]) -> (String, Vec<Map<String, Value>>) {
                     .collect(),
             );
         }
-        assert!(block.is_empty(), "a block holds its rows and nothing more");
+        assert!(block.is_empty(), "a block has only its rows");
         assert_eq!(take(&mut at, 16), sync);
     }
     (schema["name"].as_str().unwrap().to_owned(), rows)
@@ -79,7 +79,7 @@ fn value(kind: &Value, at: &mut &[u8]) -> Value {
             "boolean" => (take(at, 1)[0] == 1).into(),
             "float" => {
                 let number = f32::from_le_bytes(take(at, 4).try_into().unwrap());
-                // As a person would write it, not as 64 bits see it.
+                // The shortest decimal form, not the exact 64-bit value.
                 number.to_string().parse::<f64>().unwrap().into()
             }
             other => panic!("{other}"),

@@ -1,16 +1,16 @@
-//! A real Azure Blob Storage for a test: Azurite, Microsoft's emulator, from npm, on a free port of loopback.
+//! Azure Blob Storage for tests: Azurite, Microsoft's emulator, from npm, on a free loopback port.
 
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use super::{not_here, root, until};
+use super::{root, skip_test, until};
 
-/// The account that every Azurite has, with its published key.
+/// The default account of Azurite, with its published key.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// One request, signed with the shared key: method, path, query, whose body is on stdin.
+/// Script for one request signed with the shared key: method, path and query as arguments, the body on stdin.
 const SIGNED: &str = r"
 import base64, hashlib, hmac, sys, urllib.request
 from email.utils import formatdate
@@ -38,11 +38,11 @@ pub(crate) struct Azure {
 }
 
 impl Azure {
-    /// None if the server is not installed; where tests must not pass by skipping, that is a failure.
+    /// `None` if the server is not installed; with `CI` set that is a failure.
     pub(crate) fn start() -> Option<Self> {
         let program = root().join("target/drivers/node_modules/azurite/dist/src/blob/main.js");
         if !program.exists() {
-            return not_here("Azurite is needed: npm install --prefix target/drivers azurite");
+            return skip_test("Azurite is needed: npm install --prefix target/drivers azurite");
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("node");
@@ -68,7 +68,7 @@ impl Azure {
         assert!(sent.wait().unwrap().success(), "{path}");
     }
 
-    /// Credentials that the server takes, as variables.
+    /// Credentials for the server, as environment variables.
     pub(crate) fn keys() -> [(&'static str, &'static str); 2] {
         [("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT), ("AZURE_STORAGE_ACCOUNT_KEY", KEY)]
     }

@@ -1,4 +1,4 @@
-//! Boards as a server would fill them in: all is well, much is wrong, nothing is there, much is there.
+//! Example statuses for the dashboard: all in sync, many problems, empty, and large.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn connection(name: &str) -> ConnectionName {
     ConnectionName::new(name).unwrap()
 }
 
-/// Sizes over a month, up and down as people come and go.
+/// Sizes over a month, rising and falling.
 fn sizes(members: u64, points: u64) -> Vec<SizePoint> {
     let size = |point: u64| {
         let away = points - 1 - point;
@@ -72,7 +72,7 @@ fn inbox() -> InboxView {
     }
 }
 
-fn past(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> HistoryView {
+fn past_run(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> HistoryView {
     HistoryView {
         at: before(seconds),
         run: RunId::new(before(seconds), seconds as u64),
@@ -84,7 +84,7 @@ fn past(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> H
     }
 }
 
-/// A server that was just started on a config without cohorts.
+/// A server just started with a config without cohorts.
 pub(crate) fn empty() -> DashboardView {
     DashboardView {
         now: now(),
@@ -106,8 +106,8 @@ pub(crate) fn empty() -> DashboardView {
     }
 }
 
-/// A server on which everything is in step.
-pub(crate) fn well() -> DashboardView {
+/// A server with everything in sync.
+pub(crate) fn all_in_sync() -> DashboardView {
     let mut free = cohort("free_customers", "Free customers", 48_211);
     free.source = segment(1_338_065, "Free plan, active in the last 30 days");
     let mut carts = cohort("abandoned_checkout", "Abandoned checkout", 5_200);
@@ -125,18 +125,18 @@ pub(crate) fn well() -> DashboardView {
         cohorts: vec![carts, free, new],
         inboxes: vec![inbox()],
         history: vec![
-            past(3 * MINUTE, "abandoned_checkout", 143, 88, "applied"),
-            past(3 * MINUTE, "free_customers", 0, 0, "in_step"),
-            past(18 * MINUTE, "abandoned_checkout", 12, 0, "applied"),
-            past(2 * DAY, "spring_promotion", 3_400, 0, "applied"),
+            past_run(3 * MINUTE, "abandoned_checkout", 143, 88, "applied"),
+            past_run(3 * MINUTE, "free_customers", 0, 0, "in_step"),
+            past_run(18 * MINUTE, "abandoned_checkout", 12, 0, "applied"),
+            past_run(2 * DAY, "spring_promotion", 3_400, 0, "applied"),
         ],
         ..empty()
     }
 }
 
-/// A server on which much waits, on people and on others.
-pub(crate) fn troubled() -> DashboardView {
-    let mut board = well();
+/// A server with many alerts.
+pub(crate) fn with_alerts() -> DashboardView {
+    let mut board = all_in_sync();
     board.cohorts[0].last_good = Some(before(5 * HOUR));
     board.cohorts[1].last_good = Some(before(26 * MINUTE));
     board.config.ignored =
@@ -182,10 +182,10 @@ pub(crate) fn troubled() -> DashboardView {
     ];
     board.exports = exports();
     board.segments = segments();
-    let mut failed = past(7 * MINUTE, "free_customers", 0, 0, "failed");
+    let mut failed = past_run(7 * MINUTE, "free_customers", 0, 0, "failed");
     failed.error = Some("Braze answers 503 (Service Unavailable), eight times in a row".to_owned());
     board.history.insert(0, failed);
-    board.history.insert(1, past(6 * MINUTE, "abandoned_checkout", 0, 0, "refused"));
+    board.history.insert(1, past_run(6 * MINUTE, "abandoned_checkout", 0, 0, "refused"));
     board
 }
 
@@ -303,34 +303,37 @@ fn segments() -> Vec<SegmentCheckView> {
     ]
 }
 
-/// A server with so many cohorts, all of them with a long history.
-pub(crate) fn many(number: u64) -> DashboardView {
+/// A server with this number of cohorts, all with a long history.
+pub(crate) fn with_cohorts(number: u64) -> DashboardView {
     let one = |n: u64| {
         let mut cohort = cohort(&format!("cohort_{n:03}"), &format!("Audience number {n}"), 800 + n * n * 37);
         cohort.sizes = sizes(800 + n * n * 37, 2000);
         cohort.rejects = BTreeMap::from([("no_identifier".to_owned(), n), ("too_long".to_owned(), 1)]);
         cohort
     };
-    let mut board = DashboardView { cohorts: (0..number).map(one).collect(), ..well() };
+    let mut board = DashboardView { cohorts: (0..number).map(one).collect(), ..all_in_sync() };
     board.history =
-        (0..50).map(|n| past(n * 20, &format!("cohort_{n:03}"), n as u64, 0, "applied")).collect();
+        (0..50).map(|n| past_run(n * 20, &format!("cohort_{n:03}"), n as u64, 0, "applied")).collect();
     board
 }
 
-/// A second server that waits for the first to stop.
-pub(crate) fn standing_by() -> DashboardView {
+/// A standby.
+pub(crate) fn standby() -> DashboardView {
     let holder = Holder { host: "syncline-0".to_owned(), process: 7, since: before(3 * DAY), heard: None };
-    DashboardView { role: RoleView::StandingBy { since: before(2 * HOUR), holder: Some(holder) }, ..well() }
+    DashboardView {
+        role: RoleView::StandingBy { since: before(2 * HOUR), holder: Some(holder) },
+        ..all_in_sync()
+    }
 }
 
-/// What somebody may call a cohort.
+/// A hostile name.
 pub(crate) const HOSTILE: &str = "</title></style></pre>--><script>alert(1)</script><img src=x onerror=alert(1)>\" ' \
     \u{202e}javascript:alert(1)#AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// A server on which everything that can be named has a bad name.
+/// A server with hostile names everywhere.
 pub(crate) fn hostile() -> DashboardView {
     let bad = || HOSTILE.to_owned();
-    let mut board = troubled();
+    let mut board = with_alerts();
     board.config.ignored = Some(IgnoredConfigView { since: before(MINUTE), problems: 1, text: bad() });
     (board.version, board.config.digest) = (bad(), bad());
     let holder = Holder { host: bad(), process: 7, since: before(DAY), heard: None };
@@ -355,8 +358,8 @@ pub(crate) fn hostile() -> DashboardView {
             _ => {}
         }
     }
-    for past in &mut board.history {
-        (past.result, past.error) = (bad(), Some(bad()));
+    for past_run in &mut board.history {
+        (past_run.result, past_run.error) = (bad(), Some(bad()));
     }
     for inbox in &mut board.inboxes {
         inbox.gaps.iter_mut().chain(&mut inbox.missing).for_each(|pages| pages.name = bad());

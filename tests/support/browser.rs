@@ -1,4 +1,4 @@
-//! A real browser for a test: headless Chromium behind ChromeDriver, spoken to by the W3C WebDriver protocol.
+//! Headless Chromium for tests, driven through ChromeDriver by the W3C WebDriver protocol.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,26 +10,26 @@ use tempfile::TempDir;
 
 pub(crate) struct Browser {
     driver: Child,
-    /// Its host and port.
+    /// Host and port of ChromeDriver.
     address: String,
     session: String,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// None if the browser is not installed; where tests must not pass by skipping, that is a failure.
+    /// `None` if the browser is not installed; with `CI` set that is a failure.
     pub(crate) fn start() -> Option<Self> {
-        let there = |program: &str| {
+        let is_installed = |program: &str| {
             let status =
                 Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
             status.is_ok_and(|status| status.success())
         };
-        if !(there("chromedriver") && there("chromium")) {
+        if !(is_installed("chromedriver") && is_installed("chromium")) {
             let how = "a browser is needed: apt-get install chromium chromium-driver";
-            #[allow(clippy::disallowed_methods, reason = "only a test asks where it runs")]
-            let must = std::env::var_os("CI").is_some();
-            assert!(!must, "{how}");
-            #[allow(clippy::print_stderr, reason = "a test that is left out says so")]
+            #[allow(clippy::disallowed_methods, reason = "only tests read the environment")]
+            let is_required = std::env::var_os("CI").is_some();
+            assert!(!is_required, "{how}");
+            #[allow(clippy::print_stderr, reason = "a skipped test prints the reason")]
             {
                 eprintln!("not tested: {how}");
             }
@@ -37,15 +37,15 @@ impl Browser {
         }
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new("chromedriver");
-        // Whatever the browser writes goes with the test.
+        // Files of the browser are deleted with the profile.
         command.arg("--port=0").env("HOME", profile.path()).env("TMPDIR", profile.path());
         let mut driver = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let started = "started successfully on port ";
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
         let port = lines.find_map(|line| Some(line.split_once(started)?.1.trim_end_matches('.').to_owned()));
-        // Nobody reads on, and what is written to a closed pipe would end it.
+        // Drain the output: a closed pipe would end the driver.
         std::thread::spawn(move || lines.for_each(drop));
-        let address = format!("127.0.0.1:{}", port.expect("ChromeDriver tells its port"));
+        let address = format!("127.0.0.1:{}", port.expect("ChromeDriver prints its port"));
         let mut browser = Self { driver, address, session: String::new(), _profile: profile };
         browser.session = browser.new_session();
         Some(browser)
@@ -65,23 +65,23 @@ impl Browser {
             "--disable-sync",
             &format!("--user-data-dir={}", profile.display()),
         ];
-        let wanted = json!({ "capabilities": { "alwaysMatch": {
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
         } } });
-        let made = self.call("POST", "/session", &wanted);
-        made["sessionId"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+        let session = self.call("POST", "/session", &capabilities);
+        session["sessionId"].as_str().unwrap_or_else(|| panic!("{session}")).to_owned()
     }
 
-    /// One request to the driver, and the value that it answers with.
+    /// Sends one request to the driver. Returns the value of the response.
     #[track_caller]
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let (status, answer) =
-            ask(&self.address, method, path, &body).unwrap_or_else(|e| panic!("{path}: {e}"));
-        assert_eq!(status, 200, "{method} {path}: {answer}");
-        serde_json::from_str::<Value>(&answer).unwrap()["value"].take()
+        let (status, response) =
+            send_request(&self.address, method, path, &body).unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert_eq!(status, 200, "{method} {path}: {response}");
+        serde_json::from_str::<Value>(&response).unwrap()["value"].take()
     }
 
     #[track_caller]
@@ -89,7 +89,7 @@ impl Browser {
         self.call("POST", &format!("/session/{}/{path}", self.session), body)
     }
 
-    /// One command of the browser's own protocol.
+    /// Sends one command of the Chrome DevTools protocol.
     #[track_caller]
     fn devtools(&self, command: &str, parameters: &Value) -> Value {
         self.post("goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
@@ -101,20 +101,20 @@ impl Browser {
         self.post("url", &json!({ "url": url }));
     }
 
-    /// What the body of a function gives in the page: `return document.title`.
+    /// Runs a function body in the page, such as `return document.title`. Returns its result.
     #[track_caller]
     pub(crate) fn run(&self, script: &str) -> Value {
         self.post("execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Makes the page so many pixels wide and high, also narrower than a window can be.
+    /// Sets the size of the page, also below the minimum size of a window.
     #[track_caller]
     pub(crate) fn resize(&self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// What the reader prefers: `light` or `dark`.
+    /// Sets the preferred color scheme: `light` or `dark`.
     #[track_caller]
     pub(crate) fn prefer(&self, scheme: &str) {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
@@ -128,8 +128,8 @@ impl Browser {
         self.devtools("Page.captureScreenshot", &whole)["data"].as_str().unwrap().to_owned()
     }
 
-    /// What the browser has written to the console since it was last asked: errors of scripts and of loading,
-    /// and what a policy has kept the page from.
+    /// Console messages since the last call: script errors, loading errors, and violations of the content
+    /// security policy.
     #[track_caller]
     pub(crate) fn console(&self) -> Vec<String> {
         let entries = self.post("se/log", &json!({ "type": "browser" }));
@@ -139,16 +139,15 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Ends the browser, which is the driver's child and not ours. The test may be failing already, so nothing
-        // is asserted.
-        let _ = ask(&self.address, "DELETE", &format!("/session/{}", self.session), "");
+        // Ends the browser, a child of the driver. The test may be failing already, so errors are ignored.
+        let _ = send_request(&self.address, "DELETE", &format!("/session/{}", self.session), "");
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 }
 
-/// One request. ChromeDriver leaves the connection open whatever it is asked, so the answer ends by its length.
-fn ask(address: &str, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
+/// Sends one request. ChromeDriver keeps connections open, so the response ends by its length.
+fn send_request(address: &str, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let (kind, length) = ("application/json; charset=utf-8", body.len());
@@ -169,7 +168,7 @@ fn ask(address: &str, method: &str, path: &str, body: &str) -> io::Result<(u16, 
             Some(_) => {}
         }
     }
-    let mut answer = vec![0; length];
-    reader.read_exact(&mut answer)?;
-    Ok((status, String::from_utf8_lossy(&answer).into_owned()))
+    let mut response = vec![0; length];
+    reader.read_exact(&mut response)?;
+    Ok((status, String::from_utf8_lossy(&response).into_owned()))
 }

@@ -1,5 +1,5 @@
-//! Histories of Heap Connect as a bucket would have them: dumps, their manifests and files; and who is who at their
-//! end, by a replay that shares nothing with the program's.
+//! Simulated histories of Heap Connect: dumps with manifests and files as in a bucket, and the final owners by
+//! an independent replay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 use super::avro_writer::{Writer, long, text};
 
-/// Chance that a seed repeats.
-pub(crate) struct Chance(u64);
+/// Random numbers that repeat with their seed.
+pub(crate) struct SeededRng(u64);
 
-impl Chance {
+impl SeededRng {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut chance = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut rng = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..8 {
-            chance.below(2);
+            rng.below(2);
         }
-        chance
+        rng
     }
 
     pub(crate) fn below(&mut self, n: u64) -> u64 {
@@ -57,8 +57,8 @@ impl Cell {
     }
 }
 
-/// Writes a file: of each column its name and its type, `long`, `int`, `string`, `double` or `boolean`, each also null, with
-/// null first or last by turns.
+/// Writes an Avro file. Columns have a name and a type (`long`, `int`, `string`, `double` or `boolean`) and are
+/// nullable, with null first or last alternating.
 pub(crate) fn avro(columns: &[(&str, &str)], codec: &'static str, rows: &[Vec<Cell>]) -> Vec<u8> {
     let is_first = |at: usize| at.is_multiple_of(2);
     let union =
@@ -88,14 +88,14 @@ pub(crate) fn avro(columns: &[(&str, &str)], codec: &'static str, rows: &[Vec<Ce
     writer.bytes
 }
 
-/// A dump: its files by their path below the bucket, the manifest last.
+/// A dump: its files by path in the bucket, the manifest last.
 pub(crate) struct Dump {
     pub(crate) id: u64,
     pub(crate) files: Vec<(String, Vec<u8>)>,
     tables: Vec<Value>,
 }
 
-/// The bucket that manifests speak of, which is nowhere.
+/// The bucket name in manifests, which does not exist.
 const BUCKET: &str = "s3://heap-rs3-acme";
 
 impl Dump {
@@ -103,7 +103,7 @@ impl Dump {
         Self { id, files: Vec::new(), tables: Vec::new() }
     }
 
-    /// Adds a table whose files are numbered in this order. The manifest names them in some other.
+    /// Adds a table with files numbered in this order. The manifest lists them in another order.
     pub(crate) fn table(&mut self, name: &str, is_incremental: bool, columns: &[&str], files: Vec<Vec<u8>>) {
         let path =
             |part: usize| format!("sync_{}/{name}/part-{part:05}-{:x}-c000.avro", self.id, part * 7919 % 97);
@@ -115,7 +115,7 @@ impl Dump {
             .push(json!({ "name": name, "files": paths, "columns": columns, "incremental": is_incremental }));
     }
 
-    /// The same with rows of whole numbers and texts, in one file.
+    /// The same with rows in one file.
     pub(crate) fn rows(
         &mut self,
         name: &str,
@@ -127,7 +127,7 @@ impl Dump {
         self.table(name, is_incremental, &names, vec![avro(columns, "snappy", rows)]);
     }
 
-    /// All files, with the manifest behind them.
+    /// All files, with the manifest last.
     pub(crate) fn finished(mut self) -> Vec<(String, Vec<u8>)> {
         let manifest = json!({
             "dump_id": self.id, "tables": self.tables,
@@ -146,98 +146,98 @@ struct User {
     modified: i64,
 }
 
-/// A history, and what stands at its end.
+/// A history and its final state.
 pub(crate) struct History {
     pub(crate) dumps: Vec<Vec<(String, Vec<u8>)>>,
     /// The ids of the dumps.
     pub(crate) ids: Vec<u64>,
-    /// One full dump of the end.
+    /// One full dump of the final state.
     pub(crate) end: Vec<(String, Vec<u8>)>,
-    /// Whose each user id is.
+    /// The owner of each user id.
     pub(crate) owners: BTreeMap<u64, String>,
-    /// Every user id that there ever was.
-    pub(crate) everybody: BTreeSet<u64>,
+    /// Every user id of the history.
+    pub(crate) user_ids: BTreeSet<u64>,
 }
 
-/// What Heap has, and what the dumps so far have said of it.
-struct World {
-    chance: Chance,
+/// State of Heap, and the part of it that the dumps so far contain.
+struct HeapSimulation {
+    rng: SeededRng,
     now: i64,
     users: BTreeMap<u64, User>,
     migrations: BTreeMap<u64, u64>,
-    /// Rows that changed since a dump had `users`.
+    /// Rows that changed since the last dump with `users`.
     changed: BTreeSet<u64>,
-    everybody: BTreeSet<u64>,
-    told: BTreeMap<u64, User>,
-    told_migrations: BTreeMap<u64, u64>,
+    user_ids: BTreeSet<u64>,
+    dumped: BTreeMap<u64, User>,
+    dumped_migrations: BTreeMap<u64, u64>,
     /// Whether a dump may lack the column `identity`.
     loses_columns: bool,
 }
 
 const MIGRATIONS: [(&str, &str); 3] = [("from_user_id", "long"), ("to_user_id", "long"), ("time", "long")];
 
-impl World {
+impl HeapSimulation {
     fn add(&mut self, identity: Option<String>) -> u64 {
-        let id = 100 + self.everybody.len() as u64 * 3;
-        let id = if self.chance.one_in(5) { id | 1 << 40 } else { id };
-        self.now += 1 + self.chance.below(90_000) as i64;
+        let id = 100 + self.user_ids.len() as u64 * 3;
+        let id = if self.rng.one_in(5) { id | 1 << 40 } else { id };
+        self.now += 1 + self.rng.below(90_000) as i64;
         self.users.insert(id, User { identity, joined: self.now, modified: self.now });
-        self.everybody.insert(id);
+        self.user_ids.insert(id);
         self.changed.insert(id);
         id
     }
 
     fn change(&mut self, id: u64, identity: Option<String>) {
-        self.now += 1 + self.chance.below(90_000) as i64;
+        self.now += 1 + self.rng.below(90_000) as i64;
         let now = self.now;
         let user = self.users.get_mut(&id).unwrap();
         (user.identity, user.modified) = (identity, now);
         self.changed.insert(id);
     }
 
-    /// Somebody, if there is anybody.
-    fn somebody(&mut self) -> Option<u64> {
+    /// A random user, if there is one.
+    fn random_user(&mut self) -> Option<u64> {
         let all: Vec<u64> = self.users.keys().copied().collect();
-        (!all.is_empty()).then(|| *self.chance.pick(&all))
+        (!all.is_empty()).then(|| *self.rng.pick(&all))
     }
 
-    fn live(&mut self) {
-        for _ in 0..6 + self.chance.below(12) {
-            let n = self.everybody.len();
-            let Some(who) = self.somebody() else {
+    fn change_some(&mut self) {
+        for _ in 0..6 + self.rng.below(12) {
+            let n = self.user_ids.len();
+            let Some(user) = self.random_user() else {
                 self.add(None);
                 continue;
             };
-            match self.chance.below(10) {
+            match self.rng.below(10) {
                 0..=2 => drop(self.add(None)),
                 3 => drop(self.add(Some(format!("person-{n}")))),
-                4 => self.change(who, Some(format!("changed-{}-{n}", self.now))),
-                5 => self.change(who, None),
-                6 if self.chance.one_in(2) => drop(self.users.remove(&who)),
-                7 if self.chance.one_in(2) => drop(self.migrations.remove(&who)),
-                // An anonymous user is identified: a chain, unless Heap resolves it.
+                4 => self.change(user, Some(format!("changed-{}-{n}", self.now))),
+                5 => self.change(user, None),
+                6 if self.rng.one_in(2) => drop(self.users.remove(&user)),
+                7 if self.rng.one_in(2) => drop(self.migrations.remove(&user)),
+                // An anonymous user is identified. This creates a chain, unless Heap resolves it.
                 _ => {
                     let into = self.add(Some(format!("person-{n}")));
-                    if self.chance.one_in(2) {
+                    if self.rng.one_in(2) {
                         self.migrations
                             .values_mut()
-                            .filter(|known| **known == who)
+                            .filter(|known| **known == user)
                             .for_each(|known| *known = into);
                     }
-                    self.migrations.insert(who, into);
+                    self.migrations.insert(user, into);
                 }
             }
         }
     }
 
-    /// Rows of `users` in files: each row is the last of its user, and older ones of it may come before.
+    /// Rows of `users` in files: the last row of each user is current, and older rows may precede it.
     fn files(&mut self, rows: Vec<(u64, User)>, columns: &[&str]) -> Vec<Vec<u8>> {
-        let parts = 1 + self.chance.below(12) as usize;
+        let parts = 1 + self.rng.below(12) as usize;
         let mut files: Vec<Vec<(u64, User)>> = vec![Vec::new(); parts];
         for (id, user) in rows {
-            let part = self.chance.below(parts as u64) as usize;
-            if self.chance.one_in(4) {
-                let earlier = self.chance.below(part as u64 + 1) as usize;
+            let part = self.rng.below(parts as u64) as usize;
+            if self.rng.one_in(4) {
+                let earlier = self.rng.below(part as u64 + 1) as usize;
                 files[earlier].push((id, User { identity: Some("stale".to_owned()), ..user.clone() }));
             }
             files[part].push((id, user));
@@ -249,7 +249,7 @@ impl World {
         let is_small = rows.iter().all(|(id, _)| *id < 1 << 31);
         let kinds: &[&str] =
             if is_small { &["int", "long", "string", "double"] } else { &["long", "string", "double"] };
-        let kind = *self.chance.pick(kinds);
+        let kind = *self.rng.pick(kinds);
         let of = |name: &str| match name {
             "user_id" => kind,
             "joindate" | "last_modified" => "long",
@@ -267,7 +267,7 @@ impl World {
             .iter()
             .map(|(id, user)| columns.iter().map(|(name, _)| cell(*id, user, name)).collect())
             .collect();
-        let codec = *self.chance.pick(&["snappy", "snappy", "deflate", "null"]);
+        let codec = *self.rng.pick(&["snappy", "snappy", "deflate", "null"]);
         avro(&columns, codec, &rows)
     }
 
@@ -275,60 +275,60 @@ impl World {
         let mut columns = vec!["user_id", "joindate", "last_modified"];
         columns.extend(has_identity.then_some("identity"));
         for more in ["email", "handle", "Plan", "Company Size"] {
-            columns.extend(self.chance.one_in(2).then_some(more));
+            columns.extend(self.rng.one_in(2).then_some(more));
         }
-        self.chance.shuffle(&mut columns);
+        self.rng.shuffle(&mut columns);
         columns
     }
 
-    /// The next dump of what changed since the last one, or of everything.
+    /// The next dump, full or with the changes since the last one.
     fn dump(&mut self, id: u64, is_full: bool) -> Vec<(String, Vec<u8>)> {
         let mut dump = Dump::new(id);
-        let has_identity = self.told.is_empty() || !self.loses_columns || !self.chance.one_in(8);
-        if is_full || !self.chance.one_in(9) {
+        let has_identity = self.dumped.is_empty() || !self.loses_columns || !self.rng.one_in(8);
+        if is_full || !self.rng.one_in(9) {
             let mut rows: Vec<(u64, User)> =
                 self.users.iter().map(|(id, user)| (*id, user.clone())).collect();
             if !is_full {
                 let changed = std::mem::take(&mut self.changed);
-                // Some rows are told again though nothing changed.
-                rows.retain(|(id, _)| changed.contains(id) || self.chance.one_in(10));
+                // Some rows are repeated without a change.
+                rows.retain(|(id, _)| changed.contains(id) || self.rng.one_in(10));
             }
-            self.tell(&rows, is_full, has_identity);
-            // A change that a dump has no column for is never told again, unless the row changes once more.
+            self.replay(&rows, is_full, has_identity);
+            // A change in a column that the dump lacks is not repeated, unless the row changes again.
             self.changed.clear();
             let columns = self.columns(has_identity);
             let files = self.files(rows, &columns);
             dump.table("users", !is_full, &columns, files);
         }
-        if !self.told_migrations.is_empty() && self.chance.one_in(9) {
+        if !self.dumped_migrations.is_empty() && self.rng.one_in(9) {
             return dump.finished();
         }
         let row = |(from, into): (&u64, &u64)| {
             vec![Cell::Long(*from as i64), Cell::Long(*into as i64), Cell::Long(self.now)]
         };
         let rows: Vec<Vec<Cell>> = self.migrations.iter().map(row).collect();
-        self.told_migrations = self.migrations.clone();
+        self.dumped_migrations = self.migrations.clone();
         dump.rows("user_migrations", false, &MIGRATIONS, &rows);
         dump.rows("checkout", true, &[("event_id", "long")], &[vec![Cell::Long(1)]]);
         dump.finished()
     }
 
-    /// The law of replay.
-    fn tell(&mut self, rows: &[(u64, User)], is_full: bool, has_identity: bool) {
+    /// Replays the rows of a dump.
+    fn replay(&mut self, rows: &[(u64, User)], is_full: bool, has_identity: bool) {
         if is_full {
             let listed: BTreeSet<u64> = rows.iter().map(|(id, _)| *id).collect();
-            self.told.retain(|id, _| !has_identity && listed.contains(id));
+            self.dumped.retain(|id, _| !has_identity && listed.contains(id));
         }
         for (id, user) in rows.iter().filter(|_| has_identity) {
-            self.told.insert(*id, user.clone());
+            self.dumped.insert(*id, user.clone());
         }
     }
 
     fn owner(&self, id: u64) -> Option<&str> {
         let mut at = id;
         for _ in 0..8 {
-            let Some(into) = self.told_migrations.get(&at) else {
-                return self.told.get(&at)?.identity.as_deref();
+            let Some(into) = self.dumped_migrations.get(&at) else {
+                return self.dumped.get(&at)?.identity.as_deref();
             };
             at = *into;
         }
@@ -336,43 +336,43 @@ impl World {
     }
 }
 
-/// So many dumps of a life that a seed repeats.
+/// A history with this number of dumps, which repeats with its seed.
 pub(crate) fn history(seed: u64, dumps: usize) -> History {
-    life(seed, dumps, true)
+    history_with_columns(seed, dumps, true)
 }
 
-/// The same; in some lives each dump has the column `identity`.
-pub(crate) fn life(seed: u64, dumps: usize, loses_columns: bool) -> History {
-    let mut world = World {
-        chance: Chance::new(seed),
+/// The same; without `loses_columns`, each dump has the column `identity`.
+pub(crate) fn history_with_columns(seed: u64, dumps: usize, loses_columns: bool) -> History {
+    let mut heap = HeapSimulation {
+        rng: SeededRng::new(seed),
         now: 1_700_000_000,
         users: BTreeMap::new(),
         migrations: BTreeMap::new(),
         changed: BTreeSet::new(),
-        everybody: BTreeSet::new(),
-        told: BTreeMap::new(),
-        told_migrations: BTreeMap::new(),
+        user_ids: BTreeSet::new(),
+        dumped: BTreeMap::new(),
+        dumped_migrations: BTreeMap::new(),
         loses_columns,
     };
     let (mut id, mut history, mut ids) = (7, Vec::new(), Vec::new());
     for n in 0..dumps {
-        world.live();
-        let is_full = n == 0 || world.chance.one_in(11);
-        history.push(world.dump(id, is_full));
+        heap.change_some();
+        let is_full = n == 0 || heap.rng.one_in(11);
+        history.push(heap.dump(id, is_full));
         ids.push(id);
-        id += 1 + world.chance.below(6);
+        id += 1 + heap.rng.below(6);
     }
     let mut end = Dump::new(1);
-    let told = std::mem::take(&mut world.told);
+    let dumped = std::mem::take(&mut heap.dumped);
     let columns = ["user_id", "identity", "last_modified"];
-    let file = world.file(&told.iter().map(|(id, user)| (*id, user.clone())).collect::<Vec<_>>(), &columns);
+    let file = heap.file(&dumped.iter().map(|(id, user)| (*id, user.clone())).collect::<Vec<_>>(), &columns);
     end.table("users", false, &columns, vec![file]);
-    world.told = told;
+    heap.dumped = dumped;
     let row =
         |(from, into): (&u64, &u64)| vec![Cell::Long(*from as i64), Cell::Long(*into as i64), Cell::Null];
-    let rows: Vec<Vec<Cell>> = world.told_migrations.iter().map(row).collect();
+    let rows: Vec<Vec<Cell>> = heap.dumped_migrations.iter().map(row).collect();
     end.rows("user_migrations", false, &MIGRATIONS, &rows);
-    let owner = |id: &u64| Some((*id, world.owner(*id)?.to_owned()));
-    let owners = world.everybody.iter().filter_map(owner).collect();
-    History { dumps: history, ids, end: end.finished(), owners, everybody: world.everybody }
+    let owner = |id: &u64| Some((*id, heap.owner(*id)?.to_owned()));
+    let owners = heap.user_ids.iter().filter_map(owner).collect();
+    History { dumps: history, ids, end: end.finished(), owners, user_ids: heap.user_ids }
 }

@@ -1,4 +1,4 @@
-//! A webhook of somebody's: keeps what is posted to it.
+//! HTTP listener for notifications: stores every post.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;

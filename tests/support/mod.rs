@@ -1,4 +1,4 @@
-//! A folder with a config, the real program run in it, and the sandbox it talks to.
+//! Test workspace: a folder with a config, runs of the real program, and the sandbox.
 
 pub(crate) mod avro;
 #[path = "../../benches/support/avro.rs"]
@@ -30,20 +30,20 @@ use tempfile::TempDir;
 
 /// The program under test.
 pub(crate) const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
-/// The keys that a sandbox takes unless it is told others.
+/// Default keys of the sandbox.
 pub(crate) const PARTNER_KEY: &str = "sandbox-partner-api-key";
 pub(crate) const IMPORT_KEY: &str = "sandbox-data-import-key";
 pub(crate) const REST_KEY: &str = "sandbox-rest-api-key";
 
-/// A JSON file of the state after an edit, with the checksum that fits it. `name` is its path in the state.
+/// An edited JSON file of the state with its new checksum. `name` is its path in the state.
 pub(crate) fn with_checksum(name: &str, text: &str) -> String {
     let (body, _) = text.rsplit_once(",\n  \"checksum\": \"").unwrap();
     let sum = xxhash_rust::xxh3::xxh3_128(format!("{name}\n{body}").as_bytes());
     format!("{body},\n  \"checksum\": \"{sum:032x}\"\n}}")
 }
 
-/// Lines of the journal or of rejects, with the checksums that fit a file with this subject: a run, or a run and its
-/// cohort, export or webhook.
+/// Lines of the journal or of rejects with new checksums. `subject` is the run, or the run with its cohort,
+/// export or webhook.
 pub(crate) fn with_line_checksums(subject: &str, text: &str) -> String {
     let line = |line: &str| {
         let body =
@@ -54,12 +54,12 @@ pub(crate) fn with_line_checksums(subject: &str, text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// A folder of its own for a test.
+/// A temporary folder for one test.
 pub(crate) struct Workspace {
     home: TempDir,
 }
 
-/// What a run of the program gave.
+/// Result of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -68,27 +68,27 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Fails the test unless the program ended with this code.
+    /// Checks the exit code.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
-    /// Its stdout as JSON.
+    /// Parses stdout as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
     }
 
-    /// Fails the test unless its output holds all of these texts.
+    /// Checks that the output contains all of these texts.
     #[track_caller]
     pub(crate) fn says(self, texts: &[&str]) -> Self {
         let all = format!("{}\n{}", self.stdout, self.stderr);
         for text in texts {
             assert!(
                 all.contains(text),
-                "not said: {text}\nstdout:\n{}\nstderr:\n{}",
+                "missing text: {text}\nstdout:\n{}\nstderr:\n{}",
                 self.stdout,
                 self.stderr
             );
@@ -113,7 +113,7 @@ impl Workspace {
         self
     }
 
-    /// Replaces a file as a careful exporter does: under another name first.
+    /// Replaces a file atomically, by a rename.
     pub(crate) fn replace(&self, relative: &str, text: &str) {
         self.write("new.tmp", text);
         #[allow(clippy::disallowed_methods, reason = "a test's file, not the state's")]
@@ -129,7 +129,7 @@ impl Workspace {
         self.snapshot(relative).iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect()
     }
 
-    /// The program in this folder, with nothing of the machine's environment that could matter.
+    /// A command of the program in this folder, without variables that change its output.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(SYNCLINE);
         command.args(args).current_dir(self.home.path()).stdin(Stdio::null());
@@ -145,18 +145,18 @@ impl Workspace {
         run(self.command(args))
     }
 
-    /// A config with these cohorts, each `id: Name` from `<id>.csv`, sent to this sandbox.
+    /// Writes a config with these cohorts, each from `<id>.csv`, for this sandbox.
     pub(crate) fn config(&self, sandbox: &Sandbox, cohorts: &[&str], more: &str) -> &Self {
         self.write("sync.yaml", config(&sandbox.url, cohorts, more))
     }
 
-    /// A source with one external id a row.
-    pub(crate) fn source(&self, id: &str, people: impl IntoIterator<Item = String>) -> &Self {
-        self.replace(&format!("{id}.csv"), &csv(people));
+    /// Writes a source with one external id per row.
+    pub(crate) fn source(&self, id: &str, ids: impl IntoIterator<Item = String>) -> &Self {
+        self.replace(&format!("{id}.csv"), &csv(ids));
         self
     }
 
-    /// Every file below a folder with its bytes, to see whether anything changed.
+    /// All files below a folder with their content, to detect changes.
     pub(crate) fn snapshot(&self, relative: &str) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
             let Ok(entries) = fs::read_dir(folder) else { return };
@@ -167,7 +167,7 @@ impl Workspace {
                 } else {
                     match fs::read(&path) {
                         Ok(bytes) => found.push((path, bytes)),
-                        // A program that runs meanwhile has done with it.
+                        // A running program has deleted it.
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                         Err(error) => panic!("{}: {error}", path.display()),
                     }
@@ -181,10 +181,10 @@ impl Workspace {
     }
 }
 
-/// A CSV of external ids.
-pub(crate) fn csv(people: impl IntoIterator<Item = String>) -> String {
+/// A CSV with external ids.
+pub(crate) fn csv(ids: impl IntoIterator<Item = String>) -> String {
     let mut text = "identity\n".to_owned();
-    people.into_iter().for_each(|person| text.push_str(&format!("{person}\n")));
+    ids.into_iter().for_each(|id| text.push_str(&format!("{id}\n")));
     text
 }
 
@@ -199,9 +199,9 @@ pub(crate) fn users(n: usize) -> impl Iterator<Item = String> + Clone {
     (0..n).map(|i| format!("user-{i}"))
 }
 
-/// The members that the sandbox should have for these external ids.
-pub(crate) fn members(people: impl IntoIterator<Item = String>) -> BTreeSet<String> {
-    people.into_iter().map(|person| format!("external_id {person}")).collect()
+/// Members in the sandbox's format for these external ids.
+pub(crate) fn members(ids: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+    ids.into_iter().map(|id| format!("external_id {id}")).collect()
 }
 
 pub(crate) fn config(url: &str, cohorts: &[&str], more: &str) -> String {
@@ -224,7 +224,7 @@ connections:
     text
 }
 
-/// A cohort of a config: its name is its id with a capital.
+/// A cohort entry for a config. Its name is the capitalized id.
 pub(crate) fn cohort_entry(id: &str, more: &str) -> String {
     let name = id[..1].to_uppercase() + &id[1..];
     format!(
@@ -246,7 +246,7 @@ pub(crate) fn run(mut command: Command) -> Run {
     }
 }
 
-/// A sandbox in a process of its own, so that killing the program under test does not touch it.
+/// A sandbox in its own process, so that killing the program does not affect it.
 pub(crate) struct Sandbox {
     child: Child,
     pub(crate) url: String,
@@ -274,7 +274,7 @@ impl Sandbox {
         (response.status, response.body)
     }
 
-    /// Everybody in a cohort, as the sandbox really has it.
+    /// The members of a cohort in the sandbox.
     #[track_caller]
     pub(crate) fn members(&self, cohort: &str) -> BTreeSet<String> {
         match self.get(&format!("/_sandbox/cohorts/{cohort}/members")) {
@@ -295,7 +295,7 @@ impl Sandbox {
         requests["names"].as_u64().unwrap() + requests["users"].as_u64().unwrap()
     }
 
-    /// The names of its cohorts by id.
+    /// Names of the cohorts, by id.
     pub(crate) fn names(&self) -> Vec<(String, String)> {
         let cohorts: Value = serde_json::from_str(&self.get("/_sandbox/cohorts").1).unwrap();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -303,14 +303,14 @@ impl Sandbox {
     }
 
     #[track_caller]
-    pub(crate) fn door(&self, path: &str, body: &str) {
+    pub(crate) fn admin_post(&self, path: &str, body: &str) {
         let response = http(&self.url, "POST", path, &[("content-type", "application/json")], body);
         assert_eq!(response.status, 204, "{}", response.body);
     }
 
     #[track_caller]
     pub(crate) fn faults(&self, plan: &str) {
-        self.door("/_sandbox/faults", plan);
+        self.admin_post("/_sandbox/faults", plan);
     }
 }
 
@@ -321,21 +321,21 @@ impl Drop for Sandbox {
     }
 }
 
-/// An answer, read to its end.
+/// A complete response.
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: String,
     pub(crate) body: String,
 }
 
-/// One request over a connection of its own.
+/// Sends one request over a new connection. Status 0: no response.
 #[track_caller]
 pub(crate) fn http(url: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
-    let answer = try_http(url, method, path, headers, body);
-    answer.unwrap_or(Response { status: 0, headers: String::new(), body: String::new() })
+    let response = try_http(url, method, path, headers, body);
+    response.unwrap_or(Response { status: 0, headers: String::new(), body: String::new() })
 }
 
-/// The same; none if there was no answer.
+/// The same; `None` without a response.
 #[track_caller]
 pub(crate) fn try_http(
     url: &str,
@@ -349,7 +349,7 @@ pub(crate) fn try_http(
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
-    // A peer that refuses a body may close before it has read all of it.
+    // A server that rejects a body may close before it has read it.
     let _ = write!(
         stream,
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
@@ -364,27 +364,27 @@ pub(crate) fn try_http(
     Some(Response { status, headers: head.to_ascii_lowercase(), body: body.to_owned() })
 }
 
-/// Waits until something is so; fails the test if it does not come to be.
+/// Waits until the condition holds; fails the test after 30 seconds.
 #[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) fn until(expected: &str, mut condition: impl FnMut() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(30);
-    while !so() {
-        assert!(Instant::now() < give_up, "never came: {what}");
+    while !condition() {
+        assert!(Instant::now() < give_up, "timed out: {expected}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// The repository.
+/// The folder of the repository.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a test does that lacks a server or a driver: it says so. Where tests must not pass by skipping, it fails.
-pub(crate) fn not_here<T>(how: &str) -> Option<T> {
-    #[allow(clippy::disallowed_methods, reason = "only a test asks where it runs")]
-    let must = std::env::var_os("CI").is_some();
-    assert!(!must, "{how}");
-    #[allow(clippy::print_stderr, reason = "a test that is left out says so")]
+/// Skips a test without its server or driver and prints the reason. With `CI` set, it fails instead.
+pub(crate) fn skip_test<T>(how: &str) -> Option<T> {
+    #[allow(clippy::disallowed_methods, reason = "only tests read the environment")]
+    let is_required = std::env::var_os("CI").is_some();
+    assert!(!is_required, "{how}");
+    #[allow(clippy::print_stderr, reason = "a skipped test prints the reason")]
     {
         eprintln!("not tested: {how}");
     }

@@ -1,4 +1,4 @@
-//! A real PostgreSQL for a test, in a folder of its own and on a free port of loopback.
+//! PostgreSQL and PgBouncer for tests, with their own folders and free loopback ports.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{not_here, until};
+use super::{skip_test, until};
 
 pub(crate) struct Postgres {
     home: TempDir,
@@ -15,10 +15,10 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// None if the server is not installed; where tests must not pass by skipping, that is a failure.
+    /// `None` if the server is not installed; with `CI` set that is a failure.
     pub(crate) fn start() -> Option<Self> {
         let Some(bin) = installed() else {
-            return not_here("PostgreSQL is needed: apt-get install postgresql");
+            return skip_test("PostgreSQL is needed: apt-get install postgresql");
         };
         let home = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -38,7 +38,7 @@ impl Postgres {
         self.home.path().join("data").display().to_string()
     }
 
-    /// One of its programs.
+    /// Path of one of PostgreSQL's programs.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
     }
@@ -47,7 +47,7 @@ impl Postgres {
         self.home.path()
     }
 
-    /// Starts the server, with more settings.
+    /// Restarts the server with more settings.
     pub(crate) fn start_again(&self, settings: &str) {
         let (data, home) = (self.data(), self.home.path().display());
         let options =
@@ -57,7 +57,7 @@ impl Postgres {
         until("the database is up", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
-    /// Stops it, at once if it must be.
+    /// Stops the server, optionally immediately.
     pub(crate) fn stop(&self, how: &str) {
         self.run("pg_ctl", &["-D", &self.data(), "-m", how, "-w", "stop"]);
     }
@@ -89,7 +89,7 @@ impl Postgres {
         String::from_utf8(done.stdout).unwrap()
     }
 
-    /// A connection of a config, and what else it says.
+    /// A connection as config text, with more settings.
     pub(crate) fn connection(&self, more: &str) -> String {
         format!(
             "  warehouse: {{ kind: postgres, host: 127.0.0.1, port: {}, database: postgres, {more} }}\n",
@@ -97,7 +97,7 @@ impl Postgres {
         )
     }
 
-    /// The server will not run as root.
+    /// PostgreSQL does not run as root.
     fn run(&self, program: &str, args: &[&str]) {
         let program = self.bin.join(program);
         let mut command = if nix::unistd::geteuid().is_root() {
@@ -128,7 +128,7 @@ impl Drop for Postgres {
     }
 }
 
-/// A real PgBouncer in transaction mode in front of a [`Postgres`].
+/// PgBouncer in transaction mode in front of a [`Postgres`].
 pub(crate) struct Bouncer {
     _home: TempDir,
     child: Child,
@@ -136,11 +136,11 @@ pub(crate) struct Bouncer {
 }
 
 impl Bouncer {
-    /// None if PgBouncer is not installed; where tests must not pass by skipping, that is a failure.
+    /// `None` if PgBouncer is not installed; with `CI` set that is a failure.
     pub(crate) fn start(server: &Postgres, settings: &str) -> Option<Self> {
         let program = Path::new("/usr/sbin/pgbouncer");
         if !program.exists() {
-            return not_here("PgBouncer is needed: apt-get install pgbouncer");
+            return skip_test("PgBouncer is needed: apt-get install pgbouncer");
         }
         let home = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

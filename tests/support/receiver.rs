@@ -1,4 +1,4 @@
-//! Somebody whom the sandbox calls: takes every request, keeps it, and answers as the test says.
+//! HTTP receiver for deliveries of the sandbox: stores every request, and responds as the test decides.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-/// A request as it came in.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
-    /// Lines of the head in lower case names.
+    /// Lines of the head, with names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// `answer` gives the status of each request; 0 closes the connection without one.
+    /// `answer` returns the status of each request; 0 closes the connection without a response.
     pub(crate) fn start(answer: impl Fn(&Received) -> u16 + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());

@@ -1,12 +1,12 @@
-//! A real S3 server for a test: moto, from PyPI, on a free port of loopback.
+//! S3 for tests: moto, from PyPI, on a free loopback port.
 
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use super::{http, not_here, until};
+use super::{http, skip_test, until};
 
-/// Credentials that the server takes, as variables.
+/// Credentials for the server, as environment variables.
 pub(crate) const S3_KEYS: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test-secret-of-s3")];
 
@@ -16,11 +16,11 @@ pub(crate) struct S3 {
 }
 
 impl S3 {
-    /// None if the server is not installed; where tests must not pass by skipping, that is a failure.
+    /// `None` if the server is not installed; with `CI` set that is a failure.
     pub(crate) fn start() -> Option<Self> {
         let known = Command::new("python3").args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
         if !known.is_ok_and(|status| status.success()) {
-            return not_here("an S3 server is needed: pip install 'moto[server]'");
+            return skip_test("an S3 server is needed: pip install 'moto[server]'");
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("python3");
@@ -44,7 +44,7 @@ impl S3 {
         assert!(put.wait().unwrap().success());
     }
 
-    /// From now on each request must be signed rightly, by these credentials.
+    /// Requires valid signatures from now on. Returns the credentials.
     pub(crate) fn check_signatures(&self) -> [(&'static str, String); 2] {
         let script = "import boto3,sys,urllib.request as r; u=sys.argv[1]; i=boto3.client('iam',endpoint_url=u,\
             region_name='us-east-1',aws_access_key_id='test',aws_secret_access_key='test'); \
@@ -59,7 +59,7 @@ impl S3 {
         [("AWS_ACCESS_KEY_ID", id.to_owned()), ("AWS_SECRET_ACCESS_KEY", secret.to_owned())]
     }
 
-    /// Writes every file of a folder, below a key.
+    /// Uploads every file of a folder below a key.
     pub(crate) fn put_all(&self, key: &str, folder: &std::path::Path) {
         let script =
             "import boto3,os,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
@@ -90,13 +90,13 @@ for at, _, names in os.walk(sys.argv[3]):
         self.python(get, &[key])
     }
 
-    /// The keys that begin with a text; at most a thousand.
+    /// Keys with this prefix; at most a thousand.
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
         let list = "for o in s.list_objects_v2(Bucket='states',Prefix=sys.argv[2]).get('Contents',[]): print(o['Key'])";
         String::from_utf8(self.python(list, &[prefix])).unwrap().lines().map(str::to_owned).collect()
     }
 
-    /// The keys of objects whose bytes have a text, below a prefix.
+    /// Keys below a prefix of objects that contain a text.
     pub(crate) fn keys_with(&self, prefix: &str, text: &str) -> Vec<String> {
         let find = "for o in s.list_objects_v2(Bucket='states',Prefix=sys.argv[2]).get('Contents',[]):\n\
                     \x20 if sys.argv[3].encode() in s.get_object(Bucket='states',Key=o['Key'])['Body'].read(): print(o['Key'])";
@@ -108,7 +108,7 @@ for at, _, names in os.walk(sys.argv[3]):
         self.python("s.delete_object(Bucket='states',Key=sys.argv[2])", &[key]);
     }
 
-    /// The text of an object, by its whole address.
+    /// The text of an object, by its address.
     pub(crate) fn text(&self, address: &str) -> String {
         let (bucket, key) = address.strip_prefix("s3://").unwrap().split_once('/').unwrap();
         let script = "import boto3,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
@@ -119,7 +119,7 @@ for at, _, names in os.walk(sys.argv[3]):
         String::from_utf8(got.stdout).unwrap()
     }
 
-    /// Lines of a config that put the state here.
+    /// Config lines for a state in this bucket.
     pub(crate) fn config(&self, lease: &str) -> String {
         let url = &self.url;
         format!(

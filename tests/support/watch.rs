@@ -1,4 +1,4 @@
-//! `syncline watch` in a process of its own, and what can be asked of it.
+//! `syncline watch` as a process for tests, with its log and its admin endpoints.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -15,8 +15,8 @@ pub(crate) struct Watch {
     log: Arc<Mutex<String>>,
 }
 
-/// Lines of a config for `watch`, on free ports and with little patience.
-pub(crate) const PATIENCE: &str = "watch:
+/// Config lines for `watch` with free ports and short timeouts.
+pub(crate) const SHORT_TIMEOUTS: &str = "watch:
   listen: 127.0.0.1:0
   admin: 127.0.0.1:0
   debounce: 50ms
@@ -48,21 +48,24 @@ impl Watch {
         self.log.lock().unwrap().clone()
     }
 
-    fn told(&self, before: &str) -> Option<String> {
+    fn logged_value(&self, before: &str) -> Option<String> {
         let log = self.log();
         let line = log.lines().find_map(|line| line.strip_prefix(before))?;
         Some(line.trim_end_matches('/').to_owned())
     }
 
-    /// The URL of the doors.
-    pub(crate) fn doors(&self) -> String {
-        format!("http://{}", self.told("doors on ").unwrap_or_else(|| panic!("no doors: {}", self.log())))
+    /// The URL of the webhook endpoints.
+    pub(crate) fn endpoints(&self) -> String {
+        format!(
+            "http://{}",
+            self.logged_value("doors on ").unwrap_or_else(|| panic!("no doors: {}", self.log()))
+        )
     }
 
     /// The URL of the admin address.
     pub(crate) fn admin(&self) -> String {
-        until("the admin address is told", || self.told("dashboard on ").is_some());
-        self.told("dashboard on ").unwrap()
+        until("the admin address is logged", || self.logged_value("dashboard on ").is_some());
+        self.logged_value("dashboard on ").unwrap()
     }
 
     pub(crate) fn get(&self, path: &str) -> Response {
@@ -77,21 +80,21 @@ impl Watch {
         until("it is ready", || self.get("/readyz").status == 200);
     }
 
-    /// Waits until every cohort that it has is in step.
+    /// Waits until every cohort is in sync.
     #[track_caller]
-    pub(crate) fn until_in_step(&self) {
-        until("all is in step", || {
+    pub(crate) fn until_in_sync(&self) {
+        until("all cohorts are in sync", || {
             self.ready()["not_in_step"].as_object().is_some_and(serde_json::Map::is_empty)
         });
     }
 
-    /// Waits until its log holds a text, so many times.
+    /// Waits until the log contains a text this number of times.
     #[track_caller]
     pub(crate) fn until_logs(&self, text: &str, times: usize) {
         until(&format!("it logs {times} times: {text}"), || self.log().matches(text).count() >= times);
     }
 
-    /// A number that its metrics tell; 0 if they do not.
+    /// The value of a metric; 0 if it is absent.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").body;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -102,25 +105,25 @@ impl Watch {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
-    /// Tells it to stop, and gives its exit code.
+    /// Sends SIGTERM. Returns the exit code.
     pub(crate) fn stop(mut self) -> i32 {
         self.signal(Signal::SIGTERM);
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
-    /// Waits until it has ended well, and gives all that it has logged.
+    /// Waits for a successful exit. Returns the log.
     pub(crate) fn ended_well(mut self) -> String {
         assert!(self.child.wait().unwrap().success());
         self.log()
     }
 
-    /// As by `kill -9`.
+    /// Kills the process, as `kill -9` does.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Whether the process has ended by itself.
+    /// Whether the process has ended.
     pub(crate) fn has_ended(&self) -> bool {
         let id = nix::sys::wait::Id::Pid(Pid::from_raw(self.child.id().try_into().unwrap()));
         let flags = nix::sys::wait::WaitPidFlag::WEXITED

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the files beside this one with pyarrow and fastavro: one row with a column for each case of `tests/values.rs`.
+"""Generates the Parquet and Avro files in this folder with pyarrow and fastavro: one row, one column per case of `tests/values.rs`.
 
     pip install pyarrow fastavro && python3 make.py
 """
