@@ -381,10 +381,15 @@ fn config() -> String {
     for (name, definition) in &all.definitions {
         let form = definition["patternErrorMessage"].as_str();
         if let Some(form) = form.filter(|_| !name.ends_with("Overlay") && !all.queue.contains(name)) {
-            writeln!(out, "| {name} | {} |", cell(form)).unwrap();
+            writeln!(out, "| {} | {} |", shown(name), cell(form)).unwrap();
         }
     }
     out
+}
+
+/// The name of a definition for readers.
+fn shown(name: &str) -> &str {
+    name.trim_end_matches("Spec")
 }
 
 fn description(schema: &Value) -> String {
@@ -394,6 +399,7 @@ fn description(schema: &Value) -> String {
 impl Schema {
     /// A definition's section: its keys, its alternatives or its values.
     fn definition(&mut self, name: &str, definition: &Value) -> String {
+        let name = shown(name);
         let mut out = format!("\n## {name}\n\n{}\n\n", description(definition).trim());
         let alternatives = definition["oneOf"].as_array().cloned().unwrap_or_default();
         let (with_keys, values): (Vec<Value>, Vec<Value>) =
@@ -480,11 +486,11 @@ impl Schema {
         }
         let definition = &self.definitions[name];
         if !definition["properties"].is_object() && !definition["oneOf"].is_array() {
-            return format!("[{name}](#formats)");
+            return format!("[{}](#formats)", shown(name));
         }
         if self.seen.insert(name.to_owned()) {
             self.queue.push(name.to_owned());
         }
-        format!("[{name}](#{})", name.to_lowercase())
+        format!("[{}](#{})", shown(name), shown(name).to_lowercase())
     }
 }
