@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use syncline_sandbox::currents::{Codec, Mix, bodies, examples};
+use syncline_sandbox::currents::{Codec, EventMix, bodies, examples};
 
 use crate::support::receiver::{Received, Receiver};
 use crate::support::*;
@@ -155,7 +155,7 @@ fn events_are_posted_in_batches_after_two_probes() {
     let args = ["sandbox", "currents", "--out", "out", "--events", "600", "--seed", "7", "--hours", "2"];
     w.run(&args).expect(0);
     assert!(records(&w.path("out")).keys().eq(&distinct), "the same events as files");
-    let mix = Mix { events: 600, seed: 7, hours: 2, ..Mix::default() };
+    let mix = EventMix { events: 600, seed: 7, hours: 2, ..EventMix::default() };
     let again: usize = bodies(&mix, 100)
         .unwrap()
         .map(|body| String::from_utf8(body).unwrap().matches("\"event_type\"").count())

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use syncline::dashboard::{CohortStateView, DashboardView, HEADERS, NextStep, page, refresh_of};
 
-use crate::support::boards;
 use crate::support::browser::Browser;
+use crate::support::dashboard_views;
 
 fn all() -> [(&'static str, DashboardView); 6] {
     [
-        ("well", boards::all_in_sync()),
-        ("troubled", boards::with_alerts()),
-        ("empty", boards::empty()),
-        ("many", boards::with_cohorts(100)),
-        ("standing-by", boards::standby()),
-        ("hostile", boards::hostile()),
+        ("well", dashboard_views::all_in_sync()),
+        ("troubled", dashboard_views::with_alerts()),
+        ("empty", dashboard_views::empty()),
+        ("many", dashboard_views::with_cohorts(100)),
+        ("standing-by", dashboard_views::standby()),
+        ("hostile", dashboard_views::hostile()),
     ]
 }
 
@@ -61,7 +61,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 fn the_content_security_policy_allows_exactly_this_style() {
     assert_eq!(base64(b"any carnal pleas"), "YW55IGNhcm5hbCBwbGVhcw==");
     assert_eq!(bytes_of("YW55IGNhcm5hbCBwbGVhcw=="), b"any carnal pleas");
-    let page = page(&boards::all_in_sync());
+    let page = page(&dashboard_views::all_in_sync());
     let hash = format!("'sha256-{}'", base64(&Sha256::digest(between(&page, "<style>", "</style>"))));
     let policy = HEADERS.iter().find(|(name, _)| *name == "content-security-policy").unwrap().1;
     assert!(policy.contains(&format!("style-src {hash};")), "the style is {hash}");
@@ -76,8 +76,8 @@ fn the_content_security_policy_allows_exactly_this_style() {
 
 #[test]
 fn foreign_names_cannot_inject_html() {
-    let hostile = boards::HOSTILE;
-    let written = page(&boards::hostile());
+    let hostile = dashboard_views::HOSTILE;
+    let written = page(&dashboard_views::hostile());
     assert!(written.matches("&lt;script&gt;").count() > 30);
     for raw in ["<script", "<img", "-->", "\" '", hostile] {
         assert!(!written.contains(raw), "{raw}");
@@ -96,7 +96,7 @@ fn plots(page: &str) -> usize {
 
 #[test]
 fn alerts_that_need_an_operator_come_first() {
-    let written = page(&boards::with_alerts());
+    let written = page(&dashboard_views::with_alerts());
     assert_eq!(between(&written, "<title>", "</title>"), "8 things need a person – syncline");
     let order = [
         "8 things need a person",
@@ -123,33 +123,34 @@ fn alerts_that_need_an_operator_come_first() {
 
 #[test]
 fn the_headline_shows_the_overall_status() {
-    let headline = |board: &DashboardView| between(&page(board), "<title>", " – syncline").to_owned();
-    let mut board = boards::all_in_sync();
-    assert_eq!(headline(&boards::empty()), "Nothing to keep in step yet");
-    assert_eq!(headline(&board), "Everything is in step");
-    assert_eq!(headline(&boards::standby()), "Standing by");
-    board.cohorts[0].state = CohortStateView::Updating { since: board.now };
-    assert_eq!(headline(&board), "All is well");
-    board.cohorts[0].state = CohortStateView::WaitingForHeap { why: None };
-    assert_eq!(headline(&board), "Nothing needs you");
+    let headline = |view: &DashboardView| between(&page(view), "<title>", " – syncline").to_owned();
+    let mut view = dashboard_views::all_in_sync();
+    assert_eq!(headline(&dashboard_views::empty()), "Nothing to keep in step yet");
+    assert_eq!(headline(&view), "Everything is in step");
+    assert_eq!(headline(&dashboard_views::standby()), "Standing by");
+    view.cohorts[0].state = CohortStateView::Updating { since: view.now };
+    assert_eq!(headline(&view), "All is well");
+    view.cohorts[0].state = CohortStateView::WaitingForHeap { why: None };
+    assert_eq!(headline(&view), "Nothing needs you");
     let failing = |then| CohortStateView::Failing {
-        since: board.now,
+        since: view.now,
         why: "it broke".to_owned(),
         then,
         ways_out: Vec::new(),
     };
-    let (again, person) = (failing(NextStep::TriedAgain { at: None }), failing(NextStep::NeedsPerson));
-    board.cohorts[0].state = again;
-    assert_eq!(headline(&board), "Nothing needs you");
-    board.cohorts[0].state = person;
-    assert_eq!(headline(&board), "1 thing needs a person");
+    let (retried, needs_operator) =
+        (failing(NextStep::TriedAgain { at: None }), failing(NextStep::NeedsPerson));
+    view.cohorts[0].state = retried;
+    assert_eq!(headline(&view), "Nothing needs you");
+    view.cohorts[0].state = needs_operator;
+    assert_eq!(headline(&view), "1 thing needs a person");
 }
 
 #[test]
 fn a_page_with_a_hundred_cohorts_is_small_and_fast() {
-    let board = boards::with_cohorts(100);
+    let view = dashboard_views::with_cohorts(100);
     let began = Instant::now();
-    let written = page(&board);
+    let written = page(&view);
     let time = began.elapsed();
     assert!(written.len() < 300_000, "{} bytes", written.len());
     // Hundreds of times the usual duration, for busy machines.
@@ -159,12 +160,12 @@ fn a_page_with_a_hundred_cohorts_is_small_and_fast() {
 
 #[test]
 fn the_header_stays_readable_when_everything_fails() {
-    let mut board = boards::with_cohorts(100);
-    for cohort in &mut board.cohorts {
+    let mut view = dashboard_views::with_cohorts(100);
+    for cohort in &mut view.cohorts {
         let (why, then) = ("Braze answers 503".to_owned(), NextStep::TriedAgain { at: None });
-        cohort.state = CohortStateView::Failing { since: board.now, why, then, ways_out: Vec::new() };
+        cohort.state = CohortStateView::Failing { since: view.now, why, then, ways_out: Vec::new() };
     }
-    let written = page(&board);
+    let written = page(&view);
     assert!(written.contains("all of them failing.") && written.contains("and 88 more, each told of below"));
 }
 
@@ -182,10 +183,10 @@ fn the_page_reloads_only_on_request() {
     ] {
         assert_eq!(refresh_of(Some(query)), seconds, "{query}");
     }
-    let mut board = boards::all_in_sync();
-    assert!(!page(&board).contains("http-equiv"));
-    board.refresh_seconds = Some(60);
-    assert!(page(&board).contains("<meta http-equiv=\"refresh\" content=\"60\">"));
+    let mut view = dashboard_views::all_in_sync();
+    assert!(!page(&view).contains("http-equiv"));
+    view.refresh_seconds = Some(60);
+    assert!(page(&view).contains("<meta http-equiv=\"refresh\" content=\"60\">"));
 }
 
 /// Responds to every request with the page of its path, until the test ends.
@@ -194,7 +195,7 @@ fn serve() -> String {
     let address = listener.local_addr().unwrap();
     let headers: String = HEADERS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     std::thread::spawn(move || {
-        let pages = all().map(|(name, board)| (format!("GET /{name} "), page(&board)));
+        let pages = all().map(|(name, view)| (format!("GET /{name} "), page(&view)));
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut request = [0; 4096];

@@ -168,14 +168,7 @@ fn identifiers_in_doubt_stay_until_they_are_settled() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "    settle_again_after: 1ms\n");
     w.source("carts", users(10)).run(&["reconcile"]).expect(0);
-    sandbox.faults(r#"[{"on": "users", "do": "hold_and_hang"}]"#);
-    w.source("carts", with_canary(10));
-    let before = sandbox.requests()["users"].as_u64().unwrap();
-    let mut child = w.command(&["reconcile"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("the request is out", || sandbox.requests()["users"].as_u64().unwrap() > before);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    sandbox.faults("[]");
+    w.source("carts", with_canary(10)).kill_during_request(&sandbox, "users", "users");
     w.run(&["forget", CANARY]).expect(6).says(&["or in doubt there"]);
     w.source("carts", users(10)).run(&["reconcile"]).expect(0).says(&["removed 1"]);
     let report = w.run(&["forget", CANARY, "--format", "json"]).expect(7).json();

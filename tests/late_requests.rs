@@ -1,7 +1,6 @@
 //! Requests that Braze executes late: after the run that sent them ended and a later run settled their members.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -25,14 +24,7 @@ fn in_array(sandbox: &Sandbox) -> BTreeSet<String> {
 
 /// Three users enter; the run is killed while Braze has the request and has not executed it yet.
 fn killed_while_three_enter(w: &Workspace, sandbox: &Sandbox) {
-    sandbox.faults(r#"[{"on": "users", "do": "hold_and_hang"}]"#);
-    w.source("carts", users(13));
-    let before = sandbox.requests()["users"].as_u64().unwrap();
-    let mut child = w.command(&["reconcile"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("the request is out", || sandbox.requests()["users"].as_u64().unwrap() > before);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    sandbox.faults("[]");
+    w.source("carts", users(13)).kill_during_request(sandbox, "users", "users");
 }
 
 fn release(sandbox: &Sandbox) {
@@ -214,15 +206,8 @@ fn name(sandbox: &Sandbox) -> String {
 #[test]
 fn the_name_sent_by_a_killed_run_is_replaced() {
     let (w, sandbox) = cohort_of_ten("");
-    sandbox.faults(r#"[{"on": "cohorts", "do": "hold_and_hang"}]"#);
     rename(&w, "Carts", "Baskets");
-    let names = || sandbox.requests()["names"].as_u64().unwrap();
-    let before = names();
-    let mut child = w.command(&["reconcile"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("the request is out", || names() > before);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    sandbox.faults("[]");
+    w.kill_during_request(&sandbox, "cohorts", "names");
     // The config has the recorded name again, but Braze may have the other one.
     rename(&w, "Baskets", "Carts");
     w.run(&["plan"]).expect(0).says(&["send the name \"Carts\" once more"]);

@@ -15,7 +15,7 @@ use crate::export;
 use crate::foreign::keep_secret;
 use crate::model::{ConnectionName, ExportId};
 use crate::reconcile::BrazeAccess;
-use syncline_sandbox::{HeapOptions, Options, Sandbox};
+use syncline_sandbox::{HeapOptions, Sandbox, SandboxOptions};
 
 /// What the sandbox's Heap signs with unless it is told otherwise.
 const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
@@ -124,7 +124,7 @@ pub(super) fn workspace_keys(
     braze: &BrazeConfig,
 ) -> Result<WorkspaceKeys, CommandError> {
     if braze.endpoint == VendorEndpoint::Sandbox {
-        let Options { data_import_key, rest, .. } = Options::default();
+        let SandboxOptions { data_import_key, rest, .. } = SandboxOptions::default();
         let (data_import, rest) = (Secret::new(data_import_key), Secret::new(rest.api_key));
         return Ok(WorkspaceKeys { data_import: Some(data_import), rest: Some(rest) });
     }
@@ -156,7 +156,9 @@ pub(super) fn app_id(name: &ConnectionName, heap: &HeapConfig) -> Result<Option<
             let id = place.find(&environment::variable);
             id.map(Some).map_err(|error| no_secret(name.as_str(), "app id", &error))
         }
-        None if heap.endpoint == Some(VendorEndpoint::Sandbox) => Ok(Some(Options::default().heap.app_id)),
+        None if heap.endpoint == Some(VendorEndpoint::Sandbox) => {
+            Ok(Some(SandboxOptions::default().heap.app_id))
+        }
         None => Ok(None),
     }
 }
@@ -182,7 +184,7 @@ pub(super) fn api_key(name: &ConnectionName, heap: &HeapConfig) -> Result<Secret
     match &heap.api_key {
         Some(place) => found(place, name.as_str(), "api key"),
         None if heap.endpoint == Some(VendorEndpoint::Sandbox) => {
-            Ok(Secret::new(Options::default().heap.api_key))
+            Ok(Secret::new(SandboxOptions::default().heap.api_key))
         }
         None => {
             let lacks = CommandError::new(Exit::Credentials, format!("connection `{name}` lacks `api_key`"));
@@ -271,9 +273,9 @@ impl Sandboxes {
         let braze = config.braze.get(name).ok_or_else(unknown)?;
         let VendorEndpoint::Url(base) = &braze.endpoint else {
             let mut running = self.0.lock().await;
-            let options = Options { partner: braze.partner.clone(), ..Options::default() };
+            let options = SandboxOptions { partner: braze.partner.clone(), ..SandboxOptions::default() };
             let base = started(&mut running, config, name, options).await?;
-            return Ok((base, Secret::new(Options::default().rest.api_key)));
+            return Ok((base, Secret::new(SandboxOptions::default().rest.api_key)));
         };
         Ok((base.clone(), rest_key(name, braze)?))
     }
@@ -293,7 +295,7 @@ impl Sandboxes {
                 reached.extend(keys.map(|keys| (name.clone(), BrazeAccess { base: base.clone(), keys })));
                 continue;
             }
-            let options = Options { partner: braze.partner.clone(), ..Options::default() };
+            let options = SandboxOptions { partner: braze.partner.clone(), ..SandboxOptions::default() };
             let base = started(&mut running, config, name, options).await?;
             reached.insert(name.clone(), BrazeAccess { base, keys: sandbox_keys() });
         }
@@ -314,10 +316,10 @@ impl Sandboxes {
                 Some(VendorEndpoint::Url(base)) => base.clone(),
                 Some(VendorEndpoint::Sandbox) => {
                     let app_id = ids.get(name).cloned();
-                    let defaults = Options::default();
+                    let defaults = SandboxOptions::default();
                     let app_id = app_id.unwrap_or(defaults.heap.app_id.clone());
                     let options =
-                        Options { heap: HeapOptions { app_id, ..defaults.heap.clone() }, ..defaults };
+                        SandboxOptions { heap: HeapOptions { app_id, ..defaults.heap.clone() }, ..defaults };
                     started(&mut running, config, name, options).await?
                 }
                 None => continue,
@@ -335,18 +337,18 @@ async fn started(
     running: &mut BTreeMap<ConnectionName, Sandbox>,
     config: &Config,
     name: &ConnectionName,
-    options: Options,
+    options: SandboxOptions,
 ) -> Result<String, CommandError> {
     if let Some(sandbox) = running.get(name) {
         return Ok(sandbox.url());
     }
     let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
-    let sandbox = Sandbox::start(Options { memory, ..options }).await?;
+    let sandbox = Sandbox::start(SandboxOptions { memory, ..options }).await?;
     Ok(running.entry(name.clone()).or_insert(sandbox).url())
 }
 
 fn sandbox_keys() -> WorkspaceKeySet {
-    let Options { partner_api_key, data_import_key, rest, .. } = Options::default();
+    let SandboxOptions { partner_api_key, data_import_key, rest, .. } = SandboxOptions::default();
     let (data_import, partner_api) = (Secret::new(data_import_key), Secret::new(partner_api_key));
     WorkspaceKeySet {
         import: Some(ImportKeys { data_import, partner_api }),

@@ -4,9 +4,9 @@ pub(crate) mod avro;
 #[path = "../../benches/support/avro.rs"]
 pub(crate) mod avro_writer;
 pub(crate) mod azure;
-pub(crate) mod boards;
 pub(crate) mod browser;
 pub(crate) mod connect;
+pub(crate) mod dashboard_views;
 pub(crate) mod drivers;
 pub(crate) mod listener;
 pub(crate) mod markdown;
@@ -143,6 +143,21 @@ impl Workspace {
 
     pub(crate) fn run(&self, args: &[&str]) -> Run {
         run(self.command(args))
+    }
+
+    /// Runs `reconcile` and kills it while the sandbox has received a request for `endpoint` and not executed it.
+    /// `counter` is the sandbox's counter of such requests.
+    #[track_caller]
+    pub(crate) fn kill_during_request(&self, sandbox: &Sandbox, endpoint: &str, counter: &str) {
+        let count = || sandbox.requests()[counter].as_u64().unwrap();
+        let before = count();
+        sandbox.faults(&format!(r#"[{{"on": "{endpoint}", "do": "hold_and_hang"}}]"#));
+        let mut command = self.command(&["reconcile"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("the request is out", || count() > before);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        sandbox.faults("[]");
     }
 
     /// Writes a config with these cohorts, each from `<id>.csv`, for this sandbox.

@@ -1,5 +1,5 @@
-//! Shared parts of the admin API: the list of paths, the fault plan, and helpers for every vendor's admin
-//! routes.
+//! Shared parts of the admin API: the list of paths, the fault plan, and helpers for the admin routes of all
+//! vendors.
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //!
 //! `instance: sandbox` in a `syncline` config starts one, and so do the tests. This is a crate of its own and
 //! imports nothing of `syncline`: a misread API contract must not hide on both sides. The sandbox is as strict
-//! as the vendors' documents. Where they are silent it does the strict thing, and [`Options`] documents the
+//! as the vendors' documents. Where they are silent it does the strict thing, and [`SandboxOptions`] documents the
 //! switch. One port serves both vendors, because their paths differ.
 //!
 //! | module | simulates |
@@ -74,22 +74,22 @@ pub enum SandboxError {
 
 /// Which users exist in Braze.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum People {
-    /// Any user who is named in a request is created and exists from then on.
+pub enum ExistingUsers {
+    /// Any user in a request is created and exists from then on.
     Any,
     /// Only users created through the admin API. Others are silently ignored, as Braze does.
-    Known,
+    Created,
 }
 
 /// How the sandbox behaves.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SandboxOptions {
     /// The port; 0 takes a free one.
     pub port: u16,
     /// The folder in which users and membership survive a restart; `None` keeps them in memory.
     pub memory: Option<PathBuf>,
     /// Which users exist.
-    pub people: People,
+    pub existing_users: ExistingUsers,
     /// The partner name in the path.
     pub partner: String,
     /// The accepted partner API key.
@@ -112,12 +112,12 @@ pub struct Options {
     pub heap: HeapOptions,
 }
 
-impl Default for Options {
+impl Default for SandboxOptions {
     fn default() -> Self {
         Self {
             port: 0,
             memory: None,
-            people: People::Any,
+            existing_users: ExistingUsers::Any,
             partner: "heap".to_owned(),
             partner_api_key: "sandbox-partner-api-key".to_owned(),
             data_import_key: "sandbox-data-import-key".to_owned(),
@@ -142,7 +142,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// [`SandboxError`] if the port cannot be bound or the memory folder cannot be used.
-    pub async fn start(options: Options) -> Result<Self, SandboxError> {
+    pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
         let memory = options.memory.as_deref().map(MemoryFolder::open).transpose()?;
         let state = SandboxState {
             braze: Braze::open(&options, memory.as_ref())?,
@@ -174,7 +174,7 @@ impl Sandbox {
 /// Handle that every request gets: options, state, client and background tasks.
 #[derive(Clone, Debug)]
 struct SandboxHandle {
-    options: Arc<Options>,
+    options: Arc<SandboxOptions>,
     state: Arc<Mutex<SandboxState>>,
     client: OutboundClient,
     tasks: Weak<BackgroundTasks>,

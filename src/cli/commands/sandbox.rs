@@ -14,9 +14,9 @@ use crate::cli::sandbox_args::{
     BrazeArgs, CodecArg, CurrentsArgs, HeapArgs, LengthsArg, OverLimitArg, PeopleArg, SandboxArgs,
     SandboxCommand, SuccessArg,
 };
-use syncline_sandbox::currents::{self, CurrentsError, Files, Mix, Written};
+use syncline_sandbox::currents::{self, CurrentsError, EventMix, FileOptions, WrittenFiles};
 use syncline_sandbox::{
-    self as sandbox, HeapOptions, Options, OverLimit, RestGroup, RestOptions, Sandbox, Success,
+    self as sandbox, HeapOptions, OverLimit, RestGroup, RestOptions, Sandbox, SandboxOptions, Success,
 };
 
 pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
 }
 
 fn currents(args: &CurrentsArgs) -> Result<Exit, CommandError> {
-    let mix = Mix {
+    let mix = EventMix {
         seed: args.seed,
         events: args.events,
         from: args.from,
@@ -54,9 +54,9 @@ fn currents(args: &CurrentsArgs) -> Result<Exit, CommandError> {
         large: args.large,
         duplicates: args.duplicates,
         shuffle: args.shuffle,
-        ..Mix::default()
+        ..EventMix::default()
     };
-    let files = Files {
+    let files = FileOptions {
         codec: match args.codec {
             CodecArg::Null => currents::Codec::Null,
             CodecArg::Deflate => currents::Codec::Deflate,
@@ -68,7 +68,7 @@ fn currents(args: &CurrentsArgs) -> Result<Exit, CommandError> {
         late: args.late,
         cut: args.cut,
         garbage: args.garbage,
-        ..Files::default()
+        ..FileOptions::default()
     };
     let written = currents::write(&args.out, &mix, &files)?;
     if let Some(path) = &args.ids {
@@ -78,7 +78,7 @@ fn currents(args: &CurrentsArgs) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-fn write_ids(path: &Path, written: &Written) -> io::Result<()> {
+fn write_ids(path: &Path, written: &WrittenFiles) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     for id in &written.ids {
         writeln!(file, "{id}")?;
@@ -86,8 +86,8 @@ fn write_ids(path: &Path, written: &Written) -> io::Result<()> {
     file.flush()
 }
 
-fn summary(written: &Written, args: &CurrentsArgs) -> String {
-    let Written { events, distinct, files, bytes, .. } = written;
+fn summary(written: &WrittenFiles, args: &CurrentsArgs) -> String {
+    let WrittenFiles { events, distinct, files, bytes, .. } = written;
     let out = args.out.display();
     let mut text = format!(
         "wrote {events} events, {distinct} of them different, as {files} files of {bytes} bytes below {out}"
@@ -102,14 +102,14 @@ fn summary(written: &Written, args: &CurrentsArgs) -> String {
     text
 }
 
-fn options(args: &SandboxArgs) -> Options {
-    let (braze, defaults) = (&args.braze, Options::default());
-    Options {
+fn options(args: &SandboxArgs) -> SandboxOptions {
+    let (braze, defaults) = (&args.braze, SandboxOptions::default());
+    SandboxOptions {
         port: args.port,
         memory: args.memory.clone(),
-        people: match braze.people {
-            PeopleArg::Any => sandbox::People::Any,
-            PeopleArg::Known => sandbox::People::Known,
+        existing_users: match braze.people {
+            PeopleArg::Any => sandbox::ExistingUsers::Any,
+            PeopleArg::Known => sandbox::ExistingUsers::Created,
         },
         partner: braze.partner.clone(),
         partner_api_key: variable("SYNCLINE_SANDBOX_PARTNER_API_KEY").unwrap_or(defaults.partner_api_key),

@@ -23,11 +23,11 @@ pub(super) struct BrazeSegment {
     pub(super) text_description: String,
     pub(super) created_at: String,
     pub(super) updated_at: String,
-    /// Cohorts whose members are in the segment.
+    /// Included cohorts: their members are in the segment.
     pub(super) include: Vec<String>,
     /// Whether a user must be in all of `include` instead of in any.
     pub(super) all: bool,
-    /// Cohorts whose members are not in the segment.
+    /// Excluded cohorts: their members are not in the segment.
     pub(super) exclude: Vec<String>,
     /// Sizes on earlier days, by date; other days have the current size.
     pub(super) sizes: BTreeMap<String, u64>,

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::faults::{Endpoint, FaultAction, ReplacementResponse};
 use super::memory::{FactLog, MemoryFolder};
 use super::serve::{HangUp, set_header, status_of};
-use super::{Options, SandboxError, SandboxHandle};
+use super::{SandboxError, SandboxHandle, SandboxOptions};
 
 pub(super) use admin::routes;
 use limits::{FixedWindow, WindowStatus};
@@ -52,8 +52,11 @@ pub(super) struct Braze {
 
 impl Braze {
     /// Opens Braze with the state from the memory folder, or empty without one.
-    pub(super) fn open(options: &Options, memory: Option<&MemoryFolder>) -> Result<Self, SandboxError> {
-        let mut store = BrazeStore::new(options.people, options.rest.merge_keeps_membership);
+    pub(super) fn open(
+        options: &SandboxOptions,
+        memory: Option<&MemoryFolder>,
+    ) -> Result<Self, SandboxError> {
+        let mut store = BrazeStore::new(options.existing_users, options.rest.merge_keeps_membership);
         let facts = match memory {
             Some(memory) => {
                 if memory.replay(LOG, |fact| store.apply(fact))? > LOG_LEN_MAX {
@@ -240,7 +243,7 @@ fn is_partner_agent(agent: &str) -> bool {
     both && !version.is_empty() && version.bytes().all(|b| b.is_ascii_graphic())
 }
 
-fn check_keys(value: &Value, partner: &str, options: &Options) -> Result<(), BrazeResponse> {
+fn check_keys(value: &Value, partner: &str, options: &SandboxOptions) -> Result<(), BrazeResponse> {
     let unauthorized = |message: String| Err(BrazeResponse::new(StatusCode::UNAUTHORIZED, message));
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     if text("partner_api_key") != options.partner_api_key {
@@ -436,7 +439,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let open = || {
             let memory = MemoryFolder::open(home.path()).unwrap();
-            (Braze::open(&Options::default(), Some(&memory)).unwrap(), memory)
+            (Braze::open(&SandboxOptions::default(), Some(&memory)).unwrap(), memory)
         };
         let (mut braze, memory) = open();
         for n in 0..=LOG_LEN_MAX {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::catalog::{BrazeSegment, CampaignOrCanvas, Catalog, TriggeredSend};
 use super::profiles::{Alias, ProfileIdentifier, Profiles, UserProfile};
-use crate::People;
+use crate::ExistingUsers;
 
 /// A change of the state, as it is logged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ pub(super) struct Cohort {
 
 #[derive(Debug)]
 pub(super) struct BrazeStore {
-    people: People,
+    existing_users: ExistingUsers,
     /// Whether the remaining profile gets the membership of a merged one.
     merge_keeps_membership: bool,
     pub(super) profiles: Profiles,
@@ -109,9 +109,9 @@ pub(super) struct BrazeStore {
 }
 
 impl BrazeStore {
-    pub(super) fn new(people: People, merge_keeps_membership: bool) -> Self {
+    pub(super) fn new(existing_users: ExistingUsers, merge_keeps_membership: bool) -> Self {
         Self {
-            people,
+            existing_users,
             merge_keeps_membership,
             profiles: Profiles::default(),
             cohorts: BTreeMap::new(),
@@ -286,7 +286,7 @@ impl BrazeStore {
     }
 
     fn create(&mut self, profile: UserProfile) -> Option<usize> {
-        (self.people == People::Any).then(|| self.profiles.insert(profile))
+        (self.existing_users == ExistingUsers::Any).then(|| self.profiles.insert(profile))
     }
 
     /// The members of a cohort, each by its best identifier.
@@ -324,7 +324,7 @@ impl BrazeStore {
         }
     }
 
-    /// Users whose attribute is this value, or an array that contains it.
+    /// Users with this attribute value, or with an array that contains it.
     pub(super) fn with_attribute<'a>(
         &'a self,
         name: &'a str,
@@ -420,12 +420,12 @@ mod tests {
         BrazeFact::Changed { cohort_id: "c".to_owned(), cohort_changes: vec![change] }
     }
 
-    fn members(people: People, facts: &[BrazeFact]) -> (Vec<String>, u64) {
-        let mut store = BrazeStore::new(people, false);
+    fn members(existing_users: ExistingUsers, facts: &[BrazeFact]) -> (Vec<String>, u64) {
+        let mut store = BrazeStore::new(existing_users, false);
         facts.iter().cloned().for_each(|fact| store.apply(fact));
         let found = (store.members("c").unwrap_or_default().into_iter().collect(), store.ignored);
         // The facts of a store restore the same store.
-        let mut restored = BrazeStore::new(people, false);
+        let mut restored = BrazeStore::new(existing_users, false);
         store.facts().for_each(|fact| restored.apply(fact));
         assert_eq!(restored.members("c").unwrap_or_default().into_iter().collect::<Vec<_>>(), found.0);
         found
@@ -433,24 +433,24 @@ mod tests {
 
     #[test]
     fn unknown_users_are_ignored_unless_every_user_exists() {
-        assert_eq!(members(People::Known, &[send(&["u1"], &["d1"], false)]), (vec![], 2));
-        let any = members(People::Any, &[send(&["u1"], &["d1"], false)]);
+        assert_eq!(members(ExistingUsers::Created, &[send(&["u1"], &["d1"], false)]), (vec![], 2));
+        let any = members(ExistingUsers::Any, &[send(&["u1"], &["d1"], false)]);
         assert_eq!(any, (vec!["device_id d1".to_owned(), "external_id u1".to_owned()], 0));
     }
 
     #[test]
     fn the_device_of_an_identified_user_is_ignored() {
         let facts = [profile(Some("u1"), "d1"), send(&[], &["d1"], false)];
-        assert_eq!(members(People::Known, &facts), (vec![], 1));
+        assert_eq!(members(ExistingUsers::Created, &facts), (vec![], 1));
     }
 
     #[test]
     fn once_identified_a_member_cannot_be_removed_by_device() {
         let identified = BrazeFact::Identified { device_id: "d1".to_owned(), external_id: "u1".to_owned() };
         let facts = [profile(None, "d1"), send(&[], &["d1"], false), identified, send(&[], &["d1"], true)];
-        assert_eq!(members(People::Known, &facts), (vec!["external_id u1".to_owned()], 1));
+        assert_eq!(members(ExistingUsers::Created, &facts), (vec!["external_id u1".to_owned()], 1));
         let mut facts = facts.to_vec();
         facts.push(send(&["u1"], &[], true));
-        assert_eq!(members(People::Known, &facts).0, Vec::<String>::new());
+        assert_eq!(members(ExistingUsers::Created, &facts).0, Vec::<String>::new());
     }
 }

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::files::{Files, write};
+use super::files::{FileOptions, write};
 use super::generate::Generator;
-use super::mix::Mix;
+use super::mix::EventMix;
 use super::post::{PostSettings, post_events};
 use crate::SandboxHandle;
 use crate::admin::{WaitQuery, lines};
@@ -42,7 +42,7 @@ async fn start(
     Json(mut body): Json<Map<String, Value>>,
 ) -> Response {
     let parts = take_keys::<PostSettings>(&mut body, &PostSettings::KEYS).and_then(|settings| {
-        Ok((settings, serde_json::from_value::<Mix>(body.into()).map_err(|e| e.to_string())?))
+        Ok((settings, serde_json::from_value::<EventMix>(body.into()).map_err(|e| e.to_string())?))
     });
     let (settings, mix) = match parts {
         Ok((settings, _)) if settings.url.is_empty() => return bad_request("a post needs a `url`"),
@@ -82,8 +82,9 @@ struct OutputFolder {
 async fn files(Json(mut body): Json<Map<String, Value>>) -> Response {
     let keys = ["codec", "prefix", "rows_max", "block_len", "late", "cut", "garbage"];
     let read = |body: &mut Map<String, Value>| {
-        let (OutputFolder { out }, files) = (take_keys(body, &["out"])?, take_keys::<Files>(body, &keys)?);
-        let mix: Mix = serde_json::from_value(std::mem::take(body).into()).map_err(|e| e.to_string())?;
+        let (OutputFolder { out }, files) =
+            (take_keys(body, &["out"])?, take_keys::<FileOptions>(body, &keys)?);
+        let mix: EventMix = serde_json::from_value(std::mem::take(body).into()).map_err(|e| e.to_string())?;
         Ok::<_, String>((out, files, mix))
     };
     let (out, files, mix) = match read(&mut body) {

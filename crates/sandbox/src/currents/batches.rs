@@ -66,13 +66,14 @@ pub(super) fn body(batch: &[QueuedEvent]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mix::Mix;
+    use super::super::mix::EventMix;
     use super::*;
 
     #[test]
     fn batches_have_one_event_type_unless_mixed() {
         let batches = |mixed| {
-            let generator = Generator::new(Mix { events: 3_000, duplicates: 0.1, ..Mix::default() }).unwrap();
+            let generator =
+                Generator::new(EventMix { events: 3_000, duplicates: 0.1, ..EventMix::default() }).unwrap();
             Batches::new(generator, 10, mixed).collect::<Vec<_>>()
         };
         let types = |batch: &[QueuedEvent]| {

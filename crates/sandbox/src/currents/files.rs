@@ -14,7 +14,7 @@ use super::CurrentsError;
 use super::avro_file::{AvroWriter, Codec};
 use super::encode::{avro, schema};
 use super::generate::{CurrentsEvent, FileKey, Generator, START, event_type};
-use super::mix::Mix;
+use super::mix::EventMix;
 use crate::rng::Rng;
 
 /// Share of events that are queued hours later, if `late` is set.
@@ -32,7 +32,7 @@ const CUT_BLOCK_LEN: usize = 4_000;
 /// Options of the written files.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Files {
+pub struct FileOptions {
     /// Compression of blocks.
     pub codec: Codec,
     /// Path prefix before `dataexport…`.
@@ -49,7 +49,7 @@ pub struct Files {
     pub garbage: bool,
 }
 
-impl Default for Files {
+impl Default for FileOptions {
     fn default() -> Self {
         Self {
             codec: Codec::default(),
@@ -65,7 +65,7 @@ impl Default for Files {
 
 /// Summary of the written files.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Written {
+pub struct WrittenFiles {
     /// Events in complete files. `distinct` counts different events.
     pub events: u64,
     /// See `events`.
@@ -75,7 +75,7 @@ pub struct Written {
     /// See `files`.
     pub bytes: u64,
     /// The truncated file.
-    pub cut: Option<Cut>,
+    pub cut: Option<TruncatedFile>,
     /// Files that are not Avro.
     pub garbage: Vec<PathBuf>,
     /// Ids of the events in complete files.
@@ -85,7 +85,7 @@ pub struct Written {
 
 /// A truncated file.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Cut {
+pub struct TruncatedFile {
     /// The file.
     pub path: PathBuf,
     /// Ids in complete blocks.
@@ -98,9 +98,9 @@ pub struct Cut {
 ///
 /// # Errors
 /// [`CurrentsError`].
-pub fn write(out: &Path, mix: &Mix, files: &Files) -> Result<Written, CurrentsError> {
+pub fn write(out: &Path, mix: &EventMix, files: &FileOptions) -> Result<WrittenFiles, CurrentsError> {
     let generator = Generator::new(mix.clone()).map_err(CurrentsError::UnknownType)?;
-    let mut written = Written::default();
+    let mut written = WrittenFiles::default();
     for ((file_key, is_repeat), numbers) in files_by_key(&generator, files) {
         for numbers in numbers.chunks(files.rows_max.max(1)) {
             let partition = if is_repeat { REPEAT_PARTITION } else { file_key.event_type % PARTITIONS };
@@ -128,7 +128,7 @@ pub fn write(out: &Path, mix: &Mix, files: &Files) -> Result<Written, CurrentsEr
 }
 
 /// Event numbers by file. Repeated events get files of their own.
-fn files_by_key(generator: &Generator, files: &Files) -> BTreeMap<(FileKey, bool), Vec<u64>> {
+fn files_by_key(generator: &Generator, files: &FileOptions) -> BTreeMap<(FileKey, bool), Vec<u64>> {
     let (mix, mut seen) = (generator.mix(), HashSet::new());
     let mut files_by_key: BTreeMap<(FileKey, bool), Vec<u64>> = BTreeMap::new();
     for n in mix.order() {
@@ -147,7 +147,7 @@ fn files_by_key(generator: &Generator, files: &Files) -> BTreeMap<(FileKey, bool
 }
 
 /// The path of a file in the bucket.
-pub(super) fn path(file_key: &FileKey, files: &Files, partition: usize, offset: u64) -> String {
+pub(super) fn path(file_key: &FileKey, files: &FileOptions, partition: usize, offset: u64) -> String {
     const EXPORT: &str = "dataexport.prod-01.S3.integration.66a0c0ffee00000000000042";
     let name = event_type(file_key.event_type).map_or("unknown", |t| t.name);
     let second = i64::try_from(START + file_key.hour * 3600).unwrap_or(0);
@@ -162,7 +162,7 @@ pub(super) fn path(file_key: &FileKey, files: &Files, partition: usize, offset: 
 /// A file of events with one type and variant, and the offsets of its blocks.
 pub(super) fn write_container(
     events: &[CurrentsEvent],
-    files: &Files,
+    files: &FileOptions,
     seed: u64,
 ) -> io::Result<(Vec<u8>, Vec<usize>)> {
     let Some(first) = events.first() else { return Ok(Default::default()) };
@@ -184,17 +184,28 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<u64> {
 }
 
 /// Writes a file of the events after the mix, truncated in the middle of its last block.
-fn truncated(out: &Path, mix: &Mix, files: &Files) -> Result<Option<Cut>, CurrentsError> {
+fn truncated(
+    out: &Path,
+    mix: &EventMix,
+    files: &FileOptions,
+) -> Result<Option<TruncatedFile>, CurrentsError> {
     let types = vec![mix.types.first().cloned().unwrap_or_else(|| "users.messages.email.Open".to_owned())];
     let from = mix.from + mix.events;
-    let plain =
-        Mix { types, from, unknown_types: 0.0, unknown_fields: 0.0, broken: 0.0, hours: 1, ..mix.clone() };
+    let plain = EventMix {
+        types,
+        from,
+        unknown_types: 0.0,
+        unknown_fields: 0.0,
+        broken: 0.0,
+        hours: 1,
+        ..mix.clone()
+    };
     let generator = Generator::new(plain).map_err(CurrentsError::UnknownType)?;
     let events: Vec<CurrentsEvent> = (from..from + CUT_ROWS).filter_map(|n| generator.event(n)).collect();
     let file_key = generator.file_key(from);
     let path = out.join(path(&file_key, files, TRUNCATED_PARTITION, from));
     let failed = |source| CurrentsError::Write { path: path.clone(), source };
-    let small = Files { block_len: CUT_BLOCK_LEN, ..files.clone() };
+    let small = FileOptions { block_len: CUT_BLOCK_LEN, ..files.clone() };
     let (bytes, blocks) = write_container(&events, &small, mix.seed).map_err(failed)?;
     let Some(last) = blocks.last() else { return Ok(None) };
     write_file(&path, &bytes[..usize::midpoint(*last, bytes.len())]).map_err(failed)?;
@@ -211,11 +222,11 @@ fn truncated(out: &Path, mix: &Mix, files: &Files) -> Result<Option<Cut>, Curren
     }
     let mut whole: Vec<String> = events.into_iter().map(|event| event.id).collect();
     let lost = whole.split_off(last_block_start);
-    Ok(Some(Cut { path, whole, lost }))
+    Ok(Some(TruncatedFile { path, whole, lost }))
 }
 
 /// Writes an empty file, one with random bytes, and one with only Avro's magic.
-fn garbage(out: &Path, generator: &Generator, files: &Files) -> Result<Vec<PathBuf>, CurrentsError> {
+fn garbage(out: &Path, generator: &Generator, files: &FileOptions) -> Result<Vec<PathBuf>, CurrentsError> {
     let mut rng = Rng::new(generator.mix().seed);
     let noise = (0..512).flat_map(|_| rng.draw().to_le_bytes()).collect();
     let file_key = generator.file_key(generator.mix().from);

@@ -1,7 +1,7 @@
-//! Generator of the events of a mix. Event `n` is the same for every caller and order.
+//! Generator of the events of a mix. Event `n` is the same for all callers and in any order.
 
 use super::event_types::{EventField, EventType, FieldType, HttpLocation, event_types};
-use super::mix::Mix;
+use super::mix::EventMix;
 use super::values::{EventContext, FieldValue, uuid};
 use crate::rng::Rng;
 
@@ -70,7 +70,7 @@ pub(super) struct FileKey {
 /// Generates the events of a mix.
 #[derive(Debug)]
 pub(super) struct Generator {
-    mix: Mix,
+    mix: EventMix,
     /// Numbers of the types to draw from.
     types: Vec<usize>,
 }
@@ -86,7 +86,7 @@ pub(super) fn event_type(number: usize) -> Option<&'static EventType> {
 
 impl Generator {
     /// The first type outside the catalog.
-    pub(super) fn new(mix: Mix) -> Result<Self, String> {
+    pub(super) fn new(mix: EventMix) -> Result<Self, String> {
         let documented = &event_types().documented;
         if let Some(name) =
             mix.types.iter().find(|name| documented.iter().all(|documented| documented.name != **name))
@@ -101,7 +101,7 @@ impl Generator {
         Ok(Self { mix, types })
     }
 
-    pub(super) fn mix(&self) -> &Mix {
+    pub(super) fn mix(&self) -> &EventMix {
         &self.mix
     }
 
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn events_repeat_with_their_seed_and_differ_from_each_other() {
-        let mix = Mix { events: 5_000, seed: 9, ..Mix::default() };
+        let mix = EventMix { events: 5_000, seed: 9, ..EventMix::default() };
         let one = Generator::new(mix.clone()).unwrap();
-        let other = Generator::new(Mix { events: 10, ..mix }).unwrap();
+        let other = Generator::new(EventMix { events: 10, ..mix }).unwrap();
         let (mut ids, mut types) = (HashSet::new(), HashSet::new());
         let mut anonymous = 0;
         for n in 0..5_000 {
@@ -222,6 +222,9 @@ mod tests {
             "types with both formats, and undocumented ones"
         );
         assert!((400..600).contains(&anonymous), "{anonymous}");
-        assert_eq!(Generator::new(Mix { types: vec!["x".to_owned()], ..Mix::default() }).unwrap_err(), "x");
+        assert_eq!(
+            Generator::new(EventMix { types: vec!["x".to_owned()], ..EventMix::default() }).unwrap_err(),
+            "x"
+        );
     }
 }

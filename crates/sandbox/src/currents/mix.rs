@@ -1,4 +1,4 @@
-//! Configuration of generated events: how many, of which users, and how irregular.
+//! Configuration of generated events: their number, users and irregularities.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use crate::rng::Rng;
 /// HTTP.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Mix {
+pub struct EventMix {
     /// Seed of the random numbers.
     pub seed: u64,
     /// Number of events, and the number of the first. Each number has its own event.
@@ -19,7 +19,7 @@ pub struct Mix {
     pub types: Vec<String>,
     /// Whether types with one format are included; the other format omits them.
     pub one_way: bool,
-    /// Whether only fields that both formats have are used, as far as the schemas allow. Otherwise each format
+    /// Whether only fields that both formats have are used, where the schemas allow it. Otherwise each format
     /// has some fields of its own, as in Braze's samples.
     pub common: bool,
     /// Number of users.
@@ -50,7 +50,7 @@ pub struct Mix {
     pub shuffle: bool,
 }
 
-impl Default for Mix {
+impl Default for EventMix {
     fn default() -> Self {
         Self {
             seed: 0,
@@ -76,7 +76,7 @@ impl Default for Mix {
     }
 }
 
-impl Mix {
+impl EventMix {
     /// Numbers of the events in sending order. A duplicate follows its original within 1,000 events.
     pub(super) fn order(&self) -> Vec<u64> {
         const DISTANCE: u64 = 1_000;
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn duplicates_follow_their_original_and_shuffle_changes_the_order() {
-        let mut mix = Mix { events: 10_000, from: 5, duplicates: 0.1, ..Mix::default() };
+        let mut mix = EventMix { events: 10_000, from: 5, duplicates: 0.1, ..EventMix::default() };
         let order = mix.order();
         assert!((10_900..11_100).contains(&order.len()), "{}", order.len());
         mix.shuffle = true;

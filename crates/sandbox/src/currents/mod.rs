@@ -1,7 +1,7 @@
 //! Simulator of Braze Currents: engagement events as Avro files in a bucket's layout, or posted over HTTP.
 //!
 //! Source: Braze's Currents documents, its event glossary, and its Avro schemas. The catalog has every event
-//! type of version 10. A [`Mix`] configures the generated events and how irregular they are. The same mix gives
+//! type of version 10. A [`EventMix`] configures the generated events and how irregular they are. The same mix gives
 //! the same events as files and over HTTP. The Avro writer shares no code with the reader under test.
 
 mod admin;
@@ -19,8 +19,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 pub use avro_file::Codec;
-pub use files::{Cut, Files, Written, write};
-pub use mix::Mix;
+pub use files::{FileOptions, TruncatedFile, WrittenFiles, write};
+pub use mix::EventMix;
 
 pub(super) use admin::routes;
 use generate::Generator;
@@ -74,12 +74,20 @@ pub fn examples(seed: u64, codec: Codec) -> Vec<Example> {
 
 fn example(event_type: &'static event_types::EventType, seed: u64, n: u64, codec: Codec) -> Option<Example> {
     let (types, none) = (vec![event_type.name.to_owned()], 0.0);
-    let plain =
-        Mix { seed, types, one_way: true, common: true, absent: none, anonymous: none, ..Mix::default() };
-    let mix = Mix { redacted: none, unknown_types: none, unknown_fields: none, odd_times: none, ..plain };
+    let plain = EventMix {
+        seed,
+        types,
+        one_way: true,
+        common: true,
+        absent: none,
+        anonymous: none,
+        ..EventMix::default()
+    };
+    let mix =
+        EventMix { redacted: none, unknown_types: none, unknown_fields: none, odd_times: none, ..plain };
     let generator = Generator::new(mix).ok()?;
     let event = generator.event(n)?;
-    let files = Files { codec, ..Files::default() };
+    let files = FileOptions { codec, ..FileOptions::default() };
     let avro = event_type
         .storage
         .then(|| files::write_container(std::slice::from_ref(&event), &files, seed).ok())
@@ -94,7 +102,7 @@ fn example(event_type: &'static event_types::EventType, seed: u64, n: u64, codec
 }
 
 /// The request bodies of the Custom HTTP connector for these events, with up to `batch` events each.
-pub fn bodies(mix: &Mix, batch: usize) -> Result<impl Iterator<Item = Vec<u8>> + use<>, CurrentsError> {
+pub fn bodies(mix: &EventMix, batch: usize) -> Result<impl Iterator<Item = Vec<u8>> + use<>, CurrentsError> {
     let generator = Generator::new(mix.clone()).map_err(CurrentsError::UnknownType)?;
     Ok(batches::Batches::new(generator, batch, false).map(|batch| batches::body(&batch)))
 }

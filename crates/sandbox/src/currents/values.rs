@@ -247,7 +247,7 @@ fn pick(n: u64, len: usize) -> usize {
     usize::try_from(n % len as u64).unwrap_or(0)
 }
 
-/// A number from `low` in steps of a hundredth, with `count` possible values.
+/// A number from `low` on in hundredths, with `count` possible values.
 fn hundredths(rng: &mut Rng, low: i32, count: u32) -> f64 {
     let drawn = i32::try_from(rng.below(u64::from(count))).unwrap_or(0);
     f64::from(low + drawn) / 100.0

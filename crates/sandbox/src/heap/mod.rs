@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::memory::{FactLog, MemoryFolder};
-use super::{Options, SandboxError};
+use super::{SandboxError, SandboxOptions};
 
 pub(super) use admin::routes;
 pub use options::{HeapOptions, Lengths, OverLimit, Success};
@@ -42,7 +42,10 @@ pub(super) struct Heap {
 
 impl Heap {
     /// Opens Heap with the state from the memory folder, or empty without one.
-    pub(super) fn open(options: &Options, memory: Option<&MemoryFolder>) -> Result<Self, SandboxError> {
+    pub(super) fn open(
+        options: &SandboxOptions,
+        memory: Option<&MemoryFolder>,
+    ) -> Result<Self, SandboxError> {
         let mut store = HeapStore::default();
         let log = match memory {
             Some(memory) => {

@@ -13,7 +13,7 @@ use super::super::BrazeResponse;
 use super::super::catalog::{BrazeSegment, CampaignOrCanvas, CatalogItem, CatalogList, is_api_id};
 use super::super::store::BrazeStore;
 use super::serve::RestRequest;
-use crate::{Options, SandboxState, clock};
+use crate::{SandboxOptions, SandboxState, clock};
 
 const PAGE_LEN: usize = 100;
 
@@ -41,7 +41,7 @@ fn flag(request: &RestRequest, key: &str) -> Result<bool, BrazeResponse> {
 
 pub(super) fn segments(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let shown = state.braze.store.catalog.segments.iter().filter(|segment| !segment.archived).collect();
@@ -61,7 +61,7 @@ fn find_item<'a, T: CatalogItem>(
     items: &'a CatalogList<T>,
     key: &str,
     kind: &str,
-    options: &Options,
+    options: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<&'a T, BrazeResponse> {
     let message = format!("{key} must be a string of the {kind} api identifier");
@@ -74,7 +74,7 @@ fn find_item<'a, T: CatalogItem>(
 
 pub(super) fn segment(
     state: &mut SandboxState,
-    options: &Options,
+    options: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let store = &state.braze.store;
@@ -106,7 +106,7 @@ fn filters(store: &BrazeStore, segment: &BrazeSegment) -> String {
 
 pub(super) fn sizes(
     state: &mut SandboxState,
-    options: &Options,
+    options: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let store = &state.braze.store;
@@ -159,7 +159,7 @@ fn list_page(
 
 pub(super) fn campaigns(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let entry = |item: CampaignOrCanvas| {
@@ -172,7 +172,7 @@ pub(super) fn campaigns(
 
 pub(super) fn canvases(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let entry = |item: CampaignOrCanvas| json!({ "id": item.id, "last_edited": item.updated_at, "name": item.name, "tags": item.tags });
@@ -200,7 +200,7 @@ fn details(item: &CampaignOrCanvas) -> Value {
 
 pub(super) fn campaign(
     state: &mut SandboxState,
-    options: &Options,
+    options: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let list = &state.braze.store.catalog.campaigns;
@@ -212,7 +212,7 @@ pub(super) fn campaign(
 
 pub(super) fn canvas(
     state: &mut SandboxState,
-    options: &Options,
+    options: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let mut body =

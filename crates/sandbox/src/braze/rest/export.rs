@@ -21,7 +21,7 @@ use super::super::BrazeResponse;
 use super::super::catalog::{api_id, is_api_id};
 use super::super::profiles::{Alias, ProfileIdentifier, UserProfile, braze_id};
 use super::serve::RestRequest;
-use crate::{Options, SandboxHandle, SandboxState, clock};
+use crate::{SandboxHandle, SandboxOptions, SandboxState, clock};
 
 /// Most ids of one kind in a request.
 const IDS_MAX: usize = 50;
@@ -104,7 +104,7 @@ fn profile(at: usize, person: &UserProfile, fields: &[String]) -> Value {
 
 pub(super) fn ids(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let fields = fields(request)?;
@@ -162,7 +162,7 @@ fn requested_identifiers(body: &Value) -> Result<Vec<(ProfileIdentifier, Value)>
 
 pub(super) fn segment(
     state: &mut SandboxState,
-    options: &Options,
+    options: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let fields = fields(request)?;

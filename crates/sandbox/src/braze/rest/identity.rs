@@ -11,7 +11,7 @@ use super::super::BrazeResponse;
 use super::super::profiles::{Alias, ProfileIdentifier};
 use super::super::store::BrazeFact;
 use super::serve::RestRequest;
-use crate::{Options, SandboxState};
+use crate::{SandboxOptions, SandboxState};
 
 const OBJECTS_MAX: usize = 50;
 
@@ -54,7 +54,7 @@ fn record_and_respond(
 
 pub(super) fn alias(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let list = objects(&request.body, "user_aliases")?;
@@ -72,7 +72,7 @@ pub(super) fn alias(
 
 pub(super) fn identify(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let kinds: [IdentifierKind; 3] = [
@@ -100,7 +100,7 @@ pub(super) fn identify(
 
 pub(super) fn merge(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     const SHAPE: &str = "'merge_updates' must be an array of objects";
@@ -125,7 +125,7 @@ pub(super) fn merge(
 
 pub(super) fn delete(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let kinds: [IdentifierKind; 5] = [

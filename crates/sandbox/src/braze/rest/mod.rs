@@ -16,7 +16,7 @@ mod trigger;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::limits::FixedWindow;
-use crate::Options;
+use crate::SandboxOptions;
 use crate::faults::Endpoint;
 
 pub(super) use admin::{RestCounters, routes as admin};
@@ -118,7 +118,7 @@ pub(crate) struct RestApi {
 }
 
 impl RestApi {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &SandboxOptions) -> Self {
         let limit = |(group, limit, window)| (group, FixedWindow::new(limit, window));
         let limits = RestGroup::ALL.into_iter().chain(options.rest.limits.iter().copied());
         Self {

@@ -17,11 +17,11 @@ use super::super::{BODY_LEN_MAX, BrazeResponse};
 use super::{GET_ENDPOINTS, POST_ENDPOINTS, RestEndpoint, RestGroup, export};
 use crate::faults::{Endpoint, FaultAction, ReplacementResponse};
 use crate::serve::{HangUp, set_header, status_of};
-use crate::{Options, SandboxHandle, SandboxState, clock};
+use crate::{SandboxHandle, SandboxOptions, SandboxState, clock};
 
 /// Executes a request under the sandbox's lock. Returns the success, or the error response.
 pub(super) type EndpointHandler =
-    fn(&mut SandboxState, &Options, &RestRequest) -> Result<BrazeResponse, BrazeResponse>;
+    fn(&mut SandboxState, &SandboxOptions, &RestRequest) -> Result<BrazeResponse, BrazeResponse>;
 
 /// A parsed request.
 #[derive(Debug)]

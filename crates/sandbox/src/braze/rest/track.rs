@@ -12,7 +12,7 @@ use super::super::BrazeResponse;
 use super::super::profiles::{Alias, ProfileIdentifier};
 use super::super::store::BrazeFact;
 use super::serve::RestRequest;
-use crate::{Options, SandboxState};
+use crate::{SandboxOptions, SandboxState};
 
 /// Objects in one request.
 const OBJECTS_MAX: usize = 75;
@@ -21,7 +21,7 @@ const ARRAYS: [&str; 3] = ["attributes", "events", "purchases"];
 const NOTHING_VALID: &str =
     "Valid data must be provided in the 'attributes', 'events', or 'purchases' fields.";
 
-/// A user whose objects `/users/track` rejects, set through the admin API.
+/// A user with objects that `/users/track` rejects, set through the admin API.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TrackReject {
@@ -44,7 +44,7 @@ struct TrackError {
 
 pub(super) fn track(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let list = |key: &str| match request.body.get(key) {

@@ -13,7 +13,7 @@ use super::super::catalog::{CampaignOrCanvas, TriggeredSend, api_id, is_api_id};
 use super::super::profiles::{Alias, ProfileIdentifier};
 use super::super::store::{BrazeFact, BrazeStore, label};
 use super::serve::RestRequest;
-use crate::{Options, SandboxState};
+use crate::{SandboxOptions, SandboxState};
 
 const RECIPIENTS_MAX: usize = 50;
 /// Most bytes in the context of a Canvas.
@@ -21,7 +21,7 @@ const CONTEXT_LEN_MAX: usize = 50 << 10;
 
 pub(super) fn campaign(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let found = item_id(request, "campaign_id").and_then(|id| state.braze.store.catalog.campaigns.get(id));
@@ -32,7 +32,7 @@ pub(super) fn campaign(
 
 pub(super) fn canvas(
     state: &mut SandboxState,
-    _: &Options,
+    _: &SandboxOptions,
     request: &RestRequest,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let found = item_id(request, "canvas_id").and_then(|id| state.braze.store.catalog.canvases.get(id));

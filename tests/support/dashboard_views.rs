@@ -1,4 +1,4 @@
-//! Example statuses for the dashboard: all in sync, many problems, empty, and large.
+//! Example views for the dashboard: all in sync, many alerts, empty, large, standby, and hostile names.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -136,13 +136,13 @@ pub(crate) fn all_in_sync() -> DashboardView {
 
 /// A server with many alerts.
 pub(crate) fn with_alerts() -> DashboardView {
-    let mut board = all_in_sync();
-    board.cohorts[0].last_good = Some(before(5 * HOUR));
-    board.cohorts[1].last_good = Some(before(26 * MINUTE));
-    board.config.ignored =
+    let mut view = all_in_sync();
+    view.cohorts[0].last_good = Some(before(5 * HOUR));
+    view.cohorts[1].last_good = Some(before(26 * MINUTE));
+    view.config.ignored =
         Some(IgnoredConfigView { since: before(4 * MINUTE), problems: 2, text: PROBLEMS.to_owned() });
     let command = "syncline reconcile abandoned_checkout --max-removes abandoned_checkout=3228".to_owned();
-    board.cohorts[0].state = CohortStateView::Withheld {
+    view.cohorts[0].state = CohortStateView::Withheld {
         since: before(5 * HOUR),
         refusals: vec![BlockedView {
             what: "removals".to_owned(),
@@ -159,34 +159,34 @@ pub(crate) fn with_alerts() -> DashboardView {
         }],
         approve: Some(format!("syncline approve abandoned_checkout --plan sha256:{}", "d8d37183".repeat(8))),
     };
-    board.cohorts[0].plan =
+    view.cohorts[0].plan =
         Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 3_228, unchanged: 1_972, requests: 4 });
-    board.cohorts[1].in_doubt = 1_000;
-    board.cohorts[1].state = CohortStateView::Failing {
+    view.cohorts[1].in_doubt = 1_000;
+    view.cohorts[1].state = CohortStateView::Failing {
         since: before(11 * MINUTE),
         why: "Braze answers 503 (Service Unavailable), eight times in a row".to_owned(),
         then: NextStep::TriedAgain { at: Some(before(-4 * MINUTE)) },
         ways_out: Vec::new(),
     };
-    board.cohorts[2].state = CohortStateView::Stale { after: Duration::from_secs(24 * 3600) };
-    board.cohorts[2].last_good = Some(before(2 * DAY));
-    board.cohorts.extend(others());
-    board.left_behind = vec![OrphanedView {
+    view.cohorts[2].state = CohortStateView::Stale { after: Duration::from_secs(24 * 3600) };
+    view.cohorts[2].last_good = Some(before(2 * DAY));
+    view.cohorts.extend(others());
+    view.left_behind = vec![OrphanedView {
         id: CohortId::new("summer_promotion").unwrap(),
         name: Some("Summer promotion".to_owned()),
         members: Some(12_040),
     }];
-    board.inboxes = vec![
+    view.inboxes = vec![
         inbox_in_trouble(),
         InboxView { connection: connection("heap_eu"), last_delivery: None, ..inbox() },
     ];
-    board.exports = exports();
-    board.segments = segments();
+    view.exports = exports();
+    view.segments = segments();
     let mut failed = past_run(7 * MINUTE, "free_customers", 0, 0, "failed");
     failed.error = Some("Braze answers 503 (Service Unavailable), eight times in a row".to_owned());
-    board.history.insert(0, failed);
-    board.history.insert(1, past_run(6 * MINUTE, "abandoned_checkout", 0, 0, "refused"));
-    board
+    view.history.insert(0, failed);
+    view.history.insert(1, past_run(6 * MINUTE, "abandoned_checkout", 0, 0, "refused"));
+    view
 }
 
 fn others() -> Vec<CohortView> {
@@ -311,10 +311,10 @@ pub(crate) fn with_cohorts(number: u64) -> DashboardView {
         cohort.rejects = BTreeMap::from([("no_identifier".to_owned(), n), ("too_long".to_owned(), 1)]);
         cohort
     };
-    let mut board = DashboardView { cohorts: (0..number).map(one).collect(), ..all_in_sync() };
-    board.history =
+    let mut view = DashboardView { cohorts: (0..number).map(one).collect(), ..all_in_sync() };
+    view.history =
         (0..50).map(|n| past_run(n * 20, &format!("cohort_{n:03}"), n as u64, 0, "applied")).collect();
-    board
+    view
 }
 
 /// A standby.
@@ -333,12 +333,12 @@ pub(crate) const HOSTILE: &str = "</title></style></pre>--><script>alert(1)</scr
 /// A server with hostile names everywhere.
 pub(crate) fn hostile() -> DashboardView {
     let bad = || HOSTILE.to_owned();
-    let mut board = with_alerts();
-    board.config.ignored = Some(IgnoredConfigView { since: before(MINUTE), problems: 1, text: bad() });
-    (board.version, board.config.digest) = (bad(), bad());
+    let mut view = with_alerts();
+    view.config.ignored = Some(IgnoredConfigView { since: before(MINUTE), problems: 1, text: bad() });
+    (view.version, view.config.digest) = (bad(), bad());
     let holder = Holder { host: bad(), process: 7, since: before(DAY), heard: None };
-    board.role = RoleView::StandingBy { since: before(HOUR), holder: Some(holder) };
-    for cohort in &mut board.cohorts {
+    view.role = RoleView::StandingBy { since: before(HOUR), holder: Some(holder) };
+    for cohort in &mut view.cohorts {
         (cohort.name, cohort.declared_at) = (bad(), bad());
         cohort.rejects.insert(bad(), 1);
         cohort.rejects_file = Some(bad());
@@ -358,22 +358,22 @@ pub(crate) fn hostile() -> DashboardView {
             _ => {}
         }
     }
-    for past_run in &mut board.history {
+    for past_run in &mut view.history {
         (past_run.result, past_run.error) = (bad(), Some(bad()));
     }
-    for inbox in &mut board.inboxes {
+    for inbox in &mut view.inboxes {
         inbox.gaps.iter_mut().chain(&mut inbox.missing).for_each(|pages| pages.name = bad());
         inbox.undeclared.iter_mut().for_each(|segment| segment.name = bad());
     }
-    for export in &mut board.exports {
+    for export in &mut view.exports {
         (export.id, export.source) = (bad(), bad());
         export.trouble = Some(ExportFailureView { why: bad(), then: NextStep::NeedsPerson });
     }
-    for segment in &mut board.segments {
+    for segment in &mut view.segments {
         (segment.name, segment.why) = (bad(), vec![bad()]);
     }
-    board.left_behind.iter_mut().for_each(|cohort| cohort.name = Some(bad()));
-    board
+    view.left_behind.iter_mut().for_each(|cohort| cohort.name = Some(bad()));
+    view
 }
 
 const PROBLEMS: &str = "\
