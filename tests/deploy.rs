@@ -165,13 +165,3 @@ fn every_command_exists() {
         }
     }
 }
-
-#[test]
-fn links_resolve() {
-    let text = fs::read_to_string(deploy().join("README.md")).unwrap();
-    let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
-    assert!(links.len() > 8);
-    for link in links {
-        assert!(deploy().join(link).exists(), "{link}");
-    }
-}
