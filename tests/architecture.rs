@@ -30,6 +30,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("segment_check", &["model", "config", "state", "connector"]),
     ("apply", &["model", "contained", "config", "plan", "state", "connector"]),
     ("export", &["model", "contained", "event_mapping", "config", "state", "connector", "apply"]),
+    ("erasure", &["model", "state", "export"]),
     (
         "reconcile",
         &[
@@ -86,6 +87,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "segment_check",
             "apply",
             "export",
+            "erasure",
             "webhooks",
             "reconcile",
             "dashboard",

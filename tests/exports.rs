@@ -269,7 +269,7 @@ fn a_truncated_file_is_continued_once_it_is_complete() {
     w.run(&["export"]).expect(0).says(&["1 event not used: 1 cut_short"]);
     w.run(&["export"]).expect(0).says(&["In step"]);
     let short = rejects(&w).into_iter().find(|reject| reject["file"] == "short.avro").unwrap();
-    assert!(short["detail"].as_str().unwrap().contains("its rest never came"), "{short}");
+    assert!(short["detail"].as_str().unwrap().contains("its rest never arrived"), "{short}");
     assert_eq!(keys(&sandbox).len(), 4);
 }
 
@@ -523,7 +523,7 @@ fn a_wrong_environment_rejects_no_event() {
     events(&w, 300, &[]);
     w.run(&["export"])
         .expect(1)
-        .says(&["stopped: Heap refuses the events: postBody is not of a known app_id", "Failed:"]);
+        .says(&["stopped: Heap rejects the events: postBody is not of a known app_id", "Failed:"]);
     assert!(!reasons(&w).contains_key("refused_by_heap"));
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n"));
     w.run(&["export"]).expect(0);
@@ -541,7 +541,7 @@ fn an_unreachable_heap_is_reported_and_retried() {
     sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":404}}]"#);
     w.run(&["export"]).expect(1).says(&["Heap answered with status 404"]);
     sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":403}}]"#);
-    w.run(&["reconcile"]).expect(4).says(&["Heap refuses the environment"]);
+    w.run(&["reconcile"]).expect(4).says(&["Heap rejects the environment"]);
     sandbox.faults("[]");
     w.run(&["export"]).expect(0);
     expect_events(&keys(&sandbox), &ids);

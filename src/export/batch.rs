@@ -1,4 +1,4 @@
-//! Events, or users, for one request: its body as it goes, and where each of them came from.
+//! Batches for Heap: the body of one request, and the origin of each of its elements.
 
 use std::ops::Range;
 
@@ -9,33 +9,33 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::connector::heap::{CLOSING, HeapCall, HeapClient, PersonKey};
 use crate::event_mapping::{EventKind, EventUser};
 
-/// Where an event came from: what is settled once Heap has it.
+/// Where an event came from. The origin is settled once Heap has the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BatchOrigin {
-    /// A block of what is read, by its number.
+    /// A block of the input, by its number.
     Block(u64),
-    /// A row of one of the files of waiting events, by their order in the record.
+    /// A row of a file of held events. `list` is the file's position in the export's progress.
     Waiting {
         list: usize,
         row: u64,
-        /// It waits for its person; otherwise for Heap's limit.
+        /// Whether the event waits for its user to be identified; otherwise it waits for Heap's limit.
         is_person: bool,
     },
-    /// A row of one of the files of rejects that are sent again.
+    /// A row of a file of rejects that are replayed.
     Reject { list: usize, row: u64 },
 }
 
-/// One element of a body.
+/// One element of a batch's body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchItem {
     start: u32,
     end: u32,
-    /// By whom limits count.
+    /// The user that the element counts for in Heap's limits.
     pub(super) person: PersonKey,
     pub(super) origin: BatchOrigin,
 }
 
-/// A body and its elements.
+/// The finished body of a request with its elements.
 #[derive(Clone, Debug)]
 pub(super) struct EventBatch {
     pub(super) call: HeapCall,
@@ -45,12 +45,12 @@ pub(super) struct EventBatch {
 }
 
 impl EventBatch {
-    /// The whole body.
+    /// The body with all elements.
     pub(super) fn body(&self) -> Bytes {
         self.body.clone()
     }
 
-    /// A body of some elements only.
+    /// A body with the elements in `range`.
     pub(super) fn body_of(&self, range: Range<usize>) -> Bytes {
         let (Some(first), Some(last)) = (self.items.get(range.start), self.items.get(range.end - 1)) else {
             return Bytes::new();
@@ -59,13 +59,13 @@ impl EventBatch {
         [&self.body[..self.opening_len], elements, CLOSING].concat().into()
     }
 
-    /// One element.
+    /// The JSON of one element.
     pub(super) fn element(&self, at: usize) -> &[u8] {
         let item = &self.items[at];
         &self.body[item.start as usize..item.end as usize]
     }
 
-    /// Those of its elements that are picked; none if none are.
+    /// A batch of the elements that `pick` selects, or `None` if it selects none.
     pub(super) fn only(&self, pick: impl Fn(usize) -> bool) -> Option<Self> {
         let mut filling = OpenBatch::new(self.call, &self.body[..self.opening_len], self.body.len());
         for at in (0..self.items.len()).filter(|at| pick(*at)) {
@@ -77,14 +77,14 @@ impl EventBatch {
     }
 }
 
-/// A body that is being filled.
+/// A batch that still takes elements.
 #[derive(Debug)]
 struct OpenBatch {
     call: HeapCall,
     opening_len: usize,
     body: Vec<u8>,
     items: Vec<BatchItem>,
-    /// Where the body ended before the element that is being written.
+    /// The body's length before the element that is being written.
     before: usize,
 }
 
@@ -127,18 +127,18 @@ impl OpenBatch {
     }
 }
 
-/// Nobody takes batches any more.
+/// The receiver of the batches is gone.
 #[derive(Debug)]
 pub(super) struct ClosedBatch;
 
-/// Fills batches and hands them over, one after the other.
+/// Fills batches of events and of users, and sends each full one to the delivery.
 pub(super) struct Output {
     batches: mpsc::Sender<EventBatch>,
     opening: [Vec<u8>; 2],
     filling: [OpenBatch; 2],
     batch_len_max: usize,
     body_len_max: usize,
-    /// Limits count by person, so it matters who somebody is.
+    /// Heap limits requests by user, so elements carry the user's key.
     has_limits: bool,
 }
 
@@ -158,37 +158,37 @@ impl Output {
         Self { batches, opening, filling, batch_len_max, body_len_max, has_limits }
     }
 
-    /// Whether anybody still takes batches. To be asked now and then by whoever reads and makes none.
+    /// Fails when the receiver is gone. A reader that produces no batches calls it now and then.
     pub(super) fn check(&self) -> Result<(), ClosedBatch> {
         if self.batches.is_closed() { Err(ClosedBatch) } else { Ok(()) }
     }
 
-    /// Where the next event is to be written. One of [`Output::made`], [`Output::taken_back`] must follow.
+    /// The buffer for the next event. [`Output::push`], [`Output::withdraw`] or [`Output::discard`] must follow.
     pub(super) fn begin(&mut self) -> &mut Vec<u8> {
         self.filling[0].begin();
         &mut self.filling[0].body
     }
 
-    /// What has been written is no event to send; it is given back.
-    pub(super) fn taken_back(&mut self) -> Vec<u8> {
+    /// Removes the written event from the batch and returns it.
+    pub(super) fn withdraw(&mut self) -> Vec<u8> {
         let event = self.filling[0].body[self.filling[0].start()..].to_vec();
         self.filling[0].cancel();
         event
     }
 
-    /// Nothing has been written.
-    pub(super) fn nothing(&mut self) {
+    /// Removes the written event from the batch.
+    pub(super) fn discard(&mut self) {
         self.filling[0].cancel();
     }
 
-    /// What has been written is to be sent.
-    pub(super) fn made(
+    /// Adds the written event to the batch, and sends the batch when it is full.
+    pub(super) fn push(
         &mut self,
         what: EventKind,
         who: &EventUser<'_>,
         origin: BatchOrigin,
     ) -> Result<(), ClosedBatch> {
-        let person = if self.has_limits { person_of(who) } else { 0 };
+        let person = if self.has_limits { user_key(who) } else { 0 };
         let at = match what {
             EventKind::Event => 0,
             EventKind::Profile => {
@@ -215,34 +215,35 @@ impl Output {
         if filling.items.is_empty() {
             return Ok(());
         }
-        // The next one is about as large.
+        // Batches have similar sizes, so the next buffer gets this one's capacity.
         let next = OpenBatch::new(filling.call, &self.opening[at], filling.body.len() + 4096);
         let filled = std::mem::replace(&mut self.filling[at], next);
         self.batches.blocking_send(filled.seal()).map_err(|_| ClosedBatch)
     }
 
-    /// Hands over what is left.
+    /// Sends the incomplete batches.
     pub(super) fn finish(mut self) -> Result<(), ClosedBatch> {
         self.hand_over(0)?;
         self.hand_over(1)
     }
 }
 
-/// The key of a person.
-pub(super) fn person_of(who: &EventUser<'_>) -> PersonKey {
+/// The rate-limit key of a user.
+pub(super) fn user_key(who: &EventUser<'_>) -> PersonKey {
     match who {
-        EventUser::Identity(identity) => person_of_text(identity),
-        EventUser::UserId(number) => person_of_text(&number.to_string()),
+        EventUser::Identity(identity) => user_key_of_text(identity),
+        EventUser::UserId(number) => user_key_of_text(&number.to_string()),
     }
 }
 
-/// The key of a person by identity or user id. One that is both shares a budget with itself.
-pub(super) fn person_of_text(who: &str) -> PersonKey {
+/// The rate-limit key of an identity or a user id. Equal texts share one limit.
+pub(super) fn user_key_of_text(who: &str) -> PersonKey {
     xxh3_64(who.as_bytes())
 }
 
-/// Whom an element names, as it says it.
-pub(super) fn named_in(element: &[u8]) -> String {
+/// The identity or user id in an element's JSON, or an empty text.
+#[must_use]
+pub fn user_in(element: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct BatchUser {
         identity: Option<String>,
@@ -257,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_reads_hears_that_nobody_takes_batches_any_more() {
+    fn a_reader_notices_that_the_receiver_is_gone() {
         let (batches, taken) = mpsc::channel(1);
         let filling = [HeapCall::Track, HeapCall::Describe].map(|call| OpenBatch::new(call, b"", 0));
         let opening = [Vec::new(), Vec::new()];

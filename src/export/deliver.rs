@@ -1,11 +1,11 @@
-//! Sends batches to Heap, several at once, until Heap has had the last word on each event.
+//! Delivery of batches to Heap: several requests at once, retried until each event is accepted or rejected.
 //!
-//! A 400 or 413 halves the batch until the offender is alone; 429, 5xx and silence are tried again, which the
-//! idempotency keys make harmless. What is over a person's limit is put aside and keeps nobody waiting; what is
-//! over everybody's waits here.
+//! A 400 or 413 halves the batch until the faulty event is alone. 429, 5xx and missing answers are retried, which
+//! the idempotency keys make harmless. Events over the limit of one user are held in the state and delay no others;
+//! events over Heap's total limit wait here.
 //!
-//! A 400 for a single event is that event's fault only if Heap takes others: until it has, the event is a
-//! suspect, and nothing is settled.
+//! A 400 for a single event is that event's fault only if Heap accepts others. Until it has accepted one, the event
+//! is a suspect and nothing is settled.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
@@ -18,7 +18,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::ExportStop;
-use super::batch::{BatchOrigin, EventBatch, named_in};
+use super::batch::{BatchOrigin, EventBatch, user_in};
 use super::ledger::{ExportLedger, checkpoint, locked};
 use crate::apply::Interrupt;
 use crate::config::RetryPolicy;
@@ -27,18 +27,18 @@ use crate::connector::heap::{Fit, HeapCall, HeapClient, HeapReply, PersonKey};
 use crate::model::{Clock, ExportId};
 use crate::state::{HeldEvent, IdentityMap, Journal, JournalEvent, LEASE_ENDED, Reject, StateWriter};
 
-/// How often what is settled is put on disk.
+/// The interval between two commits of settled events.
 const CHECKPOINT: Duration = Duration::from_secs(5);
-/// So many single events refused, while none was ever taken, are no matter of single events.
+/// After so many rejected events and no accepted one, Heap rejects them all for another reason.
 const SUSPECTS_MAX: u64 = 10;
-/// From here on a wait is told without `-v` as well.
+/// Waits at least this long are logged at `warn`.
 const LONG_WAIT: Duration = Duration::from_secs(30);
-/// How soon to look again when an answer under way will tell how much may go.
+/// The wait when pending requests decide how much the limit still allows.
 const SOON: Duration = Duration::from_millis(20);
-/// Persons over their limit that are remembered.
+/// The largest number of users over their limit that are remembered.
 const BUSY_MAX: usize = 100_000;
 
-/// The way to one Heap, for one export.
+/// The delivery of one export's events to one Heap environment.
 pub(super) struct Lane<'a> {
     pub(super) export: &'a ExportId,
     pub(super) heap: &'a HeapClient,
@@ -50,21 +50,21 @@ pub(super) struct Lane<'a> {
     pub(super) identity: &'a Mutex<IdentityMap>,
     pub(super) clock: Clock,
     pub(super) interrupt: &'a Interrupt,
-    /// Events that Heap has taken, and single ones that it has refused.
+    /// Events that Heap accepted, and events that it rejected one by one.
     pub(super) taken: AtomicU64,
     pub(super) refused: AtomicU64,
-    /// Persons of whom something was put back because of their limit.
+    /// Users with an event that was held because of their limit.
     pub(super) busy: Mutex<HashSet<PersonKey>>,
 }
 
-/// What became of a batch.
+/// A batch that Heap has answered, with the elements that it rejected and its messages.
 struct DeliveryResult {
     batch: EventBatch,
     refused: Vec<(usize, String)>,
 }
 
-/// What is under way of a batch, by its elements; nothing if there is no limit. Dropped, it counts as taken: nobody
-/// knows.
+/// The part of the rate limit that a batch uses, by element; empty without a limit. Dropping it counts the elements
+/// as accepted, because their outcome is unknown.
 struct Reserved<'a> {
     heap: &'a HeapClient,
     persons: Vec<Option<PersonKey>>,
@@ -76,7 +76,7 @@ impl Reserved<'_> {
         self.heap.budget.settle(persons, taken, Instant::now());
     }
 
-    /// Perhaps taken, and about to be sent again.
+    /// Counts elements a second time: Heap may have accepted them, and they are sent again.
     fn count_again(&self, part: Range<usize>) {
         let persons = self.persons.get(part).into_iter().flatten().filter_map(|person| *person);
         self.heap.budget.count_again(persons, Instant::now());
@@ -89,15 +89,15 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// What may go of a batch.
+/// A batch divided by the rate limits.
 struct Admitted<'a> {
     now: Option<(EventBatch, Reserved<'a>)>,
-    /// This may go when Heap takes more of all.
+    /// Elements over Heap's total limit.
     later: Option<EventBatch>,
 }
 
 impl<'a> Lane<'a> {
-    /// Sends whatever comes, until nothing more does or something stops it.
+    /// Sends batches until the channel is closed and everything is settled, or until an error stops it.
     pub(super) async fn deliver(&self, mut batches: mpsc::Receiver<EventBatch>) -> Result<(), ExportStop> {
         let (mut under_way, mut later, mut is_open) = (FuturesUnordered::new(), None, true);
         let (mut not_before, mut next_checkpoint) = (Instant::now(), Instant::now() + CHECKPOINT);
@@ -108,7 +108,7 @@ impl<'a> Lane<'a> {
             tokio::select! {
                 Some(sent) = under_way.next(), if !under_way.is_empty() => {
                     suspects.push(sent?);
-                    self.settle_all(&mut suspects)?;
+                    self.settle_answered(&mut suspects)?;
                 }
                 batch = batches.recv(), if is_open && has_seat && later.is_none() => {
                     is_open = batch.is_some();
@@ -127,7 +127,7 @@ impl<'a> Lane<'a> {
                 let wait = self.heap.budget.wait_for_all(Instant::now());
                 not_before = Instant::now() + wait.max(SOON);
                 if later.is_some() {
-                    self.tell_wait("Heap's limit for all events", wait);
+                    self.log_wait("Heap's limit for all events", wait);
                 }
             }
             if next_checkpoint <= Instant::now() {
@@ -141,7 +141,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Lets what is under way come to its end, after a person has asked to stop.
+    /// Waits for pending requests after an interrupt.
     async fn end(
         &self,
         mut under_way: FuturesUnordered<impl Future<Output = Result<DeliveryResult, ExportStop>>>,
@@ -150,12 +150,12 @@ impl<'a> Lane<'a> {
     ) -> Result<(), ExportStop> {
         while let Some(sent) = under_way.next().await {
             suspects.extend(sent.ok());
-            self.settle_all(&mut suspects)?;
+            self.settle_answered(&mut suspects)?;
         }
         Err(stopped)
     }
 
-    /// Which of a batch may go now. What is over a person's limit is put aside.
+    /// Divides a batch by the rate limits. Events over the limit of one user are held in the state.
     fn admit(&self, batch: EventBatch) -> Result<Admitted<'a>, ExportStop> {
         let budget = &self.heap.budget;
         let mut reserved = Reserved { heap: self.heap, persons: Vec::new() };
@@ -164,8 +164,8 @@ impl<'a> Lane<'a> {
         }
         let mut fits = Vec::with_capacity(batch.items.len());
         budget.reserve(batch.items.iter().map(|item| item.person), Instant::now(), &mut fits);
-        let going = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == Fit::Now);
-        reserved.persons = going.map(|(item, _)| Some(item.person)).collect();
+        let sendable = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == Fit::Now);
+        reserved.persons = sendable.map(|(item, _)| Some(item.person)).collect();
         if reserved.persons.len() == batch.items.len() {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
@@ -175,10 +175,10 @@ impl<'a> Lane<'a> {
             if busy.len() < BUSY_MAX {
                 busy.insert(item.person);
             }
-            // Whatever waits for this already goes on waiting.
+            // An event that is held for this limit already stays held.
             if !matches!(item.origin, BatchOrigin::Waiting { is_person: false, .. }) {
                 let element = batch.element(at);
-                ledger.wait_for(HeldEvent::Limit { who: &named_in(element) }, false, element)?;
+                ledger.wait_for(HeldEvent::Limit { who: &user_in(element) }, false, element)?;
                 ledger.done(item.origin);
             }
         }
@@ -187,7 +187,7 @@ impl<'a> Lane<'a> {
         Ok(Admitted { now: of(Fit::Now).map(|batch| (batch, reserved)), later: of(Fit::AllFull) })
     }
 
-    /// Sends a batch, in smaller parts where it must be.
+    /// Sends a batch, halving it where Heap rejects it.
     async fn send(
         &self,
         batch: EventBatch,
@@ -196,7 +196,7 @@ impl<'a> Lane<'a> {
         let (mut parts, mut refused) = (VecDeque::new(), Vec::new());
         parts.push_back(0..batch.items.len());
         while let Some(part) = parts.pop_front() {
-            match self.until_settled(&batch, &part, &reserved).await? {
+            match self.send_until_settled(&batch, &part, &reserved).await? {
                 None => {
                     self.taken.fetch_add(part.len() as u64, Ordering::Relaxed);
                     reserved.settle(part, true);
@@ -221,8 +221,8 @@ impl<'a> Lane<'a> {
         if is_hopeless { Err(ExportStop::Refused(message.to_owned())) } else { Ok(()) }
     }
 
-    /// Asks until Heap has said yes, or no to something in it: then with what words.
-    async fn until_settled(
+    /// Sends a range of a batch until Heap accepts it (`None`) or rejects something in it (its message).
+    async fn send_until_settled(
         &self,
         batch: &EventBatch,
         part: &Range<usize>,
@@ -259,7 +259,7 @@ impl<'a> Lane<'a> {
                 break;
             }
             if attempt < self.retry.attempts {
-                self.tell_wait(&format!("{trouble}, attempt {attempt} of {}", self.retry.attempts), wait);
+                self.log_wait(&format!("{trouble}, attempt {attempt} of {}", self.retry.attempts), wait);
                 self.interrupt.sleep(wait).await?;
             }
         }
@@ -270,8 +270,8 @@ impl<'a> Lane<'a> {
         let wait = backoff(self.retry, attempt);
         match answer {
             HeapReply::RateLimited(Some(until)) => {
-                let told = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
-                told + wait.min(Duration::from_secs(1))
+                let reset = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
+                reset + wait.min(Duration::from_secs(1))
             }
             _ => wait,
         }
@@ -289,8 +289,8 @@ impl<'a> Lane<'a> {
         Ok(self.journal.append(self.clock.now(), posted)?)
     }
 
-    /// Settles what Heap has had the last word on; while it has taken nothing, its noes are no last word.
-    fn settle_all(&self, suspects: &mut Vec<DeliveryResult>) -> Result<(), ExportStop> {
+    /// Settles answered batches. While Heap has accepted nothing, rejections are not final.
+    fn settle_answered(&self, suspects: &mut Vec<DeliveryResult>) -> Result<(), ExportStop> {
         if self.taken.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
@@ -314,7 +314,7 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    fn tell_wait(&self, what: &str, wait: Duration) {
+    fn log_wait(&self, what: &str, wait: Duration) {
         let (export, seconds) = (self.export, wait.as_secs_f64());
         if wait < LONG_WAIT {
             tracing::info!(%export, "heap: {what}, again in {seconds:.1} s");

@@ -1,10 +1,10 @@
-//! Which files are new, and when a day is over.
+//! Discovery of new Currents files, and settlement of past days.
 //!
 //! # Expected flow
-//! Most runs list the days that are not over yet; once a day, everything is listed, so that a file which comes
-//! very late is found all the same. Of a day that is over only the number of its files and the sum of their prints
-//! are remembered: what arrived later is new, and if the rest is not what it was, the whole day is read again.
-//! That is harmless, since Heap knows each event by its id.
+//! Most runs list the open days only. Once a day everything is listed, so that a very late file is found as well. Of
+//! a settled day the state keeps the number of files and the sum of their fingerprints. A file that arrived later is
+//! new. If the other files have changed, the whole day is read again, which is harmless: Heap deduplicates events by
+//! their id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,34 +13,34 @@ use crate::connector::currents::{EventFile, Storage, StorageError, day_in};
 use crate::model::{Day, Timestamp};
 use crate::state::{DayProgress, ExportProgress};
 
-/// How long a day may get files that every run looks for.
+/// How long after its start a day is listed by every run.
 const DAY_OPEN: Duration = Duration::from_secs(48 * 60 * 60);
-/// How often everything is listed.
+/// The interval between two complete listings.
 const WHOLE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How far the store's clock may be from ours.
+/// The largest expected difference between the store's clock and ours.
 const CLOCKS: Duration = Duration::from_secs(10 * 60);
-/// Files that are taken on at once; the oldest go first.
+/// Files that one listing returns; the oldest come first.
 const FILES_MAX: usize = 20_000;
 
-/// What to look for.
+/// The files that a listing looks for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scope<'a> {
-    /// Files of earlier days are passed over.
+    /// Files of earlier days are skipped.
     pub(super) since: Option<Day>,
-    /// Files of later days are passed over.
+    /// Files of later days are skipped.
     pub(super) until: Option<Day>,
-    /// Files that were read already are read again.
+    /// Files that were read already are included.
     pub(super) again: bool,
-    /// Days that are long over are listed too.
+    /// Settled days are listed too.
     pub(super) whole: bool,
-    /// Where the export itself begins.
+    /// The first day of the export by its config.
     pub(super) own: Option<Day>,
-    /// Files up to this one, by day and path, are passed over.
+    /// Files up to this one, by day and path, are skipped.
     pub(super) after: Option<&'a (Day, Box<str>)>,
 }
 
 impl Scope<'_> {
-    /// What of it is of an export that begins there.
+    /// Restricts the scope to an export that begins on `own`.
     pub(super) fn of_export(self, own: Option<Day>) -> Self {
         Self { since: self.since.max(own), own, ..self }
     }
@@ -53,28 +53,28 @@ impl Scope<'_> {
     }
 }
 
-/// Files to read.
+/// The result of a listing: files to read, and changes to the export's progress.
 #[derive(Debug, Default)]
 pub(super) struct FilesToRead {
     /// In the order of their days.
     pub(super) objects: Vec<EventFile>,
-    /// There are more than these.
+    /// Whether there are more files than these.
     pub(super) more: bool,
-    /// Files that are no Avro files by their names.
+    /// The number of files without the suffix of Avro files.
     pub(super) others: u64,
-    /// Everything was listed that the export is about.
+    /// Whether the listing covered the whole export.
     pub(super) is_whole: bool,
-    /// Days that were listed: from then on, and up to then.
+    /// The first and the last day of the listing.
     listed: (Option<Day>, Option<Day>),
-    /// Days of which there are files to read.
+    /// Days with files to read.
     unread: BTreeSet<Day>,
-    /// Days of which the files are not those that were remembered.
+    /// Settled days with changed files.
     pub(super) reopened: Vec<Day>,
-    /// Files of which the rest was waited for, and that are gone.
+    /// Incomplete files that were deleted before their rest arrived.
     pub(super) gone: Vec<String>,
 }
 
-/// Finds the files that are to be read.
+/// Lists the files to read.
 pub(super) fn find(
     storage: &Storage,
     record: &ExportProgress,
@@ -85,7 +85,7 @@ pub(super) fn find(
     let is_due = is_listing_due(record, now);
     let is_whole = scope.again || scope.whole || is_due || record.days.is_empty() || storage.is_near();
     let from = if is_whole { scope.since } else { scope.since.max(Some(oldest_open(record, now))) };
-    // Their rest comes without a change of their folders.
+    // The rest of an incomplete file arrives without a change of its folder.
     storage.look_at(record.parts.keys().cloned());
     let mut listing = Listing { record, scope, incomplete_after, now, ..Listing::new(record) };
     let others = storage.list(from, now, &mut |object| listing.add(object))?;
@@ -95,17 +95,17 @@ pub(super) fn find(
     if !found.is_whole {
         found.gone.clear();
     }
-    // Those of earlier days were not looked for.
+    // Files of earlier days were not listed, so they are not known to be gone.
     found.gone.retain(|path| day_in(path).is_none_or(|day| from.is_none_or(|from| day >= from)));
     Ok(found)
 }
 
-/// Whether everything is to be listed once more.
+/// Whether a complete listing is due.
 pub(super) fn is_listing_due(record: &ExportProgress, now: Timestamp) -> bool {
     record.listed_whole.is_none_or(|at| age(at, now) >= WHOLE_EVERY)
 }
 
-/// The oldest day that may still get files, or has one whose rest is waited for.
+/// The oldest day that is open or has an incomplete file.
 fn oldest_open(record: &ExportProgress, now: Timestamp) -> Day {
     let open =
         record.days.iter().filter(|(_, day)| matches!(day, DayProgress::Open { .. })).map(|(day, _)| *day);
@@ -114,11 +114,11 @@ fn oldest_open(record: &ExportProgress, now: Timestamp) -> Day {
 }
 
 impl FilesToRead {
-    /// Whether all files of a day have been read that were listed.
+    /// Whether all listed files of a day have been read.
     fn has_read(&self, day: Day) -> bool {
         let (from, until) = self.listed;
         let is_listed = from.is_none_or(|from| day >= from) && until.is_none_or(|until| day <= until);
-        // Of the last day that is known there may be more.
+        // A truncated listing may lack files of its last day.
         let is_known = !self.more || self.unread.last().is_some_and(|last| day < *last);
         is_listed && is_known && !self.unread.contains(&day)
     }
@@ -129,10 +129,10 @@ struct Listing<'a> {
     scope: Scope<'a>,
     incomplete_after: Duration,
     now: Timestamp,
-    /// By day and path, so that the oldest are kept.
+    /// Sorted by day and path, so that the oldest are kept.
     new: BTreeMap<(Day, Box<str>), EventFile>,
     more: bool,
-    /// Of days that are over: the files that were there, with the sum of their prints.
+    /// Settled days: the number of files found, and the sum of their fingerprints.
     old: BTreeMap<Day, (u64, u64)>,
     parts: BTreeSet<&'a str>,
 }
@@ -153,7 +153,7 @@ impl<'a> Listing<'a> {
 
     fn add(&mut self, object: EventFile) {
         self.parts.remove(&*object.path);
-        // What is waited for is none of the files that a day is known by.
+        // An incomplete file does not count among the files of a settled day.
         if !self.scope.holds(&object) || self.is_waited_for(&object) {
             return;
         }
@@ -183,7 +183,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// It ended too early, and is what it was.
+    /// Whether the file is incomplete and has not changed.
     fn is_waited_for(&self, object: &EventFile) -> bool {
         let part = self.record.parts.get(&*object.path).filter(|part| part.print == object.print);
         let since = part.and_then(|part| part.cut_since);
@@ -192,7 +192,7 @@ impl<'a> Listing<'a> {
 
     fn finish(self) -> FilesToRead {
         let is_other = |day: &Day, files: u64, sum: u64| match self.record.days.get(day) {
-            // Fewer than there were: the store has let old ones go.
+            // Fewer files than recorded: the store has deleted old ones.
             Some(DayProgress::Settled { files: known, sum: known_sum, .. }) => {
                 files > *known || (files == *known && sum != *known_sum)
             }
@@ -210,8 +210,8 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// Closes the days that are long over, have been read and have had no file lately: what is remembered of them no
-/// longer grows. `listed` is when the listing began that found so much. Whether there were any.
+/// Settles past days that have been read and had no new file lately, so that their progress stops growing. `listed`
+/// is the start of the listing behind `found`. Returns whether a day was settled.
 pub(super) fn settle_days(record: &mut ExportProgress, found: &FilesToRead, listed: Timestamp) -> bool {
     let last_open = Day::of(before(listed, DAY_OPEN));
     let seen_until = before(listed, CLOCKS);
@@ -294,7 +294,7 @@ mod tests {
         assert!(find(&record, soon).objects.is_empty());
         write(&home, &format!("{old}/3.avro"), "three");
         let DayProgress::Settled { files, sum, .. } = record.days[&Day(20_200_101)].clone() else { panic!() };
-        // It arrived before the listing, as far as the clocks tell: the sum tells.
+        // By the clocks it arrived before the listing, but the sum differs.
         let found = find(&record, soon);
         assert_eq!((paths(&found), &found.reopened), (vec![], &vec![Day(20_200_101)]));
         // It arrived after it.

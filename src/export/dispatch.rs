@@ -1,4 +1,4 @@
-//! One event after the other, from either way in: mapped, learned from, and put where it belongs.
+//! Dispatch of mapped events from files and from the inbox: sent, held, ignored or rejected.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -15,10 +15,10 @@ use crate::event_mapping::{
 use crate::model::{Clock, Timestamp};
 use crate::state::{HeldEvent, IdentityKey, IdentityKeyKind, IdentityMap, Reject, StateError};
 
-/// Longest name under which a type is counted, in bytes.
+/// The longest name of an event type that is counted, in bytes.
 const TYPE_LEN_MAX: usize = 256;
 
-/// The name of a type, or as much of it as is counted.
+/// The name of an event type, cut to [`TYPE_LEN_MAX`].
 fn short(event_type: &str) -> &str {
     &event_type[..event_type.floor_char_boundary(TYPE_LEN_MAX)]
 }
@@ -26,9 +26,9 @@ fn short(event_type: &str) -> &str {
 /// Why a feed ends before its end.
 #[derive(Debug)]
 pub(super) enum FeedEnd {
-    /// Nobody takes batches any more: whoever does not knows why.
+    /// The delivery stopped; it reports the reason.
     Closed,
-    /// Something is wrong with the source or with the state.
+    /// The source or the state failed.
     Halt(ExportStop),
 }
 
@@ -44,7 +44,7 @@ impl From<StateError> for FeedEnd {
     }
 }
 
-/// Only events between these.
+/// The time range of the events to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TimeRange {
     pub(super) since: Option<Timestamp>,
@@ -56,7 +56,7 @@ impl TimeRange {
         self.since.is_none() && self.until.is_none()
     }
 
-    /// Whether an event of this second is meant. One without a time is.
+    /// Whether the range contains an event of this second. It contains events without a time.
     pub(super) fn holds(&self, second: Option<i64>) -> bool {
         let Some(second) = second else { return true };
         self.since.is_none_or(|since| second >= since.as_second())
@@ -64,10 +64,10 @@ impl TimeRange {
     }
 }
 
-/// What is known of people while events are mapped.
+/// The identity map as the mapping of events uses it.
 pub(super) struct KnownUsers<'a> {
     map: &'a Mutex<IdentityMap>,
-    /// The map could not be read: then nobody is known to be unknown.
+    /// The map could not be read, so a missing owner proves nothing.
     failed: RefCell<Option<StateError>>,
     clock: Clock,
 }
@@ -77,12 +77,12 @@ impl<'a> KnownUsers<'a> {
         Self { map, failed: RefCell::default(), clock }
     }
 
-    /// The trouble that there was, if any.
+    /// Returns the error of an earlier lookup, if there was one.
     pub(super) fn check(&self) -> Result<(), StateError> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Learns who is who, as of when the event happened. Whether the person is one who was deleted.
+    /// Records an identity link as of the time of its event. Returns whether the user was deleted.
     fn learn(&self, link: &IdentityLink<'_>, seen: Option<i64>) -> Result<bool, StateError> {
         let mut map = locked(self.map);
         match link {
@@ -91,7 +91,7 @@ impl<'a> KnownUsers<'a> {
                 if map.is_deleted(user_id) {
                     return Ok(true);
                 }
-                // A time to come would have the last word for ever.
+                // A time in the future would win over all later links.
                 let seen = seen.and_then(|second| Timestamp::from_second(second).ok());
                 let seen = seen.unwrap_or(Timestamp::UNIX_EPOCH).min(self.clock.now());
                 for (kind, value) in
@@ -133,26 +133,26 @@ impl OwnerLookup for KnownUsers<'_> {
     }
 }
 
-/// Where an event stands, for rejects.
+/// Where an event comes from, for rejects.
 pub(super) struct EventLocation<'a> {
     pub(super) event_type: &'a str,
     pub(super) file: Option<&'a str>,
     pub(super) line: u64,
-    /// The event as Braze gave it.
+    /// The event as Braze sent it.
     pub(super) event: &'a dyn Fn() -> String,
 }
 
-/// What becomes of events.
+/// Sends, holds, ignores or rejects mapped events, and counts them.
 pub(super) struct EventDispatch<'a> {
     pub(super) known: KnownUsers<'a>,
     pub(super) ledger: &'a Mutex<ExportLedger>,
     pub(super) tally: RefCell<EventCounts>,
-    /// What is no event at all, by its reason, since the last flush. A body of a few megabytes can hold millions of
-    /// such elements: they become one reject with their number.
+    /// Elements that are not events, by reason, since the last flush. A body of a few megabytes can hold millions of
+    /// them, so each reason becomes one reject with a count.
     pub(super) shapeless: RefCell<BTreeMap<EventRejectReason, Shapeless>>,
 }
 
-/// The first of some elements that are no events, and how many there are.
+/// The first of several elements that are not events, and their number.
 pub(super) struct Shapeless {
     detail: String,
     file: Option<String>,
@@ -162,7 +162,7 @@ pub(super) struct Shapeless {
 }
 
 impl EventDispatch<'_> {
-    /// Puts an event where it belongs. Whether it is to be sent.
+    /// Dispatches one event. Returns whether it is sent.
     pub(super) fn take(
         &self,
         mapped: Mapped<'_>,
@@ -184,7 +184,7 @@ impl EventDispatch<'_> {
         match mapped.outcome {
             _ if is_deleted => tally.ignored("deleted"),
             MappingOutcome::Made { what, who } => {
-                out.made(what, &who, origin)?;
+                out.push(what, &who, origin)?;
                 return Ok(true);
             }
             MappingOutcome::Held { what, keys } => {
@@ -195,7 +195,7 @@ impl EventDispatch<'_> {
                 } else {
                     let awaited = HeldEvent::Person { user_id: &user_id, device_id: &device_id };
                     let is_profile = what == crate::event_mapping::EventKind::Profile;
-                    locked(self.ledger).wait_for(awaited, is_profile, &out.taken_back())?;
+                    locked(self.ledger).wait_for(awaited, is_profile, &out.withdraw())?;
                     tally.held += 1;
                     return Ok(false);
                 }
@@ -224,18 +224,18 @@ impl EventDispatch<'_> {
                 })?;
             }
         }
-        out.nothing();
+        out.discard();
         Ok(false)
     }
 
-    /// An event is not within the time that is wanted.
-    pub(super) fn passed_over(&self) {
+    /// Counts an event outside of the time range.
+    pub(super) fn skip_out_of_range(&self) {
         let mut tally = self.tally.borrow_mut();
         tally.events += 1;
         tally.ignored("out_of_range");
     }
 
-    /// Hands over what was counted, and tells whether the map could be read.
+    /// Adds the counts to the ledger, and fails when the identity map could not be read.
     pub(super) fn flush(&self) -> Result<(), StateError> {
         let mut ledger = locked(self.ledger);
         ledger.add(self.tally.take());

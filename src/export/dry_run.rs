@@ -1,4 +1,4 @@
-//! What a run would read, without doing any of it.
+//! Dry run of an export: the files and events that a run would read.
 
 use std::collections::BTreeSet;
 
@@ -11,26 +11,26 @@ use crate::connector::currents::{Storage, StorageAccess};
 use crate::model::{Clock, Day, EndpointName};
 use crate::state::StateReader;
 
-/// What there is to read.
+/// The input that a run would read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExportDryRun {
     /// Files.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Events in them, of whatever type.
+    /// Events in them, of all types.
     pub events: u64,
-    /// Days that they are of.
+    /// The number of days of the files.
     pub days: u64,
     /// Files that cannot be read to their end.
     pub unreadable: u64,
-    /// Events that wait from before.
+    /// Events held by earlier runs.
     pub waiting: u64,
-    /// There are more files than were looked at.
+    /// Whether there are more files than were examined.
     pub more: bool,
 }
 
-/// Looks at what a run over these days would read: what is new, or with `again` everything.
+/// Examines the files that a run over `days` would read: new ones, or with `again` all.
 ///
 /// # Errors
 /// When the source or the state cannot be read.
@@ -77,7 +77,7 @@ pub fn survey(
     Ok(survey)
 }
 
-/// Whether a run would have anything to do. Changes nothing, and reads no file.
+/// Whether a run would do anything. Changes nothing, and reads no file.
 ///
 /// # Errors
 /// When the source or the state cannot be read.
@@ -99,7 +99,7 @@ pub fn has_work(
     };
     let failed = |error: crate::connector::currents::StorageError| ExportStop::Source(error.to_string());
     let storage = Storage::open(&source.place, access).map_err(failed)?;
-    // That everything was listed is written down by a run.
+    // Only a run records that everything was listed.
     if !storage.is_near() && is_listing_due(&record, now) {
         return Ok(true);
     }
@@ -108,7 +108,7 @@ pub fn has_work(
     Ok(!found.objects.is_empty() || !found.reopened.is_empty() || !found.gone.is_empty())
 }
 
-/// How many events a file has, as far as it can be read.
+/// The number of readable events in a file, and whether the file is complete.
 fn count(storage: &Storage, object: &crate::connector::currents::EventFile) -> (u64, bool) {
     let limits = AvroLimits::default();
     let Ok(mut read) = storage.read(object, 0) else { return (0, false) };

@@ -1,9 +1,9 @@
-//! Avro files → batches, file by file and block by block.
+//! Reading of Currents' Avro files into batches, block by block.
 //!
 //! # Guarantees
-//! A file that cannot be read stops no other. One that ends too early keeps what was read of it and is read on
-//! later; one that stays so for too long, and one that is damaged, is a reject with its reason. What the store
-//! does not give is no reject: it is asked for again.
+//! An unreadable file stops no other. An incomplete file is resumed by a later run, and rejected after
+//! `incomplete_after`. A damaged file is rejected with its reason. A file that the store fails to return is not
+//! rejected: the next run requests it again.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -22,19 +22,19 @@ use crate::event_mapping::{EventLayout, EventMapper, MappingContext, Rules};
 use crate::model::{AvroRecord as _, AvroValue, Clock};
 use crate::state::{PartialFile, Reject};
 
-/// So many files in a row that the store does not give: it gives none.
+/// After so many files in a row that the store fails to return, the run stops.
 const TROUBLES_MAX: usize = 5;
 
-/// What files are read with.
+/// What reading files needs.
 pub(super) struct FileReading<'a> {
     pub(super) storage: &'a Storage,
     pub(super) rules: &'a Rules,
     pub(super) ledger: &'a Mutex<ExportLedger>,
-    pub(super) taking: &'a EventDispatch<'a>,
+    pub(super) dispatch: &'a EventDispatch<'a>,
     pub(super) clock: Clock,
     pub(super) incomplete_after: Duration,
     pub(super) span: TimeRange,
-    /// Files are read whole once more, and that is not remembered.
+    /// A replay: files are read from their start, and the progress does not change.
     pub(super) again: bool,
 }
 
@@ -44,13 +44,13 @@ enum ReadEnd {
     Whole,
     /// Too early, at this byte.
     Cut(u64),
-    /// The rest of it cannot be used.
+    /// At a fault that makes the rest unusable.
     Bad,
-    /// The store does not give it.
+    /// The store failed to return it.
     Unread(String),
 }
 
-/// Reads these files.
+/// Reads files in order and dispatches their events.
 pub(super) fn feed(
     objects: Vec<EventFile>,
     reading: &FileReading<'_>,
@@ -65,7 +65,7 @@ pub(super) fn feed(
             if reading.again { BlockOrigin::Nothing } else { BlockOrigin::Object(Arc::clone(&object)) };
         let mut file = OpenEventFile { reading, object: &object, whole, line: 0 };
         let ended = file.read(part.as_ref(), out)?;
-        reading.taking.flush()?;
+        reading.dispatch.flush()?;
         match ended {
             ReadEnd::Whole | ReadEnd::Bad => file.close(object.len, FileRemainder::None),
             ReadEnd::Cut(_) if reading.again => file.close(object.len, FileRemainder::None),
@@ -91,7 +91,7 @@ struct OpenEventFile<'a> {
     reading: &'a FileReading<'a>,
     object: &'a Arc<EventFile>,
     whole: BlockOrigin,
-    /// Records that were read of it.
+    /// The number of records read.
     line: u64,
 }
 
@@ -108,7 +108,7 @@ impl OpenEventFile<'_> {
         };
         let event_type = type_from_path(&self.object.path).or_else(|| type_from_schema(header.schema.name()));
         let Some(event_type) = event_type.map(str::to_owned) else {
-            self.reject("no_event_type", "neither the path nor the schema's name says it")?;
+            self.reject("no_event_type", "neither the path nor the schema's name has an event type")?;
             return Ok(ReadEnd::Bad);
         };
         let layout = self.reading.rules.layout(&event_type, &header.schema.fields());
@@ -121,8 +121,7 @@ impl OpenEventFile<'_> {
         }
     }
 
-    /// The file from where it was left, if a block of it ends there: otherwise it is another file by now, and must
-    /// be read anew.
+    /// The file from `offset` on, if a block ends there. Otherwise the file was replaced and is read from its start.
     fn resumed(&self, header: &AvroHeader, offset: u64) -> std::io::Result<Option<Box<dyn Read + Send>>> {
         let mut mark = [0; MARK_LEN];
         let from = self.reading.storage.read(self.object, offset - MARK_LEN as u64);
@@ -151,7 +150,9 @@ impl OpenEventFile<'_> {
             match blocks.advance(&mut block) {
                 Ok(true) => self.block(&block, header, layout, &mut mapper, blocks.position(), out)?,
                 Ok(false) => return Ok(ReadEnd::Whole),
-                Err(error) if error.is_of_one_block() => self.reject(word(&error), &error.to_string())?,
+                Err(error) if error.is_of_one_block() => {
+                    self.reject(reject_reason(&error), &error.to_string())?
+                }
                 Err(error) => return self.failed(&error, position),
             }
         }
@@ -166,10 +167,10 @@ impl OpenEventFile<'_> {
         end: u64,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
-        let FileReading { ledger, taking, clock, span, .. } = self.reading;
+        let FileReading { ledger, dispatch, clock, span, .. } = self.reading;
         let number = locked(ledger).open_block(&self.whole);
         let origin = super::batch::BatchOrigin::Block(number);
-        let context = MappingContext { now: clock.now(), owners: &taking.known };
+        let context = MappingContext { now: clock.now(), owners: &dispatch.known };
         let fields = header.schema.fields();
         let time = fields.iter().position(|field| *field == "time");
         let mut records = block.records(&header.schema);
@@ -179,13 +180,13 @@ impl OpenEventFile<'_> {
                 Ok(Some(row)) => row,
                 Ok(None) => break,
                 Err(error) => {
-                    self.reject(word(&error), &error.to_string())?;
+                    self.reject(reject_reason(&error), &error.to_string())?;
                     break;
                 }
             };
             self.line += 1;
             if !span.is_endless() && !span.holds(time.and_then(|at| seconds(row.datum(at)))) {
-                taking.passed_over();
+                dispatch.skip_out_of_range();
                 continue;
             }
             let mapped = mapper.record(layout, &row, context, out.begin());
@@ -196,9 +197,9 @@ impl OpenEventFile<'_> {
                 line: self.line,
                 event: &event,
             };
-            sent += u64::from(taking.take(mapped, &place, origin, out)?);
+            sent += u64::from(dispatch.take(mapped, &place, origin, out)?);
         }
-        taking.flush()?;
+        dispatch.flush()?;
         locked(ledger).close_block(number, end, sent, FileRemainder::Open);
         Ok(())
     }
@@ -211,29 +212,28 @@ impl OpenEventFile<'_> {
         if error.is_truncated() {
             return Ok(ReadEnd::Cut(position));
         }
-        self.reject(word(error), &error.to_string())?;
+        self.reject(reject_reason(error), &error.to_string())?;
         Ok(ReadEnd::Bad)
     }
 
-    /// Nothing more of the file is read in this run. That is settled when everything before it is.
+    /// Ends the reading of the file in this run. It settles after all blocks before it.
     fn close(&self, end: u64, rest: FileRemainder) {
         let mut ledger = locked(self.reading.ledger);
         let number = ledger.open_block(&self.whole);
         ledger.close_block(number, end, 0, rest);
     }
 
-    /// The file ends too early.
+    /// Records that the file is incomplete, or rejects it when its rest is overdue.
     fn cut(&mut self, offset: u64, since: Option<crate::model::Timestamp>) -> Result<(), FeedEnd> {
         let now = self.reading.clock.now();
         let since = since.unwrap_or(now);
         if age(since, now) >= self.reading.incomplete_after {
-            let detail =
-                format!("it ends in the middle of something, at byte {offset}, and its rest never came");
+            let detail = format!("the file ends within a block at byte {offset}, and its rest never arrived");
             self.reject("cut_short", &detail)?;
             self.close(self.object.len, FileRemainder::None);
             return Ok(());
         }
-        tracing::info!("{} ends too early; its rest is waited for", self.object.path);
+        tracing::info!("{} is incomplete; the next run reads its rest", self.object.path);
         locked(self.reading.ledger).tally.cut += 1;
         self.close(offset, FileRemainder::Missing(since));
         Ok(())
@@ -246,8 +246,8 @@ impl OpenEventFile<'_> {
     }
 }
 
-/// The stable word for what is wrong with a file.
-fn word(error: &AvroError) -> &'static str {
+/// The reject reason of an Avro error.
+fn reject_reason(error: &AvroError) -> &'static str {
     match &error.problem {
         AvroProblem::Truncated => "cut_short",
         AvroProblem::NotAvro => "not_avro",
@@ -267,7 +267,7 @@ fn seconds(datum: AvroValue<'_>) -> Option<i64> {
     }
 }
 
-/// A record as one flat event, as it can come over HTTP too.
+/// A record as a flat JSON event, in the form of Currents over HTTP.
 fn in_full(event_type: &str, fields: &[&str], row: &AvroRow<'_>) -> String {
     use serde_json::Value;
     let mut event = serde_json::Map::new();
@@ -277,7 +277,7 @@ fn in_full(event_type: &str, fields: &[&str], row: &AvroRow<'_>) -> String {
             AvroValue::Null => continue,
             AvroValue::Bool(value) => value.into(),
             AvroValue::Int(value) => value.into(),
-            // Its own shortest decimal, and not that of a double.
+            // The shortest decimal of the 32-bit value, not of a double.
             AvroValue::Float(value) => value.to_string().parse::<f64>().map_or(Value::Null, Value::from),
             AvroValue::Double(value) => value.into(),
             AvroValue::Text(bytes) | AvroValue::Moment(_, bytes) => String::from_utf8_lossy(bytes).into(),

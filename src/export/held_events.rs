@@ -1,10 +1,9 @@
-//! Events that wait, gone through again: whoever is known by now, whoever Heap takes more of, whoever was waited
-//! for too long.
+//! Release of held events: their user is identified by now, Heap's limit allows them, or they are overdue.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::batch::{BatchOrigin, Output, person_of_text};
+use super::batch::{BatchOrigin, Output, user_key_of_text};
 use super::discover_files::age;
 use super::dispatch::{EventDispatch, FeedEnd};
 use super::ledger::{ExportLedger, locked};
@@ -13,27 +12,27 @@ use crate::event_mapping::{AnonymousIds, EventKind, EventUser, OwnerLookup as _,
 use crate::model::{Clock, ExportId};
 use crate::state::{HeldEvent, HeldEvents, HeldEventsFile, Reject, StateReader};
 
-/// What waiting events are gone through with.
+/// What releasing held events needs.
 pub(super) struct HeldEventsContext<'a> {
     pub(super) state: &'a StateReader,
     pub(super) export: &'a ExportId,
     pub(super) heap: &'a HeapClient,
     pub(super) ledger: &'a Mutex<ExportLedger>,
-    pub(super) taking: &'a EventDispatch<'a>,
+    pub(super) dispatch: &'a EventDispatch<'a>,
     pub(super) clock: Clock,
     pub(super) age_max: Duration,
     pub(super) len_max: u64,
 }
 
 impl HeldEventsContext<'_> {
-    /// Goes through all files once.
+    /// Reads all files of held events once, and dispatches what is due.
     pub(super) fn feed(&self, out: &mut Output) -> Result<(), FeedEnd> {
         let files = locked(self.ledger).record.waiting.clone();
         let persons: u64 = files.iter().map(|file| file.persons).sum();
         let mut excess = persons.saturating_sub(self.len_max);
         for (list, file) in files.iter().enumerate().filter(|(_, file)| file.waiting() > 0) {
             self.file(list, file, &mut excess, out)?;
-            self.taking.known.check()?;
+            self.dispatch.known.check()?;
         }
         Ok(())
     }
@@ -67,11 +66,11 @@ impl HeldEventsContext<'_> {
         let what = if waiting.is_profile { EventKind::Profile } else { EventKind::Event };
         match waiting.awaited {
             HeldEvent::Limit { who } => {
-                if self.taking.known.is_forgotten(who) {
+                if self.dispatch.known.is_forgotten(who) {
                     locked(self.ledger).done(origin);
-                } else if !self.heap.budget.is_full(person_of_text(who), Instant::now()) {
+                } else if !self.heap.budget.is_full(user_key_of_text(who), Instant::now()) {
                     out.begin().extend_from_slice(waiting.event);
-                    out.made(what, &EventUser::Identity(who.into()), origin)?;
+                    out.push(what, &EventUser::Identity(who.into()), origin)?;
                 }
             }
             HeldEvent::Person { user_id, device_id } => {
@@ -79,12 +78,12 @@ impl HeldEventsContext<'_> {
                     user_id: (!user_id.is_empty()).then(|| user_id.into()),
                     device_id: (!device_id.is_empty()).then(|| device_id.into()),
                 };
-                if self.taking.known.is_deleted(user_id) {
+                if self.dispatch.known.is_deleted(user_id) {
                     locked(self.ledger).done(origin);
-                } else if let Some(owner) = self.taking.known.owner(&keys) {
+                } else if let Some(owner) = self.dispatch.known.owner(&keys) {
                     let who = EventUser::Identity(owner);
                     complete(waiting.event, &who, out.begin());
-                    out.made(what, &who, origin)?;
+                    out.push(what, &who, origin)?;
                 } else if age(waiting.since, self.clock.now()) >= self.age_max {
                     self.give_up(origin, waiting, "never_identified")?;
                 } else if *excess > 0 {

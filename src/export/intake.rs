@@ -1,15 +1,15 @@
-//! What a run reads: the files of a source, or those of an inbox, until there are no more.
+//! Input of a run: new files of a source, or files of the inbox, until there are no more.
 
 use std::collections::HashSet;
 
 use super::ledger::{checkpoint, locked};
-use super::run::{ExportShared, let_go, piped, unreadable};
+use super::run::{ExportShared, piped, remove_settled_files, unreadable};
 use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, discover_files, files};
 use crate::config::StorageSource;
 use crate::model::{Day, Timestamp};
 use crate::state::{ClosedFile, Reject, StateError};
 
-/// Reads the files that are new, until there are no more.
+/// Reads new files until a listing finds no more.
 pub(super) async fn stored(
     shared: &ExportShared,
     source: &StorageSource,
@@ -20,31 +20,31 @@ pub(super) async fn stored(
     let scope = days.scope(false).of_export(shared.export.since.map(Day::of));
     let mut tried = HashSet::new();
     loop {
-        let listed = shared.means.clock.now();
+        let listed = shared.context.clock.now();
         let mut found = tokio::task::block_in_place(|| {
             let record = locked(&shared.ledger).record.clone();
             discover_files::find(&storage, &record, scope, source.incomplete_after, listed)
         })
         .map_err(|error| unreadable(&error))?;
         report.others = found.others;
-        take_note(shared, &found, listed)?;
+        apply_listing(shared, &found, listed)?;
         settle_days(shared, &found, listed);
-        // Once in a run: what could not be read now is left to the next.
+        // A run tries each file once and leaves failures to the next run.
         found.objects.retain(|object| tried.insert(object.print));
         if found.objects.is_empty() && found.reopened.is_empty() {
             return Ok(());
         }
         let (storage, objects) = (storage.clone(), found.objects);
-        piped(shared, move |shared, taking, out| {
-            files::feed(objects, &shared.reading(&storage, taking, shared.span(), false), out)
+        piped(shared, move |shared, dispatch, out| {
+            files::feed(objects, &shared.reading(&storage, dispatch, shared.span(), false), out)
         })
         .await?;
-        checkpoint(&shared.ledger, &shared.means.identity)?;
+        checkpoint(&shared.ledger, &shared.context.identity)?;
     }
 }
 
-/// Takes over what a listing says of the source.
-fn take_note(
+/// Applies the result of a listing to the export's progress.
+fn apply_listing(
     shared: &ExportShared,
     found: &discover_files::FilesToRead,
     listed: Timestamp,
@@ -55,10 +55,10 @@ fn take_note(
     }
     for path in &found.gone {
         ledger.record.parts.remove(path);
-        let detail = "it ended too early, and is gone before its rest came";
+        let detail = "the file was incomplete, and was deleted before its rest arrived";
         ledger.reject(&Reject { reason: "cut_short", detail, file: Some(path), ..Reject::default() })?;
     }
-    // Only once nothing is left: whatever could not be read or sent must be found again.
+    // Only when nothing is left, so that unread files are listed again.
     let is_done = found.is_whole && found.objects.is_empty() && found.reopened.is_empty();
     if is_done && discover_files::is_listing_due(&ledger.record, listed) {
         ledger.record.listed_whole = Some(listed);
@@ -74,7 +74,7 @@ fn settle_days(shared: &ExportShared, found: &discover_files::FilesToRead, liste
     }
 }
 
-/// Reads files of the inbox, some at a time: what Heap has had makes room for what comes.
+/// Reads files of the inbox in small groups, so that sent deliveries free its quota early.
 pub(super) async fn received(
     shared: &ExportShared,
     posted: &[ClosedFile],
@@ -82,9 +82,9 @@ pub(super) async fn received(
 ) -> Result<(), ExportStop> {
     for files in posted.chunks(POSTED_AT_ONCE) {
         let files = files.to_vec();
-        piped(shared, move |shared, taking, out| shared.post(&files, taking, out)).await?;
-        checkpoint(&shared.ledger, &shared.means.identity)?;
-        tokio::task::block_in_place(|| let_go(shared, report))?;
+        piped(shared, move |shared, dispatch, out| shared.post(&files, dispatch, out)).await?;
+        checkpoint(&shared.ledger, &shared.context.identity)?;
+        tokio::task::block_in_place(|| remove_settled_files(shared, report))?;
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
-//! What of an export is settled, block by block, and putting that on disk.
+//! Ledger of an export: which blocks are settled, and the commit of that progress.
 //!
 //! # Guarantees
-//! A commit says that something has been read only when each of its events is in Heap, or lies durably among
-//! those that wait or the rejects. Blocks are settled in the order of reading, so after a crash little is read
-//! again.
+//! A block is committed only when each of its events is in Heap, or durably among the held events or the rejects.
+//! Blocks settle in the order of reading, so a run after a crash repeats little.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,47 +17,47 @@ use crate::state::{
     PartialFile, Reject, RejectLog, StateError, StateWriter,
 };
 
-/// What blocks are of.
+/// The input that a block belongs to.
 #[derive(Clone, Debug)]
 pub(super) enum BlockOrigin {
     /// A file.
     Object(Arc<EventFile>),
     /// A file of the inbox.
     Posted(Arc<ClosedFile>),
-    /// Something that need not be remembered.
+    /// Input without recorded progress.
     Nothing,
 }
 
 struct SettledBlock {
     whole: BlockOrigin,
-    /// Where in the file it ends.
+    /// The end of the block in the file, in bytes.
     end: u64,
-    /// Events without an answer, less those that had theirs before the block was read to its end.
+    /// Unsettled events. Negative while events settle before the block is read to its end.
     left: i64,
     is_read: bool,
     rest: FileRemainder,
 }
 
-/// What is behind a block in its file.
+/// What follows a block in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileRemainder {
-    /// Perhaps more.
+    /// Unknown, possibly more blocks.
     Open,
-    /// Nothing.
+    /// The end of the file.
     None,
-    /// Something that is missing since then.
+    /// A rest that is missing since this time.
     Missing(Timestamp),
 }
 
-/// What of an export is settled.
+/// The settled input of an export, with its uncommitted blocks, held events and rejects.
 pub(super) struct ExportLedger {
     state: Arc<StateWriter>,
     export: ExportId,
     clock: Clock,
     pub(super) record: ExportProgress,
-    /// The record is another than the one that was committed.
+    /// The progress differs from the committed one.
     is_changed: bool,
-    /// A commit failed: what it relied on may not last, so none that follows may say that it does.
+    /// The error of a failed commit. Data that it relied on may be lost, so later commits fail as well.
     failed: Option<String>,
     blocks: VecDeque<SettledBlock>,
     /// The number of the first block.
@@ -67,7 +66,7 @@ pub(super) struct ExportLedger {
     waiting: Option<HeldEventsWriter>,
     /// Files of the inbox that are settled.
     pub(super) used: Vec<ClosedFile>,
-    /// Rows of rejects that were sent again and taken, by file.
+    /// Rows of replayed rejects that Heap accepted, by file.
     pub(super) replayed: BTreeMap<usize, BTreeSet<u64>>,
     pub(super) tally: EventCounts,
 }
@@ -96,7 +95,7 @@ impl ExportLedger {
         })
     }
 
-    /// A block is being read: its number.
+    /// Opens a block and returns its number.
     pub(super) fn open_block(&mut self, whole: &BlockOrigin) -> u64 {
         let block =
             SettledBlock { whole: whole.clone(), end: 0, left: 0, is_read: false, rest: FileRemainder::Open };
@@ -104,7 +103,7 @@ impl ExportLedger {
         self.first + self.blocks.len() as u64 - 1
     }
 
-    /// A block has been read to its end, and so many of its events are to be sent.
+    /// Closes a block: it is read to its end, and `sent` of its events go to Heap.
     pub(super) fn close_block(&mut self, number: u64, end: u64, sent: u64, rest: FileRemainder) {
         if let Some(block) = self.block(number) {
             block.left += sent.cast_signed();
@@ -118,7 +117,7 @@ impl ExportLedger {
         self.blocks.get_mut(usize::try_from(at).ok()?)
     }
 
-    /// An event is settled.
+    /// Settles one event.
     pub(super) fn done(&mut self, origin: BatchOrigin) {
         match origin {
             BatchOrigin::Block(number) => {
@@ -136,7 +135,7 @@ impl ExportLedger {
         }
     }
 
-    /// Takes over the blocks that are settled, in the order of reading.
+    /// Moves settled blocks into the progress, in the order of reading.
     pub(super) fn advance(&mut self) {
         while let Some(block) = self.blocks.front().filter(|block| block.is_read && block.left == 0) {
             match &block.whole {
@@ -165,7 +164,7 @@ impl ExportLedger {
         }
     }
 
-    /// An event waits.
+    /// Holds an event.
     pub(super) fn wait_for(
         &mut self,
         awaited: HeldEvent<'_>,
@@ -181,7 +180,7 @@ impl ExportLedger {
         Ok(())
     }
 
-    /// Something cannot be used.
+    /// Writes a reject and counts it.
     pub(super) fn reject(&mut self, reject: &Reject<'_>) -> Result<(), StateError> {
         let count = reject.count.unwrap_or(1);
         *self.tally.rejected.entry(reject.reason.to_owned()).or_default() += count;
@@ -190,7 +189,7 @@ impl ExportLedger {
         self.rejects.push(&reject.line())
     }
 
-    /// Adds what became of other events.
+    /// Adds the counts of dispatched events.
     pub(super) fn add(&mut self, tally: EventCounts) {
         self.record.count("events", tally.events);
         for (reason, number) in &tally.ignored {
@@ -206,7 +205,7 @@ impl ExportLedger {
         self.tally.add(tally);
     }
 
-    /// Heap has taken so many more.
+    /// Counts events that Heap accepted.
     pub(super) fn sent(&mut self, what: &'static str, number: u64) {
         self.record.count(what, number);
         match what {
@@ -215,13 +214,13 @@ impl ExportLedger {
         }
     }
 
-    /// Marks the record as another.
+    /// Marks the progress as changed.
     pub(super) fn touch(&mut self) {
         self.is_changed = true;
     }
 
-    /// Puts what is settled on disk: first what it relies on, then the record itself. Once that has failed, it
-    /// fails for good: whatever the record says beyond the last commit is read again by another run.
+    /// Commits the settled progress: first held events, rejects and identities, then the progress itself. After a
+    /// failure every commit fails, and another run repeats everything since the last one.
     fn commit(&mut self, identity: &mut IdentityMap) -> Result<(), StateError> {
         if let Some(why) = &self.failed {
             return Err(StateError::Scratch(std::io::Error::other(why.clone())));
@@ -247,7 +246,7 @@ impl ExportLedger {
         Ok(())
     }
 
-    /// Puts the rejects on disk and says where they are.
+    /// Writes the rejects to disk. Returns the counts and the path of the rejects.
     pub(super) fn finish(self) -> Result<(EventCounts, Option<std::path::PathBuf>), StateError> {
         Ok((self.tally, self.rejects.finish()?))
     }
@@ -257,7 +256,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Commits what is settled. The map comes first wherever both are locked.
+/// Commits the settled progress. Code that locks both locks the identity map first.
 pub(super) fn checkpoint(
     ledger: &Mutex<ExportLedger>,
     identity: &Mutex<IdentityMap>,
@@ -269,7 +268,7 @@ pub(super) fn checkpoint(
 }
 
 impl ExportProgress {
-    /// A file has been read to its end.
+    /// Records a file that is read to its end.
     fn finish(&mut self, day: crate::model::Day, print: u64, arrived: Timestamp) {
         match self
             .days
@@ -297,7 +296,7 @@ mod tests {
 
     /// The disk is full for a moment, between two commits.
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_a_commit_could_not_put_on_disk_is_never_said_to_be_there() {
+    async fn after_a_failed_commit_no_later_commit_succeeds() {
         let home = tempfile::tempdir().unwrap();
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };

@@ -1,14 +1,14 @@
-//! One run of an export: find, read, map, send, checkpoint.
+//! One run of an export: discover files, read, map, deliver, checkpoint.
 //!
 //! # Expected flow
-//! One thread reads and maps; what it makes goes, batch by batch, to whoever sends, several requests at once. What
-//! is settled is put on disk every five seconds and at the end. Then events that wait are gone through: those whose
-//! person is known by now, and those that were over Heap's limit for one person.
+//! One thread reads and maps events into batches. The delivery sends several batches at once. Settled progress is
+//! committed every five seconds and at the end. Then held events are released: events with an identified
+//! user, and events that were over Heap's limit for one user.
 //!
 //! # Guarantees
-//! At least once on the wire, and once in Heap, since each event has its key. After a crash, little is read again.
-//! Nothing is lost in silence: whatever is not sent is counted with its reason, waits, or is a reject. Memory does
-//! not grow with what there is to read.
+//! Events are sent at least once and stored once, because each has an idempotency key. A run after a crash repeats
+//! little. Every event that is not sent is held, rejected, or counted with its reason. Memory does not grow with the
+//! input.
 //!
 //! # Late requests
 //! Heap may handle a request without an answer late. Events have the same key each time and the first one counts, so the
@@ -21,7 +21,6 @@ mod discover_files;
 mod dispatch;
 mod dry_run;
 mod files;
-mod forget;
 mod held_events;
 mod intake;
 mod ledger;
@@ -34,8 +33,8 @@ mod stop;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+pub use batch::user_in;
 pub use dry_run::{ExportDryRun, has_work, survey};
-pub use forget::{ErasureReport, forget};
 pub use replay::{ReplayFilter, ReplayJob, ReplaySelection, pick};
 pub use report::{EventCounts, ExportReport};
 pub use run::{replay_again, run};
@@ -49,19 +48,19 @@ use crate::connector::http::HttpError;
 use crate::model::{Clock, ConnectionName, Day, RunId, Timestamp};
 use crate::state::{IdentityMap, Journal, StateWriter};
 
-/// Files of the inbox that are used before they are let go, and others can be.
+/// The number of inbox files that are read before the settled ones are removed.
 pub const POSTED_AT_ONCE: usize = 4;
 
 /// Whether a run waits until Heap has taken everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportPatience {
-    /// It does.
-    ToTheEnd,
-    /// It hands back when only the limit of single persons is left to wait for.
-    HandBack,
+    /// The run waits until Heap has accepted everything.
+    UntilSent,
+    /// The run ends when only limits of single users are left to wait for.
+    EndAtUserLimits,
 }
 
-/// Where a Heap is, and which environment of it is meant.
+/// The address and the environment of a Heap connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeapAccess {
     /// The base URL.
@@ -70,13 +69,13 @@ pub struct HeapAccess {
     pub app_id: String,
 }
 
-/// Clients of the Heaps, with what they know of the limits: one for all runs.
+/// The Heap clients by connection, with their rate limits. All runs of a process share them.
 pub type HeapClients = BTreeMap<ConnectionName, Arc<HeapClient>>;
 
-/// Makes the clients of these Heaps. Nothing is sent yet.
+/// Makes the clients of the Heap connections in `access`. Sends nothing.
 ///
 /// # Errors
-/// When there can be no HTTP client.
+/// When an HTTP client cannot be created.
 pub fn link(
     config: &config::Config,
     access: &BTreeMap<ConnectionName, HeapAccess>,
@@ -91,12 +90,12 @@ pub fn link(
     Ok(links)
 }
 
-/// Which files a run is about, by their days; those of other days are left to other runs.
+/// The days of the files that a run reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Days {
-    /// From then on.
+    /// The first day.
     pub since: Option<Timestamp>,
-    /// Before then.
+    /// The end, exclusive.
     pub until: Option<Timestamp>,
 }
 
@@ -115,7 +114,7 @@ impl Days {
     }
 }
 
-/// What a run works with.
+/// What a run of an export works with.
 #[derive(Clone)]
 pub struct ExportContext {
     /// The store.
@@ -124,7 +123,7 @@ pub struct ExportContext {
     pub heap: Arc<HeapClient>,
     /// Its settings.
     pub settings: config::HeapConfig,
-    /// Who is who; one for all exports of a process.
+    /// The identity map, which all exports of a process share.
     pub identity: Arc<Mutex<IdentityMap>>,
     /// The run's journal.
     pub journal: Arc<Journal>,
@@ -132,10 +131,10 @@ pub struct ExportContext {
     pub run: RunId,
     /// The time.
     pub clock: Clock,
-    /// Whether a person wants to stop.
+    /// Whether you asked to stop.
     pub interrupt: Interrupt,
-    /// Whether to wait to the end.
+    /// Whether to wait for limits of single users.
     pub patience: ExportPatience,
-    /// How its files are reached.
+    /// The credentials of the source's files.
     pub access: StorageAccess,
 }

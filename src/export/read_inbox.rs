@@ -1,4 +1,4 @@
-//! What was posted → batches: the deliveries of the inbox, file by file.
+//! Reading of the inbox: deliveries of Currents over HTTP into batches, file by file.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,12 +9,12 @@ use crate::event_mapping::{EventMapper, MappingContext, Rules, pieces};
 use crate::model::Clock;
 use crate::state::{ClosedFile, Contents, Delivery, Reject, StateReader};
 
-/// What deliveries are read with.
+/// What reading deliveries needs.
 pub(super) struct InboxReader<'a> {
     pub(super) state: &'a StateReader,
     pub(super) rules: &'a Rules,
     pub(super) ledger: &'a Mutex<ExportLedger>,
-    pub(super) taking: &'a EventDispatch<'a>,
+    pub(super) dispatch: &'a EventDispatch<'a>,
     pub(super) clock: Clock,
     pub(super) span: TimeRange,
 }
@@ -71,7 +71,7 @@ impl InboxReader<'_> {
                 ..Reject::default()
             })?,
         }
-        self.taking.flush()?;
+        self.dispatch.flush()?;
         locked(self.ledger).close_block(number, 0, sent, FileRemainder::Open);
         Ok(())
     }
@@ -87,19 +87,19 @@ impl InboxReader<'_> {
     ) -> Result<bool, FeedEnd> {
         let seen = if self.span.is_endless() { SeenEvent::default() } else { SeenEvent::of(event) };
         if !self.span.holds(seen.time.and_then(|time| time.as_i64())) {
-            self.taking.passed_over();
+            self.dispatch.skip_out_of_range();
             return Ok(false);
         }
-        let context = MappingContext { now: self.clock.now(), owners: &self.taking.known };
+        let context = MappingContext { now: self.clock.now(), owners: &self.dispatch.known };
         let mapped = mapper.http(event, context, out.begin());
         let event_type = if mapped.is_known { String::new() } else { SeenEvent::of(event).event_type };
         let in_full = || event.to_owned();
         let place = EventLocation { event_type: &event_type, file: None, line, event: &in_full };
-        self.taking.take(mapped, &place, origin, out)
+        self.dispatch.take(mapped, &place, origin, out)
     }
 }
 
-/// What is looked at of an event beside the mapping.
+/// The fields of an event that are read in addition to the mapping.
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 pub(super) struct SeenEvent {

@@ -1,6 +1,6 @@
-//! Sending once more: rejects, or the events of some days.
+//! Replay: sends rejects, or the events of some days, once more.
 //!
-//! Heap knows each event by its key, so whatever it has already changes nothing there.
+//! Heap deduplicates events by their key, so an event that it has already changes nothing.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::event_mapping::{
 use crate::model::{ExportId, Timestamp};
 use crate::state::{RejectFile, RejectLine, StateError, StateReader};
 
-/// Which rejects are meant.
+/// The rejects to replay.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayFilter {
     /// Only with one of these reasons; all if empty.
@@ -31,7 +31,7 @@ pub struct ReplayFilter {
     pub until: Option<Timestamp>,
 }
 
-/// Rejects that were picked.
+/// The rejects that a filter selects.
 #[derive(Clone, Debug, Default)]
 pub struct ReplaySelection {
     /// The files, with the lines that are meant.
@@ -56,7 +56,7 @@ impl ReplaySelection {
     }
 }
 
-/// What is sent again.
+/// The input of a replay.
 #[derive(Clone, Debug)]
 pub enum ReplayJob {
     /// Rejects. Those that are taken are rejects no more.
@@ -65,7 +65,7 @@ pub enum ReplayJob {
     Days(Days),
 }
 
-/// A reject as its line has it.
+/// The fields of a reject's line that a replay reads.
 #[derive(serde::Deserialize)]
 struct ReplayLine {
     reason: String,
@@ -78,13 +78,13 @@ struct ReplayLine {
 }
 
 impl ReplayLine {
-    /// None: the line is damaged, so it must not be sent.
+    /// `None` for a damaged line, which must not be sent.
     fn read(line: &RejectLine) -> Option<Self> {
         line.is_whole.then(|| serde_json::from_slice(&line.bytes).ok()).flatten()
     }
 }
 
-/// Finds rejects of an export.
+/// Selects rejects of an export.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -129,7 +129,7 @@ impl ReplayFilter {
         if self.types.is_empty() && span.is_endless() {
             return true;
         }
-        // What Heap has refused tells no type any more.
+        // An element that Heap rejected no longer has its event type.
         let Some(event) = &line.event else { return self.types.is_empty() };
         let seen = SeenEvent::of(event);
         (self.types.is_empty() || self.types.iter().any(|glob| matches_type(glob, &seen.event_type)))
@@ -158,7 +158,7 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
     let (Days { since, until }, mut after) = (meant, None);
     loop {
         let scope = discover_files::Scope { after: after.as_ref(), ..meant.scope(true) };
-        let now = shared.means.clock.now();
+        let now = shared.context.clock.now();
         let found = tokio::task::block_in_place(|| {
             let record = locked(&shared.ledger).record.clone();
             discover_files::find(&storage, &record, scope, source.incomplete_after, now)
@@ -166,12 +166,12 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
         let found = found.map_err(|error| ExportStop::Source(error.to_string()))?;
         report.others = found.others;
         let last = found.objects.last().map(|object| (object.day, object.path.clone()));
-        let (of_thread, objects, span) = (storage.clone(), found.objects, TimeRange { since, until });
-        piped(shared, move |shared, taking, out| {
-            files::feed(objects, &shared.reading(&of_thread, taking, span, true), out)
+        let (thread_shared, objects, span) = (storage.clone(), found.objects, TimeRange { since, until });
+        piped(shared, move |shared, dispatch, out| {
+            files::feed(objects, &shared.reading(&thread_shared, dispatch, span, true), out)
         })
         .await?;
-        checkpoint(&shared.ledger, &shared.means.identity)?;
+        checkpoint(&shared.ledger, &shared.context.identity)?;
         after = last;
         if !found.more {
             return Ok(());
@@ -180,9 +180,9 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
 }
 
 async fn rejects(shared: &ExportShared, picked: ReplaySelection) -> Result<(), ExportStop> {
-    let of_thread = picked.files.clone();
-    let sent = piped(shared, move |shared, taking, out| feed(&of_thread, shared, taking, out)).await;
-    checkpoint(&shared.ledger, &shared.means.identity)?;
+    let thread_shared = picked.files.clone();
+    let sent = piped(shared, move |shared, dispatch, out| feed(&thread_shared, shared, dispatch, out)).await;
+    checkpoint(&shared.ledger, &shared.context.identity)?;
     tokio::task::block_in_place(|| keep_the_rest(shared, &picked))?;
     sent
 }
@@ -190,51 +190,52 @@ async fn rejects(shared: &ExportShared, picked: ReplaySelection) -> Result<(), E
 fn feed(
     files: &[(RejectFile, BTreeSet<u64>)],
     shared: &ExportShared,
-    taking: &EventDispatch<'_>,
+    dispatch: &EventDispatch<'_>,
     out: &mut Output,
 ) -> Result<(), FeedEnd> {
-    let (posted, mut mapper) = (shared.posted(taking, TimeRange::default()), EventMapper::new(&shared.rules));
+    let (posted, mut mapper) =
+        (shared.posted(dispatch, TimeRange::default()), EventMapper::new(&shared.rules));
     for (list, (file, rows)) in files.iter().enumerate() {
-        for (row, line) in (0..).zip(shared.means.state.reader().reject_lines(file)?) {
+        for (row, line) in (0..).zip(shared.context.state.reader().reject_lines(file)?) {
             let origin = BatchOrigin::Reject { list, row };
             let line = rows.contains(&row).then(|| ReplayLine::read(&line)).flatten();
             let Some(line) = line else { continue };
             if let Some(event) = &line.event {
-                // What is not sent has found its place: not wanted, waiting, or among the rejects of this run.
+                // An event that is not sent is ignored, held, or rejected by this run.
                 if !posted.event(event, row, origin, &mut mapper, out)? {
                     locked(&shared.ledger).done(origin);
                 }
             } else if let Some(sent) = &line.sent {
-                send_as_it_was(sent, &line, origin, taking, out)?;
+                send_as_it_was(sent, &line, origin, dispatch, out)?;
             }
         }
     }
     Ok(())
 }
 
-/// Sends what Heap has refused, or what was held, as it was made then.
+/// Sends an element that Heap rejected, or that was held, as it was mapped then.
 fn send_as_it_was(
     sent: &str,
     line: &ReplayLine,
     origin: BatchOrigin,
-    taking: &EventDispatch<'_>,
+    dispatch: &EventDispatch<'_>,
     out: &mut Output,
 ) -> Result<(), FeedEnd> {
     let what = if line.column == "user_properties" { EventKind::Profile } else { EventKind::Event };
     if line.reason == "refused_by_heap" {
-        let who = EventUser::Identity(super::batch::named_in(sent.as_bytes()).into());
+        let who = EventUser::Identity(super::batch::user_in(sent.as_bytes()).into());
         out.begin().extend_from_slice(sent.as_bytes());
-        out.made(what, &who, origin)?;
-    } else if let Some(owner) = owner(&line.value, taking) {
+        out.push(what, &who, origin)?;
+    } else if let Some(owner) = owner(&line.value, dispatch) {
         let who = EventUser::Identity(owner.into());
         complete(sent.as_bytes(), &who, out.begin());
-        out.made(what, &who, origin)?;
+        out.push(what, &who, origin)?;
     }
     Ok(())
 }
 
-/// Whoever is known by now of an event that was held for too long.
-fn owner(keys: &str, taking: &EventDispatch<'_>) -> Option<String> {
+/// The user of an overdue held event, if the identity map knows it by now.
+fn owner(keys: &str, dispatch: &EventDispatch<'_>) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct ReplayedEvent {
         user_id: String,
@@ -243,13 +244,13 @@ fn owner(keys: &str, taking: &EventDispatch<'_>) -> Option<String> {
     let held: ReplayedEvent = serde_json::from_str(keys).ok()?;
     let key = |text: String| (!text.is_empty()).then(|| text.into());
     let keys = AnonymousIds { user_id: key(held.user_id), device_id: key(held.device_id) };
-    taking.known.owner(&keys).map(Into::into)
+    dispatch.known.owner(&keys).map(Into::into)
 }
 
-/// Takes out of the files what is settled.
+/// Removes replayed rejects from their files.
 fn keep_the_rest(shared: &ExportShared, picked: &ReplaySelection) -> Result<(), StateError> {
     let replayed = std::mem::take(&mut locked(&shared.ledger).replayed);
-    let state = &shared.means.state;
+    let state = &shared.context.state;
     for (list, rows) in replayed {
         let (file, _) = &picked.files[list];
         let lines = (0..).zip(state.reader().reject_lines(file)?);

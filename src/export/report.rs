@@ -1,4 +1,4 @@
-//! What a run of an export did, as values. `cli` puts them into words.
+//! The report of an export run, as values that `cli` renders.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::config;
 use crate::model::{ConnectionName, ExportId};
 use crate::state::ClosedFile;
 
-/// What became of events in a run.
+/// The events of a run, counted by outcome.
 #[derive(Clone, Debug, Default)]
 pub struct EventCounts {
     /// Files read to their end.
@@ -18,7 +18,7 @@ pub struct EventCounts {
     pub events: u64,
     /// Events that Heap has taken.
     pub sent: u64,
-    /// Users whose properties Heap has taken.
+    /// User property updates that Heap accepted.
     pub profiles: u64,
     /// Events that are not wanted, by reason.
     pub ignored: BTreeMap<String, u64>,
@@ -26,17 +26,17 @@ pub struct EventCounts {
     pub rejected: BTreeMap<String, u64>,
     /// Events that wait for their person since this run.
     pub held: u64,
-    /// Files that end too early, and whose rest is waited for.
+    /// Incomplete files; the next run reads their rest.
     pub cut: u64,
     /// Files that the store did not give, in words.
     pub unread: Vec<String>,
-    /// Types that nobody knows yet, with how often they came.
+    /// Unknown event types with their counts.
     pub unknown_types: BTreeMap<String, u64>,
     /// What Heap answered, in a word for each request.
     pub answers: BTreeMap<&'static str, u64>,
 }
 
-/// Types that are counted by name. There are about a hundred.
+/// The number of unknown event types that are counted by name. Braze has about a hundred types.
 pub(super) const TYPES_LEN_MAX: usize = 1_000;
 
 impl EventCounts {
@@ -73,7 +73,7 @@ impl EventCounts {
     }
 }
 
-/// What a run of an export did.
+/// The report of an export run.
 #[derive(Clone, Debug)]
 pub struct ExportReport {
     /// Which.
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_that_nobody_knows_are_counted_by_name_within_bounds() {
+    fn unknown_types_are_counted_by_name_up_to_a_limit() {
         let of = |range: std::ops::Range<usize>| EventCounts {
             unknown_types: range.map(|n| (format!("t{n}"), 1)).collect(),
             ..EventCounts::default()

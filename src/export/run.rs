@@ -1,4 +1,4 @@
-//! The life of a run: what is read, then what waits, then putting all of it on disk.
+//! The stages of an export run: read new input, release held events, commit.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
@@ -24,62 +24,61 @@ use crate::contained::contained_as_here;
 use crate::event_mapping::Rules;
 use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError, rejects_of};
 
-/// Batches that are ready before they are sent.
+/// The number of batches that are filled in advance.
 const AHEAD: usize = 2;
-/// Files of waiting events before they are written anew.
+/// The number of held-event files above which they are merged.
 const WAITING_FILES_MAX: usize = 8;
-/// Shortest wait for Heap to take more.
+/// The shortest wait for Heap's limits.
 const SOON: Duration = Duration::from_millis(20);
 
-/// What the thread that reads and whoever sends both hold.
+/// What the reading thread and the delivery share.
 #[derive(Clone)]
 pub(super) struct ExportShared {
     pub(super) export: Arc<config::ExportConfig>,
     pub(super) rules: Arc<Rules>,
     pub(super) ledger: Arc<Mutex<ExportLedger>>,
-    pub(super) means: ExportContext,
+    pub(super) context: ExportContext,
 }
 
-/// Runs a run over what is new, as far as it is of these days. `posted` are the files of the inbox, if there is a
-/// door.
+/// Runs an export over its new input within `days`. `posted` are the files of its inbox, if it has an endpoint.
 pub async fn run(
     export: &config::ExportConfig,
     posted: Vec<ClosedFile>,
     days: Days,
-    means: &ExportContext,
+    context: &ExportContext,
 ) -> ExportReport {
-    within(export, means, async |shared, report| {
+    within(export, context, async |shared, report| {
         let read = match &shared.export.source {
             ExportSource::Storage(source) => intake::stored(shared, source, days, report).await,
             ExportSource::Http(_) => intake::received(shared, &posted, report).await,
         };
         read?;
-        wait_out(shared, report).await
+        release_held(shared, report).await
     })
     .await
 }
 
-/// Sends what was picked once more.
+/// Runs a replay.
 pub async fn replay_again(
     export: &config::ExportConfig,
     again: ReplayJob,
-    means: &ExportContext,
+    context: &ExportContext,
 ) -> ExportReport {
-    within(export, means, async |shared, report| {
+    within(export, context, async |shared, report| {
         replay::run(shared, again, report).await?;
-        wait_out(shared, report).await
+        release_held(shared, report).await
     })
     .await
 }
 
-/// Runs some work of an export, and settles whatever came of it.
+/// Runs `work` with an open ledger, commits what it settled, and writes the report.
 async fn within(
     export: &config::ExportConfig,
-    means: &ExportContext,
+    context: &ExportContext,
     work: impl AsyncFnOnce(&ExportShared, &mut ExportReport) -> Result<(), ExportStop>,
 ) -> ExportReport {
     let mut report = ExportReport::new(export);
-    let shared = match ExportShared::open(export, means) {
+    let shared = match ExportShared::open(export, context) {
         Ok(shared) => shared,
         Err(halt) => return ExportReport { halt: Some(halt), ..report },
     };
@@ -93,30 +92,30 @@ async fn within(
 }
 
 impl ExportShared {
-    fn open(export: &config::ExportConfig, means: &ExportContext) -> Result<Self, ExportStop> {
+    fn open(export: &config::ExportConfig, context: &ExportContext) -> Result<Self, ExportStop> {
         let rules = Rules::new(&export.settings).map_err(|error| ExportStop::Source(error.to_string()))?;
-        let rejects = means.state.rejects(&means.run, &rejects_of(&export.id));
-        let ledger = ExportLedger::open(&means.state, &export.id, rejects, means.clock)?;
+        let rejects = context.state.rejects(&context.run, &rejects_of(&export.id));
+        let ledger = ExportLedger::open(&context.state, &export.id, rejects, context.clock)?;
         Ok(Self {
             export: Arc::new(export.clone()),
             rules: Arc::new(rules),
             ledger: Arc::new(Mutex::new(ledger)),
-            means: means.clone(),
+            context: context.clone(),
         })
     }
 
     fn lane(&self) -> Lane<'_> {
         Lane {
             export: &self.export.id,
-            heap: &self.means.heap,
-            retry: self.means.settings.retry,
-            at_once: self.means.settings.requests_at_once,
-            state: &self.means.state,
-            journal: &self.means.journal,
+            heap: &self.context.heap,
+            retry: self.context.settings.retry,
+            at_once: self.context.settings.requests_at_once,
+            state: &self.context.state,
+            journal: &self.context.journal,
             ledger: &self.ledger,
-            identity: &self.means.identity,
-            clock: self.means.clock,
-            interrupt: &self.means.interrupt,
+            identity: &self.context.identity,
+            clock: self.context.clock,
+            interrupt: &self.context.interrupt,
             taken: AtomicU64::new(locked(&self.ledger).tally.sent),
             refused: AtomicU64::new(0),
             busy: Mutex::new(HashSet::new()),
@@ -126,7 +125,7 @@ impl ExportShared {
     pub(super) fn reading<'a>(
         &'a self,
         storage: &'a Storage,
-        taking: &'a EventDispatch<'a>,
+        dispatch: &'a EventDispatch<'a>,
         span: TimeRange,
         again: bool,
     ) -> FileReading<'a> {
@@ -138,21 +137,21 @@ impl ExportShared {
             storage,
             rules: &self.rules,
             ledger: &self.ledger,
-            taking,
-            clock: self.means.clock,
+            dispatch,
+            clock: self.context.clock,
             incomplete_after,
             span,
             again,
         }
     }
 
-    pub(super) fn posted<'a>(&'a self, taking: &'a EventDispatch<'a>, span: TimeRange) -> InboxReader<'a> {
+    pub(super) fn posted<'a>(&'a self, dispatch: &'a EventDispatch<'a>, span: TimeRange) -> InboxReader<'a> {
         InboxReader {
-            state: self.means.state.reader(),
+            state: self.context.state.reader(),
             rules: &self.rules,
             ledger: &self.ledger,
-            taking,
-            clock: self.means.clock,
+            dispatch,
+            clock: self.context.clock,
             span,
         }
     }
@@ -160,10 +159,10 @@ impl ExportShared {
     pub(super) fn post(
         &self,
         files: &[ClosedFile],
-        taking: &EventDispatch<'_>,
+        dispatch: &EventDispatch<'_>,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
-        self.posted(taking, self.span()).feed(files, out)
+        self.posted(dispatch, self.span()).feed(files, out)
     }
 
     pub(super) fn span(&self) -> TimeRange {
@@ -171,7 +170,7 @@ impl ExportShared {
     }
 
     pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, ExportStop> {
-        Storage::open(&source.place, &self.means.access).map_err(|error| unreadable(&error))
+        Storage::open(&source.place, &self.context.access).map_err(|error| unreadable(&error))
     }
 }
 
@@ -179,7 +178,7 @@ pub(super) fn unreadable(error: &StorageError) -> ExportStop {
     ExportStop::Source(error.to_string())
 }
 
-/// Reads on a thread of its own and sends what it makes.
+/// Reads with `feed` on a thread of its own and delivers the batches.
 pub(super) async fn piped(
     shared: &ExportShared,
     feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
@@ -193,19 +192,20 @@ async fn piped_on(
     feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
 ) -> Result<(), ExportStop> {
     let (ready, batches) = mpsc::channel(AHEAD);
-    let (batch_len_max, body_len_max) = (shared.export.batch_len_max, shared.means.settings.request_len_max);
-    let mut out = Output::new(&shared.means.heap, ready, batch_len_max, body_len_max);
-    let of_thread = shared.clone();
+    let (batch_len_max, body_len_max) =
+        (shared.export.batch_len_max, shared.context.settings.request_len_max);
+    let mut out = Output::new(&shared.context.heap, ready, batch_len_max, body_len_max);
+    let thread_shared = shared.clone();
     let reader = tokio::task::spawn_blocking(contained_as_here(move || {
-        let known = KnownUsers::new(&of_thread.means.identity, of_thread.means.clock);
-        let taking = EventDispatch {
+        let known = KnownUsers::new(&thread_shared.context.identity, thread_shared.context.clock);
+        let dispatch = EventDispatch {
             known,
-            ledger: &of_thread.ledger,
+            ledger: &thread_shared.ledger,
             tally: EventCounts::default().into(),
             shapeless: Default::default(),
         };
-        feed(&of_thread, &taking, &mut out)?;
-        taking.flush()?;
+        feed(&thread_shared, &dispatch, &mut out)?;
+        dispatch.flush()?;
         Ok(out.finish()?)
     }));
     let delivered = lane.deliver(batches).await;
@@ -222,19 +222,22 @@ async fn piped_on(
     }
 }
 
-/// Removes the files of the inbox that are settled, as a commit says by now.
-pub(super) fn let_go(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
+/// Removes the inbox files that a commit has settled.
+pub(super) fn remove_settled_files(
+    shared: &ExportShared,
+    report: &mut ExportReport,
+) -> Result<(), StateError> {
     let used = std::mem::take(&mut locked(&shared.ledger).used);
-    used.iter().try_for_each(|file| shared.means.state.remove_used(file))?;
+    used.iter().try_for_each(|file| shared.context.state.remove_used(file))?;
     report.used.extend(used);
     Ok(())
 }
 
-/// Goes through what waits, again and again while waiting helps.
-async fn wait_out(shared: &ExportShared, report: &mut ExportReport) -> Result<(), ExportStop> {
-    checkpoint(&shared.ledger, &shared.means.identity)?;
-    let has_news = locked(&shared.means.identity).has_news_for(&shared.export.id);
-    let mut has_learned = (has_news && shared.is_anybody_awaited()) || shared.is_anything_due();
+/// Releases held events, repeatedly while waiting for Heap's limits helps.
+async fn release_held(shared: &ExportShared, report: &mut ExportReport) -> Result<(), ExportStop> {
+    checkpoint(&shared.ledger, &shared.context.identity)?;
+    let has_new_links = locked(&shared.context.identity).has_news_for(&shared.export.id);
+    let mut has_learned = (has_new_links && shared.has_unidentified()) || shared.has_overdue();
     loop {
         let is_limited = limited(shared) > 0;
         if !is_limited && !has_learned {
@@ -242,52 +245,52 @@ async fn wait_out(shared: &ExportShared, report: &mut ExportReport) -> Result<()
         }
         has_learned = false;
         let lane = shared.lane();
-        piped_on(shared, &lane, |shared, taking, out| shared.room(taking).feed(out)).await?;
+        piped_on(shared, &lane, |shared, dispatch, out| shared.held_events(dispatch).feed(out)).await?;
         let busy = locked(&lane.busy).clone();
         drop(lane);
-        checkpoint(&shared.ledger, &shared.means.identity)?;
+        checkpoint(&shared.ledger, &shared.context.identity)?;
         let still = limited(shared);
         if still == 0 {
             return Ok(());
         }
-        let heap = &shared.means.heap;
+        let heap = &shared.context.heap;
         let wait = heap.budget.wait_for_any(busy, Instant::now()).max(SOON);
-        if shared.means.patience == ExportPatience::HandBack {
+        if shared.context.patience == ExportPatience::EndAtUserLimits {
             report.next = Some(wait);
             return Ok(());
         }
-        tracing::info!(export = %shared.export.id, "{still} events wait for Heap's limit of single persons");
-        shared.means.interrupt.sleep(wait).await?;
+        tracing::info!(export = %shared.export.id, "{still} events wait for Heap's limit for one user");
+        shared.context.interrupt.sleep(wait).await?;
     }
 }
 
-/// How many events wait for Heap's limit of single persons.
+/// The number of events that wait for Heap's limit for one user.
 fn limited(shared: &ExportShared) -> u64 {
     locked(&shared.ledger).record.waiting.iter().map(HeldEventsFile::limited).sum()
 }
 
 impl ExportShared {
-    fn room<'a>(&'a self, taking: &'a EventDispatch<'a>) -> HeldEventsContext<'a> {
+    fn held_events<'a>(&'a self, dispatch: &'a EventDispatch<'a>) -> HeldEventsContext<'a> {
         HeldEventsContext {
-            state: self.means.state.reader(),
+            state: self.context.state.reader(),
             export: &self.export.id,
-            heap: &self.means.heap,
+            heap: &self.context.heap,
             ledger: &self.ledger,
-            taking,
-            clock: self.means.clock,
+            dispatch,
+            clock: self.context.clock,
             age_max: self.export.hold_age_max,
             len_max: self.export.hold_len_max,
         }
     }
 
-    /// Whether anything waits for its person.
-    fn is_anybody_awaited(&self) -> bool {
+    /// Whether an event waits for its user to be identified.
+    fn has_unidentified(&self) -> bool {
         locked(&self.ledger).record.waiting.iter().any(|file| file.persons > 0)
     }
 
-    /// Whether something has waited for too long, or too much waits.
-    fn is_anything_due(&self) -> bool {
-        let (ledger, now) = (locked(&self.ledger), self.means.clock.now());
+    /// Whether a held event is overdue, or more are held than `hold` allows.
+    fn has_overdue(&self) -> bool {
+        let (ledger, now) = (locked(&self.ledger), self.context.clock.now());
         let files = || ledger.record.waiting.iter().filter(|file| file.persons > 0);
         let persons: u64 = files().map(|file| file.persons).sum();
         persons > self.export.hold_len_max
@@ -295,12 +298,12 @@ impl ExportShared {
     }
 }
 
-/// Puts everything that is settled on disk, whatever came of the run.
+/// Commits everything that is settled, also after an error.
 fn settle(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
-    let ExportContext { state, identity, clock, .. } = &shared.means;
+    let ExportContext { state, identity, clock, .. } = &shared.context;
     checkpoint(&shared.ledger, identity)?;
     tokio::task::block_in_place(|| {
-        let_go(shared, report)?;
+        remove_settled_files(shared, report)?;
         compact(shared)?;
         let mut identity = locked(identity);
         identity.settle()?;
@@ -323,9 +326,9 @@ fn settle(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateE
     checkpoint(&shared.ledger, identity)
 }
 
-/// Lets go of files of events that wait no more, and writes the rest anew when there are many.
+/// Removes files without held events, and merges the others when there are many.
 fn compact(shared: &ExportShared) -> Result<(), StateError> {
-    let state = &shared.means.state;
+    let state = &shared.context.state;
     let mut ledger = locked(&shared.ledger);
     let before = ledger.record.waiting.len();
     ledger.record.waiting.retain(|file| file.waiting() > 0);
@@ -347,9 +350,9 @@ fn compact(shared: &ExportShared) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Tells the journal, and takes the tally.
+/// Writes the run to the journal, and moves the counts into the report.
 fn note(shared: ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
-    let ExportContext { journal, clock, .. } = shared.means;
+    let ExportContext { journal, clock, .. } = shared.context;
     if let Some(ledger) = Arc::into_inner(shared.ledger).and_then(|ledger| ledger.into_inner().ok()) {
         (report.tally, report.rejects_file) = ledger.finish()?;
     }

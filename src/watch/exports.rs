@@ -153,7 +153,7 @@ impl ExportRunContext {
             run: self.at.new_run(),
             clock: self.at.clock(),
             interrupt: self.interrupt,
-            patience: ExportPatience::HandBack,
+            patience: ExportPatience::EndAtUserLimits,
         };
         let nothing = ExportReport::new(&self.export);
         let (export, access) = (self.export, self.access);

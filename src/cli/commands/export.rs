@@ -116,7 +116,7 @@ pub(super) async fn exported(
         run: environment::new_run(),
         clock,
         interrupt,
-        patience: ExportPatience::ToTheEnd,
+        patience: ExportPatience::UntilSent,
     };
     Ok(reconcile::export(jobs, config, means).await?)
 }

@@ -15,7 +15,7 @@ use crate::cli::{access, environment};
 use crate::config::{Config, HeapConfig as Settings, Secret};
 use crate::connector::heap::{DeletionError, HeapClient};
 use crate::connector::http::HttpError;
-use crate::export::{ErasureReport, forget};
+use crate::erasure::{ErasureReport, forget};
 use crate::model::{CohortId, ConnectionName, timestamp_text};
 use crate::state::{ErasedFile, LEASE_ENDED, MirrorNote, StateWriter};
 

@@ -7,7 +7,7 @@
 //!
 //! # Caveats
 //! The id that is given is looked for as the customer's id, Braze's id, a device or an alias, and with it the devices
-//! and aliases that the identity map knows to be the user's. It cannot see sources: a user whom a source still lists
+//! and aliases that the identity map knows to be the user's. It cannot see sources: a user that a source still lists
 //! comes back with the next run.
 
 use std::cell::RefCell;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::batch::named_in;
+use crate::export::user_in;
 use crate::model::{CohortId, ConnectionName, Identifier, IdentifierKind, Timestamp};
 use crate::state::{
     ClosedFile, Contents, Delivery, ErasedFile, HeldEvent, HeldEvents, IdentityMap, KnownHandles, MirrorNote,
@@ -156,7 +156,7 @@ fn erase_events(
     Ok(())
 }
 
-/// Takes what is of somebody out of a file of an inbox. How much that was.
+/// Removes a user's deliveries from a file of an inbox. Returns the number of removed events.
 fn from_file(
     state: &StateWriter,
     file: &ClosedFile,
@@ -166,11 +166,11 @@ fn from_file(
     let mut contents: Contents = state.reader().deliveries(file)?;
     let mut erased: u64 = contents.deliveries.iter_mut().map(erase).sum();
     person.check()?;
-    // Whose they are cannot be read off any more, but that they name the id.
+    // The owner of a damaged delivery cannot be read, but the text may contain the id.
     let damaged = contents.damaged.len();
     contents.damaged.retain(|bytes| !names(&String::from_utf8_lossy(bytes), person.id));
     erased += (damaged - contents.damaged.len()) as u64;
-    // Nobody was told that what is torn is safe, and it may be theirs.
+    // A torn delivery was never acknowledged and may be the user's.
     if erased > 0 || contents.torn > 0 {
         state.replace_deliveries(file, &contents)?;
     }
@@ -207,7 +207,7 @@ impl ErasedUser<'_> {
             HeldEvent::Person { user_id, device_id } => {
                 user_id == self.id || device_id == self.id || self.owns(user_id, device_id)
             }
-            HeldEvent::Limit { who } => who == self.id || named_in(waiting.event) == self.id,
+            HeldEvent::Limit { who } => who == self.id || user_in(waiting.event) == self.id,
         };
         is_awaited || self.is_of_event(&String::from_utf8_lossy(waiting.event))
     }
@@ -228,7 +228,7 @@ impl ErasedUser<'_> {
         erased
     }
 
-    /// Takes the user out of the users whom a Heap has added or removed. The segment tables have them no more, so that
+    /// Takes the user out of the users that Heap added or removed. The segment tables have them no more, so that
     /// a removal would change nothing. How many entries there were.
     fn erase_members(&self, delivery: &mut Delivery) -> u64 {
         let Ok(mut body) = serde_json::from_slice::<Value>(&delivery.body) else {
@@ -303,7 +303,7 @@ fn is_id(value: &Value, id: &str) -> bool {
     }
 }
 
-/// Whether a text of it is the id, or holds JSON that says it.
+/// Whether a text in the value is the id or JSON that contains it.
 fn says(value: &Value, id: &str) -> bool {
     match value {
         Value::Array(all) => all.iter().any(|value| says(value, id)),
@@ -336,7 +336,7 @@ mod tests {
     use crate::model::{Clock, Timestamp};
     use crate::state::{Holder, IdentityKey, Location};
 
-    /// Whoever the customer calls `id`; `b1` is theirs.
+    /// A user with the external id `id` and the Braze id `b1`.
     fn person<'a>(home: &tempfile::TempDir, id: &'a str) -> ErasedUser<'a> {
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
