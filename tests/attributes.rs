@@ -106,7 +106,7 @@ fn aliases_are_updated_and_no_profile_is_created() {
         "{ external_id: identity }",
         "{ external_id: identity }, { alias: { label: crm, name: crm } }",
     );
-    w.write("sync.yaml", text).write("carts.csv", "identity,crm\nuser-0,\nstranger,\n,7\n,8\n");
+    w.write("sync.yaml", text).write("carts.csv", "identity,crm\nuser-0,\nunknown,\n,7\n,8\n");
     w.run(&["reconcile"]).expect(0);
     let expected = ["external_id anna", "external_id user-0"].map(str::to_owned);
     assert_eq!(in_array(&sandbox, "carts"), BTreeSet::from(expected));

@@ -227,13 +227,13 @@ fn attributes_are_tracked_and_errors_are_listed() {
     let many: Vec<Value> = users(76).map(|id| add(&id)).collect();
     assert_eq!(track(&many).0, 400, "at most 75 objects");
     let (status, body) =
-        track(&[add("u0"), json!({ "heap_cohorts": true }), add("stranger"), add(&"x".repeat(988))]);
+        track(&[add("u0"), json!({ "heap_cohorts": true }), add("unknown"), add(&"x".repeat(988))]);
     assert_eq!((status, &body["attributes_processed"]), (201, &json!(2)), "{body}");
     let places: Vec<&Value> =
         body["errors"].as_array().unwrap().iter().map(|error| &error["index"]).collect();
     assert_eq!(places, [&json!(1), &json!(3)]);
     assert_eq!(body["errors"][1]["type"], "EXTERNAL_USER_ID_TOO_LARGE");
-    assert_eq!(sandbox.get("/_sandbox/profiles/stranger").0, 404, "no profile is created");
+    assert_eq!(sandbox.get("/_sandbox/profiles/unknown").0, 404, "no profile is created");
     assert_eq!(sandbox.requests()["ignored"], 1, "and the response does not mention it");
     let attribute = |id: &str| -> Value {
         let profile: Value =
@@ -296,9 +296,9 @@ fn users_are_identified_and_merged() {
         );
         let mut known = alias("1");
         known["external_id"] = "u1".into();
-        let mut nobody = alias("8");
-        nobody["external_id"] = "stranger".into();
-        let aliases = json!({ "user_aliases": [known, alias("9"), nobody] });
+        let mut unknown_owner = alias("8");
+        unknown_owner["external_id"] = "unknown".into();
+        let aliases = json!({ "user_aliases": [known, alias("9"), unknown_owner] });
         let (status, body) = send(&sandbox, "/users/alias/new", &aliases);
         assert_eq!((status, &body["aliases_processed"]), (201, &json!(3)));
         // The profile with only an alias becomes u4, a new external id.
@@ -306,7 +306,7 @@ fn users_are_identified_and_merged() {
         assert_eq!(send(&sandbox, "/users/identify", &identify).0, 201);
         let profile: Value = serde_json::from_str(&sandbox.get("/_sandbox/profiles/u4").1).unwrap();
         assert_eq!(profile["aliases"], json!([alias("9")]));
-        assert_eq!(sandbox.get("/_sandbox/profiles/stranger").0, 404);
+        assert_eq!(sandbox.get("/_sandbox/profiles/unknown").0, 404);
         fill(&sandbox, "carts", &["u1", "u2"]);
         let merge = json!({ "merge_updates": [
             { "identifier_to_merge": { "external_id": "u1" }, "identifier_to_keep": { "external_id": "u3" } },

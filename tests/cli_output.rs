@@ -184,7 +184,7 @@ fn with_json_logs_errors_are_json() {
             "bad.yaml:2:1: `cohort` means nothing in the config [unknown-key]",
         ),
         (&["reconcile", "--plan", "no.plan"], 1, "error: no.plan is not a plan file"),
-        (&["plan", "nobody"], 64, "error: the config has no cohort `nobody`"),
+        (&["plan", "absent"], 64, "error: the config has no cohort `absent`"),
         (&["plan", "--out", "the.plan"], 0, "saved to the.plan"),
     ] {
         let mut args = args.to_vec();
@@ -255,10 +255,10 @@ fn hints_match_the_error() {
         let run = w.run(&["plan"]);
         assert!(run.stdout.contains(says) && !run.stdout.contains(not), "{name}: {says}\n{}", run.stdout);
     }
-    w.write("a.ndjson", "{\"identity\":\"u\"}\n\"somebody@example.com\"\n");
+    w.write("a.ndjson", "{\"identity\":\"u\"}\n\"user@example.com\"\n");
     let run = w.run(&["plan"]);
     assert!(
-        run.stdout.contains("bad_json (not a JSON object)") && !run.stdout.contains("somebody"),
+        run.stdout.contains("bad_json (not a JSON object)") && !run.stdout.contains("user@"),
         "{}",
         run.stdout
     );

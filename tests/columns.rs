@@ -68,7 +68,7 @@ fn every_parquet_type_gives_identifiers_or_rejects() {
             ("list.list.element", Err("list")),
             ("list", Err("list")),
             ("user", Err("object")),
-            ("nobody", Err("has no column `nobody`")),
+            ("absent", Err("has no column `absent`")),
         ],
     );
 }
@@ -90,7 +90,7 @@ fn every_avro_type_gives_identifiers_or_rejects() {
             ("list", Err("list")),
             ("point", Err("object")),
             ("point.none", Err("has no column `point.none`")),
-            ("nobody", Err("has no column `nobody`")),
+            ("absent", Err("has no column `absent`")),
         ],
     );
 }

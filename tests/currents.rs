@@ -42,7 +42,7 @@ fn event_types(text: &str) -> BTreeMap<&str, (bool, Vec<Field<'_>>)> {
         .collect()
 }
 
-/// An example value of a field, equal in both formats as far as possible.
+/// An example value of a field, equal in both formats where possible.
 fn example(event_type: &str, field: &Field<'_>) -> Value {
     match (field.name, field.of.trim_end_matches('?')) {
         ("id", _) => json!(format!("id of {event_type}")),

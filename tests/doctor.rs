@@ -51,7 +51,7 @@ fn the_example_passes_without_network() {
 fn all_failures_are_reported_at_once_with_remedies() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let more = "  away: { kind: braze, endpoint: 'http://127.0.0.1:1', data_import_key: { env: TEST_IMPORT_KEY }, partner_api_key: { env: TEST_PARTNER_KEY } }
-  keyless: { kind: braze, instance: US-01, data_import_key: { env: NOBODY_SET_THIS }, partner_api_key: { env: TEST_PARTNER_KEY } }
+  keyless: { kind: braze, instance: US-01, data_import_key: { env: TEST_UNSET_KEY }, partner_api_key: { env: TEST_PARTNER_KEY } }
   heap: { kind: heap, region: eu, webhook_secret: { file: gone } }
   warehouse: { kind: adbc, driver: warehouse_of_tomorrow }\n";
     let text = config(&sandbox.url, &["gone", "carts"], more) + &cohort_from_warehouse("asked", "table: t");
@@ -79,7 +79,7 @@ fn all_failures_are_reported_at_once_with_remedies() {
     for (at, texts) in [
         &["connection away", "reach", "does not answer", "may this machine reach it"][..],
         &["connection braze", "credentials", "refuses the keys", "check `data_import_key:`"],
-        &["connection keyless", "secrets", "NOBODY_SET_THIS is not set", "set NOBODY_SET_THIS"],
+        &["connection keyless", "secrets", "TEST_UNSET_KEY is not set", "set TEST_UNSET_KEY"],
         &["connection heap", "secrets", "cannot read", "gone"],
         &[
             "connection warehouse",

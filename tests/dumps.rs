@@ -234,13 +234,13 @@ fn a_table_without_rows_is_an_empty_table() {
         dump.rows("signup", false, &[("event_id", "long"), ("user_id", "long")], &[]);
         dump.table("refund", false, &["event_id", "user_id"], Vec::new());
         put(w, dump);
-        let nobody = "select identity from users where user_id in ('1', '2') \
+        let no_rows = "select identity from users where user_id in ('1', '2') \
             and user_id not in (select user_id from signup) and user_id not in (select user_id from refund)";
         let connection = driver.connection("\":memory:\"", "");
         // Options of the driver may be secrets.
         let hidden =
             connection.replace("options: {", "secrets: {").replace("\":memory:\"", "{ env: HIDDEN }");
-        config_with(w, sandbox, &hidden, &query("users, signup, refund", nobody));
+        config_with(w, sandbox, &hidden, &query("users, signup, refund", no_rows));
         let mut command = w.command(&["reconcile"]);
         command.env("HIDDEN", ":memory:");
         run(command).expect(0).says(&["added 2"]);

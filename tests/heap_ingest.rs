@@ -108,7 +108,7 @@ fn users_are_identified_and_get_properties() {
         (&json!({ "email": "a@x.io", "Role": "Admin" }), &json!([7]), &json!(1))
     );
     assert_eq!(report(&sandbox, "/_sandbox/heap/users/new")["events"], 0);
-    assert_eq!(sandbox.get("/_sandbox/heap/users/nobody").0, 404);
+    assert_eq!(sandbox.get("/_sandbox/heap/users/absent").0, 404);
     assert_eq!(report(&sandbox, "/_sandbox/heap/requests")["identifies_ignored"], 1);
     let bad = json!({ "app_id": "11", "identity": "a", "properties": { "iD": 1 } });
     check(&sandbox, path, &bad, 400, "postBody.users[0].properties property name 'iD' is invalid");

@@ -144,7 +144,7 @@ fn the_admin_api_creates_and_identifies_users() {
     ]);
     sandbox.admin_post("/_sandbox/people", &ids.to_string());
     let send = |ids: Value| post(&sandbox, USERS, &keys(json!({ "cohort_changes": [ids] }))).status;
-    assert_eq!(send(json!({ "user_ids": ["stranger"], "device_ids": ["d1"] })), 201, "silently ignored");
+    assert_eq!(send(json!({ "user_ids": ["unknown"], "device_ids": ["d1"] })), 201, "silently ignored");
     assert!(sandbox.members("c").is_empty());
     assert_eq!(sandbox.requests()["ignored"], 2);
     assert_eq!(

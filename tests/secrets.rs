@@ -67,7 +67,7 @@ fn the_canary_is_in_no_output_of_failed_runs() {
     let (w, sandbox) = with_canary();
     w.write(
         "sync.yaml",
-        w.read("sync.yaml").replace("    kind: braze\n", "    kind: braze\n    partner: stranger\n"),
+        w.read("sync.yaml").replace("    kind: braze\n", "    kind: braze\n    partner: another\n"),
     );
     assert_eq!(check(&w, &["reconcile"]), 4);
     drop(sandbox);

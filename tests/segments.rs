@@ -405,7 +405,7 @@ fn a_size_reveals_drift_that_the_description_does_not() {
 
 #[test]
 fn canaries_are_checked() {
-    let canaries = format!("{WIN_BACK}    canaries: [user-7, user-250, stranger]\n");
+    let canaries = format!("{WIN_BACK}    canaries: [user-7, user-250, unknown]\n");
     let setup = Setup::with(Sandbox::start(), &canaries);
     let report = setup.check(10);
     let text = |code| finding(&report, code)["text"].as_str().unwrap().to_owned();

@@ -34,9 +34,9 @@ fn a_changed_source_is_synced_automatically() {
     fs::OpenOptions::new()
         .append(true)
         .open(w.path("trials.csv"))
-        .and_then(|mut file| std::io::Write::write_all(&mut file, b"somebody\n"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"user-new\n"))
         .unwrap();
-    until_members(&sandbox, "trials", users(20).chain(["somebody".to_owned()]));
+    until_members(&sandbox, "trials", users(20).chain(["user-new".to_owned()]));
     watch.until_in_sync();
     assert_eq!(watch.metric("syncline_members{cohort=\"carts\"}"), 45.0);
     assert_eq!(watch.stop(), 0);
@@ -83,8 +83,8 @@ fn a_change_without_a_file_event_is_found_by_polling() {
     let watch = Watch::start(&w);
     watch.until_in_sync();
     let mut file = fs::OpenOptions::new().append(true).open(w.path("elsewhere/list.csv")).unwrap();
-    std::io::Write::write_all(&mut file, b"somebody\n").unwrap();
-    until_members(&sandbox, "carts", users(5).chain(["somebody".to_owned()]));
+    std::io::Write::write_all(&mut file, b"user-new\n").unwrap();
+    until_members(&sandbox, "carts", users(5).chain(["user-new".to_owned()]));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_blocked_cohort_waits_for_approval_and_delays_no_other() {
     // The approval of another plan does not count.
     let other = format!("sha256:{}", "0".repeat(64));
     w.run(&["approve", "carts", "--plan", &other]).expect(0);
-    w.run(&["approve", "nobody", "--plan", plan]).expect(64).says(&["no cohort `nobody`"]);
+    w.run(&["approve", "absent", "--plan", plan]).expect(64).says(&["no cohort `absent`"]);
     w.run(&["approve", "carts", "--plan", plan]).expect(0).says(&["approved", plan]);
     until_members(&sandbox, "carts", users(10));
     watch.until_in_sync();

@@ -100,11 +100,11 @@ fn an_export_removed_while_running_and_restored_runs_again() {
 fn an_export_that_keeps_failing_is_stale() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("http://{}", socket.local_addr().unwrap());
+    let unreachable = format!("http://{}", socket.local_addr().unwrap());
     drop(socket);
     w.source("people", users(3));
     events(&w, 5, "1");
-    w.write("sync.yaml", with_export(&sandbox, &nobody, EXPORT, "  stale_after: 1s\n"));
+    w.write("sync.yaml", with_export(&sandbox, &unreachable, EXPORT, "  stale_after: 1s\n"));
     let watch = Watch::start(&w);
     until("the export is stale", || watch.ready()["stale_exports"] == serde_json::json!(["engagement"]));
     assert!(watch.metric("syncline_export_since_good_run_seconds{export=\"engagement\"}") >= 1.0);

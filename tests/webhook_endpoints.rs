@@ -206,7 +206,7 @@ fn systemd_gets_readiness_and_watchdog_messages() {
     let until_received = |what: &str| {
         let mut buffer = [0; 4096];
         loop {
-            let len = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{what} was never told: {e}"));
+            let len = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{what} was never sent: {e}"));
             if String::from_utf8_lossy(&buffer[..len]).contains(what) {
                 return;
             }

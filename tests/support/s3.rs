@@ -114,9 +114,9 @@ for at, _, names in os.walk(sys.argv[3]):
         let script = "import boto3,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
             aws_access_key_id='test',aws_secret_access_key='test'); \
             sys.stdout.buffer.write(s.get_object(Bucket=sys.argv[2],Key=sys.argv[3])['Body'].read())";
-        let got = Command::new("python3").args(["-c", script, &self.url, bucket, key]).output().unwrap();
-        assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
-        String::from_utf8(got.stdout).unwrap()
+        let output = Command::new("python3").args(["-c", script, &self.url, bucket, key]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Config lines for a state in this bucket.
