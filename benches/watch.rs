@@ -298,8 +298,8 @@ impl Sender {
                 break;
             }
         }
-        let mut answer = vec![0; len];
-        stream.read_exact(&mut answer).ok()?;
+        let mut response = vec![0; len];
+        stream.read_exact(&mut response).ok()?;
         Some(status)
     }
 }
@@ -462,13 +462,13 @@ fn ingest(deliveries: u64, segments: u64) {
     let (run, incomplete_after) = (RunId::new(clock.now(), 1), Duration::from_secs(3600));
     let mut took = Duration::ZERO;
     for batch in 0..10 {
-        let each = (deliveries * batch / 10..deliveries * (batch + 1) / 10).map(|n| {
+        let batch_deliveries = (deliveries * batch / 10..deliveries * (batch + 1) / 10).map(|n| {
             let body = body(&format!("sync-{n}"), 1, 1, std::iter::once(n));
             let body = body.replace(r#""id":7"#, &format!(r#""id":{}"#, n % segments)).into_bytes();
             Delivery { received: clock.now(), stamp: clock.now().as_millisecond(), body }
         });
-        let each: Vec<Delivery> = each.collect();
-        for some in each.chunks(1000) {
+        let batch_deliveries: Vec<Delivery> = batch_deliveries.collect();
+        for some in batch_deliveries.chunks(1000) {
             let stored = some.iter().map(|delivery| inbox.keep(delivery.clone()));
             let stored = runtime.block_on(futures_util::future::join_all(stored));
             stored.into_iter().for_each(|stored| stored.unwrap());

@@ -61,30 +61,32 @@ fn each_failure_has_its_own_message_and_removes_no_members() {
         let connection = driver.connection("data.db", "");
         config_with(w, sandbox, &connection, "table: carts");
         w.run(&["reconcile"]).expect(0);
-        let tried = |connection: &str, source: &str| {
+        let attempt = |connection: &str, source: &str| {
             config_with(w, sandbox, connection, source);
             w.run(&["reconcile"])
         };
-        tried(&connection, "table: nowhere").expect(1).says(&["refuses the query", "nowhere"]);
-        tried(&connection, "query: \"select 1 as identify\"")
+        attempt(&connection, "table: nowhere").expect(1).says(&["refuses the query", "nowhere"]);
+        attempt(&connection, "query: \"select 1 as identify\"")
             .expect(1)
             .says(&["no column `identity`", "Did you mean `identify`?"]);
-        tried(&connection, "query: \"delete from carts returning identity\"")
+        attempt(&connection, "query: \"delete from carts returning identity\"")
             .expect(1)
             .says(&["refuses the query"]);
         let closes = "query: \"select identity from carts) as asked; delete from carts; select * from (select 1 as identity\"";
-        tried(&connection, closes).expect(1).says(&["more than one statement"]);
+        attempt(&connection, closes).expect(1).says(&["more than one statement"]);
         let endless = "query: \"with recursive n(i) as (select 0 union all select i + 1 from n) \
             select 'user-' || i as identity from n\"";
         let short = driver.connection("data.db", ", statement_timeout: 1s");
-        tried(&short, endless).expect(5).says(&["took longer than 1 s", "statement_timeout"]);
+        attempt(&short, endless).expect(5).says(&["took longer than 1 s", "statement_timeout"]);
         let nowhere = driver.connection("nowhere/data.db", "");
-        tried(&nowhere, "table: carts").expect(5).says(&["cannot be reached", "nobody was added or removed"]);
+        attempt(&nowhere, "table: carts")
+            .expect(5)
+            .says(&["cannot be reached", "nobody was added or removed"]);
         w.write("broken.db", "this is not a database".repeat(100));
         let broken = driver.connection("broken.db", "");
-        let run = tried(&broken, "table: carts");
+        let run = attempt(&broken, "table: carts");
         assert!([1, 5].contains(&run.code), "{run:?}");
-        tried(&connection, "table: carts").expect(0);
+        attempt(&connection, "table: carts").expect(0);
         assert_eq!(
             sandbox.members("carts"),
             members(users(10_000)),

@@ -26,7 +26,7 @@ fn recipients(sandbox: &Sandbox) -> Vec<String> {
     let all: Value = serde_json::from_str(&sandbox.get("/_sandbox/sends").1).unwrap();
     let recipients = all.as_array().unwrap().iter().flat_map(|send| send["recipients"].as_array().unwrap());
     let mut recipients: Vec<String> =
-        recipients.map(|one| one["external_user_id"].as_str().unwrap().to_owned()).collect();
+        recipients.map(|recipient| recipient["external_user_id"].as_str().unwrap().to_owned()).collect();
     recipients.sort();
     recipients
 }
@@ -141,7 +141,7 @@ fn one_rejected_recipient_delays_no_other() {
     let args = ["reconcile", "--max-adds", "carts=60"];
     w.run(&args).expect(0).says(&["for 59 people", "1 recipient rejected by Braze: user-33 is no good"]);
     let expected: std::collections::BTreeSet<String> =
-        users(70).skip(10).filter(|who| who != "user-33").collect();
+        users(70).skip(10).filter(|user| user != "user-33").collect();
     assert_eq!(recipients(&sandbox).into_iter().collect::<std::collections::BTreeSet<_>>(), expected);
     assert_eq!(recipients(&sandbox).len(), 59, "each user once");
     assert!(w.read_all(".syncline/rejects").contains("action_rejected"));
@@ -168,10 +168,10 @@ fn a_trigger_fires_only_for_a_settled_member() {
     w.source("carts", users(13)).run(&["reconcile"]).expect(0);
     let fired = recipients(&sandbox);
     assert_eq!(fired.len(), 1);
-    let left = users(13).skip(10).find(|who| !fired.contains(who)).unwrap();
+    let remaining = users(13).skip(10).find(|user| !fired.contains(user)).unwrap();
     let newest = w.snapshot(".syncline/actions/carts").pop().unwrap();
     let due = String::from_utf8(newest.1).unwrap();
-    let paid = due.replace(&left, "has-paid");
+    let paid = due.replace(&remaining, "has-paid");
     assert_ne!(due, paid);
     let name = newest.0.strip_prefix(w.path(".syncline")).unwrap_or(&newest.0).to_str().unwrap();
     let name = name.trim_start_matches(".syncline/");
@@ -179,7 +179,7 @@ fn a_trigger_fires_only_for_a_settled_member() {
     for _ in 0..3 {
         w.run(&["reconcile"]).expect(0);
     }
-    let expected: Vec<String> = users(13).skip(10).filter(|who| *who != left).collect();
+    let expected: Vec<String> = users(13).skip(10).filter(|user| *user != remaining).collect();
     assert_eq!(recipients(&sandbox), expected);
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
 }
@@ -218,11 +218,11 @@ fn a_stop_before_the_first_request_leaves_nothing_in_doubt() {
     let sent = sandbox.writes();
     sandbox.faults(r#"[{"on": "export_ids", "times": 0, "do": "hang"}]"#);
     w.source("carts", users(13));
-    let asked = || sandbox.requests()["rest"]["endpoints"]["export_ids"].as_u64().unwrap_or(0);
-    let before = asked();
+    let lookups = || sandbox.requests()["rest"]["endpoints"]["export_ids"].as_u64().unwrap_or(0);
+    let before = lookups();
     let mut command = w.command(&["reconcile"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("Braze gets the preflight request before members", || asked() > before);
+    until("Braze gets the preflight request before members", || lookups() > before);
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));

@@ -17,26 +17,26 @@ const BARRIER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A web server that responds only after every path was requested.
 struct BarrierServer {
     url: String,
-    asked: Arc<(Mutex<BTreeSet<String>>, Condvar)>,
+    requested: Arc<(Mutex<BTreeSet<String>>, Condvar)>,
 }
 
 impl BarrierServer {
     fn start() -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());
-        let asked = Arc::new((Mutex::new(BTreeSet::new()), Condvar::new()));
-        let shared = Arc::clone(&asked);
+        let requested = Arc::new((Mutex::new(BTreeSet::new()), Condvar::new()));
+        let shared = Arc::clone(&requested);
         std::thread::spawn(move || {
             for stream in socket.incoming().map_while(Result::ok) {
-                let asked = Arc::clone(&shared);
-                std::thread::spawn(move || while answer(&stream, &asked).is_some() {});
+                let requested = Arc::clone(&shared);
+                std::thread::spawn(move || while answer(&stream, &requested).is_some() {});
             }
         });
-        Self { url, asked }
+        Self { url, requested }
     }
 
     fn forget(&self) {
-        self.asked.0.lock().unwrap().clear();
+        self.requested.0.lock().unwrap().clear();
     }
 
     fn config(&self, sandbox: &Sandbox, more: &str) -> String {
@@ -52,7 +52,7 @@ fn ids() -> impl Iterator<Item = String> {
     (0..COHORTS).rev().map(|n| format!("cohort-{n}"))
 }
 
-fn answer(stream: &TcpStream, (asked, all): &(Mutex<BTreeSet<String>>, Condvar)) -> Option<()> {
+fn answer(stream: &TcpStream, (requested, all): &(Mutex<BTreeSet<String>>, Condvar)) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|len| *len > 0)?;
@@ -62,12 +62,12 @@ fn answer(stream: &TcpStream, (asked, all): &(Mutex<BTreeSet<String>>, Condvar))
         is_range |= header.to_ascii_lowercase().starts_with("range:");
         header.clear();
     }
-    let mut asked = asked.lock().unwrap();
-    asked.insert(path.clone());
+    let mut requested = requested.lock().unwrap();
+    requested.insert(path.clone());
     all.notify_all();
-    let (asked, late) =
-        all.wait_timeout_while(asked, BARRIER_TIMEOUT, |asked| asked.len() < COHORTS).unwrap();
-    drop(asked);
+    let (requested, late) =
+        all.wait_timeout_while(requested, BARRIER_TIMEOUT, |requested| requested.len() < COHORTS).unwrap();
+    drop(requested);
     let body = format!("identity\n{}\n", path.trim_matches('/').replace(".csv", ""));
     let len = body.len();
     let (status, range) = match (late.timed_out(), is_range) {
@@ -95,7 +95,7 @@ fn all_sources_are_read_concurrently_and_the_plan_is_in_order() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .map(|cohort| cohort["id"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(order, ids().collect::<Vec<_>>());
         plan["digest"].clone()

@@ -299,13 +299,13 @@ fn the_reason_of_a_reject_survives_a_crash() {
     child.wait().unwrap();
     sandbox.faults("[]");
     let version = w.snapshot(".syncline/cohorts/carts/versions").pop().unwrap().1;
-    let refused = String::from_utf8(version).unwrap();
-    let known = !refused.contains("\"refused\": []");
+    let version_text = String::from_utf8(version).unwrap();
+    let known = !version_text.contains("\"refused\": []");
     let reported = w
         .snapshot(".syncline/rejects")
         .iter()
         .any(|(_, text)| String::from_utf8_lossy(text).contains("external_id user-5\""));
-    assert!(!known || reported, "{refused}");
+    assert!(!known || reported, "{version_text}");
     w.run(&["reconcile"]).expect(0);
 }
 
@@ -318,10 +318,10 @@ fn an_unchanged_source_is_not_read() {
     let report = |run: Run| run.json()["cohorts"][0].clone();
     let first = report(w.run(&["reconcile", "--format", "json"]).expect(0));
     assert_eq!((&first["source"]["read"], &first["members"]), (&true.into(), &2.into()));
-    let again = report(w.run(&["reconcile", "--format", "json"]).expect(0));
-    assert_eq!(again["source"]["read"], false);
+    let second = report(w.run(&["reconcile", "--format", "json"]).expect(0));
+    assert_eq!(second["source"]["read"], false);
     for field in ["rows", "duplicates", "rejects", "files"] {
-        assert_eq!(again["source"][field], first["source"][field], "{field}");
+        assert_eq!(second["source"][field], first["source"][field], "{field}");
     }
     // Other rules for the same file.
     w.write(

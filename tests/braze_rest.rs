@@ -121,13 +121,13 @@ fn the_size_of_a_segment_follows_its_cohorts() {
     let sandbox = Sandbox::start();
     fill(&sandbox, "carts", &["u1", "u2", "u3"]);
     fill(&sandbox, "free", &["u3", "u4"]);
-    let made = json!([
+    let segments = json!([
         { "name": "Win back", "include": ["carts"], "exclude": ["free"], "created_at": "2026-01-01T00:00:00+00:00" },
         { "name": "Any", "include": ["carts", "free"] },
         { "name": "Both", "include": ["carts", "free"], "all": true, "analytics_tracking_enabled": false },
         { "name": "Secretive", "include": ["carts"], "description": "opaque" },
     ]);
-    sandbox.admin_post("/_sandbox/segments", &made.to_string());
+    sandbox.admin_post("/_sandbox/segments", &segments.to_string());
     let details = |name: &str| {
         ask(&sandbox, &format!("/segments/details?segment_id={}", id_of(&sandbox, "segments", name)))
     };

@@ -37,8 +37,8 @@ fn printed_commands_can_be_pasted() {
     assert!(sandbox.members("trials").is_empty(), "only the requested fields");
 
     w.write("my configs/carts.csv", people(40));
-    let refused = w.run(&["reconcile", "-c", "my configs/a.yaml", "--env=prod", "carts"]).expect(6).stdout;
-    run_pasted(&w, line_after(&refused, "if this is right, for one run:")).expect(0).says(&["60 removed"]);
+    let blocked = w.run(&["reconcile", "-c", "my configs/a.yaml", "--env=prod", "carts"]).expect(6).stdout;
+    run_pasted(&w, line_after(&blocked, "if this is right, for one run:")).expect(0).says(&["60 removed"]);
     assert_eq!(sandbox.members("carts"), members(users(40)));
     let status = w.run(&["status", "-c", "my configs/a.yaml"]).expect(0).stdout;
     assert!(status.contains("`syncline reconcile -c 'my configs/a.yaml'` makes it"), "{status}");
@@ -59,8 +59,8 @@ fn the_suggested_command_has_the_plan_file_and_maximums() {
     w.source("carts", users(60).chain(["new".to_owned()]));
     let plan = w.run(&["plan", "--out", "the.plan"]).expect(6).stdout;
     assert_eq!(line_after(&plan, "Apply it:"), "syncline reconcile --plan the.plan");
-    let refused = w.run(&["reconcile", "--plan", "the.plan", "--max-removes", "carts=39"]).expect(6).stdout;
-    let suggested = line_after(&refused, "if this is right, for one run:");
+    let blocked = w.run(&["reconcile", "--plan", "the.plan", "--max-removes", "carts=39"]).expect(6).stdout;
+    let suggested = line_after(&blocked, "if this is right, for one run:");
     assert_eq!(suggested, "syncline reconcile --max-removes carts=40 --plan the.plan");
     w.run(&["reconcile", "--plan", "the.plan", "--retry-refused"]).expect(64);
     // A blocked plan changes nothing, so the same file can be applied; after that it is stale.

@@ -215,8 +215,8 @@ fn a_damaged_or_truncated_file_removes_no_members() {
         ] {
             w.write(name, bytes);
             let is_other = bytes.is_empty() || bytes.starts_with(b"identity");
-            let what = if is_other { " and not " } else { "cannot be read as" };
-            w.run(&["reconcile"]).expect(1).says(&[what, "was added or removed"]);
+            let reason = if is_other { " and not " } else { "cannot be read as" };
+            w.run(&["reconcile"]).expect(1).says(&[reason, "was added or removed"]);
             assert_eq!(sandbox.members("carts"), members(users(1000)));
         }
     }

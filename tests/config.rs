@@ -128,8 +128,8 @@ fn problems_in_json_have_locations() {
 fn the_schema_in_the_repository_is_current() {
     let w = Workspace::new();
     let fresh = w.run(&["schema"]).expect(0).stdout;
-    let kept = fs::read_to_string(root().join("schemas/sync.schema.json")).unwrap();
-    assert!(fresh == kept, "regenerate it: cargo run -- schema > schemas/sync.schema.json");
+    let committed = fs::read_to_string(root().join("schemas/sync.schema.json")).unwrap();
+    assert!(fresh == committed, "regenerate it: cargo run -- schema > schemas/sync.schema.json");
 }
 
 /// A user may write the key itself into the config. The message must not repeat it.
@@ -196,9 +196,9 @@ fn comments_and_layout_do_not_change_the_config() {
             .unwrap()
             .to_owned()
     };
-    let one = digest("version: 1\nstate: here\n");
-    assert_eq!(one, digest("# a comment\n{ state: 'here', version: 1 }\n"));
-    assert_ne!(one, digest("version: 1\nstate: there\n"));
+    let first_digest = digest("version: 1\nstate: here\n");
+    assert_eq!(first_digest, digest("# a comment\n{ state: 'here', version: 1 }\n"));
+    assert_ne!(first_digest, digest("version: 1\nstate: there\n"));
 }
 
 /// A config may come from an untrusted pull request: work and output are limited.
@@ -253,7 +253,7 @@ fn entries_skipped_by_include_are_counted_and_shown() {
 fn too_many_or_too_large_config_files_are_an_error() {
     let w = Workspace::new();
     let main = |more: &str| w.write("sync.yaml", format!("version: 1\n{more}"));
-    let refused = |says: &str| {
+    let expect_error = |says: &str| {
         w.run(&["validate"]).expect(3).says(&["error[too-large]", says, "help: ", "1 problem;"]);
     };
     for n in 0..4_096 {
@@ -262,22 +262,22 @@ fn too_many_or_too_large_config_files_are_an_error() {
     main("include: [many/*.yaml]\n");
     w.run(&["validate"]).expect(0);
     w.write("many/x.yaml", "cohorts: []\n");
-    refused("`include` names more than 4096 files");
+    expect_error("`include` names more than 4096 files");
     let names: String = (0..257).map(|n| format!("many/{n}.yaml, ")).collect();
     main(&format!("include: [{names}]\n"));
-    refused("`include` has 257 entries, and 256 are the most");
+    expect_error("`include` has 257 entries, and 256 are the most");
     // 5 files of less than 4 MiB.
     for n in 0..5 {
         w.write(&format!("long/{n}.yaml"), format!("cohorts: []\n#{}\n", "x".repeat((4 << 20) - 100)));
     }
     main("include: [long/*.yaml]\n");
-    refused("with long/4.yaml, the config is larger than 16 MiB");
+    expect_error("with long/4.yaml, the config is larger than 16 MiB");
     // Short files of many values.
     for n in 0..6 {
         w.write(&format!("wide/{n}.yaml"), format!("cohorts: [{}]\n", "1,".repeat(190_000)));
     }
     main("include: [wide/*.yaml]\n");
-    refused("has more than 1000000 values");
+    expect_error("has more than 1000000 values");
 }
 
 #[test]

@@ -32,10 +32,10 @@ fn all_owners(w: &Workspace, history: &History) -> BTreeMap<u64, (String, String
     args.extend(ids.iter().map(String::as_str));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let known = w.run(&args).expect(0).json()["known"].as_array().unwrap().clone();
-    let one = |known: &Value| {
+    let entry = |known: &Value| {
         (text(&known["id"]).parse().unwrap(), (text(&known["external_id"]), text(&known["seen"])))
     };
-    known.iter().map(one).collect()
+    known.iter().map(entry).collect()
 }
 
 fn owners(found: &BTreeMap<u64, (String, String)>) -> BTreeMap<u64, String> {
@@ -150,8 +150,8 @@ fn dump(id: u64, is_full: bool, people: &[(i64, &str)], joins: &[(i64, i64)]) ->
 fn owners_line(w: &Workspace, ids: &[&str]) -> String {
     let known = w.run(&[&["identity", "show", "--format", "json"], ids].concat()).expect(0).json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let one = |known: &Value| format!("{}={}", text(&known["id"]), text(&known["external_id"]));
-    known["known"].as_array().unwrap().iter().map(one).collect::<Vec<_>>().join(" ")
+    let entry = |known: &Value| format!("{}={}", text(&known["id"]), text(&known["external_id"]));
+    known["known"].as_array().unwrap().iter().map(entry).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -235,10 +235,10 @@ fn late_or_restarted_dumps_are_read_from_the_start() {
     assert_eq!(owners_line(&w, &["1", "5", "6", "7"]), "5=x5");
     // The same dump, written again.
     let row = |owner| avro(&USERS, "null", &[vec![Cell::Long(5), Cell::text(Some(owner))]]);
-    let mut again = Dump::new(100);
-    again.table("users", false, &[], (0..11).map(|n| row(if n == 10 { "y5" } else { "z5" })).collect());
-    again.rows("user_migrations", false, &MIGRATIONS, &[]);
-    put(&w, "b", &again.finished());
+    let mut second = Dump::new(100);
+    second.table("users", false, &[], (0..11).map(|n| row(if n == 10 { "y5" } else { "z5" })).collect());
+    second.rows("user_migrations", false, &MIGRATIONS, &[]);
+    put(&w, "b", &second.finished());
     import(&w, "b").expect(0).says(&["dump 100"]);
     assert_eq!(owners_line(&w, &["5"]), "5=y5");
     // Another history with numbers from one.
@@ -327,10 +327,10 @@ fn configured_identity_sources_are_imported_before_planning() {
     w.run(&["identity", "stats"]).expect(0).says(&["0 entries"]);
     w.run(&["reconcile"]).expect(0).says(&["dumps: dump 1", "who.csv: read 1 row, 2 with an owner"]);
     assert_eq!(members(), "external_id u5, external_id u6, external_id u8");
-    let again = w.run(&["plan"]).expect(0);
-    assert!(!again.stderr.contains(news), "{}", again.stderr);
-    let again = w.run(&["reconcile"]).expect(0).says(&["In step"]);
-    assert!(!again.stderr.contains("dumps"), "{}", again.stderr);
+    let second = w.run(&["plan"]).expect(0);
+    assert!(!second.stderr.contains(news), "{}", second.stderr);
+    let second = w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert!(!second.stderr.contains("dumps"), "{}", second.stderr);
     // An unreadable source removes no identities and is reported.
     put(&w, "dumps", &dump(2, true, &[(5, "v5"), (6, "u6")], &[]));
     let manifest = w.read("dumps/manifests/sync_2.json");
@@ -437,12 +437,12 @@ fn a_cohort_of_recent_events_follows_dumps_and_merges() {
     // Repeated rows replace earlier ones; columns may be added, dropped and reordered.
     let mut dump = people(11, false, &[(7, "u7")]);
     let columns = [("time", "long"), ("event_id", "string"), ("more", "string"), ("user_id", "double")];
-    let again = |cells: Vec<Cell>| vec![cells[2].clone(), cells[0].clone(), Cell::Null, cells[1].clone()];
+    let second = |cells: Vec<Cell>| vec![cells[2].clone(), cells[0].clone(), Cell::Null, cells[1].clone()];
     dump.rows(
         "checkout",
         true,
         &columns,
-        &[again(event(3, 6, 40)), again(event(6, 9, 0)), again(event(6, 9, 0))],
+        &[second(event(3, 6, 40)), second(event(6, 9, 0)), second(event(6, 9, 0))],
     );
     put(&w, "dumps", &dump.finished());
     w.run(&["plan"]).expect(0).says(&["has something new of who is who"]);
@@ -481,8 +481,8 @@ fn a_cohort_of_a_whole_table_is_read_once_per_dump() {
     w.run(&["reconcile"]).expect(0);
     let (of_dumps, other) = (sandbox.members("carts"), Sandbox::start());
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
-    let again = w.run(&["plan", "--format", "json"]).expect(0).json();
-    assert_eq!(again["cohorts"][0]["source"]["read"], json!(false));
+    let second = w.run(&["plan", "--format", "json"]).expect(0).json();
+    assert_eq!(second["cohorts"][0]["source"]["read"], json!(false));
     assert!(of_dumps.len() > 10, "seed {seed}");
     // The same from one full dump of the final state.
     let end = Workspace::new();

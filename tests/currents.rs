@@ -21,7 +21,7 @@ use crate::support::root;
 /// One field of one type in the catalog.
 struct Field<'a> {
     name: &'a str,
-    of: &'a str,
+    field_type: &'a str,
     place: &'a str,
 }
 
@@ -34,8 +34,8 @@ fn event_types(text: &str) -> BTreeMap<&str, (bool, Vec<Field<'_>>)> {
             let (event_type, way) = (parts.next().unwrap(), parts.next().unwrap());
             let fields = parts.map(|field| {
                 let mut parts = field.split(':');
-                let [name, of, place] = [(); 3].map(|()| parts.next().unwrap());
-                Field { name, of, place: place.trim_end_matches('!') }
+                let [name, field_type, place] = [(); 3].map(|()| parts.next().unwrap());
+                Field { name, field_type, place: place.trim_end_matches('!') }
             });
             (event_type, (way == "avro", fields.collect()))
         })
@@ -44,7 +44,7 @@ fn event_types(text: &str) -> BTreeMap<&str, (bool, Vec<Field<'_>>)> {
 
 /// An example value of a field, equal in both formats where possible.
 fn example(event_type: &str, field: &Field<'_>) -> Value {
-    match (field.name, field.of.trim_end_matches('?')) {
+    match (field.name, field.field_type.trim_end_matches('?')) {
         ("id", _) => json!(format!("id of {event_type}")),
         ("external_user_id", _) => json!("user-1"),
         ("time", _) => json!(1_767_225_600),
@@ -65,19 +65,19 @@ fn example(event_type: &str, field: &Field<'_>) -> Value {
 
 /// A field with only one format cannot be compared; the contract lists these fields.
 fn is_shared(field: &Field<'_>, has_sample: bool) -> bool {
-    field.of != "http" && (field.place != "-" || !has_sample)
+    field.field_type != "http" && (field.place != "-" || !has_sample)
 }
 
 fn avro_schema(event_type: &str, fields: &[Field<'_>]) -> String {
-    let fields = fields.iter().filter(|field| field.of != "http").map(|field| {
-        let of = match field.of.trim_end_matches('?') {
+    let fields = fields.iter().filter(|field| field.field_type != "http").map(|field| {
+        let field_type = match field.field_type.trim_end_matches('?') {
             "array<string>" => json!({"type": "array", "items": "string"}),
             "array<string?>" => json!({"type": "array", "items": ["null", "string"]}),
             plain => json!(plain),
         };
-        match field.of.ends_with('?') {
-            true => json!({"name": field.name, "type": ["null", of], "default": null}),
-            false => json!({"name": field.name, "type": of}),
+        match field.field_type.ends_with('?') {
+            true => json!({"name": field.name, "type": ["null", field_type], "default": null}),
+            false => json!({"name": field.name, "type": field_type}),
         }
     });
     let fields: Vec<Value> = fields.collect();
@@ -85,14 +85,14 @@ fn avro_schema(event_type: &str, fields: &[Field<'_>]) -> String {
         .to_string()
 }
 
-fn avro_value(out: &mut Vec<u8>, of: &str, value: &Value) {
-    if of.ends_with('?') {
+fn avro_value(out: &mut Vec<u8>, field_type: &str, value: &Value) {
+    if field_type.ends_with('?') {
         long(out, i64::from(!value.is_null()));
         if value.is_null() {
             return;
         }
     }
-    match of.trim_end_matches('?') {
+    match field_type.trim_end_matches('?') {
         "int" | "long" => long(out, value.as_i64().unwrap()),
         "float" => out.extend((value.as_f64().unwrap() as f32).to_le_bytes()),
         "boolean" => out.push(u8::from(value.as_bool().unwrap())),
@@ -111,13 +111,13 @@ fn avro_value(out: &mut Vec<u8>, of: &str, value: &Value) {
 fn avro_file(event_type: &str, fields: &[Field<'_>]) -> Vec<u8> {
     let has_sample = has_sample(fields);
     let mut record = Vec::new();
-    for field in fields.iter().filter(|field| field.of != "http") {
-        let value = if is_shared(field, has_sample) || !field.of.ends_with('?') {
+    for field in fields.iter().filter(|field| field.field_type != "http") {
+        let value = if is_shared(field, has_sample) || !field.field_type.ends_with('?') {
             example(event_type, field)
         } else {
             Value::Null
         };
-        avro_value(&mut record, field.of, &value);
+        avro_value(&mut record, field.field_type, &value);
     }
     let mut file = Writer::new(&avro_schema(event_type, fields), "snappy");
     file.block(1, &record);

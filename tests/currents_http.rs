@@ -99,8 +99,8 @@ fn the_endpoint_responds_as_braze_expects() {
     ] {
         assert_eq!(request(&watch, token, body), status, "{token:?} {body:.60}");
     }
-    let gone = http(&watch.endpoints(), "POST", "/currents/other", &[JSON], "");
-    assert_eq!(gone.status, 404);
+    let unknown = http(&watch.endpoints(), "POST", "/currents/other", &[JSON], "");
+    assert_eq!(unknown.status, 404);
     assert_eq!(http(&watch.endpoints(), "GET", "/currents/posted", &[], "").status, 405);
     let expected: BTreeSet<String> = ["bare", "listed", "wrapped"].map(str::to_owned).into();
     until("the events are in Heap", || keys(&sandbox) == expected);
@@ -133,12 +133,12 @@ fn many_elements_that_are_not_events_are_one_reject() {
     assert_eq!(watch.stop(), 0);
     let rejects: Vec<Value> =
         w.read_all(".syncline/rejects").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of = |reason: &str| {
+    let count_of = |reason: &str| {
         let some = rejects.iter().filter(|reject| reject["reason"] == reason);
         some.map(|reject| (reject["event"].clone(), reject["count"].clone())).collect::<Vec<_>>()
     };
-    assert_eq!(of("not_an_object"), [(json!("7"), json!(100_000)), (json!("8"), Value::Null)]);
-    assert_eq!(of("no_event_type"), [(json!("{}"), json!(50_000))]);
+    assert_eq!(count_of("not_an_object"), [(json!("7"), json!(100_000)), (json!("8"), Value::Null)]);
+    assert_eq!(count_of("no_event_type"), [(json!("{}"), json!(50_000))]);
 }
 
 #[test]

@@ -83,8 +83,8 @@ fn files_can_be_truncated_garbage_late_and_repeated() {
     let body = json!({ "out": w.path("out"), "events": 2_000, "duplicates": 0.2, "late": true, "cut": true,
                        "garbage": true, "codec": "deflate", "prefix": "currents/acme", "hours": 1 });
     let headers = [("content-type", "application/json")];
-    let answer = http(&sandbox.url, "POST", "/_sandbox/currents/files", &headers, &body.to_string());
-    let written: Value = serde_json::from_str(&answer.body).unwrap();
+    let response = http(&sandbox.url, "POST", "/_sandbox/currents/files", &headers, &body.to_string());
+    let written: Value = serde_json::from_str(&response.body).unwrap();
     assert_eq!(written["distinct"], 2_000);
     assert!((2_300..2_500).contains(&written["events"].as_u64().unwrap()), "{written}");
     assert!(w.path("out/currents/acme").is_dir());
@@ -104,15 +104,15 @@ fn files_can_be_truncated_garbage_late_and_repeated() {
         files(&w.path("out")).iter().filter(|p| !p.to_str().unwrap().contains("date=2026-03-01-00")).count();
     assert!(late > 20, "{late}");
     let body = json!({ "out": w.path("out"), "evnets": 1 }).to_string();
-    let answer = http(&sandbox.url, "POST", "/_sandbox/currents/files", &headers, &body);
-    assert!(answer.status == 400 && answer.body.contains("evnets"), "{}", answer.body);
+    let response = http(&sandbox.url, "POST", "/_sandbox/currents/files", &headers, &body);
+    assert!(response.status == 400 && response.body.contains("evnets"), "{}", response.body);
 }
 
 fn post(sandbox: &Sandbox, body: &Value) -> Value {
     let headers = [("content-type", "application/json")];
-    let answer = http(&sandbox.url, "POST", "/_sandbox/currents/post", &headers, &body.to_string());
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    serde_json::from_str(&answer.body).unwrap()
+    let response = http(&sandbox.url, "POST", "/_sandbox/currents/post", &headers, &body.to_string());
+    assert_eq!(response.status, 200, "{}", response.body);
+    serde_json::from_str(&response.body).unwrap()
 }
 
 /// The ids in a request; none in a probe.

@@ -139,13 +139,13 @@ fn the_rest_of_a_state_proves_later_commits() {
         ("the versions, the numbers and the lease", &["heads", "lease.json"]),
         ("the versions, the journal and the lease", &["journal", "lease.json"]),
     ];
-    for (what, more) in lose {
+    for (case_name, more) in lose {
         let (w, sandbox) = with_older_state();
         more.iter().for_each(|name| remove(&w.path(&format!(".syncline/{name}"))));
         let run = w.run(&["reconcile"]);
-        assert_eq!(run.code, 1, "{what}: {} {}", run.stdout, run.stderr);
+        assert_eq!(run.code, 1, "{case_name}: {} {}", run.stdout, run.stderr);
         run.says(&["is older than what was committed"]);
-        assert_eq!(sandbox.members("carts").len(), 42, "{what}");
+        assert_eq!(sandbox.members("carts").len(), 42, "{case_name}");
         w.run(&["state", "verify"]).expect(1);
     }
 }
@@ -237,9 +237,9 @@ enum Damage {
 
 /// Another workspace.
 fn second(sandbox: &Sandbox) -> String {
-    let one = config(&sandbox.url, &[], "");
-    let (_, one) = one.split_once("  braze:\n").unwrap();
-    format!("  second:\n{}", one.strip_suffix("cohorts:\n").unwrap())
+    let without_cohorts = config(&sandbox.url, &[], "");
+    let (_, without_cohorts) = without_cohorts.split_once("  braze:\n").unwrap();
+    format!("  second:\n{}", without_cohorts.strip_suffix("cohorts:\n").unwrap())
 }
 
 /// A cohort in the other workspace.
@@ -369,12 +369,16 @@ fn damaged(
 
 /// Checks that `plan` and `state verify` report the damage, and that nothing panics.
 fn judge(w: &Workspace, relative: &str, damage: Damage) {
-    let what = format!("{relative} {damage:?}");
+    let case_name = format!("{relative} {damage:?}");
     let plan = run_with(w, &["plan"]);
     let verify = run_with(w, &["state", "verify"]);
     for run in [&plan, &verify] {
-        assert!((0..=9).contains(&run.code), "{what}: exit {}: {} {}", run.code, run.stdout, run.stderr);
-        assert!(!run.stderr.contains("panicked") && !run.stderr.contains("bug in"), "{what}: {}", run.stderr);
+        assert!((0..=9).contains(&run.code), "{case_name}: exit {}: {} {}", run.code, run.stdout, run.stderr);
+        assert!(
+            !run.stderr.contains("panicked") && !run.stderr.contains("bug in"),
+            "{case_name}: {}",
+            run.stderr
+        );
     }
     let kind = relative.split('/').next().unwrap();
     // Nothing depends on a lost log or a used approval, and a lost delivery never existed.
@@ -389,37 +393,37 @@ fn judge(w: &Workspace, relative: &str, damage: Damage) {
     let named =
         found.contains(relative) || (is_older_copy && (found.contains(&place) || found.contains(kind)));
     let is_superseded = is_older_copy && verify.code == 0;
-    assert!(named || may_be_unseen || is_superseded, "{what}: not found by verify: {found}");
+    assert!(named || may_be_unseen || is_superseded, "{case_name}: not found by verify: {found}");
     // Other cohorts are applied, and so are the cohorts of another workspace.
     let said = format!("{}{}", plan.stdout, plan.stderr);
     match kind {
         "format.json" => {
-            assert_eq!(plan.code, 1, "{what}: {said}");
+            assert_eq!(plan.code, 1, "{case_name}: {said}");
             assert!(
                 said.contains("format.json") && said.contains("format.copy.json over it"),
-                "{what}: {said}"
+                "{case_name}: {said}"
             );
         }
         "workspaces" => {
             let is_of = |name: &str| relative.starts_with(&format!("workspaces/{name}/"));
             let (stopped, goes_on) =
                 if is_of("second") { ("elsewhere", "trials") } else { ("trials", "elsewhere") };
-            assert!(said.contains(goes_on), "{what}: {said}");
+            assert!(said.contains(goes_on), "{case_name}: {said}");
             if plan.code != 0 {
                 let names_it = said.contains(relative) || said.contains(&place);
                 assert!(
                     names_it && said.contains(stopped) && said.contains("syncline state a"),
-                    "{what}: {said}"
+                    "{case_name}: {said}"
                 );
             }
         }
         "heads" | "journal" | "rejects" | "lease.json" | "format.copy.json" => {
-            assert_eq!(plan.code, 0, "{what}: {said}");
+            assert_eq!(plan.code, 0, "{case_name}: {said}");
         }
         _ if relative.starts_with("cohorts/trials") => {
-            assert!(plan.stdout.contains("elsewhere"), "{what}: {said}");
+            assert!(plan.stdout.contains("elsewhere"), "{case_name}: {said}");
         }
-        _ => assert!(plan.stdout.contains("trials"), "{what}: {said}"),
+        _ => assert!(plan.stdout.contains("trials"), "{case_name}: {said}"),
     }
 }
 
@@ -577,7 +581,7 @@ fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
         flipped[bytes.len() / 2] ^= 0x10;
         let relative = key.strip_prefix("team/prod/").unwrap();
         for bad in [Some(flipped), None] {
-            let what = format!("{key} {}", if bad.is_some() { "flipped" } else { "deleted" });
+            let case_name = format!("{key} {}", if bad.is_some() { "flipped" } else { "deleted" });
             match &bad {
                 Some(bad) => s3.put(&key, bad),
                 None => s3.delete(&key),
@@ -586,16 +590,16 @@ fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
             w.source("trials", users(6));
             let (plan, verify) = (run_command(&["plan"]), run_command(&["state", "verify"]));
             let said = format!("{}{}", plan.stdout, plan.stderr);
-            assert!(!said.contains("panicked"), "{what}: {said}");
-            assert!(goes_on.iter().all(|id| plan.stdout.contains(id)), "{what}: {said}");
-            assert_eq!(plan.code, i32::from(goes_on.len() < 2), "{what}: {said}");
+            assert!(!said.contains("panicked"), "{case_name}: {said}");
+            assert!(goes_on.iter().all(|id| plan.stdout.contains(id)), "{case_name}: {said}");
+            assert_eq!(plan.code, i32::from(goes_on.len() < 2), "{case_name}: {said}");
             let found = format!("{}{}", verify.stdout, verify.stderr);
             let place = relative.split('/').take(2).collect::<Vec<_>>().join("/");
             let may_be_unseen = bad.is_none() && ["journal/", "rejects/"].contains(&kind);
             let is_named = found.contains(relative) || (bad.is_none() && found.contains(&place));
-            assert!(is_named || may_be_unseen, "{what}: {found}");
+            assert!(is_named || may_be_unseen, "{case_name}: {found}");
             if bad.is_some() && goes_on.len() < 2 {
-                assert!(said.contains(relative), "{what}: {said}");
+                assert!(said.contains(relative), "{case_name}: {said}");
             }
             s3.put(&key, &bytes);
         }

@@ -200,8 +200,8 @@ fn serve() -> String {
             let mut stream = stream.unwrap();
             let mut request = [0; 4096];
             let read = stream.read(&mut request).unwrap_or(0);
-            let wanted = pages.iter().find(|(path, _)| request[..read].starts_with(path.as_bytes()));
-            let _ = match wanted {
+            let found = pages.iter().find(|(path, _)| request[..read].starts_with(path.as_bytes()));
+            let _ = match found {
                 Some((_, page)) => write!(
                     stream,
                     "HTTP/1.1 200 OK\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{page}",

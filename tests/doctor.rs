@@ -176,8 +176,8 @@ fn a_wrong_clock_is_reported() {
         reader.read_exact(&mut vec![0; len]).unwrap();
         let body = r#"{"message":"success"}"#;
         let head = "HTTP/1.1 201 Created\r\ndate: Sat, 01 Jan 2022 00:00:00 GMT";
-        let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        reader.into_inner().write_all(answer.as_bytes()).unwrap();
+        let response = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        reader.into_inner().write_all(response.as_bytes()).unwrap();
     });
     let w = Workspace::new();
     w.write("sync.yaml", config(&url, &["carts"], "")).source("carts", users(1));

@@ -102,36 +102,39 @@ fn events_are_joined_with_users_and_temporary_tables_are_removed() {
         for file in ["own/data.db", "\":memory:\""] {
             let connection = driver.connection(file, "");
             let tables = "checkout, users, user_migrations";
-            let asked = |rest: &str, expected: &str| {
+            let expect_result = |rest: &str, expected: &str| {
                 config_with(w, sandbox, &connection, rest);
                 let text = w.read("sync.yaml") + "    guard: { max_removed: 100%, max_added: 1000% }\n";
                 w.write("sync.yaml", text);
                 w.run(&["reconcile"]).expect(0);
                 assert_eq!(users_of(sandbox), expected, "{rest}");
             };
-            asked(&query(tables, JOIN), "two, user-1, user-3, user-5, user-6");
+            expect_result(&query(tables, JOIN), "two, user-1, user-3, user-5, user-6");
             let number = |what: &str| format!("{JOIN} where cast(c.price as double precision) {what}");
-            asked(&query(tables, &number("between 10.5 and 99.99")), "two, user-1, user-5");
-            asked(&query(tables, &format!("{JOIN} where c.price = '700.125'")), "user-3");
+            expect_result(&query(tables, &number("between 10.5 and 99.99")), "two, user-1, user-5");
+            expect_result(&query(tables, &format!("{JOIN} where c.price = '700.125'")), "user-3");
             // Columns that a dump lacks are null.
-            asked(&query(tables, &format!("{JOIN} where c.is_gift = 'true'")), "two, user-1");
-            asked(&query(tables, &format!("{JOIN} where c.is_gift is null")), "user-3, user-5, user-6");
+            expect_result(&query(tables, &format!("{JOIN} where c.is_gift = 'true'")), "two, user-1");
+            expect_result(
+                &query(tables, &format!("{JOIN} where c.is_gift is null")),
+                "user-3, user-5, user-6",
+            );
             let params = ", params: [\"it's\", 4]";
             let coupon =
                 format!("{JOIN} where c.coupon = ? and cast(c.event_id as bigint) < cast(? as bigint)");
-            asked(&(query(tables, &coupon) + params), "user-3");
+            expect_result(&(query(tables, &coupon) + params), "user-3");
             w.write("lately.sql", format!("{JOIN}\nwhere cast(c.time as bigint) >= 2000;\n"));
-            asked(&format!("tables: [{tables}], query_file: lately.sql"), "two");
+            expect_result(&format!("tables: [{tables}], query_file: lately.sql"), "two");
             // Each row once, and no rows of the file's own table.
             let all = format!(
                 "select identity from users where cast(user_id as bigint) >= {PEOPLE} \
                  and (select count(*) from users) = {}",
                 PEOPLE + 2
             );
-            asked(&query("users", &all), "new");
+            expect_result(&query("users", &all), "new");
             let quoted =
                 "select identity from users where \\\"Company Size\\\" = '3' and length(user_id) = 1";
-            asked(&query("users", quoted), "user-3");
+            expect_result(&query("users", quoted), "user-3");
         }
         assert_eq!(w.snapshot("own"), own, "the database is unchanged");
         // Tables of the database itself can be queried as well.
@@ -160,27 +163,27 @@ fn an_incomplete_dump_changes_no_membership() {
         let all = "user-0, user-4, user-5, user-6, user-7, user-8, user-9";
         assert_eq!(users_of(sandbox), all);
         let manifest = w.read("dumps/manifests/sync_9.json");
-        let refused = |says: &[&str]| {
+        let expect_error = |says: &[&str]| {
             w.run(&["reconcile"]).expect(1).says(says);
             assert_eq!(users_of(sandbox), all);
         };
         w.write("dumps/manifests/sync_9.json", &manifest[..60]);
-        refused(&["sync_9.json is damaged"]);
+        expect_error(&["sync_9.json is damaged"]);
         w.write(
             "dumps/manifests/sync_9.json",
             manifest.replace("checkout/part-00002", "checkout/part-00009"),
         );
-        refused(&["table `checkout` has the file", "which is not there"]);
+        expect_error(&["table `checkout` has the file", "which is not there"]);
         w.write("dumps/manifests/sync_9.json", &manifest);
         let files: BTreeMap<_, _> = w.snapshot("dumps/sync_9/checkout").into_iter().collect();
         let (path, bytes) = files.first_key_value().unwrap();
         let name = format!("dumps/sync_9/checkout/{}", path.file_name().unwrap().to_str().unwrap());
         w.write(&name, &bytes[..bytes.len() - 5]);
-        refused(&[&name, "cannot be read as Avro"]);
+        expect_error(&[&name, "cannot be read as Avro"]);
         let mut lacks = event(7, 7, 1.0, true);
         lacks[0] = Cell::Null;
         w.write(&name, avro(&CHECKOUT, "null", &[event(6, 6, 1.0, true), lacks]));
-        refused(&[&name, "row 2", "it has no key"]);
+        expect_error(&[&name, "row 2", "it has no key"]);
         w.write(&name, bytes);
         w.run(&["reconcile"]).expect(0).says(&["In step"]);
     });
@@ -191,23 +194,27 @@ fn each_mistake_in_a_query_has_its_own_message() {
     for_each_driver(|w, sandbox, driver| {
         let own = w.snapshot("own");
         let connection = driver.connection("own/data.db", "");
-        let asked = |tables: &str, text: &str, says: &[&str]| {
+        let expect_result = |tables: &str, text: &str, says: &[&str]| {
             config_with(w, sandbox, &connection, &query(tables, text));
             w.run(&["reconcile"]).expect(1).says(says);
         };
         let refuses = "database `warehouse` refuses the query";
-        asked("users", "select identity from users where handle = 'x'", &[refuses, "handle"]);
-        asked(
+        expect_result("users", "select identity from users where handle = 'x'", &[refuses, "handle"]);
+        expect_result(
             "users",
             "select identity as identify from users",
             &["no column `identity`", "Did you mean `identify`?"],
         );
-        asked("users", "select identity from users join checkout using (user_id)", &[refuses, "checkout"]);
-        asked("users", "delete from blocked returning identity", &[refuses]);
+        expect_result(
+            "users",
+            "select identity from users join checkout using (user_id)",
+            &[refuses, "checkout"],
+        );
+        expect_result("users", "delete from blocked returning identity", &[refuses]);
         let two =
             "select identity from users) as asked; delete from blocked; select * from (select 1 as identity";
-        asked("users", two, &["more than one statement"]);
-        asked(
+        expect_result("users", two, &["more than one statement"]);
+        expect_result(
             "users, orders",
             "select identity from users",
             &["no dump has a table `orders`", "the newest dump has: users, user_migrations, checkout"],
@@ -216,7 +223,7 @@ fn each_mistake_in_a_query_has_its_own_message() {
         let columns = [("event_id", "long"), ("plan", "string"), ("Plan", "string")];
         dump.rows("signup", false, &columns, &[vec![Cell::Long(1), Cell::Null, Cell::Null]]);
         put(w, dump);
-        asked(
+        expect_result(
             "signup",
             "select plan as identity from signup",
             &["database `warehouse` does not take the table `signup`", "`Plan` and `plan` are the same"],

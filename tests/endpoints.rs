@@ -211,8 +211,8 @@ fn signatures_are_valid_for_a_day_and_replays_change_nothing() {
     let (status, first) = signed(&watch, &entered, hours(23));
     assert_eq!(status, 200);
     until("the users are in", || sandbox.members("free").len() == 2);
-    let left = sync("t1", "remove", &["u1".to_owned()]);
-    assert_eq!(signed(&watch, &left, hours(1)).0, 200);
+    let removal = sync("t1", "remove", &["u1".to_owned()]);
+    assert_eq!(signed(&watch, &removal, hours(1)).0, 200);
     until("one member left", || sandbox.members("free").len() == 1);
     // The same request, and the same page signed again.
     assert_eq!(deliver(&watch, &entered, &first), 200);

@@ -47,7 +47,7 @@ fn events(w: &Workspace, number: u64, more: &[&str]) -> BTreeSet<String> {
         vec!["sandbox", "currents", "--out", "cur", "--ids", "ids", "--events", &number, "--hours", "2"];
     args.extend(more);
     if !more.contains(&"--type") {
-        args.extend(TYPES.iter().flat_map(|of| ["--type", of]));
+        args.extend(TYPES.iter().flat_map(|event_type| ["--type", event_type]));
     }
     w.run(&args).expect(0);
     w.read("ids").lines().map(str::to_owned).collect()
@@ -251,19 +251,19 @@ fn a_truncated_file_is_continued_once_it_is_complete() {
     w.write("sync.yaml", text.replace("incomplete_after: 0s", "incomplete_after: 1h"));
     let block = |n: i64| opens(&[(&format!("c{n}"), NOW + n, Some("u1"), None)], "null");
     let header = opens(&[], "null").len() - 18;
-    let whole = [&block(1)[..], &block(2)[header..], &block(3)[header..]].concat();
-    w.write("cur/open.avro", &whole[..whole.len() - 30]);
-    w.write("cur/late.avro", &whole[..header / 2]);
+    let complete = [&block(1)[..], &block(2)[header..], &block(3)[header..]].concat();
+    w.write("cur/open.avro", &complete[..complete.len() - 30]);
+    w.write("cur/late.avro", &complete[..header / 2]);
     w.run(&["export"]).expect(0).says(&["sent 2", "2 files end too early; the rest is waited for"]);
     w.run(&["export"]).expect(0).says(&["In step"]);
-    w.write("cur/open.avro", &whole);
+    w.write("cur/open.avro", &complete);
     w.run(&["export"]).expect(0).says(&["read 1 event in 1 file, sent 1"]);
     assert_eq!(count(&sandbox)["received"], 3, "a finished file is not read again");
     // A different file of the same name is read from its start.
     let other = opens(&[("other", NOW, Some("u2"), None)], "deflate");
     w.write("cur/late.avro", &other);
     w.run(&["export"]).expect(0).says(&["sent 1"]);
-    w.write("cur/short.avro", &whole[..whole.len() - 30]);
+    w.write("cur/short.avro", &complete[..complete.len() - 30]);
     w.run(&["export"]).expect(0).says(&["1 file ends too early"]);
     w.write("sync.yaml", &text);
     w.run(&["export"]).expect(0).says(&["1 event not used: 1 cut_short"]);
@@ -280,8 +280,8 @@ fn unsent_events_of_a_truncated_file_are_read_again() {
     w.write("sync.yaml", text.replace("incomplete_after: 0s", "incomplete_after: 1h"));
     let block = |n: i64| opens(&[(&format!("c{n}"), NOW + n, Some("u1"), None)], "null");
     let header = opens(&[], "null").len() - 18;
-    let whole = [&block(1)[..], &block(2)[header..], &block(3)[header..]].concat();
-    w.write("cur/open.avro", &whole[..whole.len() - 30]);
+    let complete = [&block(1)[..], &block(2)[header..], &block(3)[header..]].concat();
+    w.write("cur/open.avro", &complete[..complete.len() - 30]);
     sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":503}}]"#);
     w.run(&["export"]).expect(5);
     sandbox.faults("[]");
@@ -290,7 +290,7 @@ fn unsent_events_of_a_truncated_file_are_read_again() {
     assert_eq!(keys(&sandbox), BTreeSet::from(["c1", "c2"].map(str::to_owned)));
     // Another file of that name, no longer than the part that was read of the first.
     let other = opens(&[("other", NOW, Some("u2"), None)], "null");
-    assert!(other.len() < whole.len() - 30);
+    assert!(other.len() < complete.len() - 30);
     w.write("cur/open.avro", &other);
     w.run(&["export"]).expect(0).says(&["sent 1"]);
     w.run(&["export"]).expect(0).says(&["In step"]);
@@ -319,8 +319,8 @@ fn one_very_active_user_delays_no_other() {
     });
     let hot = keys(&sandbox).iter().filter(|key| key.starts_with("hot")).count();
     assert!(hot <= 1_000, "like an absent user: {hot}");
-    let asked = requests(&sandbox);
-    assert!(asked["statuses"].get("429").is_none(), "the rate limits are respected: {asked}");
+    let counters = requests(&sandbox);
+    assert!(counters["statuses"].get("429").is_none(), "the rate limits are respected: {counters}");
     // Waiting events survive the process. The next process does not know the recent rate and gets the limits
     // from the state.
     child.kill().unwrap();
@@ -439,8 +439,8 @@ fn users_deleted_in_braze_are_erased() {
     let tie = opens(&[("t1", NOW, Some("u1"), Some("b1")), ("h1", NOW, None, Some("b2"))], "null");
     w.write("cur/1.avro", tie);
     w.run(&["export"]).expect(0).says(&["sent 1", "1 event waits"]);
-    let gone = [("d1", NOW, None, Some("b1")), ("d2", NOW, None, Some("b2"))];
-    w.write("cur/2.avro", named("users.UserDeleteRequest", &gone, "null"));
+    let erased_events = [("d1", NOW, None, Some("b1")), ("d2", NOW, None, Some("b2"))];
+    w.write("cur/2.avro", named("users.UserDeleteRequest", &erased_events, "null"));
     w.run(&["export"]).expect(0);
     w.write("cur/3.avro", opens(&[("h3", NOW, None, Some("b1"))], "null"));
     w.run(&["export"]).expect(0).says(&["sent 0", "waits"]);
@@ -467,8 +467,8 @@ fn erasure_of_users_deleted_in_braze_ignores_rate_limits() {
         ("t4", NOW, Some("u2"), Some("b2")),
     ];
     w.write("cur/1.avro", opens(&ties, "null"));
-    let gone = [("d1", NOW, None, Some("b1"))];
-    w.write("cur/2.avro", named("users.UserDeleteRequest", &gone, "null"));
+    let erased_events = [("d1", NOW, None, Some("b1"))];
+    w.write("cur/2.avro", named("users.UserDeleteRequest", &erased_events, "null"));
     w.run(&["export"]).expect(0);
     assert_eq!(keys(&sandbox), BTreeSet::from(["t1", "t3", "t4"].map(str::to_owned)));
     w.run(&["export"]).expect(0).says(&["In step"]);
@@ -752,9 +752,9 @@ fn an_erased_user_is_in_no_file_of_the_state() {
     child.kill().unwrap();
     child.wait().unwrap();
     // A crash may leave a file that no version references. The user is in it as well.
-    let held = ".syncline/exports/engagement/waiting";
-    let name = w.snapshot(held)[0].0.clone();
-    let left_over = w.path(held).join("00000000-0000-4000-8000-000000000000.events");
+    let held_folder = ".syncline/exports/engagement/waiting";
+    let name = w.snapshot(held_folder)[0].0.clone();
+    let left_over = w.path(held_folder).join("00000000-0000-4000-8000-000000000000.events");
     std::fs::copy(name, &left_over).unwrap();
     let has = |text: &str| {
         w.snapshot(".syncline").iter().any(|(path, bytes)| {
@@ -813,10 +813,10 @@ fn an_erased_user_is_in_no_file_of_the_state() {
     run_command(&["forget", "u2", "--heap", "heap", "--yes"], "wrong")
         .expect(4)
         .says(&["Heap refuses the API key"]);
-    let asked =
+    let counters =
         run_command(&["forget", "u2", "--heap", "heap", "--yes", "--format", "json"], "sandbox-heap-api-key")
             .expect(0)
             .json();
-    assert!(sandbox.get("/_sandbox/heap/deletions").1.contains(asked["heap_request"].as_str().unwrap()));
+    assert!(sandbox.get("/_sandbox/heap/deletions").1.contains(counters["heap_request"].as_str().unwrap()));
     w.run(&["forget", " "]).expect(64);
 }

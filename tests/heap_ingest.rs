@@ -176,13 +176,13 @@ fn events_and_their_keys_survive_a_restart() {
     let body = bulk(&[event("a", "e", "k1"), anonymous]);
     let first = start();
     assert!(post(&first, TRACK, &body).status < 300);
-    let kept = first.get("/_sandbox/heap/events");
+    let stored = first.get("/_sandbox/heap/events");
     drop(first);
     let second = start();
     assert!(post(&second, TRACK, &body).status < 300);
     assert_eq!(report(&second, "/_sandbox/heap/events/count")["stored"], 2);
     assert_eq!(report(&second, "/_sandbox/heap/events/count")["duplicates"], 2);
-    assert_eq!(second.get("/_sandbox/heap/events"), kept);
+    assert_eq!(second.get("/_sandbox/heap/events"), stored);
 }
 
 fn sandbox_events(sandbox: &Sandbox) -> usize {
@@ -217,11 +217,12 @@ fn users_are_deleted_with_a_token() {
         http(&sandbox.url, method, path, &[("authorization", &bearer), JSON], body)
     };
     assert_eq!(ask("POST", "/api/public/v0/user_deletion", r#"{"users":[{"name":"a"}]}"#).status, 400);
-    let asked = ask("POST", "/api/public/v0/user_deletion", r#"{"users":[{"identity":"a"},{"user_id":7}]}"#);
-    assert_eq!(asked.status, 201);
-    let asked: Value = serde_json::from_str(&asked.body).unwrap();
-    assert_eq!(asked["status"], "pending");
-    let path = asked["deletion_request_location"].as_str().unwrap();
+    let requested =
+        ask("POST", "/api/public/v0/user_deletion", r#"{"users":[{"identity":"a"},{"user_id":7}]}"#);
+    assert_eq!(requested.status, 201);
+    let requested: Value = serde_json::from_str(&requested.body).unwrap();
+    assert_eq!(requested["status"], "pending");
+    let path = requested["deletion_request_location"].as_str().unwrap();
     let status =
         |response: Response| serde_json::from_str::<Value>(&response.body).unwrap()["status"].clone();
     assert_eq!(status(ask("GET", path, "")), "pending");

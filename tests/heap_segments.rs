@@ -57,7 +57,7 @@ fn signed(request: &Received) -> Option<u64> {
 
 /// The members after these pages in this order.
 fn ingest<'a>(requests: impl IntoIterator<Item = &'a Received>) -> BTreeSet<String> {
-    let mut held = BTreeSet::new();
+    let mut current = BTreeSet::new();
     for request in requests {
         let body = request.json();
         let ids = |key: &str| {
@@ -65,12 +65,12 @@ fn ingest<'a>(requests: impl IntoIterator<Item = &'a Received>) -> BTreeSet<Stri
             list.into_iter().map(|who| who["id"].as_str().unwrap().to_owned())
         };
         if body["action_type"] == "segment.users.drain" {
-            held.clear();
+            current.clear();
         }
-        held.extend(ids("add"));
-        ids("remove").for_each(|id| assert!(held.remove(&id), "{id} was never added"));
+        current.extend(ids("add"));
+        ids("remove").for_each(|id| assert!(current.remove(&id), "{id} was never added"));
     }
-    held
+    current
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn pages_without_a_200_are_retried_until_given_up() {
         let mut seen = seen.lock().unwrap();
         let times = seen.entry(page).or_default();
         *times += 1;
-        let answers = [503, 202, 0, 429, if page == 3 { 403 } else { 200 }];
-        answers.get(*times - 1).copied().unwrap_or(403)
+        let statuses = [503, 202, 0, 429, if page == 3 { 403 } else { 200 }];
+        statuses.get(*times - 1).copied().unwrap_or(403)
     });
     let sandbox = sandbox(&receiver, json!({ "page_len": 10, "attempts": 6, "longest_wait": 2 }));
     define(&sandbox, 7, 40);
@@ -134,8 +134,8 @@ fn pages_without_a_200_are_retried_until_given_up() {
     assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/delivered").len(), 30);
     assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/members").len(), 40);
     assert_eq!(sync(&sandbox)["add"], 0, "an abandoned page is never delivered again");
-    let again = json!({ "url": receiver.url, "secret": SECRET, "basis": "delivered", "page_len": 5 });
-    sandbox.admin_post("/_sandbox/heap/webhook", &again.to_string());
+    let webhook = json!({ "url": receiver.url, "secret": SECRET, "basis": "delivered", "page_len": 5 });
+    sandbox.admin_post("/_sandbox/heap/webhook", &webhook.to_string());
     assert_eq!(sync(&sandbox)["add"], 10, "unless the basis is the delivered members");
     let reported: Value = serde_json::from_str(&sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
     assert_eq!((&reported["running"], &reported["given_up"]), (&json!(0), &json!(1)));

@@ -88,8 +88,8 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
     );
     // In sync: nothing to send and nothing to read.
     w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort"]);
-    let again = source(&w);
-    assert_eq!((&again["read"], &again["moved"]), (&json!(false), &json!(3)));
+    let unchanged = source(&w);
+    assert_eq!((&unchanged["read"], &unchanged["moved"]), (&json!(false), &json!(3)));
     w.run(&["state", "verify"]).expect(0);
 }
 

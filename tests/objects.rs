@@ -225,7 +225,7 @@ fn servers_without_head_ranges_or_lengths_are_supported() {
 
 /// A listing in S3's format.
 fn listing(keys: &[&str], bytes: &[u8]) -> String {
-    let each = keys.iter().map(|key| {
+    let entries = keys.iter().map(|key| {
         let key = key.replace('&', "&amp;").replace('<', "&lt;").replace('\u{1}', "&#x1;");
         let (len, tag) = (bytes.len(), xxhash_rust::xxh3::xxh3_64(bytes));
         format!(
@@ -233,8 +233,8 @@ fn listing(keys: &[&str], bytes: &[u8]) -> String {
              <ETag>&quot;{tag:x}&quot;</ETag><Size>{len}</Size></Contents>"
         )
     });
-    let each: String = each.collect();
-    format!("<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>{each}</ListBucketResult>")
+    let entries: String = entries.collect();
+    format!("<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>")
 }
 
 /// Each key is requested with its own characters, encoded once: the server has only these addresses.

@@ -198,15 +198,16 @@ impl Simulation {
         self.erase_profile("merge", &json!({ "merge_updates": [update] }));
         self.simulate[at].into = Some(other);
         // Identities of the merged user are identities of the remaining one.
-        let theirs: Vec<usize> = (0..USERS).filter(|one| self.owner_of(*one) == other).collect();
-        self.learned.extend(theirs);
+        let identities: Vec<usize> = (0..USERS).filter(|one| self.owner_of(*one) == other).collect();
+        self.learned.extend(identities);
     }
 
-    fn erase_profile(&self, what: &str, body: &Value) {
+    fn erase_profile(&self, endpoint: &str, body: &Value) {
         let bearer = format!("Bearer {REST_KEY}");
         let headers = [("content-type", "application/json"), ("authorization", &*bearer)];
-        let answer = http(&self.sandbox.url, "POST", &format!("/users/{what}"), &headers, &body.to_string());
-        assert!((200..300).contains(&answer.status), "{what}: {} {}", answer.status, answer.body);
+        let response =
+            http(&self.sandbox.url, "POST", &format!("/users/{endpoint}"), &headers, &body.to_string());
+        assert!((200..300).contains(&response.status), "{endpoint}: {} {}", response.status, response.body);
     }
 
     /// The user that this identity turned out to be.

@@ -21,9 +21,10 @@ fn expect_clean(server: &Postgres, bouncer: &Bouncer) {
         let direct = server.sql(&format!("show {setting}"));
         assert_eq!(server.sql_at(bouncer.port, &format!("show {setting}")), direct, "{setting}");
     }
-    let left = "select (select count(*) from pg_prepared_statements where statement not like 'prepare s%')
+    let leftovers =
+        "select (select count(*) from pg_prepared_statements where statement not like 'prepare s%')
         + (select count(*) from pg_class where relpersistence = 't')";
-    assert_eq!(server.sql_at(bouncer.port, left).trim(), "0", "statements and temporary tables");
+    assert_eq!(server.sql_at(bouncer.port, leftovers).trim(), "0", "statements and temporary tables");
 }
 
 const USER: &str = "user: owner, statement_timeout: 20s";

@@ -109,9 +109,9 @@ fn expect_finding(shelf: &str, name: &str, fields: Value, code: &str, words: &[&
     let found = finding(&first, code);
     assert_eq!((&first["result"], &found["level"]), (&json!("drifted"), &json!("drift")));
     assert_eq!(found["fine_at"], fine, "the last check without the finding");
-    let again = setup.check(10);
-    assert_eq!(finding(&again, code)["since"], found["since"], "since the first check with the finding");
-    assert_eq!(again["segments"][0]["since"], first["segments"][0]["since"]);
+    let second = setup.check(10);
+    assert_eq!(finding(&second, code)["since"], found["since"], "since the first check with the finding");
+    assert_eq!(second["segments"][0]["since"], first["segments"][0]["since"]);
     setup.w.run(&["check"]).expect(10).says(words).says(&["Not in step: 1 segment drifted."]);
     setup.w.run(&["status"]).expect(0).says(&["win_back  a segment: drifted, since ", words[0]]);
     let annotation = setup.w.run(&["check", "--format", "github"]).expect(10).stdout;
@@ -223,9 +223,9 @@ fn all_pages_of_the_segment_list_are_read() {
     let report = w.run(&["check", "--format", "json"]).expect(0).json();
     assert_eq!(report["segments"].as_array().unwrap().len(), 350);
     assert!(report["segments"].as_array().unwrap().iter().all(|segment| segment["verdict"] == "in_step"));
-    let asked = sandbox.requests()["rest"]["endpoints"].clone();
-    assert_eq!(asked["segments_list"], 5, "four pages, and one without new items");
-    assert_eq!((&asked["segments_details"], &asked["segments_series"]), (&json!(350), &json!(350)));
+    let requests = sandbox.requests()["rest"]["endpoints"].clone();
+    assert_eq!(requests["segments_list"], 5, "four pages, and one without new items");
+    assert_eq!((&requests["segments_details"], &requests["segments_series"]), (&json!(350), &json!(350)));
 }
 
 #[test]
@@ -281,9 +281,9 @@ fn missing_permissions_are_not_reported_as_in_sync() {
         "Canvas \"Come back\" could not be asked for",
         "a key's permissions cannot be changed",
     ]);
-    let refused =
+    let response =
         with("canary-rest-key").expect(4).says(&["the REST key is refused: Invalid API key: [secret]"]);
-    assert!(!format!("{refused:?}").contains("canary-rest-key"));
+    assert!(!format!("{response:?}").contains("canary-rest-key"));
     for (_, bytes) in setup.w.snapshot(".syncline") {
         assert!(!String::from_utf8_lossy(&bytes).contains("canary-rest-key"), "and none in the state");
     }

@@ -80,47 +80,47 @@ fn each_failure_has_its_own_message_and_code_and_removes_no_members() {
     std::io::Write::write_all(&mut std::fs::File::create(hba).unwrap(), rules.as_bytes()).unwrap();
     server.sql("select pg_reload_conf()");
     let reader = "user: reader, tls: off, password: { env: TEST_PASSWORD }";
-    let tried = |connection: &str, source: &str, password: &str| {
+    let attempt = |connection: &str, source: &str, password: &str| {
         config_with(&w, &sandbox, &server, connection, source);
         let mut command = w.command(&["reconcile"]);
         command.env("TEST_PASSWORD", password);
-        let tried = run(command);
-        assert!(!tried.stderr.contains(password) && !tried.stdout.contains(password));
-        tried
+        let attempt = run(command);
+        assert!(!attempt.stderr.contains(password) && !attempt.stdout.contains(password));
+        attempt
     };
-    tried(reader, "table: carts", "wr0ng-w0rd").expect(4).says(&["refuses the user", "check `user:`"]);
-    tried(reader, "table: secret", "r1ght-w0rd").expect(4).says(&[
+    attempt(reader, "table: carts", "wr0ng-w0rd").expect(4).says(&["refuses the user", "check `user:`"]);
+    attempt(reader, "table: secret", "r1ght-w0rd").expect(4).says(&[
         "may not read that",
         "permission denied",
         "grant",
     ]);
-    tried(OWNER, "query: \"select identity from nowhere\"", "n0-w0rd")
+    attempt(OWNER, "query: \"select identity from nowhere\"", "n0-w0rd")
         .expect(1)
         .says(&["refuses the query", "nowhere"]);
-    tried(OWNER, "query: \"select 1 as identify\"", "n0-w0rd")
+    attempt(OWNER, "query: \"select 1 as identify\"", "n0-w0rd")
         .expect(1)
         .says(&["no column `identity`", "Did you mean `identify`?"]);
-    tried(OWNER, "query: \"select 1 as identity, 2 as identity\"", "n0-w0rd")
+    attempt(OWNER, "query: \"select 1 as identity, 2 as identity\"", "n0-w0rd")
         .expect(1)
         .says(&["two columns `identity`", "`as`"]);
-    tried(OWNER, "query: \"select $1::text as identity\"", "n0-w0rd")
+    attempt(OWNER, "query: \"select $1::text as identity\"", "n0-w0rd")
         .expect(1)
         .says(&["its placeholders do not fit the number of values in `params`, 0"]);
     let writes = "query: \"with gone as (delete from carts returning identity) select * from gone\"";
-    tried(OWNER, writes, "n0-w0rd").expect(1);
+    attempt(OWNER, writes, "n0-w0rd").expect(1);
     assert_eq!(server.sql("select count(*) from carts").trim(), "100", "no query writes anything");
     server.sql("create function eat() returns text language sql as $$ delete from carts; select 'x' $$");
-    tried(OWNER, "query: \"select eat() as identity\"", "n0-w0rd")
+    attempt(OWNER, "query: \"select eat() as identity\"", "n0-w0rd")
         .expect(1)
         .says(&["would write", "must not write"]);
     let short = "user: owner, tls: off, statement_timeout: 100ms";
-    tried(short, "query: \"select pg_sleep(5)::text as identity\"", "n0-w0rd")
+    attempt(short, "query: \"select pg_sleep(5)::text as identity\"", "n0-w0rd")
         .expect(5)
         .says(&["ended the query", "statement_timeout"]);
-    tried("user: owner", "table: carts", "n0-w0rd").expect(1).says(&["cannot be trusted"]);
-    tried("user: owner, tls: off", "table: carts", "n0-w0rd").expect(0);
+    attempt("user: owner", "table: carts", "n0-w0rd").expect(1).says(&["cannot be trusted"]);
+    attempt("user: owner, tls: off", "table: carts", "n0-w0rd").expect(0);
     server.stop("fast");
-    tried(OWNER, "table: carts", "n0-w0rd")
+    attempt(OWNER, "table: carts", "n0-w0rd")
         .expect(5)
         .says(&["cannot be reached", "nobody was added or removed"]);
     assert_eq!(sandbox.members("carts").len(), 100);
@@ -162,7 +162,7 @@ fn tls_requires_a_certificate_for_the_servers_name() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 9) n");
     server.stop("fast");
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let generated = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let write = |name: &str, text: &str| {
         let path = server.home().join(name);
         std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes()).unwrap();
@@ -171,11 +171,11 @@ fn tls_requires_a_certificate_for_the_servers_name() {
         path.display().to_string()
     };
     let (certificate, key) =
-        (write("tls.crt", &made.cert.pem()), write("tls.key", &made.signing_key.serialize_pem()));
+        (write("tls.crt", &generated.cert.pem()), write("tls.key", &generated.signing_key.serialize_pem()));
     server.start_again(&format!("-c ssl=on -c ssl_cert_file={certificate} -c ssl_key_file={key}"));
     config_with(&w, &sandbox, &server, "user: owner", "table: carts");
     w.run(&["plan"]).expect(1).says(&["cannot be trusted", "ca: file.pem"]);
-    w.write("ca.pem", made.cert.pem());
+    w.write("ca.pem", generated.cert.pem());
     config_with(&w, &sandbox, &server, "user: owner, ca: ca.pem", "table: carts");
     w.run(&["reconcile"]).expect(0).says(&["added 10"]);
 }

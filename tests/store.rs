@@ -83,8 +83,8 @@ fn start_stuck_run(w: &Workspace, sandbox: &Sandbox) -> Child {
 }
 
 fn expect_second_rejected(w: &Workspace, holder: &Child) {
-    let refused = reconcile(w, &["reconcile"]).expect(8);
-    refused.says(&["the state is held by process", &holder.id().to_string(), "since"]);
+    let rejected = reconcile(w, &["reconcile"]).expect(8);
+    rejected.says(&["the state is held by process", &holder.id().to_string(), "since"]);
     reconcile(w, &["state", "ls"]).expect(0).says(&["held by process", &holder.id().to_string()]);
 }
 
@@ -235,7 +235,7 @@ fn careless_store() -> String {
                     let mut body = vec![0; length];
                     reader.read_exact(&mut body).unwrap();
                     let mut objects = objects.lock().unwrap();
-                    let (status, answer) = match method {
+                    let (status, response) = match method {
                         "PUT" => {
                             objects.insert(path, body);
                             ("200 OK", Vec::new())
@@ -246,10 +246,10 @@ fn careless_store() -> String {
                     };
                     let head = format!(
                         "HTTP/1.1 {status}\r\nETag: \"same\"\r\nLast-Modified: Tue, 24 Nov 2026 00:00:00 GMT\r\nContent-Length: {}\r\n\r\n",
-                        answer.len()
+                        response.len()
                     );
                     stream.write_all(head.as_bytes()).unwrap();
-                    stream.write_all(&answer).unwrap();
+                    stream.write_all(&response).unwrap();
                 }
             });
         }
@@ -358,8 +358,8 @@ fn unused_files_are_listed_and_then_deleted() {
     ]);
     assert_eq!(w.snapshot(".syncline/cohorts"), before);
     w.run(&["state", "gc"]).expect(0).says(&["removed"]);
-    let left = w.snapshot(".syncline/cohorts");
-    assert_eq!(left.iter().filter(|(path, _)| path.to_str().unwrap().contains("versions")).count(), 1);
+    let remaining = w.snapshot(".syncline/cohorts");
+    assert_eq!(remaining.iter().filter(|(path, _)| path.to_str().unwrap().contains("versions")).count(), 1);
     w.run(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort, 1 version"]);
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     w.run(&["state", "show", "carts"]).expect(0).says(&["55 members", "0 older versions kept"]);
@@ -465,8 +465,8 @@ fn change_externally(sandbox: &Sandbox, people: &[&str], remove: bool) {
         "cohort_changes": [{ "user_ids": people, "device_ids": [], "aliases": [], "should_remove": remove }],
     });
     let headers = [("content-type", "application/json"), ("user-agent", "partner-Test-Test/1")];
-    let answer = http(&sandbox.url, "POST", "/partners/heap/cohorts/users", &headers, &body.to_string());
-    assert_eq!(answer.status / 100, 2, "{}", answer.body);
+    let response = http(&sandbox.url, "POST", "/partners/heap/cohorts/users", &headers, &body.to_string());
+    assert_eq!(response.status / 100, 2, "{}", response.body);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn recipients(sandbox: &Sandbox) -> Vec<String> {
     let all = sends(sandbox);
     let recipients = all.iter().flat_map(|send| send["recipients"].as_array().unwrap());
     let mut recipients: Vec<String> =
-        recipients.map(|one| one["external_user_id"].as_str().unwrap().to_owned()).collect();
+        recipients.map(|recipient| recipient["external_user_id"].as_str().unwrap().to_owned()).collect();
     recipients.sort();
     recipients
 }
@@ -115,8 +115,8 @@ fn properties_over_the_limits_are_left_out_and_counted() {
     let lens = |who: &str| {
         let all = sends(&sandbox);
         let mut all = all.iter().flat_map(|send| send["recipients"].as_array().unwrap());
-        let one = all.find(|one| one["external_user_id"] == who).unwrap();
-        let properties = one["trigger_properties"].as_object().cloned().unwrap_or_default();
+        let recipient = all.find(|recipient| recipient["external_user_id"] == who).unwrap();
+        let properties = recipient["trigger_properties"].as_object().cloned().unwrap_or_default();
         properties.values().map(|value| value.as_str().unwrap().len()).collect::<Vec<_>>()
     };
     assert_eq!((lens("many"), lens("long"), lens("fine")), (vec![4_000; 8], vec![], vec![10; 10]));
@@ -317,7 +317,7 @@ fn a_rekey_is_no_entry_and_no_exit() {
     w.run(&["reconcile"]).expect(0).says(&["for 1 person"]);
     assert_eq!(sends(&sandbox).len(), 1, "the other user waits, and a campaign cannot address devices");
     let first = sends(&sandbox)[0]["recipients"][0]["user_alias"]["alias_name"].clone();
-    let waiting = if first == "a1" { "w2" } else { "w1" };
+    let pending = if first == "a1" { "w2" } else { "w1" };
     w.write("who.csv", "id,crm,device\nw1,a1,\nw2,a2,\nw3,,d1\n");
     let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
     w.run(&[&import[..], &["--alias", "crm=crm"]].concat()).expect(0);
@@ -330,7 +330,7 @@ fn a_rekey_is_no_entry_and_no_exit() {
     let all = sends(&sandbox);
     let entered: Vec<&Value> =
         all[1..].iter().map(|send| &send["recipients"][0]["external_user_id"]).collect();
-    assert_eq!(entered, [&json!(waiting), &json!("new")], "addressed by their current id: {all:?}");
+    assert_eq!(entered, [&json!(pending), &json!("new")], "addressed by their current id: {all:?}");
 }
 
 /// The same with saved plans.
@@ -371,7 +371,9 @@ fn properties_of_a_row_with_an_alias_go_to_its_owner() {
     let all = sends(&sandbox);
     let recipients = all[0]["recipients"].as_array().unwrap();
     let total = |id: &str, value: &Value| {
-        let of = |one: &&Value| one["external_user_id"] == *id || one["user_alias"]["alias_name"] == *id;
+        let of = |recipient: &&Value| {
+            recipient["external_user_id"] == *id || recipient["user_alias"]["alias_name"] == *id
+        };
         assert_eq!(&recipients.iter().find(of).unwrap()["trigger_properties"], value);
     };
     total("w1", &json!({ "total": "70" }));

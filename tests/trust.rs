@@ -231,10 +231,10 @@ fn redirecting(target: &'static str) -> String {
         for mut stream in listener.incoming().flatten() {
             let mut head = [0; 4096];
             let _ = std::io::Read::read(&mut stream, &mut head);
-            let answer = format!(
+            let response = format!(
                 "HTTP/1.1 302 Found\r\nlocation: {target}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             );
-            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+            let _ = std::io::Write::write_all(&mut stream, response.as_bytes());
         }
     });
     url

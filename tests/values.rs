@@ -100,8 +100,9 @@ fn check(format: &str, connection: &str, source: &str, w: &Workspace, has: impl 
     let report = run.json();
     let mut wrong = Vec::new();
     for (case, id) in cases.iter().zip(&ids) {
-        let of = report["cohorts"].as_array().unwrap().iter().find(|cohort| cohort["id"] == id.as_str());
-        let rejects = &of.unwrap_or_else(|| panic!("{format} {}: {run:?}", case.name))["source"]["rejects"];
+        let found = report["cohorts"].as_array().unwrap().iter().find(|cohort| cohort["id"] == id.as_str());
+        let rejects =
+            &found.unwrap_or_else(|| panic!("{format} {}: {run:?}", case.name))["source"]["rejects"];
         let reason = rejects.as_object().and_then(|rejects| rejects.keys().next());
         let member = sandbox.members(id).into_iter().next();
         let found = match (&member, reason) {
@@ -219,8 +220,8 @@ fn in_postgresql_with_pushdown() {
     assert!(used > 8, "{pushed:#}");
     // The server derives the members from whole numbers and JSON texts.
     for name in ["decimal_whole", "double_whole", "double_last", "float_last", "json_text"] {
-        let of = |cohort: &&Value| cohort["id"] == name;
-        let cohort = pushed["cohorts"].as_array().unwrap().iter().find(of).unwrap();
+        let found = |cohort: &&Value| cohort["id"] == name;
+        let cohort = pushed["cohorts"].as_array().unwrap().iter().find(found).unwrap();
         assert_eq!(
             (&cohort["pushdown"]["used"], &cohort["pushdown"]["keys_read"]),
             (&true.into(), &0.into()),

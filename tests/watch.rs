@@ -245,13 +245,13 @@ fn the_admin_listener_serves_known_hosts_and_is_read_only() {
     let (w, _sandbox) = start_watch(&["carts"], "  admin_hosts: [syncline.acme.internal]\n");
     w.source("carts", users(5));
     let watch = Watch::start(&w);
-    let asked = |host: &str, method: &str, path: &str| raw(&watch.admin(), host, method, path);
-    assert_eq!(asked("127.0.0.1:9090", "GET", "/readyz"), 200);
-    assert_eq!(asked("localhost", "GET", "/readyz"), 200);
-    assert_eq!(asked("syncline.acme.internal:9090", "GET", "/readyz"), 200);
-    assert_eq!(asked("evil.example", "GET", "/readyz"), 421);
-    assert_eq!(asked("localhost", "POST", "/readyz"), 405);
-    assert_eq!(asked("localhost", "GET", "/nothing"), 404);
+    let request = |host: &str, method: &str, path: &str| raw(&watch.admin(), host, method, path);
+    assert_eq!(request("127.0.0.1:9090", "GET", "/readyz"), 200);
+    assert_eq!(request("localhost", "GET", "/readyz"), 200);
+    assert_eq!(request("syncline.acme.internal:9090", "GET", "/readyz"), 200);
+    assert_eq!(request("evil.example", "GET", "/readyz"), 421);
+    assert_eq!(request("localhost", "POST", "/readyz"), 405);
+    assert_eq!(request("localhost", "GET", "/nothing"), 404);
 }
 
 /// The status of a response to a request with this `Host`.
@@ -380,8 +380,8 @@ fn the_dashboard_shows_the_current_status() {
         let picture = fs::File::create(format!("{folder}/watch.png.base64"));
         picture.and_then(|mut file| file.write_all(browser.screenshot().as_bytes())).unwrap();
     }
-    let asked = http(&watch.admin(), "GET", "/", &[], "");
-    assert!(asked.headers.contains("content-security-policy: default-src 'none'"), "{}", asked.headers);
+    let request = http(&watch.admin(), "GET", "/", &[], "");
+    assert!(request.headers.contains("content-security-policy: default-src 'none'"), "{}", request.headers);
     w.write("sync.yaml", w.read("sync.yaml").replace("nonsense: 1\n", ""));
     until("it is in sync again", || watch.ready()["config"] == "valid");
     // The next process knows the earlier runs.

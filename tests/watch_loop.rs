@@ -132,10 +132,9 @@ fn a_panic_in_one_cohort_stops_no_other() {
         assert_eq!(failing.status.code(), Some(70), "{}", String::from_utf8_lossy(&failing.stderr));
         if let Ok(report) = serde_json::from_slice::<serde_json::Value>(&failing.stdout) {
             contained += 1;
-            let stopped =
-                report["cohorts"].as_array().unwrap().iter().filter(|one| {
-                    one["error"].as_str().is_some_and(|error| error.contains("internal error"))
-                });
+            let stopped = report["cohorts"].as_array().unwrap().iter().filter(|cohort| {
+                cohort["error"].as_str().is_some_and(|error| error.contains("internal error"))
+            });
             assert_eq!(stopped.count(), 1, "step {step}: {report}");
             assert!(cohorts.iter().filter(right).count() >= 2, "step {step}: the others are applied");
         }
@@ -250,15 +249,15 @@ fn a_delivery_starts_only_its_own_export() {
     let exports = format!("exports:\n{}{}", export("one"), export("two"));
     w.write("sync.yaml", with_export(&sandbox, &sandbox.url, &exports, ""));
     let watch = Watch::start(&w);
-    let looked = |id: &str| watch.metric(&format!("syncline_export_looks_total{{export=\"{id}\"}}"));
-    until("both had one run", || looked("one") == 1.0 && looked("two") == 1.0);
+    let export_runs = |id: &str| watch.metric(&format!("syncline_export_looks_total{{export=\"{id}\"}}"));
+    until("both had one run", || export_runs("one") == 1.0 && export_runs("two") == 1.0);
     for times in 2..6 {
         let event = format!(
             r#"{{"event_type":"users.behaviors.Purchase","id":"e{times}","time":1767225600,"user":{{"user_id":"b1","external_user_id":"u1"}},"properties":{{}}}}"#
         );
         let headers = [("content-type", "application/json"), ("braze-currents-version", "1")];
         assert_eq!(http(&watch.endpoints(), "POST", "/currents/one", &headers, &event).status, 200);
-        until("the export has run", || looked("one") >= f64::from(times));
+        until("the export has run", || export_runs("one") >= f64::from(times));
     }
-    assert_eq!(looked("two"), 1.0);
+    assert_eq!(export_runs("two"), 1.0);
 }

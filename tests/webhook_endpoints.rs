@@ -125,12 +125,12 @@ fn slow_and_numerous_connections_do_not_block_others() {
     assert_eq!(status(&mut slow_body), 408);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     // Open and silent connections, more than allowed.
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     for round in 0..2000 {
         let stream = TcpStream::connect(watch.endpoints().strip_prefix("http://").unwrap());
-        held.extend(stream);
-        if held.len() > 300 {
-            held.drain(..100);
+        connections.extend(stream);
+        if connections.len() > 300 {
+            connections.drain(..100);
         }
         if round % 400 == 399 {
             assert_eq!(send_bytes(&watch, &post("", delivery(2).as_bytes())), 200, "after {round}");
@@ -149,11 +149,11 @@ fn slow_bodies_do_not_block_others() {
         stream.write_all(b"POST /heap/heap HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
         stream
     };
-    let mut held: Vec<TcpStream> = (0..8).map(slow).collect();
+    let mut connections: Vec<TcpStream> = (0..8).map(slow).collect();
     for round in 0..20 {
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(send_bytes(&watch, &post("", delivery(2).as_bytes())), 200, "after {round}");
-        held.push(slow(round));
+        connections.push(slow(round));
     }
 }
 
@@ -263,8 +263,8 @@ fn notifications_are_sent_once_per_change_of_state() {
 
 /// A certificate for localhost and its key, as PEM.
 fn certificate() -> (String, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    (made.cert.pem(), made.signing_key.serialize_pem())
+    let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (generated.cert.pem(), generated.signing_key.serialize_pem())
 }
 
 /// Posts over TLS to a server that must have this certificate. Returns the status.

@@ -31,17 +31,17 @@ fn another_workspace_is_rejected_before_anything_is_sent() {
         files.retain(|(path, _)| !path.ends_with("lease.json"));
         files
     };
-    let (before, asked) = (state(), sandbox.writes());
-    let refused = [
+    let (before, requests) = (state(), sandbox.writes());
+    let expected = [
         "the data import key of `braze` is not the one that this state's records were sent with",
         "if it is a new key of the same workspace: syncline state adopt braze",
         "if it is another workspace: nobody of the record is there; give it a `state:` of its own",
     ];
     for args in [&["plan"][..], &["reconcile"], &["reconcile", "--plan", "saved.plan"], &["resync", "carts"]]
     {
-        with_key(&w, "canary-other", args).expect(6).says(&refused);
+        with_key(&w, "canary-other", args).expect(6).says(&expected);
     }
-    assert_eq!(sandbox.writes(), asked, "nothing was sent");
+    assert_eq!(sandbox.writes(), requests, "nothing was sent");
     assert!(state() == before, "and nothing was written");
     let mut command = w.command(&["plan"]);
     command.env_remove("TEST_IMPORT_KEY");
@@ -90,8 +90,8 @@ fn a_replaced_key_is_adopted_explicitly() {
     with_key(&w, "renewed", &["state", "adopt", "braze"])
         .expect(0)
         .says(&["adopted the keys of braze: data_import"]);
-    let again = with_key(&w, "renewed", &["state", "adopt", "braze", "--format", "json"]).expect(0).json();
-    assert_eq!(again["adopted"], json!([]), "reported once");
+    let second = with_key(&w, "renewed", &["state", "adopt", "braze", "--format", "json"]).expect(0).json();
+    assert_eq!(second["adopted"], json!([]), "reported once");
     with_key(&w, "renewed", &["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts").len(), 12);
     w.run(&["reconcile"]).expect(6).says(&["is not the one"]);
@@ -138,7 +138,7 @@ segments:
     sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
     sandbox.admin_post("/_sandbox/keys", r#"[{"key": "other", "permissions": ["segments.list"]}]"#);
     w.run(&["check"]).expect(0);
-    let asked = sandbox.requests()["rest"]["endpoints"]["segments_list"].clone();
+    let requests = sandbox.requests()["rest"]["endpoints"]["segments_list"].clone();
     let other = |args: &[&str]| {
         let mut command = w.command(args);
         command.env("TEST_REST_KEY", "other");
@@ -147,7 +147,7 @@ segments:
     other(&["check"])
         .expect(4)
         .says(&["the REST key is not the one that this state knows", "syncline state adopt"]);
-    assert_eq!(sandbox.requests()["rest"]["endpoints"]["segments_list"], asked, "no request was sent");
+    assert_eq!(sandbox.requests()["rest"]["endpoints"]["segments_list"], requests, "no request was sent");
     other(&["state", "adopt", "braze"]).expect(0).says(&["adopted the keys of braze: rest"]);
     other(&["check"]).expect(4).says(&["lacks the permission `segments.details`"]);
 }

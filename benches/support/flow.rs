@@ -206,8 +206,8 @@ pub(crate) fn faults(events: u64) {
         "--type",
         "users.behaviors.CustomEvent",
     ];
-    let made = Command::new(SYNCLINE).args(make).current_dir(home.path()).stdout(Stdio::null()).status();
-    assert!(made.unwrap().success());
+    let status = Command::new(SYNCLINE).args(make).current_dir(home.path()).stdout(Stdio::null()).status();
+    assert!(status.unwrap().success());
     heap.request("POST", "/_sandbox/faults", r#"[{"on":"track","times":0,"share":0.05,"do":{"status":503}},
         {"on":"track","times":0,"share":0.05,"do":{"status":429}},{"on":"track","times":0,"share":0.05,"do":"reset"},
         {"on":"track","times":0,"share":0.05,"do":"lose_answer"}]"#);

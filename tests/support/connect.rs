@@ -250,12 +250,12 @@ impl HeapSimulation {
         let kinds: &[&str] =
             if is_small { &["int", "long", "string", "double"] } else { &["long", "string", "double"] };
         let kind = *self.rng.pick(kinds);
-        let of = |name: &str| match name {
+        let type_of = |name: &str| match name {
             "user_id" => kind,
             "joindate" | "last_modified" => "long",
             _ => "string",
         };
-        let columns: Vec<(&str, &str)> = columns.iter().map(|name| (*name, of(name))).collect();
+        let columns: Vec<(&str, &str)> = columns.iter().map(|name| (*name, type_of(name))).collect();
         let cell = |id: u64, user: &User, name: &str| match name {
             "user_id" => Cell::Long(id as i64),
             "identity" => Cell::text(user.identity.as_deref()),

@@ -305,13 +305,13 @@ fn segments() -> Vec<SegmentCheckView> {
 
 /// A server with this number of cohorts, all with a long history.
 pub(crate) fn with_cohorts(number: u64) -> DashboardView {
-    let one = |n: u64| {
+    let cohort_view = |n: u64| {
         let mut cohort = cohort(&format!("cohort_{n:03}"), &format!("Audience number {n}"), 800 + n * n * 37);
         cohort.sizes = sizes(800 + n * n * 37, 2000);
         cohort.rejects = BTreeMap::from([("no_identifier".to_owned(), n), ("too_long".to_owned(), 1)]);
         cohort
     };
-    let mut view = DashboardView { cohorts: (0..number).map(one).collect(), ..all_in_sync() };
+    let mut view = DashboardView { cohorts: (0..number).map(cohort_view).collect(), ..all_in_sync() };
     view.history =
         (0..50).map(|n| past_run(n * 20, &format!("cohort_{n:03}"), n as u64, 0, "applied")).collect();
     view

@@ -26,7 +26,7 @@ impl Listener {
     fn on(socket: TcpListener) -> Self {
         let url = format!("http://{}", socket.local_addr().unwrap());
         let posts = Posts::default();
-        let kept = Arc::clone(&posts);
+        let stored = Arc::clone(&posts);
         std::thread::spawn(move || {
             for stream in socket.incoming().map_while(Result::ok) {
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -45,7 +45,7 @@ impl Listener {
                 let mut body = vec![0; len];
                 reader.read_exact(&mut body).unwrap();
                 let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-                kept.lock().unwrap().push((path, serde_json::from_slice(&body).unwrap()));
+                stored.lock().unwrap().push((path, serde_json::from_slice(&body).unwrap()));
                 let mut stream = stream;
                 let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
             }

@@ -28,8 +28,8 @@ impl S3 {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let s3 = Self { child, url: format!("http://127.0.0.1:{port}") };
         until("the S3 server is up", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        let made = http(&s3.url, "PUT", "/states", &[], "");
-        assert_eq!(made.status, 200, "{}", made.body);
+        let output = http(&s3.url, "PUT", "/states", &[], "");
+        assert_eq!(output.status, 200, "{}", output.body);
         Some(s3)
     }
 
@@ -52,9 +52,9 @@ impl S3 {
             '{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"s3:*\",\"Resource\":\"*\"}]}'); \
             k=i.create_access_key(UserName='u')['AccessKey']; r.urlopen(r.Request(u+'/moto-api/reset-auth',\
             data=b'0',headers={'content-type':'text/plain'})); print(k['AccessKeyId'],k['SecretAccessKey'])";
-        let made = Command::new("python3").args(["-c", script, &self.url]).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let printed = String::from_utf8(made.stdout).unwrap();
+        let output = Command::new("python3").args(["-c", script, &self.url]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8(output.stdout).unwrap();
         let (id, secret) = printed.trim().split_once(' ').unwrap();
         [("AWS_ACCESS_KEY_ID", id.to_owned()), ("AWS_SECRET_ACCESS_KEY", secret.to_owned())]
     }

@@ -171,8 +171,8 @@ impl Faults {
     /// Finds the fault for this request and counts it as used.
     pub(super) fn next_action(&mut self, on: Endpoint, cohort_id: &str, body: &[u8]) -> Option<FaultAction> {
         let matches = |fault: &Fault| {
-            fault.on.is_none_or(|wanted| wanted == on)
-                && fault.cohort_id.as_deref().is_none_or(|wanted| wanted == cohort_id)
+            fault.on.is_none_or(|expected| expected == on)
+                && fault.cohort_id.as_deref().is_none_or(|expected| expected == cohort_id)
                 && fault
                     .holding
                     .as_deref()

@@ -195,12 +195,12 @@ mod tests {
     fn given_fields_replace_and_other_fields_stay() {
         let mut list = CatalogList::<BrazeSegment>::default();
         let given = |value: Value| value.as_object().unwrap().clone();
-        let made =
+        let created =
             list.merged_with("segment", &given(json!({ "name": "A", "tags": ["t"] })), "then").unwrap();
-        assert!(is_api_id(&made.id));
-        list.put(made.clone());
+        assert!(is_api_id(&created.id));
+        list.put(created.clone());
         let renamed =
-            list.merged_with("segment", &given(json!({ "id": made.id, "name": "B" })), "now").unwrap();
+            list.merged_with("segment", &given(json!({ "id": created.id, "name": "B" })), "now").unwrap();
         assert_eq!((&*renamed.name, &*renamed.created_at, &*renamed.updated_at), ("B", "then", "now"));
         assert_eq!(renamed.tags, ["t"]);
         list.put(renamed);

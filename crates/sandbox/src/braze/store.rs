@@ -308,11 +308,11 @@ impl BrazeStore {
         let (include, exclude) = (sets(&segment.include), sets(&segment.exclude));
         let has = |set: &Option<HashSet<usize>>, at: &usize| set.as_ref().is_some_and(|set| set.contains(at));
         let all: BTreeSet<usize> = include.iter().flatten().flatten().copied().collect();
-        let wanted = |at: &usize| {
+        let is_member = |at: &usize| {
             let every = !segment.all || include.iter().all(|set| has(set, at));
             every && !exclude.iter().any(|set| has(set, at))
         };
-        all.into_iter().filter(wanted).collect()
+        all.into_iter().filter(is_member).collect()
     }
 
     /// Users that match a filter: `carts` is a cohort; `attribute=value` is an attribute with this value, or an

@@ -93,11 +93,11 @@ impl Generator {
         {
             return Err(name.clone());
         }
-        let wanted = |(_, t): &(usize, &EventType)| {
+        let is_selected = |(_, t): &(usize, &EventType)| {
             (mix.one_way || (t.storage && t.http))
                 && (mix.types.is_empty() || mix.types.iter().any(|name| name == t.name))
         };
-        let types = documented.iter().enumerate().filter(wanted).map(|(number, _)| number).collect();
+        let types = documented.iter().enumerate().filter(is_selected).map(|(number, _)| number).collect();
         Ok(Self { mix, types })
     }
 
@@ -194,15 +194,15 @@ mod tests {
     #[test]
     fn events_repeat_with_their_seed_and_differ_from_each_other() {
         let mix = EventMix { events: 5_000, seed: 9, ..EventMix::default() };
-        let one = Generator::new(mix.clone()).unwrap();
+        let generator = Generator::new(mix.clone()).unwrap();
         let other = Generator::new(EventMix { events: 10, ..mix }).unwrap();
         let (mut ids, mut types) = (HashSet::new(), HashSet::new());
         let mut anonymous = 0;
         for n in 0..5_000 {
-            let event = one.event(n).unwrap();
+            let event = generator.event(n).unwrap();
             let same = other.event(n).unwrap();
             assert_eq!((&event.id, &event.values), (&same.id, &same.values));
-            assert_eq!(one.file_key(n).variant, event.variant);
+            assert_eq!(generator.file_key(n).variant, event.variant);
             for (field, value) in event.fields() {
                 let broken = event.variant.broken && field.name == "time";
                 assert!(

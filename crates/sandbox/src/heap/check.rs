@@ -153,15 +153,15 @@ impl HeapChecks<'_> {
     /// Properties as they are stored: arrays joined, if arrays are allowed.
     pub(super) fn properties(self, value: &Value, arrays: bool) -> Result<Map<String, Value>, CheckError> {
         let object = value.as_object().ok_or_else(|| CheckError::new("should be object"))?;
-        let mut kept = Map::new();
+        let mut stored = Map::new();
         for (key, value) in object {
             if key.is_empty() || self.len(key) > PROPERTY_LEN_MAX {
                 return Err(CheckError::new(format!("property name '{key}' is invalid")));
             }
             let value = self.value(value, arrays).map_err(|error| error.below(&step(key)))?;
-            kept.insert(key.clone(), value);
+            stored.insert(key.clone(), value);
         }
-        Ok(kept)
+        Ok(stored)
     }
 
     fn value(self, value: &Value, arrays: bool) -> Result<Value, CheckError> {
@@ -204,8 +204,8 @@ mod tests {
 
     fn properties(value: &Value, arrays: bool) -> Result<Value, String> {
         let options = HeapOptions::default();
-        let kept = HeapChecks(&options).properties(value, arrays);
-        kept.map(Value::Object).map_err(|error| error.below(".properties").text())
+        let stored = HeapChecks(&options).properties(value, arrays);
+        stored.map(Value::Object).map_err(|error| error.below(".properties").text())
     }
 
     #[test]

@@ -91,8 +91,8 @@ fn create_items<T: CatalogItem>(
     for fields in given {
         let item = list(&state).merged_with(kind, fields, &now_text());
         let item = item.map_err(|why| (StatusCode::BAD_REQUEST, why))?;
-        let kept = state.braze.record_all(vec![fact(item)]);
-        kept.map_err(|e| (StatusCode::SERVICE_UNAVAILABLE, e.to_string()))?;
+        let recorded = state.braze.record_all(vec![fact(item)]);
+        recorded.map_err(|e| (StatusCode::SERVICE_UNAVAILABLE, e.to_string()))?;
     }
     Ok(StatusCode::NO_CONTENT)
 }
