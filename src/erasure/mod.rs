@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_theirs_that_names_them_in_any_form() {
+    fn a_line_with_the_id_in_any_form_is_erased() {
         let home = tempfile::tempdir().unwrap();
         let person = person(&home, "ü1");
         for (line, expected) in [
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn only_events_about_the_person_leave_a_delivery() {
+    fn only_events_of_the_user_are_erased_from_a_delivery() {
         let home = tempfile::tempdir().unwrap();
         let person = person(&home, "u1");
         let check = |body: &str, erased: u64, left: &str| {
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_delivery_names_the_user_no_more() {
+    fn a_segment_delivery_loses_the_erased_user() {
         let home = tempfile::tempdir().unwrap();
         let person = person(&home, "u1");
         let mut sent = delivery(r#"{"data":{"add":[{"id":"u1"},{"id":"u2"}],"remove":[{"id":"u1"}]}}"#);

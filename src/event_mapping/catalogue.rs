@@ -1,7 +1,7 @@
-//! What Braze documents of Currents: the event types, and which fields are personal or hold JSON.
+//! Catalogue of Currents: the documented event types, their readable names, and the fields that are personal or hold JSON.
 //!
-//! From the Currents event glossary, version 12, with the three types of version 10 and before that only
-//! come over HTTP. Types and fields that are not here are no error: Braze adds some every month.
+//! Source: Braze, Currents event glossary, version 12, with three types of version 10 and before that come only over
+//! HTTP. Unknown types and fields are no error, because Braze adds some every month.
 
 /// Every known event type, sorted.
 pub const TYPES: [&str; 103] = [
@@ -110,7 +110,7 @@ pub const TYPES: [&str; 103] = [
     "users.profile.Update",
 ];
 
-/// Fields tagged as personal data in one type or more, sorted.
+/// Fields that Braze tags as personal data in at least one type, sorted.
 pub(super) const PII: [&str; 28] = [
     "abort_log",
     "ad_id",
@@ -142,7 +142,7 @@ pub(super) const PII: [&str; 28] = [
     "user_phone_number",
 ];
 
-/// Fields that hold JSON inside a text, sorted. `properties` does in files, under another name.
+/// Fields with JSON inside a text, sorted. In files, `properties` has another name.
 pub(super) const OPENED: [&str; 8] = [
     "conversion_behavior",
     "custom_attributes",
@@ -160,7 +160,7 @@ pub fn is_known(event_type: &str) -> bool {
     TYPES.binary_search(&event_type).is_ok()
 }
 
-/// Whether a field is personal, from the first segment of a property's name.
+/// Whether the field at the start of a property name is personal data.
 pub(super) fn is_personal(path: &str) -> bool {
     let field = path.split('.').next().unwrap_or_default();
     PII.binary_search(&field).is_ok()
@@ -171,7 +171,7 @@ pub(super) fn is_opened(path: &str) -> bool {
     OPENED.binary_search(&path).is_ok()
 }
 
-/// What has a meaning of its own for us.
+/// Fields with a role beyond being a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldRole {
     CustomEvent,
@@ -194,7 +194,7 @@ impl FieldRole {
         }
     }
 
-    /// The name that a field of a file has over HTTP, which is the one that properties are named by.
+    /// The name of a field over HTTP. Properties are named by it.
     pub(super) fn path(self, field: &str) -> &str {
         match (self, field) {
             (Self::CustomEvent, "properties") => "custom_properties",
@@ -204,7 +204,7 @@ impl FieldRole {
     }
 }
 
-/// Parts of event types whose words cannot be told from their letters.
+/// Readable names of type segments that splitting at capital letters gets wrong.
 const LABELS: [(&str, &str); 20] = [
     ("agentconsole", "Agent Console"),
     ("campaigns", "Campaign"),
@@ -230,8 +230,8 @@ const LABELS: [(&str, &str); 20] = [
 
 /// The readable name of an event type, without a prefix: `users.messages.email.Open` is `Email Open`.
 ///
-/// `users`, and `messages` or `behaviors` after it, say nothing and are left out. An unknown type whose
-/// name is that of a known one keeps its own.
+/// `users`, and `messages` or `behaviors` after it, are left out. An unknown type keeps its full name if its
+/// readable name belongs to a known type.
 #[must_use]
 pub fn readable(event_type: &str) -> String {
     let name = words(event_type);
@@ -312,12 +312,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_type_takes_no_known_name() {
+    fn an_unknown_type_never_gets_a_known_name() {
         assert_eq!(readable("users.behaviors.email.Open"), "users.behaviors.email.Open");
     }
 
     #[test]
-    fn what_is_below_a_personal_field_is_personal() {
+    fn names_below_a_personal_field_are_personal() {
         assert!(is_personal("message_extras.a.b") && is_personal("email_address"));
         assert!(!is_personal("custom_properties.email_address") && !is_personal("campaign_id"));
     }

@@ -1,8 +1,7 @@
-//! The properties of one event whose names are not known beforehand: gathered, named, and put in order.
+//! Collector for the properties of one event that the schema does not name in advance.
 //!
-//! Order and choice depend on names alone, never on the order in which fields come: an event that comes
-//! as a file's record and as an HTTP object is written the same. Where two properties end up with one
-//! name, the first by its own name in the source is kept, and of one that comes twice the last.
+//! Order and selection depend on names alone, so that an event is written the same from a file and from HTTP. If two
+//! properties get the same key, the one with the first source name wins. If a source name repeats, its last value wins.
 
 use std::collections::HashMap;
 
@@ -12,15 +11,15 @@ use super::rules::Rules;
 use super::settings::IdentityFrom;
 use crate::model::AvroValue;
 
-/// Names remembered at most; custom properties may have any number of them.
+/// The number of cached names; custom properties may have any number of names.
 const NAMES_LEN_MAX: usize = 4096;
-/// Longer names are not remembered.
+/// The longest cached name, in bytes.
 const NAME_LEN_MAX: usize = 256;
-/// Bytes of the names of one event's properties in full, and of their values. A few bytes can stand for very much:
-/// whatever lies within an object has its name in front, so a long one may come again with each property.
+/// The limit for names and values of one event, in bytes. Each property of a nested object repeats the names above it,
+/// so a short body could expand to gigabytes.
 const BAG_LEN_MAX: usize = 16 << 20;
 
-/// One property in the arena: its name in the source, its key, and its value, one behind the other.
+/// One property in the arena: source name, key and value, one after the other.
 #[derive(Clone, Copy, Debug)]
 struct CollectedProperty {
     path: usize,
@@ -36,7 +35,7 @@ struct PropertyBag {
 }
 
 impl PropertyBag {
-    /// Adds a property, unless `write` says that it has no value.
+    /// Adds a property. `write` returns `false` if there is no value.
     fn push(&mut self, path: &str, key: &[u8], write: impl FnOnce(&mut Vec<u8>) -> bool) {
         let start = self.arena.len();
         self.arena.extend_from_slice(path.as_bytes());
@@ -54,7 +53,7 @@ impl PropertyBag {
         &self.arena[entry.key..entry.value]
     }
 
-    /// Appends all properties in order, with commas between them.
+    /// Appends all properties in order, separated by commas.
     fn write(&mut self, out: &mut Vec<u8>) {
         let arena = &self.arena;
         let name =
@@ -74,18 +73,18 @@ impl PropertyBag {
     }
 }
 
-/// Gathers the properties of one event after the other.
+/// Collects the properties of one event at a time.
 #[derive(Debug)]
 pub(super) struct Collector<'r> {
     rules: &'r Rules,
     bag: PropertyBag,
-    /// Keys by name in the source; none for what does not go along.
+    /// Keys by source name; `None` for properties that are not sent.
     names: HashMap<Box<str>, Option<Box<[u8]>>>,
     is_profile: bool,
-    /// Bytes of names that were looked at.
+    /// Bytes of the names that were processed.
     looked: usize,
     path: String,
-    /// What stands in the properties with an alias, in the order of the rules.
+    /// The values of the properties that serve as identity, in the rules' order.
     aliases: Vec<Option<String>>,
     wanted: Vec<&'r str>,
     key: Vec<u8>,
@@ -109,7 +108,7 @@ impl<'r> Collector<'r> {
         }
     }
 
-    /// Begins the next event.
+    /// Starts the next event.
     pub(super) fn begin(&mut self, is_profile: bool) {
         self.bag.arena.clear();
         self.bag.entries.clear();
@@ -117,7 +116,7 @@ impl<'r> Collector<'r> {
         (self.is_profile, self.looked) = (is_profile, 0);
     }
 
-    /// Whether there was more than is gathered of one event.
+    /// Whether the event exceeds [`BAG_LEN_MAX`].
     pub(super) fn is_overfull(&self) -> bool {
         self.looked.max(self.bag.arena.len()) > BAG_LEN_MAX
     }
@@ -131,12 +130,12 @@ impl<'r> Collector<'r> {
         self.names.keys()
     }
 
-    /// Appends what was gathered, in order.
+    /// Appends the collected properties in order.
     pub(super) fn write(&mut self, out: &mut Vec<u8>) {
         self.bag.write(out);
     }
 
-    /// Adds a property whose key is known.
+    /// Adds a property with a known key.
     pub(super) fn known(&mut self, path: &str, key: &[u8], datum: AvroValue<'_>) {
         self.bag.push(path, key, |out| scalar(out, datum));
     }
@@ -153,7 +152,7 @@ impl<'r> Collector<'r> {
         }
     }
 
-    /// Adds a field that stands in JSON, and takes it from the scanner.
+    /// Adds a field from JSON and consumes it from the scanner.
     pub(super) fn field<'a>(
         &mut self,
         path: &str,
@@ -175,7 +174,7 @@ impl<'r> Collector<'r> {
         self.path.push_str(path);
     }
 
-    /// A text that holds JSON gives what is in it; one that does not is a text like any other.
+    /// Adds the content of a text with JSON; other texts stay texts.
     fn opened(&mut self, bytes: &[u8]) {
         let path = self.path.len();
         if self.rules.may_keep(&self.path) || self.rules.seeks_below(&self.path) {
@@ -193,7 +192,7 @@ impl<'r> Collector<'r> {
     }
 
     fn json(&mut self, json: &[u8]) {
-        // A reader's own JSON is whole.
+        // JSON from the Avro reader is complete.
         let _ = std::str::from_utf8(json).map(|text| self.whole(text));
     }
 
@@ -204,7 +203,7 @@ impl<'r> Collector<'r> {
         scanner.end()
     }
 
-    /// Adds the value at the current path: an object member by member, a list as one text.
+    /// Adds the value at the current path: members of an object one by one, a list as one text.
     fn value<'a>(&mut self, scanner: &mut Scanner<'a>, start: ValueStart<'a>) -> Result<(), JsonError> {
         match start {
             ValueStart::Object => return self.members(scanner),
@@ -234,7 +233,7 @@ impl<'r> Collector<'r> {
         Ok(())
     }
 
-    /// Elements joined by `||`, without those that are null; a list with none is no property.
+    /// Joins elements by `||`, without nulls. An empty list is no property.
     fn list(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
         let mut joined = std::mem::take(&mut self.joined);
         joined.clear();
@@ -247,7 +246,7 @@ impl<'r> Collector<'r> {
     }
 
     fn number(&mut self, token: &str) {
-        // A whole number may be an identity; a fraction is none.
+        // A whole number may be an identity, a fraction may not.
         self.note_alias(if token.contains(['.', 'e', 'E']) { b"" } else { token.as_bytes() });
         self.push(|out| {
             number(out, token);
@@ -255,7 +254,7 @@ impl<'r> Collector<'r> {
         });
     }
 
-    /// Adds a scalar; `alias` is what it says when it is to be an identity.
+    /// Adds a scalar. `alias` is its text if it serves as identity.
     fn scalar(&mut self, datum: AvroValue<'_>, alias: &[u8]) {
         self.note_alias(alias);
         self.push(|out| scalar(out, datum));
@@ -300,7 +299,7 @@ fn alias(from: &IdentityFrom) -> Option<&str> {
     }
 }
 
-/// Appends a scalar as Heap takes it. `false`, and nothing is appended: there is none.
+/// Appends a scalar in the form that Heap accepts. Returns `false` and appends nothing if there is no value.
 #[inline]
 pub(super) fn scalar(out: &mut Vec<u8>, datum: AvroValue<'_>) -> bool {
     match datum {
@@ -316,13 +315,13 @@ pub(super) fn scalar(out: &mut Vec<u8>, datum: AvroValue<'_>) -> bool {
         AvroValue::Bool(false) => out.extend_from_slice(b"\"false\""),
         AvroValue::Int(value) => integer(out, value),
         AvroValue::Double(value) => return float(out, value),
-        // Its shortest decimal is what was meant, and what the same event has in JSON.
+        // The shortest decimal of the 32-bit value; the same event has it in JSON.
         AvroValue::Float(value) => return value.to_string().parse().is_ok_and(|meant| float(out, meant)),
     }
     true
 }
 
-/// Appends the elements of a list to one text. Whether there were any.
+/// Appends the elements of a list as one text. Returns whether there were any.
 fn join(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<bool, JsonError> {
     let (mut is_first, mut is_empty) = (true, true);
     while scanner.element(is_first)? {

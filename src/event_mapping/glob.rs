@@ -1,12 +1,12 @@
-//! Globs over dotted names: `*` stands for anything within a segment, `**` for anything.
+//! Globs over dotted names: `*` matches within a segment, `**` matches across segments.
 
-/// A pattern that does not say what it is for.
+/// A pattern that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GlobError {
-    /// It matches nothing that has a name.
+    /// An empty pattern.
     #[error("an empty pattern matches nothing")]
     Empty,
-    /// A rename carries one wildcard over, so both sides have the same one or none.
+    /// A rename needs the same single wildcard on both sides, or none.
     #[error("`{from}` and `{to}` must have the same single wildcard, or none")]
     Rename {
         /// The pattern.
@@ -42,8 +42,8 @@ impl Glob {
         if parts.is_empty() { Err(GlobError::Empty) } else { Ok(Self(parts)) }
     }
 
-    /// Whether the pattern matches the whole name. With `or_above`, a whole part of it up to a dot is
-    /// enough. Takes time in proportion to the name, whatever the pattern.
+    /// Whether the pattern matches the whole name. With `or_above`, a match up to a dot is enough. The time is linear in
+    /// the length of the name, for every pattern.
     pub(super) fn matches(&self, name: &str, or_above: bool) -> bool {
         let mut active = vec![false; self.0.len() + 1];
         active[0] = true;
@@ -60,7 +60,7 @@ impl Glob {
                         GlobPart::Segment => char != '.',
                         GlobPart::Char(_) => false,
                     };
-                // A whole match does not go on.
+                // A complete match has no next step.
                 active[at + 1] = active[at + 1] && at + 1 < self.0.len();
                 active[at + 1] |= is_here && self.0[at] == GlobPart::Char(char);
             }
@@ -69,7 +69,7 @@ impl Glob {
         active[self.0.len()]
     }
 
-    /// A star may stand for nothing.
+    /// A star may match nothing.
     fn pass_stars(&self, active: &mut [bool]) {
         for (at, part) in self.0.iter().enumerate() {
             if active[at] && !matches!(part, GlobPart::Char(_)) {
@@ -79,7 +79,7 @@ impl Glob {
     }
 }
 
-/// Several patterns, one of which is enough.
+/// Several patterns; one match is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Globs(Vec<Glob>);
 
@@ -96,13 +96,13 @@ impl Globs {
         self.0.iter().any(|glob| glob.matches(event_type, false))
     }
 
-    /// A pattern that matches a name covers what is below it.
+    /// Whether a pattern matches the name or a name above it.
     pub(super) fn cover(&self, path: &str) -> bool {
         self.0.iter().any(|glob| glob.matches(path, true))
     }
 }
 
-/// A new name for those that a pattern matches; what its wildcard stood for is carried over.
+/// A rename of matching names. The text that the wildcard matched is carried over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GlobRename {
     from: (String, String),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_covers_what_is_below_it() {
+    fn a_glob_covers_names_below_its_match() {
         let globs = Globs::new(&["custom_properties".to_owned(), "a.*".to_owned()]).unwrap();
         for (path, expected) in [
             ("custom_properties", true),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_and_a_long_name_take_no_time() {
+    fn matching_is_linear_in_the_name() {
         check(&"**a".repeat(30), &"a".repeat(5000), true);
         check(&("**a".repeat(30) + "b"), &"a".repeat(5000), false);
     }

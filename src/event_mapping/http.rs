@@ -1,7 +1,7 @@
-//! An event as Braze's HTTP connector has it: `{event_type, id, time, user{…}, properties{…}}`.
+//! Mapping of an event in the form of Braze's HTTP connector: `{event_type, id, time, user{…}, properties{…}}`.
 //!
-//! Members may come in any order. What stands at the top besides the known ones, and a flat event
-//! altogether, is taken as a file's record would be.
+//! Members may come in any order. Other members at the top level, and flat events, are mapped like the fields of a
+//! file's record.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use super::outcome::{EventRejectReason, IgnoredReason, Mapped, MappingOutcome, R
 use super::rules::TypeRules;
 use super::time::Count;
 
-/// Types remembered at most, and their longest names. There are about a hundred.
+/// The number of cached event types, and the longest cached name. Braze has about a hundred types.
 const TYPES_LEN_MAX: usize = 4096;
 const TYPE_LEN_MAX: usize = 256;
 
-/// Where a field stands.
+/// Where a field is in the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FieldSource {
     Top,
@@ -26,7 +26,7 @@ enum FieldSource {
 }
 
 impl EventMapper<'_> {
-    /// Maps one event as it stands in an HTTP body, and appends what is made of it to `out`.
+    /// Maps one event of an HTTP body, and appends the result to `out`.
     pub fn http<'a>(
         &'a mut self,
         event: &'a str,
@@ -83,7 +83,7 @@ impl EventMapper<'_> {
         type_rules
     }
 
-    /// Gathers the properties, and gives what is more than a property.
+    /// Collects the properties, and returns the fields with a role of their own.
     fn walk<'a>(&mut self, event: &'a str, type_rules: &TypeRules) -> Result<EventHead<'a>, JsonError> {
         self.collector.begin(type_rules.is_profile);
         let (mut head, mut scanner) = (EventHead::default(), Scanner::new(event));
@@ -169,7 +169,7 @@ fn not_json(error: JsonError) -> Rejection {
     Rejection::new(EventRejectReason::NotJson, error.to_string())
 }
 
-/// The type of an event, which may stand behind its other members.
+/// The type of an event. It may come after the other members.
 fn event_type(event: &str) -> Result<Cow<'_, str>, Rejection> {
     let mut scanner = Scanner::new(event);
     if scanner.value().map_err(not_json)? != ValueStart::Object {

@@ -1,6 +1,6 @@
-//! The records of one schema: worked out once what each field becomes, and then done record by record.
+//! Layout of a schema's records: what each field becomes, computed once per schema.
 //!
-//! Properties are put in order here, so a record without JSON inside is written straight through.
+//! Properties are ordered here, so that a record without nested JSON is written without sorting.
 
 use super::catalogue::{self, FieldRole};
 use super::rules::{Rules, TypeRules};
@@ -9,17 +9,17 @@ use super::settings::IdentityFrom;
 /// One field that becomes a property.
 #[derive(Clone, Debug)]
 pub(super) struct LayoutStep {
-    /// Its place in the record.
+    /// Its index in the record.
     pub(super) at: usize,
-    /// Its name over HTTP, by which the rules know it.
+    /// Its name over HTTP, which the rules use.
     pub(super) path: Box<str>,
     /// The key in Heap as JSON, with its colon.
     pub(super) key: Box<[u8]>,
-    /// The step before has the same key, and goes first.
+    /// Whether the step before has the same key and takes precedence.
     pub(super) is_second: bool,
 }
 
-/// Where in the record those fields are that are more than properties.
+/// The indexes of fields with a role of their own.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FieldPlaces {
     pub(super) id: Option<usize>,
@@ -32,23 +32,23 @@ pub(super) struct FieldPlaces {
     pub(super) name: Option<usize>,
 }
 
-/// What the fields of one writer's schema become under one set of rules.
+/// The fields of one writer's schema under one set of rules.
 #[derive(Clone, Debug)]
 pub struct EventLayout {
     pub(super) type_rules: TypeRules,
     pub(super) event_type: Box<str>,
     pub(super) places: FieldPlaces,
     pub(super) steps: Vec<LayoutStep>,
-    /// Fields whose properties are known only from the record, with their names over HTTP.
+    /// Fields with nested properties, with their names over HTTP.
     pub(super) opened: Vec<(usize, Box<str>)>,
-    /// Every property must be looked at for an alias.
+    /// Whether every property may serve as identity.
     pub(super) seeks_alias: bool,
-    /// All fields, for when the steps do not do.
+    /// All fields, for records that the steps cannot write.
     pub(super) fields: Vec<(usize, Box<str>)>,
 }
 
 impl Rules {
-    /// Works out the records of one schema: `fields` are the names of its fields in order.
+    /// Computes the layout of a schema with these fields, in order.
     #[must_use]
     pub fn layout(&self, event_type: &str, fields: &[&str]) -> EventLayout {
         let type_rules = self.of_type(event_type);
@@ -85,7 +85,7 @@ impl Rules {
         catalogue::is_opened(path) && (self.may_keep(path) || self.seeks_below(path))
     }
 
-    /// The properties that a record has without looking into its texts, in order.
+    /// The properties that a record has without its nested JSON, in order.
     fn steps(&self, fields: &[(usize, Box<str>)], is_profile: bool) -> Vec<LayoutStep> {
         let mut steps = Vec::new();
         for (at, path) in fields.iter().filter(|(_, path)| !self.opens(path)) {
@@ -103,13 +103,13 @@ impl Rules {
 }
 
 impl EventLayout {
-    /// The event type that it was made for.
+    /// The event type of the layout.
     #[must_use]
     pub fn event_type(&self) -> &str {
         &self.event_type
     }
 
-    /// Whether its events go to Heap at all.
+    /// Whether events of this type are sent to Heap.
     #[must_use]
     pub fn is_selected(&self) -> bool {
         self.type_rules.is_selected

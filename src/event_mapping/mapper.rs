@@ -1,4 +1,4 @@
-//! One event, from either way in → the bytes for Heap, or the reason why there are none.
+//! Mapper: one Currents event from a file or over HTTP becomes the bytes for Heap, or a reason why not.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,20 +15,20 @@ use super::rules::{Rules, TypeRules};
 use super::time::{Count, EventTime};
 use crate::model::{AvroRecord, AvroValue, Timestamp, usable};
 
-/// Longest `idempotency_key`, as long as any text that Heap takes.
+/// The longest `idempotency_key` (Heap, `/api/track`: fewer than 1,024 characters).
 const KEY_LEN_MAX: usize = 1023;
 
-/// What is known while events are mapped, besides the rules.
+/// The context of a mapping besides the rules.
 #[derive(Clone, Copy)]
 pub struct MappingContext<'a> {
-    /// The time now.
+    /// The current time.
     pub now: Timestamp,
-    /// Who anonymous people are.
+    /// The lookup of identities for anonymous users.
     pub owners: &'a dyn OwnerLookup,
 }
 
-/// Maps one event after the other by the same rules; each thread has its own. It keeps buffers and the
-/// names of properties, so that an event costs no allocation.
+/// Maps events by one set of rules; each thread has its own. It reuses buffers and property names, so that an event
+/// costs no allocation.
 #[derive(Debug)]
 pub struct EventMapper<'r> {
     pub(super) rules: &'r Rules,
@@ -36,7 +36,7 @@ pub struct EventMapper<'r> {
     pub(super) types: HashMap<Box<str>, Arc<TypeRules>>,
 }
 
-/// What every event has: the fields that are more than properties.
+/// The fields of an event that are more than properties.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EventHead<'a> {
     pub(super) id: Option<Cow<'a, [u8]>>,
@@ -48,21 +48,20 @@ pub(super) struct EventHead<'a> {
 }
 
 impl EventHead<'_> {
-    /// When it happened, in seconds since 1970, if it says so.
+    /// The time of the event in seconds since 1970, if it has one.
     pub(super) fn seen(&self) -> Option<i64> {
         EventTime::read(self.time, self.time_ms).ok().map(EventTime::second)
     }
 }
 
 impl<'r> EventMapper<'r> {
-    /// A mapper by these rules.
+    /// A mapper with these rules.
     #[must_use]
     pub fn new(rules: &'r Rules) -> Self {
         Self { rules, collector: Collector::new(rules), types: HashMap::new() }
     }
 
-    /// Maps one record of a schema, whose `layout` was made by the same rules, and appends what is made of
-    /// it to `out`.
+    /// Maps one record, and appends the result to `out`. The `layout` must come from the same rules.
     pub fn record<'a>(
         &'a mut self,
         layout: &EventLayout,
@@ -109,7 +108,7 @@ impl<'r> EventMapper<'r> {
         self.closing(&layout.type_rules, head, context, start, out)
     }
 
-    /// The properties of a record that has some whose names only the record knows.
+    /// Writes the properties of a record with nested JSON.
     fn gather(&mut self, layout: &EventLayout, record: &(impl AvroRecord + ?Sized), out: &mut Vec<u8>) {
         self.collector.begin(layout.type_rules.is_profile);
         if layout.seeks_alias {
@@ -130,7 +129,7 @@ impl<'r> EventMapper<'r> {
         self.collector.write(out);
     }
 
-    /// Writes the event up to its properties, if it has what every event must have.
+    /// Writes the event up to its properties, if it has all required fields.
     pub(super) fn opening(
         &self,
         event_type: &str,
@@ -170,7 +169,7 @@ impl<'r> EventMapper<'r> {
         }
     }
 
-    /// Writes the end of the event, whose properties stand in `out` from `start` on, or takes it back.
+    /// Writes the end of the event behind its properties, which begin at `start`, or removes the event.
     pub(super) fn closing<'a>(
         &'a self,
         type_rules: &TypeRules,
@@ -201,7 +200,7 @@ impl<'r> EventMapper<'r> {
     }
 }
 
-/// The properties of an event are too much.
+/// The result for an event with too many properties.
 pub(super) fn overfull<'a>() -> MappingOutcome<'a> {
     MappingOutcome::Rejected(Rejection::new(
         EventRejectReason::TooLarge,
@@ -209,7 +208,7 @@ pub(super) fn overfull<'a>() -> MappingOutcome<'a> {
     ))
 }
 
-/// Appends an object that was held, with who it is about.
+/// Completes a held object with its user and appends it.
 pub fn complete(held: &[u8], who: &EventUser<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(held.strip_suffix(b"}").unwrap_or(held));
     write_who(who, out);
@@ -241,7 +240,7 @@ fn event_id<'h>(head: &'h EventHead<'_>) -> Result<&'h [u8], Rejection> {
     }
 }
 
-/// Writes the properties of a record as the steps have them. `false`: there is more in it than they know.
+/// Writes the properties of a record by its layout. Returns `false` if the record needs the collector.
 fn straight(layout: &EventLayout, record: &(impl AvroRecord + ?Sized), out: &mut Vec<u8>) -> bool {
     let (mut is_first, mut is_taken) = (true, false);
     for step in &layout.steps {
@@ -329,7 +328,7 @@ mod tests {
         let (names, data): (Vec<&str>, Vec<AvroValue<'_>>) = fields.iter().copied().unzip();
         let layout = rules.layout(event_type, &names);
         let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
-        // Twice: what the first event left behind must not show in the second.
+        // Twice: the first event must not influence the second.
         mapper.record(&layout, data.as_slice(), context(&()), &mut out);
         out.clear();
         let mapped = mapper.record(&layout, data.as_slice(), context(&()), &mut out);
@@ -345,7 +344,7 @@ mod tests {
         word(&mapped, &out)
     }
 
-    /// The same event both ways.
+    /// Maps the same event from a record and from HTTP.
     fn check(
         settings: &MappingSettings,
         event_type: &str,
@@ -414,9 +413,9 @@ mod tests {
         );
     }
 
-    /// A few bytes that stand for gigabytes: each name has those above it in front.
+    /// A small body that expands to gigabytes: each name repeats those above it.
     #[test]
-    fn names_within_names_do_not_take_all_memory() {
+    fn repeated_nested_names_do_not_exhaust_memory() {
         let members: Vec<String> = (0..2_000).map(|n| format!("\"a{n}\":1")).collect();
         let inside = format!("{{\"{}\":{{{}}}}}", "k".repeat(50_000), members.join(","));
         let fields = with(&[("name", t("n")), ("properties", t(&inside))]);
@@ -432,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_32_bits_are_the_decimals_of_the_other_way() {
+    fn float32_values_have_the_same_decimals_over_http() {
         let fields = with(&[
             ("price", Float(3.15)),
             ("duration", Float(100.0)),
@@ -454,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_unknown_fields_go_along() {
+    fn lists_and_unknown_fields_are_sent() {
         let fields = with(&[
             ("suspected_bot_click_reason", Json(br#"["a","b"]"#)),
             ("new", Json(br#"{"deep":{"er":1}}"#)),
@@ -473,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_is_none_stays_a_text() {
+    fn invalid_json_stays_a_text() {
         for broken in ["{\"a\":1,", "{\"a\":1}x", "hello", "[1", "17"] {
             let fields = with(&[("conversion_behavior", t(broken)), ("x", Int(1))]);
             let quoted = serde_json::to_string(broken).unwrap();
@@ -486,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_properties_with_one_name_the_first_by_its_source_is_kept() {
+    fn the_first_source_name_wins_a_property_name() {
         let properties = PropertyFilter {
             rename: vec![("b".to_owned(), "same".to_owned()), ("a".to_owned(), "same".to_owned())],
             ..PropertyFilter::default()
@@ -551,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_and_nothing_is_written() {
+    fn a_missing_field_is_named_and_writes_nothing() {
         let settings = MappingSettings::default();
         let both = |fields: &[(&str, AvroValue<'_>)], http: &str, expected: &str| {
             check(&settings, OPEN, fields, http, expected);
@@ -565,7 +564,7 @@ mod tests {
             r#""id":"e1","time":2033802504"#,
             "rejected time_in_future 2034-06-13T09:08:24.000Z is 3085 days ahead0",
         );
-        both(&BEGIN[..2], r#""id":"e1","time":1767225600"#, "ignored nobody0");
+        both(&BEGIN[..2], r#""id":"e1","time":1767225600"#, "ignored no_user0");
         let anonymous = [BEGIN[0], BEGIN[1], ("user_id", t("b1"))];
         both(&anonymous, r#""id":"e1","time":1767225600,"user":{"user_id":"b1"}"#, "ignored anonymous0");
         assert_eq!(from_http(&settings, "[1]"), "rejected not_an_object [1]0");
@@ -617,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_go_before_all_names_and_keys() {
+    fn prefixes_apply_to_all_names_and_keys() {
         let naming = EventNaming {
             event_prefix: "braze-".to_owned(),
             property_prefix: "braze-".to_owned(),
@@ -635,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn links_come_with_any_outcome() {
+    fn every_outcome_returns_its_link() {
         let settings = MappingSettings { exclude: vec!["**".to_owned()], ..MappingSettings::default() };
         let rules = Rules::new(&settings).unwrap();
         let layout = rules.layout("users.UserOrphan", &["user_id", "orphaned_by_id"]);

@@ -1,29 +1,28 @@
-//! One event of Braze's Currents → one event of Heap, or the reason why there is none.
+//! Mapping of Currents events from Braze to Heap events.
 //!
-//! Pure: no I/O, no clock, and nothing here knows of buckets or of doors. Whoever reads events hands
-//! them over one by one; what is made of them is appended to a buffer of theirs.
+//! Pure: no I/O, no clock, no knowledge of buckets or endpoints. The caller passes events one by one and owns the output
+//! buffer.
 //!
 //! # Expected flow
-//! [`Settings`] become [`Rules`] once. Each thread has a [`Mapper`]. A file's records go to
-//! [`Mapper::record`] with the [`Layout`] of their schema; a body that came over HTTP is split by
-//! [`pieces`], and each piece goes to [`Mapper::http`]. What is [`Outcome::Held`] is sent later, when
-//! [`complete`] has added who it is about. [`Mapped::link`] feeds the identity map whatever the outcome.
+//! [`MappingSettings`] become [`Rules`] once. Each thread has an [`EventMapper`]. Records of a file go to
+//! [`EventMapper::record`] with the [`EventLayout`] of their schema. A body over HTTP is split by [`pieces`], and each
+//! piece goes to [`EventMapper::http`]. A [`MappingOutcome::Held`] event is sent later, after [`complete`] has added its
+//! user. [`Mapped::link`] feeds the identity map for every outcome.
 //!
 //! # Guarantees
-//! - The same event gives the same bytes whichever way it came, as far as both ways have its fields:
-//!   properties stand in the order of their names, numbers in their shortest form, and fields have the
-//!   names that they have over HTTP (`properties` of a custom event is `custom_properties` in both).
-//! - What is written is one JSON object that Heap takes: texts and numbers only, flat, names and texts of
-//!   at most 1,023 characters. `{"event","timestamp","idempotency_key","properties","identity"}`, with
-//!   `user_id` instead of `identity` for a hashed anonymous person; `{"properties","identity"}` for a
-//!   profile.
-//! - Without [`Outcome::Made`] or [`Outcome::Held`], nothing is written.
-//! - An unknown type or field is no error. It goes the way of the known ones.
+//! - An event gives the same bytes from a file and over HTTP, if both have its fields: properties are sorted by name,
+//!   numbers have their shortest form, and fields have their HTTP names (`properties` of a custom event is
+//!   `custom_properties` in both).
+//! - The output is one JSON object that Heap accepts: flat, texts and numbers only, names and texts of at most 1,023
+//!   characters. Events: `{"event","timestamp","idempotency_key","properties","identity"}`, with `user_id` instead of
+//!   `identity` for a hashed anonymous user. Profiles: `{"properties","identity"}`.
+//! - Only [`MappingOutcome::Made`] and [`MappingOutcome::Held`] write output.
+//! - Unknown types and fields are no error and are mapped like known ones.
 //!
 //! # Values
-//! Objects are flattened with `.`, lists joined by `||`, `true` and `false` are texts, null and empty lists
-//! are left out. Whole numbers beyond 2^53 are texts, since Heap reads numbers as doubles. JSON inside a
-//! text is opened in the fields that Braze documents so; where it is none, the text stays as it is.
+//! Objects are flattened with `.`, lists are joined by `||`, booleans become texts, nulls and empty lists are left out.
+//! Whole numbers beyond 2^53 become texts, because Heap reads numbers as doubles. JSON inside a text is opened in the
+//! fields that Braze documents as JSON; a text that is not JSON stays a text.
 
 mod catalogue;
 mod collect;

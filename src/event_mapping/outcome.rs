@@ -1,44 +1,44 @@
-//! What becomes of one event: the answers that the caller counts, keeps and sends.
+//! Outcomes of mapping one event: made, held, ignored or rejected, and the identity link.
 
 use std::borrow::Cow;
 
-/// What mapping one event gave.
+/// The result of mapping one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapped<'a> {
-    /// What becomes of it.
+    /// The outcome.
     pub outcome: MappingOutcome<'a>,
-    /// What it says of who is who, whatever becomes of it.
+    /// The identity link of the event, for every outcome.
     pub link: Option<IdentityLink<'a>>,
-    /// When it happened, in seconds since 1970, if it has a link and says so.
+    /// The time of the event in seconds since 1970, if it has a link and a time.
     pub seen: Option<i64>,
-    /// Whether its type is in the catalogue.
+    /// Whether the catalogue has its type.
     pub is_known: bool,
 }
 
-/// What becomes of one event. Bytes are written with the first two only.
+/// The outcome of one event. Only the first two write bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MappingOutcome<'a> {
-    /// A JSON object has been written, to go to Heap.
+    /// A JSON object for Heap was written.
     Made {
-        /// What the object is.
+        /// The kind of the object.
         what: EventKind,
-        /// Whom it is about, as the object says it too.
+        /// The user of the object.
         who: EventUser<'a>,
     },
-    /// A JSON object has been written that names nobody yet; [`super::complete`] adds who it is.
+    /// A JSON object without a user was written; [`super::complete`] adds the user.
     Held {
-        /// What the object is.
+        /// The kind of the object.
         what: EventKind,
-        /// By what the person may become known.
+        /// The ids by which the user may be identified later.
         keys: AnonymousIds<'a>,
     },
-    /// It is not wanted.
+    /// The settings exclude it.
     Ignored(IgnoredReason),
-    /// It cannot be used.
+    /// It cannot be mapped.
     Rejected(Rejection),
 }
 
-/// What a written object is.
+/// The kind of a written object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// One event, for `/api/track`.
@@ -47,101 +47,101 @@ pub enum EventKind {
     Profile,
 }
 
-/// The person whom Heap is told.
+/// The user of an event in Heap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EventUser<'a> {
     /// Heap's `identity`.
     Identity(Cow<'a, str>),
-    /// Heap's `user_id`, of an anonymous person.
+    /// Heap's `user_id` of an anonymous user.
     UserId(u64),
 }
 
-/// By what Braze knows a person who has no identity.
+/// The ids of a user without an identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnonymousIds<'a> {
     /// Braze's own id.
     pub user_id: Option<Cow<'a, str>>,
-    /// The device.
+    /// The device id.
     pub device_id: Option<Cow<'a, str>>,
 }
 
 impl AnonymousIds<'_> {
-    /// Whether there is nothing to look up.
+    /// Whether there is no id.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.user_id.is_none() && self.device_id.is_none()
     }
 }
 
-/// What an event says of who is who.
+/// An identity link in an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityLink<'a> {
-    /// One person: the customer's id with Braze's id, the device, or both.
+    /// The customer's id of a user with Braze's id, the device id, or both.
     Tie {
         /// The customer's id.
         external_user_id: Cow<'a, str>,
-        /// The keys, of which there is at least one.
+        /// The user's ids; at least one is set.
         keys: AnonymousIds<'a>,
     },
-    /// `users.UserOrphan`: Braze has merged one person into another. Both are Braze's ids.
+    /// `users.UserOrphan`: Braze merged a user into another. Both ids are Braze's.
     Merge {
-        /// Who is no more.
+        /// The id that no longer exists.
         from: Cow<'a, str>,
-        /// Whom they are now.
+        /// The id that replaces it.
         into: Cow<'a, str>,
     },
-    /// `users.UserDeleteRequest`: this person is to be forgotten.
+    /// `users.UserDeleteRequest`: the user must be deleted.
     Deletion {
         /// Braze's id.
         user_id: Cow<'a, str>,
     },
 }
 
-/// Who an anonymous person is, as far as anybody knows.
+/// A lookup of the identities of anonymous users.
 pub trait OwnerLookup {
-    /// The identity of whoever has these keys.
+    /// The identity of the user with these ids, if it is known.
     fn owner(&self, keys: &AnonymousIds<'_>) -> Option<Cow<'_, str>>;
 }
 
-/// Nobody is known.
+/// A lookup that knows no user.
 impl OwnerLookup for () {
     fn owner(&self, _: &AnonymousIds<'_>) -> Option<Cow<'_, str>> {
         None
     }
 }
 
-/// Why an event is not wanted.
+/// Why an event is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IgnoredReason {
-    /// Its type is not among those that go to Heap.
+    /// The settings do not select its type.
     NotSelected,
-    /// Its person has no identity, and such events are dropped.
+    /// Its user has no identity, and the settings drop such events.
     Anonymous,
-    /// It is about nobody: there is no id of any kind.
-    Nobody,
+    /// It has no user id of any kind.
+    NoUser,
 }
 
 impl IgnoredReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::NotSelected, Self::Anonymous, Self::Nobody];
+    pub const ALL: [Self; 3] = [Self::NotSelected, Self::Anonymous, Self::NoUser];
 
-    /// The stable word for it.
+    /// The stable code of the reason.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotSelected => "not_selected",
             Self::Anonymous => "anonymous",
-            Self::Nobody => "nobody",
+            Self::NoUser => "no_user",
         }
     }
 }
 
-/// An event that cannot be used.
+/// An event that cannot be mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Why.
+    /// The reason.
     pub reason: EventRejectReason,
-    /// What stands there, or where.
+    /// The faulty value or its position.
     pub detail: String,
 }
 
@@ -151,41 +151,41 @@ impl Rejection {
     }
 }
 
-/// Why an event cannot be used.
+/// Why an event is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventRejectReason {
     /// It is not JSON.
     NotJson,
-    /// It is JSON, but no object.
+    /// It is JSON, but not an object.
     NotAnObject,
-    /// Nothing says of what type it is.
+    /// It has no event type.
     NoEventType,
-    /// Its id is missing or empty: it could not be told from its own repetition.
+    /// Its id is missing or empty, so that repetitions could not be detected.
     NoId,
-    /// Its id is a placeholder, too long, or no text.
+    /// Its id is a placeholder, too long, or not a text.
     BadId,
     /// It has no time.
     NoTime,
-    /// Its time is no number.
+    /// Its time is not a number.
     BadTime,
-    /// Its time is not within the years 1 to 9999: milliseconds, perhaps, where seconds belong.
+    /// Its time is outside of the years 1 to 9999, perhaps milliseconds instead of seconds.
     TimeOutOfRange,
-    /// Its time is further ahead of the clock than the settings allow.
+    /// Its time is further in the future than the settings allow.
     TimeInFuture,
-    /// Its identity stands for "nobody", as `[REDACTED]` does.
+    /// Its identity is a placeholder such as `[REDACTED]`.
     IdentityPlaceholder,
-    /// Its identity is longer than Heap takes.
+    /// Its identity is longer than Heap accepts.
     IdentityTooLong,
     /// Its identity holds a control character.
     IdentityControlCharacter,
     /// Its identity is not UTF-8.
     IdentityNotUtf8,
-    /// Its properties take more than 16 MiB when each has its name in full.
+    /// Its properties exceed 16 MiB with their full names.
     TooLarge,
 }
 
 impl EventRejectReason {
-    /// Whether it is no event at all: nothing in it could be used, whatever the settings.
+    /// Whether the element is not an event at all, under any settings.
     #[must_use]
     pub fn is_shapeless(self) -> bool {
         matches!(self, Self::NotJson | Self::NotAnObject | Self::NoEventType)
@@ -209,7 +209,7 @@ impl EventRejectReason {
         Self::TooLarge,
     ];
 
-    /// The stable word for it, in rejects and reports.
+    /// The stable code of the reason, in rejects and reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

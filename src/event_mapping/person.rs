@@ -1,4 +1,4 @@
-//! Who an event is about, and what it says of who is who.
+//! The user of an event, and its identity link.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use super::rules::Rules;
 use super::settings::{AnonymousPolicy, IdentityFrom};
 use crate::model::{InvalidIdentifier, usable};
 
-/// Longest identity in characters (Heap, `/api/track`).
+/// The longest identity in characters (Heap, `/api/track`).
 const IDENTITY_LEN_MAX: usize = 255;
 
-/// The ids of people in an event, as they stand there.
+/// The user ids of an event, as written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ids<'a> {
     pub(super) external_user_id: Option<Cow<'a, [u8]>>,
@@ -24,7 +24,7 @@ pub(super) struct Ids<'a> {
     pub(super) orphaned_by_id: Option<Cow<'a, [u8]>>,
 }
 
-/// Whom the event goes to, or why to nobody.
+/// The user that an event is sent for, or the reason why it is not sent.
 pub(super) enum EventPerson<'a> {
     Known(EventUser<'a>),
     Awaited(AnonymousIds<'a>),
@@ -33,7 +33,7 @@ pub(super) enum EventPerson<'a> {
 }
 
 impl<'a> Ids<'a> {
-    /// What the event says of who is who.
+    /// The identity link of the event.
     pub(super) fn link(&self, role: FieldRole) -> Option<IdentityLink<'a>> {
         match role {
             FieldRole::Orphan => {
@@ -52,8 +52,7 @@ impl<'a> Ids<'a> {
         AnonymousIds { user_id: id(&self.user_id), device_id: id(&self.device_id) }
     }
 
-    /// The person, by the rules. `aliases` holds what stands in the properties that the rules name, in
-    /// their order.
+    /// The user by the rules. `aliases` has the values of the properties that the rules name as identity, in their order.
     pub(super) fn person(
         &self,
         rules: &Rules,
@@ -94,14 +93,14 @@ impl<'a> Ids<'a> {
     ) -> EventPerson<'a> {
         let keys = self.keys();
         if keys.is_empty() {
-            return EventPerson::Ignored(IgnoredReason::Nobody);
+            return EventPerson::Ignored(IgnoredReason::NoUser);
         }
         if let Some(owner) = owners.owner(&keys) {
             return EventPerson::Known(EventUser::Identity(owner));
         }
         match (policy, keys.user_id.as_ref().or(keys.device_id.as_ref())) {
             (AnonymousPolicy::Hold, _) => EventPerson::Awaited(keys),
-            // Heap gives properties to identities only.
+            // Heap accepts user properties for identities only.
             (AnonymousPolicy::Hash, Some(key)) if !is_profile => {
                 EventPerson::Known(EventUser::UserId(heap_user_id(key)))
             }
@@ -110,7 +109,7 @@ impl<'a> Ids<'a> {
     }
 }
 
-/// An id that names one person; none if it is empty or of no use.
+/// An id that identifies one user; `None` for empty texts and placeholders.
 fn id<'a>(value: &Option<Cow<'a, [u8]>>) -> Option<Cow<'a, str>> {
     judged(value, usize::MAX).ok().flatten()
 }
@@ -150,8 +149,8 @@ fn judged<'a>(
     }
 }
 
-/// The Heap user of an anonymous id, as Heap's own integration with a customer data platform numbers
-/// them: 53 bits of the id's MD5.
+/// The Heap user id of an anonymous id: 53 bits of the id's MD5, as in Heap's own integration with a customer data
+/// platform.
 #[must_use]
 pub fn heap_user_id(id: &str) -> u64 {
     let digest = Md5::digest(id.as_bytes());
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_and_what_is_none() {
+    fn placeholders_are_not_identities() {
         let (drop, hash, hold) = (AnonymousPolicy::Drop, AnonymousPolicy::Hash, AnonymousPolicy::Hold);
         check(&ids(" u1 ", "b1", "d1"), drop, &(), "is u1");
         check(&ids("[REDACTED]", "b1", "d1"), hash, &(), "identity_placeholder external_user_id");
@@ -217,7 +216,7 @@ mod tests {
         check(&ids("", "b1", "d1"), hold, &(), "awaits b1 d1");
         check(&ids("", "null", "d1"), hold, &(), "awaits  d1");
         check(&ids("", "5a41f0df-b69a-4a99-b656-79506a86c3f8", "d1"), hash, &(), "number 8325872782136936");
-        check(&ids("", "", ""), hash, &(), "nobody");
+        check(&ids("", "", ""), hash, &(), "no_user");
     }
 
     #[test]

@@ -1,23 +1,23 @@
-//! Settings, checked and made ready to run: which types go, and how types and properties are named.
+//! Rules of an export: selected types, and the names of types and properties, compiled from the settings.
 //!
-//! Everything is decided here by names alone. Values are not seen.
+//! Rules decide by names alone and see no values.
 
 use super::catalogue::{self, FieldRole};
 use super::glob::{Glob, GlobError, GlobRename, Globs};
 use super::json::{cut, quoted};
 use super::settings::{AnonymousPolicy, CustomEventNaming, IdentityFrom, MappingSettings, Pii};
 
-/// A setting that cannot be followed.
+/// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {problem}")]
 pub struct RulesError {
-    /// Which setting: `include`, `properties.rename`.
+    /// The setting, for example `include` or `properties.rename`.
     pub setting: &'static str,
-    /// What is wrong with it.
+    /// The error.
     pub problem: GlobError,
 }
 
-/// The rules of one export, ready to run. They do not change and may be shared by threads.
+/// The compiled rules of one export. They are immutable and shared by threads.
 #[derive(Clone, Debug)]
 pub struct Rules {
     include: Globs,
@@ -29,7 +29,7 @@ pub struct Rules {
     keep: Globs,
     drop: Globs,
     rename: Vec<GlobRename>,
-    /// None: personal fields go like any other. Otherwise only those that match do.
+    /// `None`: personal fields are sent like others. Otherwise only matching ones are sent.
     personal: Option<Globs>,
     pub(super) identity: Vec<IdentityFrom>,
     pub(super) anonymous: AnonymousPolicy,
@@ -38,23 +38,23 @@ pub struct Rules {
     profiles: bool,
 }
 
-/// What the rules say of one event type.
+/// The rules for one event type.
 #[derive(Clone, Debug)]
 pub(super) struct TypeRules {
     pub(super) role: FieldRole,
     pub(super) is_known: bool,
     pub(super) is_selected: bool,
-    /// The event becomes user properties.
+    /// Whether the event becomes user properties.
     pub(super) is_profile: bool,
-    /// The name in Heap, in quotes; none when it depends on the event.
+    /// The name in Heap as JSON; `None` if it depends on the event.
     pub(super) name: Option<Box<[u8]>>,
 }
 
 impl Rules {
-    /// Checks settings and makes them ready.
+    /// Checks and compiles settings.
     ///
     /// # Errors
-    /// [`RulesError`] names the first setting that cannot be followed.
+    /// [`RulesError`] names the first faulty setting.
     pub fn new(settings: &MappingSettings) -> Result<Self, RulesError> {
         let globs = |setting, patterns: &[String]| {
             Globs::new(patterns).map_err(|problem| RulesError { setting, problem })
@@ -85,14 +85,14 @@ impl Rules {
         })
     }
 
-    /// Whether events of this type go to Heap as events.
+    /// Whether events of this type are sent to Heap as events.
     #[must_use]
     pub fn is_selected(&self, event_type: &str) -> bool {
         let is_included = self.include.is_empty() || self.include.match_type(event_type);
         is_included && !self.exclude.match_type(event_type)
     }
 
-    /// The name that events of this type have in Heap; `custom` is the name of a custom event.
+    /// The name of this event type in Heap; `custom` is the name of a custom event.
     #[must_use]
     pub fn event_name(&self, event_type: &str, custom: Option<&str>) -> String {
         if let Some((_, name)) = self.overrides.iter().find(|(of, _)| of == event_type) {
@@ -122,14 +122,14 @@ impl Rules {
         }
     }
 
-    /// Whether a property of this name, or one below it, may go along.
+    /// Whether a property with this name, or one below it, may be sent.
     pub(super) fn may_keep(&self, path: &str) -> bool {
         let is_personal = catalogue::is_personal(path);
         let is_left_out = self.personal.as_ref().is_some_and(Globs::is_empty) && is_personal;
         !is_left_out && !self.drop.cover(path)
     }
 
-    /// Whether a property with an alias is named so, or lies below this name.
+    /// Whether a property that serves as identity has this name or lies below it.
     pub(super) fn seeks_below(&self, path: &str) -> bool {
         self.identity.iter().any(|from| match from {
             IdentityFrom::Property(name) => {
@@ -139,8 +139,8 @@ impl Rules {
         })
     }
 
-    /// Appends the key of a property as JSON, with its colon. `false`, and nothing is appended: it does
-    /// not go along.
+    /// Appends the key of a property as JSON, with its colon. Returns `false` and appends nothing if the property is not
+    /// sent.
     pub(super) fn key(&self, path: &str, is_profile: bool, out: &mut Vec<u8>) -> bool {
         let is_personal = || catalogue::is_personal(path);
         let is_let_in = self.personal.as_ref().is_none_or(|named| !is_personal() || named.cover(path));
@@ -151,7 +151,7 @@ impl Rules {
         let renamed = self.rename.iter().find_map(|rename| rename.of(path));
         let name = match &renamed {
             Some(name) => name,
-            // Heap's own e-mail address is the property of this name, in small letters.
+            // Heap's own email property has this name, in lower case.
             None if is_profile && path == "email_address" && self.property_prefix.is_empty() => "email",
             None => path,
         };
@@ -161,36 +161,36 @@ impl Rules {
     }
 }
 
-/// Fields of a profile update that say nothing of the person.
+/// Fields of a profile update that are not about the user.
 fn is_about_the_update(path: &str) -> bool {
     matches!(path, "app_group_id" | "app_id" | "update_source")
 }
 
-/// Heap takes no property of a user named `id`, and none named `user_id` from its own clients, in any
-/// case of letters; and no name is empty. Such names get an underscore in front.
+/// Prefixes an underscore to names that Heap rejects for user properties: `id` and `user_id` in any case, and the empty
+/// name.
 fn escaped(name: String) -> String {
     let is_reserved = ["", "id", "user_id"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved));
     if is_reserved { format!("_{name}") } else { name }
 }
 
-/// Checks one glob, so that a config can name the place of a wrong one.
+/// Checks one glob, so that a config error can name its position.
 ///
 /// # Errors
-/// [`GlobError`] says why it is none.
+/// [`GlobError`] with the reason.
 pub fn check_glob(pattern: &str) -> Result<(), GlobError> {
     Glob::new(pattern).map(drop)
 }
 
-/// Whether a glob matches an event type. One that is no glob matches none.
+/// Whether a glob matches an event type. An invalid glob matches none.
 #[must_use]
 pub fn matches_type(pattern: &str, event_type: &str) -> bool {
     Globs::new(&[pattern.to_owned()]).is_ok_and(|globs| globs.match_type(event_type))
 }
 
-/// Checks one rename, so that a config can name the place of a wrong one.
+/// Checks one rename, so that a config error can name its position.
 ///
 /// # Errors
-/// [`GlobError`] says why it is none.
+/// [`GlobError`] with the reason.
 pub fn check_rename(from: &str, to: &str) -> Result<(), GlobError> {
     GlobRename::new(from, to).map(drop)
 }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_heap_does_not_take_are_escaped() {
+    fn keys_that_heap_rejects_are_escaped() {
         let rules = Rules::new(&MappingSettings { pii: Pii::Keep, ..MappingSettings::default() }).unwrap();
         check(
             &rules,
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn personal_fields_go_only_when_asked_for() {
+    fn personal_fields_are_sent_only_on_request() {
         let rules = |pii| Rules::new(&MappingSettings { pii, ..MappingSettings::default() }).unwrap();
         let fields = ["email_address", "message_extras.a", "timezone"];
         let check = |pii, expected: [&str; 3]| {

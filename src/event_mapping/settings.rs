@@ -1,28 +1,28 @@
-//! What a person may decide about the way of an event, as plain values. Nothing here knows of YAML.
+//! Settings of the event mapping, as plain values without YAML.
 
-/// All settings of one export. The default takes every event, drops personal data and names people by
-/// their `external_user_id`.
+/// All settings of one export. The default selects every event, drops personal data, and identifies users by their
+/// `external_user_id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingSettings {
-    /// Globs over the event type; empty: all. `*` stands for anything within a segment, `**` for anything.
+    /// Globs over event types; empty selects all. `*` matches within a segment, `**` across segments.
     pub include: Vec<String>,
-    /// Globs over the event type that are left out of what `include` takes.
+    /// Globs over event types that are excluded.
     pub exclude: Vec<String>,
     /// Names of events and properties.
     pub naming: EventNaming,
-    /// Which properties go along.
+    /// The properties to send.
     pub properties: PropertyFilter,
-    /// What becomes of fields that Braze tags as personal data.
+    /// The treatment of fields that Braze tags as personal data.
     pub pii: Pii,
-    /// Where Heap's `identity` is taken from; the first that is not empty decides.
+    /// The sources of Heap's `identity`; the first non-empty one is used.
     pub identity: Vec<IdentityFrom>,
-    /// What becomes of the events of people without an identity.
+    /// The treatment of events without an identity.
     pub anonymous: AnonymousPolicy,
-    /// Put before the event's id in `idempotency_key`, with a colon, when several connectors may share ids.
+    /// A prefix for the event's id in `idempotency_key`, with a colon, for connectors that may share ids.
     pub connector_id: Option<String>,
-    /// How far ahead of the clock an event's time may be; none: any time goes.
+    /// The largest lead of an event's time over the clock; `None` accepts any time.
     pub future_seconds_max: Option<u32>,
-    /// `users.profile.Update` becomes user properties instead of an event.
+    /// Whether `users.profile.Update` becomes user properties instead of an event.
     pub profiles: bool,
 }
 
@@ -43,17 +43,16 @@ impl Default for MappingSettings {
     }
 }
 
-/// How things are named in Heap.
+/// Names in Heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventNaming {
-    /// Before the readable name of every event: `Braze ` gives `Braze Email Open`, `braze-` as Heap's own
-    /// integration has it gives `braze-Email Open`.
+    /// A prefix for every event's readable name: `Braze ` gives `Braze Email Open`. Heap's own integration uses `braze-`.
     pub event_prefix: String,
-    /// Before the name of every property.
+    /// A prefix for every property.
     pub property_prefix: String,
-    /// How a custom event is named.
+    /// The names of custom events.
     pub custom_events: CustomEventNaming,
-    /// Event types with the whole name that each is to have; no prefix is added.
+    /// Complete names for event types; no prefix is added.
     pub overrides: Vec<(String, String)>,
 }
 
@@ -71,58 +70,58 @@ impl Default for EventNaming {
 /// How `users.behaviors.CustomEvent` is named after its `name`, behind the prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CustomEventNaming {
-    /// `Custom Event: <name>`: nobody takes it for the event of that name that Heap has seen itself.
+    /// `Custom Event: <name>`, which differs from Heap's own event of that name.
     #[default]
     Labeled,
     /// `<name>`.
     Bare,
 }
 
-/// Which properties go along, by globs over their names: `timezone`, `custom_properties.**`. A glob that
-/// matches a name matches what is below it too.
+/// The properties to send, by globs over their names: `timezone`, `custom_properties.**`. A glob that matches a name
+/// matches the names below it too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PropertyFilter {
-    /// Only these; empty: all.
+    /// Only these; empty selects all.
     pub keep: Vec<String>,
     /// All but these.
     pub drop: Vec<String>,
-    /// From and to, without the prefix; the first that matches. One wildcard in both carries over what it
-    /// stood for: `custom_properties.**` to `**`.
+    /// Old and new names without the prefix; the first match is used. One wildcard in both carries over its text, for
+    /// example `custom_properties.**` to `**`.
     pub rename: Vec<(String, String)>,
 }
 
-/// What becomes of fields that Braze tags as personal data. A field that is tagged in one event type
-/// counts as tagged in all.
+/// The treatment of fields that Braze tags as personal data. A field that is tagged in one event type counts as tagged
+/// in all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Pii {
-    /// They are left out.
+    /// They are dropped.
     #[default]
     Drop,
-    /// They go along like any other.
+    /// They are sent like others.
     Keep,
-    /// Those that these globs match go along.
+    /// Fields that match these globs are sent.
     Only(Vec<String>),
 }
 
-/// Where an identity is taken from.
+/// A source of the identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityFrom {
-    /// The customer's own id of the person.
+    /// The customer's id of the user.
     ExternalUserId,
-    /// Braze's id of the person.
+    /// Braze's id of the user.
     BrazeUserId,
-    /// A property with an alias, by its name: `custom_properties.email`.
+    /// A property, by its name, for example `custom_properties.email`.
     Property(String),
 }
 
-/// What becomes of the events of people without an identity, whose owner nobody knows.
+/// The treatment of events of users without an identity or known owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnonymousPolicy {
-    /// They are left out.
+    /// They are dropped.
     #[default]
     Drop,
-    /// They go to the anonymous Heap user whose number is a hash of Braze's `user_id`, or of `device_id`.
+    /// They are sent for the anonymous Heap user with a hash of Braze's `user_id` or of `device_id`.
     Hash,
-    /// They wait until the person is known.
+    /// They are held until the user is identified.
     Hold,
 }

@@ -1,4 +1,4 @@
-//! The time of an event: Braze's seconds or milliseconds → the text that Heap takes.
+//! Event times: Braze's seconds or milliseconds, written as text for Heap.
 
 use super::outcome::{EventRejectReason, Rejection};
 use crate::model::Timestamp;
@@ -7,7 +7,7 @@ use crate::model::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Count<'a> {
     Whole(i64),
-    /// As written in JSON, or in a text.
+    /// A JSON number or a text.
     Token(&'a str),
 }
 
@@ -15,13 +15,12 @@ pub(super) enum Count<'a> {
 const RANGE: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const DAY: i64 = 24 * 60 * 60;
 
-/// When an event happened, in milliseconds since 1970.
+/// The time of an event in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EventTime(i64);
 
 impl EventTime {
-    /// From `time`, in seconds, made exact by `time_ms` where both mean the same second; or from `time_ms`
-    /// alone.
+    /// Reads `time` in seconds, refined by `time_ms` if both are in the same second; or `time_ms` alone.
     pub(super) fn read(time: Option<Count<'_>>, time_ms: Option<Count<'_>>) -> Result<Self, Rejection> {
         let exact = time_ms.and_then(|count| millis(count, 1));
         let Some(count) = time else {
@@ -44,12 +43,12 @@ impl EventTime {
         }
     }
 
-    /// In seconds since 1970.
+    /// The time in seconds since 1970.
     pub(super) fn second(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// Refuses a time too far ahead of `now`.
+    /// Rejects a time too far in the future of `now`.
     pub(super) fn held_to(self, now: Timestamp, future_seconds_max: Option<u32>) -> Result<Self, Rejection> {
         let ahead = self.0 / 1000 - now.as_second();
         match future_seconds_max {
@@ -88,8 +87,8 @@ fn bad(reason: EventRejectReason, count: Count<'_>) -> Rejection {
     }
 }
 
-/// A number of seconds (`scale` 1000) or milliseconds (1) in milliseconds; none if it is no number. One
-/// that is too large is the largest.
+/// Converts seconds (`scale` 1000) or milliseconds (1) to milliseconds; `None` if the value is not a number. Large values
+/// saturate.
 fn millis(count: Count<'_>, scale: i64) -> Option<i64> {
     match count {
         Count::Whole(whole) => Some(whole.saturating_mul(scale)),
@@ -106,8 +105,8 @@ fn millis(count: Count<'_>, scale: i64) -> Option<i64> {
     }
 }
 
-/// Year, month and day of a day since 1970 in the Gregorian calendar. Years are counted from March, so
-/// that the day that some have more is their last: 400 of them have 146,097 days.
+/// Year, month and day of a day since 1970 in the Gregorian calendar. Years start in March, so that the leap day comes
+/// last: 400 years have 146,097 days.
 fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468; // since 0000-03-01
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -119,7 +118,7 @@ fn date(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
-/// Appends a number in so many digits, at most four, and a sign.
+/// Appends a number with a fixed number of digits, at most four, and a sign.
 #[inline]
 fn digits(out: &mut Vec<u8>, value: i64, width: usize, sign: u8) {
     let (mut rest, mut text) = (value.unsigned_abs(), [b'0', b'0', b'0', b'0', sign]);
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_made_exact_by_milliseconds() {
+    fn milliseconds_refine_seconds() {
         check(Some("1767225600"), None, Ok("2026-01-01T00:00:00.000Z"));
         check(Some("1767225600"), Some("1767225600250"), Ok("2026-01-01T00:00:00.250Z"));
         check(Some("1767225600"), Some("5"), Ok("2026-01-01T00:00:00.000Z"));

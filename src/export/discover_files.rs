@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_is_found_and_what_was_read_is_not_read_again() {
+    fn late_files_are_found_and_read_files_are_not_repeated() {
         let home = tempfile::tempdir().unwrap();
         let storage = Storage::folder(home.path().to_owned());
         let now: Timestamp =
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_too_early_is_left_alone_until_it_has_changed_or_for_long_enough() {
+    fn an_incomplete_file_waits_until_it_changes_or_is_overdue() {
         let home = tempfile::tempdir().unwrap();
         let storage = Storage::folder(home.path().to_owned());
         write(&home, "cut.avro", "half");
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_is_over_is_not_read_again_because_of_a_file_that_is_waited_for() {
+    fn an_incomplete_file_does_not_reopen_a_settled_day() {
         let home = tempfile::tempdir().unwrap();
         let storage = Storage::folder(home.path().to_owned());
         let day = "event_type=a.B/date=2020-01-01-00/7/z";
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn an_export_with_a_beginning_is_listed_whole_from_there_on() {
+    fn an_export_with_since_is_listed_from_that_day_on() {
         let home = tempfile::tempdir().unwrap();
         let storage = Storage::folder(home.path().to_owned());
         for day in ["2020-01-01", "2020-01-02", "2020-01-03"] {
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_with_more_files_than_are_taken_on_at_once_is_gone_through_to_its_end() {
+    fn a_day_with_more_files_than_one_listing_is_read_completely() {
         let home = tempfile::tempdir().unwrap();
         let storage = Storage::folder(home.path().to_owned());
         let (record, len) = (ExportProgress::default(), FILES_MAX + 2);

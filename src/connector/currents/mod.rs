@@ -1,6 +1,6 @@
-//! Braze's Currents, as files: what is in an object, and of what type its events are.
+//! Files of Braze's Currents: their storage, their Avro content, and the event type of each file.
 //!
-//! What an event means is not known here; records are handed on as they stand.
+//! The meaning of events is the concern of `event_mapping`; records are passed on unchanged.
 
 pub mod avro;
 mod path;

@@ -1,7 +1,7 @@
-//! The type of the events in a file. Records do not say it: the path does, and the schema's name.
+//! Event type of a Currents file, from its path or its schema name. Records do not contain it.
 
-/// The event type in a path such as `…/event_type=users.messages.email.Open/date=2026-01-01-00/…`, at
-/// any depth; the last one counts.
+/// The event type in a path such as `…/event_type=users.messages.email.Open/date=2026-01-01-00/…`, at any depth. The last
+/// one counts.
 #[must_use]
 pub fn type_from_path(path: &str) -> Option<&str> {
     let segments = path.rsplit(['/', '\\']);
@@ -9,7 +9,7 @@ pub fn type_from_path(path: &str) -> Option<&str> {
 }
 
 /// The event type in a schema's full name, such as `dataexport.S3.inner.users.messages.email.Open` or
-/// `com.appboy.users.messages.email.Open`. None when it has no dot left: that is no event type.
+/// `com.appboy.users.messages.email.Open`. `None` when no dot is left: event types have dots.
 #[must_use]
 pub fn type_from_schema(full_name: &str) -> Option<&str> {
     let inner = full_name.split_once(".inner.").map_or(full_name, |(_, inner)| inner);
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn or_in_the_name_of_the_schema() {
+    fn the_type_is_in_the_schema_name() {
         let check = |name, expected| assert_eq!(type_from_schema(name), expected, "{name}");
         check("dataexport.S3.inner.users.messages.email.Open", Some("users.messages.email.Open"));
         check("dataexport.AzureBlob.inner.agentconsole.ToolInvocation", Some("agentconsole.ToolInvocation"));

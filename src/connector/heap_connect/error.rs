@@ -1,50 +1,50 @@
-//! Why dumps cannot be read. Each of these means: nothing is learned from them.
+//! Errors of Heap Connect dumps. After any of them, no row of a dump is used.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::connector::file::FileError;
 
-/// Why dumps cannot be read.
+/// An error of Heap Connect dumps.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
-    /// The place cannot be listed.
+    /// The location cannot be listed.
     #[error("cannot list {}: {source}", .path.display())]
     List {
-        /// Where manifests should be.
+        /// The expected folder of manifests.
         path: PathBuf,
-        /// What the system or the store said.
+        /// The error of the system or the store.
         source: io::Error,
     },
-    /// The place is none that can be listed.
+    /// The location is not a folder or a bucket.
     #[error("{address} is neither a folder nor a bucket")]
     NoBucket {
         /// The address.
         address: String,
     },
-    /// Not a single dump is complete.
+    /// No dump is complete.
     #[error("there is no dump in {}: no manifest `sync_<dump_id>.json`", .path.display())]
     NoDump {
-        /// Where manifests should be.
+        /// The expected folder of manifests.
         path: PathBuf,
     },
-    /// Two manifests are of one dump.
+    /// Two manifests have the same dump id.
     #[error("{}: there is another manifest of dump {dump}", .path.display())]
     TwoManifests {
         /// One of them.
         path: PathBuf,
-        /// The dump.
+        /// The dump id.
         dump: u64,
     },
-    /// A manifest is not what it should be.
+    /// A manifest is damaged.
     #[error("{} is damaged: {what}", .path.display())]
     Manifest {
         /// The manifest.
         path: PathBuf,
-        /// How that shows.
+        /// The reason.
         what: String,
     },
-    /// A manifest names a file that is not there.
+    /// A manifest names a missing file.
     #[error("{}: table `{table}` has the file {file}, which is not there", .manifest.display())]
     Gone {
         /// The manifest.
@@ -54,10 +54,10 @@ pub enum DumpError {
         /// The file, as the manifest names it.
         file: String,
     },
-    /// No dump begins the table.
+    /// No dump has all rows of the table.
     #[error("{}: no dump has all rows of the table `{table}`, so there is nothing to begin with", .path.display())]
     NoBeginning {
-        /// Where the manifests are.
+        /// The folder of manifests.
         path: PathBuf,
         /// The table.
         table: String,
@@ -65,31 +65,31 @@ pub enum DumpError {
     /// No dump has the table.
     #[error("{}: no dump has a table `{table}`", .path.display())]
     NoTable {
-        /// Where the manifests are.
+        /// The folder of manifests.
         path: PathBuf,
         /// The table.
         table: String,
-        /// The tables that the newest dump has.
+        /// The tables of the newest dump.
         found: Vec<String>,
     },
     /// No dump has the column.
     #[error("{}: no dump of the table `{table}` has a column `{column}`", .path.display())]
     NoColumn {
-        /// Where the manifests are.
+        /// The folder of manifests.
         path: PathBuf,
         /// The table.
         table: String,
         /// The column.
         column: String,
     },
-    /// A row is not what it should be, where each of them counts.
+    /// A row is malformed where every row counts.
     #[error("{file}, row {line}: {what}")]
     Row {
-        /// The file, as messages name it.
+        /// The file, for messages.
         file: String,
         /// The row, from 1.
         line: u64,
-        /// How that shows.
+        /// The reason.
         what: String,
     },
     /// A file cannot be read.
@@ -98,7 +98,7 @@ pub enum DumpError {
 }
 
 impl DumpError {
-    /// What the store said, if it is about a bucket.
+    /// The error of the store, if the dumps are in a bucket.
     #[must_use]
     pub fn remote_kind(&self) -> Option<io::ErrorKind> {
         match self {

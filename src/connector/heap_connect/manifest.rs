@@ -1,11 +1,11 @@
-//! A manifest: what one dump has. Source: Heap Connect, S3 specification.
+//! Manifest of a dump: its tables and their files. Source: Heap Connect, S3 specification.
 //!
 //! ```text
 //! { "dump_id": 1234, "tables": [ { "name", "files": [ … ], "columns": [ … ], "incremental": true } ] }
 //! ```
 //!
-//! Files are named by their address in Heap's own bucket. Only what follows from `sync_<dump_id>/` on is used, so
-//! that a copy of the bucket is read where it is.
+//! Files are named by their address in Heap's own bucket. Only the part from `sync_<dump_id>/` on is used, so that a copy
+//! of the bucket can be read.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use super::DumpError;
 
-/// What a dump has.
+/// The content of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// Its number.
+    /// The dump id.
     pub dump: u64,
     /// Its tables.
     pub tables: Vec<DumpTable>,
@@ -28,20 +28,20 @@ pub struct Manifest {
 pub struct DumpTable {
     /// Its name.
     pub name: String,
-    /// Whether it has only the rows that are new or changed, and not all.
+    /// Whether it has only new and changed rows.
     pub is_incremental: bool,
-    /// Its columns as the manifest has them; the files know better.
+    /// Its columns by the manifest; the schemas of the files take precedence.
     pub columns: Vec<String>,
-    /// Its files in the order of their numbers.
+    /// Its files by part number.
     pub files: Vec<DumpFile>,
 }
 
 /// A file of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpFile {
-    /// As the manifest names it.
+    /// The address in the manifest.
     pub address: String,
-    /// Where it is below the bucket.
+    /// The path below the bucket.
     pub path: String,
 }
 
@@ -61,13 +61,13 @@ struct TableShape {
 }
 
 impl Manifest {
-    /// The table of this name.
+    /// The table with this name.
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&DumpTable> {
         self.tables.iter().find(|table| table.name == name)
     }
 
-    /// Reads the manifest of the dump whose number its name has.
+    /// Parses the manifest of a dump. `dump` is the number in its file name.
     pub(super) fn parse(text: &[u8], dump: u64, path: &Path) -> Result<Self, DumpError> {
         let damaged = |what: String| DumpError::Manifest { path: path.to_owned(), what };
         let shape: ManifestJson = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
@@ -97,7 +97,7 @@ fn table(shape: TableShape, dump: u64) -> Result<DumpTable, String> {
             .ok_or_else(|| format!("the table `{name}` has the file {address}, which is of no dump"))?;
         files.push(DumpFile { address, path });
     }
-    // Files without a number stay in their order, behind the others.
+    // Files without a number keep their order, behind the others.
     files.sort_by_key(|file| part(&file.path).unwrap_or(u64::MAX));
     let mut paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     paths.sort_unstable();
@@ -107,25 +107,25 @@ fn table(shape: TableShape, dump: u64) -> Result<DumpTable, String> {
     }
 }
 
-/// The path of a file from `sync_<dump_id>/` on; none if it leads anywhere else.
+/// The path of a file from `sync_<dump_id>/` on; `None` if it leaves the bucket.
 fn below_bucket(address: &str, dump: u64) -> Option<String> {
     let path = address.split_once("://").map_or(address, |(_, rest)| rest);
     let parts: Vec<&str> = path.split('/').collect();
     let own = |part: &&str| dump_of(part, "") == Some(dump);
     let any = |part: &&str| dump_of(part, "").is_some();
-    // The dump's own folder, or else another dump's, wherever the bucket has them.
+    // The dump's own folder, or another dump's, anywhere in the address.
     let at = parts.iter().position(own).or_else(|| parts.iter().position(any))?;
     let below = &parts[at..];
     let is_plain = |part: &&str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0']);
     (below.len() > 1 && below.iter().all(is_plain)).then(|| below.join("/"))
 }
 
-/// The number in `sync_<number>` with this behind it.
+/// The number in `sync_<number>` followed by `suffix`.
 pub(super) fn dump_of(name: &str, suffix: &str) -> Option<u64> {
     digits(name.strip_prefix("sync_")?.strip_suffix(suffix)?)
 }
 
-/// The number of a file such as `part-00012-<guid>-c000.avro`.
+/// The part number of a file such as `part-00012-<guid>-c000.avro`.
 fn part(path: &str) -> Option<u64> {
     let name = path.rsplit('/').next()?.strip_prefix("part-")?;
     digits(name.split(['-', '.']).next()?)
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn files_come_in_the_order_of_their_numbers_and_from_the_dump_on() {
+    fn files_are_sorted_by_number_and_relative_to_the_dump() {
         let files = r#""s3://b/sync_12/users/part-00010-a-c000.avro","s3://b/sync_12/users/x.avro","s3://b/deep/sync_12/users/part-9-b.avro","/copy/sync_11/users/part-100000.avro""#;
         let text = with(&format!(r#"{{"name":"users","files":[{files}],"incremental":true}}"#));
         let table = &manifest(&text).unwrap().tables[0];
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_outside_of_the_dumps_is_none() {
+    fn a_file_outside_of_the_dumps_is_an_error() {
         for path in [
             "s3://b/users/a.avro",
             "s3://b/sync_12/../../x",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_manifest() {
+    fn faults_of_a_manifest_are_named() {
         let users = r#"{"name":"users","files":[],"columns":["user_id"],"incremental":false}"#;
         assert!(manifest(&with(users)).is_ok() && manifest(&with(users).replace("12,", "\"12\",")).is_ok());
         for (text, says) in [

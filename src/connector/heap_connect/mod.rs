@@ -1,12 +1,12 @@
-//! Heap Connect's dumps in a bucket, or in a folder that is a copy of one: which there are, what each says it has,
-//! and the rows of its files. Which of them to read, and what rows mean, is for others to decide.
+//! Heap Connect dumps in a bucket or a copied folder: complete dumps, their manifests, and the rows of their files.
+//! Callers choose the dumps and interpret the rows.
 //!
 //! Source: Heap Connect, S3 specification: `manifests/sync_<dump_id>.json`, which appears when the dump is complete,
 //! and `sync_<dump_id>/<table>/part-<number>-<guid>-c000.avro`.
 //!
 //! # Guarantees
-//! Dumps come in the order of their numbers. Nothing outside of the bucket is read. A dump without a manifest is
-//! none. A file that is replaced or cut short while it is read is an error, never a smaller one.
+//! Dumps are sorted by their id. Files outside of the bucket are never read. A dump without a manifest is incomplete and
+//! ignored. A file that is replaced or truncated while it is read is an error.
 
 mod error;
 mod manifest;
@@ -25,9 +25,9 @@ use crate::config::DumpFolder;
 /// A complete dump.
 #[derive(Clone, Debug)]
 pub struct Dump {
-    /// Its number.
+    /// Its id.
     pub id: u64,
-    /// Tells what its manifest says from anything else that it could say.
+    /// A fingerprint of its manifest.
     pub mark: u64,
     manifest: place::DumpObject,
 }
@@ -40,10 +40,10 @@ pub struct Dumps {
 }
 
 impl Dumps {
-    /// Finds the dumps that are complete.
+    /// Finds the complete dumps.
     ///
     /// # Errors
-    /// [`DumpError`] when the place cannot be listed, or has none.
+    /// [`DumpError`] when the location cannot be listed or has no dump.
     pub fn find(place: &DumpFolder, from: FileAccess<'_>) -> Result<Self, DumpError> {
         let place = DumpLocation::open(place, from)?;
         let mut dumps = place.manifests()?;
@@ -58,31 +58,31 @@ impl Dumps {
         Ok(Self { place, dumps })
     }
 
-    /// All of them, in the order of their numbers; never none.
+    /// All dumps, sorted by id; at least one.
     #[must_use]
     pub fn all(&self) -> &[Dump] {
         &self.dumps
     }
 
-    /// Where manifests are, as messages name it.
+    /// The folder of manifests, for messages.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.place.manifests_path()
     }
 
-    /// What a dump says it has.
+    /// The manifest of a dump.
     ///
     /// # Errors
-    /// [`DumpError`] when its manifest cannot be read or is damaged.
+    /// [`DumpError`] when the manifest cannot be read or is damaged.
     pub fn manifest(&self, dump: &Dump) -> Result<Manifest, DumpError> {
         let text = dump.manifest.read()?;
         Manifest::parse(&text, dump.id, dump.manifest.path())
     }
 
-    /// Opens a file of a table of a dump.
+    /// Opens a file of a table.
     ///
     /// # Errors
-    /// [`DumpError`] when it is not there, or is no Avro file.
+    /// [`DumpError`] when the file is missing or not an Avro file.
     pub fn open(&self, dump: &Dump, table: &DumpTable, file: &DumpFile) -> Result<DumpRows, DumpError> {
         let gone = || DumpError::Gone {
             manifest: dump.manifest.path().to_owned(),
@@ -96,7 +96,7 @@ impl Dumps {
         })
     }
 
-    /// The dump of this number.
+    /// The dump with this id.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&Dump> {
         self.dumps.iter().find(|dump| dump.id == id)
@@ -107,28 +107,28 @@ impl Dumps {
 pub struct DumpRows(AvroFile);
 
 impl DumpRows {
-    /// Whether its own schema has this column.
+    /// Whether the file's schema has this column.
     #[must_use]
     pub fn has(&self, column: &str) -> bool {
         self.0.has(column)
     }
 
-    /// The columns of its own schema, in their order.
+    /// The columns of the file's schema, in order.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {
         self.0.columns()
     }
 
-    /// Where it is, as messages name it.
+    /// The path of the file, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Hands over all rows: of each the columns that must be there, and those that may be. How many there were.
+    /// Calls the sink with every row: required and optional columns. Returns the number of rows.
     ///
     /// # Errors
-    /// [`DumpError`] when the file cannot be read in full, or lacks a column.
+    /// [`DumpError`] when the file cannot be read completely or lacks a column.
     pub fn read(
         self,
         required: &[Box<str>],
@@ -138,7 +138,7 @@ impl DumpRows {
         Ok(self.0.read(required, optional, sink)?)
     }
 
-    /// The same, with each value as its text, whatever it is.
+    /// Like [`DumpRows::read`], with each value as text.
     ///
     /// # Errors
     /// As for [`DumpRows::read`].

@@ -1,4 +1,4 @@
-//! Where the bucket is: a real one, or a folder. Everything in it is named by its path below it.
+//! Location of dumps: a bucket or a folder. Files are named by their path below it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::connector::file::{FileAccess, FileError, FoundFile, read_whole};
 use crate::object_store::{BucketClient, RemoteObject, Span, io_error, is_web, settings};
 
 const MANIFESTS: &str = "manifests";
-/// Longest manifest in bytes.
+/// The longest manifest in bytes.
 const MANIFEST_LEN_MAX: u64 = 256 << 20;
 
-/// A file that was found.
+/// A file of the location.
 #[derive(Clone, Debug)]
 pub(super) struct DumpObject(pub(super) FoundFile);
 
@@ -25,7 +25,7 @@ impl DumpObject {
         self.0.path()
     }
 
-    /// All its bytes.
+    /// The content of the file.
     pub(super) fn read(&self) -> Result<Vec<u8>, FileError> {
         read_whole(&self.0, MANIFEST_LEN_MAX)
     }
@@ -33,7 +33,7 @@ impl DumpObject {
 
 #[derive(Debug)]
 pub(super) enum DumpLocation {
-    /// A folder: as messages name it, and where it really is.
+    /// A folder: its path for messages, and its canonical path.
     Folder(PathBuf, PathBuf),
     Bucket(BucketClient),
 }
@@ -58,7 +58,7 @@ impl DumpLocation {
         Ok(Self::Folder(path, real))
     }
 
-    /// Where manifests are, as messages name it.
+    /// The folder of manifests, for messages.
     pub(super) fn manifests_path(&self) -> PathBuf {
         match self {
             Self::Folder(path, _) => path.join(MANIFESTS),
@@ -76,7 +76,7 @@ impl DumpLocation {
                 let listing =
                     objects.list(&folder, Span::default()).map_err(|error| failed(io_error(&error)))?;
                 let dumps = listing.objects.into_iter().filter_map(|entry| {
-                    // No name of a manifest is one that cannot be asked for.
+                    // Names of manifests contain no characters that cannot be requested.
                     let name = entry.key.strip_prefix(&folder)?.to_owned();
                     let id = dump_of(&name, ".json")?;
                     let written = format!("{} {:?}", entry.len, entry.modified);
@@ -102,14 +102,14 @@ impl DumpLocation {
             let path_of = || self.manifests_path().join(&name);
             let manifest =
                 self.file(&path)?.ok_or_else(|| DumpError::List { path: path_of(), source: gone() })?;
-            // What a copy of a manifest says is the same whenever it was made.
+            // A copied manifest has the same content but another time, so the content is hashed.
             let mark = xxh3_64(&manifest.read()?);
             dumps.push(Dump { id, mark, manifest });
         }
         Ok(dumps)
     }
 
-    /// A file by its path below the bucket; none if there is none.
+    /// A file by its path below the location; `None` if there is none.
     pub(super) fn file(&self, path: &str) -> Result<Option<DumpObject>, FileError> {
         match self {
             Self::Folder(folder, real) => {

@@ -1,10 +1,10 @@
-//! A value again, in the one form that it has for us: no white space, and only the escapes that must be.
+//! Compact form of a JSON value: no white space, and only necessary escapes.
 //!
-//! So the same list of objects is the same text, whatever spaces and escapes its sender likes.
+//! Equal lists and objects become equal texts, whatever white space and escapes their sender uses.
 
 use super::{JsonError, Scanner, ValueStart, number, quoted};
 
-/// Appends a value whose start was taken from `scanner`.
+/// Appends a value; its start was taken from `scanner`.
 pub(crate) fn compact<'a>(
     scanner: &mut Scanner<'a>,
     start: ValueStart<'a>,

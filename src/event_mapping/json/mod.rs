@@ -1,7 +1,6 @@
-//! JSON, read piece by piece and written straight into bytes.
+//! JSON scanner and writer for events, without a tree.
 //!
-//! Nothing here builds a tree of an event: the scanner lends what stands in the text, and the writer
-//! appends. Neither knows what an event is.
+//! The scanner borrows from the text, and the writer appends bytes. Neither knows about events.
 
 mod compact;
 mod scan;

@@ -1,27 +1,27 @@
-//! A pull scanner of JSON text: it gives one start, key or scalar at a time and copies nothing.
+//! Pull scanner for JSON text: it returns one start, key or scalar at a time and copies nothing.
 //!
-//! It is as strict as RFC 8259 except that it takes raw control characters inside texts: an event is not
-//! lost for a stray tab. Depth is bounded, so no text makes it recurse without end.
+//! It is as strict as RFC 8259, except that it accepts raw control characters in texts, so that a stray tab loses no
+//! event. The nesting depth is limited, which bounds the recursion.
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 
-/// Deepest nesting that is read.
+/// The deepest accepted nesting.
 const DEPTH_MAX: usize = 128;
 
 /// Text that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not JSON at byte {offset}: {what}")]
 pub struct JsonError {
-    /// Where, in bytes from the start of the text.
+    /// The position in bytes from the start of the text.
     pub offset: usize,
-    /// What was missing there.
+    /// What was expected there.
     pub what: &'static str,
 }
 
 impl JsonError {
-    /// Whether it may be JSON all the same, and is only nested deeper than is looked into.
+    /// Whether the text may be JSON that is nested deeper than [`DEPTH_MAX`].
     #[must_use]
     pub fn is_too_deep(&self) -> bool {
         self.what == TOO_DEEP
@@ -30,7 +30,7 @@ impl JsonError {
 
 const TOO_DEEP: &str = "nested too deep";
 
-/// A text as it stands between its quotes.
+/// A text between its quotes, with its escapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawString<'a> {
     inner: &'a str,
@@ -38,13 +38,13 @@ pub(crate) struct RawString<'a> {
 }
 
 impl<'a> RawString<'a> {
-    /// What the text says. Half a surrogate pair says U+FFFD.
+    /// The unescaped text. Half a surrogate pair becomes U+FFFD.
     pub(crate) fn text(self) -> Cow<'a, str> {
         if self.has_escapes { Cow::Owned(unescaped(self.inner)) } else { Cow::Borrowed(self.inner) }
     }
 }
 
-/// The start of a value. Scalars are whole; of a list or an object it is the opening bracket.
+/// The start of a value: a complete scalar, or the opening bracket of a list or an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ValueStart<'a> {
     Null,
@@ -67,7 +67,7 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// Where the scanner is, in bytes from the start of the text.
+    /// The position of the scanner in bytes from the start of the text.
     pub(crate) fn offset(&self) -> usize {
         self.at
     }
@@ -87,7 +87,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The start of the value that comes next.
+    /// The start of the next value.
     #[inline]
     pub(crate) fn value(&mut self) -> Result<ValueStart<'a>, JsonError> {
         match self.peek() {
@@ -116,7 +116,7 @@ impl<'a> Scanner<'a> {
         self.depth -= 1;
     }
 
-    /// The next key of the object that is open, its colon taken; none at its end, which is taken.
+    /// The next key of the open object, with its colon consumed; `None` at its end, which is consumed.
     #[inline]
     pub(crate) fn key(&mut self, is_first: bool) -> Result<Option<RawString<'a>>, JsonError> {
         match (self.peek(), is_first) {
@@ -142,7 +142,7 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
-    /// Whether the list that is open has one more element; at its end, which is taken, it has not.
+    /// Whether the open list has another element; its end is consumed.
     #[inline]
     pub(crate) fn element(&mut self, is_first: bool) -> Result<bool, JsonError> {
         match (self.peek(), is_first) {
@@ -159,7 +159,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Runs over the rest of a value whose start was given.
+    /// Skips the rest of a value.
     pub(crate) fn skip(&mut self, start: ValueStart<'a>) -> Result<(), JsonError> {
         let mut is_first = true;
         match start {
@@ -182,12 +182,12 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Nothing but white space is left.
+    /// Fails unless only white space is left.
     pub(crate) fn end(&mut self) -> Result<(), JsonError> {
         if self.peek().is_none() { Ok(()) } else { self.error("more after the value") }
     }
 
-    /// Whether nothing but white space is left.
+    /// Whether only white space is left.
     pub(crate) fn is_at_end(&mut self) -> bool {
         self.peek().is_none()
     }
@@ -211,7 +211,7 @@ impl<'a> Scanner<'a> {
         Ok(RawString { inner: &self.text[start..end], has_escapes })
     }
 
-    /// Where the escape at `at` ends.
+    /// The end of the escape at `at`.
     fn escape(&self, at: usize) -> Result<usize, JsonError> {
         let bytes = self.text.as_bytes();
         let is_hex =
@@ -263,7 +263,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// What a text with escapes says; the scanner has checked them.
+/// Replaces the escapes of a text; the scanner has checked them.
 fn unescaped(inner: &str) -> String {
     let mut out = String::with_capacity(inner.len());
     let mut rest = inner;
@@ -286,7 +286,7 @@ fn unescaped(inner: &str) -> String {
     out
 }
 
-/// Appends the character of a `\u` escape, which may take two of them, and gives what follows.
+/// Appends the character of a `\u` escape, which may take two escapes, and returns the rest.
 fn unicode<'a>(digits: &'a str, out: &mut String) -> &'a str {
     let unit = |text: &str| text.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok());
     let rest = digits.get(4..).unwrap_or_default();
@@ -317,7 +317,7 @@ mod tests {
         scanner.end()
     }
 
-    /// Texts made of the signs of JSON, so that many are nearly JSON.
+    /// Texts of the characters of JSON, so that many are nearly JSON.
     fn nearly_json() -> impl Strategy<Value = String> {
         let sign = prop::sample::select(vec![
             "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u00e9", "\\n", "1", "-", "0", ".5", "e3", "true",

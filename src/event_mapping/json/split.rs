@@ -1,22 +1,22 @@
-//! A body of events → each event as it stands in it.
+//! Splitting of a request body into its events.
 //!
-//! Braze sends `{"events":[…]}`; an array of events and a bare event are taken as well. What an event
-//! says is not looked at, so an unknown one is never an error here.
+//! Braze sends `{"events":[…]}`; an array of events and a single event are accepted as well. The content of events is not
+//! read, so unknown types are no error here.
 
 use super::{JsonError, Scanner, ValueStart};
 
-/// Splits a body into its events, in order. An empty body has none, and neither has `{}` or an empty list:
-/// Braze asks so whether the credentials are right.
+/// Splits a body into its events, in order. An empty body, `{}` and an empty list have none: Braze sends them to check
+/// the credentials.
 ///
 /// # Errors
-/// [`JsonError`] when the body is not JSON throughout, also behind the last event.
+/// [`JsonError`] when the body is not JSON, also after the last event.
 pub fn pieces(body: &[u8]) -> Result<Vec<&str>, JsonError> {
     let mut found = Vec::new();
     each_piece(body, &mut |piece| found.push(piece))?;
     Ok(found)
 }
 
-/// Whether a body has events, without keeping any of them.
+/// Whether a body has events. Keeps none of them.
 ///
 /// # Errors
 /// As [`pieces`].
@@ -26,7 +26,7 @@ pub fn has_pieces(body: &[u8]) -> Result<bool, JsonError> {
     Ok(found)
 }
 
-/// Hands over each event of a body, in order.
+/// Calls `found` with each event of a body, in order.
 fn each_piece<'a>(body: &'a [u8], found: &mut dyn FnMut(&'a str)) -> Result<(), JsonError> {
     let body = std::str::from_utf8(body)
         .map_err(|error| JsonError { offset: error.valid_up_to(), what: "not UTF-8" })?;
@@ -47,7 +47,7 @@ fn each_piece<'a>(body: &'a [u8], found: &mut dyn FnMut(&'a str)) -> Result<(), 
     scanner.end()
 }
 
-/// The elements of the list that is open.
+/// The elements of the open list.
 fn elements<'a>(
     body: &'a str,
     scanner: &mut Scanner<'a>,
@@ -64,7 +64,7 @@ fn elements<'a>(
     Ok(())
 }
 
-/// The events in the object that is open. Whether it is an event itself: it has members, but no events.
+/// The events of the open object. Returns whether the object is an event itself: it has members, but no events.
 fn members<'a>(
     body: &'a str,
     scanner: &mut Scanner<'a>,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_json_throughout_is_none() {
+    fn a_partly_invalid_body_is_an_error() {
         for body in [r#"{"events":[{"id":"a"}"#, r#"{"events":[{"id":"a"}]} x"#, "{]", "nul", "[1,]"] {
             assert!(pieces(body.as_bytes()).is_err(), "{body}");
         }

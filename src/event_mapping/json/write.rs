@@ -1,16 +1,16 @@
-//! Scalars, appended as JSON in the form in which Heap takes them.
+//! JSON writer for scalars in the form that Heap accepts.
 //!
-//! Heap's documentation wants "fewer than 1024 characters" without saying what a character is. They are
-//! counted here as UTF-16 counts them, which is never fewer than any other reading of the word but bytes.
+//! Heap documents "fewer than 1024 characters" without defining a character. The writer counts UTF-16 units, which are
+//! never fewer than any other unit except bytes.
 
 use std::io::Write as _;
 
-/// Longest name or value, in UTF-16 units (Heap, `/api/track`: fewer than 1024 characters).
+/// The longest name or value in UTF-16 units (Heap, `/api/track`: fewer than 1,024 characters).
 pub(crate) const TEXT_LEN_MAX: usize = 1023;
-/// From here on a double does not hold every whole number.
+/// From here on doubles do not represent every whole number.
 const WHOLE_MAX: i64 = 1 << 53;
 
-/// Appends a text in quotes, cut to [`TEXT_LEN_MAX`]. Bytes that are no UTF-8 become U+FFFD.
+/// Appends a quoted text, cut to [`TEXT_LEN_MAX`]. Invalid UTF-8 becomes U+FFFD.
 #[inline]
 pub(crate) fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.len() <= TEXT_LEN_MAX && is_plain(bytes) {
@@ -22,7 +22,7 @@ pub(crate) fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// The longest start of a text that Heap takes whole.
+/// The longest prefix of a text that Heap accepts.
 pub(crate) fn cut(text: &str) -> &str {
     if text.len() <= TEXT_LEN_MAX {
         return text;
@@ -37,7 +37,7 @@ pub(crate) fn cut(text: &str) -> &str {
     text
 }
 
-/// Whether a text stands in JSON as it is: ASCII without quotes, backslashes and control characters.
+/// Whether a text needs no escapes: ASCII without quotes, backslashes and control characters.
 #[inline]
 pub(crate) fn is_plain(bytes: &[u8]) -> bool {
     let (eights, rest) = bytes.as_chunks();
@@ -52,8 +52,8 @@ fn is_plain_eight(eight: &[u8; 8]) -> bool {
     const fn each(byte: u8) -> u64 {
         u64::from_ne_bytes([byte; 8])
     }
-    // A byte is below `n` when its top bit is set after `n` is taken from it; bytes beyond ASCII are found
-    // by their own top bit, so what they borrow from their neighbours does not matter.
+    // A byte is below `n` if its top bit is set after subtracting `n`. Non-ASCII bytes are found by their own top bit, so
+    // their borrows do not matter.
     let below = |word: u64, n: u8| word.wrapping_sub(each(n)) & !word;
     let word = u64::from_ne_bytes(*eight);
     let is_quote = below(word ^ each(b'"'), 1);
@@ -61,7 +61,7 @@ fn is_plain_eight(eight: &[u8; 8]) -> bool {
     (word | below(word, 0x20) | is_quote | is_backslash) & each(0x80) == 0
 }
 
-/// Appends a text in quotes, whole.
+/// Appends a quoted text of any length.
 pub(crate) fn quoted(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
@@ -88,8 +88,8 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
     }
 }
 
-/// Appends a number as its sender wrote it, in our form: whole ones without a fraction, those that a
-/// double does not hold as text.
+/// Appends a number as its sender wrote it, normalized: whole numbers without a fraction, numbers that a double cannot
+/// hold as text.
 pub(crate) fn number(out: &mut Vec<u8>, token: &str) {
     if !token.contains(['.', 'e', 'E']) {
         match token.parse() {
@@ -104,7 +104,7 @@ pub(crate) fn number(out: &mut Vec<u8>, token: &str) {
     }
 }
 
-/// Appends a whole number; as text when a double would change it.
+/// Appends a whole number, as text if a double would change it.
 #[inline]
 pub(crate) fn integer(out: &mut Vec<u8>, value: i64) {
     let is_exact = (-WHOLE_MAX..=WHOLE_MAX).contains(&value);
@@ -136,7 +136,7 @@ pub(crate) fn unsigned(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Appends a number, the shortest text that means it. `false`, and nothing is appended: it is none.
+/// Appends the shortest decimal of a number. Returns `false` and appends nothing for NaN and infinities.
 pub(crate) fn float(out: &mut Vec<u8>, value: f64) -> bool {
     #[allow(clippy::cast_precision_loss, reason = "2^53 is exact")]
     let whole_max = WHOLE_MAX as f64;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_told_plain_or_not_at_every_place() {
+    fn every_byte_that_needs_an_escape_is_found_at_every_offset() {
         for len in 0..20 {
             for (at, byte) in (0..len).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
                 let mut bytes = vec![b'a'; len];
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_numbers_where_they_can() {
+    fn numbers_that_doubles_hold_stay_numbers() {
         check(|out| number(out, "9007199254740992"), "9007199254740992");
         check(|out| number(out, "9007199254740993"), "\"9007199254740993\"");
         check(|out| number(out, "-12345678901234567890123"), "\"-12345678901234567890123\"");

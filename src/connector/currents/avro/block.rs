@@ -1,4 +1,4 @@
-//! Blocks: the frames that a file is made of, each ended by the file's mark.
+//! Blocks of an Avro file: frames that end with the file's sync marker.
 
 use std::io::{BufReader, Read};
 
@@ -19,7 +19,7 @@ pub struct AvroBlocks<R> {
     packed: Vec<u8>,
 }
 
-/// One unpacked block. One that is filled again keeps its memory.
+/// One unpacked block. Refilling it reuses its memory.
 #[derive(Debug, Default)]
 pub struct AvroBlock {
     unpacked: Unpacked,
@@ -29,8 +29,8 @@ pub struct AvroBlock {
 }
 
 impl<R: Read> AvroBlocks<R> {
-    /// The blocks in `read`, which stands at `offset` in the file: behind the header, or at a
-    /// [`Blocks::position`] from before.
+    /// Reads blocks from `read`, which is at `offset` in the file: behind the header, or at an earlier
+    /// [`AvroBlocks::position`].
     pub fn new(read: R, header: &AvroHeader, offset: u64, limits: &AvroLimits) -> Self {
         let block_len_max = limits.block_len_max.min(u32::MAX as usize);
         Self {
@@ -43,17 +43,17 @@ impl<R: Read> AvroBlocks<R> {
         }
     }
 
-    /// Where the last whole block ended: reading can go on there later.
+    /// The end of the last complete block. Reading can resume there.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Fills `block` with the next one. `false`: the file ends here.
+    /// Fills `block` with the next block. Returns `false` at the end of the file.
     ///
     /// # Errors
-    /// [`AvroError`]. After one that is [of one block](AvroError::is_of_one_block) the next block can be
-    /// asked for; after any other nothing more can be read.
+    /// [`AvroError`]. After an error that is [of one block](AvroError::is_of_one_block), the next block can be read. Other
+    /// errors end the reading.
     pub fn advance(&mut self, block: &mut AvroBlock) -> Result<bool, AvroError> {
         let offset = self.position;
         block.records = 0;
@@ -62,7 +62,7 @@ impl<R: Read> AvroBlocks<R> {
         self.position += len;
         let unpacked = block.unpacked.fill(self.codec, &mut self.packed, self.limits.block_len_max);
         let checked = unpacked.and_then(|()| {
-            // No record of Currents is empty, and without this a few bytes could claim any number of them.
+            // Records of Currents are never empty. Without this check, a few bytes could claim any number of records.
             if records > block.unpacked.bytes().len() as u64 {
                 return Err(AvroProblem::Record { record: 0, offset: 0, what: "more records than bytes" });
             }
@@ -73,7 +73,7 @@ impl<R: Read> AvroBlocks<R> {
         Ok(true)
     }
 
-    /// Reads one frame into `packed`: the number of its records, and its whole length in the file.
+    /// Reads one frame into `packed`. Returns its number of records and its length in the file.
     fn frame(&mut self) -> Result<Option<(u64, u64)>, AvroProblem> {
         let Some((records, first)) = self.long()? else { return Ok(None) };
         let records =
@@ -97,7 +97,7 @@ impl<R: Read> AvroBlocks<R> {
         Ok(Some((records, first + second + len + 16)))
     }
 
-    /// A number, and how many bytes it took; none where the file ends.
+    /// A number and its length in bytes; `None` at the end of the file.
     fn long(&mut self) -> Result<Option<(i64, u64)>, AvroProblem> {
         let mut bytes = [0; 10];
         for at in 0..bytes.len() {
@@ -115,19 +115,19 @@ impl<R: Read> AvroBlocks<R> {
 }
 
 impl AvroBlock {
-    /// How many records it says it has.
+    /// The number of records by the frame.
     #[must_use]
     pub fn records_len(&self) -> u64 {
         self.records
     }
 
-    /// Where in the file it begins.
+    /// The start of the block in the file.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Its records, by the schema of its file.
+    /// The records of the block by the file's schema.
     #[must_use]
     pub fn records<'b>(&'b self, schema: &'b AvroSchema) -> Records<'b> {
         Records::new(self.unpacked.bytes(), schema, self.records, self.offset, self.nested_len_max)

@@ -1,6 +1,6 @@
-//! A cursor over the bytes of one block: the primitive encodings of Avro.
+//! Cursor over the bytes of a block: Avro's primitive encodings.
 
-/// What is wrong with a value.
+/// The reason why a value is malformed.
 pub(super) type Malformed = &'static str;
 
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl<'a> ByteReader<'a> {
         Ok(byte)
     }
 
-    /// A whole number of up to 64 bits, zigzag.
+    /// A zigzag number of up to 64 bits.
     #[inline]
     pub(super) fn long(&mut self) -> Result<i64, Malformed> {
         let first = self.byte()?;
@@ -63,7 +63,7 @@ impl<'a> ByteReader<'a> {
         bytes.try_into().map_err(|_| "a value beyond the end of the block")
     }
 
-    /// A length and as many bytes: where they begin and end.
+    /// A length-prefixed value: the start and the end of its bytes.
     #[inline]
     pub(super) fn span(&mut self) -> Result<(usize, usize), Malformed> {
         let len = usize::try_from(self.long()?).map_err(|_| "a negative length")?;
@@ -81,13 +81,13 @@ impl<'a> ByteReader<'a> {
         }
     }
 
-    /// How many elements come next in a list or a map; none at its end. Each must take a byte at least,
-    /// but for a few: there are never more than bytes.
+    /// The number of elements in the next chunk of a list or map; `None` at its end. Each element takes at least one byte,
+    /// so there are never more elements than bytes.
     pub(super) fn run(&mut self) -> Result<Option<usize>, Malformed> {
         const EMPTY_ELEMENTS_MAX: usize = 1024;
         let mut count = self.long()?;
         if count < 0 {
-            // The size in bytes is for those who run over them.
+            // The size in bytes only serves readers that skip the chunk.
             self.long()?;
             count = count.checked_neg().ok_or("a count that cannot be")?;
         }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_and_what_is_larger() {
+    fn the_largest_numbers_are_read_and_larger_ones_are_errors() {
         for value in [i64::MIN, i64::MAX, 0, -1] {
             assert_eq!(ByteReader::new(&zigzag(value)).long(), Ok(value));
         }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_held_to_the_block() {
+    fn lengths_beyond_the_block_are_errors() {
         assert!(ByteReader::new(&zigzag(-5)).span().is_err());
         assert!(ByteReader::new(&zigzag(i64::MAX)).span().is_err());
         assert!(ByteReader::new(&[zigzag(3), b"ab".to_vec()].concat()).span().is_err());

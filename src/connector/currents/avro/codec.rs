@@ -1,4 +1,4 @@
-//! How blocks are packed.
+//! Compression codecs of Avro blocks.
 
 use std::io::Read;
 
@@ -6,14 +6,14 @@ use crc_fast::CrcAlgorithm;
 
 use super::error::AvroProblem;
 
-/// A way of packing.
+/// A codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AvroCodec {
-    /// Not packed.
+    /// No compression.
     Null,
     /// Raw deflate.
     Deflate,
-    /// Snappy, with the CRC-32 of what was packed behind it.
+    /// Snappy, followed by the CRC-32 of the unpacked bytes.
     Snappy,
     /// Zstandard.
     Zstandard,
@@ -40,7 +40,7 @@ impl AvroCodec {
     }
 }
 
-/// An unpacked block. The buffer is kept, and is never cleared, since clearing costs as much as unpacking.
+/// An unpacked block. The buffer is kept and never cleared, because clearing costs as much as unpacking.
 #[derive(Debug, Default)]
 pub(super) struct Unpacked {
     buffer: Vec<u8>,
@@ -52,7 +52,7 @@ impl Unpacked {
         &self.buffer[..self.len]
     }
 
-    /// Unpacks a block; `packed` is free for other use afterwards.
+    /// Unpacks a block. `packed` can be reused afterwards.
     pub(super) fn fill(
         &mut self,
         codec: AvroCodec,
@@ -74,7 +74,7 @@ impl Unpacked {
                 let broken = |_| AvroProblem::Unpacking { codec: codec.name() };
                 let mut decoder =
                     zstd::stream::read::Decoder::with_buffer(packed.as_slice()).map_err(broken)?;
-                // A window larger than what may come out of it is never needed.
+                // A window larger than the output limit is never needed.
                 decoder.window_log_max((len_max.max(1 << 10).ilog2() + 1).min(30)).map_err(broken)?;
                 self.stream(codec, decoder, len_max)
             }

@@ -1,4 +1,4 @@
-//! What can be wrong with a file, and where.
+//! Errors of Avro files, with their position.
 
 use std::io;
 
@@ -6,9 +6,9 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[error("at byte {offset}: {problem}")]
 pub struct AvroError {
-    /// Where in the file. Within a block it is where the block begins.
+    /// The position in the file. Errors within a block have the start of the block.
     pub offset: u64,
-    /// What is wrong there.
+    /// The error.
     pub problem: AvroProblem,
     is_of_one_block: bool,
 }
@@ -18,72 +18,72 @@ impl AvroError {
         Self { offset, problem, is_of_one_block: false }
     }
 
-    /// An error in a block whose frame is whole.
+    /// An error in a block with a complete frame.
     pub(super) fn of_one_block(offset: u64, problem: AvroProblem) -> Self {
         Self { offset, problem, is_of_one_block: true }
     }
 
-    /// Whether the file just ends too early, so that it may be whole later.
+    /// Whether the file is incomplete and may become complete later.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         matches!(self.problem, AvroProblem::Truncated)
     }
 
-    /// Whether only one block is lost: the next one can be read.
+    /// Whether only one block is lost and the next one can be read.
     #[must_use]
     pub fn is_of_one_block(&self) -> bool {
         self.is_of_one_block
     }
 }
 
-/// What is wrong.
+/// The kind of an error.
 #[derive(Debug, thiserror::Error)]
 pub enum AvroProblem {
-    /// The file ends in the middle of something.
-    #[error("the file ends too early")]
+    /// The file ends within a block or the header.
+    #[error("the file is incomplete")]
     Truncated,
-    /// It does not begin as an Avro file does.
+    /// The file does not start with the magic bytes of Avro.
     #[error("not an Avro file")]
     NotAvro,
-    /// The schema cannot be understood.
+    /// The schema is not supported.
     #[error("unusable schema: {0}")]
     Schema(String),
-    /// Blocks are packed in a way that is not known here.
+    /// The codec is not supported.
     #[error("unknown codec `{0}`")]
     Codec(String),
-    /// Something is larger than the limit.
+    /// A length exceeds its limit.
     #[error("{what} of {len} bytes; the limit is {len_max}")]
     TooLarge {
-        /// What.
+        /// The object with the length.
         what: &'static str,
-        /// Its size, as far as known.
+        /// Its known length.
         len: u64,
         /// The limit.
         len_max: u64,
     },
-    /// What stands there cannot be.
+    /// The bytes are invalid.
     #[error("damaged: {0}")]
     Damaged(&'static str),
-    /// A block that cannot be unpacked.
-    #[error("a block that cannot be unpacked as {codec}")]
+    /// A block cannot be unpacked.
+    #[error("a block cannot be unpacked as {codec}")]
     Unpacking {
-        /// How it should be packed.
+        /// The codec of the block.
         codec: &'static str,
     },
-    /// A block whose checksum is wrong.
+    /// The checksum of a block is wrong.
     #[error("a block with a wrong checksum")]
     Checksum,
-    /// A record that its schema cannot read. What follows it in its block is lost with it.
+    /// A record does not fit the schema. The rest of its block is lost.
     #[error("record {record} of the block, at its byte {offset}: {what}")]
     Record {
-        /// Which record of the block, from 0.
+        /// The index of the record in the block.
         record: u64,
-        /// Where in the unpacked block the record begins.
+        /// The start of the record in the unpacked block.
         offset: usize,
-        /// What is wrong there.
+        /// The error.
         what: &'static str,
     },
-    /// The bytes could not be read at all.
+    /// The bytes could not be read.
     #[error("cannot be read: {0}")]
     Io(#[source] io::Error),
 }

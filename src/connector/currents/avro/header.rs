@@ -1,4 +1,4 @@
-//! The front of a file: its schema, its codec, and the mark that ends each of its blocks.
+//! Header of an Avro file: schema, codec and sync marker.
 
 use std::io::{self, Read};
 
@@ -7,25 +7,25 @@ use super::error::{AvroError, AvroProblem};
 use super::{AvroCodec, AvroLimits, AvroSchema};
 
 const MAGIC: [u8; 4] = *b"Obj\x01";
-/// Length of the mark behind each block.
+/// The length of the sync marker behind each block.
 pub const MARK_LEN: usize = 16;
 
-/// What a file says of itself.
+/// The header of a file.
 #[derive(Clone, Debug)]
 pub struct AvroHeader {
-    /// The schema of its records.
+    /// The schema of the records.
     pub schema: AvroSchema,
-    /// How its blocks are packed.
+    /// The codec of the blocks.
     pub codec: AvroCodec,
     pub(super) sync: [u8; MARK_LEN],
     len: u64,
 }
 
 impl AvroHeader {
-    /// Reads the front of a file, and not a byte more.
+    /// Reads the header and no byte beyond it.
     ///
     /// # Errors
-    /// [`AvroError`] when it is none, ends too early, or cannot be used.
+    /// [`AvroError`] when the file is not an Avro file, is incomplete, or is not supported.
     pub fn read(read: &mut impl Read, limits: &AvroLimits) -> Result<Self, AvroError> {
         let mut front = Front { read, all: Vec::new(), len_max: limits.header_len_max };
         if front.take(4)? != MAGIC {
@@ -57,26 +57,26 @@ impl AvroHeader {
         Ok(Self { schema, codec, sync, len: front.all.len() as u64 })
     }
 
-    /// Where the first block begins.
+    /// The position of the first block.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// The mark that ends the header and each block.
+    /// The sync marker.
     #[must_use]
     pub fn mark(&self) -> &[u8; MARK_LEN] {
         &self.sync
     }
 
-    /// Never: a header has a mark at least.
+    /// Always `false`: a header has at least a sync marker.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// Reads no further than it must, and no more than allowed.
+/// A reader that stops at the end of the header and at the limit.
 struct Front<'a, R> {
     read: &'a mut R,
     all: Vec<u8>,
@@ -99,7 +99,7 @@ impl<R: Read> Front<'_, R> {
         if read.is_ok() && self.all.len() == end {
             return Ok(&self.all[start..]);
         }
-        // What is no Avro file is none however short it is.
+        // A short file that differs from the magic bytes is not an Avro file.
         let is_other = start == 0 && !MAGIC.starts_with(&self.all);
         self.all.truncate(start);
         let problem = read.map_or_else(of_io, |_| AvroProblem::Truncated);
@@ -122,7 +122,7 @@ impl<R: Read> Front<'_, R> {
         }
     }
 
-    /// Entries of the next run of metadata; none at its end.
+    /// The number of entries in the next chunk of metadata; `None` at its end.
     fn count(&mut self) -> Result<Option<u64>, AvroError> {
         let count = self.long()?;
         if count < 0 {
@@ -132,7 +132,7 @@ impl<R: Read> Front<'_, R> {
     }
 }
 
-/// An end of the file is no failure of the disk.
+/// The end of the file is not a disk error.
 pub(super) fn of_io(error: io::Error) -> AvroProblem {
     if error.kind() == io::ErrorKind::UnexpectedEof { AvroProblem::Truncated } else { AvroProblem::Io(error) }
 }

@@ -1,21 +1,21 @@
-//! Avro's logical types (Avro 1.11, "Logical Types"): what a schema says of a value beyond its encoding, and the text
-//! of such a value. A logical type that does not fit its encoding is ignored, as the specification demands.
+//! Logical types of Avro (Avro 1.11, "Logical Types"): what a schema adds to a value's encoding, and the value's text. A
+//! logical type that does not fit its encoding is ignored, as the specification demands.
 
 use serde_json::{Map, Value};
 
 use crate::connector::iso8601::{self, Unit};
 use crate::model::NonIdentifier;
 
-/// Longest unscaled decimal in bytes, and its largest scale. Larger ones have no text.
+/// The longest unscaled decimal in bytes, and the largest scale. Larger decimals have no text.
 const DECIMAL_LEN_MAX: usize = 128;
 const SCALE_MAX: u64 = 1_000;
 
 /// A logical type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Logical {
-    /// Two's complement, the big end first, with so many decimal places.
+    /// A big-endian number in two's complement with this scale.
     Decimal(usize),
-    /// The same with its own number of decimal places behind it.
+    /// A decimal that is followed by its own scale.
     BigDecimal,
     /// The 16 bytes of a UUID.
     Uuid,
@@ -37,7 +37,7 @@ pub(super) enum Physical {
     Fixed(usize),
 }
 
-/// The logical type that a schema gives a type, if it fits.
+/// The logical type of a schema object, if it fits the encoding.
 pub(super) fn of(object: &Map<String, Value>, physical: Physical) -> Option<Logical> {
     let number = |name: &str| object.get(name).map_or(Some(0), Value::as_u64);
     let decimal = || {
@@ -63,7 +63,7 @@ pub(super) fn of(object: &Map<String, Value>, physical: Physical) -> Option<Logi
     }
 }
 
-/// What a value of a logical type is.
+/// The meaning of a value with a logical type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     Decimal,
@@ -107,21 +107,21 @@ impl Logical {
     }
 }
 
-/// Months, days and milliseconds, each four bytes, the little end first.
+/// Months, days and milliseconds, as three little-endian numbers of four bytes.
 fn duration(bytes: &[u8]) -> Option<String> {
     let part = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let (months, days, millis) = (part(0)?, part(4)?, part(8)?);
     Some(format!("P{months}M{days}DT{}.{:03}S", millis / 1000, millis % 1000))
 }
 
-/// The digits of a number in two's complement, the big end first.
+/// The digits of a big-endian number in two's complement.
 fn decimal(bytes: &[u8], scale: usize) -> Option<String> {
     const BASE: u64 = 1_000_000_000;
     if bytes.is_empty() || bytes.len() > DECIMAL_LEN_MAX {
         return None;
     }
     let is_negative = bytes[0] >= 0x80;
-    // Nine digits each, the little end first.
+    // Groups of nine digits, the lowest first.
     let mut digits: Vec<u64> = vec![0];
     let mut add = |factor: u64, addend: u64| {
         let mut carry = addend;

@@ -1,17 +1,16 @@
-//! Avro object container files (Avro 1.11, "Object Container Files"), read block by block.
+//! Reader for Avro object container files (Avro 1.11, "Object Container Files"), block by block.
 //!
-//! Each file is read by the schema that it brings, logical types included; whatever is nested is handed
-//! on as JSON, or by its path ([`Schema::select`]). Only what a file says of itself is checked here, not what its records mean.
+//! A file is read by its own schema, including logical types. Nested values are returned as JSON, or by their path
+//! ([`AvroSchema::select`]). The reader checks the encoding, not the meaning of records.
 //!
 //! # Expected flow
-//! [`Header::read`] the front; [`Blocks::new`] over what follows it, or over what follows any later
-//! [`Blocks::position`]; [`Blocks::advance`] fills one [`Block`] after the other; [`Block::records`] lends
-//! one [`Row`] after the other.
+//! [`AvroHeader::read`] reads the header. [`AvroBlocks::new`] reads the blocks behind it, or behind a later
+//! [`AvroBlocks::position`]. [`AvroBlocks::advance`] fills an [`AvroBlock`], and [`AvroBlock::records`] iterates over its
+//! rows.
 //!
 //! # Guarantees
-//! Whatever the bytes are: no panic, no allocation beyond [`Limits`], no work that is not in proportion to
-//! them. An error has its place in the file, and says whether more bytes could mend it
-//! ([`AvroError::is_truncated`]).
+//! For arbitrary bytes: no panic, no allocation beyond [`AvroLimits`], and work in proportion to the bytes. An error has
+//! its position in the file, and [`AvroError::is_truncated`] reports whether more bytes could complete the file.
 
 mod block;
 mod bytes;
@@ -30,14 +29,14 @@ pub use header::{AvroHeader, MARK_LEN};
 pub use record::{AvroRow, Records};
 pub use schema::AvroSchema;
 
-/// What is read at most, so that no file can take all memory.
+/// Limits of what is read, so that no file exhausts the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AvroLimits {
-    /// Bytes of the header, the schema included.
+    /// Bytes of the header, including the schema.
     pub header_len_max: usize,
-    /// Bytes of one block, packed and unpacked alike.
+    /// Bytes of one block, packed and unpacked.
     pub block_len_max: usize,
-    /// Bytes of the JSON of whatever is nested in one record.
+    /// Bytes of the JSON of nested values in one record.
     pub nested_len_max: usize,
 }
 
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_codec_gives_what_the_judge_reads() {
+    fn every_codec_agrees_with_fastavro() {
         let open = judged(include_str!("../../../../tests/avro/open.json"));
         let mut kinds = judged(include_str!("../../../../tests/avro/kinds.json"));
         // Inside JSON a float stands as its own shortest decimal, for fastavro as that of a double.
@@ -176,7 +175,7 @@ mod tests {
             for cut in 0..file.len() {
                 let (mut values, stopped, position) = read(&file[..cut], &AvroLimits::default());
                 if cut as u64 == position {
-                    // Between two blocks nothing tells that there should be more.
+                    // A file that ends between two blocks looks complete.
                     assert!(stopped.is_none_or(|error| cut == 0 && error.is_truncated()));
                 } else {
                     let stopped = stopped.unwrap();
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_unpacks_to_too_much_is_refused() {
+    fn a_block_that_unpacks_beyond_the_limit_is_an_error() {
         use std::io::Write as _;
         let zeros = vec![0; 1 << 20];
         let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
@@ -273,7 +272,7 @@ mod tests {
             assert!(stopped.is_of_one_block() && stopped.offset == at(&file));
             // A frame may say its size itself, and is refused for that.
             let text = stopped.problem.to_string();
-            assert!(text == too_large || text == "a block that cannot be unpacked as zstandard", "{text}");
+            assert!(text == too_large || text == "a block cannot be unpacked as zstandard", "{text}");
         }
         let lie = [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0; 20]].concat();
         let file = file(ONE_TEXT, "snappy", &[2], &lie);
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_claim_more_than_it_has() {
+    fn claimed_sizes_are_checked_before_allocation() {
         let at = |file: &[u8]| AvroHeader::read(&mut &file[..], &LIMITS).unwrap().len();
         let many = file(ONE_TEXT, "null", &[0xfe, 0xff, 0xff, 0xff, 0x0f], b"\x02a");
         check(
@@ -301,9 +300,9 @@ mod tests {
         );
     }
 
-    /// Records of records of records, of which the innermost take no bytes.
+    /// Nested records with empty innermost records.
     #[test]
-    fn a_schema_that_makes_much_of_nothing_is_stopped() {
+    fn a_schema_that_expands_empty_records_is_stopped() {
         let mut inner = r#"{"type":"record","name":"L0","fields":[]}"#.to_owned();
         for level in 1..40 {
             inner = format!(
@@ -331,8 +330,8 @@ mod tests {
 
     #[test]
     fn files_that_are_none() {
-        check(b"", "at byte 0: the file ends too early");
-        check(b"Obj", "at byte 0: the file ends too early");
+        check(b"", "at byte 0: the file is incomplete");
+        check(b"Obj", "at byte 0: the file is incomplete");
         check(b"PAR1 and more", "at byte 0: not an Avro file");
         check(b"x", "at byte 0: not an Avro file");
         let unknown = file(ONE_TEXT, "xz", &[2], b"");
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_block_does_not_take_the_next_one_with_it() {
+    fn the_block_after_a_damaged_one_is_read() {
         let mut file = OPEN[2].to_vec();
         let header = AvroHeader::read(&mut file.as_slice(), &LIMITS).unwrap();
         file[usize::try_from(header.len()).unwrap() + 40] ^= 1;

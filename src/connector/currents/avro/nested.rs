@@ -1,7 +1,7 @@
-//! Lists, maps and records inside a record, as compact JSON.
+//! Nested lists, maps and records of a record, as compact JSON.
 //!
-//! A few bytes can stand for very much here: a record of records of records takes none at all when the
-//! innermost is empty. So what is made is bounded, and with it the work.
+//! A few bytes can encode many values: a record of empty records takes no bytes at all. So the output is limited, and
+//! with it the work.
 
 use std::io::Write as _;
 
@@ -9,10 +9,10 @@ use super::bytes::{ByteReader, Malformed};
 use super::logical::{Logical, Meaning};
 use super::schema::{AvroType, TypeId};
 
-/// Deepest nesting; a record may contain itself.
+/// The deepest nesting; a record type may contain itself.
 const DEPTH_MAX: usize = 64;
 
-/// What is made for one record.
+/// The JSON that was made for one record.
 #[derive(Debug)]
 pub(super) struct Nested<'s> {
     pub(super) types: &'s [AvroType],
@@ -41,7 +41,7 @@ impl<'s> Nested<'s> {
         Ok(())
     }
 
-    /// Appends a value as JSON. Every value appends something, so the bound is one on the work too.
+    /// Appends a value as JSON. Every value appends at least one byte, so the limit bounds the work.
     pub(super) fn json(
         &mut self,
         bytes: &mut ByteReader<'_>,
@@ -97,7 +97,7 @@ impl<'s> Nested<'s> {
         }
     }
 
-    /// Reads past a value. It makes the value's JSON for that, so the bound on the work holds.
+    /// Skips a value. It makes the value's JSON, so that the limit bounds the work.
     pub(super) fn pass(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<(), Malformed> {
         let len = self.made.len();
         self.json(bytes, of, 0)?;
@@ -153,7 +153,7 @@ impl<'s> Nested<'s> {
         if std::mem::take(is_first) { Ok(()) } else { self.push(b",") }
     }
 
-    /// A number, in a form that keeps it apart from whole ones; what is none is null.
+    /// A number in a form that differs from whole numbers; NaN and infinities become null.
     fn number(&mut self, is_finite: bool, value: impl std::fmt::Debug) -> Result<(), Malformed> {
         if !is_finite {
             return self.push(b"null");
@@ -163,7 +163,7 @@ impl<'s> Nested<'s> {
     }
 
     fn text(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        // An escape makes six bytes of one.
+        // An escape takes six bytes for one.
         if self.made.len() + 6 * bytes.len() + 2 > self.len_max {
             return Err("too much in one record");
         }
@@ -172,7 +172,7 @@ impl<'s> Nested<'s> {
     }
 }
 
-/// The value of a logical type that comes next: its meaning and its text.
+/// The meaning and the text of the next value, which has a logical type.
 pub(super) fn logical(of: &AvroType, bytes: &mut ByteReader<'_>) -> Result<(Meaning, String), Malformed> {
     match of {
         AvroType::LogicalNumber(logical) => Ok(logical.of_number(bytes.long()?)),
@@ -192,13 +192,13 @@ pub(super) fn logical(of: &AvroType, bytes: &mut ByteReader<'_>) -> Result<(Mean
     }
 }
 
-/// The branch of a union that comes next.
+/// The branch of the next union.
 pub(super) fn branch(branches: &[TypeId], bytes: &mut ByteReader<'_>) -> Result<TypeId, Malformed> {
     let branch = usize::try_from(bytes.long()?).ok().and_then(|at| branches.get(at));
     branch.copied().ok_or("a branch that the union has not")
 }
 
-/// The symbol of an enum that comes next.
+/// The symbol of the next enum.
 pub(super) fn symbol<'s>(symbols: &'s [Box<str>], bytes: &mut ByteReader<'_>) -> Result<&'s str, Malformed> {
     let symbol = usize::try_from(bytes.long()?).ok().and_then(|at| symbols.get(at));
     symbol.map(|symbol| &**symbol).ok_or("a symbol that the enum has not")

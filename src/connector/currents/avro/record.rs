@@ -1,4 +1,4 @@
-//! The records of a block, one after the other.
+//! Records of a block, read one by one.
 
 use super::bytes::{ByteReader, Malformed};
 use super::error::{AvroError, AvroProblem};
@@ -7,7 +7,7 @@ use super::nested::{Nested, branch, logical, symbol};
 use super::schema::{AvroSchema, AvroType, FieldOp, PlainType, TypeId};
 use crate::model::{AvroRecord, AvroValue, NonIdentifier};
 
-/// Where the value of a field is. It names its bytes by their place, so that the slots outlive a record.
+/// The value of a field, or its range in a buffer. Ranges let slots outlive a record.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Slot {
     #[default]
@@ -18,11 +18,11 @@ pub(super) enum Slot {
     Double(f64),
     /// Bytes of the block.
     Text(u32, u32),
-    /// Bytes that were made for this record, and what they are.
+    /// Bytes that were made for this record, and their kind.
     Made(u32, u32, Made),
 }
 
-/// What made bytes are.
+/// The kind of made bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Made {
     Text,
@@ -31,7 +31,7 @@ pub(super) enum Made {
     Moment(NonIdentifier),
 }
 
-/// The records of a block. Each is lent until the next one is asked for.
+/// The records of a block. Each row borrows the reader until the next call.
 #[derive(Debug)]
 pub struct Records<'b> {
     bytes: ByteReader<'b>,
@@ -76,13 +76,13 @@ impl AvroRecord for AvroRow<'_> {
 }
 
 impl AvroRow<'_> {
-    /// How many fields it has.
+    /// The number of fields.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether it has no fields at all.
+    /// Whether the record has no fields.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
@@ -93,7 +93,7 @@ fn part(bytes: &[u8], start: u32, end: u32) -> &[u8] {
     &bytes[start as usize..end as usize]
 }
 
-/// Places in a block, which is never longer than these can say.
+/// A range in a block; blocks are shorter than 4 GiB.
 fn text((start, end): (usize, usize)) -> Slot {
     #[allow(clippy::cast_possible_truncation, reason = "Blocks holds a block to u32::MAX bytes")]
     Slot::Text(start as u32, end as u32)
@@ -119,17 +119,17 @@ impl<'b> Records<'b> {
         }
     }
 
-    /// How many records have been lent.
+    /// The number of records returned.
     #[must_use]
     pub fn read(&self) -> u64 {
         self.read
     }
 
-    /// The next record; none at the end of the block.
+    /// The next record; `None` at the end of the block.
     ///
     /// # Errors
-    /// [`AvroError`] when it cannot be read, or when there are bytes left behind the last one. Nothing
-    /// more comes from this block then.
+    /// [`AvroError`] when it cannot be read, or when bytes follow the last record. The block returns no more records
+    /// afterwards.
     pub fn advance(&mut self) -> Result<Option<AvroRow<'_>>, AvroError> {
         if self.is_over {
             return Ok(None);
@@ -200,7 +200,7 @@ fn read_plain(bytes: &mut ByteReader<'_>, plain: PlainType) -> Result<Slot, Malf
 }
 
 impl Nested<'_> {
-    /// A value of any type. What a slot cannot hold is made into JSON.
+    /// A value of any type. Values that fit no slot become JSON.
     fn slot(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<Slot, Malformed> {
         let plain = match &self.types[of] {
             AvroType::Null => return Ok(Slot::Null),
@@ -218,7 +218,7 @@ impl Nested<'_> {
                 let name = symbol(symbols, bytes)?;
                 return self.make(Made::Text, |nested| nested.push(name.as_bytes()));
             }
-            // A union directly in a union is against the rules, so this goes one step deep.
+            // Avro forbids a union directly in a union, so the recursion is one step deep.
             AvroType::Union(branches) => {
                 let branch = branch(branches, bytes)?;
                 return match &self.types[branch] {
@@ -242,7 +242,7 @@ impl Nested<'_> {
         read_plain(bytes, plain)
     }
 
-    /// The value at these names inside a value of any type; null if there is none.
+    /// The value at a path of names within a value; null if there is none.
     fn find(
         &mut self,
         bytes: &mut ByteReader<'_>,

@@ -1,4 +1,4 @@
-//! A writer's schema, as far as reading takes it: types by number, and what each field of a record is.
+//! Schema of an Avro file's writer: types by number, and how each field of a record is read.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::logical::{self, Logical, Physical};
 
-/// The place of a type among the schema's.
+/// The index of a type in the schema.
 pub(super) type TypeId = usize;
 
 /// One type.
@@ -14,16 +14,16 @@ pub(super) type TypeId = usize;
 pub(super) enum AvroType {
     Null,
     Bool,
-    /// `int` and `long` are written alike.
+    /// `int` and `long`, which have the same encoding.
     Long,
     Float,
     Double,
-    /// `string` and `bytes` are written alike.
+    /// `string` and `bytes`, which have the same encoding.
     Text,
     Fixed(usize),
-    /// A number with a meaning beyond it.
+    /// A number with a logical type.
     LogicalNumber(Logical),
-    /// Bytes with one, of this length if it is fixed.
+    /// Bytes with a logical type, and their length if it is fixed.
     LogicalBytes(Logical, Option<usize>),
     Enum(Vec<Box<str>>),
     List(TypeId),
@@ -32,11 +32,11 @@ pub(super) enum AvroType {
     Record(Vec<(Box<str>, TypeId)>),
 }
 
-/// How a field of the record is read. Nearly all are plain, or plain or null.
+/// How a field is read. Nearly all fields are plain, or plain or null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldOp {
     Plain(PlainType),
-    /// A union of two, of which null is the branch of this number.
+    /// A union of two branches; null is the branch of this number.
     Optional(i64, PlainType),
     Other(TypeId),
 }
@@ -60,7 +60,7 @@ pub struct AvroSchema {
     pub(super) paths: Vec<Path>,
 }
 
-/// A wanted value inside a field: the number of the field, and the names on the way to the value.
+/// A selected value inside a field: the index of the field, and the path to the value.
 #[derive(Clone, Debug)]
 pub(super) struct Path {
     pub(super) field: usize,
@@ -68,10 +68,10 @@ pub(super) struct Path {
 }
 
 impl AvroSchema {
-    /// Reads a schema from its JSON.
+    /// Parses a schema from JSON.
     ///
     /// # Errors
-    /// What is wrong with it, in words. Only a record has fields, so anything else is none of use.
+    /// A text with the reason. The top-level type must be a record.
     pub fn parse(json: &str) -> Result<Self, String> {
         let json: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
         let mut parser = Parser::default();
@@ -97,8 +97,8 @@ impl AvroSchema {
         &self.name
     }
 
-    /// Selects a value inside a field. Returns the place of its datum in each row, behind those of the fields; none if
-    /// the schema has no such value.
+    /// Selects a value inside a field. Returns its index in each row, behind the fields, or `None` if the schema has no such
+    /// value.
     pub fn select(&mut self, field: usize, names: &[&str]) -> Option<usize> {
         let names: Vec<Box<str>> = names.iter().map(|name| (*name).into()).collect();
         match self.ops.get(field)? {
@@ -110,7 +110,7 @@ impl AvroSchema {
         }
     }
 
-    /// Whether a value of the type can have a value at these names.
+    /// Whether a value of the type can have a value at this path.
     fn leads(&self, id: TypeId, names: &[Box<str>]) -> bool {
         let Some((first, rest)) = names.split_first() else { return true };
         match &self.types[id] {
@@ -125,7 +125,7 @@ impl AvroSchema {
         }
     }
 
-    /// The names of its fields, in order.
+    /// The names of the fields, in order.
     #[must_use]
     pub fn fields(&self) -> Vec<&str> {
         self.fields.iter().map(|name| &**name).collect()
@@ -273,7 +273,7 @@ fn symbol(json: &Value) -> Result<Box<str>, String> {
     json.as_str().map(Box::from).ok_or_else(|| format!("{json} is no symbol"))
 }
 
-/// A name with a dot is whole; Currents' schemas have the whole dotted event type in it.
+/// A name with a dot is a full name; in Currents' schemas it contains the dotted event type.
 fn full_name(name: &str, namespace: &str) -> String {
     if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
 }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_plain_optional_and_others() {
+    fn plain_optional_and_other_fields_are_classified() {
         check(
             &record(
                 r#"{"name":"a","type":"string"},{"name":"b","type":["null","long"],"default":null},
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schema_of_records() {
+    fn schemas_without_records_are_errors() {
         check("\"string\"", "it is no record");
         check("7", "7 is no type");
         check(&record(r#"{"name":"a","type":"G"}"#), "`G` is no type");

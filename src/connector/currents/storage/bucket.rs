@@ -1,4 +1,4 @@
-//! Files in a bucket: listed by prefix, and below an event type from an hour on; read range by range.
+//! Currents files in a bucket: listed by prefix, below an event type from an hour on, and read by ranges.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub(super) fn list(
     while let Some(folder) = folders.pop() {
         let listing = contents(objects, &folder, from)?;
         for entry in listing.objects {
-            // What some tools put where a folder is.
+            // Some tools write an object in place of a folder.
             let Some(path) = relative(objects, &entry.key).filter(|path| !path.ends_with('/')) else {
                 continue;
             };
@@ -47,13 +47,13 @@ pub(super) fn list(
     Ok(others)
 }
 
-/// How many objects and folders there are at the top.
+/// The number of objects and folders at the top level.
 pub(super) fn look(objects: &BucketClient) -> Result<usize, StorageError> {
     let listing = contents(objects, &objects.key(""), None)?;
     Ok(listing.objects.len() + listing.folders.len())
 }
 
-/// What is in a folder: below an event type all of it, from a day on if one is given, and elsewhere one level.
+/// The content of a folder: below an event type everything, from a day on if one is given; elsewhere one level.
 fn contents(objects: &BucketClient, folder: &str, from: Option<Day>) -> Result<Listing, StorageError> {
     let failed = |error: Error| StorageError {
         action: "list",
@@ -65,7 +65,7 @@ fn contents(objects: &BucketClient, folder: &str, from: Option<Day>) -> Result<L
         return objects.list(folder, Span { one_level: true, ..Span::default() }).map_err(failed);
     }
     let Some(day) = from else { return objects.list(folder, Span::default()).map_err(failed) };
-    // All of that day's hours come after the day alone; before all days comes what has none.
+    // The hours of a day sort after the day's name. Keys without a date sort before all days.
     let before = Span { before: Some(format!("{folder}date=")), ..Span::default() };
     let mut found = objects.list(folder, before).map_err(failed)?;
     let after = Span { after: Some(format!("{folder}date={day}")), ..Span::default() };
@@ -92,7 +92,7 @@ fn object(path: &str, entry: Entry) -> EventFile {
     EventFile::new(path, entry.len, arrived, &mark, entry.tag)
 }
 
-/// An object from a byte on. One that is replaced meanwhile is an error.
+/// Opens an object from a byte on. Replacing it meanwhile causes an error.
 pub(super) fn read(
     objects: &BucketClient,
     object: &EventFile,

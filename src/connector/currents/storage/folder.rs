@@ -39,17 +39,17 @@ pub(super) fn read(root: &Path, object: &EventFile, from: u64) -> Result<Box<dyn
     }
 }
 
-/// What a link leads to that leaves the folder: files of others, or of the system.
+/// The error of a link that leaves the folder: its target may belong to other users or to the system.
 fn outside() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the folder")
 }
 
 struct Listing<'a> {
-    /// The folder that is listed, without links.
+    /// The root of the listing, without links.
     root: PathBuf,
     from: Option<Day>,
     now: Timestamp,
-    /// What the listing before this one found, and what this one has found.
+    /// The results of the previous listing and of this one.
     before: Known,
     after: Known,
     /// The folders that are being read, from the root on.
@@ -63,7 +63,7 @@ struct Open {
     /// Its path below the root, with a slash at its end.
     path: String,
     folder: Folder,
-    /// Whether its entries can be known by its stamp.
+    /// Whether its stamp identifies its entries.
     is_kept: bool,
 }
 
@@ -75,7 +75,7 @@ impl Listing<'_> {
         }
     }
 
-    /// A known folder has these files again; those that may have grown are looked at.
+    /// Adds the files of a known folder, and examines those that may have grown.
     fn files_again(&mut self, files: &mut [EventFile]) -> io::Result<()> {
         let quiet = self.now.checked_sub(QUIET).unwrap_or(Timestamp::MIN);
         for file in files {
@@ -115,7 +115,7 @@ impl Visit for Listing<'_> {
     }
 
     fn known(&mut self, path: &Path, state: &String) -> io::Result<Option<Folders<String>>> {
-        // It is a folder of the one that is being read, unless that one is known itself.
+        // Belongs to the folder that is being read, unless that folder is known itself.
         if let Some(open) = self.open.last_mut()
             && let Some(name) = state.strip_prefix(&open.path).and_then(|below| below.strip_suffix('/'))
             && !name.contains('/')
@@ -142,16 +142,16 @@ impl Visit for Listing<'_> {
         }
     }
 
-    /// Every other entry is where its folder is.
+    /// Other entries belong to their folder.
     fn link(&mut self, path: &Path) -> io::Result<()> {
-        // What it leads to may change without its folder.
+        // The target of a link may change without a change of its folder.
         if let Some(open) = self.open.last_mut() {
             open.is_kept = false;
         }
         if path.canonicalize()?.starts_with(&self.root) { Ok(()) } else { Err(outside()) }
     }
 
-    /// It is an error of that file alone: the events of the others are sent.
+    /// A special file is an error of that file alone; events of other files are sent.
     fn refuses_special(&self) -> bool {
         false
     }
@@ -171,7 +171,7 @@ fn object(path: &str, meta: &Metadata) -> io::Result<EventFile> {
     Ok(EventFile::new(path, meta.len(), written.max(changed(meta)), &mark, None))
 }
 
-/// When the file got its name or its content, which no copying makes earlier.
+/// The time when the file got its name or its content. Copying a file does not make it earlier.
 #[cfg(unix)]
 pub(super) fn changed(meta: &Metadata) -> Timestamp {
     use std::os::unix::fs::MetadataExt as _;

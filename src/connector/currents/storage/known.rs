@@ -1,12 +1,12 @@
-//! What earlier listings of a folder found, so that a listing costs what changed and not what is there.
+//! Cache of earlier folder listings, so that a listing costs as much as what changed.
 //!
-//! A folder with the same modification time has the same entries, so it is not read again. A file that grows does not
-//! change its folder: files that were written lately, files whose rest is missing, and files whose changes the system
-//! reports are looked at again.
+//! A folder with an unchanged modification time has the same entries and is not read again. A growing file does not
+//! change its folder, so these files are examined again: recently written ones, incomplete ones, and those that the
+//! system reports as changed.
 //!
 //! # Caveats
-//! A file that is rewritten in place after [`QUIET`] without a report by the system is found when the process starts, or
-//! when another file enters or leaves its folder.
+//! A file that is rewritten in place after [`QUIET`] without a report by the system is found when the process restarts,
+//! or when another file enters or leaves its folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -18,16 +18,16 @@ use std::time::Duration;
 use super::EventFile;
 use crate::model::{Day, Timestamp};
 
-/// Files that were written so lately may still grow.
+/// Files that were written within this time may still grow.
 pub(super) const QUIET: Duration = Duration::from_secs(60);
-/// A folder that changed so lately may change again within the same modification time.
+/// A folder that changed within this time may change again with the same modification time.
 const TICK: Duration = Duration::from_secs(10);
-/// Files that are remembered for one source.
+/// The number of files remembered per source.
 const FILES_MAX: usize = 200_000;
-/// More reported paths than this are as good as all.
+/// With more reported paths than this, all files count as changed.
 const PATHS_MAX: usize = 4_096;
 
-/// What earlier listings of one folder found, shared by the runs of an export.
+/// The results of earlier listings of one folder, shared by the runs of an export.
 #[derive(Clone, Debug, Default)]
 pub struct KnownFolders(Arc<Shared>);
 
@@ -38,14 +38,14 @@ struct Shared {
     changed: Mutex<Changed>,
 }
 
-/// Reported changes since the last listing.
+/// Changes reported since the last listing.
 #[derive(Debug, Default)]
 struct Changed {
     paths: BTreeSet<PathBuf>,
     all: bool,
 }
 
-/// The folders that were found by a listing of `root` from a day on, by their paths below it.
+/// The folders that a listing of `root` from a day on found, by their paths below it.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     root: PathBuf,
@@ -59,19 +59,19 @@ pub(super) struct Known {
 pub(super) struct Folder {
     pub(super) stamp: Stamp,
     pub(super) files: Vec<EventFile>,
-    /// The names of the folders in it.
+    /// The names of its subfolders.
     pub(super) folders: Vec<String>,
-    /// How many other files it has.
+    /// The number of its other files.
     pub(super) others: u64,
 }
 
-/// Distinguishes the entries of a folder from those that it had before.
+/// Distinguishes the entries of a folder from its earlier entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     modified: Timestamp,
-    /// What a tool that sets the modification time changes as well.
+    /// Changes even if a tool sets the modification time.
     changed: Timestamp,
-    /// The device and the number of the folder: another one may have its name by now.
+    /// The device and the inode of the folder: another folder may have its name by now.
     identity: (u64, u64),
 }
 
@@ -81,7 +81,7 @@ impl Stamp {
         Ok(Self { modified, changed: super::folder::changed(meta), identity: identity(meta) })
     }
 
-    /// Whether another change after this time would change the stamp.
+    /// Whether a change after this time would change the stamp.
     pub(super) fn is_settled(&self, now: Timestamp) -> bool {
         now.checked_sub(TICK).is_ok_and(|before| self.modified.max(self.changed) < before)
     }
@@ -99,7 +99,7 @@ fn identity(_: &Metadata) -> (u64, u64) {
 }
 
 impl KnownFolders {
-    /// These files may have changed in place. A relative path is one below the source.
+    /// Marks files as possibly changed in place. Relative paths are below the source.
     pub fn changed<P: Into<PathBuf>>(&self, paths: impl IntoIterator<Item = P>) {
         let mut changed = self.0.changed.lock().unwrap_or_else(PoisonError::into_inner);
         changed.paths.extend(paths.into_iter().map(Into::into));
@@ -108,13 +108,13 @@ impl KnownFolders {
         }
     }
 
-    /// Any file may have changed in place.
+    /// Marks all files as possibly changed in place.
     pub fn all_changed(&self) {
         self.0.changed.lock().unwrap_or_else(PoisonError::into_inner).all = true;
     }
 
-    /// Takes what is known of a folder, for a listing that puts it back. A listing that fails puts nothing back, so that the
-    /// next one reads everything.
+    /// Takes the cache of a folder for a listing, which puts it back. A failed listing does not, so that the next one reads
+    /// everything.
     pub(super) fn take(&self, root: &Path, from: Option<Day>) -> Known {
         let changed = std::mem::take(&mut *self.0.changed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut known = std::mem::take(&mut *self.0.known.lock().unwrap_or_else(PoisonError::into_inner));
@@ -138,7 +138,7 @@ impl KnownFolders {
 }
 
 impl Known {
-    /// Nothing is known yet, for the same folder.
+    /// An empty cache for the same folder.
     pub(super) fn emptied(&self) -> Self {
         Self { root: self.root.clone(), from: self.from, ..Self::default() }
     }
@@ -166,7 +166,7 @@ mod tests {
         path
     }
 
-    /// Paths and lengths, and how many other files there are.
+    /// Paths and lengths, and the number of other files.
     fn list(storage: &Storage, now: Timestamp) -> (Vec<(String, u64)>, u64) {
         let mut files = Vec::new();
         let others =
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_what_it_was_is_not_read_again() {
+    fn an_unchanged_folder_is_not_read_again() {
         let home = tempfile::tempdir().unwrap();
         let known = KnownFolders::default();
         let storage = Storage::Folder(home.path().to_owned(), known.clone());
@@ -193,16 +193,16 @@ mod tests {
         let folders = || known.0.known.lock().unwrap().folders.len();
         assert_eq!((list(&storage, after(5)), folders()), (first.clone(), 0), "all may change within a tick");
         assert_eq!((list(&storage, after(3_600)), folders()), (first.clone(), 3));
-        // A mark in what is known shows that the folder is not read.
+        // A changed length in the cache shows that the folder is not read.
         known.0.known.lock().unwrap().folders.get_mut("a/b/").unwrap().files[0].len = 99;
         let marked = of(&[("2.avro", 3), ("a/b/1.avro", 99)], 1);
         assert_eq!(list(&storage, after(3_600)), marked);
-        // A new file elsewhere leaves it known, also when it is in a new folder.
+        // A new file elsewhere, also in a new folder, keeps the folder cached.
         write(&home, "a/c/3.avro", "three");
         let more = of(&[("2.avro", 3), ("a/b/1.avro", 99), ("a/c/3.avro", 5)], 1);
         assert_eq!(list(&storage, after(3_600)), more);
         assert_eq!(list(&storage, after(3_600)), more);
-        // A reported change and a new file in it have it read.
+        // A reported change and a new file make the listing read the folder.
         known.changed([&one]);
         assert_eq!(list(&storage, after(3_600)).0[1], ("a/b/1.avro".to_owned(), 3));
         known.0.known.lock().unwrap().folders.get_mut("a/b/").unwrap().files[0].len = 99;
@@ -210,7 +210,7 @@ mod tests {
         std::fs::remove_file(&one).unwrap();
         let found = of(&[("2.avro", 3), ("a/b/4.avro", 4), ("a/c/3.avro", 5)], 1);
         assert_eq!(list(&storage, after(3_600)), found);
-        // A folder that is gone, and all that may have changed.
+        // A deleted folder, and a report that all files may have changed.
         std::fs::remove_dir_all(home.path().join("a/c")).unwrap();
         known.0.known.lock().unwrap().folders.get_mut("a/b/").unwrap().files[0].len = 99;
         assert_eq!(list(&storage, after(3_600)), of(&[("2.avro", 3), ("a/b/4.avro", 99)], 1));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_may_grow_and_links_are_looked_at_again() {
+    fn growing_files_and_links_are_examined_again() {
         let home = tempfile::tempdir().unwrap();
         let storage = Storage::folder(home.path().to_owned());
         let one = write(&home, "a/1.avro", "one");

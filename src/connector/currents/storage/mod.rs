@@ -1,10 +1,10 @@
-//! Where Braze's files lie: a folder or a bucket, behind one way to list and one to read.
+//! Storage of Currents files: a folder or a bucket, with one interface to list and to read.
 //!
 //! Source: Braze, "Event delivery semantics": `…/event_type=<type>/date=<YYYY-MM-DD-HH>/<schema>/<zone>/*.avro`,
-//! below any prefix; the depth is not to be relied on. Hours are those of queueing, in UTC.
+//! below any prefix, at any depth. The hours are those of queueing, in UTC.
 //!
 //! # Caveats
-//! Callers block. What was read already is not known here: a listing says what there is.
+//! Calls block. A listing returns what exists; it does not know which files were read.
 
 mod bucket;
 mod folder;
@@ -26,7 +26,7 @@ fn day_of_partition(name: &str) -> Option<Day> {
     name.strip_prefix("date=").and_then(Day::parse)
 }
 
-/// The day of the partition that a path is in.
+/// The day of the partition in a path.
 #[must_use]
 pub fn day_in(path: &str) -> Option<Day> {
     path.split('/').filter_map(day_of_partition).next_back()
@@ -39,13 +39,13 @@ pub struct EventFile {
     pub path: Box<str>,
     /// Its length in bytes.
     pub len: u64,
-    /// When it came to be here, as far as the store tells.
+    /// The time of its arrival, if the store reports it.
     pub arrived: Timestamp,
-    /// The day of its partition, or of its arrival where it has none.
+    /// The day of its partition, or of its arrival without a partition.
     pub day: Day,
-    /// Tells this content at this path from any other.
+    /// A fingerprint of path and content.
     pub print: u64,
-    /// The store's own mark of this content.
+    /// The store's entity tag of the content.
     tag: Option<String>,
 }
 
@@ -67,53 +67,53 @@ pub struct StorageError {
 }
 
 impl StorageError {
-    /// What kind of trouble it is.
+    /// The kind of the I/O error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
 
-    /// Whether it is about a bucket.
+    /// Whether the storage is a bucket.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.path.to_string_lossy().contains("://")
     }
 }
 
-/// How files of events are reached.
+/// The access to files of events.
 #[derive(Clone, Debug, Default)]
 pub struct StorageAccess {
     /// Settings of the bucket's client.
     pub options: Vec<(String, String)>,
-    /// What earlier listings of the folder found.
+    /// The cache of earlier listings of the folder.
     pub known: KnownFolders,
 }
 
-/// Files of Braze's, to read.
+/// The storage of an export.
 #[derive(Clone, Debug)]
 pub enum Storage {
-    /// In a folder, of which earlier listings may know something.
+    /// A folder, with its cache of earlier listings.
     Folder(PathBuf, KnownFolders),
-    /// In a bucket.
+    /// A bucket.
     Bucket(BucketClient),
 }
 
 impl Storage {
-    /// A folder of which nothing is known yet.
+    /// A folder without a cache.
     #[must_use]
     pub fn folder(path: PathBuf) -> Self {
         Self::Folder(path, KnownFolders::default())
     }
 
-    /// Opens the place. Nothing is read yet.
+    /// Opens the storage. Reads nothing yet.
     ///
     /// # Errors
-    /// When there can be no client.
+    /// When the client cannot be created.
     pub fn open(place: &StorageLocation, access: &StorageAccess) -> Result<Self, StorageError> {
         match place {
             StorageLocation::Folder { path, roots, .. } => {
                 let roots = roots.iter().filter_map(|root| crate::connector::file::real(root).ok());
-                // A folder that is not there yet is reported when it is listed.
+                // The listing reports a missing folder.
                 match path.canonicalize() {
                     Ok(real)
                         if is_special(&real) || !roots.into_iter().any(|root| real.starts_with(root)) =>
@@ -132,11 +132,11 @@ impl Storage {
         }
     }
 
-    /// Finds the Avro files, in any order. Folders that are what they were in the last listing are not read. With `from`, partitions of earlier days are passed over unseen.
-    /// Gives back how many other files there are.
+    /// Lists the Avro files, in any order, and returns the number of other files. Folders unchanged since the last listing
+    /// are not read. With `from`, partitions of earlier days are skipped.
     ///
     /// # Errors
-    /// When something cannot be listed: then what was found is not all.
+    /// When a part cannot be listed; the files found so far are not complete.
     pub fn list(
         &self,
         from: Option<Day>,
@@ -149,14 +149,14 @@ impl Storage {
         }
     }
 
-    /// The next listing looks at these files, by their paths below the source, although their folders are what they were.
+    /// Makes the next listing examine these files, by their paths below the source, even if their folders are unchanged.
     pub fn look_at(&self, paths: impl IntoIterator<Item = String>) {
         if let Self::Folder(_, known) = self {
             known.changed(paths);
         }
     }
 
-    /// Reads a file from a byte on.
+    /// Opens a file from a byte on.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -167,7 +167,7 @@ impl Storage {
         }
     }
 
-    /// Looks at the top of the place. How many files and folders there are.
+    /// Lists the top level. Returns the number of files and folders.
     ///
     /// # Errors
     /// When it cannot be listed.
@@ -181,13 +181,13 @@ impl Storage {
         }
     }
 
-    /// Whether listing everything costs next to nothing.
+    /// Whether a complete listing is cheap.
     #[must_use]
     pub fn is_near(&self) -> bool {
         matches!(self, Self::Folder(..))
     }
 
-    /// A file's path as messages name it.
+    /// The path of a file for messages.
     #[must_use]
     pub fn at(&self, path: &str) -> PathBuf {
         match self {
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_day_is_the_partition_s_or_that_of_the_arrival() {
+    fn the_day_comes_from_the_partition_or_the_arrival() {
         let arrived: Timestamp = "2026-11-20T13:00:00Z".parse().unwrap();
         let day = |path: &str| EventFile::new(path, 1, arrived, &[], None).day;
         assert_eq!(day("event_type=a.B/date=2026-11-18-23/7/x.avro"), Day(20_261_118));
