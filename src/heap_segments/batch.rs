@@ -1,4 +1,4 @@
-//! What one batch of deliveries adds to one segment, until it is written.
+//! A batch: changes of one segment that are gathered from deliveries before they are written.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,33 +8,33 @@ use crate::model::{
 };
 use crate::state::{Change, PartRef, SegmentTable, StateError, StateWriter, sync_hash, told};
 
-/// Why a user cannot be kept, as a stable word.
+/// Why a user is rejected, as a stable code.
 pub(super) type Reason = &'static str;
 
 /// The changes of a segment: those that are stored, and those of this batch.
 pub(super) struct SegmentBatch {
-    /// The changes of the files that the segment has, as they were written.
+    /// The stored changes of the segment, as written.
     pub(super) stored: Vec<Change>,
-    /// Changes by whole syncs of a single page, in the order of arrival.
+    /// Changes by small syncs with a single page, in the order of arrival.
     pub(super) changes: Vec<Change>,
     /// Changes by syncs of several pages, by the sync's id.
     pub(super) by_sync: BTreeMap<String, Vec<Change>>,
-    /// The pages of all of these.
+    /// Hashes of the pages of all these changes.
     pages: HashSet<u64>,
-    /// The time that each unmerged sync is signed for.
+    /// The signed time of each unmerged sync.
     signed: HashMap<String, i64>,
-    /// The latest time that any change is signed for.
+    /// The latest signed time of any change.
     newest: i64,
-    /// Merged syncs, and whether they were whole.
+    /// Merged syncs, and whether they were complete.
     merged: HashMap<String, bool>,
-    /// Hashes of syncs that a drain has ended.
+    /// Hashes of the syncs that a drain has ended.
     pub(super) ended: HashSet<u64>,
-    /// Users that cannot be kept.
+    /// Rejected users.
     pub(super) rejected: Vec<(Reason, String)>,
 }
 
 impl SegmentBatch {
-    /// Begins a batch with the changes that are stored.
+    /// Creates a batch on top of the stored changes.
     pub(super) fn new(segment: &SegmentTable, stored: Vec<Change>) -> Self {
         let signed = segment.syncs.iter().map(|sync| (sync.id.clone(), sync.signed)).collect();
         let merged = segment.merged.iter().map(|merged| (merged.sync.clone(), merged.whole)).collect();
@@ -51,12 +51,12 @@ impl SegmentBatch {
         }
     }
 
-    /// Whether a sync is merged, and was whole.
+    /// Returns whether a merged sync was complete. `None`: it is not merged.
     pub(super) fn merged(&self, sync: &str) -> Option<bool> {
         self.merged.get(sync).copied()
     }
 
-    /// The place of an unmerged sync of several pages.
+    /// Returns the index of an unmerged sync with several pages.
     pub(super) fn place_of(&self, segment: &SegmentTable, sync: &str) -> Option<usize> {
         let signed = *self.signed.get(sync)?;
         let from = segment.syncs.partition_point(|other| other.signed < signed);
@@ -64,22 +64,22 @@ impl SegmentBatch {
         same_time.enumerate().find(|(_, other)| other.id == sync).map(|(at, _)| from + at)
     }
 
-    /// A sync is signed for this time.
+    /// Sets the signed time of a sync.
     pub(super) fn sign(&mut self, sync: &str, signed: i64) {
         self.signed.insert(sync.to_owned(), signed);
     }
 
-    /// Whether the users of this very page are among the changes.
+    /// Whether the changes of this page are already included.
     pub(super) fn has_page(&self, hash: u64) -> bool {
         self.pages.contains(&hash)
     }
 
-    /// Whether nothing is signed for a later time.
+    /// Whether no change or sync is signed for a later time.
     pub(super) fn is_newest(&self, segment: &SegmentTable, signed: i64) -> bool {
         self.newest <= signed && segment.syncs.last().is_none_or(|last| last.signed <= signed)
     }
 
-    /// Adds the users of a page. `order`: the place of its sync; none: it is a sync of its own, the next that arrives.
+    /// Adds the users of a page. `order`: the arrival number of its sync. `None`: the page is a whole sync, number `next`.
     pub(super) fn push(&mut self, page: &DeliveryPage<'_>, order: Option<u64>, next: u64, seed: KeySeed) {
         let (sync, hash) = (sync_hash(&page.sync), page_hash(page));
         let changes = if order.is_none() {
@@ -104,7 +104,7 @@ impl SegmentBatch {
         self.newest = self.newest.max(page.signed);
     }
 
-    /// Drops what was signed up to a time, since the segment was drained then, and all of the syncs that `is_ended`.
+    /// Drops changes signed up to `stamp`, when the segment was drained, and all changes of the syncs in `ended`.
     pub(super) fn drain(&mut self, stamp: i64, ended: &[String]) {
         self.changes.retain(|change| change.signed > stamp);
         for sync in ended {
@@ -115,12 +115,12 @@ impl SegmentBatch {
     }
 }
 
-/// Identifies a page of a sync by what it says.
+/// Identifies a page of a sync by its content.
 pub(super) fn page_hash(page: &DeliveryPage<'_>) -> u64 {
     sync_hash(&page.sync).rotate_left(1) ^ page.hash
 }
 
-/// The value that Heap sends, packed. It is kept as it is and matched later.
+/// Packs the value that Heap sends. It is stored unchanged and matched later.
 fn packed(value: &str) -> Result<Box<[u8]>, Reason> {
     let value = value.trim();
     match value.len() {
@@ -133,7 +133,7 @@ fn packed(value: &str) -> Result<Box<[u8]>, Reason> {
     Ok(packed.into())
 }
 
-/// Writes one side of a large sync as a part, in the order of the keys and each user once. None: there is no user.
+/// Writes one side of a large sync as a part, sorted and without duplicates. `None`: there are no users.
 pub(super) fn write_part(
     changes: &[Change],
     op: ChangeOp,

@@ -1,5 +1,5 @@
-//! Pages of syncs put in their places, and what becomes of the tables by it. Which sync has the last word, when
-//! somebody is taken out and when a sync is given up is decided here and nowhere else.
+//! Applies pages of syncs and drains to segment tables. All rules are here: which sync wins, when removals take effect,
+//! and when a sync is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,21 +12,21 @@ use crate::state::{
     Delivery, HeapSegments, Reject, SegmentSync, SegmentTable, StateError, StateWriter, SyncGap,
 };
 
-/// Missing pages that a message lists.
+/// How many missing pages a message lists.
 const LISTED_MAX: usize = 20;
-/// Gaps that are remembered.
+/// How many gaps are kept per segment.
 const GAPS_KEPT: usize = 10;
 
-/// Whether a delivery said anything new.
+/// Whether a delivery contained anything new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LedgerEntry {
     New,
     Known,
 }
 
-/// Why a page or a drain changes nothing.
+/// Why a page or a drain is not applied.
 pub(super) enum LearnError {
-    /// It cannot be used.
+    /// It is invalid.
     Unusable(InvalidDelivery),
     /// The state cannot be read.
     State(StateError),
@@ -44,7 +44,7 @@ impl From<StateError> for LearnError {
     }
 }
 
-/// The tables, and changes that are not written yet.
+/// Segment tables with pending changes.
 pub(super) struct SegmentLedger<'a> {
     state: &'a StateWriter,
     heap: &'a ConnectionName,
@@ -58,7 +58,7 @@ impl<'a> SegmentLedger<'a> {
         Self { state, heap, segments, batches: BTreeMap::new(), changed: BTreeSet::new() }
     }
 
-    /// Segments whose members may be others now.
+    /// Returns the segments that changed.
     pub(super) fn changed(&self) -> impl Iterator<Item = u64> {
         self.changed.iter().copied()
     }
@@ -67,13 +67,13 @@ impl<'a> SegmentLedger<'a> {
         self.segments.put_aside += 1;
     }
 
-    /// People who cannot be kept.
+    /// Returns the rejected users.
     pub(super) fn rejected(&self) -> impl Iterator<Item = Reject<'_>> {
         let all = self.batches.values().flat_map(|batch| &batch.rejected);
         all.map(|(reason, value)| Reject { reason, column: "id", value, ..Reject::default() })
     }
 
-    /// The segment and what this batch adds to it.
+    /// Returns a segment and its batch.
     fn touched(
         &mut self,
         id: u64,
@@ -91,7 +91,7 @@ impl<'a> SegmentLedger<'a> {
         Ok((segment, batch))
     }
 
-    /// Learns a page.
+    /// Applies a page.
     pub(super) fn page(&mut self, page: DeliveryPage<'_>) -> Result<LedgerEntry, LearnError> {
         let (id, seed) = (page.segment, self.state.reader().seed());
         let (segment, batch) = self.touched(id, page.received)?;
@@ -100,7 +100,7 @@ impl<'a> SegmentLedger<'a> {
         }
         let known = batch.place_of(segment, &page.sync);
         let signed = known.map_or(page.signed, |at| segment.syncs[at].signed.min(page.signed));
-        // The segment was drained after that, or the very page is there.
+        // The segment was drained later, or this page was already applied.
         if segment.drained.is_some_and(|drained| signed <= drained) || batch.has_page(page_hash(&page)) {
             return Ok(LedgerEntry::Known);
         }
@@ -132,7 +132,7 @@ impl<'a> SegmentLedger<'a> {
         Ok(LedgerEntry::New)
     }
 
-    /// Everybody leaves a segment, as far as earlier syncs put them in.
+    /// Applies a drain: removes all members that earlier syncs added.
     pub(super) fn drain(
         &mut self,
         id: u64,
@@ -144,7 +144,7 @@ impl<'a> SegmentLedger<'a> {
             return Ok(LedgerEntry::Known);
         }
         if segment.merged_to.is_some_and(|merged| delivery.stamp < merged) {
-            return Err(too_late("a drain").into()); // whoever entered after it is in the base as well
+            return Err(too_late("a drain").into()); // the base also contains users who entered after the drain
         }
         segment.drained = Some(delivery.stamp);
         segment.base = None;
@@ -159,7 +159,7 @@ impl<'a> SegmentLedger<'a> {
         Ok(LedgerEntry::New)
     }
 
-    /// Gives up the syncs whose missing pages have been waited for long enough.
+    /// Gives up the syncs with pages that have been missing for longer than `after`. Returns how many.
     pub(super) fn give_up(&mut self, now: Timestamp, after: Duration) -> u64 {
         let mut given_up = 0;
         for (id, segment) in &mut self.segments.by_id {
@@ -174,7 +174,7 @@ impl<'a> SegmentLedger<'a> {
                 let (some, more) = (&missing[..missing.len().min(LISTED_MAX)], missing.len() > LISTED_MAX);
                 tracing::warn!(
                     segment = id, name = segment.name, %sync,
-                    "Heap never sent pages {some:?}{} of {pages}; who was told of in them is not known",
+                    "pages {some:?}{} of {pages} never arrived; membership may be incomplete",
                     if more { " and more" } else { "" }
                 );
                 segment.gaps.push(SyncGap { sync, missing, pages, at: timestamp_text(now) });
@@ -185,7 +185,7 @@ impl<'a> SegmentLedger<'a> {
         given_up
     }
 
-    /// Writes the changes, merges what has become too much, and returns the tables as they are then.
+    /// Writes the changes, merges if due, and returns the new tables.
     pub(super) fn write(self) -> Result<HeapSegments, StateError> {
         let Self { state, heap, mut segments, batches, .. } = self;
         for (id, batch) in batches {
@@ -196,7 +196,7 @@ impl<'a> SegmentLedger<'a> {
     }
 }
 
-/// The sync that a page belongs to, in its place by the time that it was signed for.
+/// Returns the sync of a page, positioned by its signed time.
 fn place<'a>(
     syncs: &'a mut Vec<SegmentSync>,
     known: Option<usize>,
@@ -229,8 +229,5 @@ fn late_page(page: &DeliveryPage<'_>) -> InvalidDelivery {
 }
 
 fn too_late(what: &str) -> InvalidDelivery {
-    InvalidDelivery {
-        reason: "too_late",
-        detail: format!("{what}, after later syncs were taken for the truth"),
-    }
+    InvalidDelivery { reason: "too_late", detail: format!("{what} arrived after later syncs were merged") }
 }

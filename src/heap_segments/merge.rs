@@ -1,4 +1,4 @@
-//! Writing a batch: changes as one file per segment, and what has become too much merged into the base.
+//! Writes a batch: changes as one file per segment. Merges changes and syncs into the base when there are too many.
 
 use std::collections::HashMap;
 
@@ -6,25 +6,25 @@ use super::batch::{SegmentBatch, write_part};
 use crate::model::{ChangeOp, ConnectionName};
 use crate::state::{Change, Merged, SegmentSync, SegmentTable, StateError, StateWriter, sync_hash};
 
-/// A sync with more users than this in one batch has parts of its own. Small under test, so that few users do.
+/// A sync with more users in one batch gets parts of its own. Small in tests, so that few users suffice.
 pub(super) const SYNC_LEN_MAX: usize = if cfg!(test) { 6 } else { 8192 };
-/// So many changes are not merged at least, or as many as one batch has, since an earlier one may still arrive. Each
-/// batch and each reader reads all of them. With twice as many, the others are merged.
+/// How many changes stay unmerged at least, because an earlier sync may still arrive. Each batch and each reader reads
+/// all of them, so the others are merged at twice this number. A larger batch raises the limit to its length.
 const CHANGES_KEPT: usize = if cfg!(test) { 128 } else { 4096 };
-/// Each reader reads all files of changes.
+/// How many files of changes may exist. Each reader reads all of them.
 const FILES_MAX: usize = 8;
-/// Each part is an open file while a table is read.
+/// How many parts of one side a sync may have. Each is an open file while a table is read.
 const PARTS_MAX: usize = 8;
-/// The newest syncs that are not merged, since a page of an earlier one may still arrive.
+/// How many of the newest syncs stay unmerged, because pages of earlier ones may still arrive.
 const SYNCS_KEPT: usize = 12;
-/// With this many more syncs with parts, those before the newest are merged.
+/// Older syncs are merged when there are this many of them with parts.
 const SYNCS_MORE: usize = 12;
-/// Syncs that are whole and without parts: only the changes know more of them.
+/// How many complete syncs without parts are kept. Only their changes still refer to them.
 const WHOLE_MAX: usize = 64;
-/// Merged syncs that are remembered, to recognize their pages.
+/// How many merged syncs are remembered, to recognize their pages.
 const MERGED_KEPT: usize = 64;
 
-/// Writes what one batch adds to a segment.
+/// Writes the batch of a segment.
 pub(super) fn write(
     segment: &mut SegmentTable,
     mut batch: SegmentBatch,
@@ -57,7 +57,7 @@ fn has_parts(sync: &SegmentSync) -> bool {
     !sync.adds.is_empty() || !sync.removes.is_empty()
 }
 
-/// Whether files of changes, or syncs, are to become fewer.
+/// Whether files of changes, or syncs, must be merged.
 fn is_due(segment: &SegmentTable, batch: &SegmentBatch) -> bool {
     let with_parts = segment.syncs.iter().filter(|sync| has_parts(sync)).count();
     let whole = segment.syncs.iter().filter(|sync| sync.is_whole() && !has_parts(sync)).count();
@@ -83,7 +83,7 @@ fn write_parts(
     Ok(())
 }
 
-/// Writes all changes as one file, without those that are merged into the base or were drained.
+/// Writes all changes as one file, without those that are merged or drained.
 fn rewrite(
     segment: &mut SegmentTable,
     batch: SegmentBatch,
@@ -94,7 +94,7 @@ fn rewrite(
     let kept = changes_kept(changes.len());
     let mut all: Vec<Change> = stored.into_iter().chain(changes).collect();
     all.retain(|change| !ended.contains(&change.sync));
-    // A change has the time of its sync, which another page of it may have changed.
+    // A later page may have changed the signed time of a sync.
     let signed: HashMap<u64, i64> =
         segment.syncs.iter().map(|sync| (sync_hash(&sync.id), sync.signed)).collect();
     for change in &mut all {
@@ -104,7 +104,7 @@ fn rewrite(
     if let Some(until) = merged_until(segment, &all, kept) {
         all = merge(segment, all, until, state, heap)?;
     }
-    // A missing page of the newest of those that were given up may still arrive.
+    // Missing pages of the newest given-up syncs may still arrive.
     let given_up_at = segment.syncs.len().saturating_sub(SYNCS_KEPT);
     let given_up_before = segment.syncs.get(given_up_at).map_or(i64::MIN, |sync| sync.signed);
     let over = segment.syncs.extract_if(.., |sync| {
@@ -120,7 +120,7 @@ fn rewrite(
     Ok(())
 }
 
-/// Up to which time changes and syncs are merged into the base: not beyond a sync that waits for pages.
+/// Returns the time up to which changes and syncs are merged. It is before any sync with missing pages.
 fn merged_until(segment: &SegmentTable, all: &[Change], kept: usize) -> Option<i64> {
     let waiting = segment.syncs.iter().filter(|sync| !sync.removes_count()).map(|sync| sync.signed).min();
     let with_parts: Vec<i64> =
@@ -143,7 +143,7 @@ fn merged_until(segment: &SegmentTable, all: &[Change], kept: usize) -> Option<i
     Some(waiting.map_or(until, |waiting| until.min(waiting.saturating_sub(1))))
 }
 
-/// Merges what was signed up to a time into the base. Returns the other changes.
+/// Merges everything signed up to a time into the base. Returns the other changes.
 fn merge(
     segment: &mut SegmentTable,
     all: Vec<Change>,

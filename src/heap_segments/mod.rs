@@ -1,17 +1,16 @@
-//! What a Heap's webhook has told: inbox → the membership table of each segment.
+//! Heap segments: applies webhook deliveries from the inbox to the segment tables in the state.
 //!
-//! Heap tells differences, in syncs of several pages, and tells each one until it is answered: twice, in any
-//! order, and perhaps never in full. The table is the truth of what Heap has told us.
+//! Heap sends changes in syncs of several pages, and repeats each page until it is acknowledged. Pages may arrive twice,
+//! in any order, or never. The tables are the only copy of these memberships.
 //!
 //! # Guarantees
-//! A delivery counts once, however often it comes. A later sync has the last word on its people, also if an
-//! earlier one comes after it. A sync with pages missing takes nobody out, until it is whole or has been
-//! waited for long enough; then that is written down as a gap. What cannot be understood is kept as a reject.
-//! After a crash the same deliveries are folded again, to the same end.
+//! A repeated delivery has no further effect. A sync that was signed later wins, even if an earlier one arrives after it.
+//! A sync with missing pages removes no members until it is complete or given up after a time, which is recorded as a
+//! gap. Invalid deliveries are kept as rejects. Ingesting the same deliveries again after a crash gives the same result.
 //!
 //! # Caveats
-//! Segments that no cohort names have tables as well, so that a cohort can be declared later: Heap does not
-//! say again what it has said. Nothing here knows which cohorts there are.
+//! Segments without a cohort have tables as well, so that a cohort can be declared later: Heap does not repeat
+//! acknowledged deliveries. This module does not know which cohorts exist.
 
 mod batch;
 mod ledger;
@@ -29,50 +28,49 @@ use crate::state::{
 use ledger::{LearnError, LedgerEntry, SegmentLedger};
 use payload::{InvalidDelivery, WebhookPayload};
 
-/// Bytes of deliveries that are folded in one commit. In memory they take several times as much.
+/// Bytes of deliveries per commit. They take several times as much memory.
 const BATCH_LEN: u64 = 8 << 20;
 
-/// How a fold is done.
+/// The inputs of an ingest.
 #[derive(Clone, Copy, Debug)]
 pub struct IngestContext<'a> {
     /// The state.
     pub state: &'a StateWriter,
-    /// The Heap.
+    /// The Heap connection.
     pub heap: &'a ConnectionName,
-    /// The run that rejects are kept under.
+    /// The run that rejects are written to.
     pub run: &'a RunId,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
-    /// How long the missing pages of a sync are waited for.
+    /// How long a sync may wait for missing pages.
     pub incomplete_after: Duration,
 }
 
-/// What a fold came upon.
+/// The result of an ingest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IngestReport {
-    /// Deliveries that said something new.
+    /// Deliveries with changes.
     pub deliveries: u64,
-    /// Deliveries that had come before, or tell of what is over.
+    /// Deliveries that were repeated or have no effect any more.
     pub duplicates: u64,
-    /// Deliveries that could not be used, and are kept as rejects.
+    /// Invalid deliveries, kept as rejects.
     pub put_aside: u64,
-    /// People who cannot be named in Braze, kept as rejects.
+    /// Users without a valid identifier, kept as rejects.
     pub rejected: u64,
-    /// The segments whose members may be others now.
+    /// The segments that changed.
     pub segments: BTreeSet<u64>,
-    /// Syncs whose missing pages are not waited for any more.
+    /// Syncs that were given up.
     pub given_up: u64,
-    /// Files that were used and removed.
+    /// Files that were processed and removed.
     pub used: Vec<ClosedFile>,
-    /// When the next sync is given up unless its pages come.
+    /// When the next sync with missing pages will be given up.
     pub next_deadline: Option<Timestamp>,
 }
 
-/// Folds the deliveries of these files, and removes the files. Without files it only looks for syncs that
-/// have been waited for long enough.
+/// Ingests the deliveries of these files, and removes the files. Without files it only gives up syncs that are due.
 ///
 /// # Errors
-/// When the state cannot be read or written. What was committed stays; the rest is folded the next time.
+/// When the state cannot be read or written. Earlier commits stay; the rest is ingested next time.
 pub fn fold(files: &[ClosedFile], folding: IngestContext<'_>) -> Result<IngestReport, StateError> {
     let mut folded = IngestReport::default();
     let mut rejects = folding.state.rejects(folding.run, &format!("inbox.{}", folding.heap));
@@ -87,8 +85,8 @@ pub fn fold(files: &[ClosedFile], folding: IngestContext<'_>) -> Result<IngestRe
     }
 }
 
-/// The segments of which a drain waits in these files: Heap has switched the segment off, so what it has sent since is the
-/// whole segment and no difference.
+/// Returns the segments with a drain in these files. Heap has switched such a segment off and on, so what it sends
+/// afterwards is the whole segment instead of changes.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -104,7 +102,7 @@ pub fn drained(files: &[ClosedFile], state: &StateReader) -> Result<BTreeSet<u64
     Ok(drained)
 }
 
-/// How many files are folded at once; at least one, if there are any.
+/// How many files are ingested in one commit: at least one, if there are any.
 fn batch_len(files: &[ClosedFile]) -> usize {
     let mut bytes = 0;
     let fits = |file: &&ClosedFile| {
@@ -126,7 +124,7 @@ fn commit(
     for file in files {
         let Contents { deliveries, torn, damaged } = state.reader().deliveries(file)?;
         if torn > 0 {
-            tracing::warn!(%heap, "{} ends within a delivery, which nobody was told is safe", file.path);
+            tracing::warn!(%heap, "{}: dropped a partial delivery that was never acknowledged", file.path);
         }
         for bytes in damaged {
             tracing::error!(%heap, "a delivery in {} is damaged and is kept as a reject", file.path);
@@ -147,7 +145,7 @@ fn commit(
         rejects.push(&rejected.line())?;
         folded.rejected += 1;
     }
-    // Before the files are removed: there is no other copy.
+    // Synced before the files are removed, because there is no other copy.
     rejects.sync()?;
     folded.given_up += ledger.give_up(now, incomplete_after);
     folded.segments.extend(ledger.changed());
@@ -164,7 +162,7 @@ fn commit(
     }
     folded.next_deadline = next_deadline(&after, incomplete_after);
     if is_changed && let Err(error) = state.tidy_segments(heap, after.number, now) {
-        tracing::warn!(%heap, "what Heap has told could not be tidied: {error}");
+        tracing::warn!(%heap, "superseded segment files could not be removed: {error}");
     }
     Ok(())
 }
@@ -177,13 +175,10 @@ fn learn(delivery: &Delivery, ledger: &mut SegmentLedger<'_>) -> Result<LedgerEn
 }
 
 fn damage() -> InvalidDelivery {
-    InvalidDelivery {
-        reason: "damaged",
-        detail: "the file that it was kept in has other bytes now".to_owned(),
-    }
+    InvalidDelivery { reason: "damaged", detail: "the stored delivery is damaged".to_owned() }
 }
 
-/// Keeps a delivery that cannot be used, all of it: Heap was told that it is safe, and does not tell it again.
+/// Writes a whole invalid delivery to the rejects: it was acknowledged, so Heap does not send it again.
 fn put_aside(
     unusable: &InvalidDelivery,
     body: &[u8],
@@ -197,7 +192,7 @@ fn put_aside(
     rejects.push(&reject.line())
 }
 
-/// When the first sync with pages missing has been waited for long enough.
+/// Returns when the first sync with missing pages will be given up.
 fn next_deadline(segments: &HeapSegments, incomplete_after: Duration) -> Option<Timestamp> {
     let syncs = segments.by_id.values().flat_map(|segment| &segment.syncs);
     let waiting = syncs.filter(|sync| !sync.removes_count());

@@ -1,5 +1,5 @@
-//! The body of Heap's webhook, and what it says. Liberal in what is not settled: the body may stand under
-//! `heap`, numbers may be texts.
+//! The JSON body of Heap's webhook. The parser is tolerant where Heap's documentation is vague: the body may be nested
+//! under `heap`, and numbers may be strings.
 //!
 //! Source: Heap, "Segment Sync" (`segment.users.sync`, and `segment.users.drain`, which Heap has deprecated):
 //! `action_type`, `data.segment`, `data.sync_info`, `data.add` and `data.remove` with an `id` each.
@@ -14,25 +14,25 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::model::Timestamp;
 use crate::state::Delivery;
 
-/// More pages than any sync has: that would be a billion people, by a thousand on a page.
+/// Upper limit of pages in a sync: a billion users at a thousand per page.
 const PAGES_MAX: u32 = 1_000_000;
 
-/// Why a delivery is of no use.
+/// Why a delivery is invalid.
 #[derive(Debug)]
 pub(super) struct InvalidDelivery {
-    /// Why, as a stable word.
+    /// The reason, as a stable code.
     pub(super) reason: &'static str,
-    /// What exactly.
+    /// Details.
     pub(super) detail: String,
 }
 
-/// What a delivery says.
+/// The content of a delivery.
 pub(super) enum WebhookPayload<'a> {
-    /// Who entered a segment and who left.
+    /// A page with users who entered or left a segment.
     Sync(DeliveryPage<'a>),
-    /// The segment is no longer told of: nobody is in it.
+    /// The sync of the segment was switched off: it has no members.
     Drain {
-        /// Which.
+        /// The segment's id.
         segment: u64,
         /// Its name.
         name: Cow<'a, str>,
@@ -46,7 +46,7 @@ pub(super) struct DeliveryPage<'a> {
     pub(super) sync: String,
     pub(super) page: u32,
     pub(super) pages: u32,
-    /// Tells what the page says from what another one says.
+    /// Hash of the body, which identifies the content of the page.
     pub(super) hash: u64,
     pub(super) signed: i64,
     pub(super) received: Timestamp,
@@ -101,18 +101,18 @@ struct SyncInfo<'a> {
     sync_task_id: Option<IdText<'a>>,
 }
 
-/// Somebody.
+/// A user.
 #[derive(Deserialize)]
 pub(super) struct Member<'a> {
     #[serde(borrow, default)]
     pub(super) id: Option<IdText<'a>>,
 }
 
-/// A text, or a number as its text.
+/// A string, or a number as its text.
 #[derive(Debug)]
 pub(super) struct IdText<'a>(pub(super) Cow<'a, str>);
 
-/// A whole number, or a text that is one.
+/// A whole number, or a string that contains one.
 #[derive(Clone, Copy)]
 struct Number(u64);
 
@@ -122,7 +122,7 @@ impl<'de> Visitor<'de> for IdTextVisitor {
     type Value = IdText<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
+        f.write_str("a string or a number")
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<IdText<'de>, E> {
@@ -157,7 +157,7 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 impl<'a> WebhookPayload<'a> {
-    /// Reads a delivery.
+    /// Parses a delivery.
     pub(super) fn read(delivery: &'a Delivery) -> Result<Self, InvalidDelivery> {
         let unusable = |detail: String| InvalidDelivery { reason: "not_understood", detail };
         let body: PayloadBody<'a> =
@@ -199,7 +199,7 @@ impl<'a> DeliveryPage<'a> {
             return Err(unusable("a page number beyond the last page"));
         }
         let name = data.sync_info.and_then(|info| info.sync_task_id).map(|IdText(id)| id.into_owned());
-        // Without a name a delivery is a sync of its own, and known by when it came.
+        // Without an id each delivery is a sync of its own, identified by its time and content.
         let sync = name.filter(|name| !name.is_empty());
         let is_named = sync.is_some();
         let received = delivery.received.as_millisecond();
@@ -231,7 +231,7 @@ mod tests {
         "sync_info":{"page_number":2,"total_pages":5,"sync_task_id":"t1"},"add":[{"id":"u1"},{"id":7}],"remove":[]}"#;
 
     #[test]
-    fn both_wrappings_say_the_same() {
+    fn both_nestings_are_equivalent() {
         let plain = format!(
             r#"{{"id_token":"x","action_type":"segment.users.sync","customer_config":{{"fields":[]}},{DATA}}}"#
         );
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_name_a_delivery_is_a_whole_sync() {
+    fn a_delivery_without_a_sync_id_is_a_whole_sync() {
         let body =
             r#"{"action_type":"segment.users.sync","data":{"segment":{"id":"7"},"add":[{"id":"u1"}]}}"#;
         read(body, |payload| {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_says_why() {
+    fn invalid_deliveries_have_a_reason() {
         for (body, reason) in [
             ("", "not_understood"),
             ("[]", "not_understood"),

@@ -1,4 +1,4 @@
-//! Random syncs, told in every way that Heap may tell them, against the naive reading of what they say.
+//! Random syncs, delivered in every order that Heap may use, compared with a naive implementation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use crate::state::{Holder, Inbox, InboxQuota, Location, SegmentTable};
 
 const NOW: i64 = 1_700_000_000_000;
 
-/// A state of its own, with an inbox.
+/// A state with an inbox.
 struct World {
     state: Arc<StateWriter>,
     heap: ConnectionName,
@@ -53,19 +53,19 @@ impl World {
         fold(&files, IngestContext { state, heap, run, now: at(now), incomplete_after }).unwrap()
     }
 
-    /// Files of members that the newest version names.
+    /// How many member files the newest version names.
     fn files(&self) -> usize {
-        let told = self.state.reader().segments(&self.heap).unwrap();
+        let tables = self.state.reader().segments(&self.heap).unwrap();
         let of = |segment: &SegmentTable| {
             let runs = segment.syncs.iter().map(|sync| sync.adds.len() + sync.removes.len());
             runs.sum::<usize>() + segment.changes.len() + usize::from(segment.base.is_some())
         };
-        told.by_id.values().map(of).sum()
+        tables.by_id.values().map(of).sum()
     }
 
     fn members(&self, segment: u64) -> BTreeSet<String> {
-        let told = self.state.reader().segments(&self.heap).unwrap();
-        let Some(segment) = told.by_id.get(&segment) else { return BTreeSet::new() };
+        let tables = self.state.reader().segments(&self.heap).unwrap();
+        let Some(segment) = tables.by_id.get(&segment) else { return BTreeSet::new() };
         let mut cursor = self.state.reader().segment_members(&self.heap, segment).unwrap();
         let mut members = BTreeSet::new();
         while cursor.advance().unwrap().is_some() {
@@ -86,15 +86,15 @@ fn body(sync: &str, page: usize, pages: usize, add: &[u8], remove: &[u8]) -> Str
     text
 }
 
-/// One sync: who enters and who leaves, page by page.
+/// One sync: for each page the users who enter and leave.
 type Pages = Vec<(Vec<u8>, Vec<u8>)>;
 
 #[derive(Debug, Clone)]
 struct Life {
     syncs: Vec<Pages>,
-    /// For each delivery to be made: which sync, which page; in the order of arrival.
+    /// The deliveries in order of arrival: the index of the sync and of the page.
     order: Vec<(usize, usize)>,
-    /// After so many deliveries there is a fold.
+    /// After how many deliveries there is an ingest.
     folds: Vec<usize>,
 }
 
@@ -108,7 +108,7 @@ fn life() -> impl Strategy<Value = Life> {
     syncs.prop_flat_map(|syncs| {
         let all: Vec<(usize, usize)> =
             syncs.iter().enumerate().flat_map(|(s, pages)| (0..pages.len()).map(move |p| (s, p))).collect();
-        // Heap tells one sync after the other; what is told again may come a few deliveries late.
+        // Heap sends one sync after the other; repetitions may arrive a few deliveries later.
         let late = proptest::collection::vec((0usize..4, any::<bool>()), all.len());
         let folds = proptest::collection::vec(0..all.len() * 2 + 1, 0..12);
         (Just(syncs), late, folds).prop_map(move |(syncs, late, folds)| {
@@ -123,7 +123,7 @@ fn life() -> impl Strategy<Value = Life> {
     })
 }
 
-/// What everybody would say who has heard all of it in the right order.
+/// The members after all syncs in the right order.
 fn naive(syncs: &[Pages]) -> BTreeSet<String> {
     let mut members = BTreeSet::new();
     for pages in syncs {
@@ -139,7 +139,7 @@ fn naive(syncs: &[Pages]) -> BTreeSet<String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn the_table_is_what_heap_has_told_in_whatever_order_it_comes(life in life()) {
+    fn the_table_equals_the_syncs_in_order_however_they_arrive(life in life()) {
         let world = World::new();
         for (place, (sync, page)) in life.order.iter().enumerate() {
             let pages = &life.syncs[*sync];
@@ -153,22 +153,22 @@ proptest! {
         let folded = world.fold(NOW);
         prop_assert_eq!(folded.next_deadline, None);
         prop_assert_eq!(world.members(7), naive(&life.syncs));
-        let told = world.state.reader().segments(&world.heap).unwrap();
-        prop_assert_eq!(told.put_aside, 0);
+        let tables = world.state.reader().segments(&world.heap).unwrap();
+        prop_assert_eq!(tables.put_aside, 0);
         let verified = world.state.reader().verify().unwrap();
         prop_assert!(verified.is_clean(), "{:?}", verified.findings);
     }
 }
 
 #[test]
-fn a_sync_with_a_page_missing_takes_nobody_out_until_it_has_been_waited_for() {
+fn a_sync_with_a_missing_page_removes_no_members_until_it_is_given_up() {
     let world = World::new();
     world.receive(NOW, NOW, &body("t0", 1, 1, &[1, 2, 3], &[]));
     world.receive(NOW + 1000, NOW, &body("t1", 1, 3, &[4], &[1]));
     world.receive(NOW + 1000, NOW + 500, &body("t1", 3, 3, &[], &[2]));
     let folded = world.fold(NOW);
     let names = |ids: &[u8]| ids.iter().map(|id| format!("u{id}")).collect::<BTreeSet<_>>();
-    assert_eq!(world.members(7), names(&[1, 2, 3, 4]), "whoever enters, enters at once");
+    assert_eq!(world.members(7), names(&[1, 2, 3, 4]), "users enter immediately");
     assert_eq!(folded.next_deadline, Some(at(NOW + 500 + 3_600_000)));
     assert_eq!(world.fold(NOW + 3_600_000).given_up, 0);
     let folded = world.fold(NOW + 3_601_000);
@@ -176,7 +176,7 @@ fn a_sync_with_a_page_missing_takes_nobody_out_until_it_has_been_waited_for() {
     assert_eq!(world.members(7), names(&[3, 4]));
     let gaps = world.state.reader().segments(&world.heap).unwrap().by_id[&7].gaps.clone();
     assert_eq!((&*gaps[0].sync, &*gaps[0].missing, gaps[0].pages), ("t1", &[2][..], 3));
-    // Should it come after all, there is no gap any more.
+    // If the page arrives later, the gap is closed.
     world.receive(NOW + 1000, NOW + 3_700_000, &body("t1", 2, 3, &[5], &[3]));
     world.fold(NOW + 3_700_000);
     assert_eq!(world.members(7), names(&[4, 5]));
@@ -184,7 +184,7 @@ fn a_sync_with_a_page_missing_takes_nobody_out_until_it_has_been_waited_for() {
 }
 
 #[test]
-fn a_drain_empties_what_was_told_before_it_and_nothing_after() {
+fn a_drain_removes_earlier_members_and_no_later_ones() {
     let world = World::new();
     let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":7,"name":"Old name"}}}"#;
     world.receive(NOW, NOW, &body("t0", 1, 1, &[1, 2], &[]));
@@ -198,7 +198,7 @@ fn a_drain_empties_what_was_told_before_it_and_nothing_after() {
 }
 
 #[test]
-fn what_cannot_be_used_is_kept_and_counted() {
+fn invalid_deliveries_and_users_are_kept_and_counted() {
     let world = World::new();
     world.receive(NOW, NOW, "{");
     world.receive(NOW, NOW, r#"{"action_type":"segment.users.join","data":{"segment":{"id":7}}}"#);
@@ -214,12 +214,12 @@ fn what_cannot_be_used_is_kept_and_counted() {
     let folded = world.fold(NOW);
     assert_eq!((folded.put_aside, folded.rejected, folded.deliveries), (2, 4, 1));
     assert_eq!(world.members(7), BTreeSet::from(["u1".to_owned()]));
-    let told: BTreeMap<u64, _> = world.state.reader().segments(&world.heap).unwrap().by_id;
-    assert_eq!(told.keys().collect::<Vec<_>>(), [&7]);
+    let tables: BTreeMap<u64, _> = world.state.reader().segments(&world.heap).unwrap().by_id;
+    assert_eq!(tables.keys().collect::<Vec<_>>(), [&7]);
 }
 
 #[test]
-fn the_same_file_folded_twice_says_nothing_new() {
+fn ingesting_the_same_file_twice_changes_nothing() {
     let world = World::new();
     let unnamed = r#"{"action_type":"segment.users.sync","data":{"segment":{"id":7},"add":[{"id":"u1"}]}}"#;
     world.receive(NOW, NOW, unnamed);
@@ -234,9 +234,9 @@ fn the_same_file_folded_twice_says_nothing_new() {
     assert_eq!(world.members(7).len(), 2);
 }
 
-/// What is not understood is the only copy that there is: Heap was told that it is safe.
+/// An invalid delivery is the only copy, because it was acknowledged.
 #[test]
-fn what_is_put_aside_is_kept_whole_in_whatever_many_files_it_came() {
+fn invalid_deliveries_are_kept_whole_across_many_files() {
     let world = World::new();
     let long = |name: &str| format!(r#"{{"action_type":"{name}","data":{}}}"#, "x".repeat(12 << 20));
     for name in ["one", "two", "three"] {
@@ -257,16 +257,16 @@ fn what_is_put_aside_is_kept_whole_in_whatever_many_files_it_came() {
 }
 
 #[test]
-fn a_sync_of_more_pages_than_there_can_be_is_not_believed() {
+fn a_sync_with_an_impossible_number_of_pages_is_invalid() {
     let world = World::new();
     world.receive(NOW, NOW, &body("huge", 1, u32::MAX as usize, &[1], &[]));
     assert_eq!(world.fold(NOW).put_aside, 1);
     assert_eq!(world.fold(NOW + 7_200_000).given_up, 0);
 }
 
-/// Without names each delivery is a sync of its own.
+/// Without ids each delivery is a sync of its own.
 #[test]
-fn however_many_syncs_in_one_fold_become_one_file() {
+fn many_syncs_in_one_ingest_become_one_file() {
     let world = World::new();
     for (fold, files) in [(0, 1), (1, 2), (2, 2), (3, 3)] {
         for n in fold * 500..fold * 500 + 500 {
@@ -279,9 +279,9 @@ fn however_many_syncs_in_one_fold_become_one_file() {
     }
 }
 
-/// The same with syncs of two pages each, of which all first pages come before all second ones.
+/// The same with syncs of two pages each: all first pages arrive before all second ones.
 #[test]
-fn however_many_unfinished_syncs_become_one_file_per_fold() {
+fn many_unfinished_syncs_become_one_file_per_ingest() {
     let world = World::new();
     for page in 1..=2 {
         for n in 0..100_u8 {
@@ -295,23 +295,23 @@ fn however_many_unfinished_syncs_become_one_file_per_fold() {
     }
 }
 
-/// Few deliveries at a time, very often: the files are merged by what they hold.
+/// Few deliveries at a time, very often: files are merged by their size.
 #[test]
-fn files_stay_few_however_often_there_is_a_fold() {
+fn files_stay_few_with_frequent_ingests() {
     let world = World::new();
     for n in 0..40 {
         let text = body(&format!("s{n}"), 1, 1, &[u8::try_from(n).unwrap()], &[]);
         world.receive(NOW + n * 1000, NOW + n * 1000, &text);
         world.fold(NOW + n * 1000);
-        let told = world.state.reader().segments(&world.heap).unwrap();
-        assert!(told.by_id[&7].changes.len() <= 8);
+        let tables = world.state.reader().segments(&world.heap).unwrap();
+        assert!(tables.by_id[&7].changes.len() <= 8);
     }
     assert_eq!(world.members(7).len(), 40);
 }
 
-/// A delivery that is signed before others that were merged already is late, and a drain as well.
+/// Deliveries and drains that were signed before already merged ones are too late.
 #[test]
-fn what_comes_after_later_syncs_were_merged_changes_nobody() {
+fn deliveries_after_later_syncs_were_merged_change_no_members() {
     let world = World::new();
     for n in 0..300 {
         let text = body(&format!("s{n}"), 1, 1, &[u8::try_from(n % 60).unwrap()], &[]);
@@ -327,14 +327,14 @@ fn what_comes_after_later_syncs_were_merged_changes_nobody() {
     assert_eq!(world.members(7).len(), 60);
 }
 
-/// Heap's timestamps may be whole seconds: of syncs of the same second the one that arrived later counts.
+/// Heap's timestamps may be whole seconds: within the same second the sync that arrived later wins.
 #[test]
-fn of_syncs_signed_for_the_same_time_the_last_to_arrive_counts() {
+fn of_syncs_signed_for_the_same_time_the_last_to_arrive_wins() {
     let world = World::new();
     for (n, pages) in [(0, 1), (1, 2), (2, 1), (3, 2), (4, 1), (5, 2)] {
         let (add, remove): (&[u8], &[u8]) = if n % 3 == 1 { (&[1, 2], &[]) } else { (&[3], &[1, 2]) };
         for page in 1..=pages {
-            // Names that sort in no order of arrival.
+            // Ids whose order differs from the order of arrival.
             let (add, remove) = if page == 1 { (add, remove) } else { (&[9][..], &[][..]) };
             world.receive(NOW, NOW, &body(&format!("{}", 9 - n), page, pages, add, remove));
         }
@@ -351,9 +351,9 @@ fn of_syncs_signed_for_the_same_time_the_last_to_arrive_counts() {
     assert_eq!(world.members(7), ["u1", "u2", "u9"].map(str::to_owned).into());
 }
 
-/// A retry is signed anew and may come after a sync that says otherwise.
+/// A retry has a new signature and may arrive after a sync that contradicts it.
 #[test]
-fn a_page_that_is_sent_again_has_no_later_word() {
+fn a_repeated_page_does_not_override_later_syncs() {
     let world = World::new();
     let first = body("t0", 1, 1, &[1], &[]);
     world.receive(NOW, NOW, &first);
@@ -365,9 +365,9 @@ fn a_page_that_is_sent_again_has_no_later_word() {
 }
 
 #[test]
-fn a_drain_ends_a_sync_with_all_of_its_pages() {
+fn a_drain_ends_a_sync_with_all_its_pages() {
     let world = World::new();
-    // The second page of a sync is signed after the drain; the sync is older than it.
+    // The second page is signed after the drain; its sync is older.
     world.receive(NOW, NOW, &body("t0", 1, 3, &[1], &[]));
     world.receive(NOW + 2000, NOW, &body("t0", 2, 3, &[2], &[]));
     world.fold(NOW);
@@ -390,8 +390,8 @@ fn damaged_changes_are_an_error_that_names_the_file() {
     bytes[30] ^= 1;
     let mut file = std::fs::File::create(&path).unwrap();
     std::io::Write::write_all(&mut file, &bytes).unwrap();
-    let told = world.state.reader().segments(&world.heap).unwrap();
-    let error = world.state.reader().segment_members(&world.heap, &told.by_id[&7]).unwrap_err();
+    let tables = world.state.reader().segments(&world.heap).unwrap();
+    let error = world.state.reader().segment_members(&world.heap, &tables.by_id[&7]).unwrap_err();
     assert!(matches!(&error, StateError::Damaged { path: named, .. } if *named == path), "{error}");
     assert!(!world.state.reader().verify().unwrap().is_clean());
 }

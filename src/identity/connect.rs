@@ -1,14 +1,13 @@
-//! Heap Connect's dumps → the identity map: `users` and `user_migrations` as they stand at the newest dump.
+//! Import of Heap Connect dumps into the identity map: `users` and `user_migrations` as of the newest dump.
 //!
 //! # Guarantees
-//! However often and in however many steps a history is read, the map ends as one full dump of its end would leave
-//! it. Each dump is learned from together with how far that went, or not at all. A dump that is not needed, since
-//! a later one replaces it, is not looked at.
+//! The map equals what one full dump at the end would give, regardless of how many imports read the history. Each dump
+//! is imported together with the bookmark, or not at all. A dump that a later one replaces is not read.
 //!
 //! # Assumptions
-//! Heap's law of replay: a full dump of a table replaces it, an incremental one replaces the rows that it has, and
-//! `user_migrations` is always full. Columns come and go without a full dump: a dump without the column says nothing
-//! of what stood in it, so that a row keeps its identity, while a full dump's missing rows are gone all the same.
+//! Heap's rules of replay: a full dump of a table replaces it, an incremental one replaces the rows that it contains,
+//! and `user_migrations` is always full. Columns may appear or disappear without a full dump. In a dump without the
+//! owner column rows keep their owner, but rows that a full dump lacks are removed.
 
 use std::sync::Mutex;
 
@@ -21,21 +20,21 @@ use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
 };
 
-/// How often dumps are read again whose place in the map was changed meanwhile.
+/// How often dumps are read again after their tables were changed by another import.
 const ATTEMPTS_MAX: u32 = 3;
 const USERS: &str = "users";
 const MIGRATIONS: &str = "user_migrations";
 
-/// What dumps have taught.
+/// The result of importing dumps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DumpImport {
     /// The newest dump.
     pub newest: u64,
-    /// The dumps that were read, in their order; none if there was nothing new.
+    /// The dumps that were read, in order. Empty: there was nothing new.
     pub read: Vec<u64>,
-    /// Whether everything that the source had said before was set aside.
+    /// Whether the tables were rebuilt from the beginning.
     pub is_anew: bool,
-    /// Their rows.
+    /// Statistics of the rows.
     pub taught: ImportSummary,
 }
 
@@ -43,10 +42,10 @@ fn name_of(source: &DumpSource) -> SourceName {
     SourceName { address: source.address.clone(), label: source.label.clone() }
 }
 
-/// Learns what dumps say that were not read yet, and makes it last. The map is free for others while they are read.
+/// Imports and commits dumps that were not read yet. The map is not locked while they are read.
 ///
 /// # Errors
-/// [`TeachError`]; then the map is as it was.
+/// [`ImportError`]. Then the map is unchanged.
 pub fn learn_dumps(
     source: &DumpSource,
     from: file::FileAccess<'_>,
@@ -61,7 +60,7 @@ pub fn learn_dumps(
     Err(ImportError::Busy)
 }
 
-/// None if the map was changed meanwhile in what it knows from here.
+/// Returns `None` if another import has changed the tables meanwhile.
 fn try_to_learn(
     source: &DumpSource,
     dumps: &Dumps,
@@ -93,7 +92,7 @@ fn try_to_learn(
     Ok(is_taught.then_some(DumpImport { newest, read, is_anew, taught }))
 }
 
-/// Whether there are dumps that were not learned from yet. Reads no table.
+/// Whether there are dumps that were not imported yet. Reads no table.
 pub(super) fn has_news(
     source: &DumpSource,
     from: file::FileAccess<'_>,
@@ -105,8 +104,8 @@ pub(super) fn has_news(
     Ok(before.is_none_or(|before| before.dump < newest))
 }
 
-/// Whether what is there goes on where the bookmark is: nothing of what its tables are made of has come, or become
-/// other, since. That old dumps are gone is no matter.
+/// Whether the dumps continue the imported ones: no dump that the tables include was added or changed since. Missing old
+/// dumps do not count.
 fn goes_on(mark: &SourceBookmark, source: &DumpSource, dumps: &Dumps) -> bool {
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
     let mut within = dumps.all().iter().filter(|dump| (mark.from..=mark.dump).contains(&dump.id));
@@ -115,20 +114,20 @@ fn goes_on(mark: &SourceBookmark, source: &DumpSource, dumps: &Dumps) -> bool {
         && within.all(|dump| mark.seen.contains(&(dump.id, dump.mark)))
 }
 
-/// What is to be read, and in which order.
+/// Which dumps and tables to read, in order.
 struct ReplayPlan<'a> {
     source: &'a DumpSource,
     dumps: &'a Dumps,
-    /// In the order of their numbers.
+    /// Sorted by number.
     manifests: Vec<(&'a Dump, Manifest)>,
-    /// The dump that `users` begins with, if it does not go on where it was.
+    /// The full dump that `users` is rebuilt from. `None`: it continues from the last import.
     begins: Option<u64>,
     /// The dump with the newest `user_migrations`.
     migrations: Option<u64>,
 }
 
 impl<'a> ReplayPlan<'a> {
-    /// Looks from the newest dump backwards, as far as must be.
+    /// Searches backwards from the newest dump, no further than necessary.
     fn plan(
         source: &'a DumpSource,
         dumps: &'a Dumps,
@@ -163,7 +162,7 @@ impl<'a> ReplayPlan<'a> {
         Ok(plan)
     }
 
-    /// Whether a table has the column, by its files' own schema; by the manifest if it has no files.
+    /// Whether a table has the owner column, by the schema of its files, or by the manifest if it has no files.
     fn says_owners(&self, dump: &Dump, users: &DumpTable) -> Result<bool, DumpError> {
         match users.files.first() {
             Some(file) => Ok(self.dumps.open(dump, users, file)?.has(&self.source.owner)),
@@ -171,7 +170,7 @@ impl<'a> ReplayPlan<'a> {
         }
     }
 
-    /// Replays `users`. The dumps that were read.
+    /// Replays `users`. Returns the dumps that were read.
     fn people(&self, table: &mut ReplayTable, taught: &mut ImportSummary) -> Result<Vec<u64>, ImportError> {
         let (mut read, mut is_known) = (Vec::new(), self.begins.is_none());
         let needed =
@@ -200,7 +199,7 @@ impl<'a> ReplayPlan<'a> {
         Err(DumpError::NoColumn { path: self.dumps.path(), table, column }.into())
     }
 
-    /// Keeps what is known of those whom a full dump lists without saying who they are.
+    /// Keeps the owners of the users that a full dump without owner column lists.
     fn keep_listed(
         &self,
         dump: &Dump,
@@ -215,7 +214,7 @@ impl<'a> ReplayPlan<'a> {
         Ok(table.keep_only(listed)?)
     }
 
-    /// Reads the newest `user_migrations`, if there is a new one.
+    /// Replays the newest `user_migrations`, if there is a new one.
     fn joins(&self, table: &mut ReplayTable, taught: &mut ImportSummary) -> Result<(), ImportError> {
         let found = self.manifests.iter().find(|(dump, _)| Some(dump.id) == self.migrations);
         let Some((dump, manifest)) = found else { return Ok(()) };
@@ -258,14 +257,14 @@ impl<'a> ReplayPlan<'a> {
     }
 }
 
-/// What the rows of a file say.
+/// The kinds of rows.
 #[derive(Clone, Copy)]
 enum IdentityRow {
-    /// Whose a user id is.
+    /// Owners of user ids.
     People,
-    /// That there is such a user.
+    /// Existing user ids.
     Rows,
-    /// Which user id has become which other.
+    /// Merges of user ids.
     Joins,
 }
 
@@ -273,7 +272,7 @@ struct DumpReplayer<'a> {
     table: &'a mut ReplayTable,
     taught: &'a mut ImportSummary,
     said: IdentityRow,
-    /// Rows without the column of the owner.
+    /// Whether the file lacks the owner column.
     says_nothing: bool,
     failed: Option<StateError>,
 }
@@ -302,7 +301,7 @@ impl DumpReplayer<'_> {
     }
 }
 
-/// Milliseconds since 1970.
+/// Parses milliseconds since 1970.
 fn time(fields: &impl Fields, at: usize) -> Option<Timestamp> {
     let Field::Text(text) = fields.field(at) else { return None };
     Timestamp::from_millisecond(std::str::from_utf8(text).ok()?.parse().ok()?).ok()

@@ -1,6 +1,6 @@
-//! The sources of `identity:` in the config → the identity map, when they have something new.
+//! Import of the sources that `identity:` declares, when they have changed.
 //!
-//! A file that is declared is a source as a whole: what is no more in it is known no more, as with dumps.
+//! A declared file is imported as a whole: rows that it no longer contains are removed, as with dumps.
 
 use std::sync::Mutex;
 
@@ -15,10 +15,10 @@ use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
 };
 
-/// What a source has taught.
+/// The result of importing a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityImport {
-    /// It says what it said before.
+    /// The source is unchanged.
     NothingNew,
     /// Dumps.
     Dumps(DumpImport),
@@ -26,10 +26,10 @@ pub enum IdentityImport {
     Files(ImportSummary),
 }
 
-/// Learns from a source of the config if it has something new, and makes it last.
+/// Imports and commits a source of the config if it has changed.
 ///
 /// # Errors
-/// [`TeachError`]; then the map is as it was.
+/// [`ImportError`]. Then the map is unchanged.
 pub fn learn(
     source: &IdentitySource,
     from: file::FileAccess<'_>,
@@ -49,10 +49,10 @@ pub fn learn(
     }
 }
 
-/// Whether a source has something that was not learned yet. Nothing is written, and no row is read.
+/// Whether a source has changed since its last import. Writes nothing and reads no row.
 ///
 /// # Errors
-/// When that cannot be told.
+/// When the source or the state cannot be read.
 pub fn has_news(
     source: &IdentitySource,
     from: file::FileAccess<'_>,
@@ -69,7 +69,7 @@ pub fn has_news(
     }
 }
 
-/// Where the sources of a config are.
+/// File access for the sources of a config.
 #[must_use]
 pub fn from<'a>(config: &'a Config, stores: &'a [(String, String)]) -> file::FileAccess<'a> {
     file::FileAccess { folder: &config.folder, roots: &config.roots, stores }
@@ -80,7 +80,7 @@ fn name_of(source: &MappingSource) -> SourceName {
     SourceName { address: source.files.pattern.clone(), label: label.to_owned() }
 }
 
-/// What tells the files, and what is read in them, from any others; none while they are too fresh for that.
+/// Returns a fingerprint of the files and of the settings. `None`: the files are too recent for one.
 fn mark_of(
     source: &MappingSource,
     from: file::FileAccess<'_>,
@@ -125,7 +125,7 @@ fn learn_files(
     }
     let read = read?;
     taught.rows = read.rows;
-    // Of what was read, and not of what stood there before.
+    // The fingerprint of what was read, in case the files changed since the check.
     let mark = read.fingerprint.and_then(|print| print.text(&format!("{source:?}"), now)).unwrap_or_default();
     let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
     let bookmark = SourceBookmark { mark, ..SourceBookmark::default() };

@@ -1,9 +1,9 @@
-//! Files that say who is who → the identity map: mapping files, and Heap's `users` and `user_migrations` as Heap
-//! Connect writes them, file by file or as its dumps leave them. It moves nobody; the next plan does.
+//! Import of identity data into the identity map: mapping files, and Heap's `users` and `user_migrations` from Heap
+//! Connect, as single files or as dumps. An import changes no cohort; the next plan does.
 //!
 //! # Guarantees
-//! A file that cannot be read in full teaches nothing. Every row is accounted for: it ties, it joins, or it is
-//! counted as unused with its reason.
+//! A file that cannot be read in full changes nothing. Every row is counted: as a link, as a merge, or as unused with a
+//! reason.
 
 mod connect;
 mod declared;
@@ -20,12 +20,12 @@ use crate::connector::heap_connect::DumpError;
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, InvalidIdentifier, Timestamp, usable};
 use crate::state::{IdentityKey, IdentityMap, StateError};
 
-/// A column, and what stands in it.
+/// A column with identifiers of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandleColumn {
-    /// A device.
+    /// Device ids.
     DeviceId(Box<str>),
-    /// The name of an alias with this label.
+    /// Names of aliases with this label.
     Alias {
         /// The label.
         label: Box<str>,
@@ -34,23 +34,23 @@ pub enum HandleColumn {
     },
 }
 
-/// What the rows of a file say.
+/// The layout of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityLayout {
-    /// By what a person is known besides the customer's own id.
+    /// Devices and aliases with their owner.
     Ties {
-        /// The column of the customer's id.
+        /// The column with external ids.
         owner: Box<str>,
-        /// The others.
+        /// The columns with devices and aliases.
         handles: Vec<HandleColumn>,
     },
-    /// Which alias has become which other, as Heap's `user_migrations` has it.
+    /// Merges of aliases, as in Heap's `user_migrations`.
     Joins {
-        /// The label of both.
+        /// The label of both aliases.
         label: Box<str>,
-        /// The column of who is no more.
+        /// The column of the alias that was merged.
         from: Box<str>,
-        /// The column of whom they are now.
+        /// The column of the alias that it was merged into.
         into: Box<str>,
     },
 }
@@ -69,31 +69,31 @@ impl IdentityLayout {
     }
 }
 
-/// What a file has taught.
+/// The result of importing a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportSummary {
     /// Rows.
     pub rows: u64,
-    /// Devices and aliases that have an owner now, or had the same before.
+    /// Devices and aliases with an owner, new or known before.
     pub ties: u64,
-    /// Aliases that have become others.
+    /// Merges of aliases.
     pub joins: u64,
-    /// How often somebody else was said to own one than before.
+    /// How often a device or alias had another owner before.
     pub conflicts: u64,
-    /// Rows that say nothing, by reason.
+    /// Rows without usable data, by reason.
     pub unused: BTreeMap<&'static str, u64>,
 }
 
-/// Why a file has taught nothing.
+/// Why an import failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It cannot be read in full.
+    /// The files cannot be read in full.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Dumps cannot be read in full.
+    /// The dumps cannot be read in full.
     #[error(transparent)]
     Dump(#[from] DumpError),
-    /// Somebody else changed the same part of the map, again and again.
+    /// Other imports changed the same tables repeatedly.
     #[error("the identity map was changed while it was read")]
     Busy,
     /// The map cannot be read or written.
@@ -105,10 +105,10 @@ fn locked(map: &Mutex<IdentityMap>) -> MutexGuard<'_, IdentityMap> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Teaches the map what files say, as seen at this time, and makes it last.
+/// Imports files into the map and commits it. `seen` is the time of observation.
 ///
 /// # Errors
-/// [`TeachError`]; then the map is as it was.
+/// [`ImportError`]. Then the map is unchanged.
 pub fn teach(
     source: &FileSource,
     from: file::FileAccess<'_>,
@@ -152,7 +152,7 @@ impl IdentityImporter<'_> {
     }
 }
 
-/// What a row ties to its owner, whose column is the first; how many that are, and never none.
+/// Links a row's devices and aliases to its owner, which is in the first column. Returns how many, at least one.
 fn ties(
     fields: &impl Fields,
     handles: &[HandleColumn],
@@ -177,7 +177,7 @@ fn ties(
     if count == 0 { Err(RowRejectReason::Unused("no_device_or_alias")) } else { Ok(count) }
 }
 
-/// Why a row says nothing.
+/// Why a row is not used.
 enum RowRejectReason {
     Unused(&'static str),
     Failed(StateError),
@@ -189,7 +189,7 @@ impl From<StateError> for RowRejectReason {
     }
 }
 
-/// Takes note of what came of a row.
+/// Records the outcome of a row.
 fn noted(
     done: Result<(), RowRejectReason>,
     taught: &mut ImportSummary,
@@ -208,7 +208,7 @@ fn noted(
     }
 }
 
-/// The text of a field; none if it is empty.
+/// Returns the normalized text of a field. `None`: it is empty.
 fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>, RowRejectReason> {
     let bytes = match fields.field(at) {
         Field::Absent => return Ok(None),

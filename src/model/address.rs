@@ -1,8 +1,8 @@
-//! Which network addresses are private.
+//! Classification of network addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is of a private network, of this link, or of no machine in particular. Loopback is neither.
+/// Whether an address is private, link-local or unspecified. Loopback addresses are not.
 #[must_use]
 pub fn is_private_address(ip: IpAddr) -> bool {
     match ip {
@@ -20,7 +20,7 @@ pub fn is_private_address(ip: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, compatible (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+/// Extracts an embedded IPv4 address: mapped, compatible (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = ip.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
@@ -31,7 +31,7 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Whether the host of a URL is this machine, by a literal address or as `localhost`.
+/// Whether the host of a URL is a loopback address or `localhost`.
 #[must_use]
 pub fn is_loopback_host(url: &url::Url) -> bool {
     match url.host() {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_only_machines_nearby_reach() {
+    fn private_addresses_are_recognized() {
         for ip in [
             "10.1.2.3",
             "192.168.0.1",

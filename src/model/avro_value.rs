@@ -1,4 +1,4 @@
-//! One value of a typed record as the source stores it: not converted, not matched.
+//! One value of an Avro record as the source stores it: not converted, not matched.
 
 use super::NonIdentifier;
 
@@ -28,7 +28,7 @@ pub enum AvroValue<'a> {
 
 /// The fields of one record in the order of its schema, each looked up only when it is needed.
 pub trait AvroRecord {
-    /// The field at this place; [`Datum::Null`] beyond the last one.
+    /// The field at this index; [`AvroValue::Null`] beyond the last one.
     fn datum(&self, at: usize) -> AvroValue<'_>;
 }
 

@@ -1,4 +1,4 @@
-//! How the members of a cohort reach Braze.
+//! The delivery method of a cohort: cohort import or profile attribute.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use super::IdentifierKind;
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeliveryMethod {
-    /// By the partner's cohort import.
+    /// Through the partner's cohort import.
     #[default]
     CohortImport,
-    /// As an element of this array attribute of their profiles: the cohort's id.
+    /// As an element of this array attribute: the cohort's id.
     Array(Box<str>),
-    /// As this attribute of their profiles, which is true.
+    /// As this boolean attribute with the value `true`.
     Boolean(Box<str>),
 }
 
 impl DeliveryMethod {
-    /// The attribute, if it is one.
+    /// The attribute, unless it is a cohort import.
     #[must_use]
     pub fn attribute(&self) -> Option<&str> {
         match self {
@@ -29,14 +29,14 @@ impl DeliveryMethod {
         }
     }
 
-    /// Whether somebody who is known so can be reached. Attributes are written to profiles of people who are
-    /// named by external id or alias (Braze, "User attributes object"): a device is nobody's name there.
+    /// Whether users with an identifier of this kind can be reached. Attributes require an external id or an alias
+    /// (Braze, "User attributes object").
     #[must_use]
     pub fn reaches(&self, kind: IdentifierKind) -> bool {
         self.attribute().is_none() || kind != IdentifierKind::DeviceId
     }
 
-    /// The way as files have it: `cohort_import`, `array:NAME` or `boolean:NAME`.
+    /// The form in files: `cohort_import`, `array:NAME` or `boolean:NAME`.
     #[must_use]
     pub fn code(&self) -> String {
         match self {
@@ -71,7 +71,7 @@ impl TryFrom<String> for DeliveryMethod {
             None if code == "cohort_import" => Ok(Self::CohortImport),
             Some(("array", name)) if !name.is_empty() => Ok(Self::Array(name.into())),
             Some(("boolean", name)) if !name.is_empty() => Ok(Self::Boolean(name.into())),
-            _ => Err(format!("`{code}` is no way of delivery")),
+            _ => Err(format!("`{code}` is not a delivery method")),
         }
     }
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delivery_is_read_as_it_was_written() {
+    fn a_delivery_method_is_read_as_written() {
         for delivery in [
             DeliveryMethod::CohortImport,
             DeliveryMethod::Array("a".into()),

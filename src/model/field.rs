@@ -15,13 +15,12 @@ pub enum Field<'a> {
         /// The stored text, `123.00`.
         text: &'a [u8],
     },
-    /// A value that is no identifier, and its text; empty if it has none.
+    /// A value that cannot be an identifier, and its text; empty if it has none.
     Other(NonIdentifier, &'a [u8]),
 }
 
 impl<'a> Field<'a> {
-    /// The text of a scalar, as a property of a campaign takes it. Lists, objects and values that are no number have
-    /// none.
+    /// The text of a scalar, for campaign properties. Lists, objects, NaN and infinity have none.
     #[must_use]
     pub fn text(self) -> Option<&'a [u8]> {
         match self {
@@ -32,7 +31,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Why a value is no identifier.
+/// Why a value cannot be an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NonIdentifier {
     /// A number with a fraction.
@@ -52,7 +51,7 @@ pub enum NonIdentifier {
     Time,
     /// A date and a time of day.
     Timestamp,
-    /// A length of time.
+    /// A duration.
     Duration,
     /// A list.
     List,
@@ -98,8 +97,8 @@ impl NonIdentifier {
         }
     }
 
-    /// Whether the row may name a user that cannot be read. NaN, infinity and minus zero are what programs write where
-    /// there is no value, in text as in typed columns.
+    /// Whether the row may contain a user that cannot be read. NaN, infinity and minus zero mean a missing value, in
+    /// text as in typed columns.
     #[must_use]
     pub fn is_unreadable(self) -> bool {
         !matches!(self, Self::NegativeZero | Self::NotANumber | Self::Infinite)
@@ -108,7 +107,7 @@ impl NonIdentifier {
 
 /// The wanted fields of one row, each looked up only when it is needed.
 pub trait Fields {
-    /// The field at this place among the wanted columns.
+    /// The field at this index among the wanted columns.
     fn field(&self, at: usize) -> Field<'_>;
 }
 

@@ -1,5 +1,6 @@
-//! Panics of a third-party parser on a damaged file become an error of that file. Every other panic ends the
-//! process, for which the state is made.
+//! Converts panics of a third-party parser on a damaged file into an error of that file.
+//!
+//! All other panics end the process; the state is made to survive that.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +9,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a parser; nothing when it panicked. What it worked on is of no use then.
+/// Runs a parser. `None`: it panicked, and its input and output must be discarded.
 #[must_use]
 pub fn guarded<T>(parse: impl FnOnce() -> T) -> Option<T> {
     let before = GUARDED.replace(true);
@@ -17,7 +18,7 @@ pub fn guarded<T>(parse: impl FnOnce() -> T) -> Option<T> {
     done.ok()
 }
 
-/// Whether a panic on this thread is one of a guarded parser, which nobody else needs to hear of.
+/// Whether the panic on this thread comes from a guarded parser, and need not be reported.
 #[must_use]
 pub fn is_guarded() -> bool {
     GUARDED.get()

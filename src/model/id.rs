@@ -1,11 +1,11 @@
-//! Names of things: cohorts, connections, runs. A newtype for each, so that none is taken for another.
+//! Ids and names: cohorts, connections, segments, exports, endpoints, runs. Each has its own type.
 //!
-//! A cohort id is a folder name, Braze's `cohort_id` and a command-line argument at once; the rule
-//! below is what all three accept, on file systems that ignore case as well.
+//! A cohort id is a folder name, Braze's `cohort_id` and a command-line argument. The rule below is valid for all three,
+//! including case-insensitive file systems.
 
 use std::fmt;
 
-/// Why a text cannot be an id.
+/// Why a text is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a valid id: {rule}")]
 pub struct IdError {
@@ -32,7 +32,7 @@ macro_rules! slug {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// Checks and wraps.
+            /// Validates and wraps an id.
             ///
             /// # Errors
             /// [`IdError`] unless the text is a slug of 1 to 100 characters.
@@ -44,7 +44,7 @@ macro_rules! slug {
                 }
             }
 
-            /// The id as text.
+            /// The id as a string.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -70,33 +70,33 @@ slug! {
 }
 
 slug! {
-    /// A segment's stable id in the config. Braze has an id of its own for it.
+    /// A segment's stable id in the config. Braze has its own id for it.
     SegmentId
 }
 
 slug! {
-    /// An export's stable id. Its progress is kept under it.
+    /// An export's stable id. Its progress is stored under it.
     ExportId
 }
 
-/// A door through which something is received, as its inbox is called.
+/// The name of an HTTP endpoint, which is also the name of its inbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointName(Box<str>);
 
 impl EndpointName {
-    /// The door of a Heap's webhook: it is called as its connection.
+    /// The endpoint of a Heap webhook, named like its connection.
     #[must_use]
     pub fn of_heap(connection: &ConnectionName) -> Self {
         Self(connection.0.clone())
     }
 
-    /// The door of an export. No connection's name has a dot.
+    /// The endpoint of an export. Connection names contain no dot.
     #[must_use]
     pub fn of_export(export: &ExportId) -> Self {
         Self(format!("currents.{export}").into())
     }
 
-    /// The name as text.
+    /// The name as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -109,25 +109,25 @@ impl fmt::Display for EndpointName {
     }
 }
 
-/// One run of the reconciler. Sorts by the time the run began: `20261123t191611250z-5f3a9c`.
+/// The id of one run. It sorts by the start of the run: `20261123t191611250z-5f3a9c`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(Box<str>);
 
 impl RunId {
-    /// Names a run by the millisecond it began in and a random part.
+    /// Creates an id from the start of the run and a random number.
     #[must_use]
     pub fn new(began: super::Timestamp, random: u64) -> Self {
         let began = began.strftime("%Y%m%dt%H%M%S%3fz");
         Self(format!("{began}-{:06x}", random & 0x00ff_ffff).into())
     }
 
-    /// A run by the name that it had.
+    /// Restores the id of an earlier run.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The name as text.
+    /// The id as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slugs_are_what_folders_and_braze_both_take() {
+    fn ids_are_valid_as_folder_names_and_in_braze() {
         for good in ["a", "0", "abandoned_checkout", "eu-2024_q1", &"x".repeat(100)] {
             assert!(CohortId::new(good).is_ok(), "{good}");
         }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_sorts_by_its_time() {
+    fn run_ids_sort_by_time() {
         let run = |s: &str| RunId::new(s.parse().unwrap(), 0xff5f_3a9c);
         assert_eq!(run("2026-11-23T19:16:11.25Z").as_str(), "20261123t191611250z-5f3a9c");
         assert!(run("2026-11-23T19:16:11.9Z") < run("2026-11-23T19:16:12Z"));

@@ -1,5 +1,5 @@
-//! What identifiers look like, counted over the rows of a source: signs that a spreadsheet or a data frame has changed
-//! them, and characters that nobody sees.
+//! Suspicious forms of identifiers, counted over the rows of a source: signs of conversion by a spreadsheet or a data
+//! frame, and invisible characters.
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
@@ -17,7 +17,7 @@ pub struct IdShapes {
 }
 
 impl IdShapes {
-    /// Counts the identifier in a packed one.
+    /// Counts the value of a packed identifier.
     #[inline]
     pub fn count(&mut self, packed: &[u8]) {
         let value = packed.get(1).and_then(|label_len| packed.get(2 + usize::from(*label_len) + 2..));
@@ -37,8 +37,8 @@ fn is_decimal(value: &[u8]) -> bool {
     value.len() > zeros + 1 && value[value.len() - zeros - 1] == b'.'
 }
 
-/// Whether a text is a number in exponent notation: one digit, perhaps decimal places, and an exponent. Without either
-/// a point or a sign, it may as well be a hexadecimal id.
+/// Whether a text is a number in exponent notation: one digit, optional decimal places, and an exponent. Without a
+/// decimal point or a sign it may be a hexadecimal id.
 fn is_exponent(value: &[u8]) -> bool {
     let Some(at) = value.iter().rev().take(5).position(|byte| byte.eq_ignore_ascii_case(&b'e')) else {
         return false;
@@ -72,13 +72,14 @@ fn has_invisible(text: &str) -> bool {
     text.chars().any(is_invisible)
 }
 
-/// Whether a text may look like another one: it has invisible characters, or is not in Unicode's composed form (NFC).
+/// Whether a text may look like another one: it has invisible characters or is not in composed form (Unicode NFC).
 #[must_use]
 pub fn is_ambiguous(text: &str) -> bool {
     has_invisible(text) || !is_nfc(text)
 }
 
-/// The text without invisible characters, composed, with ASCII letters in lower case. Texts that look alike have the same.
+/// Returns the visible form: without invisible characters, composed, ASCII in lower case. Texts that look alike have the
+/// same.
 #[must_use]
 pub fn look(text: &str) -> String {
     if text.is_ascii() {
@@ -94,7 +95,7 @@ mod tests {
     use crate::model::{Identifier, IdentifierKind};
 
     #[test]
-    fn shapes() {
+    fn suspicious_forms_are_counted() {
         let count = |value: &str| {
             let (mut packed, mut shapes) = (Vec::new(), IdShapes::default());
             Identifier { kind: IdentifierKind::Alias, label: "crm", value }.pack_into(&mut packed);

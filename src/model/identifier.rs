@@ -1,8 +1,7 @@
-//! How Braze knows a person, and the one packed form in which identifiers travel through the engine.
+//! User identifiers, and the packed form in which the engine processes them.
 //!
-//! The packed form is what is hashed, spilled and compared; tens of millions of them are alive at
-//! once, so it is a run of bytes and not a struct: `kind`, length of the label, label, length of the
-//! value (two bytes, little end first), value.
+//! The packed form is hashed, spilled and compared. Tens of millions exist at once, so it is a byte string instead of a
+//! struct: `kind`, length of the label, label, length of the value (two bytes, little-endian), value.
 
 use std::fmt;
 
@@ -13,22 +12,22 @@ pub const ALIAS_LEN_MAX: usize = 236;
 /// Longest packed identifier in bytes.
 pub const PACKED_LEN_MAX: usize = 1 + 1 + ALIAS_LEN_MAX + 2 + EXTERNAL_ID_LEN_MAX;
 
-/// The three ways in which Braze's cohort import names a person.
+/// The kinds of identifiers that Braze's cohort import accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IdentifierKind {
-    /// An identified person's `external_id`.
+    /// The `external_id` of an identified user.
     ExternalId,
     /// A user alias: a label (the kind of alias) and a name (its value).
     Alias,
-    /// A device of a person who is still anonymous.
+    /// A device of an anonymous user.
     DeviceId,
 }
 
 impl IdentifierKind {
-    /// Every kind, in the order in which reports list them.
+    /// Every kind, in the order of reports.
     pub const ALL: [Self; 3] = [Self::ExternalId, Self::Alias, Self::DeviceId];
 
-    /// The name that the config, runs and reports use.
+    /// The name in the config, parts and reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,8 +43,8 @@ impl IdentifierKind {
         Self::ALL.get(usize::from(byte)).copied()
     }
 
-    /// Longest value in bytes. Braze names a limit for external ids and aliases; device ids are held to the external
-    /// id's.
+    /// Maximum length of a value in bytes. Braze documents limits for external ids and aliases; for device ids that of
+    /// external ids is used.
     #[must_use]
     pub fn value_len_max(self) -> usize {
         match self {
@@ -69,15 +68,15 @@ impl fmt::Display for IdentifierKind {
     }
 }
 
-/// Why bytes are not a packed identifier. Only damaged data gives this.
+/// Why bytes are not a packed identifier: the data is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("damaged identifier: {0}")]
 pub struct IdentifierError(&'static str);
 
-/// One identifier, borrowed. `label` is empty unless the kind is [`Kind::Alias`].
+/// One identifier, borrowed. `label` is empty unless the kind is [`IdentifierKind::Alias`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identifier<'a> {
-    /// Which of Braze's three arrays it goes into.
+    /// The kind, which selects one of Braze's three arrays.
     pub kind: IdentifierKind,
     /// The alias label, empty for the other kinds.
     pub label: &'a str,
@@ -88,14 +87,14 @@ pub struct Identifier<'a> {
 impl<'a> Identifier<'a> {
     /// Appends the packed form to `out`.
     ///
-    /// The caller has checked the lengths ([`ALIAS_LEN_MAX`], [`EXTERNAL_ID_LEN_MAX`]); longer parts
-    /// are a bug and are cut rather than written with a wrong length.
+    /// The caller has checked the lengths ([`ALIAS_LEN_MAX`], [`EXTERNAL_ID_LEN_MAX`]). Longer texts are a bug, and are
+    /// truncated so that the lengths stay correct.
     #[inline]
     pub fn pack_into(&self, out: &mut Vec<u8>) {
         Self::pack(self.kind, self.label, self.value.as_bytes(), out);
     }
 
-    /// Appends the packed form of an identifier whose value is known to be UTF-8 without being a `str`.
+    /// Appends the packed form of an identifier. `value` must be UTF-8.
     #[inline]
     pub fn pack(kind: IdentifierKind, label: &str, value: &[u8], out: &mut Vec<u8>) {
         debug_assert!(label.len() <= usize::from(u8::MAX) && value.len() <= usize::from(u16::MAX));
@@ -112,7 +111,7 @@ impl<'a> Identifier<'a> {
         out.extend_from_slice(value);
     }
 
-    /// Reads one identifier off the front of `bytes` and says how long it was.
+    /// Reads one identifier from the start of `bytes`, and returns its packed length.
     ///
     /// # Errors
     /// [`IdentifierError`] when the bytes were not written by [`Identifier::pack_into`].
@@ -126,20 +125,20 @@ impl<'a> Identifier<'a> {
         Ok((identifier, len))
     }
 
-    /// Length of the packed identifier at the front of `bytes`, without reading its text.
+    /// Returns the length of the packed identifier at the start of `bytes`, without reading its text.
     ///
     /// # Errors
-    /// [`IdentifierError`] when `bytes` is shorter than the identifier says.
+    /// [`IdentifierError`] when `bytes` is too short.
     #[inline]
     pub fn packed_len(bytes: &[u8]) -> Result<usize, IdentifierError> {
-        const SHORT: IdentifierError = IdentifierError("cut short");
+        const SHORT: IdentifierError = IdentifierError("truncated");
         let label_end = 2 + usize::from(*bytes.get(1).ok_or(SHORT)?);
         let len = bytes.get(label_end..label_end + 2).ok_or(SHORT)?;
         let end = label_end + 2 + usize::from(u16::from_le_bytes([len[0], len[1]]));
         if bytes.len() < end { Err(SHORT) } else { Ok(end) }
     }
 
-    /// Enough of the identifier to recognise it by, and no more: reports show this form by default.
+    /// A shortened form that is recognizable but not complete. Reports show it by default.
     #[must_use]
     pub fn shortened(&self) -> String {
         let (local, at) = match self.value.split_once('@') {
@@ -157,7 +156,7 @@ impl<'a> Identifier<'a> {
         self.with_value(&format!("{head}…{tail}{at}"))
     }
 
-    /// The identifier in full, as `--show-identifiers` prints it.
+    /// The complete identifier, for `--show-identifiers`.
     #[must_use]
     pub fn in_full(&self) -> String {
         self.with_value(self.value)
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortened_identifier_never_shows_the_whole() {
+    fn a_shortened_identifier_never_shows_everything() {
         assert_eq!(id(IdentifierKind::ExternalId, "", "user-000123").shortened(), "external_id use…23");
         assert_eq!(
             id(IdentifierKind::ExternalId, "", "shopper-01238@example.com").shortened(),

@@ -1,11 +1,11 @@
-//! The 128-bit key under which a member is sorted, compared and found again.
+//! The 128-bit key by which members are sorted, compared and looked up.
 //!
-//! Keys are hashes with a seed of the state's own, so nobody can craft identifiers that collide, and
-//! so evenly spread that their first bits alone are a good partition.
+//! Keys are hashes with a secret seed of the state, so identifiers cannot be crafted to collide. They are uniformly
+//! distributed, so the first bits are a good partition.
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// The seed of one state's keys. Two states sort the same people differently.
+/// The seed of a state's keys. Two states sort the same members differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySeed(pub u64);
 
@@ -21,14 +21,14 @@ impl MemberKey {
         Self(xxh3_128_with_seed(packed, seed.0))
     }
 
-    /// The first eight bits: which of 256 partitions the member belongs to.
+    /// The first eight bits: the number of one of 256 partitions.
     #[must_use]
     #[inline]
     pub fn partition(self) -> usize {
         usize::from(self.0.to_be_bytes()[0])
     }
 
-    /// High and low halves, as runs store them.
+    /// The high and low halves, as parts store them.
     #[must_use]
     #[inline]
     pub fn halves(self) -> (u64, u64) {

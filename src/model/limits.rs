@@ -1,8 +1,8 @@
-//! What a person has allowed a run to do to a cohort.
+//! Guard limits and per-run ceilings.
 
 use super::Percentage;
 
-/// The limits that the guard holds a plan to, as the config states them.
+/// The limits of the guard, as the config declares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardLimits {
     /// Largest share of the members that one run may remove.
@@ -13,11 +13,11 @@ pub struct GuardLimits {
     pub removed_max: Option<u64>,
     /// Largest number of members that one run may add, if limited.
     pub added_max: Option<u64>,
-    /// Rows that may be unreadable before removals are withheld: an unreadable row may be a member.
+    /// How many rows may be unreadable before removals are blocked: an unreadable row may be a member.
     pub unreadable_max: u64,
     /// An empty source may empty the cohort.
     pub allow_empty: bool,
-    /// A refusal of one side stops the other side too.
+    /// A block of one side also blocks the other.
     pub atomic: bool,
     /// More than half of the identifiers may end in `.0`.
     pub allow_decimal_ids: bool,
@@ -25,7 +25,7 @@ pub struct GuardLimits {
     pub allow_exponent_ids: bool,
     /// More than 90% of the rows may repeat an identifier.
     pub allow_duplicates: bool,
-    /// Shares count only from this many members up: two of three is no catastrophe.
+    /// Minimum number of members for share limits: two of three members are no mass removal.
     pub from_members: u64,
 }
 
@@ -47,7 +47,7 @@ impl Default for GuardLimits {
     }
 }
 
-/// What a person has allowed for this one run: ceilings, not switches.
+/// Ceilings that an operator allows for one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ceilings {
     /// At most this many members may be removed, whatever the config's limits say.

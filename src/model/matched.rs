@@ -1,4 +1,4 @@
-//! How a source was matched, in numbers.
+//! Statistics of reading and matching a source.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use super::IdShapes;
 
-/// What reading and matching a source gave, members apart.
+/// Statistics of reading and matching a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatchTally {
     /// Rows read.
     pub rows: u64,
     /// Files read.
     pub files: u64,
-    /// Hidden or temporary entries that the source's glob would name otherwise.
+    /// Hidden or temporary files that the source's glob would otherwise match.
     #[serde(default)]
     pub skipped_files: u64,
-    /// Rows that named somebody again.
+    /// Rows that repeat an earlier identifier.
     pub duplicates: u64,
-    /// Rows with a device or an alias whose owner is known: they stand for the owner.
+    /// Rows with a device or alias of a known owner, which represent the owner.
     #[serde(default)]
     pub moved: u64,
-    /// Rows of those where somebody else was said to be the owner as well: the newest evidence has decided.
+    /// Such rows with more than one observed owner. The newest evidence decides.
     #[serde(default)]
     pub ambiguous: u64,
-    /// What the identifiers of the rows look like.
+    /// Suspicious forms of the identifiers.
     #[serde(default)]
     pub shapes: IdShapes,
-    /// Members whose identifiers differ from others only by upper and lower case, invisible characters or Unicode
-    /// composition; none if that was not looked at.
+    /// Members with identifiers that differ from others only by case, invisible characters or Unicode composition.
+    /// `None`: this was not checked.
     #[serde(default)]
     pub case_colliding: Option<u64>,
-    /// Rows in which there may be a person whom we could not read; part of the rejects.
+    /// Rows that may contain a user but cannot be read; included in the rejects.
     pub unreadable: u64,
-    /// Rows that name nobody, by reason.
+    /// Rejected rows, by reason.
     pub rejects: BTreeMap<String, u64>,
-    /// The first few of them: file, line and reason, never what stood there.
+    /// The first rejects: file, line and reason, without values.
     pub samples: Vec<String>,
 }

@@ -1,7 +1,6 @@
-//! The nouns: plain values, checked when they are made.
+//! Domain types: plain values, validated at construction.
 //!
-//! Everything else in the crate speaks in these types. Nothing here reads a file, a clock or the
-//! network, and nothing here knows about YAML, Braze or Parquet.
+//! All other modules use them. This module reads no file, clock or network, and does not know YAML, Braze or Parquet.
 
 mod address;
 mod avro_value;
@@ -43,7 +42,7 @@ pub use rule::MatchRule;
 pub use table_checksum::TableChecksum;
 pub use time::{Clock, Day, Timestamp, moment, timestamp_text};
 
-/// What happens to one member: it enters the cohort or leaves it.
+/// The change of one member: entering or leaving a cohort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChangeOp {
     /// The member leaves.
@@ -53,7 +52,7 @@ pub enum ChangeOp {
 }
 
 impl ChangeOp {
-    /// `add` or `remove`, as runs, plans and the journal write it.
+    /// `add` or `remove`, as parts, plans and the journal write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,16 +62,16 @@ impl ChangeOp {
     }
 }
 
-/// What the record says of one member.
+/// The status of a member in the recorded membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Braze has accepted it, and nothing was sent since.
     Member,
-    /// Something was sent and there is no answer: it may be in or out.
+    /// A request was sent without an answer: the user may be a member or not.
     InDoubt,
-    /// Braze has refused to take this identifier.
+    /// Braze has rejected the identifier.
     Refused,
-    /// Braze has refused it, but an earlier request may have put it there: not added again, and removed
-    /// when it is not desired any more.
+    /// Braze has rejected the identifier, but an earlier request may have added it. It is not added again, and is
+    /// removed when it is no longer desired.
     Disputed,
 }

@@ -1,28 +1,28 @@
-//! One value: trimmed, and rejected when it cannot be the identifier of one user.
+//! Normalization of one identifier: trims the value and rejects placeholders and invalid texts.
 
 use super::{NonIdentifier, is_invisible};
 
-/// Why a text is no identifier.
+/// Why a text is not an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidIdentifier {
-    /// It is a word for "no value", such as `null` and `[REDACTED]`.
+    /// It is a placeholder for a missing value, such as `null` or `[REDACTED]`.
     Placeholder,
-    /// It is the text of a number that is no identifier: `NaN`, `Infinity`, `-0`.
+    /// It is the text of a number that cannot be an identifier: `NaN`, `Infinity`, `-0`.
     Number(NonIdentifier),
-    /// It is longer than the vendor takes.
+    /// It is longer than the vendor's limit.
     TooLong,
-    /// It holds a control character.
+    /// It contains a control character.
     ControlCharacter,
     /// It is not UTF-8.
     NotUtf8,
 }
 
-/// Length of the longest of them.
+/// Length of the longest placeholder.
 const PLACEHOLDER_LEN_MAX: usize = 36;
 
-/// Texts that programs write where there is no identifier: as identifiers they would name a user that happens to have
-/// one of them. Compared without case. By their length, which excludes most texts at once. Sources: the null words of
-/// pandas, R, Go, SQL's `copy`, JavaScript; the error values of spreadsheets.
+/// Texts that programs write for a missing identifier, compared without case. Many rows with such a text would be one
+/// user. Grouped by length, because the length excludes most texts. Sources: the null words of pandas, R, Go, SQL's
+/// `copy`, JavaScript; the error values of spreadsheets.
 const fn placeholders(len: usize) -> &'static [&'static str] {
     match len {
         1 => &["0", "-", ".", "?"],
@@ -47,7 +47,7 @@ const fn placeholders(len: usize) -> &'static [&'static str] {
     }
 }
 
-/// Texts of numbers that are no identifiers, by their length like [`placeholders`].
+/// Texts of numbers that cannot be identifiers, grouped by length like [`placeholders`].
 const fn numbers(len: usize) -> &'static [(&'static str, NonIdentifier)] {
     use NonIdentifier::{Infinite, NegativeZero, NotANumber};
     match len {
@@ -63,13 +63,13 @@ const fn numbers(len: usize) -> &'static [(&'static str, NonIdentifier)] {
     }
 }
 
-/// All texts that are rejected whatever the row, in lower case.
+/// All texts that are always rejected, in lower case.
 pub fn all_placeholders() -> impl Iterator<Item = &'static str> {
     (0..=PLACEHOLDER_LEN_MAX)
         .flat_map(|len| placeholders(len).iter().copied().chain(numbers(len).iter().map(|(text, _)| *text)))
 }
 
-/// The first bytes of those texts, in any case.
+/// Whether such a text starts with this byte, in either case.
 const FIRST: [bool; 256] = {
     let (mut first, mut len) = ([false; 256], 0);
     while len <= PLACEHOLDER_LEN_MAX {
@@ -86,18 +86,18 @@ const FIRST: [bool; 256] = {
     first
 };
 
-/// The identifier in a value, in UTF-8 and at most `len_max` bytes; none if the value is empty or one of
+/// Returns the identifier in a value: UTF-8, trimmed, at most `len_max` bytes. `None`: the value is empty or one of
 /// `null_values`.
 ///
 /// # Errors
-/// The reason why it cannot be one.
+/// Why the value cannot be an identifier.
 #[inline]
 pub fn usable<'a>(
     bytes: &'a [u8],
     len_max: usize,
     null_values: &[Box<[u8]>],
 ) -> Result<Option<&'a [u8]>, InvalidIdentifier> {
-    // Nearly every identifier is letters, digits and signs: UTF-8, nothing to trim, nothing to control.
+    // Nearly every identifier is visible ASCII: valid UTF-8, nothing to trim, no control characters.
     let (value, is_control) = if is_graphic(bytes) { (bytes, false) } else { text(bytes)? };
     if value.is_empty() || null_values.iter().any(|null| **null == *value) {
         Ok(None)
@@ -112,17 +112,17 @@ pub fn usable<'a>(
     }
 }
 
-/// A value that is UTF-8, trimmed, and whether there is a control character in it.
+/// Validates and trims a value. Also returns whether it has control characters.
 #[cold]
 fn text(bytes: &[u8]) -> Result<(&[u8], bool), InvalidIdentifier> {
     let text = std::str::from_utf8(bytes).map_err(|_| InvalidIdentifier::NotUtf8)?.trim();
-    // Invisible characters alone are no value.
+    // Text with only invisible characters counts as empty.
     let text = if text.chars().all(is_invisible) { "" } else { text };
     Ok((text.as_bytes(), text.chars().any(char::is_control)))
 }
 
-/// Whether all bytes are visible ASCII, eight at a time and without a branch for each. Bytes beyond ASCII
-/// may carry into the next one, but have given the answer by then.
+/// Whether all bytes are visible ASCII. Checks eight at a time without branches. A byte beyond ASCII may carry into the
+/// next one, but has already decided the result.
 #[inline]
 fn is_graphic(bytes: &[u8]) -> bool {
     const TOPS: u64 = each(0x80);
@@ -142,7 +142,7 @@ const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// Nearly every identifier is told from all placeholders by its first byte or its length.
+/// Returns the reason if the value is a placeholder. The first byte or the length excludes nearly every identifier.
 #[inline]
 fn placeholder(value: &[u8]) -> Option<InvalidIdentifier> {
     let may_be =
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn trimmed_and_otherwise_as_it_is() {
+    fn values_are_trimmed_and_otherwise_unchanged() {
         check(b" u1 \t", Ok(Some("u1")));
         check("\u{a0}Zoë\u{2003}".as_bytes(), Ok(Some("Zoë")));
         check(b"A b", Ok(Some("A b")));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn visible_ascii_is_told_from_the_rest() {
+    fn visible_ascii_is_distinguished_from_other_bytes() {
         for len in 0..20 {
             for (at, byte) in (0..len).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
                 let mut bytes = vec![b'~'; len];
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_placeholder_is_found_by_its_length() {
+    fn every_placeholder_is_listed_under_its_length() {
         for (len, known) in (0..100).flat_map(|len| placeholders(len).iter().map(move |known| (len, known))) {
             assert_eq!(known.len(), len, "{known}");
             assert!(all_placeholders().any(|text| text == *known && text == known.to_ascii_lowercase()));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_of_any_case_and_nothing_like_them() {
+    fn placeholders_of_any_case_are_rejected_and_similar_texts_are_not() {
         for text in [
             "NULL",
             "null",
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent() {
+    fn texts_that_braze_does_not_accept_are_rejected() {
         check(b"a\x00b", Err(InvalidIdentifier::ControlCharacter));
         check("a\u{85}b".as_bytes(), Err(InvalidIdentifier::ControlCharacter));
         check(b"M\xfcller", Err(InvalidIdentifier::NotUtf8));

@@ -1,14 +1,14 @@
-//! A share of something, written `30%` or `12.5%`, compared without rounding.
+//! A percentage, written `30%` or `12.5%`, compared without rounding.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a text is not a share.
+/// Why a text is not a percentage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a percentage: write it with its unit and at most two decimals, like `30%` or `12.5%`")]
 pub struct PercentageError(String);
 
-/// A share in hundredths of a percent.
+/// A percentage in hundredths of a percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percentage(u32);
 
@@ -21,13 +21,13 @@ impl Percentage {
         Self(percent * 100)
     }
 
-    /// Whether `part` of `whole` is more than this share.
+    /// Whether `part` of `whole` exceeds this percentage.
     #[must_use]
     pub fn is_exceeded_by(self, part: u64, whole: u64) -> bool {
         u128::from(part) * u128::from(Self::WHOLE) > u128::from(self.0) * u128::from(whole)
     }
 
-    /// The largest part of `whole` that is within this share.
+    /// The largest part of `whole` within this percentage.
     #[must_use]
     pub fn of(self, whole: u64) -> u64 {
         let part = u128::from(self.0) * u128::from(whole) / u128::from(Self::WHOLE);
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn written_as_read() {
+    fn a_percentage_is_displayed_as_parsed() {
         for text in ["0%", "30%", "12.5%", "0.01%", "500%", "99.99%"] {
             assert_eq!(text.parse::<Percentage>().unwrap().to_string(), text);
         }

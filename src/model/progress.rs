@@ -1,28 +1,28 @@
-//! What a long run tells whoever watches it. The engine calls; only `cli` shows.
+//! Progress reporting of a long run. The engine calls it; only `cli` displays it.
 
 use super::CohortId;
 
-/// The two parts of a run that can take long.
+/// The stages of a run that can take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Reading the source; the unit is rows, and the end is not known.
+    /// Reading the source. The unit is rows; the total is unknown.
     Reading,
-    /// Sending changes; the unit is members, out of a known total.
+    /// Sending changes. The unit is members.
     Sending {
         /// How many members will be sent.
         total: u64,
     },
 }
 
-/// Watches a run. Calls are cheap and come often; an implementation that draws does so seldom.
+/// Receives the progress of a run. Calls are frequent and must be cheap.
 pub trait Progress: Send + Sync {
-    /// `done` units of this stage of this cohort are behind us.
+    /// `done` units of this stage of this cohort are done.
     fn at(&self, cohort: &CohortId, stage: Stage, done: u64);
-    /// The cohort is finished, well or not.
+    /// The cohort is finished, successfully or not.
     fn finished(&self, cohort: &CohortId);
 }
 
-/// Watches nothing.
+/// Ignores all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoProgress;
 

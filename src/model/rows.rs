@@ -1,7 +1,7 @@
-//! A set of row numbers, kept as the few ranges it is made of.
+//! A set of row numbers, stored as ranges.
 //!
-//! An apply acknowledges a run front to back, so its set is nearly always one range, with a hole for
-//! each row that Braze refused or never answered for.
+//! An apply acknowledges a part from front to back, so the set is nearly always one range, with a hole for each row that
+//! Braze rejected or did not answer.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use std::ops::Range;
 pub struct RowSet(Vec<Range<u64>>);
 
 impl RowSet {
-    /// The set of all rows below `len`.
+    /// Creates the set of all rows below `len`.
     #[must_use]
     pub fn all(len: u64) -> Self {
         let mut set = Self::default();
@@ -18,7 +18,7 @@ impl RowSet {
         set
     }
 
-    /// Builds the set from ranges in any order.
+    /// Creates the set from ranges in any order.
     #[must_use]
     pub fn from_ranges(ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
         let mut set = Self::default();
@@ -28,19 +28,19 @@ impl RowSet {
         set
     }
 
-    /// The ranges, in order.
+    /// The ranges, sorted.
     #[must_use]
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.0
     }
 
-    /// How many rows are in the set.
+    /// The number of rows.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.0.iter().map(|r| r.end - r.start).sum()
     }
 
-    /// Whether the set has no row.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -64,7 +64,7 @@ impl RowSet {
         other.0.iter().for_each(|range| self.insert(range.clone()));
     }
 
-    /// The rows below `len` that are not in the set.
+    /// Returns the rows below `len` that are not in the set.
     #[must_use]
     pub fn complement(&self, len: u64) -> Self {
         let mut rest = Vec::new();
@@ -77,7 +77,7 @@ impl RowSet {
         Self::from_ranges(rest)
     }
 
-    /// The set after these rows, in ascending order, are taken out of what it counts: later rows move up.
+    /// Returns the set after `rows`, sorted, are deleted from the numbering: later rows move up.
     #[must_use]
     pub fn without(&self, rows: &[u64]) -> Self {
         let before = |row: u64| rows.partition_point(|taken| *taken < row) as u64;
@@ -101,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_set_of_its_rows(ranges in proptest::collection::vec((0u64..60, 0u64..9), 0..12)) {
+        fn a_row_set_equals_the_set_of_its_rows(ranges in proptest::collection::vec((0u64..60, 0u64..9), 0..12)) {
             let mut naive = std::collections::BTreeSet::new();
             let mut set = RowSet::default();
             for (start, len) in ranges {

@@ -1,11 +1,11 @@
-//! A match rule: which column of a source row names a person, and as what.
+//! A match rule: the column of a source row with an identifier, and its kind.
 
 use super::IdentifierKind;
 
-/// One rule. A cohort's rules run in order; the first whose column is not empty decides.
+/// One rule. The first rule of a cohort with a non-empty column decides.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MatchRule {
-    /// How Braze will know the person.
+    /// The kind of identifier.
     pub kind: IdentifierKind,
     /// The alias label; empty for the other kinds.
     pub label: Box<str>,

@@ -1,23 +1,23 @@
-//! What is in a table of members, in two numbers. It knows nothing of tables.
+//! Order-independent checksum of a set of members: count and sum of hashes.
 
-/// How many members, and the sum of their hashes. Two tables of the same members have the same numbers in whatever
-/// order they lie there, and what comes and goes can be added and taken away.
+/// The number of members and the sum of their hashes. Equal sets have equal checksums in any order, and the checksum of
+/// a change can be added or subtracted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableChecksum {
-    /// Members.
+    /// Number of members.
     pub rows: u64,
-    /// The exact sum of hashes of 64 bits each.
+    /// The exact sum of the 64-bit hashes.
     pub sum: i128,
 }
 
 impl TableChecksum {
-    /// Takes note of one more member, by its hash.
+    /// Adds one member by its hash.
     pub fn add(&mut self, hash: i64) {
         self.rows += 1;
         self.sum += i128::from(hash);
     }
 
-    /// What is there once `gone` went and `come` came. None: more went than was there.
+    /// Returns the checksum after removing `gone` and adding `come`. `None`: more would be removed than exists.
     #[must_use]
     pub fn after(self, gone: Self, come: Self) -> Option<Self> {
         let rows = (self.rows + come.rows).checked_sub(gone.rows)?;
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_and_goes_in_any_order_gives_the_same_numbers() {
+    fn changes_in_any_order_give_the_same_checksum() {
         let of = |hashes: &[i64]| {
             let mut tabled = TableChecksum::default();
             hashes.iter().for_each(|hash| tabled.add(*hash));

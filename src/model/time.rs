@@ -1,19 +1,19 @@
-//! Time as a value. Who needs the time is given a [`Clock`]; nobody asks the machine.
+//! Time as a value. Functions that need the time take a [`Clock`].
 
 pub use jiff::Timestamp;
 
-/// Tells the time. `cli` makes the real one; tests make their own.
+/// A source of the current time. `cli` passes the real one; tests pass their own.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(fn() -> Timestamp);
 
 impl Clock {
-    /// A clock that asks `now`.
+    /// Creates a clock that calls `now`.
     #[must_use]
     pub const fn new(now: fn() -> Timestamp) -> Self {
         Self(now)
     }
 
-    /// The time now.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.0)()
@@ -25,7 +25,7 @@ impl Clock {
 pub struct Day(pub u32);
 
 impl Day {
-    /// The day of a point in time.
+    /// The UTC day of a point in time.
     #[must_use]
     pub fn of(time: Timestamp) -> Self {
         let date = time.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
@@ -33,7 +33,7 @@ impl Day {
         Self(u32::from(date.year().unsigned_abs()) * 10_000 + part(date.month()) * 100 + part(date.day()))
     }
 
-    /// The day that a text such as `2026-11-20` begins with; more parts may follow.
+    /// Parses the day at the start of a text such as `2026-11-20`; more may follow.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
@@ -48,15 +48,14 @@ impl std::fmt::Display for Day {
     }
 }
 
-/// A point in time as people write it: `2026-11-01` for midnight in UTC, `2026-11-01T06:00Z`, or any time with
-/// its offset.
+/// Parses a point in time: `2026-11-01` for midnight in UTC, `2026-11-01T06:00Z`, or any time with an offset.
 #[must_use]
 pub fn moment(text: &str) -> Option<Timestamp> {
     let midnight = || text.parse::<jiff::civil::Date>().ok().map(|day| format!("{day}T00:00:00Z"));
     text.parse().ok().or_else(|| midnight()?.parse().ok())
 }
 
-/// ISO-8601 in UTC to the millisecond: `2026-11-23T19:16:11.250Z`.
+/// Formats a time as ISO 8601 in UTC to the millisecond: `2026-11-23T19:16:11.250Z`.
 #[must_use]
 pub fn timestamp_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_is_a_moment_too() {
+    fn a_date_is_parsed_as_midnight() {
         assert_eq!(timestamp_text(moment("2026-11-01").unwrap()), "2026-11-01T00:00:00.000Z");
         assert_eq!(timestamp_text(moment("2026-11-01T06:00Z").unwrap()), "2026-11-01T06:00:00.000Z");
         assert_eq!(moment("2026-13-01"), None);
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_are_milliseconds_in_utc() {
+    fn timestamps_have_milliseconds_in_utc() {
         let time: Timestamp = "2026-11-23T19:16:11.2509Z".parse().unwrap();
         assert_eq!(timestamp_text(time), "2026-11-23T19:16:11.250Z");
     }

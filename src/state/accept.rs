@@ -1,5 +1,6 @@
-//! What is done about a place of the state that is older than what was committed: it is accepted as it is, or a cohort
-//! is recovered with everybody in doubt who may be in it.
+//! Repair of a state that is older than what was committed, for example after a backup was restored.
+//!
+//! An older entry is either accepted as it is, or, for a cohort, recovered with all possible members in doubt.
 
 use super::heap_segments::HeapSegments;
 use super::membership::{self, Membership, number_of};
@@ -7,18 +8,18 @@ use super::part::{PartCursor, folder_of, path_of};
 use super::{StateError, StateReader, StateWriter, identity};
 use crate::model::{CohortId, ConnectionName};
 
-/// A place that is older than what was committed.
+/// A state entry, such as `cohorts/vip`, with fewer versions than were committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OlderPlace {
-    /// Its name for `state accept`.
+    /// The entry's name for `state accept`.
     pub place: String,
-    /// The newest version that is there; 0: none.
+    /// The newest version that exists. 0: none.
     pub found: u64,
     /// The newest version that was committed.
     pub known: u64,
 }
 
-/// Where the versions of a place are.
+/// The folder with the versions of an entry.
 fn versions_of(place: &str) -> String {
     match place.split('/').next() {
         Some("cohorts" | "segments" | "exports" | "workspaces") => format!("{place}/versions"),
@@ -28,7 +29,7 @@ fn versions_of(place: &str) -> String {
 }
 
 impl StateReader {
-    /// The places that are older than what was committed.
+    /// Returns the entries that are older than what was committed.
     ///
     /// # Errors
     /// When the state cannot be listed.
@@ -54,8 +55,8 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Accepts a place as it is. A cohort goes on with the newest version that is there, or without any. The tables of
-    /// a Heap's segments begin anew with what waits in the inbox. Numbers that were committed are not given again.
+    /// Accepts an entry as it is. A cohort continues with its newest version, or without any. The segment tables of a
+    /// Heap connection are emptied and rebuilt from the inbox. Committed version numbers are never reused.
     ///
     /// # Errors
     /// When the state cannot be read or written.
@@ -83,7 +84,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// The versions before the gap: the one that was just committed has taken their place.
+    /// Removes the versions before the gap. The version just committed replaces them.
     fn remove_versions(&self, older: &OlderPlace) -> Result<(), StateError> {
         let folder = versions_of(&older.place);
         for name in self.reader.store.list(&folder)? {
@@ -94,9 +95,10 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Recovers a cohort that is older than what was committed: everybody in any part that is there, named by a version
-    /// or not, is in doubt unless the newest version that is there settles them. `first` is its version if none is left.
-    /// None: the cohort is not older.
+    /// Recovers a cohort that is older than what was committed.
+    ///
+    /// Members of every existing part are in doubt, unless the newest version settles them. `first` is used if no
+    /// version is left. Returns `None` if the cohort is not older.
     ///
     /// # Errors
     /// When a part cannot be read, or the state cannot be written.

@@ -1,11 +1,11 @@
-//! What a person has allowed although the guard refused it: one plan of one cohort, by its digest.
+//! Approvals: an operator allows one plan of one cohort that the guard has blocked, by the plan's digest.
 //!
 //! ```text
 //! approvals/<cohort>/<digest>.json
 //! ```
 //!
-//! Whoever says yes does not hold the state, which a server may hold for months: an approval is a file that
-//! is only ever created and removed. It is good for exactly the plan that it names, and for a week.
+//! Approving needs no lease, because a server may hold it for months: approval files are only created and removed.
+//! An approval is valid for one week, and only for the plan with this digest.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{Location, StateError, StateReader, StateWriter};
 use super::{checked, format};
 use crate::model::{CohortId, Timestamp, timestamp_text};
 
-/// How long an approval is good for.
+/// How long an approval is valid.
 const GOOD_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// One approval.
@@ -24,13 +24,13 @@ const GOOD_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub struct Approval {
     /// The cohort.
     pub cohort: CohortId,
-    /// The digest of all that the plan would send.
+    /// The digest of everything the plan would send.
     pub plan: String,
-    /// When it was given.
+    /// When the plan was approved.
     pub given: Timestamp,
 }
 
-/// The file, letter by letter.
+/// The file format.
 #[derive(Serialize, Deserialize)]
 struct ApprovalJson {
     format: u64,
@@ -39,7 +39,7 @@ struct ApprovalJson {
     given_at: String,
 }
 
-/// Where approvals are put. It needs no hold on the state.
+/// Writes approvals. It does not need the lease.
 #[derive(Debug)]
 pub struct Approvals(Store);
 
@@ -52,7 +52,7 @@ fn path_of(cohort: &CohortId, plan: &str) -> String {
 }
 
 impl Approvals {
-    /// The approvals of a state.
+    /// Opens the approvals of a state.
     ///
     /// # Errors
     /// When it cannot be reached.
@@ -60,10 +60,10 @@ impl Approvals {
         Ok(Self(Store::open(location)?))
     }
 
-    /// Puts an approval there. One that is there already is renewed.
+    /// Writes an approval, replacing an existing one for the same plan.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn give(&self, approval: &Approval) -> Result<(), StateError> {
         let path = path_of(&approval.cohort, &approval.plan);
         let shape = ApprovalJson {
@@ -81,7 +81,7 @@ impl Approvals {
 }
 
 impl StateReader {
-    /// The approvals of a cohort that are good now.
+    /// Returns the valid approvals of a cohort.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -113,7 +113,7 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Takes away the approvals of a cohort: its plan was carried out, or is another by now.
+    /// Removes the approvals of a cohort, because its plan was applied or has changed.
     ///
     /// # Errors
     /// When one cannot be removed.

@@ -1,8 +1,8 @@
-//! JSON files with a checksum: read as they were written, under the name that they were written to, or not at all.
+//! JSON files with a checksum.
 //!
 //! The last member of the object is `checksum`: XXH3-128 of the file's path in the state and of all text before it. A
-//! flipped bit, a file that was cut off and two files that were swapped are errors that name the file. The parser sees
-//! only text whose checksum is right.
+//! flipped bit, a truncated file and two swapped files give an error that names the file. Only text with a correct
+//! checksum reaches the parser.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,14 +24,14 @@ fn checksum(relative: &str, text: &[u8]) -> String {
     format!("{:032x}", hash.digest128())
 }
 
-/// The JSON object with its checksum in it.
+/// Returns the JSON object with its checksum added.
 pub(super) fn seal(relative: &str, object: &[u8]) -> Vec<u8> {
     let object = object.trim_ascii_end();
     let text = object.strip_suffix(b"}").unwrap_or(object).trim_ascii_end();
     [text, BEFORE, checksum(relative, text).as_bytes(), AFTER].concat()
 }
 
-/// Whether the bytes are those that were written to this path.
+/// Whether the checksum matches the bytes and the path.
 pub(super) fn is_whole(relative: &str, bytes: &[u8]) -> bool {
     let split = |bytes: &[u8]| -> Option<bool> {
         let rest = bytes.strip_suffix(AFTER)?;
@@ -42,7 +42,7 @@ pub(super) fn is_whole(relative: &str, bytes: &[u8]) -> bool {
     split(bytes) == Some(true)
 }
 
-/// Writes a file that must not exist. `false` if it does: then nothing is changed.
+/// Writes a file that must not exist. Returns `false`, and changes nothing, if it does.
 ///
 /// # Errors
 /// When the store does not take it.
@@ -51,7 +51,7 @@ pub(super) fn put_new(store: &Store, relative: &str, object: &impl Serialize) ->
     store.put_new(relative, &seal(relative, &text))
 }
 
-/// As [`put_new`], without line breaks: for long lists.
+/// As [`put_new`], without line breaks, for long lists.
 ///
 /// # Errors
 /// When the store does not take it.
@@ -64,7 +64,7 @@ pub(super) fn put_new_compact(
     store.put_new(relative, &seal(relative, &text))
 }
 
-/// Reads a file; none if there is no such file.
+/// Reads a file. `None`: it does not exist.
 ///
 /// # Errors
 /// When it cannot be read, is damaged, or its format is newer than this program.
@@ -73,7 +73,7 @@ pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result
     let path = store.at(relative);
     let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
     if !is_whole(relative, &bytes) {
-        // A later format may be sealed in another way.
+        // A later format may compute its checksum differently.
         if let Err(newer @ StateError::Newer { .. }) = format::check_format(&bytes, &path) {
             return Err(newer);
         }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_every_cut_and_every_swap_is_found() {
+    fn every_flipped_bit_truncation_and_swap_is_detected() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let shape = |name: &str| Shape { format: format::KNOWN, name: name.to_owned() };
@@ -124,7 +124,7 @@ mod tests {
             count += 1;
             let path = format!("bad/{count}.json");
             store.put_new(&path, bytes).unwrap();
-            // As if it had been written there.
+            // As if the bytes had been written to `a.json`.
             assert!(!is_whole("a.json", bytes));
             assert!(read::<Shape>(&store, &path).is_err());
         };

@@ -1,10 +1,10 @@
-//! What the last check of each segment found: the evidence that the next one is compared with.
+//! Results of segment checks: the evidence with which the next check of a segment is compared.
 //!
 //! ```text
-//! checks/<segment>/versions/000000000012.json   put-if-absent, as the versions of cohorts
+//! checks/<segment>/versions/000000000012.json   put-if-absent, like the versions of cohorts
 //! ```
 //!
-//! What a finding means is decided by `targeting`; here it is only written down and read.
+//! `segment_check` interprets the findings; this file only stores them.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use super::{StateError, StateReader, StateWriter};
 use super::{checked, format};
 use crate::model::{SegmentId, Timestamp, timestamp_text};
 
-/// Versions that are kept, for whoever wants to see how things came about.
+/// How many checks of a segment are kept as its history.
 const VERSIONS_KEPT: usize = 10;
 
-/// A time, written as text.
+/// A time, serialized as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CheckTime(pub Timestamp);
@@ -27,7 +27,7 @@ impl TryFrom<String> for CheckTime {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| format!("`{text}` is no time"))
+        text.parse().map(Self).map_err(|_| format!("`{text}` is not a timestamp"))
     }
 }
 
@@ -37,20 +37,20 @@ impl From<CheckTime> for String {
     }
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckVerdict {
-    /// The segment is as the config has it, as far as Braze tells.
+    /// The segment is as the config declares it, by all evidence that Braze exposes.
     InStep,
-    /// Braze does not tell enough.
+    /// Braze does not expose enough evidence.
     Unknown,
-    /// It is not.
+    /// The segment differs from the config.
     Drifted,
 }
 
 impl CheckVerdict {
-    /// The verdict in a word, as JSON and metrics have it.
+    /// The verdict as JSON and metrics spell it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -61,59 +61,59 @@ impl CheckVerdict {
     }
 }
 
-/// What a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckLevel {
-    /// Worth knowing, and nothing is wrong.
+    /// Information; nothing is wrong.
     Note,
-    /// Something that cannot be known.
+    /// Evidence is missing.
     Unknown,
-    /// Something that is not as the config has it.
+    /// The segment differs from the config.
     Drift,
 }
 
-/// Something that a check found.
+/// One finding of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckFinding {
-    /// What kind of thing, in a word.
+    /// The kind of finding, as a stable code.
     pub code: String,
-    /// What it is about: the segment itself if empty, or a campaign, say.
+    /// The campaign or Canvas concerned. Empty: the segment itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// The name of the evidence that shows it.
+    /// The name of the evidence for it.
     pub evidence: String,
-    /// How bad it is.
+    /// Its severity.
     pub level: CheckLevel,
-    /// It, in words.
+    /// Its description.
     pub text: String,
     /// The first check that found it.
     pub since: CheckTime,
-    /// The last check before that which saw the evidence, and did not find it.
+    /// The last earlier check that saw the evidence without this finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fine_at: Option<CheckTime>,
 }
 
-/// A segment as Braze told of it.
+/// A segment as Braze described it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenSegment {
-    /// Braze's id of it.
+    /// Braze's id.
     pub id: String,
     /// Its name.
     pub name: String,
     /// When it was last changed, as Braze writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
-    /// Whether Braze's words for its filters have named all its cohorts.
+    /// Whether Braze's description of its filters named all its cohorts.
     pub named_all: bool,
 }
 
-/// A campaign or a Canvas as Braze told of it.
+/// A campaign or a Canvas as Braze described it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenUse {
-    /// How the config names it, with its kind.
+    /// Its kind and its name in the config.
     pub about: String,
-    /// Braze's id of it.
+    /// Braze's id.
     pub id: String,
     /// Its name.
     pub name: String,
@@ -122,23 +122,23 @@ pub struct SeenUse {
     pub updated_at: Option<String>,
 }
 
-/// A size on a day, in UTC.
+/// The size of a segment on one UTC day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenSize {
     /// The day, `2026-11-25`.
     pub day: String,
-    /// People.
+    /// Number of users.
     pub size: u64,
 }
 
-/// How many people were expected on a day: from the least to the most of all checks of the day.
+/// How many users all checks of one day expected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expectation {
     /// The day, `2026-11-25`.
     pub day: String,
-    /// The least.
+    /// The minimum.
     pub least: u64,
-    /// The most.
+    /// The maximum.
     pub most: u64,
 }
 
@@ -147,18 +147,18 @@ pub struct Expectation {
 pub struct SegmentCheck {
     /// Its number, from 1.
     pub number: u64,
-    /// When it was made.
+    /// When it ran.
     pub at: CheckTime,
-    /// What it came to.
+    /// Its result.
     pub verdict: CheckVerdict,
-    /// Since when it comes to this.
+    /// Since when the result is the same.
     pub since: CheckTime,
-    /// The last time that all was well.
+    /// The last time the segment was in sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_step_at: Option<CheckTime>,
-    /// What it found.
+    /// Its findings.
     pub findings: Vec<CheckFinding>,
-    /// What earlier checks found, and whose evidence this one did not see.
+    /// Findings of earlier checks that this check had no evidence for or against.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unasked: Vec<CheckFinding>,
     /// When each kind of evidence was last seen, by its name.
@@ -167,13 +167,13 @@ pub struct SegmentCheck {
     /// The segment, when it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<SeenSegment>,
-    /// Its newest size.
+    /// Its newest known size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<SeenSize>,
-    /// How many were expected, lately.
+    /// Recently expected sizes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expectations: Vec<Expectation>,
-    /// Campaigns and Canvases, when they were last seen.
+    /// Campaigns and Canvases as last seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uses: Vec<SeenUse>,
 }
@@ -194,7 +194,7 @@ fn path_of(segment: &SegmentId, number: u64) -> String {
 }
 
 impl StateReader {
-    /// The last check of a segment.
+    /// Returns the last check of a segment.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -212,10 +212,10 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Makes this the last check of a segment, and lets go of those that are long past.
+    /// Commits a check of a segment, and removes checks beyond [`VERSIONS_KEPT`].
     ///
     /// # Errors
-    /// When the disk does not take it, or another process was first.
+    /// When the write fails, or another process committed first.
     pub fn commit_check(&self, segment: &SegmentId, check: &SegmentCheck) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
@@ -238,7 +238,7 @@ mod tests {
     use crate::model::Clock;
 
     #[test]
-    fn the_newest_check_is_remembered_and_old_ones_go() {
+    fn the_newest_check_is_current_and_old_ones_are_removed() {
         let home = tempfile::tempdir().unwrap();
         let location = Location::Folder(home.path().to_owned());
         let holder = Holder { host: "h".to_owned(), process: 1, since: Timestamp::UNIX_EPOCH, heard: None };

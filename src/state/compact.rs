@@ -1,8 +1,8 @@
-//! Merging the parts of a record: all of them into one once the small ones have grown to a share of the large
-//! one, and the small ones among themselves when there are many.
+//! Compaction: merges the parts of a recorded membership.
 //!
-//! A run writes what changed and no more, and a plan walks all parts: merging now and then keeps both cheap. A
-//! merged record says of every member what the parts said.
+//! A run writes only parts with its changes, and a plan reads all parts, so occasional merges keep both cheap. All
+//! parts are merged once the small ones have grown to a share of the largest. Many small parts are merged with each
+//! other. A merge does not change the status of any member.
 
 use super::StateError;
 use super::late::Late;
@@ -12,16 +12,16 @@ use super::part::PartWriter;
 use super::store::Store;
 use crate::model::{ChangeOp, CohortId, KeySeed, RowSet, Standing};
 
-/// Small parts may hold one part in so many of the rows of the largest.
+/// All parts are merged once the small ones hold more than 1/SHARE of the rows of the largest.
 const SHARE: u64 = 4;
-/// Fewer rows than this in small parts are not worth a merge.
+/// The minimum of rows in small parts that is worth a merge.
 const ROWS_MIN: u64 = 4096;
-/// Parts of late requests, of which only few rows may matter.
+/// How many parts of late requests are kept before they are merged.
 const LATE_MAX: usize = 6;
-/// Each part is an open file while the record is read.
+/// How many parts are kept: each is an open file while the membership is read.
 const PARTS_MAX: usize = 24;
 
-/// The version with fewer parts, if its parts are due to be merged. Nobody sees it until it is committed.
+/// Returns an uncommitted version with fewer parts, if a merge is due.
 pub(super) fn tidied(
     store: &Store,
     cohort: &CohortId,
@@ -31,7 +31,7 @@ pub(super) fn tidied(
     if version.late.len() > LATE_MAX {
         return late_merged(store, cohort, version, seed).map(Some);
     }
-    // A merged part does not say what was asked for its rows in doubt.
+    // A merged part does not record the operation that its rows in doubt were sent with.
     if !version.knows_its_doubt() {
         return Ok(None);
     }
@@ -51,8 +51,7 @@ pub(super) fn tidied(
     }
 }
 
-/// Writes the members of late requests into one part for each side: those alone, so that the parts that they were part of
-/// can go.
+/// Merges the members of late requests into one part per operation, so that the original parts can be removed.
 fn late_merged(
     store: &Store,
     cohort: &CohortId,
@@ -76,8 +75,7 @@ fn late_merged(
     Ok(merged)
 }
 
-/// Merges the parts after the largest among themselves: those that are wholly acknowledged, so that the last
-/// word on each of their members is either in or out.
+/// Merges consecutive small parts that are fully acknowledged: each of their members is either in or out.
 fn small_merged(
     store: &Store,
     cohort: &CohortId,
@@ -96,7 +94,7 @@ fn small_merged(
     Ok(Membership { number: version.number + 1, parts, ..version.clone() })
 }
 
-/// Writes a part of those whom the group leaves out and one of those whom it leaves in.
+/// Writes one part with the members that the group removes, and one with those that it adds.
 fn last_words(
     store: &Store,
     cohort: &CohortId,
@@ -122,7 +120,7 @@ fn last_words(
     Ok(parts)
 }
 
-/// Writes one part that says what all parts of the version say. Those whom Braze has let go are in it no more.
+/// Merges all parts of the version into one. Removed members are dropped.
 pub(super) fn merged(
     store: &Store,
     cohort: &CohortId,
@@ -137,7 +135,7 @@ pub(super) fn merged(
         match standing {
             Standing::Member => acknowledged.insert(rows..rows + 1),
             Standing::Refused => refused.insert(rows..rows + 1),
-            // Disputed members are asked for once more: one part cannot say both.
+            // One part cannot record both states of a disputed member, so it is sent again.
             Standing::InDoubt | Standing::Disputed => {}
         }
         rows += 1;

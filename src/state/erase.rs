@@ -1,5 +1,5 @@
-//! Erasure of one user from the identity map, held events, inboxes and rejects: files are written anew without the
-//! user, and superseded files go at once instead of after an hour.
+//! Erasure of one user from the identity map, held events, inboxes and rejects. Files are rewritten without the user;
+//! superseded files are removed immediately instead of after an hour.
 
 use super::exports::{WAITING_SUFFIX, waiting_folder_of};
 use super::identity;
@@ -9,8 +9,7 @@ use super::{Contents, ExportProgress, IdentityMap, StateError, StateWriter};
 use crate::model::{ExportId, Timestamp};
 
 impl StateWriter {
-    /// Takes everything about an id out of the identity map, and the files that held it with it. How many entries
-    /// that were.
+    /// Erases an id from the identity map and removes superseded files. Returns how many entries were erased.
     ///
     /// # Errors
     /// When the map cannot be read or written.
@@ -20,8 +19,8 @@ impl StateWriter {
         Ok(erased)
     }
 
-    /// Removes what nobody needs any more of the identity map. The map that is open must be committed, and stay so
-    /// until then.
+    /// Removes superseded files of the identity map. The open map must be committed, and must stay the newest until
+    /// this returns.
     ///
     /// # Errors
     /// When it cannot be read, or a file cannot be removed.
@@ -29,7 +28,7 @@ impl StateWriter {
         self.remove(&super::gc::of_identity(self.reader(), now)?)
     }
 
-    /// Removes what a crash or a newer version has left in a folder: the user who is to be erased may be in it.
+    /// Removes files that a crash left or a newer version replaced: they may contain the user.
     fn remove_all_but(&self, folder: &str, suffix: &str, kept: &[Box<str>]) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
@@ -42,7 +41,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Removes what a crash has left half written among inboxes and rejects.
+    /// Removes incomplete files that a crash left among inboxes and rejects.
     ///
     /// # Errors
     /// When it cannot be listed or removed.
@@ -60,11 +59,11 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Writes the files of waiting events anew without those that are picked, also where they wait no more. How many
-    /// did. Files that the record does not name go as they are.
+    /// Rewrites the files of held events without those that are picked, including events that were already released.
+    /// Returns how many were still held. Files that no version names are removed.
     ///
     /// # Errors
-    /// When they cannot be read or written; then either all are there or none of them is.
+    /// When they cannot be read or written. Then nothing was erased.
     pub fn erase_waiting(
         &self,
         export: &ExportId,
@@ -98,10 +97,10 @@ impl StateWriter {
         Ok(erased)
     }
 
-    /// Puts these deliveries in the place of a file of an inbox. What is damaged stays so, before them.
+    /// Replaces a file of an inbox by these deliveries. Damaged ones are copied as they are, before the others.
     ///
     /// # Errors
-    /// When the disk does not take them; then a delivery may be there twice, which must be harmless.
+    /// When the write fails. Then a delivery may exist twice, which must be harmless.
     pub fn replace_deliveries(&self, file: &ClosedFile, contents: &Contents) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
@@ -123,7 +122,7 @@ mod tests {
     use crate::model::Clock;
 
     #[test]
-    fn nothing_is_left_of_what_waited_no_more_nor_of_what_was_half_written() {
+    fn erasure_removes_released_events_and_incomplete_files() {
         let home = tempfile::tempdir().unwrap();
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };

@@ -1,9 +1,9 @@
 //! Erasure of one user from recorded memberships and segment tables.
 //!
 //! # Guarantees
-//! Parts are streamed: memory does not depend on the number of members. The new parts are committed as a version
-//! before the old ones are removed, so that a crash leaves a whole state, and erasing again completes it. What the
-//! parts say of other users stays as it is, row by row.
+//! Parts are streamed, so memory does not grow with the number of members. The new parts are committed as a version
+//! before the old ones are removed: after a crash the state is intact, and a second erasure completes the first. The
+//! status of other users does not change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub(super) type IsTheirs<'a> = &'a dyn Fn(&Identifier<'_>) -> bool;
 pub struct ErasedFile {
     /// Its path in the state, as it was.
     pub path: String,
-    /// How many entries of the user were in it; none for a superseded file, which was not read.
+    /// How many entries of the user were in it. `None`: a superseded file, which was not read.
     pub entries: Option<u64>,
 }
 
@@ -33,7 +33,7 @@ pub struct ErasedFile {
 pub struct Recorded {
     /// The user is a member, or in doubt.
     pub is_member: bool,
-    /// A request that was to add the user had no answer, and Braze may have handled it after the user was removed.
+    /// Until when Braze may still add the user: an add request had no answer before the user was removed.
     pub late_until: Option<Timestamp>,
     /// Braze has rejected the user.
     is_refused: bool,
@@ -44,13 +44,13 @@ fn is_packed(packed: &[u8], is_theirs: IsTheirs<'_>) -> bool {
     Identifier::unpack(packed).is_ok_and(|(identifier, _)| is_theirs(&identifier))
 }
 
-/// A part in the form in which each of its rows has a word.
+/// Returns the part with no row acknowledged or rejected, so that a cursor yields every row.
 fn unanswered(part: &PartRef) -> PartRef {
     PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() }
 }
 
 impl StateReader {
-    /// What the newest version of a cohort says of one user.
+    /// Finds one user in the newest version of a cohort.
     ///
     /// # Errors
     /// When the version or a part cannot be read or is damaged.
@@ -66,7 +66,7 @@ impl StateReader {
             }
         }
         for part in version.parts.iter().filter(|part| part.in_doubt() > 0 && !part.noted) {
-            // The next run notes such requests before it relies on what came after them.
+            // Such a request may arrive after later ones; the next run notes this before it relies on them.
             let standings = self.rows_of(PartFolder::Cohort(cohort), part, &found.keys)?;
             let is_settled = |row: &u64| part.acknowledged.contains(*row) || part.refused.contains(*row);
             found.is_member |= !standings.iter().all(is_settled);
@@ -100,7 +100,7 @@ impl StateReader {
         Ok(())
     }
 
-    /// The rows of a part with these keys.
+    /// Returns the rows of a part with these keys.
     fn rows_of(
         &self,
         home: PartFolder<'_>,
@@ -129,24 +129,24 @@ impl StateReader {
     }
 }
 
-/// What became of a part.
+/// A part that contained the user.
 #[derive(Clone)]
 struct Rewritten {
-    /// The rows of the user in the old part.
+    /// The user's rows in the old part.
     rows: Vec<u64>,
-    /// The new part; none if no row is left.
+    /// The new part. `None`: no row is left.
     part: Option<PartRef>,
 }
 
 impl Rewritten {
-    /// The new part with what was said of the rows of the old one.
+    /// Returns the new part with the row states of the old one.
     fn after(&self, old: &PartRef) -> Option<PartRef> {
         let (acknowledged, refused) = (old.acknowledged.without(&self.rows), old.refused.without(&self.rows));
         self.part.clone().map(|part| PartRef { acknowledged, refused, noted: old.noted, ..part })
     }
 }
 
-/// The parts of one place that were written anew.
+/// Rewrites the parts of one folder, each once.
 struct Rewrites<'a> {
     state: &'a StateWriter,
     home: PartFolder<'a>,
@@ -160,7 +160,7 @@ impl<'a> Rewrites<'a> {
         Self { state, home, keys, by_id: BTreeMap::new(), files: Vec::new() }
     }
 
-    /// Writes a part without the user. None: the user is not in it.
+    /// Writes a part without the user. `None`: the user is not in it.
     fn rewrite(&mut self, part: &PartRef) -> Result<Option<Rewritten>, StateError> {
         if let Some(done) = self.by_id.get(&part.id) {
             return Ok(done.clone());
@@ -195,7 +195,7 @@ impl<'a> Rewrites<'a> {
         writer.finish()
     }
 
-    /// These parts without the user.
+    /// Returns these parts without the user.
     fn all(&mut self, parts: &[PartRef]) -> Result<Vec<PartRef>, StateError> {
         let mut all = Vec::with_capacity(parts.len());
         for part in parts {
@@ -207,8 +207,8 @@ impl<'a> Rewrites<'a> {
         Ok(all)
     }
 
-    /// Parts of late requests without the user. A request that may still add the user stays: the part that settles it
-    /// needs the identifier.
+    /// Returns the parts of late requests without the user. A request that may still add the user is kept, because the
+    /// request that settles it needs the identifier.
     fn late(&mut self, all: &[Late]) -> Result<Vec<Late>, StateError> {
         let mut left = Vec::with_capacity(all.len());
         for late in all {
@@ -231,8 +231,8 @@ impl<'a> Rewrites<'a> {
 }
 
 impl StateWriter {
-    /// Erases one user who is no member from the recorded membership of a cohort, and removes superseded versions and
-    /// parts. A late request that may still add the user stays.
+    /// Erases one user, who is not a member, from the recorded membership of a cohort, and removes superseded versions
+    /// and parts. A late request that may still add the user is kept.
     ///
     /// # Errors
     /// When a file cannot be read, written or removed. Erasing again completes it.
@@ -243,7 +243,7 @@ impl StateWriter {
         now: Timestamp,
     ) -> Result<Vec<ErasedFile>, StateError> {
         let Some(version) = self.reader().version(cohort)? else {
-            // A first run was killed before it sent anything.
+            // The first run was killed before it sent anything.
             return self.remove_superseded(
                 &membership::folder_of(cohort),
                 0,
@@ -257,12 +257,12 @@ impl StateWriter {
         let mut newest = version;
         if (&parts, &late) != (&newest.parts, &newest.late) {
             let note = self.reader().pushdown(cohort)?.filter(|note| note.version == newest.number);
-            // A source that names a rejected user must be read again.
+            // The rejected user may return with the source, so the source must be read again.
             let source = newest.source.take().filter(|_| !recorded.is_refused);
             newest = Membership { number: newest.number + 1, written_at: now, source, parts, late, ..newest };
             self.commit(cohort, &newest)?;
             if let Some(note) = note {
-                // The members are the same, and so is the mirror table.
+                // The members are unchanged, and so is the mirror table.
                 self.note_pushdown(cohort, Some(&MirrorNote { version: newest.number, ..note }))?;
             }
         }
@@ -350,7 +350,7 @@ impl StateWriter {
         Ok(files)
     }
 
-    /// Removes versions before this one, parts that it does not name, and what a crash has left.
+    /// Removes earlier versions, parts that `kept` does not contain, and temporary files of a crash.
     fn remove_superseded(
         &self,
         versions: &str,
@@ -384,7 +384,7 @@ impl StateWriter {
     }
 }
 
-/// A file that was written anew is superseded as well: it is listed once, with its entries.
+/// Adds a file unless it is already listed with its erased entries.
 fn without_twice(mut files: Vec<ErasedFile>, file: ErasedFile) -> Vec<ErasedFile> {
     if !files.iter().any(|other| other.entries.is_some() && other.path == file.path) {
         files.push(file);

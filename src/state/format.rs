@@ -1,7 +1,7 @@
-//! `format.json`: which layout the state has, which state it is, and the seed of its keys.
+//! `format.json`: the format number and the id of the state, and the seed of its keys.
 //!
-//! Nothing can be read without the seed, so `format.copy.json` has the same bytes: a damaged `format.json` is mended by
-//! copying it back.
+//! Nothing can be read without the seed, so `format.copy.json` has the same bytes. To repair `format.json`, copy it
+//! back.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,10 @@ use super::store::Store;
 use super::{StateError, checked};
 use crate::model::{KeySeed, Timestamp, timestamp_text};
 
-/// The newest layout that this program knows.
+/// The newest format that this program supports.
 pub(super) const KNOWN: u64 = 1;
 const FILE: &str = "format.json";
-/// The same bytes once more.
+/// A copy with the same bytes.
 pub(super) const COPY: &str = "format.copy.json";
 
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct StateFormat {
     pub(super) seed: KeySeed,
 }
 
-/// The file, letter by letter. The seed is text: JSON numbers lose bits in many readers.
+/// The file format. The seed is a string, because many JSON readers lose bits of large numbers.
 #[derive(Serialize, Deserialize)]
 struct FormatJson {
     format: u64,
@@ -38,7 +38,7 @@ impl StateFormat {
         Ok(Some(Self { id: shape.id, seed: KeySeed(seed) }))
     }
 
-    /// As [`Format::read`]. A state without the file that has its copy has lost the file.
+    /// As [`Self::read`], but fails if only the copy exists: then the file was lost.
     pub(super) fn existing(store: &Store) -> Result<Option<Self>, StateError> {
         match Self::read(store)? {
             None if has_copy(store)? => Err(checked::gone(store, FILE)),
@@ -46,7 +46,7 @@ impl StateFormat {
         }
     }
 
-    /// Writes the copy if it is damaged or gone.
+    /// Writes the copy if it is damaged or missing.
     pub(super) fn keep_copy(store: &Store) -> Result<(), StateError> {
         if has_copy(store)? {
             return Ok(());
@@ -66,21 +66,21 @@ impl StateFormat {
             created_at: timestamp_text(now),
         };
         checked::put_new(store, FILE, &shape)?;
-        // Whoever was first, what is on disk now is the truth.
+        // Another process may have created it first: the file on disk is authoritative.
         Self::read(store)?
             .ok_or_else(|| StateError::Damaged { path: store.at(FILE), what: "it is gone".to_owned() })
     }
 }
 
-/// Whether the copy is there and whole.
+/// Whether the copy exists and is intact.
 pub(super) fn has_copy(store: &Store) -> Result<bool, StateError> {
     Ok(store.read(COPY)?.is_some_and(|bytes| checked::is_whole(FILE, &bytes)))
 }
 
-/// Refuses a file of a newer format before its shape is looked at.
+/// Rejects a file of a newer format before its content is parsed.
 ///
 /// # Errors
-/// [`StateError::Newer`], or [`StateError::Damaged`] when it does not say its format.
+/// [`StateError::Newer`], or [`StateError::Damaged`] when it has no format number.
 pub(super) fn check_format(bytes: &[u8], path: &std::path::Path) -> Result<(), StateError> {
     #[derive(Deserialize)]
     struct Only {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newer_format_is_refused_and_not_guessed() {
+    fn a_newer_format_is_an_error() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         assert!(StateFormat::read(&store).unwrap().is_none());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_survives() {
+    fn the_key_seed_is_created_once() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let made = StateFormat::create(&store, KeySeed(u64::MAX - 1), Timestamp::UNIX_EPOCH).unwrap();

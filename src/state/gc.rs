@@ -1,10 +1,9 @@
-//! What nobody needs any more: versions that others have replaced, parts that no version names, and what a
-//! crash has left behind.
+//! Garbage collection: finds superseded versions, parts that no version names, and temporary files of a crash.
 //!
 //! # Guarantees
-//! The newest version of a cohort and its parts always stay. What was replaced stays for an hour more, since a reader
-//! may be using it, but no more than [`KEPT_MAX`] versions of one place: beyond that it goes after [`GRACE_MIN`]. A
-//! cohort that cannot be understood in full keeps everything.
+//! The newest version of an entry and its parts are never removed. Superseded versions stay for an hour, because a
+//! reader may use them. Beyond [`KEPT_MAX`] versions they stay only for [`GRACE_MIN`]. If a version cannot be read,
+//! nothing of its entry is removed.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -17,32 +16,32 @@ use super::{StateError, StateReader, StateWriter};
 use super::{exports, heap_segments, identity};
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 
-/// How long a reader may take.
+/// How long superseded files are kept for readers.
 const GRACE: Duration = Duration::from_secs(60 * 60);
-/// Replaced versions that are kept for readers, and how long further ones are kept.
+/// How many superseded versions are kept for [`GRACE`], and how long further ones are kept.
 const KEPT_MAX: usize = 32;
 const GRACE_MIN: Duration = Duration::from_secs(30);
-/// A place is collected once in so many versions.
+/// An entry is collected once in so many versions.
 const COLLECT_EVERY: u64 = 16;
 
-/// A file that may go.
+/// A file that can be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Garbage {
     /// Its path in the state.
     pub path: String,
     /// Its length in bytes.
     pub bytes: u64,
-    /// Why nobody needs it.
+    /// Why it is not needed.
     pub why: &'static str,
 }
 
-/// Versions and parts that belong together.
+/// The folders of one entry: its versions and its parts.
 struct GcFolder<'a> {
     versions: &'a str,
     parts: &'a str,
-    /// How the names of files end that are not parts of members.
+    /// The suffix of parts that do not hold members.
     suffix: &'a str,
-    /// The parts that a version names.
+    /// Returns the ids of the parts that a version names.
     named: &'a dyn Fn(u64) -> Result<Vec<Box<str>>, StateError>,
 }
 
@@ -50,7 +49,7 @@ fn ids<'a>(parts: impl IntoIterator<Item = &'a PartRef>) -> Vec<Box<str>> {
     parts.into_iter().map(|part| part.id.clone()).collect()
 }
 
-/// Finds what may go of one cohort, in the order in which it must: versions before the parts that they name.
+/// Finds the garbage of a cohort, in the order of removal: versions before the parts that they name.
 pub(super) fn of_cohort(
     store: &Store,
     cohort: &CohortId,
@@ -61,7 +60,7 @@ pub(super) fn of_cohort(
     of(store, &GcFolder { versions: &versions, parts: &parts, suffix: ".parquet", named: &named }, now)
 }
 
-/// Finds what may go of what a Heap has told.
+/// Finds the garbage of a Heap connection's segment tables.
 pub(super) fn of_segments(
     state: &StateReader,
     connection: &ConnectionName,
@@ -77,7 +76,7 @@ pub(super) fn of_segments(
     of(&state.store, &GcFolder { versions: &versions, parts: &parts, suffix, named: &named }, now)
 }
 
-/// Finds what may go of an export.
+/// Finds the garbage of an export.
 pub(super) fn of_export(
     state: &StateReader,
     export: &ExportId,
@@ -93,7 +92,7 @@ pub(super) fn of_export(
     of(&state.store, &place, now)
 }
 
-/// Finds what may go of the identity map.
+/// Finds the garbage of the identity map.
 pub(super) fn of_identity(state: &StateReader, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
     let named = |number| {
         let parts = identity::parts_at(&state.store, number)?;
@@ -116,13 +115,13 @@ fn of(store: &Store, place: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage
         match membership::number_of(&found.name) {
             Some(number) => versions.push((number, found)),
             None if found.name.starts_with(TEMPORARY) && is_old(found.written) => {
-                garbage.push(item(place.versions, &found, "left behind by a crash"));
+                garbage.push(item(place.versions, &found, "temporary file of a crash"));
             }
             None => {}
         }
     }
     if versions.is_empty() {
-        return Ok(garbage); // its versions may have been lost, and could be restored
+        return Ok(garbage); // the versions may be lost, and a backup may restore them
     }
     versions.sort_unstable_by_key(|(number, _)| *number);
     let (mut recent, mut dropped) = (Vec::new(), BTreeSet::new());
@@ -131,23 +130,23 @@ fn of(store: &Store, place: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage
         let is_beyond = versions.len() - at > KEPT_MAX + 1;
         match next {
             Some(replaced) if is_old(replaced) => {
-                garbage.push(item(place.versions, found, "a newer version has replaced it"));
+                garbage.push(item(place.versions, found, "replaced by a newer version"));
             }
             Some(replaced) if is_beyond && is_older(replaced, now, GRACE_MIN) => {
                 dropped.extend((place.named)(*number)?);
-                garbage.push(item(place.versions, found, "many newer versions have replaced it"));
+                garbage.push(item(place.versions, found, "replaced by many newer versions"));
             }
             _ => recent.push(*number),
         }
     }
-    // A part that no version names may be one that is still to be named, unless it is old or a version has named it.
+    // A recent unnamed part may belong to a version that is not committed yet, unless a dropped version named it.
     let mut unnamed = store.files(place.parts)?;
     let id_of = |name: &str| -> Option<Box<str>> {
         Some(name.strip_suffix(place.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
     };
     let was_named = |found: &StoredFile| id_of(&found.name).is_some_and(|id| dropped.contains(&id));
     unnamed.retain(|found| is_old(found.written) || was_named(found));
-    // The newest names nearly all of them, and there may be hundreds of others.
+    // The newest version names nearly all parts, so the older ones are read only if unnamed parts are left.
     for (at, number) in recent.iter().rev().enumerate() {
         if at == 0 || !unnamed.is_empty() {
             let named: BTreeSet<Box<str>> = (place.named)(*number)?.into_iter().collect();
@@ -156,13 +155,13 @@ fn of(store: &Store, place: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage
     }
     for found in &unnamed {
         let crashed = found.name.starts_with(TEMPORARY);
-        let why = if crashed { "left behind by a crash" } else { "no version names it" };
+        let why = if crashed { "temporary file of a crash" } else { "no version names it" };
         garbage.push(item(place.parts, found, why));
     }
     Ok(garbage)
 }
 
-/// Finds what a crash has left beside the cohorts.
+/// Finds temporary files of a crash outside of entries.
 pub(super) fn elsewhere(store: &Store, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
     let is_probe =
         |found: &StoredFile| found.name.len() == 16 && found.name.bytes().all(|b| b.is_ascii_hexdigit());
@@ -171,7 +170,7 @@ pub(super) fn elsewhere(store: &Store, now: Timestamp) -> Result<Vec<Garbage>, S
     let probes = probes.iter().filter(|found| is_probe(found)).map(|found| (PROBES, found));
     let others = others.iter().filter(|found| is_temporary(found)).map(|found| ("", found));
     let left = probes.chain(others).filter(|(_, found)| is_old(found.written, now));
-    Ok(left.map(|(folder, found)| item(folder, found, "left behind by a crash")).collect())
+    Ok(left.map(|(folder, found)| item(folder, found, "temporary file of a crash")).collect())
 }
 
 fn is_old(written: Timestamp, now: Timestamp) -> bool {
@@ -188,10 +187,10 @@ fn item(folder: &str, found: &StoredFile, why: &'static str) -> Garbage {
 }
 
 impl StateWriter {
-    /// Merges the parts of a cohort if they have become too many, and takes away what nobody needs any more.
+    /// Compacts the parts of a cohort if that is due, and removes garbage.
     ///
     /// # Errors
-    /// When the state cannot be read or written; the record is the same as before.
+    /// When the state cannot be read or written. The recorded members are unchanged.
     pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
         let store = &self.reader.store;
         let Some(version) = self.reader.version(cohort)? else { return Ok(()) };
@@ -204,8 +203,8 @@ impl StateWriter {
         }
     }
 
-    /// Whether a place is due to be collected, which lists it: for the first time in this process, and then once in
-    /// [`COLLECT_EVERY`] versions.
+    /// Whether garbage collection of a folder is due: once at the start of a process, then every [`COLLECT_EVERY`]
+    /// versions, because it lists the folder.
     pub(super) fn is_to_be_collected(&self, versions: &str, number: u64) -> bool {
         let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
         let last = collected.get(versions).copied();
@@ -216,10 +215,10 @@ impl StateWriter {
         is_due
     }
 
-    /// Removes what [`StateReader::garbage`] has found.
+    /// Removes files that [`StateReader::garbage`] has returned.
     ///
     /// # Errors
-    /// When a file cannot be removed; those before it are gone.
+    /// When a file cannot be removed. Files before it are removed.
     pub fn remove(&self, garbage: &[Garbage]) -> Result<(), StateError> {
         for item in garbage {
             self.lease.check()?;
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_replaced_long_ago_goes_and_never_the_newest() {
+    fn only_old_superseded_versions_are_removed_and_never_the_newest() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
         let workspace = RecordedWorkspace {
@@ -277,7 +276,7 @@ mod tests {
         let found = |ahead| -> Vec<String> {
             of_cohort(&store, &cohort, at(ahead)).unwrap().into_iter().map(|item| item.path).collect()
         };
-        assert_eq!(found(10), Vec::<String>::new(), "somebody may still be reading");
+        assert_eq!(found(10), Vec::<String>::new(), "a reader may still use them");
         let mut gone = found(2 * 3600);
         gone[2..].sort();
         let mut unneeded = [0, 2].map(|at| part::path_of(&cohort, &parts[at].id));
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_read_no_further_back_than_it_takes() {
+    fn older_versions_are_read_only_if_unnamed_parts_are_left() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         for number in 1..=9 {
@@ -311,17 +310,17 @@ mod tests {
             let paths = of(&store, &place, now).unwrap().into_iter().map(|item| item.path);
             (paths.filter(|path| path.starts_with('r')).count(), read.take())
         };
-        assert_eq!(found(10), (0, vec![9]), "nothing is old");
-        assert_eq!(found(2 * 3600), (1, vec![9]), "the others are over");
+        assert_eq!(found(10), (0, vec![9]), "no file is old");
+        assert_eq!(found(2 * 3600), (1, vec![9]), "older versions are superseded");
     }
 
     #[test]
-    fn replaced_files_of_a_busy_place_are_bounded_in_number() {
+    fn superseded_files_are_bounded_in_number() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        // Each version names the part that was written before it, and the one before that.
+        // Each version names the part written before it and the one before that.
         for number in 1..=200 {
-            // A segment's base is Parquet, as the members of a cohort are; its changes are not.
+            // The base of a segment table is Parquet; its changes are not.
             let suffix = if number % 2 == 0 { "part" } else { "parquet" };
             store.put_new(&format!("r/{number}.{suffix}"), b"").unwrap();
             store.put_new(&format!("v/{number:012}.json"), b"{}").unwrap();
@@ -337,14 +336,14 @@ mod tests {
             }
             (store.files("v").unwrap().len(), store.files("r").unwrap().len())
         };
-        assert_eq!(left(10), (200, 201), "a reader may be using them");
-        // The parts of the versions that are kept, and one that is not named yet.
+        assert_eq!(left(10), (200, 201), "a reader may still use them");
+        // The parts of the kept versions, and one that is not named yet.
         assert_eq!(left(60), (KEPT_MAX + 1, KEPT_MAX + 2 + 1));
         assert_eq!(left(2 * 3600), (1, 2));
     }
 
     #[test]
-    fn what_cannot_be_understood_keeps_everything() {
+    fn a_cohort_with_an_unreadable_version_keeps_everything() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
         store.put_new(&membership::path_of(&cohort, 1), b"{").unwrap();

@@ -1,17 +1,17 @@
-//! How far the state has come: the newest version number of every place that has versions.
+//! Heads: the newest version number of every entry, to detect a state that is older than what was committed.
 //!
 //! ```text
 //! heads/000000000001.json          versioned JSON, written at the end of each run that commits anything
-//! heads/copies/000000000001.json   its copy: one damaged or deleted file stops nothing
+//! heads/copies/000000000001.json   its copy, used if the file is damaged or deleted
 //! ```
 //!
-//! A restored backup, a half copy or deleted files leave a state that is older than what Braze has accepted. These
-//! numbers, the journal of later runs, and the number of the newest `heads` file in `lease.json` know of the later
-//! commits. A place that is older than they say is an error and not a base for a plan.
+//! A restored backup, an incomplete copy or deleted files leave a state that is older than what Braze has accepted. Three
+//! sources reveal this: these numbers, the journal of later runs, and the number of the newest `heads` file in
+//! `lease.json`. An entry that is older than they say is an error and cannot be the base of a plan.
 //!
 //! # Caveats
-//! The numbers are a lower bound: a crash loses those of its last run, except for cohorts, which the journal has. A
-//! state that is replaced as a whole by an older copy of itself cannot know.
+//! The numbers are a lower bound. A crash loses those of its last run, except for cohorts, which the journal has. A
+//! state that is replaced as a whole by an older copy of itself cannot be detected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -28,20 +28,20 @@ const FOLDER: &str = "heads";
 const COPIES: &str = "heads/copies";
 /// Commits after which the numbers are written even in the middle of a run.
 const UNWRITTEN_MAX: u32 = 64;
-/// How often a reader lists anew when a writer has replaced what it found.
+/// How often a reader lists again after a writer has replaced the listed file.
 const TRIES: u32 = 4;
 
-/// The file, letter by letter.
+/// The file format.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Shape {
-    /// The numbers know all commits of the runs whose names are smaller. It is no run's name once all runs have ended.
+    /// The numbers include all commits of runs with smaller ids. It is not a run id once all runs have ended.
     run: String,
     heads: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The number of the newest file; 0 if there is none.
+    /// The number of the newest file. 0: there is none.
     number: u64,
     shape: Shape,
     /// Commits that are not in the file yet.
@@ -53,7 +53,7 @@ struct Known {
     open: BTreeSet<RunId>,
 }
 
-/// The smallest text that is larger than the name of a run, and smaller than those of later ones.
+/// The smallest text that sorts after this run's id and before those of later runs.
 fn after(run: &str) -> String {
     format!("{run}~")
 }
@@ -63,9 +63,9 @@ fn after(run: &str) -> String {
 pub(super) struct Heads(Mutex<Known>);
 
 impl Heads {
-    /// Reads the numbers. It takes a few listings, however many cohorts there are.
+    /// Reads the numbers, with a constant number of listings.
     pub(super) fn read(store: &Store) -> Result<Self, StateError> {
-        // First what may only lag behind.
+        // Read first, because it may be outdated but never ahead.
         let noted = lease::heads_of(store)?;
         let (number, mut shape, mut lost) = match read_newest(store) {
             Ok(found) => {
@@ -73,7 +73,7 @@ impl Heads {
                 (number, shape, (number < noted).then_some(noted))
             }
             Err(error @ StateError::Damaged { .. }) => {
-                tracing::warn!("{error}, and its copy is as well");
+                tracing::warn!("{error}, and so is its copy");
                 let number = newest_number(store)?;
                 (number, Shape::default(), Some(number.max(noted)))
             }
@@ -83,7 +83,7 @@ impl Heads {
             lost = None;
         }
         let later = journal::runs_from(store, &shape.run)?;
-        // A run that commits nothing more than the file knows gives no reason to write it anew.
+        // If no later run has commits that are missing in the file, the file need not be written again.
         let mut is_changed = false;
         if let Some(newest) = later.first() {
             shape.run = after(&newest.run).max(shape.run);
@@ -104,14 +104,14 @@ impl Heads {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails if the newest version of a place is older than one that was committed.
+    /// Fails if the newest version of an entry is older than one that was committed.
     pub(super) fn check(&self, store: &Store, place: &str, found: u64) -> Result<(), StateError> {
         let known = self.lock();
         let older = |place: String, found, known| {
             Err(StateError::Older { path: store.at(&place), place, found, known })
         };
         if let Some(noted) = known.lost {
-            // A file that is damaged counts as one that is gone.
+            // A damaged file counts as missing.
             let found = known.number.min(noted.saturating_sub(1));
             return older(format!("{FOLDER}/{noted:012}.json"), found, noted);
         }
@@ -121,17 +121,17 @@ impl Heads {
         }
     }
 
-    /// All places with their numbers.
+    /// All entries with their numbers.
     pub(super) fn all(&self) -> BTreeMap<String, u64> {
         self.lock().shape.heads.clone()
     }
 
-    /// The number of a file that must exist and does not.
+    /// The path of a file that must exist and does not.
     pub(super) fn lost(&self) -> Option<String> {
         self.lock().lost.map(|number| format!("{FOLDER}/{number:012}.json"))
     }
 
-    /// A version of a place was committed. Whether the numbers are due to be written.
+    /// Records that a version of an entry was committed. Returns whether the numbers must be written now.
     pub(super) fn committed(&self, place: &str, number: u64) -> bool {
         let mut known = self.lock();
         let head = known.shape.heads.entry(place.to_owned()).or_default();
@@ -141,7 +141,7 @@ impl Heads {
         known.unwritten >= UNWRITTEN_MAX
     }
 
-    /// A run begins to write its journal.
+    /// Records that a run began to write its journal.
     pub(super) fn began(&self, run: &RunId) {
         let mut known = self.lock();
         known.open.insert(run.clone());
@@ -151,33 +151,33 @@ impl Heads {
         }
     }
 
-    /// A run writes nothing to its journal any more.
+    /// Records that a run has written the last line of its journal.
     pub(super) fn ended(&self, run: &RunId) {
         self.lock().open.remove(run);
     }
 
-    /// The runs that have not ended.
+    /// Returns the runs that have not ended.
     pub(super) fn open(&self) -> BTreeSet<RunId> {
         self.lock().open.clone()
     }
 
-    /// Whether the numbers hold everything that the journal has of earlier runs, on disk.
+    /// Whether the numbers on disk include every commit in the journal of earlier runs.
     pub(super) fn is_written(&self) -> bool {
         let known = self.lock();
         known.lost.is_none() && !known.is_changed
     }
 
-    /// Takes what is there for the truth.
+    /// Accepts an existing version as the newest.
     pub(super) fn accept(&self, place: &str, found: u64) {
         let mut known = self.lock();
         known.shape.heads.insert(place.to_owned(), found);
         known.is_changed = true;
     }
 
-    /// Takes the newest file that is there for the truth.
+    /// Accepts the newest existing `heads` file.
     pub(super) fn accept_lost(&self) {
         let mut known = self.lock();
-        // Its number must never be given again.
+        // A number must never be used twice.
         known.number = known.lost.take().unwrap_or(0).max(known.number);
         known.is_changed = true;
     }
@@ -189,7 +189,7 @@ impl Heads {
             return Ok(None);
         }
         let mut shape = known.shape.clone();
-        // The journals of runs that have not ended are read again after a crash: they may go on to commit.
+        // Runs that have not ended may still commit, so their journals must be read again after a crash.
         if let Some(oldest) = known.open.first().filter(|oldest| oldest.as_str() < shape.run.as_str()) {
             oldest.as_str().clone_into(&mut shape.run);
         }
@@ -207,7 +207,7 @@ fn newest_number(store: &Store) -> Result<u64, StateError> {
     Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
 }
 
-/// Files of which only one of the two is there.
+/// Returns the missing counterparts: files without a copy, and copies without a file.
 pub(super) fn without_copy(store: &Store) -> Result<Vec<String>, StateError> {
     let numbers = |folder| -> Result<BTreeSet<u64>, StateError> {
         Ok(store.list(folder)?.iter().filter_map(|name| number_of(name)).collect())
@@ -218,7 +218,7 @@ pub(super) fn without_copy(store: &Store) -> Result<Vec<String>, StateError> {
     Ok(lost.chain(files.difference(&copies).map(|number| path(COPIES, number))).collect())
 }
 
-/// The newest numbers, from the file or from its copy.
+/// Reads the newest numbers, from the file or from its copy.
 fn read_newest(store: &Store) -> Result<Option<(u64, Shape)>, StateError> {
     let (file, copy) = (read_newest_in(store, FOLDER), read_newest_in(store, COPIES));
     let number = |found: &Option<(u64, Shape)>| found.as_ref().map(|(number, _)| *number);
@@ -226,7 +226,7 @@ fn read_newest(store: &Store) -> Result<Option<(u64, Shape)>, StateError> {
         (Ok(file), Ok(copy)) => Ok(if number(&copy) > number(&file) { copy } else { file }),
         (Err(error @ StateError::Damaged { .. }), Ok(copy))
         | (Ok(copy), Err(error @ StateError::Damaged { .. })) => {
-            // The other may be the one before.
+            // The intact one may be a version older.
             if number(&copy) < Some(newest_number(store)?) {
                 return Err(error);
             }
@@ -260,7 +260,7 @@ mod tests {
     use crate::model::{CohortId, Timestamp};
 
     #[test]
-    fn a_commit_of_a_run_that_outlives_a_later_one_is_known_after_a_crash() {
+    fn a_commit_of_a_run_that_outlives_a_later_one_survives_a_crash() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let at = |second| Timestamp::from_second(second).unwrap();
@@ -275,7 +275,7 @@ mod tests {
         let known = Heads::read(&store).unwrap();
         let folder = format!("cohorts/{}", CohortId::new("a").unwrap());
         assert_eq!(known.all(), BTreeMap::from([(folder, 3), ("cohorts/b".to_owned(), 1)]));
-        // What was accepted is not read from old journals again.
+        // Accepting overrides the old journals.
         known.accept("cohorts/a", 2);
         known.write(&store).unwrap();
         assert_eq!(Heads::read(&store).unwrap().all()["cohorts/a"], 2);

@@ -1,4 +1,4 @@
-//! Files that are written once and read often: whole when they appear, and known by their checksum.
+//! Immutable files: written once, atomic, with a checksum.
 
 use std::io::{self, BufWriter, Write};
 
@@ -10,7 +10,7 @@ use super::store::{Blob, PendingFile, Stepping, Store, StoreError};
 
 const BUFFER_LEN: usize = 1 << 20;
 
-/// A file that a version names.
+/// An immutable file that a version names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImmutableFile {
     /// Its name without the suffix.
@@ -23,7 +23,7 @@ pub struct ImmutableFile {
     pub checksum: u128,
 }
 
-/// The file as versions write it.
+/// The JSON form of an [`ImmutableFile`] inside a version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ImmutableFileJson {
     id: Box<str>,
@@ -44,7 +44,7 @@ impl ImmutableFileJson {
     }
 }
 
-/// Writes one such file. Dropped before it is finished, nothing of it is left.
+/// Writes one immutable file. Nothing remains if it is dropped before [`Self::finish`].
 pub(super) struct ImmutableWriter {
     id: Box<str>,
     file: PendingFile,
@@ -60,7 +60,7 @@ impl ImmutableWriter {
         Ok(Self { id, file, sink: Hashing::new(sink), rows: 0 })
     }
 
-    /// Appends the bytes of so many entries.
+    /// Appends the bytes of `rows` entries.
     pub(super) fn push(&mut self, bytes: &[u8], rows: u64) -> Result<(), StateError> {
         self.rows += rows;
         self.sink.write_all(bytes).map_err(|e| StoreError::new("write", &self.file.path(), e).into())
@@ -83,12 +83,12 @@ impl ImmutableWriter {
     }
 }
 
-/// A file whose bytes are hashed as they are written.
+/// Hashes a file while it is written.
 pub(super) struct Hashing {
     file: BufWriter<Stepping>,
     hash: Box<Xxh3>,
     bytes: u64,
-    /// What was written since it was asked to be kept.
+    /// A copy of what was written since [`Self::keep`].
     kept: Option<Vec<u8>>,
 }
 
@@ -101,12 +101,12 @@ impl Hashing {
         self.close_with_kept().map(|(bytes, checksum, _)| (bytes, checksum))
     }
 
-    /// From now on keeps a copy of what is written: of a short end.
+    /// Keeps a copy of everything written from now on.
     pub(super) fn keep(&mut self) {
         self.kept = Some(Vec::new());
     }
 
-    /// Length, checksum, and the copy of the end.
+    /// Returns the length, the checksum, and the kept copy.
     pub(super) fn close_with_kept(mut self) -> io::Result<(u64, u128, Vec<u8>)> {
         self.file.flush()?;
         Ok((self.bytes, self.hash.digest128(), self.kept.unwrap_or_default()))
@@ -129,7 +129,7 @@ impl Write for Hashing {
     }
 }
 
-/// The checksum of a file that is there.
+/// Computes the checksum of an existing file.
 pub(super) fn checksum(blob: &Blob) -> io::Result<u128> {
     let (mut hash, mut position, mut buffer) = (Xxh3::new(), 0, vec![0; BUFFER_LEN]);
     loop {

@@ -1,13 +1,13 @@
-//! The journal: the events of each run as NDJSON. A run writes a file of its own; `logs` merges the files of many runs into
-//! one. Nothing is decided from it, but that a state is older than the commits that it has.
+//! The journal: events of each run as NDJSON. Each run writes its own file; `logs` merges the files of many runs.
 //!
 //! ```text
 //! journal/2026/11/23/<run>.ndjson                        one run
 //! journal/2026/11/23/<first>_<last>.<random>.ndjson      many runs; each line has its `run`
 //! ```
 //!
-//! Each line has a checksum (`log_lines`). A run that is killed leaves a file without an end, and perhaps half a line;
-//! `history` shows it as interrupted. Entries hold counts and ids of things, never a person's identifier and never a secret.
+//! The journal is a log. Only `heads` uses it, to detect commits that the state has lost. Each line has a checksum
+//! (`log_lines`). A killed run leaves a file without an end and possibly half a line; `history` shows it as interrupted.
+//! Entries contain counts and ids, never a user's identifier and never a secret.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -21,23 +21,23 @@ use super::log_lines::{self, LogLines};
 use super::store::{Growing, Store};
 use crate::model::{ChangeOp, CohortId, RunId, Timestamp, timestamp_text};
 
-/// How often a reader starts again when files were merged while it read them.
+/// How often a reader starts again after files were merged while it read them.
 const TRIES: u32 = 4;
 
-/// The date at the start of a run's name: `20261123`.
+/// Length of the date at the start of a run id: `20261123`.
 const DATE_LEN: usize = 8;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// When, in UTC.
+    /// When it happened, in UTC.
     pub at: String,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub event: JournalEvent,
 }
 
-/// What a line tells.
+/// An event in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum JournalEvent {
@@ -50,7 +50,7 @@ pub enum JournalEvent {
     },
     /// A cohort was planned and passed the guard, at least in part.
     Planned {
-        /// Which.
+        /// The cohort.
         cohort: String,
         /// The version that the plan starts from.
         base: u64,
@@ -58,93 +58,93 @@ pub enum JournalEvent {
         adds: u64,
         /// Members to remove.
         removes: u64,
-        /// Refusals of the guard.
+        /// Changes that the guard blocked.
         refusals: u64,
     },
     /// A version was committed.
     Committed {
-        /// Of which cohort.
+        /// The cohort.
         cohort: String,
         /// Its number.
         version: u64,
         /// Rows in doubt in it.
         in_doubt: u64,
     },
-    /// A request had an answer, or none.
+    /// A request was answered or timed out.
     Sent {
-        /// About which cohort.
+        /// The cohort.
         cohort: String,
         /// `name`, `add` or `remove`.
         what: String,
         /// Identifiers in it.
         members: u64,
-        /// What came of it, in a word.
+        /// The outcome, as a stable code.
         outcome: String,
     },
-    /// A request that triggers something for people had an answer, or none.
+    /// A request with triggers was answered or timed out.
     Triggered {
-        /// Of which cohort.
+        /// The cohort.
         cohort: String,
         /// `on_enter` or `on_exit`.
         what: String,
-        /// People in it.
+        /// Users in it.
         people: u64,
-        /// What came of it, in a word.
+        /// The outcome, as a stable code.
         outcome: String,
     },
-    /// A request with events had an answer, or none.
+    /// A request with events was answered or timed out.
     Posted {
-        /// Of which export.
+        /// The export.
         export: String,
         /// `track` or `user_properties`.
         what: String,
-        /// Events in it, or users.
+        /// Events or users in it.
         events: u64,
-        /// What came of it, in a word.
+        /// The outcome, as a stable code.
         outcome: String,
     },
-    /// An export is done.
+    /// An export finished.
     Exported {
-        /// Which.
+        /// The export.
         export: String,
         /// Files read to their end.
         files: u64,
         /// Events read.
         events: u64,
-        /// Events that Heap took.
+        /// Events that Heap accepted.
         sent: u64,
-        /// Events that could not be used.
+        /// Events that were rejected.
         rejected: u64,
-        /// Events that wait.
+        /// Events that are held.
         waiting: u64,
-        /// What went wrong, if anything did.
+        /// The error, if it failed.
         error: Option<String>,
     },
-    /// A cohort is done.
+    /// A cohort finished.
     Finished {
-        /// Which.
+        /// The cohort.
         cohort: String,
         /// Members added.
         added: u64,
         /// Members removed.
         removed: u64,
-        /// Identifiers that Braze refused.
+        /// Identifiers that Braze rejected.
         refused: u64,
         /// Members left in doubt.
         in_doubt: u64,
-        /// What went wrong, if anything did.
+        /// The error, if it failed.
         error: Option<String>,
     },
     /// The run ended.
     Ended {
-        /// Its result in a word.
+        /// Its result, as a stable code.
         result: String,
         /// Requests sent.
         requests: u64,
     },
 }
 
-/// Writes the journal of one run. Cohorts are applied side by side, so it is shared.
+/// Writes the journal of one run. Cohorts are applied concurrently, so it is shared.
 #[derive(Debug)]
 pub struct Journal {
     file: Mutex<Growing>,
@@ -158,7 +158,7 @@ impl Drop for Journal {
     }
 }
 
-/// The folder of a day.
+/// The folder of the day.
 pub(super) fn folder_of(at: Timestamp) -> String {
     format!("journal/{}", at.strftime("%Y/%m/%d"))
 }
@@ -175,10 +175,10 @@ impl Journal {
         Ok(Self { file, run: run.clone(), heads: Arc::clone(heads) })
     }
 
-    /// Appends a line. It is on disk after the next [`Journal::sync`].
+    /// Appends a line. It is durable after the next [`Journal::sync`].
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn append(&self, at: Timestamp, event: JournalEvent) -> Result<(), StateError> {
         let entry = JournalEntry { at: timestamp_text(at), event };
         let mut line = Vec::new();
@@ -187,19 +187,19 @@ impl Journal {
         Ok(file.append(&line)?)
     }
 
-    /// Lets others see what was appended, should this process die: in a bucket that takes a request.
+    /// Makes appended lines visible to other processes. In a bucket this takes a request.
     ///
     /// # Errors
-    /// When the bucket does not take it.
+    /// When the request fails.
     pub fn publish(&self) -> Result<(), StateError> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(file.publish()?)
     }
 
-    /// Puts what was appended on disk.
+    /// Flushes appended lines to disk.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn sync(&self) -> Result<(), StateError> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(file.sync()?)
@@ -207,7 +207,7 @@ impl Journal {
 }
 
 impl JournalEvent {
-    /// Something was triggered for people.
+    /// The event of a trigger request.
     #[must_use]
     pub fn triggered(cohort: &CohortId, enters: bool, people: u64, outcome: &str) -> Self {
         let what = if enters { "on_enter" } else { "on_exit" };
@@ -219,13 +219,13 @@ impl JournalEvent {
         }
     }
 
-    /// A cohort's plan that may run.
+    /// The event of a cohort's plan that passed the guard.
     #[must_use]
     pub fn planned(cohort: &CohortId, base: u64, adds: u64, removes: u64, refusals: u64) -> Self {
         Self::Planned { cohort: cohort.to_string(), base, adds, removes, refusals }
     }
 
-    /// An answered or unanswered request; without an `op` it was about the name.
+    /// The event of a request. Without an `op`, the request set the cohort's name.
     #[must_use]
     pub fn sent(cohort: &CohortId, op: Option<ChangeOp>, members: u64, outcome: &str) -> Self {
         let what = op.map_or("name", ChangeOp::as_str).to_owned();
@@ -233,23 +233,23 @@ impl JournalEvent {
     }
 }
 
-/// A run as its journal tells it.
+/// The journal of one run.
 #[derive(Clone, Debug)]
 pub struct RunRecord {
     /// The run.
     pub run: String,
-    /// Its lines.
+    /// Its entries.
     pub entries: Vec<JournalEntry>,
 }
 
-/// The journal of one run, which may be in several files, or a merged file with many runs.
+/// A unit of the journal: the files of one run, or one merged file with many runs.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     /// The oldest run in it.
     pub(super) first: String,
     /// The newest run in it.
     pub(super) last: String,
-    /// Whether it was merged from others.
+    /// Whether it is a merged file.
     pub(super) is_merged: bool,
     /// The files, in the order of their lines.
     pub(super) paths: Vec<String>,
@@ -264,7 +264,7 @@ struct Line {
 }
 
 impl Unit {
-    /// The runs of the unit. None: a file has gone since it was listed.
+    /// Reads the runs of the unit. `None`: a file was removed since it was listed.
     fn read(&self, store: &Store) -> Result<Option<Vec<RunRecord>>, StateError> {
         let mut runs: BTreeMap<String, Vec<JournalEntry>> = BTreeMap::new();
         if !self.is_merged {
@@ -283,8 +283,8 @@ impl Unit {
     }
 }
 
-/// The units among the names of a day's files, in the order in which they are read: a unit comes before every unit whose
-/// runs it may repeat, since a crash may leave a merged file beside the files that it was merged from.
+/// Groups the names of a day's files into units, in reading order. A crash may leave a merged file beside its inputs, so
+/// a unit comes before every unit that may repeat its runs.
 pub(super) fn units<'a>(folder: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<Unit> {
     let (mut merged, mut single) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
     for name in names.into_iter().filter(|name| name.ends_with(".ndjson") && !name.starts_with('.')) {
@@ -300,7 +300,7 @@ pub(super) fn units<'a>(folder: &str, names: impl IntoIterator<Item = &'a str>) 
         }
     }
     let singles = single.into_iter().map(|(run, mut names)| {
-        // In a bucket a journal is in parts: `<run>.ndjson`, `<run>.2.ndjson`.
+        // A bucket splits a journal: `<run>.ndjson`, `<run>.2.ndjson`.
         names.sort_unstable_by_key(|name| (name.len(), *name));
         let paths = names.into_iter().map(|name| format!("{folder}/{name}")).collect();
         Unit { first: run.to_owned(), last: run.to_owned(), is_merged: false, paths }
@@ -312,7 +312,7 @@ pub(super) fn units<'a>(folder: &str, names: impl IntoIterator<Item = &'a str>) 
     merged
 }
 
-/// Calls `visit` with the folder of each day that has a journal, one after the other, until it breaks.
+/// Calls `visit` with the folder of each day that has a journal, in order, until it breaks.
 pub(super) fn each_day(
     store: &Store,
     is_newest_first: bool,
@@ -337,12 +337,12 @@ pub(super) fn each_day(
     Ok(())
 }
 
-/// The newest runs, newest first.
+/// Returns the newest runs, newest first.
 pub(super) fn runs(store: &Store, limit: usize) -> Result<Vec<RunRecord>, StateError> {
     newest(store, limit, "")
 }
 
-/// The runs from one on, newest first. It reads no older journal than it must.
+/// Returns the runs from `run` on, newest first. It reads no older journal than necessary.
 pub(super) fn runs_from(store: &Store, run: &str) -> Result<Vec<RunRecord>, StateError> {
     newest(store, usize::MAX, run)
 }
@@ -358,7 +358,7 @@ fn newest(store: &Store, limit: usize, from: &str) -> Result<Vec<RunRecord>, Sta
     Ok(found.into_values().rev().take(limit).collect())
 }
 
-/// Reads units, the newest first, until no other can hold a run that is wanted. Whether a file has gone meanwhile.
+/// Reads units, newest first, until the remaining ones are too old. Returns whether a file was removed meanwhile.
 fn gather(
     store: &Store,
     limit: usize,
@@ -383,7 +383,7 @@ fn gather(
                 None => has_changed = true,
             }
         }
-        // The runs of an earlier day are older than those of this one.
+        // All runs of an earlier day are older.
         let is_first_day = day.bytes().filter(u8::is_ascii_digit).le(from.bytes().take(DATE_LEN));
         let is_done = found.len() >= limit || (is_first_day && !from.is_empty());
         Ok(if is_done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -399,7 +399,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn newest_first_and_a_torn_last_line_is_no_damage() {
+    fn runs_are_newest_first_and_a_partial_last_line_is_ignored() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
@@ -422,8 +422,8 @@ mod tests {
         let mut line = b"\n".to_vec();
         log_lines::seal("20261123t000001000z-000007", whole, &mut line);
         file.write_all(&line).unwrap();
-        assert_eq!(runs(&store, 1).unwrap()[0].entries.len(), 4, "nothing else is lost by half a line");
-        // A line that is valid JSON and not what was written.
+        assert_eq!(runs(&store, 1).unwrap()[0].entries.len(), 4, "only the partial line is lost");
+        // A valid JSON line without a checksum.
         file.write_all(&[whole, &b"\n"[..]].concat()).unwrap();
         assert_eq!(runs(&store, 1).unwrap()[0].entries.len(), 4, "a line without its checksum is skipped");
     }

@@ -1,23 +1,24 @@
-//! Late requests of a cohort: requests without an answer that Braze may handle after a later part has settled them.
+//! Late requests of a cohort: requests without an answer that Braze may still handle after a later part.
 
 use super::membership::{Membership, PartRef};
 use crate::model::{ChangeOp, RowSet, Timestamp};
 
-/// Rows of a part that were in requests without an answer. Braze may still handle such a request after a later part has
-/// settled its members, and undo that. So members that by then stand otherwise than the request asked for are sent once
-/// more when no such request can be on its way any more.
+/// Rows of a part that were in requests without an answer.
+///
+/// Braze may handle such a request after a later part has settled the same members, and undo it. Once the request can no
+/// longer arrive, members with a status other than the one it asked for are sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Late {
-    /// The part, which the version need not name among its own any more.
+    /// The part. The version may no longer name it among its own.
     pub part: PartRef,
     /// The rows.
     pub rows: RowSet,
-    /// From then on no such request can be on its way.
+    /// When the requests can no longer arrive.
     pub until: Timestamp,
 }
 
 impl Late {
-    /// The part in a form in which exactly these rows have a word, and it is that they are in doubt.
+    /// Returns the part with exactly these rows in doubt.
     pub(super) fn in_doubt(&self) -> PartRef {
         let others = self.rows.complement(self.part.rows);
         PartRef {
@@ -29,14 +30,13 @@ impl Late {
     }
 }
 
-/// A name of a cohort that was in a request without an answer. Braze may still handle such a request after a later part has
-/// sent another name, and bring this one back.
+/// A cohort name that was in a request without an answer. Braze may handle it after a later run has sent another name,
+/// and so restore this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateName {
     /// The name.
     pub name: String,
-    /// From then on no such request can be on its way. None: no part has sent a name since, so the name that Braze shows is
-    /// in doubt.
+    /// When the request can no longer arrive. `None`: no other name was sent since, so the current name is in doubt.
     pub until: Option<Timestamp>,
 }
 
@@ -47,13 +47,13 @@ impl Membership {
         self.late.iter().any(|late| late.part.op == ChangeOp::Add)
     }
 
-    /// Until when a late request may change members or the name, if any may.
+    /// Returns until when a late request may change members or the name.
     #[must_use]
     pub fn uncertain_until(&self) -> Option<Timestamp> {
         self.late_times().max()
     }
 
-    /// When members or the name are to be sent once more for the first time.
+    /// Returns when the first late request expires, so that members or the name must be sent again.
     #[must_use]
     pub fn settles_again_at(&self) -> Option<Timestamp> {
         self.late_times().min()
@@ -64,15 +64,15 @@ impl Membership {
         self.late.iter().map(|late| late.until).chain(names)
     }
 
-    /// Whether Braze may show another name than the recorded one: the last request about the name had no answer, or a late
-    /// one may have brought another name back by now.
+    /// Whether Braze may show another name than the recorded one: the last name request had no answer, or a late request
+    /// may have restored another name.
     #[must_use]
     pub fn is_name_in_doubt(&self, now: Timestamp) -> bool {
         let is_other = |late: &LateName| Some(&late.name) != self.name.as_ref();
         self.late_names.iter().any(|late| late.until.is_none_or(|until| until <= now && is_other(late)))
     }
 
-    /// A name is about to be sent: it is in doubt until Braze has taken a name. Whether it was not in doubt before.
+    /// Marks a name as in doubt before it is sent. Returns whether it was not in doubt before.
     pub fn sending_name(&mut self, name: &str) -> bool {
         let is_known = self.late_names.iter().any(|late| late.until.is_none() && late.name == name);
         if !is_known {
@@ -81,20 +81,20 @@ impl Membership {
         !is_known
     }
 
-    /// Every request that was sent with the last name has an answer, so none of them can be handled late.
+    /// Marks all requests with the last name as answered: none of them can be late.
     pub fn name_answered(&mut self) {
         self.late_names.pop_if(|late| late.until.is_none());
     }
 
-    /// Braze has taken a name that was first sent at `sent`. Requests about the name that had no answer may be handled
-    /// until `until`.
+    /// Records that Braze has accepted a name that was first sent at `sent`. Unanswered name requests may arrive until
+    /// `until`.
     pub fn named(&mut self, name: &str, sent: Timestamp, until: Timestamp) {
         self.name = Some(name.to_owned());
         self.late_names.retain(|late| late.until.is_none_or(|until| until > sent));
         self.late_names.iter_mut().for_each(|late| late.until = late.until.or(Some(until)));
     }
 
-    /// Forgets requests that could not be on their way any more at this time. Whether there were any.
+    /// Removes requests that can no longer arrive at this time. Returns whether there were any.
     pub fn forget_late(&mut self, at: Timestamp) -> bool {
         let before = (self.late.len(), self.late_names.len());
         self.late.retain(|late| late.until > at);
@@ -102,13 +102,13 @@ impl Membership {
         before != (self.late.len(), self.late_names.len())
     }
 
-    /// Members that were in requests without an answer.
+    /// How many members were in requests without an answer.
     #[must_use]
     pub fn uncertain(&self) -> u64 {
         self.late.iter().map(|late| late.rows.len()).sum()
     }
 
-    /// Rows of one of its parts were in a request without an answer.
+    /// Adds rows of a part that were in requests without an answer.
     pub fn add_late(&mut self, part: usize, rows: &RowSet, until: Timestamp) {
         let Some(part) = self.parts.get(part).filter(|_| !rows.is_empty()) else { return };
         match self.late.iter_mut().find(|late| late.part.id == part.id) {
@@ -124,8 +124,8 @@ impl Membership {
         }
     }
 
-    /// Every row in doubt may be in a request that Braze handles late. Rows of a part are noted once: its requests were sent
-    /// before, and a later part may have had the last word on them by now.
+    /// Records all rows in doubt as possibly late. Each part is noted once, because its requests were sent before, and a
+    /// later part may have settled them since.
     pub fn add_late_doubt(&mut self, until: Timestamp) {
         for at in 0..self.parts.len() {
             let part = &mut self.parts[at];
@@ -146,7 +146,7 @@ mod tests {
     use crate::model::{DeliveryMethod, RunId};
 
     #[test]
-    fn a_name_without_an_answer_is_in_doubt_until_the_name_was_sent_twice_more() {
+    fn a_name_without_an_answer_is_in_doubt_until_the_current_name_is_sent_again() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let workspace = RecordedWorkspace {
             connection: String::new(),
@@ -159,25 +159,25 @@ mod tests {
         known.name_answered();
         known.named("A", at(0), at(10));
         assert!(known.late_names.is_empty() && !known.is_name_in_doubt(at(100)));
-        // The part was killed: whether Braze has taken the name is not known.
+        // The run was killed, so the name is in doubt.
         assert!(known.sending_name("B"));
         assert!(!known.sending_name("B"), "it is noted once");
         assert!(known.is_name_in_doubt(at(1)));
-        // The next part sends the old name again, and Braze takes it.
+        // The next run sends the old name again, and Braze accepts it.
         assert!(known.sending_name("A"));
         known.name_answered();
         known.named("A", at(2), at(12));
         assert_eq!((known.is_name_in_doubt(at(11)), known.settles_again_at()), (false, Some(at(12))));
-        // From then on the late request with the other name cannot come any more, but may have come.
+        // The late request can no longer arrive, but may have arrived before.
         assert!(known.is_name_in_doubt(at(12)));
         known.sending_name("A");
         known.name_answered();
-        assert!(known.is_name_in_doubt(at(12)), "Braze has refused it");
+        assert!(known.is_name_in_doubt(at(12)), "Braze rejected it");
         known.sending_name("A");
         known.name_answered();
         known.named("A", at(12), at(22));
         assert!(known.late_names.is_empty());
-        // A retry of the same name was answered: the attempt without an answer matters once the name is another.
+        // A retry with the same name was answered. The unanswered attempt matters once the name changes.
         known.sending_name("C");
         known.named("C", at(30), at(41));
         assert!(!known.is_name_in_doubt(at(50)));

@@ -1,11 +1,12 @@
-//! Who holds the state: one process at a time.
+//! The lease: at most one process writes to a state.
 //!
-//! In a folder it is a lock on `lease.json` that the system lets go of when its holder dies; the file's text
-//! only says who that is. In a bucket it is the text itself: renewed again and again by its holder, changed only
-//! by conditional put, and open to whoever comes once it is not renewed any more. A holder that was away for
-//! too long finds that out by its own clock, before it sends or commits anything, and by the store, which does
-//! not take a renewal of what somebody else has replaced. Clocks of two machines are never compared: how old a
-//! lease is, the store's own clock tells.
+//! In a folder the lease is a file lock on `lease.json`, which the system releases when the process ends; the text only
+//! describes the holder. In a bucket the lease is the content: the holder renews it by conditional puts, and another
+//! process may take it once it has expired.
+//!
+//! A holder that was suspended too long notices it by its own clock before it sends or commits anything, and by the
+//! store, which rejects the renewal of a lease that was taken. Clocks of two machines are never compared: the age of a
+//! lease is measured by the store's clock.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -21,22 +22,22 @@ use super::{StateError, checked};
 use crate::model::{Clock, Timestamp, timestamp_text};
 
 const FILE: &str = "lease.json";
-/// How often somebody who only looks may be in the way, and for how long.
+/// How often, and for how long, taking the lock waits for a reader that holds it briefly.
 const LOOKS: u32 = 4;
 const LOOK: Duration = Duration::from_millis(25);
-/// Renewals in the time that a lease lasts.
+/// Renewals per lease duration.
 const BEATS: u32 = 3;
-/// Longest time that one renewal may take, and that is waited after one that failed, as parts of the lease.
+/// The longest duration of one renewal, and the pause after a failed one, as fractions of the lease.
 const BEAT_LIMIT: u32 = 6;
 const BEAT_AGAIN: u32 = 12;
-/// A store's clock is told in whole seconds.
+/// Resolution of a store's clock.
 const TICK: Duration = Duration::from_secs(1);
-/// How long whoever only looks believes in a holder that is not heard of, by a clock that may be wrong.
+/// How long a reader still considers an expired holder alive, because its clock may be wrong.
 const LOOK_SLACK: Duration = Duration::from_secs(60);
-/// Longest time that letting go may take.
+/// The longest duration of releasing the lease.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A process that holds a state.
+/// The process that holds a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The machine.
@@ -45,7 +46,7 @@ pub struct Holder {
     pub process: u32,
     /// Since when.
     pub since: Timestamp,
-    /// When it was last heard of, and until when it keeps the state without being heard of; in a bucket.
+    /// In a bucket: when the lease was last renewed, and when it expires.
     pub heard: Option<(Timestamp, Timestamp)>,
 }
 
@@ -61,22 +62,22 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {} since {}", self.process, self.host, timestamp_text(self.since))?;
         let Some((seen, until)) = self.heard else { return Ok(()) };
-        write!(f, ", last heard of at {}; it is free at {}", timestamp_text(seen), timestamp_text(until))?;
-        f.write_str(" if it is not heard of again")
+        write!(f, ", renewed at {}, expires at {}", timestamp_text(seen), timestamp_text(until))?;
+        f.write_str(" unless it is renewed again")
     }
 }
 
-/// The file, letter by letter.
+/// The file format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct LeaseJson {
     format: u64,
     host: String,
     process: u32,
     since: String,
-    /// The rest is for buckets. Counts the holders.
+    /// The remaining fields are for buckets. Counts the holders.
     #[serde(default)]
     epoch: u64,
-    /// Tells this holder from any other.
+    /// Distinguishes this holder from all others.
     #[serde(default)]
     id: String,
     #[serde(default)]
@@ -110,10 +111,10 @@ impl LeaseJson {
         checked::seal(FILE, &serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// Reads the file's text.
+    /// Parses the file.
     fn read(bytes: &[u8]) -> Result<Self, String> {
         if !checked::is_whole(FILE, bytes) {
-            return Err("its checksum does not match: it was changed or cut off".to_owned());
+            return Err("its checksum does not match: it was changed or truncated".to_owned());
         }
         serde_json::from_slice(bytes).map_err(|e| e.to_string())
     }
@@ -126,17 +127,17 @@ impl LeaseJson {
     }
 }
 
-/// The right to write. Dropped, it is free.
+/// The right to write. Dropping it releases it.
 #[derive(Debug)]
 pub(super) enum Lease {
-    /// The lock is the open file.
+    /// A file lock in a folder.
     Lock(Lock),
-    /// Renewed in a bucket.
+    /// A renewed lease in a bucket.
     Renewed(Renewed),
 }
 
 impl Lease {
-    /// Takes the state; `lasts` is how long a lease in a bucket is good without being renewed.
+    /// Takes the lease. `lasts` is how long a lease in a bucket is valid without renewal.
     pub(super) fn take(
         store: &Store,
         holder: &Holder,
@@ -149,13 +150,13 @@ impl Lease {
         }
     }
 
-    /// Notes the number of the newest `heads` file. In a bucket it is written when the lease is renewed or released.
+    /// Records the number of the newest `heads` file. In a bucket, the next renewal or the release writes it.
     pub(super) fn note_heads(&self, number: u64) {
         match self {
             Self::Lock(lock) => {
                 let mut text = lock.text.lock().unwrap_or_else(PoisonError::into_inner);
                 text.heads = number;
-                // If this fails, the `heads` file and the journal still know.
+                // If this fails, the `heads` file and the journal still have the number.
                 let _ = lock.write(&text);
             }
             Self::Renewed(renewed) => {
@@ -165,7 +166,7 @@ impl Lease {
         }
     }
 
-    /// Fails once it is not certain any more that nobody else writes.
+    /// Fails once another process may have taken the lease.
     pub(super) fn check(&self) -> Result<(), StateError> {
         match self {
             Self::Lock(_) => Ok(()),
@@ -174,7 +175,7 @@ impl Lease {
     }
 }
 
-/// A lock on an open file, and its text.
+/// A lock on an open file, and the file's content.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
@@ -188,14 +189,14 @@ impl Lock {
     }
 }
 
-/// The number of the newest `heads` file, as far as the lease knows it.
+/// The number of the newest `heads` file that the lease records.
 pub(super) fn heads_of(store: &Store) -> Result<u64, StateError> {
     let text = store.read(FILE)?.unwrap_or_default();
     Ok(LeaseJson::read(&text).map_or(0, |shape| shape.heads))
 }
 
 impl Lease {
-    /// How long it is certain that no other process writes. None: as long as this process lives.
+    /// How long it is certain that no other process writes. `None`: as long as this process lives.
     pub(super) fn left(&self) -> Option<Duration> {
         match self {
             Self::Lock(_) => None,
@@ -204,7 +205,7 @@ impl Lease {
     }
 }
 
-/// Who holds the state now, if anybody does.
+/// Returns the current holder.
 pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, StateError> {
     let text = store.read(FILE)?.unwrap_or_default();
     let Ok(shape) = LeaseJson::read(&text) else { return Ok(None) };
@@ -228,7 +229,7 @@ pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, Stat
     }
 }
 
-/// Whether the file's text is what was written.
+/// Whether the file is intact.
 pub(super) fn is_whole(store: &Store) -> Result<bool, StateError> {
     Ok(store.read(FILE)?.is_some_and(|text| LeaseJson::read(&text).is_ok()))
 }
@@ -266,14 +267,14 @@ fn unknown() -> Holder {
     Holder { host: "this machine".to_owned(), process: 0, since: Timestamp::UNIX_EPOCH, heard: None }
 }
 
-/// Whether whoever wrote the lease may still be at work: by the store's clock alone.
+/// Whether the holder may still be alive, by the store's clock alone.
 fn is_alive(bucket: &BucketStore, shape: &LeaseJson, written: Option<Timestamp>) -> Result<bool, StateError> {
     let Some(written) = written.filter(|_| !shape.released) else { return Ok(!shape.released) };
     let age = Duration::try_from(bucket.time()?.duration_since(written)).unwrap_or(Duration::ZERO);
     Ok(age <= Duration::from_millis(shape.lasts_ms) + TICK)
 }
 
-/// A lease in a bucket, renewed by a thread of its own.
+/// A lease in a bucket that a background thread renews.
 #[derive(Debug)]
 pub(super) struct Renewed {
     bucket: BucketStore,
@@ -292,10 +293,10 @@ struct LeaseShared {
 struct Now {
     shape: LeaseJson,
     tag: Tag,
-    /// Until when nobody else can have taken it, by both of our clocks: one of them stands still while the
-    /// machine sleeps, the other may be set.
+    /// Until when the lease is certainly ours. Both clocks count: the monotonic clock stops while the machine sleeps, and
+    /// the wall clock may be set.
     good_until: (Instant, Timestamp),
-    /// Somebody has taken it.
+    /// Another process has taken it.
     lost: bool,
     stop: bool,
 }
@@ -336,7 +337,7 @@ impl Renewed {
                 return Ok(Self::start(bucket.clone(), clock, now, lasts));
             }
         }
-        Err(StateError::Held(unknown())) // others took it again and again while we tried
+        Err(StateError::Held(unknown())) // other processes took it repeatedly
     }
 
     fn start(bucket: BucketStore, clock: Clock, now: Now, lasts: Duration) -> Self {
@@ -369,7 +370,7 @@ mod left_tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_more_than_its_number() {
+    fn a_process_is_identified_by_host_id_and_start() {
         let since = Timestamp::UNIX_EPOCH;
         let first = Holder { host: "pod".to_owned(), process: 1, since, heard: None };
         let heard = Holder { heard: Some((since, since)), ..first.clone() };
@@ -383,13 +384,13 @@ mod left_tests {
     }
 }
 
-/// A little earlier than others may take it.
+/// The end of our validity, shortly before other processes may take the lease.
 fn good_until(began: Instant, now: Timestamp, lasts: Duration) -> (Instant, Timestamp) {
     let good = lasts - lasts / 6;
     (began + good, now.checked_add(good).unwrap_or(now))
 }
 
-/// Renews the lease until it is to stop, or somebody else has it.
+/// Renews the lease until it is stopped or lost.
 fn beat(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, lasts: Duration) {
     let mut now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
     let (id, mut pause) = (now.shape.id.clone(), lasts / BEATS);
@@ -420,12 +421,12 @@ fn beat(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, lasts: Duratio
     }
 }
 
-/// What became of a renewal.
+/// The result of a renewal.
 enum LeaseRenewal {
     Renewed(Tag),
-    /// An earlier one was done after all, and its answer was lost.
+    /// An earlier renewal succeeded, and its answer was lost.
     WasRenewed(Tag),
-    /// Somebody else has it.
+    /// Another process has taken the lease.
     Lost,
 }
 
@@ -454,7 +455,7 @@ impl Drop for Renewed {
         let mut now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
         if !now.lost {
             now.shape.released = true;
-            // If this fails, the lease runs out by itself.
+            // If this fails, the lease expires by itself.
             let _ = self.bucket.replace_within(RELEASE_LIMIT, FILE, &now.shape.bytes(), &now.tag);
         }
     }
@@ -465,7 +466,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_at_a_time_and_the_second_learns_its_name() {
+    fn the_second_process_gets_an_error_that_names_the_holder() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);

@@ -1,10 +1,10 @@
-//! NDJSON lines with a checksum each: the lines of the journal and of rejects.
+//! NDJSON lines with checksums, for the journal and rejects.
 //!
-//! The last member of a line is `checksum`: XXH3-64 of the file's subject ([`subject_of`]) and of the text before it. A
-//! flipped bit, a line that was cut off and a line of another file are noticed.
+//! The last member of a line is `checksum`: XXH3-64 of the file's subject ([`subject_of`]) and of the text before it. It
+//! detects a flipped bit, a truncated line and a line of another file.
 //!
 //! # Guarantees
-//! A damaged line is skipped and logged with its file and number. It fails no read, and the lines around it are read.
+//! A damaged line is skipped and logged with its file and number. The other lines are still read.
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::PathBuf;
@@ -28,8 +28,8 @@ fn checksum(subject: &str, text: &[u8]) -> String {
     format!("{:016x}", hash.digest())
 }
 
-/// What a file is about, which the checksums of its lines include: the runs of a journal file, the run and the cohort,
-/// export or webhook of a file of rejects. All parts of one log have the same subject.
+/// The subject of a file, which the checksums of its lines include. For the journal: its runs. For rejects: the run and
+/// the cohort, export or webhook. All files of one split log have the same subject.
 pub(super) fn subject_of(path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or_default();
     match folder.strip_prefix("rejects/") {
@@ -38,7 +38,7 @@ pub(super) fn subject_of(path: &str) -> String {
     }
 }
 
-/// Appends a JSON object as a line with its checksum. The object's closing brace may be missing.
+/// Appends a JSON object as a line with its checksum. The closing brace of the object may be missing.
 pub(super) fn seal(subject: &str, object: &[u8], out: &mut Vec<u8>) {
     let text = object.strip_suffix(b"}").unwrap_or(object);
     for part in [text, BEFORE, checksum(subject, text).as_bytes(), AFTER, b"\n"] {
@@ -46,8 +46,7 @@ pub(super) fn seal(subject: &str, object: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The text of a line before its checksum: the JSON object without its closing brace. None: the line is not what was
-/// written to this file.
+/// Returns the text of a line before its checksum, which lacks the closing brace. `None`: the checksum does not match.
 pub(super) fn unsealed<'a>(subject: &str, line: &'a [u8]) -> Option<&'a [u8]> {
     let rest = line.strip_suffix(AFTER)?;
     let (text, digits) = rest.split_at_checked(rest.len().checked_sub(DIGITS)?)?;
@@ -55,18 +54,18 @@ pub(super) fn unsealed<'a>(subject: &str, line: &'a [u8]) -> Option<&'a [u8]> {
     (checksum(subject, text).as_bytes() == digits).then_some(text)
 }
 
-/// What a line is.
+/// The state of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Quality {
-    /// It is what was written.
+    /// Its checksum matches.
     Whole,
-    /// It is not.
+    /// Its checksum does not match.
     Damaged,
-    /// A process that was killed left it at the end of the file.
+    /// It has no end: the process was killed while writing it.
     Unfinished,
 }
 
-/// Reads the lines of one file, one after the other.
+/// Reads the lines of one file in order.
 pub(super) struct LogLines {
     reader: Box<dyn BufRead>,
     path: PathBuf,
@@ -91,7 +90,7 @@ impl Read for BlobReader {
 }
 
 impl LogLines {
-    /// Lines that are read from the store as they are needed.
+    /// Opens a file and reads its lines as they are needed.
     ///
     /// # Errors
     /// When the file cannot be opened.
@@ -100,7 +99,7 @@ impl LogLines {
         Ok(Self::new(store, relative, Box::new(BufReader::new(BlobReader { blob, position: 0 }))))
     }
 
-    /// Lines of a file that was read.
+    /// Reads the lines of a file's content.
     pub(super) fn of_bytes(store: &Store, relative: &str, bytes: Vec<u8>) -> Self {
         Self::new(store, relative, Box::new(Cursor::new(bytes)))
     }
@@ -110,7 +109,7 @@ impl LogLines {
         Self { reader, path, subject, line, number: 0, damaged: 0, first_damaged: 0 }
     }
 
-    /// Reads the next line that is not empty. None: there is none.
+    /// Reads the next non-empty line. `None`: the end.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -135,7 +134,7 @@ impl LogLines {
         }
     }
 
-    /// Reads the next line that is whole. Returns whether there is one; if not, damaged lines are logged.
+    /// Reads the next intact line. At the end it logs the damaged lines and returns `false`.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -159,11 +158,11 @@ impl LogLines {
         }
     }
 
-    /// Logs how many lines are damaged, if any is.
+    /// Logs how many lines are damaged, if any.
     pub(super) fn log_damage(&self) {
         if self.damaged > 0 {
             let (path, first, count) = (self.path.display(), self.first_damaged, self.damaged);
-            tracing::warn!("{path}: line {first} is damaged, {count} in all; damaged lines are skipped");
+            tracing::warn!("{path}: skipped damaged lines: {count}, the first is line {first}");
         }
     }
 
@@ -172,7 +171,7 @@ impl LogLines {
         &self.line
     }
 
-    /// The current line without its checksum and closing brace, if it is whole.
+    /// The current line without its checksum and closing brace, if it is intact.
     pub(super) fn text(&self) -> Option<&[u8]> {
         unsealed(&self.subject, &self.line)
     }
@@ -188,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed_and_costs_no_other_line() {
+    fn every_flipped_bit_and_truncation_is_detected_and_other_lines_survive() {
         let store = Store::in_folder(std::path::Path::new("s"));
         let path = "rejects/20260101t000000000z-000001/carts.2.ndjson";
         let subject = subject_of(path);
@@ -216,7 +215,7 @@ mod tests {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             let (whole, others) = read(path, &bad);
-            // Without its line break a line spoils the one that follows.
+            // A line that lost its line break damages the next one.
             assert!(whole.len() <= 2 && others >= 1 && whole[0] == "a", "{bit}: {whole:?}");
             assert!(bit / 8 == 2 * len - 1 || whole == ["a", "c"], "{bit}: {whole:?}");
         }

@@ -1,13 +1,13 @@
-//! Retention of the journal and of rejects, and the bounds on the journal's bytes and on the number of files.
+//! Retention, merging and size limits of the journal and of rejects.
 //!
-//! A run writes a journal file of its own, and a file of rejects for each cohort with rejects. After `FILES_MAX`
-//! runs the journal files of a day are merged into one. Of a cohort's rejects the newest [`KEPT_MAX`] runs stay. Rejects of
-//! exports and of webhooks cannot be read from a source again: their files are merged and none is dropped.
+//! Each run writes one journal file, and one rejects file per cohort with rejects. After `FILES_MAX` runs the journal
+//! files of a day are merged. Of each cohort the rejects of the newest [`KEPT_MAX`] runs are kept. Rejects of exports and
+//! webhooks cannot be read from a source again, so they are merged and not dropped.
 //!
 //! # Guarantees
-//! A merged file is on disk before its inputs are removed. A crash in between leaves both: readers of the journal show
-//! such a run once, and a reject may be there twice. Files of runs that have not ended are not touched. No journal is
-//! removed before `heads` has its commits on disk.
+//! A merged file is on disk before its inputs are removed. A crash in between leaves both: journal readers show such a
+//! run once, and a reject may exist twice. Files of runs that have not ended are not changed. A journal is removed only
+//! after `heads` has its commits on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -22,15 +22,15 @@ use super::store::{Store, StoredFile, TEMPORARY};
 use super::{StateError, StateReader, StateWriter, rejects_of};
 use crate::model::{ExportId, RunId, Timestamp};
 
-/// Files of one kind in one place that are left as they are, and runs of a process between two looks at them.
+/// How many files of one kind may exist before they are merged, and how many runs pass between two checks.
 const FILES_MAX: usize = 64;
-/// Small merged files of a day that are not merged again.
+/// How many small merged files of a day may exist before they are merged again.
 const MERGED_MAX: usize = 16;
 /// A merged file of this length is not merged again.
 const MERGED_LEN: usize = 8 << 20;
-/// Bytes of the journal that are kept. Beyond that the oldest runs go before the end of their retention.
+/// Size limit of the journal in bytes. The oldest runs beyond it are removed before their retention ends.
 const JOURNAL_LEN_MAX: u64 = 64 << 20;
-/// The newest runs of a cohort whose rejects are kept.
+/// For how many newest runs of a cohort rejects are kept.
 const KEPT_MAX: usize = 32;
 
 /// How long journal and rejects are kept.
@@ -38,28 +38,28 @@ const KEPT_MAX: usize = 32;
 pub struct LogRetention {
     /// The journal, and rejects of cohorts and webhooks.
     pub logs: Duration,
-    /// Rejects of these exports, whose own setting holds.
+    /// Rejects of exports with a retention of their own.
     pub exports: BTreeMap<ExportId, Duration>,
 }
 
 /// When journal and rejects were last merged and pruned by this process.
 #[derive(Debug, Default)]
 pub(super) struct Tidied {
-    /// Runs since then. None: never.
+    /// Runs since then. `None`: never.
     runs: Option<usize>,
     /// The folder of the journal's day at that time.
     day: String,
-    /// Folders of rejects that were left.
+    /// How many folders of rejects were left.
     rejects: usize,
 }
 
-/// The name of a run that began at the end of the retention: older runs have smaller names.
+/// The smallest id of a run within the retention.
 fn cutoff(now: Timestamp, age: Duration) -> RunId {
     RunId::new(now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH), 0)
 }
 
 impl StateReader {
-    /// Journal and rejects that are older than their retention, and journals beyond the journal's size limit.
+    /// Finds journal and rejects files beyond their retention, and journals beyond the size limit.
     ///
     /// # Errors
     /// When they cannot be listed.
@@ -87,7 +87,7 @@ impl StateReader {
             let is_left = |file: &&StoredFile| file.name.starts_with(TEMPORARY) && day < last_day.as_str();
             old.extend(files.iter().filter(is_left).map(|file| {
                 let path = format!("{day}/{}", file.name);
-                Garbage { path, bytes: file.bytes, why: "left behind by a crash" }
+                Garbage { path, bytes: file.bytes, why: "temporary file of a crash" }
             }));
             for unit in units(day, files.iter().map(|file| file.name.as_str())) {
                 if unit.last.as_str() < before.as_str() && !is_open(&open, &unit) {
@@ -101,7 +101,7 @@ impl StateReader {
 }
 
 impl StateReader {
-    /// The oldest journals, without which the journal has no more than so many bytes.
+    /// Finds the oldest journals beyond a total size.
     fn journals_beyond(&self, max: u64) -> Result<Vec<Garbage>, StateError> {
         let (store, open, mut beyond, mut total) = (&self.store, self.heads.open(), Vec::new(), 0_u64);
         each_day(store, true, &mut |day| {
@@ -122,7 +122,7 @@ fn is_open(open: &BTreeSet<RunId>, unit: &Unit) -> bool {
     open.iter().any(|run| run.as_str() == unit.last)
 }
 
-const OLD: &str = "it is older than `retention`";
+const OLD: &str = "older than `retention`";
 const BEYOND: &str = "the journal is larger than 64 MiB";
 
 fn garbage_of(unit: &Unit, day: &str, files: &[StoredFile], why: &'static str) -> Vec<Garbage> {
@@ -135,11 +135,11 @@ fn garbage_of(unit: &Unit, day: &str, files: &[StoredFile], why: &'static str) -
 }
 
 impl StateWriter {
-    /// Merges and prunes journal and rejects, if it is time: at the first run of a process or of a day, and then once in
+    /// Merges and prunes journal and rejects when due: at the first run of a process or of a day, and then once in
     /// `FILES_MAX` runs.
     ///
     /// # Errors
-    /// When the state cannot be read or written. Then it is tried again after the next run.
+    /// When the state cannot be read or written. Then the next run tries again.
     pub fn tidy_logs(&self, retention: &LogRetention, now: Timestamp) -> Result<(), StateError> {
         let Ok(mut tidied) = self.logs.try_lock() else { return Ok(()) };
         let today = folder_of(now);
@@ -149,7 +149,7 @@ impl StateWriter {
             return Ok(());
         }
         self.lease.check()?;
-        // From here on commits may be known from `heads` alone.
+        // The commits in the journal must be in `heads` before journal files are removed.
         self.note_heads();
         if !self.reader.heads.is_written() {
             return Ok(());
@@ -165,7 +165,7 @@ impl StateWriter {
         }
         let folders = self.reader.store.list("rejects")?.len();
         let are_many = match tidied.runs {
-            // A process of one run does not know how many there were: one in so many looks at them.
+            // A process with a single run cannot count runs, so it checks at multiples of FILES_MAX.
             None => folders > 0 && folders % FILES_MAX == 0,
             Some(_) => folders >= tidied.rejects + FILES_MAX,
         };
@@ -178,7 +178,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Merges and prunes journal and rejects now.
+    /// Merges and prunes journal and rejects immediately.
     ///
     /// # Errors
     /// When the state cannot be read or written.
@@ -194,7 +194,7 @@ impl StateWriter {
         Ok(units(day, names.iter().map(String::as_str)).iter().all(|unit| is_open(&open, unit)))
     }
 
-    /// Merges what is left of the newest day before today.
+    /// Merges the remaining journals of the newest day before today.
     fn end_day(&self, today: &str) -> Result<(), StateError> {
         let mut before = None;
         each_day(&self.reader.store, true, &mut |day| {
@@ -207,7 +207,7 @@ impl StateWriter {
         before.map_or(Ok(()), |day| self.merge_journal(&day, true).map(drop))
     }
 
-    /// Merges the journals of a day: all of them if the day is over, else once there are many. Returns whether it did.
+    /// Merges the journals of a day: all if the day is over, otherwise once there are many. Returns whether it did.
     fn merge_journal(&self, day: &str, is_over: bool) -> Result<bool, StateError> {
         let (store, open) = (&self.reader.store, self.reader.heads.open());
         let files = store.files(day)?;
@@ -241,7 +241,7 @@ impl StateWriter {
         let folders: BTreeSet<&str> =
             old.iter().filter_map(|file| Some(file.path.rsplit_once('/')?.0)).collect();
         for folder in folders {
-            // A folder that is not empty stays.
+            // A folder that is not empty is kept.
             let above = folder.match_indices('/').map(|(at, _)| &folder[..at]).skip(1);
             let above: Vec<&str> = above.chain([folder]).collect();
             above.into_iter().rev().for_each(|folder| self.reader.store.remove_empty(folder));
@@ -249,7 +249,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Merges and prunes rejects. How many folders are left.
+    /// Merges and prunes rejects. Returns how many folders are left.
     fn tidy_rejects(&self, retention: &LogRetention, now: Timestamp) -> Result<usize, StateError> {
         let mut names = RejectNames::read(&self.reader.store)?;
         self.remove_logs(&names.old(retention, now))?;
@@ -273,7 +273,7 @@ impl StateWriter {
         Ok(self.reader.store.list("rejects")?.len())
     }
 
-    /// Merges the rejects of runs of the same day, each into the folder of its newest run.
+    /// Merges the rejects of runs of the same day into the folder of the newest run.
     fn merge_rejects(&self, of: &str, runs: &[&RejectFiles]) -> Result<(), StateError> {
         for day in runs.chunk_by(|a, b| a.run.get(..8) == b.run.get(..8)) {
             let (mut bytes, mut chunk) = (0, Vec::new());
@@ -303,18 +303,18 @@ impl StateWriter {
             while let Some(quality) = lines.advance()? {
                 match (quality, lines.text()) {
                     (Quality::Whole, Some(text)) => log_lines::seal(&subject, text, &mut bytes),
-                    // A damaged line stays as it is: there is no other copy.
+                    // A damaged line is copied as it is, because no other copy exists.
                     _ => bytes.extend(lines.line().iter().chain(b"\n")),
                 }
             }
         }
         self.reader.store.create(&path, &bytes)?;
-        let files: Vec<Garbage> = inputs.iter().flat_map(|run| run.garbage("it was merged")).collect();
+        let files: Vec<Garbage> = inputs.iter().flat_map(|run| run.garbage("merged")).collect();
         self.remove_logs(&files)
     }
 }
 
-/// A merged file of the journal in the making.
+/// Builds a merged journal file.
 #[derive(Default)]
 struct MergedJournal {
     /// Its lines without their checksums and closing braces.
@@ -325,7 +325,7 @@ struct MergedJournal {
 
 impl MergedJournal {
     fn add(&mut self, store: &Store, unit: Unit) -> Result<(), StateError> {
-        // A single file beside a merged one with the same run is what a crash left behind.
+        // A crash left this single file beside the merged one with the same run.
         let is_left = !unit.is_merged && self.runs.contains(&unit.first);
         for path in unit.paths.iter().filter(|_| !is_left) {
             let mut lines = LogLines::of_bytes(store, path, store.read(path)?.unwrap_or_default());
@@ -362,7 +362,7 @@ impl MergedJournal {
     }
 }
 
-/// The files of rejects of one cohort, export or webhook in one run.
+/// The rejects files of one cohort, export or webhook in one run.
 struct RejectFiles {
     run: String,
     /// Their paths and lengths.
@@ -375,7 +375,7 @@ impl RejectFiles {
     }
 }
 
-/// All files of rejects, by cohort, export or webhook, the oldest first.
+/// All rejects files by cohort, export or webhook, the oldest first.
 struct RejectNames {
     by_owner: BTreeMap<String, Vec<RejectFiles>>,
 }
@@ -440,7 +440,7 @@ mod tests {
         StateWriter::open(&Location::Folder(home.path().to_owned()), &holder, clock, 7).unwrap()
     }
 
-    /// What a run leaves behind. Written without syncs, since there are many.
+    /// Writes the log files of a run, without syncs because there are many runs.
     fn run(state: &StateWriter, home: &std::path::Path, second: i64) {
         let run = RunId::new(at(second), 7);
         let ended = JournalEvent::Ended { result: "in_step".to_owned(), requests: second.unsigned_abs() };
@@ -467,7 +467,7 @@ mod tests {
     fn the_number_of_files_is_bounded_while_one_process_runs_for_days() {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
-        // Three days, with a run that does not end.
+        // Three days, with one run that does not end.
         let open = state.journal(&RunId::new(at(-1), 7), at(-1)).unwrap();
         let seconds: Vec<i64> = (0..1300).map(|n| n * 200).collect();
         let (mut journals, mut rejects) = (0, 0);
@@ -490,18 +490,18 @@ mod tests {
             })
             .collect();
         assert!(requests.iter().rev().eq(&seconds), "each run once, the newest first");
-        assert_eq!(runs.len(), seconds.len() + 1, "the run that does not end has a file of its own");
+        assert_eq!(runs.len(), seconds.len() + 1, "the open run has its own file");
         open.append(at(0), JournalEvent::Ended { result: "applied".to_owned(), requests: 1 }).unwrap();
         assert_eq!(state.reader().runs(5000).unwrap().last().unwrap().entries.len(), 1);
     }
 
     #[test]
-    fn the_oldest_runs_go_when_the_journal_is_too_large() {
+    fn the_oldest_runs_are_removed_when_the_journal_is_too_large() {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let open = state.journal(&RunId::new(at(-1), 7), at(-1)).unwrap();
         open.append(at(-1), JournalEvent::Ended { result: "in_step".to_owned(), requests: 0 }).unwrap();
-        // Two days, none of them older than the retention.
+        // Two days within the retention.
         (0..20).for_each(|n| run(&state, home.path(), n * 9000));
         let path = home.path().join("journal");
         let bytes = |second| {
@@ -514,11 +514,7 @@ mod tests {
         let all = files_below(&path);
         let beyond = state.reader().journals_beyond(kept + 1).unwrap();
         state.remove_logs(&beyond).unwrap();
-        assert_eq!(
-            (files_below(&path), all - beyond.len()),
-            (4, 4),
-            "the newest, and the run that has not ended"
-        );
+        assert_eq!((files_below(&path), all - beyond.len()), (4, 4), "the newest, and the open run");
         let runs = state.reader().runs(100).unwrap();
         let newest: Vec<String> = (17..20).rev().map(|n| RunId::new(at(n * 9000), 7).to_string()).collect();
         let shown: Vec<&String> = runs.iter().take(3).map(|run| &run.run).collect();
@@ -527,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_rejects_a_file_holds() {
+    fn the_owner_of_rejects_is_read_from_the_file_name() {
         let names =
             ["carts.ndjson", "carts.2.ndjson", "exports.e.0123456789abcdef.ndjson", "inbox.heap.ndjson"];
         assert_eq!(names.map(owner_of), ["carts", "carts", "exports.e", "inbox.heap"]);

@@ -1,4 +1,4 @@
-//! Test: a versioned write whose number another process has taken is an error for every kind of versioned file.
+//! Test: committing a version number that another process has taken is an error for every kind of entry.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn a_write_whose_number_is_taken_is_an_error() {
     let version = Membership { number: 1, ..Membership::first(&run, Timestamp::UNIX_EPOCH, workspace) };
     let segments = HeapSegments { number: 1, ..HeapSegments::default() };
     let record = ExportProgress { number: 1, ..ExportProgress::default() };
-    // Two who have read the same number.
+    // Two writers that have read the same version.
     let mut maps = [(); 2].map(|()| IdentityMap::open(&state).unwrap());
     for (map, owner) in maps.iter_mut().zip(["u1", "u2"]) {
         map.tie(IdentityKey::BrazeId("b1"), owner, Timestamp::UNIX_EPOCH).unwrap();

@@ -1,8 +1,8 @@
-//! Versions: what the record of a cohort is, as of one commit.
+//! Recorded membership of a cohort: who is a member in Braze, as of one committed version.
 //!
-//! A version names parts in the order in which they were sent, and of each part the rows that Braze has
-//! accepted and those that it has refused. Every other row is in doubt. A later part has the last word
-//! on its members, unless its word is a refusal.
+//! A version names parts in the order in which they were sent. For each part it lists the rows that Braze has accepted
+//! and those that it has rejected; all other rows are in doubt. For each member the latest part decides, unless it was
+//! rejected.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use crate::model::{
     ChangeOp, CohortId, DeliveryMethod, MatchTally, RowSet, RunId, Timestamp, timestamp_text,
 };
 
-/// The Braze workspace that a record is about.
+/// The Braze workspace of a membership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedWorkspace {
     /// The connection's name in the config.
@@ -27,7 +27,7 @@ pub struct RecordedWorkspace {
     pub endpoint: String,
     /// The partner's name in the path.
     pub partner: String,
-    /// How the members got there.
+    /// How the members are delivered.
     #[serde(default, skip_serializing_if = "is_import")]
     pub delivery: DeliveryMethod,
 }
@@ -47,12 +47,12 @@ impl fmt::Display for RecordedWorkspace {
     }
 }
 
-/// One part of a version.
+/// A part that a version names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartRef {
     /// Its file's name without `.parquet`.
     pub id: Box<str>,
-    /// What was sent of its members.
+    /// The operation that its members were sent with.
     pub op: ChangeOp,
     /// How many members it has.
     pub rows: u64,
@@ -64,58 +64,58 @@ pub struct PartRef {
     pub footer: Footer,
     /// Rows that Braze has accepted.
     pub acknowledged: RowSet,
-    /// Rows that Braze has refused.
+    /// Rows that Braze has rejected.
     pub refused: RowSet,
-    /// Which of its rows in doubt were in requests that may be handled late is noted in the version, or was.
+    /// Whether the version records which rows in doubt were in requests that may be handled late.
     pub noted: bool,
 }
 
 impl PartRef {
-    /// Rows with neither: in doubt.
+    /// How many rows are neither accepted nor rejected.
     #[must_use]
     pub fn in_doubt(&self) -> u64 {
         self.rows - self.acknowledged.len() - self.refused.len()
     }
 }
 
-/// A source that was read and applied in full. While it stays what it was, and is matched as it was, its
-/// members are those of the record, and it need not be read again.
+/// Marks a source that was read and applied in full. While its fingerprint is unchanged, its members equal the recorded
+/// ones, and it need not be read again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceMark {
-    /// Fingerprint of the files and of how they are matched.
+    /// Fingerprint of the files and of the matching rules.
     pub fingerprint: String,
-    /// What reading it gave.
+    /// Statistics of reading it.
     pub matched: MatchTally,
-    /// Members that it names and Braze has refused.
+    /// Its members that Braze has rejected.
     pub refused: u64,
 }
 
-/// The record of a cohort as of one commit.
+/// The recorded membership of a cohort as of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// Its number, from 1.
+    /// The version number, from 1.
     pub number: u64,
     /// The run that wrote it.
     pub run: Box<str>,
-    /// When.
+    /// When it was written.
     pub written_at: Timestamp,
-    /// Where the members are.
+    /// The workspace with the members.
     pub workspace: RecordedWorkspace,
-    /// When the cohort was first planned; Braze is told this each time that it is told the name.
+    /// When the cohort was first planned. Braze requires it in each request that sets the name.
     pub created_at: Timestamp,
     /// The name that Braze has accepted.
     pub name: Option<String>,
-    /// The cohort must not be emptied, whatever became of the config line that said so.
+    /// The cohort must not be emptied, even if the config no longer says so.
     pub protected: bool,
-    /// The cohort was emptied under `removed:` and is of no further interest.
+    /// The cohort was emptied by `removed:` and is no longer managed.
     pub removed: bool,
-    /// How many members Braze has accepted, where that is known without counting.
+    /// How many members Braze has accepted, if known without counting.
     pub members: Option<u64>,
     /// How many members are in doubt.
     pub in_doubt: u64,
-    /// How many members there were when the guard first withheld removals, while it still does.
+    /// How many members there were when the guard first blocked removals, while it still does.
     pub share_base: Option<u64>,
-    /// The source, if the record is all that it names.
+    /// The source, if the membership equals it.
     pub source: Option<SourceMark>,
     /// The parts, oldest first.
     pub parts: Vec<PartRef>,
@@ -148,7 +148,7 @@ impl Membership {
         }
     }
 
-    /// Whether no member of it is, or may come to be, in Braze.
+    /// Whether no member is, or may become, a member in Braze.
     #[must_use]
     pub fn is_vacant(&self) -> bool {
         let refused = self.parts.iter().any(|part| !part.refused.is_empty());
@@ -157,12 +157,12 @@ impl Membership {
         self.removed || is_empty
     }
 
-    /// Every part that it needs: those of the record, and those of late requests.
+    /// All parts that must be kept: its own, and those of late requests.
     pub fn all_parts(&self) -> impl Iterator<Item = &PartRef> {
         self.parts.iter().chain(self.late.iter().map(|late| &late.part))
     }
 
-    /// Whether the requests behind every row in doubt are known, so that parts may be merged.
+    /// Whether the late requests behind every row in doubt are noted, so that parts may be merged.
     pub(super) fn knows_its_doubt(&self) -> bool {
         self.parts.iter().all(|part| part.in_doubt() == 0 || part.noted)
     }
@@ -172,24 +172,24 @@ pub(super) fn folder_of(cohort: &CohortId) -> String {
     format!("cohorts/{cohort}/versions")
 }
 
-/// Where a version is in the state.
+/// The path of a version.
 pub(super) fn path_of(cohort: &CohortId, number: u64) -> String {
     format!("{}/{number:012}.json", folder_of(cohort))
 }
 
-/// The number of the version in a file.
+/// The version number in a file name.
 pub(super) fn number_of(name: &str) -> Option<u64> {
     name.strip_suffix(".json")?.parse().ok()
 }
 
-/// Reads the newest version, if there is one.
+/// Reads the newest version. `None`: there is none.
 pub(super) fn newest(store: &Store, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
     let names = store.list(&folder_of(cohort))?;
     let Some(newest) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
     read(store, cohort, newest).map(Some)
 }
 
-/// Reads a version that is there.
+/// Reads a version that must exist.
 pub(super) fn read(store: &Store, cohort: &CohortId, number: u64) -> Result<Membership, StateError> {
     let file = path_of(cohort, number);
     let path = store.at(&file);
@@ -209,7 +209,7 @@ pub(super) fn commit(store: &Store, cohort: &CohortId, version: &Membership) -> 
     }
 }
 
-/// A version's file, letter by letter.
+/// The file format.
 #[derive(Serialize, Deserialize)]
 struct MembershipJson {
     format: u64,
@@ -333,7 +333,7 @@ impl LateShape {
         }
     }
 
-    /// None when it names rows outside the part.
+    /// `None`: it names rows outside the part.
     fn into_late(self) -> Option<Late> {
         let (part, rows) = (self.part.into_part()?, rows(&self.late));
         let is_within = rows.ranges().last().is_none_or(|last| last.end <= part.rows);
@@ -360,7 +360,7 @@ impl PartRefJson {
         }
     }
 
-    /// None when a number cannot be: rows outside the part, or a row both accepted and refused.
+    /// `None`: a value is out of range, for example rows outside the part or a row both accepted and rejected.
     fn into_part(self) -> Option<PartRef> {
         let (acknowledged, refused) = (rows(&self.acknowledged), rows(&self.refused));
         let within = |set: &RowSet| set.ranges().last().is_none_or(|last| last.end <= self.rows);
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_read_as_written_and_its_number_is_taken_once() {
+    fn a_version_is_read_as_written_and_each_number_is_committed_once() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
         assert_eq!(newest(&store, &cohort).unwrap(), None);
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_and_not_guessed_around() {
+    fn damage_is_an_error() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
         commit(&store, &cohort, &version(1)).unwrap();

@@ -1,4 +1,4 @@
-//! Reading a record: all parts of a version walked in step, the latest word on each member winning.
+//! Cursor over a recorded membership: merges all parts of a version by key; the latest part decides on each member.
 
 use super::StateError;
 use super::membership::{Membership, PartRef};
@@ -6,18 +6,18 @@ use super::part::{PartCursor, PartFolder, Word, path_of};
 use super::store::Store;
 use crate::model::{ChangeOp, CohortId, KeySeed, MemberKey, Standing};
 
-/// What the record says of each member, in strictly ascending order of the keys.
+/// Iterates over recorded members, in strictly ascending key order.
 #[derive(Debug)]
 pub struct MembershipCursor {
     parts: Vec<PartCursor>,
-    /// The last part that has the current key, and so its identifier.
+    /// The latest part with the current key, which also has its identifier.
     current: Option<usize>,
     at: Option<MemberKey>,
     lead: Option<LeadingPart>,
     packed: Vec<u8>,
 }
 
-/// The only part that has the current key. Up to the others' smallest key none of them need be looked at.
+/// The only part with the current key. The other parts need no check before their smallest key.
 #[derive(Clone, Copy, Debug)]
 struct LeadingPart {
     part: usize,
@@ -39,7 +39,7 @@ impl MembershipCursor {
         )
     }
 
-    /// Reads some parts, the oldest first.
+    /// Opens a cursor over some parts, oldest first.
     pub(super) fn of_parts<'a>(
         store: &Store,
         home: impl Into<PartFolder<'a>>,
@@ -56,7 +56,7 @@ impl MembershipCursor {
         Ok(Self { parts: cursors, current: None, at: None, lead: None, packed: Vec::new() })
     }
 
-    /// Moves on to the next member that the record knows of, and says how it stands.
+    /// Advances to the next member and returns its standing.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -71,7 +71,7 @@ impl MembershipCursor {
         }
     }
 
-    /// Moves on to the next identifier in any part. Without a standing: Braze has let the member go.
+    /// Advances to the next identifier in any part. No standing: Braze has removed the member.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -85,7 +85,7 @@ impl MembershipCursor {
         Ok(Some((at, standing)))
     }
 
-    /// Moves on to the smallest key that comes next.
+    /// Advances to the next smallest key.
     #[inline]
     fn next_key(&mut self) -> Result<Option<MemberKey>, StateError> {
         if let Some(LeadingPart { part, others }) = self.lead {
@@ -114,7 +114,7 @@ impl MembershipCursor {
         self.lead = self.current.filter(|_| alone).map(|part| LeadingPart { part, others });
     }
 
-    /// The keys that follow the current one and stand as it does, as far as they are in hand.
+    /// Returns buffered keys that follow the current one and have the same standing.
     #[must_use]
     pub fn ahead(&self) -> &[MemberKey] {
         let Some(LeadingPart { part, others }) = self.lead else { return &[] };
@@ -122,7 +122,7 @@ impl MembershipCursor {
         &keys[..others.map_or(keys.len(), |other| keys.partition_point(|key| *key < other))]
     }
 
-    /// Moves on over so many of the keys ahead.
+    /// Skips this many of the keys in [`Self::ahead`].
     pub fn skip(&mut self, count: usize) {
         if let Some(lead) = self.lead {
             self.parts[lead.part].skip(count);
@@ -130,13 +130,13 @@ impl MembershipCursor {
         }
     }
 
-    /// Folds the words of all parts on the key, oldest first. None: Braze has let the member go.
+    /// Combines the outcomes of all parts for a key, oldest first. `None`: Braze has removed the member.
     fn standing(&mut self, key: MemberKey) -> Option<Standing> {
         let parts = self.parts.iter_mut().filter(|part| part.key() == Some(key));
         parts.fold(None, |standing, part| fold(standing, part.word()))
     }
 
-    /// The last part that has the current key: the one whose word counts.
+    /// The latest part with the current key, which decides on the member.
     pub(super) fn part(&self) -> Option<usize> {
         self.current
     }
@@ -154,8 +154,8 @@ impl MembershipCursor {
     }
 }
 
-/// A later part has the last word. A refusal changes nothing in Braze: whoever was let in before, or may
-/// have been, may still be there.
+/// Applies the outcome of a later part. A rejected change leaves the member as before: a user who was added, or may have
+/// been, may still be a member.
 fn fold(before: Option<Standing>, word: Word) -> Option<Standing> {
     match word {
         Word::Accepted(ChangeOp::Add) => Some(Standing::Member),
@@ -236,9 +236,9 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-        /// The naive reading: one part after the other, one row after the other.
+        /// Compares with a naive reading: part after part, row after row.
         #[test]
-        fn the_last_word_wins(
+        fn the_latest_part_decides(
             parts in proptest::collection::vec(
                 (any::<bool>(), proptest::collection::btree_set(0u32..40, 0..30), 0u64..30, 0u64..30), 0..6)
         ) {
@@ -268,7 +268,7 @@ mod tests {
             }
             let whole = version(refs);
             prop_assert_eq!(&read(&store, &cohort, &whole), &naive);
-            // Merged into one part they say the same, but that one part cannot say both in and refused.
+            // A merge keeps every standing, except that one part cannot record disputed members.
             let merged = super::super::compact::merged(&store, &cohort, &whole, SEED).unwrap();
             let plain = |standing| if standing == Standing::Disputed { Standing::InDoubt } else { standing };
             let naive: BTreeMap<MemberKey, Standing> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn many_row_groups_and_identifiers_asked_for_here_and_there() {
+    fn identifiers_are_read_from_many_row_groups_in_any_pattern() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
         let (mut part, keys) = write(&store, &cohort, ChangeOp::Add, 0..150_000);
@@ -295,9 +295,9 @@ mod tests {
         assert_eq!(cursor.advance().unwrap(), None);
     }
 
-    /// A flipped bit is found, or it lies where nothing of ours is read from; it never changes a member.
+    /// A flipped bit is detected, or it is in a byte that is not read. It never changes a member.
     #[test]
-    fn a_damaged_part_is_told() {
+    fn a_damaged_part_is_an_error() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
         let (part, _) = write(&store, &cohort, ChangeOp::Add, 0..5_000);

@@ -1,13 +1,13 @@
-//! The memory budget of the process: what `memory:` allows for plans, saved plans and spools together.
+//! The memory budget of the process (`memory:`), shared by plans, saved plans and spools.
 //!
 //! # Expected flow
-//! Planning a cohort takes a [`Permit`] once its rows arrive, and waits for it if too many others have one. Beyond
-//! the permit, data takes [`Growth`] and goes to temporary files when that is denied. Spools, which
-//! live as long as a plan, have a share of their own.
+//! Planning a cohort takes a [`Permit`] when its rows arrive, and waits while too many cohorts have one. Beyond the
+//! permit, data takes [`Growth`], and goes to temporary files when that is denied. Spools live as long as a plan and
+//! have a share of their own.
 //!
 //! # Guarantees
-//! Permits are given in the order in which they were asked for. Growth leaves room for further permits, so one large
-//! source does not keep the others waiting.
+//! Permits are granted in the order of the requests. Growth leaves memory for further permits, so one large source does
+//! not block others.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,13 +15,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use tempfile::SpooledTempFile;
 
-/// Bytes that planning one cohort takes at least: its sorted sets and the batches on the way to them.
+/// Minimum memory for planning one cohort: its sorted sets and batches.
 const PERMIT_LEN: usize = 16 << 20;
-/// One part in so many of the budget is kept free for permits.
+/// 1/PERMITS_SHARE of the budget is reserved for permits.
 const PERMITS_SHARE: usize = 4;
-/// One part in so many of the budget is for spools.
+/// 1/SPOOLS_SHARE of the budget is for spools.
 const SPOOLS_SHARE: usize = 8;
-/// Bytes that a spool may hold in memory, and those that it may hold whatever the budget.
+/// Maximum bytes of a spool in memory, and bytes that it may always hold.
 const SPOOL_MAX: usize = 1 << 20;
 const SPOOL_FREE: usize = 4 << 10;
 
@@ -61,13 +61,13 @@ impl Memory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the limit. What is in use stays in use.
+    /// Sets the limit. Memory in use stays in use.
     pub fn set_limit(&self, limit: usize) {
         self.lock().limit = limit;
         self.freed.notify_all();
     }
 
-    /// Waits for the memory that planning one cohort takes. A single permit is given whatever the limit.
+    /// Waits for the memory to plan one cohort. A single permit is granted regardless of the limit.
     pub fn permit(&self) -> Permit<'_> {
         let mut inner = self.lock();
         let ticket = inner.next_ticket;
@@ -80,11 +80,11 @@ impl Memory {
         inner.permits += 1;
         inner.used = inner.used.saturating_add(PERMIT_LEN);
         drop(inner);
-        self.freed.notify_all(); // the next in the queue may have room, too
+        self.freed.notify_all(); // the next in the queue may fit as well
         Permit { memory: self }
     }
 
-    /// Takes more memory, if there is enough beside what is kept for permits.
+    /// Takes more memory if enough is free beside the reserve for permits.
     fn try_grow(&self, bytes: usize) -> bool {
         let mut inner = self.lock();
         let may_use = inner.limit - inner.limit / PERMITS_SHARE;
@@ -124,12 +124,12 @@ impl Inner {
     }
 }
 
-/// What something has taken of the process's budget beyond a permit. Dropped, it is free again.
+/// Memory taken from the process's budget beyond a permit. Dropping it releases it.
 #[derive(Debug, Default)]
 pub struct Growth(usize);
 
 impl Growth {
-    /// Takes more, if there is enough.
+    /// Takes more memory if available.
     #[must_use]
     pub fn try_more(&mut self, bytes: usize) -> bool {
         let is_granted = PROCESS.try_grow(bytes);
@@ -137,7 +137,7 @@ impl Growth {
         is_granted
     }
 
-    /// Gives some of it back.
+    /// Releases some of it.
     pub fn less(&mut self, bytes: usize) {
         let bytes = bytes.min(self.0);
         self.0 -= bytes;
@@ -151,7 +151,7 @@ impl Drop for Growth {
     }
 }
 
-/// The memory for planning one cohort. Dropped, it is free again.
+/// The memory for planning one cohort. Dropping it releases it.
 #[derive(Debug)]
 pub struct Permit<'a> {
     memory: &'a Memory,
@@ -168,7 +168,7 @@ impl Drop for Permit<'_> {
 #[derive(Debug)]
 pub struct SpoolFile {
     file: SpooledTempFile,
-    /// Bytes of the budget that it holds.
+    /// Bytes taken from the budget.
     held: usize,
     len: usize,
 }
@@ -180,7 +180,7 @@ impl Default for SpoolFile {
 }
 
 impl SpoolFile {
-    /// Makes room for more bytes in memory, or moves the content to the disk.
+    /// Reserves memory for more bytes, or moves the content to disk.
     fn grow(&mut self, more: usize) -> io::Result<()> {
         if self.file.is_rolled() {
             return Ok(());
@@ -235,10 +235,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_leaves_room_for_permits_and_permits_wait_for_each_other() {
+    fn growth_leaves_memory_for_permits_and_permits_are_queued() {
         let memory = Memory::new(64 << 20);
         let first = memory.permit();
-        assert!(memory.try_grow(32 << 20), "three quarters of it may be used");
+        assert!(memory.try_grow(32 << 20), "three quarters may be used");
         assert!(!memory.try_grow(1 << 20));
         let second = memory.permit();
         std::thread::scope(|scope| {
@@ -246,7 +246,7 @@ mod tests {
             while memory.lock().waiting.is_empty() {
                 std::thread::yield_now();
             }
-            assert!(!memory.try_grow(0), "who waits for a permit is first");
+            assert!(!memory.try_grow(0), "waiting permits come first");
             drop(first);
             drop(third.join().unwrap());
         });
@@ -257,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn a_single_permit_needs_no_room() {
+    fn a_single_permit_is_always_granted() {
         let memory = Memory::new(1);
         drop(memory.permit());
         assert_eq!(memory.lock().used, 0);
     }
 
     #[test]
-    fn spools_have_a_share_and_nothing_is_lost_beyond_it() {
+    fn spools_have_a_share_and_continue_on_disk_beyond_it() {
         let memory = Memory::new(8 << 20);
         assert!(memory.try_spool(1 << 20));
         assert!(!memory.try_spool(1), "an eighth");

@@ -1,11 +1,12 @@
-//! What is in the table beside a cohort's source, as it was left: a note, without which the table is worth nothing.
+//! Notes about mirror tables: the recorded content of the table beside a cohort's SQL source.
 //!
 //! ```text
-//! pushdown/<cohort>/000000000001.json   put-if-absent; the newest one counts
+//! mirror_tables/<cohort>/000000000001.json   versioned JSON
 //! ```
 //!
-//! The record is the truth, and the table a copy of its settled members as of one version. The note is written after the
-//! table: whatever stops between the two leaves a note of an older version.
+//! The recorded membership is authoritative; the table is a copy of its settled members as of one version. The note is
+//! written after the table, so an interruption leaves a note of an older version. Without a valid note the table is
+//! rebuilt.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,25 +17,25 @@ use super::versioned_json;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{CohortId, TableChecksum};
 
-/// Longest part of a cohort's id in a table's name, which PostgreSQL cuts after 63 bytes.
+/// Maximum length of the cohort id in a table's name, because PostgreSQL truncates names to 63 bytes.
 const ID_LEN_MAX: usize = 30;
 
-/// Where a table is, and what was left in it.
+/// The location and content of a mirror table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorNote {
-    /// The connection, as the config calls it.
+    /// The connection's name in the config.
     pub connection: String,
     /// The table's schema.
     pub schema: String,
     /// The table's name.
     pub table: String,
-    /// The version of the record whose settled members are in it. 0: nothing is known of it.
+    /// The version with the settled members that the table holds. 0: unknown.
     pub version: u64,
-    /// What is in it.
+    /// The checksum of its rows.
     pub tabled: TableChecksum,
 }
 
-/// A note's file, letter by letter. The sum is text: JSON numbers lose bits in many readers.
+/// The file format. The sum is a string, because many JSON readers lose bits of large numbers.
 #[derive(Serialize, Deserialize)]
 struct MirrorNoteJson {
     connection: String,
@@ -49,16 +50,16 @@ struct MirrorNoteJson {
 }
 
 fn folder_of(cohort: &CohortId) -> String {
-    format!("pushdown/{cohort}")
+    format!("mirror_tables/{cohort}")
 }
 
-/// The number of the newest note, 0 if there is none, and what it says, if that can be read.
+/// Returns the number of the newest note, 0 if there is none, and its content if it is readable.
 fn newest(store: &Store, cohort: &CohortId) -> Result<(u64, Option<MirrorNoteJson>), StateError> {
     let folder = folder_of(cohort);
     match versioned_json::newest::<MirrorNoteJson>(store, &folder) {
         Ok(Some((number, shape))) => Ok((number, Some(shape))),
         Ok(None) => Ok((0, None)),
-        // Without a note a table is built again, which is all that is lost.
+        // Without a note the table is rebuilt; nothing else is lost.
         Err(StateError::Damaged { .. }) => {
             let names = store.list(&folder)?;
             Ok((names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0), None))
@@ -68,20 +69,19 @@ fn newest(store: &Store, cohort: &CohortId) -> Result<(u64, Option<MirrorNoteJso
 }
 
 impl StateReader {
-    /// What was left in a cohort's table; none if it has none.
+    /// Returns the note of a cohort's mirror table. `None`: it has no table.
     ///
     /// # Errors
-    /// When the note cannot be read. One that is damaged is none.
+    /// When the note cannot be read. A damaged note counts as missing.
     pub fn pushdown(&self, cohort: &CohortId) -> Result<Option<MirrorNote>, StateError> {
         let (_, found) = newest(&self.store, cohort)?;
         Ok(found.filter(|shape| !shape.is_gone).map(MirrorNoteJson::into_note))
     }
 
-    /// The tables in which somebody may be who is in the records of `cohorts`: theirs, and those of which nobody can tell
-    /// because they were left behind.
+    /// Returns the mirror tables that may contain members of `cohorts`: their own, and all outdated ones.
     ///
     /// # Errors
-    /// When a note or a record cannot be read.
+    /// When a note or a membership cannot be read.
     pub fn pushdown_tables(&self, cohorts: &[CohortId]) -> Result<Vec<(CohortId, MirrorNote)>, StateError> {
         let mut tables = Vec::new();
         for cohort in self.cohorts()? {
@@ -94,7 +94,7 @@ impl StateReader {
         Ok(tables)
     }
 
-    /// The name of a cohort's table: no other state's and no other cohort's.
+    /// The name of a cohort's mirror table, unique among all states and cohorts.
     #[must_use]
     pub fn pushdown_table(&self, cohort: &CohortId) -> String {
         let unique = xxh3_64(format!("{:016x}/{cohort}", self.seed().0).as_bytes());
@@ -104,10 +104,10 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Writes down what is in a cohort's table now; none: there is no table any more.
+    /// Writes the note of a cohort's mirror table. `None`: the table was dropped.
     ///
     /// # Errors
-    /// When the disk does not take it, or somebody else may be writing.
+    /// When the write fails, or another process may be writing.
     pub fn note_pushdown(&self, cohort: &CohortId, note: Option<&MirrorNote>) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
@@ -133,7 +133,7 @@ impl MirrorNoteJson {
         }
     }
 
-    /// A sum that is none is no table's, so that nothing is trusted.
+    /// An unreadable sum becomes one that matches no table.
     fn into_note(self) -> MirrorNote {
         let sum = self.sum.parse().unwrap_or(i128::MIN);
         MirrorNote {
@@ -153,7 +153,7 @@ mod tests {
     use crate::state::{Holder, Location};
 
     #[test]
-    fn the_newest_note_counts_until_there_is_no_table() {
+    fn the_newest_note_is_current_until_the_table_is_dropped() {
         let home = tempfile::tempdir().unwrap();
         let since = Timestamp::UNIX_EPOCH;
         let holder = Holder { host: String::new(), process: 1, since, heard: None };
@@ -171,9 +171,9 @@ mod tests {
             state.note_pushdown(&cohort, Some(&note)).unwrap();
             assert_eq!(state.reader().pushdown(&cohort).unwrap(), Some(note));
             if version == 2 {
-                let path = home.path().join("pushdown/carts/000000000002.json");
+                let path = home.path().join("mirror_tables/carts/000000000002.json");
                 std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), b"{").unwrap();
-                assert_eq!(state.reader().pushdown(&cohort).unwrap(), None, "what is damaged says nothing");
+                assert_eq!(state.reader().pushdown(&cohort).unwrap(), None, "a damaged note is ignored");
             }
         }
         state.note_pushdown(&cohort, None).unwrap();

@@ -1,47 +1,48 @@
-//! The store: what Braze has accepted, what is in doubt, what happened. Open files, in a folder or a bucket.
+//! The state store: recorded memberships, changes in doubt, progress, and logs, as files in a folder or a bucket.
 //!
 //! ```text
-//! format.json, format.copy.json            version, id, seed of the keys
-//! lease.json                               who holds the state
-//! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer loses cleanly
-//! cohorts/<id>/parts/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
-//! segments/<connection>/…                  what a Heap has told of its segments: versions and parts as those of cohorts
-//! checks/<segment>/versions/…              what the last checks of a Braze segment found
-//! workspaces/<connection>/versions/…       fingerprints of the keys that the records were sent with
-//! exports/<id>/…                           how far an export is: versions, and events that wait
-//! identity/…                               who is who, as events have told: versions and parts
-//! actions/<cohort>/…                      what is to be triggered for people, and for whom it lately was
-//! unknown/<cohort>/…                      members whom Braze did not know when they were sent
-//! pushdown/<cohort>/…                     what is in the table beside a cohort's source
-//! inbox/<door>/<file>.log                  what was received and not yet used
-//! heads/000000000001.json, heads/copies/…  the newest version of every place, to notice a state that is older
-//! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
-//! journal/<yyyy>/<mm>/<dd>/<run>.ndjson   runs, attempts, outcomes; merged files hold many
-//! rejects/<run>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
-//!                                          `inbox.<door>.ndjson`: deliveries, whole
+//! format.json, format.copy.json            format number, id, seed of the keys
+//! lease.json                               the process that holds the state
+//! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer fails
+//! cohorts/<id>/parts/<uuid>.parquet        members sorted by key; the version records which of them Braze accepted
+//! segments/<connection>/…                  segment tables of a Heap connection: versions and parts, as for cohorts
+//! checks/<segment>/versions/…              results of the last checks of a Braze segment
+//! workspaces/<connection>/versions/…       fingerprints of the API keys that memberships were sent with
+//! exports/<id>/…                           progress of an export: versions, and held events
+//! identity/…                               the identity map: versions and parts
+//! triggers/<cohort>/…                      the outbox: pending and recent triggers
+//! unknown_users/<cohort>/…                 members who had no Braze profile when they were sent
+//! mirror_tables/<cohort>/…                 contents of the mirror table beside a cohort's SQL source
+//! inbox/<endpoint>/<file>.log              deliveries that were received and not yet processed
+//! heads/000000000001.json, heads/copies/…  newest version of every entry, to detect an older state
+//! approvals/<cohort>/<digest>.json         plans that an operator allowed although the guard blocked them
+//! journal/<yyyy>/<mm>/<dd>/<run>.ndjson    runs, attempts, outcomes; merged files hold many runs
+//! rejects/<run>/<cohort>.ndjson            rejected rows and identifiers with reasons;
+//!                                          `inbox.<endpoint>.ndjson`: whole deliveries
 //! ```
 //!
-//! In a bucket, where nothing can be appended to, journal and rejects are in parts: `<run>.ndjson`,
-//! `<run>.2.ndjson`.
+//! An *entry* is one of these with versions, such as `cohorts/vip`. A bucket has no append, so journal and rejects are
+//! split there: `<run>.ndjson`, `<run>.2.ndjson`.
 //!
 //! # In doubt
-//! Braze cannot be read back, so a lost answer must not become a lost fact. What an apply will send is
-//! written as parts, and a version names them with no row acknowledged, before the first request. Each
-//! checkpoint is a further version that acknowledges more rows. Whatever a version does not acknowledge
-//! is in doubt, also after a crash, and needs no repair: it is how the version reads.
+//! Braze has no API to read cohort members, so a lost answer must not lose the fact that a request was sent. Before the
+//! first request, an apply writes what it will send as parts, and commits a version that names them with no row
+//! acknowledged. Each checkpoint is a further version that acknowledges more rows. Rows that are not acknowledged are
+//! in doubt. This needs no repair after a crash.
 //!
 //! # Size
-//! A run writes parts of what changed. When they have grown to a share of the largest, all are merged into one
-//! (`compact`); what is replaced goes an hour later, or sooner where there is much of it (`gc`). A version may also say by what files its cohort
-//! was made, so that they need not be read again while they are the same.
+//! A run writes parts that contain only its changes; `compact` merges them. `gc` removes superseded files after an hour,
+//! or sooner if there are many. A version may record its source's fingerprint, so that an unchanged source is not read
+//! again.
 //!
 //! # Guarantees
-//! Every file has a checksum that is checked before its bytes are used. Nothing is ever overwritten but `lease.json`. A file appears whole or not at all, and is on disk
-//! before anything refers to it. A newer format than this program knows is refused.
+//! Every file has a checksum, which is verified before its content is used. Only `lease.json` is ever overwritten. A
+//! file appears complete or not at all, and is on disk before another file refers to it. A state of a newer format is
+//! an error.
 //!
 //! # Caveats
-//! Reading and writing are different types: a [`StateReader`] cannot change anything, and only the one
-//! process that holds the lease has a [`StateWriter`]. Nothing here knows the config or the network.
+//! Reading and writing are different types: a [`StateReader`] cannot change anything, and only the process that holds
+//! the lease has a [`StateWriter`]. This module does not know the config, Braze or Heap.
 
 mod accept;
 mod approvals;
@@ -131,38 +132,38 @@ use store::Store;
 
 use crate::model::{ChangeOp, Clock, CohortId, KeySeed, RunId, Timestamp};
 
-/// Why the store failed.
+/// An error of the state.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The disk did not do what it was asked.
+    /// Reading or writing failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file of the state is not what was written.
+    /// The content of a file is not what was written.
     #[error("{} is damaged: {what}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong.
         what: String,
     },
     /// The state was written by a newer program.
     #[error("{} has format {found}; this program knows format {known}", .path.display())]
     Newer {
-        /// The file that says so.
+        /// The file with the format number.
         path: PathBuf,
         /// Its format.
         found: u64,
-        /// The newest format known here.
+        /// The newest format that this program supports.
         known: u64,
     },
-    /// A version was committed that is not there any more.
+    /// A committed version does not exist any more.
     #[error("{} is older than what was committed: version {known} was committed, and the newest one there is {found}", .path.display())]
     Older {
-        /// The folder, or the file that is gone.
+        /// The folder, or the missing file.
         path: PathBuf,
-        /// Its name for `state accept`.
+        /// The entry's name for `state accept`.
         place: String,
-        /// The newest version that is there; 0: none.
+        /// The newest version that exists. 0: none.
         found: u64,
         /// The newest version that was committed.
         known: u64,
@@ -170,18 +171,18 @@ pub enum StateError {
     /// Another process holds the state.
     #[error("the state is held by {0}")]
     Held(Holder),
-    /// We held the state and could not say so in time: somebody else may have it.
-    #[error("this process lost its hold on the state: it was not heard of for too long")]
+    /// The lease was not renewed in time, and another process may have taken it.
+    #[error("this process lost the lease on the state: it was not renewed in time")]
     Lost,
-    /// The bucket does not do what keeps two writers apart.
+    /// The bucket does not support conditional puts.
     #[error("{} lacks conditional puts, which keep two writers apart: {what}", .path.display())]
     NoConditionalPut {
         /// The bucket.
         path: PathBuf,
-        /// How that shows.
+        /// How the probe failed.
         what: String,
     },
-    /// Another writer has committed this version first.
+    /// Another process has committed this version first.
     #[error("version {version} of cohort {cohort} was written by another process")]
     Conflict {
         /// The cohort.
@@ -189,19 +190,19 @@ pub enum StateError {
         /// The version that exists already.
         version: u64,
     },
-    /// A scratch file failed.
+    /// A temporary file failed.
     #[error("a temporary file failed: {0}")]
     Scratch(#[from] std::io::Error),
 }
 
 impl StateError {
-    /// Whether it is about one file: what does not need that file can go on.
+    /// Whether it concerns one file only: work that does not need the file can continue.
     #[must_use]
     pub fn is_of_one_file(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Older { .. })
     }
 
-    /// Whether nothing is wrong but that a store far away does not answer, or not now.
+    /// Whether the error is transient: a remote store did not answer.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -211,7 +212,7 @@ impl StateError {
     }
 }
 
-/// The store, to look at. There may be none yet: then it is empty.
+/// Read access to the state. A state that does not exist yet is empty.
 #[derive(Clone, Debug)]
 pub struct StateReader {
     store: Store,
@@ -220,7 +221,7 @@ pub struct StateReader {
 }
 
 impl StateReader {
-    /// Opens the state in `path`, if there is one. Changes nothing.
+    /// Opens the state at `location` if it exists. Changes nothing.
     ///
     /// # Errors
     /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
@@ -234,7 +235,7 @@ impl StateReader {
         Ok(Self { store, format, heads })
     }
 
-    /// Whether there is a state, without reading more of it.
+    /// Whether the state exists, without reading more of it.
     ///
     /// # Errors
     /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
@@ -242,13 +243,13 @@ impl StateReader {
         Ok(StateFormat::read(&Store::open(location)?)?.is_some())
     }
 
-    /// The seed of the state's keys. A state that is not there yet has none, and any will do.
+    /// The seed of the state's keys. Any seed will do for a state that does not exist yet.
     #[must_use]
     pub fn seed(&self) -> KeySeed {
         self.format.as_ref().map_or(KeySeed(0), |format| format.seed)
     }
 
-    /// A secret key for one purpose, which only readers of this state can derive. None: there is no state yet.
+    /// Derives a secret key for one purpose. Only readers of this state can derive it. `None`: the state does not exist.
     #[must_use]
     pub fn signing_key(&self, purpose: &str) -> Option<[u8; 32]> {
         let format = self.format.as_ref()?;
@@ -256,13 +257,13 @@ impl StateReader {
         Some(Sha256::digest(text).into())
     }
 
-    /// Whether there is a state at all.
+    /// Whether the state exists.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.format.is_some()
     }
 
-    /// Who is writing to it now, if anybody is.
+    /// Returns the process that holds the state, if there is one.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -270,7 +271,7 @@ impl StateReader {
         lease::look(&self.store, now)
     }
 
-    /// The cohorts that the state knows, in order.
+    /// Returns the cohorts in the state, sorted.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -279,10 +280,10 @@ impl StateReader {
         Ok(names.iter().filter_map(|name| CohortId::new(name).ok()).collect())
     }
 
-    /// The newest version of a cohort, if it has one.
+    /// Returns the newest version of a cohort.
     ///
     /// # Errors
-    /// When it cannot be read or is damaged, or had versions that are gone.
+    /// When it cannot be read, is damaged, or is older than what was committed.
     pub fn version(&self, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
         let newest = membership::newest(&self.store, cohort)?;
         let number = newest.as_ref().map_or(0, |newest| newest.number);
@@ -290,7 +291,7 @@ impl StateReader {
         Ok(newest)
     }
 
-    /// What the record says of each member, in the order of the keys. Without a version: nothing.
+    /// Opens a cursor over the recorded members, in key order. It is empty without a version.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -302,8 +303,8 @@ impl StateReader {
         MembershipCursor::open(&self.store, cohort, version, self.seed())
     }
 
-    /// Members of a cohort that requests which Braze may have handled late were to add or to remove, in the order of the
-    /// keys, as far as no such request can be on its way any more. None: there are none.
+    /// Opens a cursor over the members of late requests of one operation, in key order. Only requests that can no longer
+    /// arrive are included. `None`: there are none.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -322,7 +323,7 @@ impl StateReader {
         MembershipCursor::of_parts(&self.store, cohort, &parts, self.seed()).map(Some)
     }
 
-    /// Every version of a cohort that is still there, oldest first.
+    /// Returns the numbers of a cohort's existing versions, oldest first.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -331,13 +332,13 @@ impl StateReader {
         Ok(names.iter().filter_map(|name| membership::number_of(name)).collect())
     }
 
-    /// What nobody needs any more, in the order in which it may go. A cohort that is damaged keeps everything.
+    /// Finds removable files, in the order of removal. A damaged cohort keeps everything.
     ///
     /// # Errors
     /// When the state cannot be read, or a version is damaged.
     pub fn garbage(&self, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
         let mut garbage = gc::elsewhere(&self.store, now)?;
-        // What is older than it was may be restored: it keeps everything.
+        // A state that is older than what was committed may be restored, so it keeps everything.
         for cohort in self.cohorts()? {
             if !matches!(self.version(&cohort), Err(StateError::Older { .. })) {
                 garbage.extend(gc::of_cohort(&self.store, &cohort, now)?);
@@ -356,15 +357,15 @@ impl StateReader {
         Ok(garbage)
     }
 
-    /// Looks at every file, whether it is what was written.
+    /// Verifies every file of the state.
     ///
     /// # Errors
-    /// When the folders cannot be read; damage is a finding.
+    /// When the folders cannot be read. Damaged files are findings, not errors.
     pub fn verify(&self) -> Result<Verification, StateError> {
         verify::verify(self)
     }
 
-    /// The newest runs, newest first.
+    /// Returns the newest runs, newest first.
     ///
     /// # Errors
     /// When the journal cannot be read or is damaged.
@@ -373,8 +374,8 @@ impl StateReader {
     }
 }
 
-/// Fails if there are cohorts and no `format.json`: the seed of their keys is lost, and with another seed no member
-/// would be found again.
+/// Fails if there are cohorts without `format.json`: the seed of their keys is lost, and another seed would not find
+/// any member again.
 fn no_orphans(store: &Store) -> Result<(), StateError> {
     if store.list("cohorts")?.is_empty() {
         return Ok(());
@@ -382,12 +383,12 @@ fn no_orphans(store: &Store) -> Result<(), StateError> {
     Err(checked::gone(store, "format.json"))
 }
 
-/// The store, to change. Whoever has one holds the lease; it ends with the process.
+/// Write access to the state. It holds the lease until it is dropped.
 #[derive(Debug)]
 pub struct StateWriter {
     reader: StateReader,
     lease: lease::Lease,
-    /// The version at which each place was last collected.
+    /// The version at which each folder was last collected.
     collected: Mutex<BTreeMap<String, u64>>,
     /// When journal and rejects were last merged and pruned.
     logs: Mutex<logs::Tidied>,
@@ -399,15 +400,15 @@ impl Drop for StateWriter {
     }
 }
 
-/// Why a request has no answer that was given up by [`StateWriter::within_lease`].
+/// Why a request was cancelled by [`StateWriter::within_lease`].
 pub const LEASE_ENDED: &str = "the lease on the state ended";
 
 impl StateWriter {
-    /// Takes the state, and makes it if there is none.
+    /// Takes the lease, and creates the state if it does not exist.
     ///
     /// # Errors
-    /// [`StateError::Held`] when another process has it; [`StateError::NoConditionalPut`] when the bucket cannot
-    /// keep writers apart; otherwise as [`StateReader::open`].
+    /// [`StateError::Held`] when another process holds it; [`StateError::NoConditionalPut`] when the bucket does not
+    /// support conditional puts; otherwise as [`StateReader::open`].
     pub fn open(
         location: &Location,
         holder: &Holder,
@@ -442,7 +443,7 @@ impl StateWriter {
         })
     }
 
-    /// Fails once somebody else may be writing: then nothing more may be sent.
+    /// Fails once another process may be writing. Then nothing more may be sent.
     ///
     /// # Errors
     /// [`StateError::Lost`].
@@ -450,15 +451,15 @@ impl StateWriter {
         self.lease.check()
     }
 
-    /// How long it is certain that no other process writes: a request must not wait for its answer any longer. None:
-    /// as long as this process lives.
+    /// How long it is certain that no other process writes. A request must not wait longer for its answer. `None`: as
+    /// long as this process lives.
     #[must_use]
     pub fn lease_left(&self) -> Option<Duration> {
         self.lease.left()
     }
 
-    /// Waits for something as long as the lease is good. After that another process may write, so a request must be
-    /// given up. None: the lease ended first.
+    /// Awaits a future while the lease is valid. Afterwards another process may write, so the request must be cancelled.
+    /// `None`: the lease ended first.
     pub async fn within_lease<T>(&self, asked: impl Future<Output = T>) -> Option<T> {
         match self.lease_left() {
             None => Some(asked.await),
@@ -466,24 +467,24 @@ impl StateWriter {
         }
     }
 
-    /// The reading half.
+    /// Read access to the same state.
     #[must_use]
     pub fn reader(&self) -> &StateReader {
         &self.reader
     }
 
-    /// Starts a part of a cohort. It is on disk, and nothing refers to it, once it is finished.
+    /// Creates a part of a cohort. When finished, it is on disk and no version names it yet.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn part(&self, cohort: &CohortId, op: crate::model::ChangeOp) -> Result<PartWriter, StateError> {
         PartWriter::create(&self.reader.store, cohort, op, self.reader.seed())
     }
 
-    /// Makes `version` the newest of its cohort. Whoever commits a number first has it.
+    /// Commits `version` as the newest of its cohort. Each version number can be committed once.
     ///
     /// # Errors
-    /// [`StateError::Conflict`] when the version exists already, [`StateError::Lost`] when somebody else may be
+    /// [`StateError::Conflict`] when the version exists already, [`StateError::Lost`] when another process may be
     /// writing.
     pub fn commit(&self, cohort: &CohortId, version: &Membership) -> Result<(), StateError> {
         self.lease.check()?;
@@ -492,14 +493,14 @@ impl StateWriter {
         Ok(())
     }
 
-    /// A version of a place was committed.
+    /// Records that a version of an entry was committed.
     fn committed(&self, place: &str, number: u64) {
         if self.reader.heads.committed(place, number) {
             self.note_heads();
         }
     }
 
-    /// Writes down how far the state has come. If that fails, it is tried again at the next commit.
+    /// Writes the newest version numbers. If that fails, the next commit tries again.
     pub fn note_heads(&self) {
         if self.lease.check().is_err() {
             return;
@@ -507,19 +508,19 @@ impl StateWriter {
         match self.reader.heads.write(&self.reader.store) {
             Ok(Some(number)) => self.lease.note_heads(number),
             Ok(None) => {}
-            Err(error) => tracing::warn!("how far the state has come could not be written: {error}"),
+            Err(error) => tracing::warn!("the newest version numbers could not be written: {error}"),
         }
     }
 
-    /// Starts the journal of a run.
+    /// Creates the journal of a run.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn journal(&self, run: &RunId, began: Timestamp) -> Result<Journal, StateError> {
         Journal::create(&self.reader.store, &self.reader.heads, run, began)
     }
 
-    /// Starts the list of what a run could not use of a cohort, or of what came through a door.
+    /// Creates the rejects of a run, for a cohort, an export or an endpoint.
     #[must_use]
     pub fn rejects(&self, run: &RunId, of: &str) -> RejectLog {
         RejectLog::new(&self.reader.store, run, of)

@@ -1,11 +1,11 @@
-//! What is still to be triggered for people who entered a cohort or left it, and for whom something was lately.
+//! The outbox of a cohort: triggers to send for users who entered or left, and recent triggers for rate limits.
 //!
 //! ```text
-//! actions/<cohort>/000000000001.json   put-if-absent; the newest one counts
+//! triggers/<cohort>/000000000001.json   versioned JSON
 //! ```
 //!
-//! An entry is written here before anything is sent, and as under way before its request. What is found under way
-//! afterwards has no answer: it may have been done, so it is never done again, and is told.
+//! A trigger is stored here before anything is sent, and marked as in flight before its request. A trigger that a later
+//! run finds in flight has no answer. It may have been sent, so it is reported and never sent again.
 
 use std::collections::BTreeMap;
 
@@ -16,17 +16,17 @@ use super::versioned_json;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{CohortId, Identifier, IdentifierKind};
 
-/// Which way somebody went.
+/// Whether a user entered or left the cohort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transition {
-    /// Into the cohort.
+    /// The user entered.
     Enter,
-    /// Out of it.
+    /// The user left.
     Exit,
 }
 
-/// A person, by one identifier.
+/// A user, by one identifier.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OutboxUser {
     kind: String,
@@ -36,7 +36,7 @@ pub struct OutboxUser {
 }
 
 impl OutboxUser {
-    /// The person as the engine knows them.
+    /// The user's identifier.
     #[must_use]
     pub fn identifier(&self) -> Identifier<'_> {
         let kind = IdentifierKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
@@ -50,54 +50,54 @@ impl From<Identifier<'_>> for OutboxUser {
     }
 }
 
-/// Somebody for whom something is to be triggered.
+/// A trigger to send for one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DueTrigger {
-    /// Which way they went.
+    /// Enter or exit.
     pub crossing: Transition,
-    /// Who.
+    /// The user.
     pub who: OutboxUser,
-    /// When that was found.
+    /// When the transition was found.
     pub at: CheckTime,
-    /// What is told of them.
+    /// The trigger's properties.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
-    /// Properties that have a value which cannot be sent, because of the limits or its type.
+    /// Names of properties that are not sent, because of their type or size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
 
-/// Somebody for whom something was triggered.
+/// A trigger that was sent recently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecentTriggers {
-    /// Which way they went.
+    /// Enter or exit.
     pub crossing: Transition,
-    /// Who.
+    /// The user.
     pub who: OutboxUser,
-    /// When it was triggered.
+    /// When it was sent.
     pub at: CheckTime,
 }
 
-/// What is known of a cohort's actions.
+/// The triggers of a cohort.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbox {
-    /// The number of the file; 0 where there is none.
+    /// The version number. 0: there is no file.
     #[serde(skip)]
     pub number: u64,
-    /// What is still to be triggered, the oldest first.
+    /// Triggers to send, the oldest first.
     pub due: Vec<DueTrigger>,
-    /// What was in a request that has no answer yet.
+    /// Triggers in a request that has no answer yet.
     pub under_way: Vec<DueTrigger>,
-    /// For whom something was triggered lately.
+    /// Triggers that were sent recently.
     pub recent: Vec<RecentTriggers>,
 }
 
 fn folder_of(cohort: &CohortId) -> String {
-    format!("actions/{cohort}")
+    format!("triggers/{cohort}")
 }
 
 impl StateReader {
-    /// What is known of a cohort's actions.
+    /// Returns the outbox of a cohort.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -110,10 +110,10 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Writes down what is known of a cohort's actions now.
+    /// Writes the outbox of a cohort.
     ///
     /// # Errors
-    /// When the disk does not take it, or somebody else has written meanwhile.
+    /// When the write fails, or another process has written since.
     pub fn put_outbox(&self, cohort: &CohortId, outbox: &mut Outbox) -> Result<(), StateError> {
         self.check_lease()?;
         versioned_json::put(&self.reader().store, &folder_of(cohort), outbox.number, outbox)?;
@@ -122,8 +122,8 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Erases one user from the triggers of a cohort: those that are due and those of late. How many entries there
-    /// were. Files of earlier versions are removed.
+    /// Erases one user from the due and recent triggers of a cohort, and removes earlier versions. Returns how many
+    /// entries were erased.
     ///
     /// # Errors
     /// When a file cannot be read or written.
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_is_who_they_were() {
+    fn an_identifier_survives_serialization() {
         for kind in IdentifierKind::ALL {
             let label = if kind == IdentifierKind::Alias { "crm" } else { "" };
             let who = Identifier { kind, label, value: "7" };

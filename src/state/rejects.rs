@@ -1,4 +1,4 @@
-//! Rejects: what could not be used, each with its reason, so that nothing is lost in silence.
+//! Rejects: one NDJSON file per run and cohort with every rejected row, identifier or event and its reason.
 
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use super::store::{Growing, PendingFile, Store, StoreError};
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{ExportId, RunId, Timestamp};
 
-/// One row or identifier that could not be used.
+/// One rejected row, identifier or event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reject<'a> {
-    /// Why, as a stable word.
+    /// The reason, as a stable code.
     pub reason: &'a str,
-    /// Why, in the words of whoever refused it.
+    /// The reason in the words of the system that rejected it.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub detail: &'a str,
-    /// The source's file, if it comes from one.
+    /// The source file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<&'a str>,
     /// The line in it, from 1.
@@ -27,28 +27,28 @@ pub struct Reject<'a> {
     /// The column, or the kind of identifier.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub column: &'a str,
-    /// What stood there.
+    /// The rejected value.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub value: &'a str,
-    /// The event as Braze gave it, so that it can be replayed.
+    /// The event as Braze sent it, so that it can be replayed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<&'a str>,
-    /// The event, or the user, as Heap refused it.
+    /// The event or the user properties that Heap rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<&'a str>,
-    /// How many rejects this one stands for: itself, and those after it with the same reason. None: only itself.
+    /// How many rejects this line represents: itself and following ones with the same reason. `None`: only itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
 
-/// The rejects of one cohort, or one door, in one run. The file appears with the first of them.
+/// The rejects of one cohort, export or endpoint in one run. The first reject creates the file.
 pub struct RejectLog {
     store: Store,
     relative: String,
     file: Option<Growing>,
-    /// Lines without checksums, the last of which may not be complete.
+    /// Lines without checksums. The last one may be incomplete.
     buffer: Vec<u8>,
-    /// Something was written since it was last put on disk.
+    /// Whether lines were written since the last sync.
     dirty: bool,
 }
 
@@ -60,10 +60,10 @@ impl RejectLog {
         Self { store: store.clone(), relative, file: None, buffer: Vec::new(), dirty: false }
     }
 
-    /// Adds lines of JSON, each made by [`Reject::line`]. A line may come in several pieces.
+    /// Appends lines made by [`Reject::line`]. A line may arrive in several pieces.
     ///
     /// # Errors
-    /// When the disk does not take them.
+    /// When the write fails.
     pub fn push(&mut self, lines: &[u8]) -> Result<(), StateError> {
         self.buffer.extend_from_slice(lines);
         if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
@@ -85,10 +85,10 @@ impl RejectLog {
         Ok(())
     }
 
-    /// Puts what was pushed on disk, so that a version may say that somebody was refused.
+    /// Flushes everything to disk, so that a version may then record the rejects.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn sync(&mut self) -> Result<(), StateError> {
         if !self.buffer.is_empty() {
             self.flush()?;
@@ -100,32 +100,32 @@ impl RejectLog {
         Ok(())
     }
 
-    /// Puts the log on disk and says where; none if there was nothing to put.
+    /// Flushes everything to disk and returns the file's path. `None`: there were no rejects.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn finish(mut self) -> Result<Option<PathBuf>, StateError> {
         self.sync()?;
         Ok(self.file.is_some().then(|| self.store.at(&self.relative)))
     }
 }
 
-/// What the rejects of an export are called among those of a run. No cohort's id has a dot.
+/// The name of an export's rejects within a run. Cohort ids contain no dot.
 #[must_use]
 pub fn rejects_of(export: &ExportId) -> String {
     format!("exports.{export}")
 }
 
-/// A line of a file of rejects.
+/// A line of a rejects file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectLine {
     /// The line as the file has it.
     pub bytes: Vec<u8>,
-    /// Whether it is what was written.
+    /// Whether its checksum matches.
     pub is_whole: bool,
 }
 
-/// A file of rejects.
+/// A rejects file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectFile {
     /// The run.
@@ -135,7 +135,7 @@ pub struct RejectFile {
 }
 
 impl StateReader {
-    /// The files of rejects of an export, or of everything, the oldest first.
+    /// Returns the rejects files of an export, or all of them, the oldest first.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -153,7 +153,7 @@ impl StateReader {
         Ok(found)
     }
 
-    /// The lines of a file of rejects; none if it is gone. Damaged lines are logged.
+    /// Returns the lines of a rejects file; none if it does not exist. Damaged lines are logged.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -172,16 +172,16 @@ impl StateReader {
     }
 }
 
-/// The cohort, export or webhook by the name of a file: `exports.<id>`, `inbox.<connection>`, or a cohort's id.
+/// Returns the cohort, export or webhook from a file name: `exports.<id>`, `inbox.<connection>`, or a cohort id.
 pub(super) fn owner_of(name: &str) -> &str {
     let parts = if name.starts_with("exports.") || name.starts_with("inbox.") { 2 } else { 1 };
     name.match_indices('.').nth(parts - 1).map_or(name, |(at, _)| &name[..at])
 }
 
-/// Takes a line, and whether it is what was written. Returns whether it is meant.
+/// Decides whether to pick a line, given its text and whether its checksum matches.
 pub type IsPicked<'a> = &'a dyn Fn(&str, bool) -> bool;
 
-/// Copies the lines that are not picked. Returns how many are.
+/// Copies the lines that are not picked. Returns how many are picked.
 fn copy_others(
     mut lines: LogLines,
     is_picked: IsPicked<'_>,
@@ -204,24 +204,24 @@ fn copy_others(
     Ok(picked)
 }
 
-/// A file's path without its suffix, and without what an earlier replacement has added.
+/// The path without `.ndjson` and without the random suffix of an earlier replacement.
 fn stem(path: &str) -> &str {
     let stem = path.strip_suffix(".ndjson").unwrap_or(path);
     let is_added = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     stem.rsplit_once('.').filter(|(_, part)| is_added(part)).map_or(stem, |(stem, _)| stem)
 }
 
-/// The path of a file that takes the place of a file of rejects.
+/// The path of a file that replaces a rejects file.
 fn replacement_of(file: &RejectFile) -> String {
     let random = uuid::Uuid::new_v4().as_u64_pair().0;
     format!("{}.{random:016x}.ndjson", stem(&file.path))
 }
 
 impl StateWriter {
-    /// Takes all lines out of a file of rejects but these. Before the old file is gone, the new one is there.
+    /// Replaces the content of a rejects file by these lines. The new file is written before the old one is removed.
     ///
     /// # Errors
-    /// When the disk does not take it; then a line may be there twice.
+    /// When the write fails. Then a line may exist twice.
     pub fn keep_rejects(&self, file: &RejectFile, lines: &[RejectLine]) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
@@ -232,11 +232,11 @@ impl StateWriter {
         Ok(store.remove(&file.path)?)
     }
 
-    /// Erases the lines that are picked from a file of rejects. Returns how many these were. It holds one line in
-    /// memory. A file without such lines is not written anew.
+    /// Erases the picked lines from a rejects file. Returns how many there were. A file without such lines is not
+    /// rewritten. Memory is bounded by one line.
     ///
     /// # Errors
-    /// When the file cannot be read or written; then a line may be there twice.
+    /// When the file cannot be read or written. Then a line may exist twice.
     pub fn erase_rejects(&self, file: &RejectFile, is_picked: IsPicked<'_>) -> Result<u64, StateError> {
         let store = &self.reader().store;
         let picked = copy_others(LogLines::open(store, &file.path)?, is_picked, None)?;
@@ -257,7 +257,7 @@ impl StateWriter {
     ) -> Result<(), StateError> {
         let (store, before) = (&self.reader().store, RunId::new(before, 0));
         let wanted = format!("{}.", rejects_of(export));
-        // Runs are in the order of their time: what is younger is not looked into.
+        // Run ids are sorted by time, so younger folders are not listed.
         for run in store.list("rejects")?.iter().take_while(|run| run.as_str() < before.as_str()) {
             let folder = format!("rejects/{run}");
             let names = store.list(&folder)?;

@@ -1,7 +1,6 @@
-//! What a run holds outside its memory and nobody needs after it: temporary files without a name.
+//! Spool: a list of packed identifiers in memory, or, if large, in an unnamed temporary file.
 //!
-//! A spool is a list of packed identifiers, small ones in memory and large ones in a file that the
-//! system deletes with the process, whatever ends it. Each identifier follows its length in two bytes.
+//! The operating system deletes the file when the process ends. Each identifier is preceded by its length in two bytes.
 
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 
@@ -11,7 +10,7 @@ use crate::model::Identifier;
 
 const BUFFER_LEN: usize = 64 << 10;
 
-/// A list of packed identifiers, written once and read as often as needed.
+/// A list of packed identifiers that is written once and can be read many times.
 #[derive(Debug, Default)]
 pub struct Spool {
     file: SpoolFile,
@@ -32,10 +31,10 @@ impl Spool {
         self.len == 0
     }
 
-    /// Appends one.
+    /// Appends one packed identifier.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn push(&mut self, packed: &[u8]) -> Result<(), StateError> {
         self.buffer.extend_from_slice(&packed.len().to_le_bytes()[..2]);
         self.buffer.extend_from_slice(packed);
@@ -49,10 +48,10 @@ impl Spool {
         Ok(())
     }
 
-    /// Reads it from the start, at most `batch_len` identifiers at a time.
+    /// Reads from the start, at most `batch_len` identifiers at a time.
     ///
     /// # Errors
-    /// When the disk does not give it back.
+    /// When the read fails.
     pub fn batches(&mut self, batch_len: usize) -> Result<SpoolBatches<'_>, StateError> {
         self.flush()?;
         self.buffer = Vec::new(); // it is rarely written to after it was read
@@ -64,7 +63,7 @@ impl Spool {
     /// Calls `each` with every packed identifier, in order.
     ///
     /// # Errors
-    /// When the disk does not give them back, or `each` fails.
+    /// When the read fails, or `each` fails.
     pub fn for_each(
         &mut self,
         mut each: impl FnMut(&[u8]) -> Result<(), StateError>,
@@ -77,7 +76,7 @@ impl Spool {
     }
 }
 
-/// A walk over a spool.
+/// Reads a spool in batches.
 #[derive(Debug)]
 pub struct SpoolBatches<'a> {
     file: BufReader<&'a mut SpoolFile>,
@@ -87,10 +86,10 @@ pub struct SpoolBatches<'a> {
 }
 
 impl SpoolBatches<'_> {
-    /// The next identifiers, if there are any.
+    /// Returns the next batch. `None`: the end.
     ///
     /// # Errors
-    /// When the disk does not give them back.
+    /// When the read fails.
     pub fn next_batch(&mut self) -> Result<Option<SpoolBatch>, StateError> {
         let count = usize::try_from(self.len - self.row).unwrap_or(usize::MAX).min(self.batch_len);
         if count == 0 {
@@ -107,7 +106,7 @@ impl SpoolBatches<'_> {
     }
 }
 
-/// Reads one packed identifier onto the end of `bytes`.
+/// Appends one packed identifier to `bytes`.
 fn read_packed(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut len = [0; 2];
     file.read_exact(&mut len)?;
@@ -116,7 +115,7 @@ fn read_packed(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
     file.read_exact(&mut bytes[start..])
 }
 
-/// Some packed identifiers, and the row in the spool at which they start.
+/// A batch of packed identifiers, and its first row in the spool.
 #[derive(Debug)]
 pub struct SpoolBatch {
     first_row: u64,
@@ -137,23 +136,23 @@ impl SpoolBatch {
         self.ends.is_empty()
     }
 
-    /// The row in the spool of the identifier at this place.
+    /// The spool's row of the identifier at this index.
     #[must_use]
     pub fn row(&self, at: usize) -> u64 {
         self.first_row + at as u64
     }
 
-    /// One packed identifier.
+    /// The packed identifier at this index.
     #[must_use]
     pub fn packed(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.bytes[start..self.ends[at]]
     }
 
-    /// The identifiers at these places, in their order.
+    /// Unpacks the identifiers at these indices.
     ///
     /// # Errors
-    /// When the scratch file is damaged.
+    /// When the temporary file is damaged.
     pub fn identifiers(&self, places: &[usize]) -> Result<Vec<Identifier<'_>>, StateError> {
         let unpack = |at: &usize| Identifier::unpack(self.packed(*at)).map(|(identifier, _)| identifier);
         places
@@ -170,7 +169,7 @@ mod tests {
     use crate::model::IdentifierKind;
 
     #[test]
-    fn what_went_in_comes_out_from_memory_and_from_disk() {
+    fn identifiers_survive_in_memory_and_on_disk() {
         for len in [0u32, 1, 7, 60_000] {
             let values: Vec<String> = (0..len).map(|n| format!("user-{n:020}")).collect();
             let mut spool = Spool::default();

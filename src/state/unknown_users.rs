@@ -1,7 +1,7 @@
-//! Members whom Braze did not know when they were sent: it takes in nobody whom it does not know, and does not say so.
+//! Unknown users of a cohort: members who had no Braze profile when they were sent. Braze silently drops them.
 //!
 //! ```text
-//! unknown/<cohort>/000000000001.json   put-if-absent; the newest one counts
+//! unknown_users/<cohort>/000000000001.json   versioned JSON
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -12,36 +12,36 @@ use super::versioned_json;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{CohortId, Identifier};
 
-/// Somebody whom Braze did not know.
+/// A user without a Braze profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownUser {
-    /// Who.
+    /// The user.
     pub who: OutboxUser,
-    /// Since when.
+    /// When the user was first found to be unknown.
     pub since: CheckTime,
-    /// When Braze was asked last.
+    /// When Braze was last asked for the profile.
     pub asked: CheckTime,
-    /// Braze knows them now: they are to be sent again.
+    /// The profile exists now, so the user must be sent again.
     #[serde(default)]
     pub is_known: bool,
 }
 
-/// The members of a cohort whom Braze did not know.
+/// The unknown users of a cohort.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownUsers {
-    /// The number of the file; 0 where there is none.
+    /// The version number. 0: there is no file.
     #[serde(skip)]
     pub number: u64,
-    /// Them.
+    /// The users.
     pub people: Vec<UnknownUser>,
 }
 
 fn folder_of(cohort: &CohortId) -> String {
-    format!("unknown/{cohort}")
+    format!("unknown_users/{cohort}")
 }
 
 impl StateReader {
-    /// The members of a cohort whom Braze did not know.
+    /// Returns the unknown users of a cohort.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -54,10 +54,10 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Writes down whom Braze did not know.
+    /// Writes the unknown users of a cohort.
     ///
     /// # Errors
-    /// When the disk does not take it, or somebody else has written meanwhile.
+    /// When the write fails, or another process has written since.
     pub fn put_strangers(&self, cohort: &CohortId, strangers: &mut UnknownUsers) -> Result<(), StateError> {
         self.check_lease()?;
         versioned_json::put(&self.reader().store, &folder_of(cohort), strangers.number, strangers)?;
@@ -66,7 +66,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Erases one user from this list of a cohort. How many entries there were. Files of earlier versions are removed.
+    /// Erases one user from this list and removes earlier versions. Returns how many entries were erased.
     ///
     /// # Errors
     /// When a file cannot be read or written.

@@ -1,6 +1,6 @@
-//! Looking at every file of a state: is each what was written, and does everything that is needed exist?
+//! Verification of the whole state: checksums, order, and that every referenced file exists.
 //!
-//! Changes nothing, and stops at nothing: each trouble is a finding, and the next file is looked at.
+//! It changes nothing. Each problem is a finding, and verification continues with the next file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,24 +12,24 @@ use super::{Contents, OlderPlace, StateError, StateReader, checked};
 use super::{exports, heap_segments, identity};
 use crate::model::{CohortId, ConnectionName, EndpointName, ExportId};
 
-/// How the names of parts of members end.
+/// The suffix of parts with members.
 const MEMBERS: &str = ".parquet";
 
-/// How deep folders of JSON files are.
+/// How deeply folders of JSON files are nested.
 const FOLDERS_MAX: usize = 2;
 
-/// Something that is not as it should be.
+/// A problem that verification found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyFinding {
     /// The file.
     pub path: String,
     /// What is wrong with it.
     pub what: String,
-    /// Nothing is lost by it, and `gc` takes it away.
+    /// No data is lost, and `gc` removes the file.
     pub harmless: bool,
 }
 
-/// What was looked at, and what was found.
+/// Counts of the verified files, and the findings.
 #[derive(Clone, Debug, Default)]
 pub struct Verification {
     /// Cohorts.
@@ -40,12 +40,12 @@ pub struct Verification {
     pub parts: u64,
     /// Bytes of the parts.
     pub bytes: u64,
-    /// Troubles.
+    /// Problems.
     pub findings: Vec<VerifyFinding>,
 }
 
 impl Verification {
-    /// Whether nothing needed is damaged or missing.
+    /// Whether no needed file is damaged or missing.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.findings.iter().all(|finding| finding.harmless)
@@ -56,7 +56,7 @@ impl Verification {
     }
 }
 
-/// Looks at the whole state.
+/// Verifies the whole state.
 pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
     let mut found = Verification::default();
     for id in state.cohorts()? {
@@ -70,7 +70,8 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
         export(state, &id, &mut found)?;
     }
     identity_map(state, &mut found)?;
-    for folder in ["actions", "approvals", "checks", "heads", "pushdown", "unknown", "workspaces"] {
+    for folder in ["approvals", "checks", "heads", "mirror_tables", "triggers", "unknown_users", "workspaces"]
+    {
         checked_files(state, folder, FOLDERS_MAX, &mut found)?;
     }
     for path in super::heads::without_copy(&state.store)? {
@@ -89,7 +90,7 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
     lease(state, &mut found)?;
     for OlderPlace { place, found: newest, known } in state.older_places()? {
         let what = format!(
-            "it is older than what was committed: version {known} was committed, and the newest one there is {newest}; \
+            "older than what was committed: version {known} was committed, the newest that exists is {newest}; \
              `syncline state accept {place}` accepts it"
         );
         found.find(place, &what, false);
@@ -97,7 +98,7 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
     Ok(found)
 }
 
-/// Looks at every JSON file below a folder.
+/// Verifies every JSON file below a folder.
 fn checked_files(
     state: &StateReader,
     folder: &str,
@@ -107,9 +108,9 @@ fn checked_files(
     for file in state.store.files(folder)? {
         let path = format!("{folder}/{}", file.name);
         if !file.name.ends_with(".json") {
-            found.find(path, &"it was never finished; a crash left it behind", true);
+            found.find(path, &"incomplete file of a crash", true);
         } else if let Err(error) = checked::read::<serde_json::Value>(&state.store, &path) {
-            // The numbers are there twice. If both files are damaged, that is a finding of its own.
+            // Each of these files has a copy. If both are damaged, that is another finding.
             let is_spare = folder.starts_with("heads");
             found.find(path, &error, is_spare);
         }
@@ -122,7 +123,7 @@ fn checked_files(
     Ok(())
 }
 
-/// Looks at every line of the NDJSON files below a folder. They are logs, and no part depends on them.
+/// Verifies every line of the NDJSON files below a folder. They are logs: no part depends on them.
 fn lines(
     state: &StateReader,
     folder: &str,
@@ -139,9 +140,9 @@ fn lines(
             let what = match quality {
                 Quality::Whole => continue,
                 Quality::Damaged => format!("line {line} is damaged: its checksum does not match"),
-                Quality::Unfinished => format!("line {line} was never finished"),
+                Quality::Unfinished => format!("line {line} is incomplete"),
             };
-            // One finding for each file: a file of another run has thousands of such lines.
+            // One finding per file is enough: a file of another run has thousands of such lines.
             found.find(path.clone(), &format!("{what}; no run depends on it"), true);
             break;
         }
@@ -159,26 +160,26 @@ fn lines(
 
 fn lease(state: &StateReader, found: &mut Verification) -> Result<(), StateError> {
     if state.exists() && !super::lease::is_whole(&state.store)? {
-        // In a folder the lock itself counts, and the next run writes the text anew.
+        // In a folder the file lock is authoritative, and the next run rewrites the text.
         found.find("lease.json".to_owned(), &"its text is damaged or gone", true);
     }
     Ok(())
 }
 
-/// Versions and parts that belong together.
+/// The folders of one entry: its versions and its parts.
 struct VerifiedFolder<'a> {
     versions: String,
     parts: String,
-    /// How the names of files end that are not parts of members.
+    /// The suffix of parts that do not hold members.
     suffix: &'a str,
-    /// The parts that a version names.
+    /// Returns the parts that a version names.
     named: &'a dyn Fn(u64) -> Result<Vec<NamedPart>, StateError>,
 }
 
 /// A part that a version names.
 struct NamedPart {
     file: ImmutableFile,
-    /// Set when it holds members, which are looked at one by one.
+    /// Set for parts with members, which are verified one by one.
     members: Option<PartRef>,
 }
 
@@ -248,19 +249,18 @@ fn inbox(state: &StateReader, door: &EndpointName, found: &mut Verification) -> 
     for file in state.inbox(door)? {
         let Contents { torn, damaged, .. } = state.deliveries(&file)?;
         if torn > 0 {
-            let what =
-                format!("its last {torn} bytes are no whole delivery; nobody was told that they are safe");
+            let what = format!("its last {torn} bytes are a partial delivery that was never acknowledged");
             found.find(file.path.clone(), &what, true);
         }
         if !damaged.is_empty() {
-            let what = "a delivery in it is not what was received; it will be kept as a reject";
+            let what = "a delivery in it is damaged; the next run keeps it as a reject";
             found.find(file.path, &what, false);
         }
     }
     Ok(())
 }
 
-/// Looks at one place. Whether its versions name no part at all.
+/// Verifies one entry. Returns whether its versions name no parts.
 fn one(
     state: &StateReader,
     place: &VerifiedFolder<'_>,
@@ -273,7 +273,7 @@ fn one(
         match id.filter(|part| named.contains_key(*part)) {
             Some(part) => drop(present.insert(part.to_owned())),
             None => {
-                let what = "no version names it; a crash left it behind";
+                let what = "no version names it; a crash left it";
                 found.find(format!("{}/{}", place.parts, file.name), &what, true);
             }
         }
@@ -288,14 +288,14 @@ fn one(
                 found.find(path, &error, false);
             }
         } else {
-            // `gc` takes versions before their parts; a crash in between leaves a version that nobody needs.
-            found.find(path, &"it is gone, and a version names it", !newest);
+            // `gc` removes versions before their parts, so a crash may leave an unneeded version without them.
+            found.find(path, &"it is missing, and a version names it", !newest);
         }
     }
     Ok(named.is_empty())
 }
 
-/// The parts that versions name, and whether the newest one does.
+/// Returns the parts that versions name, each with whether the newest version names it.
 fn versions(
     state: &StateReader,
     place: &VerifiedFolder<'_>,
@@ -308,7 +308,7 @@ fn versions(
             Some(number) => numbers.push(number),
             None => {
                 let path = format!("{}/{}", place.versions, file.name);
-                found.find(path, &"it was never finished; a crash left it behind", true);
+                found.find(path, &"incomplete file of a crash", true);
             }
         }
     }
@@ -318,7 +318,7 @@ fn versions(
         found.versions += 1;
         let newest = numbers.last() == Some(number);
         if last.is_some_and(|last: u64| last + 1 != *number) {
-            found.find(path_of(number - 1), &"it is gone, and an older one is there", false);
+            found.find(path_of(number - 1), &"it is missing, and an older version exists", false);
         }
         last = Some(*number);
         match (place.named)(*number) {
@@ -329,12 +329,12 @@ fn versions(
     Ok(named)
 }
 
-/// Reads a part from end to end: its checksum, and of members their order and each identifier against its key.
+/// Reads a whole part: its checksum, and for members the order and each identifier's key.
 fn whole(state: &StateReader, path: &str, part: &NamedPart) -> Result<(), StateError> {
     let blob = state.store.open_blob(path)?;
     let damaged = |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
     if checksum(&blob).map_err(StateError::Scratch)? != part.file.checksum {
-        return Err(damaged("its bytes are not those that were written"));
+        return Err(damaged("its checksum does not match"));
     }
     let Some(part) = &part.members else {
         return if path.ends_with(identity::SUFFIX) { identity::MapPart::check(blob) } else { Ok(()) };

@@ -1,5 +1,4 @@
-//! Small things of which the newest counts: JSON files that are numbered, put if absent, each in the place of the one
-//! before.
+//! Versioned JSON documents: the highest version is current; writes are put-if-absent.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,7 +18,7 @@ fn path_of(folder: &str, number: u64) -> String {
     format!("{folder}/{number:012}.json")
 }
 
-/// The newest one in a folder, with its number.
+/// Returns the newest document in a folder, with its version.
 ///
 /// # Errors
 /// When it cannot be read or is damaged.
@@ -33,11 +32,11 @@ pub(super) fn newest<T: DeserializeOwned>(
     Ok(Some((number, shape.what)))
 }
 
-/// Puts the next one there, after the one with this number; 0 if there is none. The one before stays for whoever is
-/// just reading it, and the one before that goes.
+/// Writes the version after `before`, which is 0 if there is none. Version `before` stays for concurrent readers, and
+/// the one before it is removed.
 ///
 /// # Errors
-/// When the disk does not take it, or somebody else was first.
+/// When the write fails, or another process wrote first.
 pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serialize) -> Result<(), StateError> {
     if !checked::put_new_compact(
         store,
@@ -52,7 +51,7 @@ pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serializ
     }
 }
 
-/// Removes every file of a folder but this number's: those of earlier versions, and what a crash has left.
+/// Removes earlier versions and temporary files of a crash from a folder.
 ///
 /// # Errors
 /// When the folder cannot be listed, or a file cannot be removed.

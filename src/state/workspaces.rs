@@ -1,15 +1,15 @@
-//! Which workspace the state is about: keyed fingerprints of the keys that its records were sent with.
+//! Fingerprints of a workspace's API keys, to detect that a connection now points to another workspace.
 //!
 //! ```text
-//! workspaces/<connection>/versions/000000000001.json   put-if-absent, as the versions of cohorts
+//! workspaces/<connection>/versions/000000000001.json   put-if-absent, like the versions of cohorts
 //! ```
 //!
 //! Two workspaces of one company may have the same endpoint and the same partner; only their keys differ. A
-//! fingerprint is an HMAC under a random key of its own, which stands beside it: it tells keys apart, and tells
-//! nothing of them. How one is made is `connector`'s matter, since the state sees no key.
+//! fingerprint is an HMAC under a random salt that is stored beside it: it distinguishes keys without revealing them.
+//! `connector` computes fingerprints, because the state sees no key.
 //!
-//! A fingerprint is adopted when Braze has taken something with its key. A person adopts another one without
-//! holding the state, which a server may hold for months: such a file is only ever created.
+//! A fingerprint is recorded once Braze has accepted a request with its key. An operator can adopt another one without
+//! the lease, which a server may hold for months: these files are only ever created.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,19 @@ use super::{Location, StateError, StateReader, StateWriter};
 use super::{checked, format};
 use crate::model::{ConnectionName, Timestamp};
 
-/// Bytes of the random key.
+/// Length of the salt in bytes.
 const SALT_LEN: usize = 32;
 
 /// The fingerprints of a workspace's keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFingerprints {
-    /// The number of the adoption, from 1.
+    /// The version number, from 1.
     pub number: u64,
-    /// When it was.
+    /// When they were adopted.
     pub at: CheckTime,
-    /// The random key of the fingerprints, in hex.
+    /// The salt, in hex.
     pub salt: String,
-    /// The fingerprints by the kind of the key, in hex.
+    /// The fingerprints by kind of key, in hex.
     pub keys: BTreeMap<String, String>,
 }
 
@@ -46,10 +46,10 @@ struct FingerprintsJson {
 }
 
 impl KeyFingerprints {
-    /// The first of a connection, without any fingerprint yet.
+    /// Creates the first version of a connection, without any fingerprint yet.
     ///
     /// # Errors
-    /// When the machine has no chance to give.
+    /// When the system provides no random bytes.
     pub fn first(at: Timestamp) -> Result<Self, StateError> {
         let mut salt = [0; SALT_LEN];
         getrandom::fill(&mut salt).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
@@ -57,7 +57,7 @@ impl KeyFingerprints {
         Ok(Self { number: 1, at: CheckTime(at), salt, keys: BTreeMap::new() })
     }
 
-    /// The next ones, under the same random key.
+    /// Returns the next version, with the same salt.
     #[must_use]
     pub fn next(&self, at: Timestamp) -> Self {
         Self { number: self.number + 1, at: CheckTime(at), ..self.clone() }
@@ -72,7 +72,7 @@ fn path_of(connection: &ConnectionName, number: u64) -> String {
     format!("{}/{number:012}.json", folder_of(connection))
 }
 
-/// Puts them there. `false` if somebody else was first.
+/// Writes the fingerprints. `false`: another process wrote this version first.
 fn put(store: &Store, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<bool, StateError> {
     let shape = FingerprintsJson { format: format::KNOWN, marks: marks.clone() };
     Ok(checked::put_new(store, &path_of(connection, marks.number), &shape)?)
@@ -90,7 +90,7 @@ fn newest(store: &Store, connection: &ConnectionName) -> Result<Option<KeyFinger
 }
 
 impl StateReader {
-    /// The fingerprints of the first of these connections that has any: of one that had other names before.
+    /// Returns the fingerprints of the first connection that has any. A renamed connection is found by its former names.
     ///
     /// # Errors
     /// When they cannot be read or are damaged.
@@ -111,27 +111,27 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Adopts fingerprints, unless somebody else has adopted some meanwhile.
+    /// Adopts fingerprints, unless another process has adopted some since.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn adopt(&self, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<(), StateError> {
         self.check_lease()?;
         if put(&self.reader().store, connection, marks)? {
             self.committed(&format!("workspaces/{connection}"), marks.number);
         } else {
-            tracing::info!(%connection, "other key fingerprints were adopted meanwhile, so the next run checks those");
+            tracing::info!(%connection, "another process adopted key fingerprints; the next run checks those");
         }
         Ok(())
     }
 }
 
-/// Where a person adopts fingerprints. It needs no hold on the state.
+/// Adopts fingerprints for an operator. It does not need the lease.
 #[derive(Debug)]
 pub struct AdoptedKeys(Store);
 
 impl AdoptedKeys {
-    /// The adoptions of a state.
+    /// Opens the fingerprints of a state.
     ///
     /// # Errors
     /// When it cannot be reached.
@@ -139,15 +139,15 @@ impl AdoptedKeys {
         Ok(Self(Store::open(location)?))
     }
 
-    /// Adopts fingerprints. `false` if somebody else has adopted some meanwhile.
+    /// Adopts fingerprints. `false`: another process adopted some since.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn adopt(&self, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<bool, StateError> {
         put(&self.0, connection, marks)
     }
 
-    /// The number of the newest adoption, whether its file is damaged or not; 0: there is none.
+    /// Returns the newest version number, even if its file is damaged. 0: there is none.
     ///
     /// # Errors
     /// When the folder cannot be listed.
@@ -156,7 +156,7 @@ impl AdoptedKeys {
         Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
     }
 
-    /// Removes the file of a damaged adoption, which a newer one has replaced.
+    /// Removes a damaged version that a newer one has replaced.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_adoption_counts_and_each_number_is_given_once() {
+    fn the_newest_adoption_is_current_and_each_number_is_used_once() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let (reader, adoptions) = (
@@ -183,7 +183,7 @@ mod tests {
         let mut first = KeyFingerprints::first(Timestamp::UNIX_EPOCH).unwrap();
         first.keys.insert("data_import".to_owned(), "ab".to_owned());
         assert!(adoptions.adopt(&old, &first).unwrap());
-        assert_eq!(reader.marks([&new, &old]).unwrap(), Some(first.clone()), "by the name that it had");
+        assert_eq!(reader.marks([&new, &old]).unwrap(), Some(first.clone()), "found by the former name");
         let next = first.next(Timestamp::UNIX_EPOCH);
         assert!(adoptions.adopt(&old, &next).unwrap());
         assert!(!adoptions.adopt(&old, &next).unwrap());

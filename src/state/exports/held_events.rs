@@ -1,8 +1,8 @@
-//! Events that wait: for their person to become known, or until Heap takes more of them.
+//! Held events: events that wait until their user is known, or until Heap's limit allows more.
 //!
-//! An entry is its length (4 bytes, little end first), whether it is about a user instead of an event (1), when it
-//! began to wait (8, milliseconds), what it waits for (1), that in two texts, each behind its length in two bytes,
-//! and the event as it goes to Heap. A file does not change; which of its entries are settled, the version says.
+//! An entry has: its length (4 bytes, little-endian), whether it is a user profile (1), since when it is held (8,
+//! milliseconds), what it waits for (1), two texts that describe that, each after its length (2), and the event as it
+//! is sent to Heap. Files are immutable; the version records which entries are released.
 
 use std::io::{self, Read};
 
@@ -15,37 +15,37 @@ use crate::model::{ExportId, RowSet, Timestamp};
 pub(in super::super) const SUFFIX: &str = ".events";
 const PERSON: u8 = 0;
 const LIMIT: u8 = 1;
-/// Longest entry: an event of Braze's has at most 900 KB.
+/// Maximum length of an entry. Braze's events have at most 900 KB.
 const ENTRY_LEN_MAX: usize = 64 << 20;
 const BUFFER_LEN: usize = 256 << 10;
 
-/// A file of events that wait, and which of them do not any more.
+/// A file of held events, and which of them are released.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldEventsFile {
     /// The file.
     pub file: ImmutableFile,
-    /// Since when the first of them waits.
+    /// Since when the oldest of them is held.
     pub oldest: Timestamp,
-    /// How many of its entries still wait for their person; the others wait for Heap's limit.
+    /// How many of its entries wait for their user; the others wait for Heap's limit.
     pub persons: u64,
-    /// Entries that are settled.
+    /// Entries that are released.
     pub settled: RowSet,
 }
 
 impl HeldEventsFile {
-    /// How many still wait.
+    /// How many are still held.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.file.rows - self.settled.len()
     }
 
-    /// How many still wait for Heap's limit.
+    /// How many wait for Heap's limit.
     #[must_use]
     pub fn limited(&self) -> u64 {
         self.waiting().saturating_sub(self.persons)
     }
 
-    /// An entry waits no more. `is_person`: it waited for its person.
+    /// Releases an entry. `is_person`: it waited for its user.
     pub fn settle(&mut self, row: u64, is_person: bool) {
         if !self.settled.contains(row) {
             self.settled.insert(row..row + 1);
@@ -57,30 +57,30 @@ impl HeldEventsFile {
 /// What an event waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldEvent<'a> {
-    /// That somebody tells who has one of these: Braze's id, a device. An empty one is none.
+    /// Until the user with one of these ids is known. An empty id is ignored.
     Person {
         /// Braze's id.
         user_id: &'a str,
-        /// The device.
+        /// The device id.
         device_id: &'a str,
     },
-    /// That Heap takes more of this person.
+    /// Until Heap's limit allows more events of this user.
     Limit {
-        /// Heap's identity, or its user id.
+        /// The user's identity or user id in Heap.
         who: &'a str,
     },
 }
 
-/// An event that waits.
+/// A held event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldEvents<'a> {
-    /// It is about a user, and no event.
+    /// Whether it is a user profile instead of an event.
     pub is_profile: bool,
-    /// Since when it waits.
+    /// Since when it is held.
     pub since: Timestamp,
-    /// For what.
+    /// What it waits for.
     pub awaited: HeldEvent<'a>,
-    /// The JSON object, which names nobody while the person is not known.
+    /// The JSON object. It has no identity while the user is unknown.
     pub event: &'a [u8],
 }
 
@@ -96,7 +96,7 @@ impl<'a> HeldEvents<'a> {
         };
         out.push(kind);
         for text in texts {
-            // Longer ones were refused when the event was mapped; nobody is looked up by half a key.
+            // Longer texts were rejected when the event was mapped. A truncated key must not be looked up.
             let text = if u16::try_from(text.len()).is_ok() { text } else { "" };
             out.extend_from_slice(&text.len().to_le_bytes()[..2]);
             out.extend_from_slice(text.as_bytes());
@@ -128,7 +128,7 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
-/// Writes one file of events that wait. Dropped before it is finished, nothing of it is left.
+/// Writes one file of held events. Nothing remains if it is dropped before [`Self::finish`].
 pub struct HeldEventsWriter {
     file: ImmutableWriter,
     entry: Vec<u8>,
@@ -137,10 +137,10 @@ pub struct HeldEventsWriter {
 }
 
 impl HeldEventsWriter {
-    /// Appends one.
+    /// Appends a held event.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn push(&mut self, waiting: &HeldEvents<'_>) -> Result<(), StateError> {
         self.oldest = Some(self.oldest.map_or(waiting.since, |oldest| oldest.min(waiting.since)));
         self.persons += u64::from(matches!(waiting.awaited, HeldEvent::Person { .. }));
@@ -149,17 +149,17 @@ impl HeldEventsWriter {
         self.file.push(&self.entry, 1)
     }
 
-    /// Puts the file where it lasts.
+    /// Commits the file to disk.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn finish(self) -> Result<HeldEventsFile, StateError> {
         let (oldest, persons) = (self.oldest.unwrap_or(Timestamp::MAX), self.persons);
         self.file.finish().map(|file| HeldEventsFile { file, oldest, persons, settled: RowSet::default() })
     }
 }
 
-/// The entries of one file, one after the other.
+/// A cursor over the entries of one file.
 pub struct HeldEventRows {
     blob: Blob,
     position: u64,
@@ -169,7 +169,7 @@ pub struct HeldEventRows {
 }
 
 impl HeldEventRows {
-    /// The next entry, with its number.
+    /// Returns the next entry with its row number.
     ///
     /// # Errors
     /// When the file cannot be read or is damaged.
@@ -180,18 +180,18 @@ impl HeldEventRows {
         let head = self.buffer[self.at..self.at + 4].first_chunk::<4>().copied().unwrap_or_default();
         let len = u32::from_le_bytes(head) as usize;
         if len > ENTRY_LEN_MAX || !self.fill(4 + len)? {
-            return Err(self.damaged("an entry that is not whole"));
+            return Err(self.damaged("an entry is truncated"));
         }
         let start = self.at + 4;
         self.at = start + len;
         self.row += 1;
         if HeldEvents::read(&self.buffer[start..start + len]).is_none() {
-            return Err(self.damaged("an entry that is none"));
+            return Err(self.damaged("an entry is invalid"));
         }
         Ok(HeldEvents::read(&self.buffer[start..start + len]).map(|entry| (self.row - 1, entry)))
     }
 
-    /// Makes sure that so many bytes are there. `false`: the file ends here.
+    /// Buffers at least `len` bytes. `false`: the end of the file.
     fn fill(&mut self, len: usize) -> Result<bool, StateError> {
         if self.buffer.len() - self.at >= len {
             return Ok(true);
@@ -227,14 +227,14 @@ impl Read for BlobReader<'_> {
 }
 
 impl StateReader {
-    /// The events of a file, settled ones too.
+    /// Opens a cursor over the events of a file, including released ones.
     ///
     /// # Errors
     /// When it cannot be opened.
     pub fn waiting(&self, export: &ExportId, room: &HeldEventsFile) -> Result<HeldEventRows, StateError> {
         let path = format!("{}/{}{SUFFIX}", waiting_folder_of(export), room.file.id);
         let blob = self.store.open_blob(&path)?;
-        // An event that was changed must not be sent.
+        // A damaged event must not be sent.
         if checksum(&blob).map_err(StateError::Scratch)? != room.file.checksum {
             let what = "its checksum does not match: it was changed, or is another file".to_owned();
             return Err(StateError::Damaged { path: blob.path().to_owned(), what });
@@ -244,10 +244,10 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Starts a file of events that wait.
+    /// Creates a file of held events.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn waiting_writer(&self, export: &ExportId) -> Result<HeldEventsWriter, StateError> {
         let file = ImmutableWriter::create(&self.reader().store, &waiting_folder_of(export), SUFFIX)?;
         Ok(HeldEventsWriter { file, entry: Vec::new(), oldest: None, persons: 0 })
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_for_the_limit_is_told_from_what_waits_for_a_person() {
+    fn events_held_for_the_limit_and_for_a_user_are_counted_separately() {
         let file = ImmutableFile { id: "f".into(), rows: 5, bytes: 9, checksum: 0 };
         let settled = RowSet::default();
         let mut room = HeldEventsFile { file, oldest: Timestamp::UNIX_EPOCH, persons: 3, settled };
@@ -273,10 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_read_as_it_was_written() {
+    fn held_events_are_read_as_written() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let file = ImmutableWriter::create(&store, "exports/e/waiting", SUFFIX).unwrap();
+        let file = ImmutableWriter::create(&store, "exports/e/held", SUFFIX).unwrap();
         let mut writer = HeldEventsWriter { file, entry: Vec::new(), oldest: None, persons: 0 };
         let since = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         let large = vec![b'x'; 3 * BUFFER_LEN];

@@ -1,4 +1,4 @@
-//! The file of how far an export is, letter by letter, and its way to and from the types.
+//! The JSON form of an export's progress.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) struct ExportProgressJson {
     unknown_types: BTreeMap<String, u64>,
 }
 
-/// Prints are texts: JSON numbers lose bits in many readers.
+/// Fingerprints are strings, because many JSON readers lose bits of large numbers.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum DayProgressJson {
@@ -98,7 +98,7 @@ impl ExportProgressJson {
         }
     }
 
-    /// None when a value cannot be.
+    /// `None`: a value is out of range.
     pub(super) fn into_record(self) -> Option<ExportProgress> {
         let day = |(day, shape): (String, DayProgressJson)| {
             let record = match shape {

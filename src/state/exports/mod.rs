@@ -1,18 +1,18 @@
-//! How far each export is: which files have been read, what waits to be sent, and what became of it all.
+//! Progress of exports: which files were read, which events are held, and counts of outcomes.
 //!
 //! ```text
-//! exports/<id>/versions/000000000012.json   put-if-absent, as the versions of cohorts
-//! exports/<id>/waiting/<uuid>.events        events that wait for their person, or for Heap's limit
+//! exports/<id>/versions/000000000012.json   put-if-absent, like the versions of cohorts
+//! exports/<id>/held/<uuid>.events           events held until their user is known, or for Heap's limit
 //! ```
 //!
 //! # Files that have been read
-//! They are kept by day: of a day that may still get files, the print of each one; of a day that is long over,
-//! how many there were and the sum of their prints, which tells whether any came later. So the record does not
-//! grow with the bucket.
+//! They are grouped by day. A recent day has the fingerprint of each file. A settled day only has the number of files
+//! and the sum of their fingerprints, which reveals files that arrive later. So the document does not grow with the
+//! bucket.
 //!
 //! # Guarantees
-//! Whatever a version says has been read is in Heap, in a waiting file that the version names, or in the
-//! rejects. What is read after the version is read again after a crash.
+//! Every event that a version counts as read is in Heap, in a file of held events that the version names, or in the
+//! rejects. Events read after the last version are read again after a crash.
 
 mod held_events;
 mod json;
@@ -28,44 +28,44 @@ use json::ExportProgressJson;
 pub(super) use held_events::SUFFIX as WAITING_SUFFIX;
 pub use held_events::{HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter};
 
-/// How far an export is, as of one commit.
+/// The progress of an export as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExportProgress {
-    /// The number of the commit, from 1; 0: nothing was ever read.
+    /// The version number, from 1. 0: nothing was read yet.
     pub number: u64,
     /// When it was written.
     pub written_at: Option<Timestamp>,
-    /// When last every file was listed, also those of days that are long over.
+    /// When all files were last listed, including those of settled days.
     pub listed_whole: Option<Timestamp>,
     /// The files that have been read, by day.
     pub days: BTreeMap<Day, DayProgress>,
     /// Files that were read in part, by path.
     pub parts: BTreeMap<String, PartialFile>,
-    /// What waits to be sent, the oldest file first.
+    /// Held events, the oldest file first.
     pub waiting: Vec<HeldEventsFile>,
-    /// What became of events, by a word for each outcome, ever.
+    /// Total counts of events by outcome.
     pub counts: BTreeMap<String, u64>,
-    /// Types that nobody knows yet, with how often they came.
+    /// Event types without a mapping, with their counts.
     pub unknown_types: BTreeMap<String, u64>,
 }
 
-/// What has been read of one day.
+/// The files of one day that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DayProgress {
-    /// It may still get files.
+    /// A recent day, which may still get files.
     Open {
-        /// The prints of those that have been read.
+        /// Fingerprints of the files that were read.
         prints: BTreeSet<u64>,
-        /// The latest that any of them arrived.
+        /// The latest arrival of these files.
         latest: Timestamp,
     },
-    /// The day is long over.
+    /// A settled day.
     Settled {
         /// How many files there were.
         files: u64,
-        /// The sum of their prints.
+        /// The sum of their fingerprints.
         sum: u64,
-        /// The latest that any of them arrived.
+        /// The latest arrival of these files.
         seen_until: Timestamp,
     },
 }
@@ -73,11 +73,11 @@ pub enum DayProgress {
 /// A file that was read in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartialFile {
-    /// Tells the content that was read from any other.
+    /// Fingerprint of the content that was read.
     pub print: u64,
-    /// Up to where.
+    /// The offset up to which it was read.
     pub offset: u64,
-    /// Since when its rest is missing; none while it is just being read.
+    /// Since when the rest is missing. `None`: the file is being read.
     pub cut_since: Option<Timestamp>,
 }
 
@@ -89,7 +89,7 @@ impl ExportProgress {
         }
     }
 
-    /// How many events wait.
+    /// How many events are held.
     #[must_use]
     pub fn waiting_len(&self) -> u64 {
         self.waiting.iter().map(HeldEventsFile::waiting).sum()
@@ -101,7 +101,7 @@ pub(super) fn folder_of(export: &ExportId) -> String {
 }
 
 pub(super) fn waiting_folder_of(export: &ExportId) -> String {
-    format!("exports/{export}/waiting")
+    format!("exports/{export}/held")
 }
 
 fn path_of(export: &ExportId, number: u64) -> String {
@@ -109,7 +109,7 @@ fn path_of(export: &ExportId, number: u64) -> String {
 }
 
 impl StateReader {
-    /// The exports that the state knows, in order.
+    /// Returns the exports in the state, sorted.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -118,7 +118,7 @@ impl StateReader {
         Ok(names.iter().filter_map(|name| ExportId::new(name).ok()).collect())
     }
 
-    /// How far an export is.
+    /// Returns the progress of an export.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -143,10 +143,10 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Makes this the newest that is known of an export.
+    /// Commits a version of an export's progress.
     ///
     /// # Errors
-    /// When the disk does not take it, or another process was first.
+    /// When the write fails, or another process committed first.
     pub fn commit_export(&self, export: &ExportId, record: &ExportProgress) -> Result<(), StateError> {
         self.check_lease()?;
         let (store, file) = (&self.reader().store, path_of(export, record.number));
@@ -158,7 +158,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Removes superseded files of an export, and rejects from before `rejects_before`, once in several versions.
+    /// Removes superseded files of an export, and rejects older than `rejects_before`, once in several versions.
     /// `number` is the newest version.
     ///
     /// # Errors
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
+    fn progress_is_read_as_written() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let at = |second| Timestamp::from_second(second).unwrap();

@@ -1,13 +1,13 @@
-//! Changes: who enters and leaves a segment by small syncs, in one file per segment and batch.
+//! Changes by small syncs: users who enter or leave a segment, in one file per segment and batch.
 //!
 //! ```text
 //! segments/<connection>/parts/<uuid>.changes
 //! ```
 //!
-//! An entry is the time that Heap signed it for (8 bytes, little end first, milliseconds), the place of its sync in
-//! the order of arrival (8), the hash of its sync (8), the hash of its page (8), the operation (1: 0 adds, 1
-//! removes), the length of the packed identifier (2) and the packed identifier. Of two changes of one user the later
-//! one counts, whatever the order of the entries: pages may therefore arrive in any order and any number of times.
+//! An entry has: the time that Heap signed (8 bytes, little-endian, milliseconds), the arrival number of its sync (8),
+//! the hash of its sync (8), the hash of its page (8), the operation (1; 0 adds, 1 removes), the length of the packed
+//! identifier (2) and the packed identifier. Of two changes of one user the later one wins, regardless of the order of
+//! the entries, so pages may arrive in any order and any number of times.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -17,23 +17,23 @@ use super::super::{StateError, StateReader, StateWriter};
 use super::SegmentTable;
 use crate::model::{ChangeOp, ConnectionName, Identifier, KeySeed, MemberKey};
 
-/// How the names of these files end.
+/// The suffix of these files.
 pub(in super::super) const SUFFIX: &str = ".changes";
-/// Bytes of an entry before the packed identifier.
+/// Length of an entry before the packed identifier.
 const HEAD_LEN: usize = 8 + 8 + 8 + 8 + 1 + 2;
 
-/// A user enters or leaves a segment.
+/// One user's change: entering or leaving a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The key of the identifier.
     pub key: MemberKey,
-    /// The time that Heap signed it for, in milliseconds.
+    /// The time that Heap signed, in milliseconds.
     pub signed: i64,
-    /// The place of the sync in the order of arrival. It decides between syncs that are signed for the same time.
+    /// The arrival number of the sync. It decides between syncs that were signed for the same time.
     pub order: u64,
     /// Hash of the sync's id.
     pub sync: u64,
-    /// Hash of the sync's id and the page's content: identifies a page that arrives again.
+    /// Hash of the sync's id and the page's content, to recognize a page that arrives again.
     pub page: u64,
     /// Whether the user enters or leaves.
     pub op: ChangeOp,
@@ -52,7 +52,7 @@ impl Change {
         out.extend_from_slice(&self.packed);
     }
 
-    /// Reads one entry off the front.
+    /// Reads one entry from the start.
     fn read(bytes: &[u8], seed: KeySeed) -> Option<(Self, &[u8])> {
         let (head, rest) = bytes.split_first_chunk::<HEAD_LEN>()?;
         let number = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
@@ -72,7 +72,7 @@ impl Change {
     }
 }
 
-/// The last change of each user, in the order of the keys. Within one sync, a removal counts.
+/// Returns the last change of each user, in key order. Within one sync, a removal wins.
 pub(super) fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
     let is_removal = |change: &Change| change.op == ChangeOp::Remove;
     changes.sort_by_key(|change| (change.key, change.signed, change.order, is_removal(change)));
@@ -87,7 +87,7 @@ pub(super) fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
 }
 
 impl StateReader {
-    /// The changes of a segment as they were written, the oldest file first.
+    /// Reads the changes of a segment as written, oldest file first.
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
@@ -100,7 +100,7 @@ impl StateReader {
         Ok(files.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
-    /// The changes in one file.
+    /// Reads the changes in one file.
     pub(in super::super) fn changes_in(
         &self,
         connection: &ConnectionName,
@@ -108,9 +108,9 @@ impl StateReader {
     ) -> Result<Vec<Change>, StateError> {
         let path = format!("{}/{}{SUFFIX}", folder_of(PartFolder::Segments(connection)), file.id);
         let damaged = |what: &str| StateError::Damaged { path: self.store.at(&path), what: what.to_owned() };
-        let bytes = self.store.read(&path)?.ok_or_else(|| damaged("it is gone"))?;
+        let bytes = self.store.read(&path)?.ok_or_else(|| damaged("it is missing"))?;
         if xxh3_128(&bytes) != file.checksum {
-            return Err(damaged("its bytes are not those that were written"));
+            return Err(damaged("its checksum does not match"));
         }
         let (mut changes, mut rest) = (Vec::new(), bytes.as_slice());
         while !rest.is_empty() {
@@ -127,7 +127,7 @@ impl StateWriter {
     /// Writes changes as one file.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn write_changes(
         &self,
         connection: &ConnectionName,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_read_as_it_was_written_and_never_when_it_was_cut() {
+    fn an_entry_is_read_as_written_and_never_when_truncated() {
         let written = change("user-1", -5, ChangeOp::Remove);
         let mut bytes = Vec::new();
         written.write(&mut bytes);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_change_that_was_signed_last_counts_and_then_the_one_that_came_last() {
+    fn the_change_signed_last_wins_and_then_the_one_that_arrived_last() {
         let (add, remove) = (ChangeOp::Add, ChangeOp::Remove);
         let all = [("a", 2, 1, add), ("a", 1, 2, remove), ("b", 1, 1, remove), ("b", 1, 2, add)];
         let one_sync = [("c", 1, 1, remove), ("c", 1, 1, add)];

@@ -1,5 +1,4 @@
-//! The members of a segment, in the order of their keys: its base and large syncs, which are sorted parts, merged
-//! with its changes.
+//! Cursor over the members of a segment: merges the sorted parts of its base and large syncs with its changes.
 
 use std::iter::Peekable;
 use std::vec::IntoIter;
@@ -12,18 +11,18 @@ use crate::model::{ChangeOp, MemberKey, Standing};
 #[derive(Debug)]
 pub struct SegmentCursor {
     parts: MembershipCursor,
-    /// The time that each part was signed for, and its sync's place in the order of arrival.
+    /// For each part the time that it was signed for, and its sync's arrival number.
     signed: Vec<(i64, u64)>,
     /// The last change of each user.
     changes: Peekable<IntoIter<Change>>,
-    /// The entry of the parts that comes next.
+    /// The next entry of the parts.
     ahead: Option<RunEntry>,
     is_started: bool,
     /// The packed identifier of the current member.
     packed: Vec<u8>,
 }
 
-/// What the parts know of a user.
+/// A user's entry in the parts.
 #[derive(Clone, Copy, Debug)]
 struct RunEntry {
     key: MemberKey,
@@ -32,7 +31,7 @@ struct RunEntry {
 }
 
 impl RunEntry {
-    /// Whether it counts, and not the change of the same user. Within one sync, a removal does.
+    /// Whether it takes precedence over a change of the same user. Within one sync, a removal does.
     fn is_after(&self, change: &Change) -> bool {
         let other = (change.signed, change.order);
         self.signed > other || (!self.is_in && self.signed == other)
@@ -46,7 +45,7 @@ impl SegmentCursor {
         Self { parts, signed, changes, ahead: None, is_started: false, packed: Vec::new() }
     }
 
-    /// Moves on to the next member.
+    /// Advances to the next member.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -92,7 +91,7 @@ impl SegmentCursor {
         change.op == ChangeOp::Add
     }
 
-    /// Takes the entry of the parts. Its identifier is read only if the user is in.
+    /// Consumes the entry of the parts. Its identifier is read only if the user is a member.
     fn take_part(&mut self, entry: RunEntry) -> Result<bool, StateError> {
         if entry.is_in {
             let packed = self.parts.packed()?;

@@ -1,4 +1,4 @@
-//! The file of what a Heap has told, letter by letter, and its way to and from the types.
+//! The JSON form of segment tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::state::immutable_file::ImmutableFileJson;
 use crate::state::membership::PartRef;
 use crate::state::part::FooterShape;
 
-/// The file, letter by letter.
+/// The file format.
 #[derive(Serialize, Deserialize)]
 pub(super) struct HeapSegmentsJson {
     format: u64,

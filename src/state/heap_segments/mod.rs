@@ -1,15 +1,15 @@
-//! What a Heap has told of its segments: for each one who is in it, made of the differences that were told.
+//! Segment tables of a Heap connection: the members of each segment, built from the changes that Heap sends.
 //!
 //! ```text
-//! segments/<connection>/versions/000000000012.json   put-if-absent, as the versions of cohorts
-//! segments/<connection>/parts/<uuid>.parquet          who entered or left, sorted by key
-//! segments/<connection>/parts/<uuid>.changes          the same of small syncs, one file per segment and batch
+//! segments/<connection>/versions/000000000012.json   put-if-absent, like the versions of cohorts
+//! segments/<connection>/parts/<uuid>.parquet         members that large syncs add or remove, sorted by key
+//! segments/<connection>/parts/<uuid>.changes         the same of small syncs, one file per segment and batch
 //! ```
 //!
-//! A segment is a *base* and, on top of it, *syncs*, which Heap sends in pages. The sync that was signed later
-//! counts, whenever its pages arrive, as long as it is not merged into the base. A large sync has parts of its own;
-//! the users of small ones are *changes*, each with the time it was signed for. Which syncs remove members, and
-//! when they are merged, is decided by `fold`; this module only writes and reads.
+//! A segment is a *base* and, on top of it, *syncs*, which Heap sends in pages. The sync that was signed later wins,
+//! regardless of when its pages arrive, until it is merged into the base. A large sync has its own parts; users of small
+//! ones are *changes*, each with its signed time. The module `heap_segments` decides which syncs take effect and when
+//! they are merged; this one only reads and writes.
 
 mod changes;
 mod cursor;
@@ -33,101 +33,101 @@ pub use changes::Change;
 pub(super) use changes::SUFFIX;
 pub use cursor::SegmentCursor;
 
-/// What one Heap has told, as of one commit.
+/// The segment tables of one Heap connection as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeapSegments {
-    /// The number of the commit, from 1; 0: nothing was ever told.
+    /// The version number, from 1. 0: nothing was delivered yet.
     pub number: u64,
-    /// The segments by Heap's number.
+    /// The segments by Heap's id.
     pub by_id: BTreeMap<u64, SegmentTable>,
-    /// Deliveries that could not be understood, ever.
+    /// Total count of invalid deliveries.
     pub put_aside: u64,
 }
 
 /// One segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentTable {
-    /// Heap's name of it, as last told.
+    /// Heap's name of it, as last delivered.
     pub name: String,
-    /// When Heap last told of it.
+    /// When Heap last delivered something about it.
     pub told_at: Timestamp,
-    /// Syncs signed before this are over: the segment was drained.
+    /// The segment was drained: syncs signed up to this time have no effect.
     pub drained: Option<i64>,
     /// Syncs signed before this are merged.
     pub merged_to: Option<i64>,
-    /// Everybody who was told by syncs that are merged. None: nobody.
+    /// The members by all merged syncs. `None`: there are none.
     pub base: Option<PartRef>,
-    /// Syncs that are not merged and have parts or wait for pages, in the order in which Heap signed them.
+    /// Unmerged syncs with parts or with missing pages, in the order of their signed times.
     pub syncs: Vec<SegmentSync>,
-    /// How many syncs have arrived: the place of the next one.
+    /// How many syncs have arrived, which is the arrival number of the next one.
     pub arrived: u64,
-    /// The changes of small syncs, the oldest file first.
+    /// The changes of small syncs, oldest file first.
     pub changes: Vec<ImmutableFile>,
-    /// The last syncs that were merged, the newest last.
+    /// The last merged syncs, newest last.
     pub merged: Vec<Merged>,
     /// Syncs that were merged with pages missing.
     pub gaps: Vec<SyncGap>,
 }
 
-/// What Heap told in one go.
+/// A sync: the changes of a segment that Heap sends together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentSync {
-    /// Heap's name of it, or one of our own where Heap gives none.
+    /// Heap's id of it, or a generated one if Heap sends none.
     pub id: String,
-    /// The earliest time that any of its pages was signed for: its place among the syncs.
+    /// The earliest signed time of its pages, which determines its position.
     pub signed: i64,
-    /// Its place in the order of arrival, which decides between syncs that are signed for the same time.
+    /// Its arrival number, which decides between syncs that were signed for the same time.
     pub order: u64,
-    /// When the last of its pages came.
+    /// When its last page arrived.
     pub last_page: Timestamp,
     /// How many pages it has.
     pub pages: u32,
-    /// The pages that have come, each with the hashes of what was told under its number.
+    /// The pages that arrived, each with the hashes of its contents.
     pub seen: BTreeMap<u32, BTreeSet<u64>>,
-    /// Its missing pages are not waited for any more.
+    /// Whether it takes effect although pages are missing.
     pub given_up: bool,
-    /// Who entered.
+    /// Users who entered.
     pub adds: Vec<PartRef>,
-    /// Who left.
+    /// Users who left.
     pub removes: Vec<PartRef>,
 }
 
-/// A sync that is merged.
+/// A merged sync.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merged {
-    /// Heap's name of it.
+    /// Heap's id of it.
     pub sync: String,
-    /// Whether all of its pages had come.
+    /// Whether all its pages arrived.
     pub whole: bool,
 }
 
-/// A sync whose missing pages never came: whoever was told of in them, nobody knows.
+/// A sync with pages that never arrived: membership may be incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncGap {
-    /// Heap's name of the sync.
+    /// Heap's id of the sync.
     pub sync: String,
-    /// The pages that are missing.
+    /// The missing pages.
     pub missing: Vec<u32>,
-    /// How many there should be.
+    /// The number of its pages.
     pub pages: u32,
     /// When it was given up, in UTC.
     pub at: String,
 }
 
 impl SegmentSync {
-    /// Whether every page has come.
+    /// Whether every page has arrived.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.seen.len() >= self.pages as usize
     }
 
-    /// Whether those who left in it have left: not while a page that may say otherwise is missing.
+    /// Whether its removals take effect. Not while a missing page may contradict them.
     #[must_use]
     pub fn removes_count(&self) -> bool {
         self.is_whole() || self.given_up
     }
 
-    /// The pages that have not come. Heap counts them from 1.
+    /// Returns the pages that have not arrived. Heap counts them from 1.
     #[must_use]
     pub fn missing(&self) -> Vec<u32> {
         let first = u32::from(!self.seen.contains_key(&0));
@@ -136,7 +136,7 @@ impl SegmentSync {
 }
 
 impl SegmentTable {
-    /// A segment of which nothing is known but that Heap has told of it.
+    /// Creates an empty segment.
     #[must_use]
     pub fn new(told_at: Timestamp) -> Self {
         Self {
@@ -153,7 +153,7 @@ impl SegmentTable {
         }
     }
 
-    /// The parts that say who is in the segment, the oldest first.
+    /// Returns the parts that take effect, oldest first.
     #[must_use]
     pub fn in_effect(&self) -> Vec<PartRef> {
         let mut parts: Vec<PartRef> = self.base.iter().cloned().collect();
@@ -164,8 +164,8 @@ impl SegmentTable {
         parts
     }
 
-    /// The time that each part of [`Self::in_effect`] is signed for, and its sync's place in the order of arrival. The
-    /// base is older than everything else.
+    /// For each part of [`Self::in_effect`] returns its signed time and its sync's arrival number. The base is older
+    /// than everything else.
     fn signed_of_parts(&self) -> Vec<(i64, u64)> {
         let mut signed: Vec<(i64, u64)> = self.base.iter().map(|_| (i64::MIN, 0)).collect();
         for sync in &self.syncs {
@@ -175,13 +175,13 @@ impl SegmentTable {
         signed
     }
 
-    /// All its parts.
+    /// Returns all its parts.
     pub(super) fn parts(&self) -> impl Iterator<Item = &PartRef> {
         let syncs = self.syncs.iter().flat_map(|sync| sync.adds.iter().chain(&sync.removes));
         self.base.iter().chain(syncs)
     }
 
-    /// Each change with the time that its sync is signed for, without removals by syncs that wait for pages.
+    /// Sets each change to the signed time of its sync, and drops removals by syncs with missing pages.
     #[must_use]
     pub fn changes_in_effect(&self, mut changes: Vec<Change>) -> Vec<Change> {
         let syncs: HashMap<u64, &SegmentSync> =
@@ -194,18 +194,18 @@ impl SegmentTable {
         changes
     }
 
-    /// Identifies the members: two states of a segment with the same fingerprint have the same members.
+    /// Returns a fingerprint of the members: equal fingerprints imply equal members.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let parts = self.in_effect().into_iter().map(|part| format!("{}{}", part.op.as_str(), part.id));
         let changes = self.changes.iter().map(|file| file.id.to_string());
-        // Removals by these take effect without a new file.
+        // Removals by these syncs take effect without a new file.
         let settled = self.syncs.iter().filter(|sync| sync.removes_count()).map(|sync| sync.id.clone());
         parts.chain(changes).chain(settled).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// What changes name a sync by.
+/// Returns the hash by which changes refer to a sync.
 #[must_use]
 pub fn sync_hash(id: &str) -> u64 {
     xxh3_64(id.as_bytes())
@@ -220,7 +220,7 @@ fn path_of(connection: &ConnectionName, number: u64) -> String {
 }
 
 impl StateReader {
-    /// The Heap connections that have told of anything.
+    /// Returns the Heap connections that have delivered anything.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -229,7 +229,7 @@ impl StateReader {
         Ok(names.iter().filter_map(|name| ConnectionName::new(name).ok()).collect())
     }
 
-    /// What a Heap has told.
+    /// Returns the segment tables of a Heap connection.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -256,7 +256,7 @@ impl StateReader {
         }
     }
 
-    /// Who is in a segment, in the order of the keys.
+    /// Opens a cursor over the members of a segment, in key order.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -269,7 +269,7 @@ impl StateReader {
         self.merged_members(connection, segment, changes)
     }
 
-    /// Who is in by a segment's parts and these changes.
+    /// Opens a cursor over the members by a segment's parts and the given changes.
     fn merged_members(
         &self,
         connection: &ConnectionName,
@@ -282,7 +282,7 @@ impl StateReader {
         Ok(SegmentCursor::new(parts, signed, changes::last_of_each(changes)))
     }
 
-    /// The parts and the files of changes that a commit names.
+    /// Returns the parts and the files of changes that a version names.
     pub(super) fn segment_files(
         &self,
         connection: &ConnectionName,
@@ -295,19 +295,19 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Starts a part of a Heap's segments.
+    /// Creates a part for a segment.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn segment_part(&self, connection: &ConnectionName, op: ChangeOp) -> Result<PartWriter, StateError> {
         let reader = self.reader();
         PartWriter::create(&reader.store, PartFolder::Segments(connection), op, reader.seed())
     }
 
-    /// Makes this the newest that a Heap has told.
+    /// Commits a version of the segment tables.
     ///
     /// # Errors
-    /// When the disk does not take it, or another process was first.
+    /// When the write fails, or another process committed first.
     pub fn commit_segments(
         &self,
         connection: &ConnectionName,
@@ -324,12 +324,12 @@ impl StateWriter {
             return Err(StateError::Lost);
         }
         self.committed(&format!("segments/{connection}"), segments.number);
-        // At once: Heap does not send again what it has sent, so a table that is lost later must be noticed.
+        // Written immediately: Heap does not send again what was acknowledged, so a later loss must be detected.
         self.note_heads();
         Ok(())
     }
 
-    /// Writes one part of those whom some parts put in, all in all, or out.
+    /// Merges parts, and writes the users who are added by them in total, or removed, as one part.
     ///
     /// # Errors
     /// When a part cannot be read or written.
@@ -353,7 +353,7 @@ impl StateWriter {
         if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(told(part))) }
     }
 
-    /// Writes the members by a segment's parts and these changes as one part: a new base. None: nobody is in.
+    /// Writes the members by a segment's parts and the given changes as its new base. `None`: there are no members.
     ///
     /// # Errors
     /// When a part cannot be read or written.
@@ -373,7 +373,7 @@ impl StateWriter {
         if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(told(part))) }
     }
 
-    /// Removes superseded files of a Heap's segments, once in several versions. `number` is the newest version.
+    /// Removes superseded files of the segment tables, once in several versions. `number` is the newest version.
     ///
     /// # Errors
     /// When the state cannot be read, or a file cannot be removed.
@@ -390,7 +390,7 @@ impl StateWriter {
     }
 }
 
-/// A part that is as good as acknowledged: Heap has said so.
+/// Marks all rows as acknowledged: deliveries from Heap are never in doubt.
 #[must_use]
 pub fn told(part: PartRef) -> PartRef {
     PartRef { acknowledged: RowSet::all(part.rows), ..part }

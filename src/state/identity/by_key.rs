@@ -1,4 +1,4 @@
-//! A map in memory whose keys are hashes already. It hashes nothing more.
+//! A hash map for keys that already are hashes.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::known::MapKey;
 
-/// Keys are hashes already: their lower half is as good as another.
+/// Uses the lower half of a key, which already is a hash.
 #[derive(Debug, Default)]
 pub(super) struct KeyHasher(u64);
 

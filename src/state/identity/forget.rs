@@ -1,4 +1,4 @@
-//! The map grows smaller: parts are merged, and users who are to be forgotten are taken out of them.
+//! Shrinking the identity map: merging parts, and removing users who were deleted or must be erased.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -13,10 +13,10 @@ use crate::state::StateError;
 use crate::state::immutable_file::ImmutableFile;
 use crate::state::store::Store;
 
-/// Small parts may hold one part in so many of the entries of the largest.
+/// All parts are merged once the small ones hold at least 1/SHARE of the entries of the largest.
 pub(super) const SHARE: u64 = 4;
 
-/// The devices and aliases that the map knows to be one user's.
+/// The devices and aliases of one user in the identity map.
 #[derive(Clone, Debug)]
 pub struct KnownHandles {
     keys: BTreeSet<MapKey>,
@@ -34,7 +34,7 @@ impl KnownHandles {
 }
 
 impl IdentityMap {
-    /// The devices and aliases of the user with this id, also those that were merged into an alias of theirs.
+    /// Returns the devices and aliases of the user with this id, including aliases merged into theirs.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -55,13 +55,13 @@ impl IdentityMap {
                 }
                 _ => false,
             };
-            // An alias may have been merged into one that was merged into theirs.
+            // Merges may be chained, so this repeats until no alias is added.
             while collect(&joins, &mut keys, is_joined)? {}
         }
         Ok(KnownHandles { keys, seed })
     }
 
-    /// Makes what was learned last, takes out whoever was deleted, and merges parts when there are many.
+    /// Commits new entries, removes deleted users, and merges parts when there are many.
     ///
     /// # Errors
     /// As [`IdentityMap::commit`].
@@ -90,7 +90,7 @@ impl IdentityMap {
         Ok(())
     }
 
-    /// Merges the small parts, or all of them once these are a share of the largest, which is the first.
+    /// Merges the small parts, or all parts if the small ones have grown to a share of the largest, which is first.
     pub(super) fn merge_small(&mut self) -> Result<(), StateError> {
         let large = self.files.first().map_or(0, |file| file.rows);
         let small: u64 = self.files.iter().skip(1).map(|file| file.rows).sum();
@@ -98,8 +98,7 @@ impl IdentityMap {
         self.merge_from(from, &|_, _| true).map(drop)
     }
 
-    /// Takes out everything about whoever is called so, by whatever kind of id. Gives back how many entries that
-    /// were.
+    /// Erases all entries of the user with this id, of any kind. Returns how many entries were erased.
     ///
     /// # Errors
     /// As [`IdentityMap::commit`].
@@ -109,7 +108,7 @@ impl IdentityMap {
             return Ok(0);
         }
         let keys = [IdentityKeyKind::BrazeId, IdentityKeyKind::DeviceId].map(|kind| self.key(kind, id));
-        // Whoever was merged into one of theirs goes as well, since that names it.
+        // Users merged into this one are erased as well, because their entry contains the id.
         let (theirs, seed) = (RefCell::new(BTreeSet::from(keys)), self.seed());
         self.merge_all(&|key, known| {
             if matches!(known, KnownIdentity::Owner(owner, ..) if **owner == *id) {
@@ -124,25 +123,25 @@ impl IdentityMap {
             KnownIdentity::Merged(into) => !theirs.contains(&IdentityKey::BrazeId(into).key(seed)),
             KnownIdentity::Gone => true,
         };
-        // Even with nothing erased, an older part may have named them.
+        // The parts are rewritten even if nothing was erased, because superseded parts may contain the user.
         let erased = self.merge_all(&keeps)? + self.erase_in_sources(id)?;
         self.put()?;
         self.taught.clear();
         Ok(erased)
     }
 
-    /// The parts that the map is made of.
+    /// The ids of all parts of the map.
     pub(in crate::state) fn part_ids(&self) -> Vec<Box<str>> {
         let taught = self.sources.iter().flat_map(SourceState::files);
         self.files.iter().chain(taught).map(|file| file.id.clone()).collect()
     }
 
-    /// Merges all parts into one, of what is kept. Gives back how many entries were not.
+    /// Merges all parts into one. Returns how many entries were dropped.
     fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &KnownIdentity) -> bool) -> Result<u64, StateError> {
         self.merge_from(0, keeps)
     }
 
-    /// The same of the parts from one on.
+    /// Merges the parts from index `from` on. Returns how many entries were dropped.
     fn merge_from(
         &mut self,
         from: usize,
@@ -159,13 +158,13 @@ impl IdentityMap {
         Ok(erased)
     }
 
-    /// Takes out of the sources' tables whoever is called so, and whoever was merged into them.
+    /// Erases the user with this id from the source tables, and aliases merged into theirs.
     fn erase_in_sources(&mut self, id: &str) -> Result<u64, StateError> {
         let (theirs, seed) = (RefCell::new(BTreeSet::new()), self.seed());
         let is_theirs = |label: &str, into: &str| {
             theirs.borrow().contains(&IdentityKey::Alias { label, name: into }.key(seed))
         };
-        // Of each source the people come before the merges.
+        // The owners of each source are visited before its merges.
         self.keep_in_sources(&|label, key, known| match known {
             KnownIdentity::Owner(owner, ..) if **owner == *id => !theirs.borrow_mut().insert(key),
             KnownIdentity::Merged(into) => !is_theirs(label, into),
@@ -173,7 +172,7 @@ impl IdentityMap {
         })
     }
 
-    /// Writes the sources' tables anew without what is not kept. Gives back how many entries that were.
+    /// Rewrites the source tables with the entries to keep. Returns how many entries were dropped.
     fn keep_in_sources(
         &mut self,
         keeps: &dyn Fn(&str, MapKey, &KnownIdentity) -> bool,
@@ -202,7 +201,7 @@ fn opened(store: &Store, files: &[ImmutableFile]) -> Result<Vec<MapPart>, StateE
     files.iter().map(|file| MapPart::open(store, file)).collect()
 }
 
-/// Adds the keys of the entries that are picked. Whether there was a new one.
+/// Adds the keys of the picked entries. Returns whether one was new.
 fn collect(
     parts: &[MapPart],
     keys: &mut BTreeSet<MapKey>,

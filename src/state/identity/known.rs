@@ -1,4 +1,4 @@
-//! One entry of the identity map: by what somebody is known, and what is known of it. Touches no file.
+//! One entry of the identity map: its key and what it says. Pure.
 
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -6,24 +6,24 @@ use crate::model::{Identifier, IdentifierKind, KeySeed, Timestamp};
 
 pub(super) type MapKey = u128;
 
-/// Evidence of what is known already is noted again once it is so much newer, in seconds.
+/// Repeated evidence for a known owner is stored again only if it is newer by this many seconds.
 const NEWER: u32 = 7 * 24 * 60 * 60;
 
-/// By what somebody is known.
+/// The kinds of keys without a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityKeyKind {
     /// Braze's own id.
     BrazeId,
-    /// A device.
+    /// A device id.
     DeviceId,
 }
 
-/// By what somebody is known, with its value.
+/// A key of the identity map: a Braze id, a device id or an alias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityKey<'a> {
     /// Braze's own id.
     BrazeId(&'a str),
-    /// A device.
+    /// A device id.
     DeviceId(&'a str),
     /// An alias.
     Alias {
@@ -35,7 +35,7 @@ pub enum IdentityKey<'a> {
 }
 
 impl<'a> IdentityKey<'a> {
-    /// A value of one of the kinds that have no label.
+    /// Creates a key of a kind without label.
     #[must_use]
     pub fn of(kind: IdentityKeyKind, value: &'a str) -> Self {
         match kind {
@@ -44,7 +44,7 @@ impl<'a> IdentityKey<'a> {
         }
     }
 
-    /// An identifier of a cohort's member, unless it is the customer's own id.
+    /// Creates a key from a cohort member's identifier. `None`: it already is an external id.
     #[must_use]
     pub fn of_member(identifier: &Identifier<'a>) -> Option<Self> {
         match identifier.kind {
@@ -55,7 +55,7 @@ impl<'a> IdentityKey<'a> {
     }
 
     pub(super) fn key(self, seed: KeySeed) -> MapKey {
-        // Other keys for other kinds of one text.
+        // The same text gives different keys for different kinds.
         let (kind, value) = match self {
             Self::BrazeId(value) => (0x9e37_79b9_7f4a_7c15, value),
             Self::DeviceId(value) => (0xc2b2_ae3d_27d4_eb4f, value),
@@ -64,28 +64,28 @@ impl<'a> IdentityKey<'a> {
         xxh3_128_with_seed(value.as_bytes(), seed.0 ^ kind)
     }
 
-    /// Whom somebody was merged into, known by the same kind of id.
+    /// The key of the user that this one was merged into, of the same kind.
     pub(super) fn merged_into<'b>(self, into: &'b str) -> IdentityKey<'b>
     where
         'a: 'b,
     {
         match self {
             Self::Alias { label, .. } => IdentityKey::Alias { label, name: into },
-            // A device is nobody that could be merged.
+            // Devices are never merged.
             Self::BrazeId(_) | Self::DeviceId(_) => IdentityKey::BrazeId(into),
         }
     }
 }
 
-/// What is known of one key.
+/// What the map says about one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KnownIdentity {
-    /// The customer's id of the person, when that was seen, in seconds since 1970, and whether somebody else was
-    /// ever said to be it.
+    /// The owner's external id, when that was observed in seconds since 1970, and whether another owner was ever
+    /// observed.
     Owner(Box<str>, u32, bool),
-    /// The id, of the same kind, of the person that this one was merged into.
+    /// The id, of the same kind, of the user that this one was merged into.
     Merged(Box<str>),
-    /// The person was deleted.
+    /// The user was deleted.
     Gone,
 }
 
@@ -94,7 +94,7 @@ impl KnownIdentity {
         Self::Owner(owner.into(), u32::try_from(seen.as_second().max(0)).unwrap_or(u32::MAX), false)
     }
 
-    /// Its kind, when it was seen, and its text.
+    /// Returns the kind, the time of observation, and the text.
     pub(super) fn parts(&self) -> (u8, u32, &str) {
         match self {
             Self::Owner(owner, seen, false) => (0, *seen, owner),
@@ -113,7 +113,7 @@ impl KnownIdentity {
         }
     }
 
-    /// Whether this adds nothing to what was known before, or contradicts it with older evidence.
+    /// Whether this adds nothing to the existing entry, or contradicts it with older evidence.
     pub(super) fn is_old_news(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::Owner(owner, seen, _), Self::Owner(known, known_seen, _)) if owner == known => {
@@ -124,7 +124,7 @@ impl KnownIdentity {
         }
     }
 
-    /// The same, of somebody of whom something else was said as well.
+    /// Marks the entry as contested.
     pub(super) fn contested(self) -> Self {
         match self {
             Self::Owner(owner, seen, _) => Self::Owner(owner, seen, true),
@@ -132,13 +132,13 @@ impl KnownIdentity {
         }
     }
 
-    /// Whether two people were ever said to be it.
+    /// Whether two different owners were ever observed.
     pub(super) fn is_contested(&self) -> bool {
         matches!(self, Self::Owner(_, _, true))
     }
 
-    /// Whether this counts, where something else that is told of the same key does not: whoever was merged is
-    /// somebody else whoever they were before, and of two owners the newest evidence counts.
+    /// Whether this entry takes precedence over another one of the same key: a merge over an owner, and of two owners
+    /// the newer evidence.
     pub(super) fn counts_before(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Owner(_, seen, _), Self::Owner(_, other, _)) => seen >= other,
@@ -147,7 +147,7 @@ impl KnownIdentity {
         }
     }
 
-    /// Whether the two say that one key is of two people.
+    /// Whether the two entries name different owners.
     pub(super) fn contradicts(&self, before: &Self) -> bool {
         matches!((self, before), (Self::Owner(owner, ..), Self::Owner(known, ..)) if owner != known)
     }
@@ -162,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_evidence_counts_in_whatever_order_it_comes() {
+    fn the_newest_evidence_wins_regardless_of_its_order() {
         let known = owner("u1", 1000);
         assert!(owner("u2", 999).is_old_news(&known) && owner("u2", 999).contradicts(&known));
-        assert!(!owner("u2", 1000).is_old_news(&known), "of the same second, what is told last");
+        assert!(!owner("u2", 1000).is_old_news(&known), "within the same second the last one wins");
         assert!(owner("u1", 1000 + NEWER - 1).is_old_news(&known));
         assert!(!owner("u1", 1000 + NEWER).is_old_news(&known));
         assert!(
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn one_text_of_several_kinds_is_several_keys() {
+    fn the_same_text_has_a_different_key_for_each_kind() {
         let alias = |label, name| IdentityKey::Alias { label, name };
         let all = [
             IdentityKey::BrazeId("x"),

@@ -1,4 +1,4 @@
-//! The map while a run learns: parts on disk, what is not written yet in memory, and what was asked lately.
+//! The identity map for writing: parts on disk, pending entries in memory, and caches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,47 +14,47 @@ use crate::model::{ExportId, KeySeed, Timestamp};
 use crate::state::immutable_file::{ImmutableFile, ImmutableFileJson};
 use crate::state::{StateError, StateWriter, checked, format};
 
-/// Entries that are gathered before they are written.
+/// How many pending entries are gathered before they are written.
 const PENDING_MAX: usize = 150_000;
-/// Answers that are remembered, of either kind.
+/// How many lookups each cache remembers.
 const RECENT_MAX: usize = 100_000;
-/// Parts before they are merged into one.
+/// How many parts may exist before they are merged.
 pub(super) const PARTS_MAX: usize = 8;
-/// More merges than this in a row are a circle.
+/// More merges than this in a chain are a cycle.
 const HOPS_MAX: usize = 8;
-/// Longest text that an entry can hold.
+/// Maximum length of an entry's text.
 pub(super) const TEXT_LEN_MAX: usize = u16::MAX as usize;
 
-/// The identity map, to ask and to teach. Only the process that holds the state has one.
+/// The identity map, to query and to update. Only the process with the lease has one.
 pub struct IdentityMap {
     pub(super) state: Arc<StateWriter>,
     number: u64,
     conflicts: u64,
     pub(super) files: Vec<ImmutableFile>,
     pub(super) parts: Vec<MapPart>,
-    /// What sources say that are read as a whole.
+    /// State of the sources that are imported as a whole.
     pub(super) sources: Vec<SourceState>,
-    /// Of each source, the parts that say whose something is.
+    /// For each source, the parts of its table of owners.
     pub(super) people: Vec<Vec<MapPart>>,
     pending: ByKey<KnownIdentity>,
-    /// Counts what was learned.
+    /// Counts updates.
     learned: u64,
-    /// How much had been learned when each export last looked.
+    /// The value of `learned` when each export last checked it.
     looked: BTreeMap<ExportId, u64>,
-    /// What is known to stand there, as a hash: it need not be learned again.
+    /// Hashes of entries that are known to be in the map, to skip repeated updates.
     pub(super) taught: ByKey<u64>,
-    /// What the parts have answered.
+    /// Cached lookups in the parts.
     pub(super) asked: ByKey<Option<KnownIdentity>>,
-    /// People who are to be forgotten: the customer's ids.
+    /// External ids of deleted users whose entries must be removed.
     pub(super) forgotten: BTreeSet<Box<str>>,
-    /// Somebody was deleted since the parts were last merged.
+    /// Whether a user was deleted since the parts were last merged.
     pub(super) is_to_forget: bool,
-    /// Braze's ids of people who were deleted while this map was open.
+    /// Keys of the Braze ids that were deleted while this map was open.
     pub(super) deleted: BTreeSet<MapKey>,
 }
 
 impl IdentityMap {
-    /// Opens the map of a state.
+    /// Opens the identity map of a state.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -91,8 +91,8 @@ impl IdentityMap {
         IdentityKey::of(kind, value).key(self.seed())
     }
 
-    /// Whoever is known so is the person whom the customer calls `owner`, as was seen then. Evidence that is older
-    /// than what is known of somebody else changes nothing.
+    /// Records that a device, alias or Braze id belongs to the user with external id `owner`, as observed at `seen`.
+    /// Older evidence than an existing one for another owner changes nothing.
     ///
     /// # Errors
     /// When a part cannot be read or written.
@@ -101,7 +101,7 @@ impl IdentityMap {
         self.learn(key, (owner.len() <= TEXT_LEN_MAX).then(|| KnownIdentity::owner(owner, seen)))
     }
 
-    /// Whoever has one alias is whoever has the other of the same label.
+    /// Records that one alias was merged into another one with the same label.
     ///
     /// # Errors
     /// When a part cannot be read or written.
@@ -113,7 +113,7 @@ impl IdentityMap {
         )
     }
 
-    /// Braze has merged one person into another.
+    /// Records that Braze merged one user into another.
     ///
     /// # Errors
     /// When a part cannot be read or written.
@@ -125,7 +125,7 @@ impl IdentityMap {
         )
     }
 
-    /// This person is to be forgotten, with everything that leads to them.
+    /// Records that a user was deleted: all entries that lead to the user must be removed.
     ///
     /// # Errors
     /// When a part cannot be read or written.
@@ -138,13 +138,13 @@ impl IdentityMap {
         self.learn(key, Some(KnownIdentity::Gone))
     }
 
-    /// Whether this person was deleted while this map was open.
+    /// Whether this user was deleted while this map was open.
     #[must_use]
     pub fn is_deleted(&self, user_id: &str) -> bool {
         !self.deleted.is_empty() && self.deleted.contains(&self.key(IdentityKeyKind::BrazeId, user_id))
     }
 
-    /// Whether whoever the customer calls so, or Braze, is being forgotten.
+    /// Whether the user with this external id or Braze id is being removed.
     #[must_use]
     pub fn is_forgotten(&self, who: &str) -> bool {
         self.is_to_forget && (self.forgotten.contains(who) || self.is_deleted(who))
@@ -168,7 +168,7 @@ impl IdentityMap {
                 if before.is_contested() {
                     return Ok(());
                 }
-                // Who it is stays, and that it was said to be somebody else is new.
+                // The owner stays, and the entry becomes contested.
                 known = before.contested();
             } else if is_contested || before.is_contested() {
                 known = known.contested();
@@ -180,7 +180,7 @@ impl IdentityMap {
         if self.pending.len() >= PENDING_MAX { self.write() } else { Ok(()) }
     }
 
-    /// This stands in the map: until it is another, it need not be looked up again.
+    /// Remembers that this entry is in the map, so that it need not be looked up again.
     fn remember(&mut self, key: MapKey, print: u64) {
         if self.taught.len() >= RECENT_MAX {
             self.taught.clear();
@@ -192,7 +192,7 @@ impl IdentityMap {
         self.learned += 1;
     }
 
-    /// Whether anything was learned since this was last asked for the same export, whoever has taught it.
+    /// Whether the map was updated since the last call for the same export.
     pub fn has_news_for(&mut self, export: &ExportId) -> bool {
         self.looked.insert(export.clone(), self.learned) != Some(self.learned)
     }
@@ -225,13 +225,13 @@ impl IdentityMap {
         }
     }
 
-    /// How often somebody else was said to own a key than before.
+    /// How often a key was observed with another owner than before.
     #[must_use]
     pub fn conflicts(&self) -> u64 {
         self.conflicts
     }
 
-    /// The customer's id of whoever has this Braze id or this device; an empty one is none.
+    /// Returns the external id of the user with this Braze id or device. An empty id is ignored.
     ///
     /// # Errors
     /// When a part cannot be read.
@@ -258,7 +258,7 @@ impl IdentityMap {
         Ok(None)
     }
 
-    /// Writes what was learned as a part. It lasts, and nobody finds it before [`IdentityMap::commit`].
+    /// Writes pending entries as a part. No version names it before [`IdentityMap::commit`].
     pub(super) fn write(&mut self) -> Result<(), StateError> {
         if self.pending.is_empty() {
             return Ok(());
@@ -278,10 +278,10 @@ impl IdentityMap {
         if self.parts.len() > 2 * PARTS_MAX { self.merge_small() } else { Ok(()) }
     }
 
-    /// Makes what was learned last.
+    /// Commits the pending entries.
     ///
     /// # Errors
-    /// When the disk does not take it, or the state is somebody else's.
+    /// When the write fails, or another process holds the state.
     pub fn commit(&mut self) -> Result<(), StateError> {
         let before = self.files.clone();
         self.write()?;
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn ties_and_merges_last_and_the_deleted_are_gone() {
+    fn links_and_merges_are_durable_and_deleted_users_are_removed() {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
@@ -337,10 +337,10 @@ mod tests {
         map.merge("b0", "b1").unwrap();
         map.tie(IdentityKey::DeviceId("d2"), "u1", now()).unwrap();
         map.tie(IdentityKey::DeviceId("d2"), "u2", now()).unwrap();
-        assert_eq!(map.owner("b0", "").unwrap().as_deref(), Some("u1"), "before it is written");
+        assert_eq!(map.owner("b0", "").unwrap().as_deref(), Some("u1"), "before the commit");
         map.commit().unwrap();
         map.commit().unwrap();
-        assert_eq!(map.number, 1, "nothing new, no version");
+        assert_eq!(map.number, 1, "an unchanged map is not committed again");
         let mut map = IdentityMap::open(&state).unwrap();
         for (user_id, device_id, owner) in [
             ("b1", "", Some("u1")),
@@ -352,7 +352,7 @@ mod tests {
             assert_eq!(map.owner(user_id, device_id).unwrap().as_deref(), owner, "{user_id} {device_id}");
         }
         map.delete("b0").unwrap();
-        assert_eq!(map.owner("", "d1").unwrap(), None, "at once");
+        assert_eq!(map.owner("", "d1").unwrap(), None, "immediately");
         assert!(map.is_deleted("b0") && !map.is_deleted("b1"));
         map.settle().unwrap();
         let mut map = IdentityMap::open(&state).unwrap();
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(map.owner("", "d2").unwrap(), None);
         map.tie(IdentityKey::BrazeId("b5"), "u5", now()).unwrap();
         map.merge("b4", "b5").unwrap();
-        assert_eq!(map.erase("u5").unwrap(), 2, "and whoever was merged into them");
+        assert_eq!(map.erase("u5").unwrap(), 2, "including the user merged into it");
     }
 
     #[test]
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_part_is_not_written_anew_for_a_few_entries() {
+    fn a_large_part_is_not_rewritten_for_a_few_entries() {
         let home = tempfile::tempdir().unwrap();
         let mut map = IdentityMap::open(&state(&home)).unwrap();
         for n in 0..2_000 {
@@ -411,11 +411,11 @@ mod tests {
             map.tie(IdentityKey::DeviceId(&format!("d{n}")), "u1", now()).unwrap();
             map.settle().unwrap();
         });
-        assert!(map.part_ids()[0] != first, "they are a share of it by now");
+        assert!(map.part_ids()[0] != first, "the small parts have grown to a share of it");
     }
 
     #[test]
-    fn a_circle_of_merges_ends() {
+    fn a_cycle_of_merges_terminates() {
         let home = tempfile::tempdir().unwrap();
         let mut map = IdentityMap::open(&state(&home)).unwrap();
         map.merge("a", "b").unwrap();

@@ -1,15 +1,15 @@
-//! A part of the identity map: entries sorted by key, in blocks, with an index and a filter behind them.
+//! Part of the identity map: entries sorted by key, in blocks, followed by an index and a Bloom filter.
 //!
 //! ```text
-//! block:   entries; each is its key (16 bytes, big end first), its kind (1), when it was seen (4, little end
-//!          first), its length (2) and its text
-//! index:   of each block the first key (16), where it begins (8, little end first), and its XXH3-64 (8)
-//! filter:  bits of a Bloom filter over the keys
-//! trailer: where the index begins (8), blocks (4), bytes of the filter (4), XXH3-64 of the file's id and of all from
-//!          the index on (8), "identity" (8)
+//! block:   entries, each with its key (16 bytes, big-endian), its kind (1), the time of observation (4,
+//!          little-endian), the length of its text (2) and the text
+//! index:   for each block the first key (16), its offset (8, little-endian), and its XXH3-64 (8)
+//! filter:  a Bloom filter over the keys
+//! trailer: offset of the index (8), number of blocks (4), bytes of the filter (4), XXH3-64 of the file's id and of
+//!          everything from the index on (8), "identity" (8)
 //! ```
 //!
-//! The end is compared with its checksum when a part is opened, and each block when it is read.
+//! Index, filter and trailer are verified when a part is opened, and each block when it is read.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -27,12 +27,12 @@ const BLOCK_LEN: usize = 16 << 10;
 const FILTER_BITS: u64 = 10;
 const PROBES: u32 = 6;
 
-/// Where a part is in the state.
+/// The path of a part in the state.
 pub(super) fn path_of(id: &str) -> String {
     format!("{PARTS}/{id}{SUFFIX}")
 }
 
-/// Writes a part. Keys come in strictly ascending order.
+/// Writes a part. Keys must arrive in strictly ascending order.
 pub(super) struct MapWriter {
     file: ImmutableWriter,
     block: Vec<u8>,
@@ -41,7 +41,7 @@ pub(super) struct MapWriter {
     filter: Vec<u8>,
 }
 
-/// A block, as the index has it.
+/// An index entry.
 #[derive(Clone, Copy)]
 struct Block {
     first: MapKey,
@@ -50,7 +50,7 @@ struct Block {
 }
 
 impl MapWriter {
-    /// Begins a part of at most so many entries: its filter is made for them, and grows no further.
+    /// Creates a part of at most `rows_max` entries, which determine the size of its filter.
     pub(super) fn create(store: &Store, rows_max: u64) -> Result<Self, StateError> {
         let file = ImmutableWriter::create(store, PARTS, SUFFIX)?;
         let bytes = (rows_max * FILTER_BITS).div_ceil(8).max(1);
@@ -107,7 +107,7 @@ impl MapWriter {
     }
 }
 
-/// The checksum of a part's end. The id in it finds two files that were swapped.
+/// The checksum of index, filter and trailer. It includes the id, to detect swapped files.
 fn end_checksum(id: &str, tail: &[u8]) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(id.as_bytes());
@@ -115,19 +115,19 @@ fn end_checksum(id: &str, tail: &[u8]) -> u64 {
     hash.digest()
 }
 
-/// The bits of a key: its halves are as good as two hashes.
+/// The filter bits of a key, computed from its halves by double hashing.
 fn probes(key: MapKey, bits: u64) -> impl Iterator<Item = u64> {
     #[allow(clippy::cast_possible_truncation, reason = "the halves")]
     let (high, low) = ((key >> 64) as u64, key as u64);
     (0..u64::from(PROBES)).map(move |n| high.wrapping_add(n.wrapping_mul(low | 1)) % bits.max(1))
 }
 
-/// A part, to look things up in.
+/// A part, for lookups.
 pub(in super::super) struct MapPart {
     blob: Blob,
     rows: u64,
     index: Vec<Block>,
-    /// Where the blocks end.
+    /// The offset where the blocks end.
     end: u64,
     filter: Vec<u8>,
 }
@@ -137,13 +137,13 @@ impl MapPart {
         Self::of(store.open_blob(&path_of(&file.id))?, file.rows)
     }
 
-    /// Looks at every entry, whether they are in order.
+    /// Verifies the order of all entries.
     pub(in super::super) fn check(blob: Blob) -> Result<(), StateError> {
         let part = Self::of(blob, 0)?;
         let (mut entries, mut last) = (part.entries(), None);
         while let Some((key, _)) = entries.advance()? {
             if last.is_some_and(|last| last >= key) {
-                let what = "its entries are not in order".to_owned();
+                let what = "its entries are not sorted".to_owned();
                 return Err(StateError::Damaged { path: part.blob.path().to_owned(), what });
             }
             last = Some(key);
@@ -154,7 +154,7 @@ impl MapPart {
     fn of(blob: Blob, rows: u64) -> Result<Self, StateError> {
         let damaged =
             |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
-        let at = blob.len().checked_sub(TRAILER_LEN as u64).ok_or_else(|| damaged("it is cut short"))?;
+        let at = blob.len().checked_sub(TRAILER_LEN as u64).ok_or_else(|| damaged("it is truncated"))?;
         let mut trailer = [0; TRAILER_LEN];
         blob.read_exact_at(&mut trailer, at)?;
         let word =
@@ -163,7 +163,7 @@ impl MapPart {
         let (blocks, filter) = (word(8) as usize, word(12) as usize);
         let len = blocks * ENTRY_LEN + filter;
         if &trailer[24..] != MAGIC || end.checked_add(len as u64) != Some(at) {
-            return Err(damaged("its end is not what was written"));
+            return Err(damaged("its trailer is damaged"));
         }
         let mut tail = vec![0; len];
         blob.read_exact_at(&mut tail, end)?;
@@ -199,7 +199,7 @@ impl MapPart {
         probes(key, self.filter.len() as u64 * 8).all(bit)
     }
 
-    /// What the part says of a key.
+    /// Looks up a key.
     pub(super) fn get(&self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
         if !self.may_have(key) {
             return Ok(None);
@@ -209,7 +209,7 @@ impl MapPart {
         Ok(entries.into_iter().find(|(found, _)| *found == key).map(|(_, known)| known))
     }
 
-    /// The block in which a key would be.
+    /// The index of the block that may contain a key.
     pub(super) fn block_of(&self, key: MapKey) -> Option<usize> {
         self.index.partition_point(|block| block.first <= key).checked_sub(1)
     }
@@ -220,22 +220,25 @@ impl MapPart {
         let damaged =
             |what: &str| StateError::Damaged { path: self.blob.path().to_owned(), what: what.to_owned() };
         let len = end.checked_sub(start).and_then(|len| usize::try_from(len).ok());
-        let mut bytes =
-            vec![0; len.filter(|len| *len <= 1 << 24).ok_or_else(|| damaged("a block that cannot be"))?];
+        let mut bytes = vec![
+            0;
+            len.filter(|len| *len <= 1 << 24)
+                .ok_or_else(|| damaged("a block has an invalid length"))?
+        ];
         self.blob.read_exact_at(&mut bytes, start)?;
         if xxh3_64(&bytes) != checksum {
             return Err(damaged("the checksum of a block does not match"));
         }
         let (mut entries, mut rest) = (Vec::new(), bytes.as_slice());
         while !rest.is_empty() {
-            let (entry, after) = entry(rest).ok_or_else(|| damaged("an entry that is not whole"))?;
+            let (entry, after) = entry(rest).ok_or_else(|| damaged("an entry is truncated"))?;
             entries.push(entry);
             rest = after;
         }
         Ok(entries)
     }
 
-    /// All entries in the order of their keys.
+    /// Returns a cursor over all entries in key order.
     pub(super) fn entries(&self) -> Entries<'_> {
         Entries { part: self, block: 0, entries: Vec::new().into_iter() }
     }
@@ -251,7 +254,7 @@ fn entry(bytes: &[u8]) -> Option<((MapKey, KnownIdentity), &[u8])> {
     Some(((MapKey::from_be_bytes(*key), known), rest))
 }
 
-/// The entries of a part, block by block.
+/// A cursor over the entries of a part.
 pub(super) struct Entries<'a> {
     part: &'a MapPart,
     block: usize,

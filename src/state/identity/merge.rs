@@ -1,4 +1,4 @@
-//! Several parts → one: of each key what the latest part says, if it is kept. It decides neither when nor what.
+//! Merge of map parts: for each key the entry of the latest part.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,13 +9,13 @@ use crate::state::StateError;
 use crate::state::immutable_file::ImmutableFile;
 use crate::state::store::Store;
 
-/// Merges parts, the oldest first. The new part, if anything was kept, and how many entries were not.
+/// Merges parts, oldest first. Returns the new part, unless it is empty, and how many entries were dropped.
 pub(super) fn merged(
     store: &Store,
     parts: &[MapPart],
     keeps: &dyn Fn(MapKey, &KnownIdentity) -> bool,
 ) -> Result<(Option<ImmutableFile>, u64), StateError> {
-    // Those of a key in several parts count several times.
+    // Keys in several parts count several times.
     let rows_max = parts.iter().map(MapPart::rows).sum();
     let (mut writer, mut rows, mut erased) = (MapWriter::create(store, rows_max)?, 0u64, 0);
     let mut all = MapMerge::new(parts)?;
@@ -31,10 +31,10 @@ pub(super) fn merged(
     Ok((file, erased))
 }
 
-/// The entries of several parts in the order of their keys, each key once.
+/// A cursor over the entries of several parts in key order, each key once.
 pub(super) struct MapMerge<'a> {
     cursors: Vec<(Entries<'a>, Option<KnownIdentity>)>,
-    /// The next key of each part, and which part that is.
+    /// The next key of each part, with the part's index.
     heads: BinaryHeap<Reverse<(MapKey, usize)>>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> MapMerge<'a> {
         Ok(merging)
     }
 
-    /// What a part has said, with its next entry put in line.
+    /// Returns the current entry of a part and queues its next one.
     fn take(&mut self, at: usize) -> Result<Option<KnownIdentity>, StateError> {
         let (entries, head) = &mut self.cursors[at];
         let next = entries.advance()?;
@@ -57,7 +57,7 @@ impl<'a> MapMerge<'a> {
     pub(super) fn advance(&mut self) -> Result<Option<(MapKey, KnownIdentity)>, StateError> {
         let Some(Reverse((key, at))) = self.heads.pop() else { return Ok(None) };
         let mut last = self.take(at)?;
-        // Of one key, the parts come in their order.
+        // Entries of one key are popped in the order of the parts.
         while let Some(Reverse((_, at))) = self.heads.peek().copied().filter(|Reverse(head)| head.0 == key) {
             self.heads.pop();
             last = self.take(at)?;

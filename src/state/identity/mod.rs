@@ -1,19 +1,17 @@
-//! Who is who, as events and files have told: which person a Braze id, a device or an alias belongs to, and who
-//! was merged into whom.
+//! The identity map: which user a Braze id, a device or an alias belongs to, and which users were merged.
 //!
 //! ```text
-//! identity/versions/000000000012.json   put-if-absent, as the versions of cohorts
-//! identity/parts/<uuid>.map              entries sorted by key; a later part has the last word
+//! identity/versions/000000000012.json   put-if-absent, like the versions of cohorts
+//! identity/parts/<uuid>.map             entries sorted by key; the latest part wins
 //! ```
 //!
-//! What single rows and events tell is learned and stays. A source that is read as a whole, such as Heap Connect's
-//! dumps, has tables of its own beside it, as they stand at its newest dump: what is in them no more is known no
-//! more. A version names both, with how far each source was read, so that one commit moves them together.
+//! Single rows and events add entries permanently. A source that is imported as a whole, such as the dumps of Heap
+//! Connect, has its own tables beside them, which always equal its newest dump. A version names both, and how far each
+//! source was read, so that one commit updates them together.
 //!
-//! Keys are hashes with the state's seed, so the map names the customer's ids and no device. What is learned is
-//! gathered in memory and written as a part now and then; parts are merged when there are many. Memory is bounded
-//! whatever the size of the map. Where two are told to own one key, the newest evidence has the last word, and
-//! that there were two is counted.
+//! Keys are hashes with the state's seed: the map contains external ids, but no device ids. Updates are gathered in
+//! memory and written as a part; parts are merged when there are many. Memory is bounded for any size of the map. If
+//! two owners of one key are observed, the newest evidence wins, and the conflict is counted.
 
 mod by_key;
 mod forget;
@@ -45,21 +43,21 @@ pub(super) const VERSIONS: &str = "identity/versions";
 pub(super) const PARTS: &str = "identity/parts";
 pub(super) const SUFFIX: &str = map_part::SUFFIX;
 
-/// The file, letter by letter.
+/// The file format.
 #[derive(Serialize, Deserialize)]
 struct MapVersionJson {
     format: u64,
     version: u64,
-    /// How often somebody else was said to own a key than before.
+    /// How often a key was observed with another owner than before.
     #[serde(default)]
     conflicts: u64,
     parts: Vec<ImmutableFileJson>,
-    /// What sources say that are read as a whole.
+    /// State of the sources that are imported as a whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sources: Vec<SourceStateJson>,
 }
 
-/// The parts of a version.
+/// Returns the parts of a version.
 pub(super) fn parts_at(store: &Store, number: u64) -> Result<Vec<ImmutableFile>, StateError> {
     version_at(store, number).map(|version| version.files().cloned().collect())
 }
@@ -67,17 +65,17 @@ pub(super) fn parts_at(store: &Store, number: u64) -> Result<Vec<ImmutableFile>,
 /// A version of the map.
 #[derive(Default)]
 struct MapVersion {
-    /// 0 if nothing was ever learned.
+    /// 0: the map is empty and was never written.
     number: u64,
     conflicts: u64,
-    /// The oldest first.
+    /// Oldest first.
     parts: Vec<ImmutableFile>,
-    /// What sources say that are read as a whole.
+    /// State of the sources that are imported as a whole.
     sources: Vec<SourceState>,
 }
 
 impl MapVersion {
-    /// All files.
+    /// Returns all files.
     fn files(&self) -> impl Iterator<Item = &ImmutableFile> {
         self.parts.iter().chain(self.sources.iter().flat_map(SourceState::files))
     }
@@ -100,7 +98,7 @@ fn path_of(number: u64) -> String {
     format!("{VERSIONS}/{number:012}.json")
 }
 
-/// The newest version.
+/// Reads the newest version.
 fn newest(state: &StateReader) -> Result<MapVersion, StateError> {
     match newest_number(state)? {
         0 => Ok(MapVersion::default()),
@@ -108,7 +106,7 @@ fn newest(state: &StateReader) -> Result<MapVersion, StateError> {
     }
 }
 
-/// The newest version's number; 0 if nothing was ever learned.
+/// Returns the newest version number. 0: the map was never written.
 fn newest_number(state: &StateReader) -> Result<u64, StateError> {
     let names = state.store.list(VERSIONS)?;
     let number = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
@@ -116,25 +114,25 @@ fn newest_number(state: &StateReader) -> Result<u64, StateError> {
     Ok(number)
 }
 
-/// What is known of the map as a whole.
+/// Statistics of the identity map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdentityStats {
-    /// Its version; 0 if nothing was ever learned.
+    /// Its version. 0: it was never written.
     pub number: u64,
-    /// Entries; those of one key in several parts count several times.
+    /// Entries. Keys in several parts count several times.
     pub entries: u64,
     /// Files.
     pub parts: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How often somebody else was said to own a key than before.
+    /// How often a key was observed with another owner than before.
     pub conflicts: u64,
-    /// The sources that are read as a whole.
+    /// The sources that are imported as a whole.
     pub sources: Vec<SourceStats>,
 }
 
 impl StateReader {
-    /// How many entries the identity map has; those of one key in several parts count several times.
+    /// Returns how many entries the identity map has. Keys in several parts count several times.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -142,7 +140,7 @@ impl StateReader {
         self.identity_stats().map(|stats| stats.entries)
     }
 
-    /// What is known of the identity map as a whole.
+    /// Returns statistics of the identity map.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -156,7 +154,7 @@ impl StateReader {
         Ok(IdentityStats { number, entries, parts, bytes, conflicts, sources })
     }
 
-    /// How far a source was read; none if it never was.
+    /// Returns how far a source was read. `None`: it was never imported.
     ///
     /// # Errors
     /// When the map cannot be read or is damaged.
@@ -165,7 +163,7 @@ impl StateReader {
         Ok(known.map(|taught| taught.bookmark))
     }
 
-    /// The version of the identity map; 0 if nothing was ever learned.
+    /// Returns the version of the identity map. 0: it was never written.
     ///
     /// # Errors
     /// When the state cannot be listed.
@@ -173,7 +171,7 @@ impl StateReader {
         newest_number(self)
     }
 
-    /// The identity map, to ask it who owns what. None if nothing was ever learned.
+    /// Opens the identity map for lookups. `None`: it was never written.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.

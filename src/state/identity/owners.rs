@@ -1,4 +1,4 @@
-//! The map as others see it: read, never taught. Many questions at once, each block of a part read once for them.
+//! The identity map for reading. Lookups are batched: queries in key order read each block of a part once.
 
 use std::ops::Range;
 
@@ -8,14 +8,14 @@ use super::{MapVersion, newest};
 use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, KeySeed, Timestamp, usable};
 use crate::state::{StateError, StateReader};
 
-/// More merges than this in a row are a circle.
+/// More merges than this in a chain are a cycle.
 const HOPS_MAX: usize = 8;
 
-/// The identity map of one version, to ask it who owns what.
+/// One version of the identity map, for lookups.
 pub struct IdentityOwners {
     seed: KeySeed,
     parts: Vec<MapPart>,
-    /// The parts of what was learned, and of each table of each source: of one, the oldest first.
+    /// Index ranges of `parts`: single entries first, then each table of each source. Oldest first within a range.
     groups: Vec<Range<usize>>,
 }
 
@@ -25,7 +25,7 @@ impl std::fmt::Debug for IdentityOwners {
     }
 }
 
-/// A question: the key of a handle that the map may know. They are answered in ascending order.
+/// A query: the key of an identifier that the map may contain. Queries should be answered in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwnerQuery(MapKey);
 
@@ -44,7 +44,7 @@ impl IdentityOwners {
         Ok((!parts.is_empty()).then(|| Self { seed: state.seed(), parts, groups }))
     }
 
-    /// The question who owns a handle; none if nobody does. Reads nothing.
+    /// Creates the query for the owner of a key. `None`: the map does not contain it. Reads no file.
     #[must_use]
     #[inline]
     pub fn may_know(&self, handle: IdentityKey<'_>) -> Option<OwnerQuery> {
@@ -52,65 +52,65 @@ impl IdentityOwners {
         self.parts.iter().any(|part| part.may_have(key)).then_some(OwnerQuery(key))
     }
 
-    /// The question whose a member is; none of a member by the customer's own id, or if nobody owns it. Reads nothing.
+    /// Creates the query for the owner of a member. `None`: the member has an external id or no owner. Reads no file.
     #[must_use]
     #[inline]
     pub fn question(&self, member: &Identifier<'_>) -> Option<OwnerQuery> {
         self.may_know(IdentityKey::of_member(member)?)
     }
 
-    /// Answers questions, one after the other.
+    /// Returns a reader that answers queries one by one.
     #[must_use]
     pub fn answers(&self) -> OwnerAnswers<'_> {
         OwnerAnswers { owners: self, blocks: self.parts.iter().map(|_| None).collect() }
     }
 }
 
-/// What is known of somebody.
+/// What the map says about a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnerEvidence {
-    /// Who it is.
+    /// The key belongs to a user.
     Owner {
-        /// The customer's id.
+        /// The user's external id.
         owner: String,
-        /// When that was seen; 1970 if nobody said.
+        /// When that was observed. 1970: unknown.
         seen: Timestamp,
-        /// Whether somebody else was ever said to be it.
+        /// Whether another owner was ever observed.
         is_contested: bool,
     },
-    /// The person was deleted.
+    /// The user was deleted.
     Gone,
 }
 
-/// The last block of a part that was read, by its place.
+/// The last block of a part that was read, with its index.
 type LastBlock = Option<(usize, Vec<(MapKey, KnownIdentity)>)>;
 
-/// Somebody by the customer's own id, if Braze takes it.
+/// Returns the external id as an identifier, if Braze accepts it.
 fn named(owner: &str) -> Option<Identifier<'_>> {
     let value = usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()??;
     let value = std::str::from_utf8(value).ok()?;
     Some(Identifier { kind: IdentifierKind::ExternalId, label: "", value })
 }
 
-/// What counts of a key.
+/// The entry that takes precedence for a key.
 #[derive(Clone, Copy)]
 struct FoundOwner {
-    /// The part, and the entry of its last block.
+    /// The part, and the index of the entry in its last block.
     place: (usize, usize),
-    /// Whether others say that it is somebody else's.
+    /// Whether other entries name another owner.
     is_contested: bool,
 }
 
-/// Answers, quick as long as the questions come in ascending order.
+/// Answers queries. It is fast while the queries come in ascending order.
 pub struct OwnerAnswers<'a> {
     owners: &'a IdentityOwners,
     blocks: Vec<LastBlock>,
 }
 
 impl OwnerAnswers<'_> {
-    /// Whose a member is, by the customer's own id, and whether somebody else was ever said to own it: then the newest
-    /// evidence has decided. None if nobody is known, or by an id that Braze does not take. The member must be the
-    /// one that the question was asked of.
+    /// Returns the external id of a member's owner, and whether another owner was ever observed. In that case the newest
+    /// evidence decides. `None`: the owner is unknown, or Braze does not accept the id. `member` must be the one that the
+    /// query was created for.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -129,7 +129,7 @@ impl OwnerAnswers<'_> {
         })
     }
 
-    /// What is known of whoever has the handle; none if nothing is.
+    /// Returns what the map says about a key. `None`: nothing.
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
@@ -147,7 +147,7 @@ impl OwnerAnswers<'_> {
         })
     }
 
-    /// The last entry of the chain that begins with a key; none if it leads nowhere, or in a circle.
+    /// Follows merges to the last entry of a chain. `None`: the chain has no end or is a cycle.
     fn last(&mut self, key: MapKey, handle: IdentityKey<'_>) -> Result<Option<FoundOwner>, StateError> {
         let mut key = key;
         for _ in 0..HOPS_MAX {
@@ -163,13 +163,13 @@ impl OwnerAnswers<'_> {
         entries.get(entry).map(|(_, known)| known)
     }
 
-    /// Where what counts of a key stands: the part, and the entry of its last block.
+    /// Finds the entry that takes precedence for a key.
     fn find(&mut self, key: MapKey) -> Result<Option<FoundOwner>, StateError> {
         let (mut best, mut is_contested) = (None, false);
         for at in 0..self.owners.groups.len() {
             let Some(place) = self.find_in(self.owners.groups[at].clone(), key)? else { continue };
             let counts = match (self.at(place), best.and_then(|best| self.at(best))) {
-                // A source's row that is no more says nothing.
+                // A deleted row of a source carries no information.
                 (None, _) => false,
                 (Some(KnownIdentity::Gone), _) if at > 0 => false,
                 (Some(known), Some(best)) => {
@@ -183,7 +183,7 @@ impl OwnerAnswers<'_> {
         Ok(best.map(|place| FoundOwner { place, is_contested }))
     }
 
-    /// Where the newest of some parts that knows a key has it.
+    /// Finds the newest entry of a key in a range of parts.
     fn find_in(&mut self, parts: Range<usize>, key: MapKey) -> Result<Option<(usize, usize)>, StateError> {
         for at in parts.rev() {
             let part = &self.owners.parts[at];

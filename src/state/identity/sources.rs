@@ -1,5 +1,4 @@
-//! What sources say that are read as a whole: their tables as of the last reading, and how far that went. It reads
-//! none of them.
+//! Sources that are imported as a whole: their tables as of the last import, and how far each source was read.
 
 use std::sync::Arc;
 
@@ -12,43 +11,43 @@ use super::table::{Finished, ReplayTable};
 use crate::state::immutable_file::{ImmutableFile, ImmutableFileJson};
 use crate::state::{StateError, StateWriter};
 
-/// A source that is read as a whole.
+/// Identifies a source that is imported as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceName {
-    /// Where it is.
+    /// Its address.
     pub address: String,
-    /// The label of the aliases that its ids are.
+    /// The label of the aliases that its ids become.
     pub label: String,
 }
 
 /// How far a source was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceBookmark {
-    /// The newest dump.
+    /// The newest dump that was read.
     pub dump: u64,
-    /// The dump that its tables begin with.
+    /// The first dump that its tables include.
     pub from: u64,
-    /// Every dump from there on, with a mark of what it said.
+    /// All dumps since then, each with a fingerprint of its content.
     pub seen: Vec<(u64, u64)>,
-    /// What else its rows hang on: the column that says whose a row is, or what tells the files from any others.
+    /// Fingerprint of the settings that its rows depend on, such as the owner column or the set of files.
     pub mark: String,
 }
 
-/// One of the tables of a source.
+/// The tables of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceTable {
-    /// Whose an alias is.
+    /// The owners of aliases.
     People,
-    /// Which alias has become which other.
+    /// Merges of aliases into other aliases.
     Joins,
 }
 
-/// A source as a version has it.
+/// The state of a source in a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SourceState {
     pub(super) name: SourceName,
     pub(super) bookmark: SourceBookmark,
-    /// The parts of either table, the oldest first.
+    /// The parts of each table, oldest first.
     pub(super) people: Vec<ImmutableFile>,
     pub(super) joins: Vec<ImmutableFile>,
 }
@@ -65,20 +64,20 @@ impl SourceState {
     }
 }
 
-/// What is known of a source as a whole.
+/// Statistics of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceStats {
-    /// Which it is.
+    /// The source.
     pub name: SourceName,
     /// The newest dump that was read.
     pub dump: u64,
-    /// Entries about whose an alias is; one that replaces another counts as well until they are merged.
+    /// Entries with owners. Replaced ones count until parts are merged.
     pub people: u64,
-    /// The same about which alias has become which other.
+    /// Entries with merges, counted in the same manner.
     pub joins: u64,
 }
 
-/// A source as versions write it.
+/// The JSON form of a [`SourceState`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct SourceStateJson {
     name: SourceName,
@@ -107,20 +106,20 @@ impl IdentityMap {
         self.sources.iter().find(|taught| taught.name == *name)
     }
 
-    /// The state that it is part of.
+    /// Returns the state that the map belongs to.
     #[must_use]
     pub fn state(&self) -> Arc<StateWriter> {
         Arc::clone(&self.state)
     }
 
-    /// How far a source was read; none if it never was.
+    /// Returns how far a source was read. `None`: it was never imported.
     #[must_use]
     pub fn bookmark(&self, name: &SourceName) -> Option<&SourceBookmark> {
         self.source(name).map(|taught| &taught.bookmark)
     }
 
-    /// A table of a source, as it was left or empty, to replay onto. Nothing of it counts before
-    /// [`IdentityMap::teach`].
+    /// Opens a table of a source, or an empty one, to replay dumps onto it. Changes take effect with
+    /// [`IdentityMap::import`].
     ///
     /// # Errors
     /// When it cannot be read, or there is no room for temporary files.
@@ -137,8 +136,8 @@ impl IdentityMap {
         ReplayTable::open(&self.state, &name.label, opened, is_anew)
     }
 
-    /// Puts tables in the place of what a source has said before, and makes it last together with how far it was
-    /// read. `false`, and nothing of that, if what it has said before is not what it was when they were opened.
+    /// Replaces the tables of a source and commits them together with how far it was read. Returns `false`, and changes
+    /// nothing, if the tables have changed since they were opened.
     ///
     /// # Errors
     /// As [`IdentityMap::commit`].
@@ -167,7 +166,7 @@ impl IdentityMap {
         Ok(true)
     }
 
-    /// Opens the tables that say whose something is.
+    /// Opens the owner tables of all sources.
     pub(super) fn open_sources(&mut self) -> Result<(), StateError> {
         let store = &self.state.reader().store;
         let files = self.sources.iter().map(|taught| &taught.people);
@@ -176,7 +175,7 @@ impl IdentityMap {
         Ok(())
     }
 
-    /// What the sources say of a key.
+    /// Looks up a key in the sources' tables.
     pub(super) fn in_sources(&self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
         let mut best: Option<KnownIdentity> = None;
         for parts in &self.people {
@@ -196,7 +195,7 @@ impl IdentityMap {
         Ok(best)
     }
 
-    /// Takes back everything that a source has said. Whether it had said anything.
+    /// Removes all tables of a source. Returns whether it had any.
     ///
     /// # Errors
     /// As [`IdentityMap::commit`].
@@ -244,7 +243,7 @@ mod tests {
         })
     }
 
-    /// Teaches a dump: rows with their owner, and what has become what.
+    /// Imports a dump: rows with their owner, and merges.
     fn teach(
         state: &Arc<StateWriter>,
         dump: u64,
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_says_no_more_is_known_no_more() {
+    fn rows_that_a_source_no_longer_has_are_removed() {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let many: Vec<(String, String)> = (0..100).map(|n| (format!("m{n}"), format!("u{n}"))).collect();
@@ -282,7 +281,7 @@ mod tests {
         let shown =
             |ids: &[&str]| ids.iter().map(|id| owner(&state, id).unwrap_or_default()).collect::<Vec<_>>();
         assert_eq!(shown(&["4", "5", "6", "m99"]), ["u5", "u5", "u6", "u99"]);
-        // A few rows are put beside the many; a row without an owner takes the one before it back.
+        // A few rows become a small part beside the large one. A row without an owner removes the earlier one.
         teach(&state, 2, false, &[("5", "v5"), ("6", "")], &[("5", "7")]);
         assert_eq!(shown(&["4", "5", "6", "7", "m99"]), ["", "u7", "", "u7", "u99"]);
         teach(&state, 3, false, &[], &[]);
@@ -292,12 +291,12 @@ mod tests {
         teach(&state, 4, true, &[("5", "w5"), ("8", "u8")], &[("9", "8")]);
         assert_eq!(shown(&["5", "7", "8", "9", "m99"]), ["w5", "", "u8", "u8", ""]);
         let mut map = IdentityMap::open(&state).unwrap();
-        // Beside it, what was learned otherwise: the newest evidence counts.
+        // Single entries coexist with the source: the newest evidence wins.
         map.tie(IdentityKey::Alias { label: LABEL, name: "5" }, "old", at(999)).unwrap();
         map.tie(IdentityKey::Alias { label: LABEL, name: "8" }, "new", at(1_001)).unwrap();
         map.commit().unwrap();
         assert_eq!(shown(&["5", "8", "9"]), ["w5", "new", "new"]);
-        assert_eq!(map.erase("u8").unwrap(), 2, "and whoever was merged into them");
+        assert_eq!(map.erase("u8").unwrap(), 2, "including the alias merged into it");
         assert_eq!(shown(&["5", "9"]), ["w5", ""]);
         assert!(map.unteach(&name()).unwrap() && !map.unteach(&name()).unwrap());
         assert_eq!(shown(&["5", "8"]), ["old", "new"]);
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_beyond_memory_and_a_list_of_those_who_remain() {
+    fn rows_spill_to_disk_and_a_list_of_remaining_rows_removes_the_others() {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
@@ -327,7 +326,7 @@ mod tests {
         assert_eq!((stats.entries, stats.parts), (155_000, 1));
         let shown = ["2", "3", "4", "5", "8", "309998"].map(|id| owner(&state, id));
         assert_eq!(shown.map(Option::unwrap_or_default), ["u2", "u3", "u4", "", "", "u3"]);
-        // What was opened before somebody else has taught the same source is not put in its place.
+        // Tables that were opened before another import of the same source are not committed.
         let table =
             |map: &IdentityMap, which| map.table(&name(), which, true).unwrap().finish(&state).unwrap();
         let (people, joins) = (table(&map, SourceTable::People), table(&map, SourceTable::Joins));

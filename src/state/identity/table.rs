@@ -1,6 +1,6 @@
-//! A table of a source as it is replayed: rows that replace each other, and what is left of them as sorted parts.
+//! A source table during import: rows that replace each other, then sorted parts.
 //!
-//! It holds a bounded number of rows in memory and the others in temporary files, whatever the size of the table.
+//! It keeps a bounded number of rows in memory and spills the others to temporary files.
 
 use tempfile::TempDir;
 
@@ -15,41 +15,41 @@ use crate::state::immutable_file::ImmutableFile;
 use crate::state::store::Store;
 use crate::state::{StateError, StateWriter};
 
-/// Rows that are gathered before they are written.
+/// How many rows are gathered in memory before they are spilled.
 const PENDING_MAX: usize = 300_000;
-/// Bytes of their texts, likewise.
+/// Maximum length of their texts.
 const PENDING_LEN_MAX: usize = 32 << 20;
-/// Temporary parts before they are merged into one.
+/// How many temporary parts may exist before they are merged.
 const SCRATCH_MAX: usize = 64;
 
-/// What is left of a table once everything was put on it.
+/// A finished source table, ready for [`IdentityMap::import`](super::IdentityMap::import).
 #[derive(Debug)]
 pub struct Finished {
-    /// What the state had when the table was opened.
+    /// The committed files when the table was opened.
     pub(super) opened: Vec<ImmutableFile>,
-    /// What it shall have.
+    /// The new files.
     pub(super) files: Vec<ImmutableFile>,
 }
 
-/// A table of a source, to replay dumps onto.
+/// A table of a source, onto which dumps are replayed.
 pub struct ReplayTable {
     seed: KeySeed,
     label: Box<str>,
-    /// What the state had when the table was opened.
+    /// The committed files when the table was opened.
     opened: Vec<ImmutableFile>,
-    /// The parts of the state that still stand, the oldest first.
+    /// Committed parts that are still valid, oldest first.
     base: Vec<ImmutableFile>,
-    /// These, and what was put on them since.
+    /// The parts of `base`, followed by the temporary parts.
     parts: Vec<MapPart>,
     pending: ByKey<KnownIdentity>,
-    /// Bytes of their texts, as far as they were put.
+    /// Total length of the texts put into `pending`.
     pending_len: usize,
     scratch: Store,
     _folder: TempDir,
 }
 
 impl ReplayTable {
-    /// The table that the state has, or an empty one in its place.
+    /// Opens the committed table, or an empty one that replaces it.
     pub(super) fn open(
         state: &StateWriter,
         label: &str,
@@ -70,10 +70,10 @@ impl ReplayTable {
         Ok(Self { seed, label, opened, base, parts, pending, pending_len, scratch, _folder: folder })
     }
 
-    /// Another table of the same source, with nothing in it.
+    /// Creates another, empty table of the same source.
     ///
     /// # Errors
-    /// When there is no room for temporary files.
+    /// When temporary files cannot be created.
     pub fn another(&self) -> Result<Self, StateError> {
         Self::empty(self.seed, &self.label)
     }
@@ -82,7 +82,7 @@ impl ReplayTable {
         IdentityKey::Alias { label: &self.label, name }.key(self.seed)
     }
 
-    /// The row of this alias says whose it is, and since when; or that nobody knows.
+    /// Sets the owner of an alias, with the time of observation. `None`: no owner is known.
     ///
     /// # Errors
     /// When a temporary file cannot be written.
@@ -90,7 +90,7 @@ impl ReplayTable {
         self.tie_key(self.key(name), owner)
     }
 
-    /// The same of whatever somebody is known by.
+    /// Sets the owner of a key of any kind.
     ///
     /// # Errors
     /// When a temporary file cannot be written.
@@ -107,7 +107,7 @@ impl ReplayTable {
         self.put(key, owner.map(|(owner, seen)| KnownIdentity::owner(owner, seen)))
     }
 
-    /// The row of this alias says which other it has become.
+    /// Records that an alias was merged into another.
     ///
     /// # Errors
     /// When a temporary file cannot be written.
@@ -116,15 +116,15 @@ impl ReplayTable {
         self.put(self.key(from), is_sound.then(|| KnownIdentity::Merged(into.into())))
     }
 
-    /// A table of rows of any kind, which is never put into the map.
+    /// Creates a table of arbitrary rows that is never committed to the map.
     ///
     /// # Errors
-    /// When there is no room for temporary files.
+    /// When temporary files cannot be created.
     pub fn of_rows(seed: KeySeed) -> Result<Self, StateError> {
         Self::empty(seed, "")
     }
 
-    /// The row of this key is this text. `false` if it is too long to be kept.
+    /// Sets the row of a key. Returns `false` if the row is too long.
     ///
     /// # Errors
     /// When a temporary file cannot be written.
@@ -136,10 +136,10 @@ impl ReplayTable {
         Ok(is_short)
     }
 
-    /// Every row, in no order that means anything.
+    /// Visits every row, in no particular order.
     ///
     /// # Errors
-    /// When a temporary file cannot be read or written, or `each` fails.
+    /// When a temporary file cannot be read or written, or `visit` fails.
     pub fn for_each<E: From<StateError>>(
         mut self,
         mut each: impl FnMut(&str) -> Result<(), E>,
@@ -152,7 +152,7 @@ impl ReplayTable {
         Ok(())
     }
 
-    /// There is a row of this alias. It says no more than that: of use to [`Table::keep_only`].
+    /// Marks an alias as existing, without further content, for [`Self::keep_only`].
     ///
     /// # Errors
     /// When a temporary file cannot be written.
@@ -163,7 +163,7 @@ impl ReplayTable {
     fn put(&mut self, key: MapKey, known: Option<KnownIdentity>) -> Result<(), StateError> {
         match known {
             Some(known) => self.put_known(key, known),
-            // Most people are nobody's, and need no entry unless there is another.
+            // Most rows have no owner, and need no entry unless they replace one.
             None if self.parts.iter().any(|part| part.may_have(key)) => {
                 self.put_known(key, KnownIdentity::Gone)
             }
@@ -200,13 +200,13 @@ impl ReplayTable {
         file.iter().try_for_each(|file| self.take(file))
     }
 
-    /// Opens a temporary part, and leaves nothing of it behind that has a name.
+    /// Opens a temporary part, and unlinks its file.
     fn take(&mut self, file: &ImmutableFile) -> Result<(), StateError> {
         self.parts.push(MapPart::open(&self.scratch, file)?);
         if cfg!(unix) { Ok(self.scratch.remove(&path_of(&file.id))?) } else { Ok(()) }
     }
 
-    /// Forgets every row: the table is replaced.
+    /// Removes every row, because the table is replaced.
     pub fn clear(&mut self) {
         self.base.clear();
         self.parts.clear();
@@ -214,7 +214,7 @@ impl ReplayTable {
         self.pending_len = 0;
     }
 
-    /// Forgets the rows that are not in the other table.
+    /// Removes the rows that are not in the other table.
     ///
     /// # Errors
     /// When a temporary file cannot be read or written.
@@ -239,12 +239,12 @@ impl ReplayTable {
         self.take(&file)
     }
 
-    /// Writes what changed as parts of the state, which nobody finds before [`IdentityMap::teach`].
+    /// Writes the changes as parts of the state. They take effect with [`IdentityMap::import`].
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     ///
-    /// [`IdentityMap::teach`]: super::IdentityMap::teach
+    /// [`IdentityMap::import`]: super::IdentityMap::import
     pub fn finish(mut self, state: &StateWriter) -> Result<Finished, StateError> {
         self.spill()?;
         let files = self.written(&state.reader().store)?;
@@ -261,7 +261,7 @@ impl ReplayTable {
         let small: u64 = base.iter().skip(1).map(MapPart::rows).sum::<u64>() + added_rows;
         let is_small = base.first().is_some_and(|large| small < large.rows() / SHARE);
         if is_small && base.len() < PARTS_MAX {
-            // What was there before and is no more must be said as long as an older part says otherwise.
+            // Removed rows must be kept as such while an older part still has them.
             files.extend(merged(store, added, &|_, _| true)?.0);
             return Ok(files);
         }

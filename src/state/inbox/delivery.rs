@@ -1,35 +1,35 @@
-//! A delivery as its bytes, and the bytes of a file as deliveries.
+//! Encoding of deliveries in inbox files.
 //!
-//! A delivery is its length (4 bytes, little end first), the XXH3-64 of the rest (8), when it was received
-//! (8, milliseconds), the door's stamp (8), and its body. A file that was not closed may end in the middle of
-//! one: nobody was told that it is safe. What is damaged before a whole one was safe once: it is told apart.
+//! A delivery has: its length (4 bytes, little-endian), the XXH3-64 of the rest (8), when it was received (8,
+//! milliseconds), the endpoint's stamp (8), and its body. A file that was not closed may end with a partial delivery,
+//! which was never acknowledged. Damage before an intact delivery was acknowledged, so it is returned separately.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::Timestamp;
 
-/// Bytes before a body.
+/// Length of the header before a body.
 pub(super) const HEAD_LEN: usize = 4 + 8 + 8 + 8;
 
-/// Something that was received.
+/// A delivery: one HTTP body that an endpoint received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// When.
+    /// When it was received.
     pub received: Timestamp,
-    /// A number of the door's own: of Heap's webhook, the milliseconds that it is signed for.
+    /// A number of the endpoint's own. Heap's webhook: the signed time in milliseconds.
     pub stamp: i64,
-    /// The bytes.
+    /// The HTTP body.
     pub body: Vec<u8>,
 }
 
-/// What is in a file.
+/// The content of an inbox file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// The deliveries, in the order in which they came.
+    /// The deliveries, in the order of arrival.
     pub deliveries: Vec<Delivery>,
-    /// Bytes at the end that are no whole delivery.
+    /// Length of the partial delivery at the end.
     pub torn: usize,
-    /// Stretches before whole deliveries that were one, or several, and are not any more.
+    /// Damaged bytes before intact deliveries: each contains one or more deliveries.
     pub damaged: Vec<Vec<u8>>,
 }
 
@@ -37,7 +37,7 @@ impl Contents {
     pub(super) fn read(bytes: &[u8]) -> Self {
         let (mut contents, mut at) = (Self::default(), 0);
         while at < bytes.len() {
-            // Whatever is damaged, what follows it was called safe as well.
+            // Deliveries after a damaged one were acknowledged as well, so the next intact one is searched.
             let whole = (at..bytes.len()).find_map(|from| Some((from, Delivery::read(&bytes[from..])?)));
             let Some((from, (delivery, len))) = whole else {
                 contents.torn = bytes.len() - at;
@@ -66,7 +66,7 @@ impl Delivery {
         out[start + 4..start + 12].copy_from_slice(&hash.to_le_bytes());
     }
 
-    /// Reads one delivery off the front; none if it is not whole.
+    /// Reads one delivery from the start. `None`: it is not intact.
     fn read(bytes: &[u8]) -> Option<(Self, usize)> {
         let number = |at: usize| Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_was_cut_is_not_there_and_spoils_nothing_before_it() {
+    fn a_truncated_delivery_is_dropped_and_earlier_ones_survive() {
         let all = [delivery("one"), delivery(""), delivery("three")];
         let bytes = bytes_of(&all);
         let ends = [0, HEAD_LEN + 3, 2 * HEAD_LEN + 3, 3 * HEAD_LEN + 8];
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_is_found_and_costs_no_other_delivery() {
+    fn a_flipped_bit_is_detected_and_other_deliveries_survive() {
         let all = [delivery("one"), delivery("body"), delivery("three")];
         let (bytes, first) = (bytes_of(&all), HEAD_LEN + 3);
         for at in first..first + HEAD_LEN + 4 {
@@ -122,7 +122,7 @@ mod tests {
         }
     }
 
-    /// As a disk leaves it that has lost its power.
+    /// A disk may leave zeros after a power failure.
     #[test]
     fn zeros_are_no_deliveries() {
         let mut bytes = bytes_of(&[delivery("one")]);

@@ -1,11 +1,11 @@
-//! What a door has received and nobody has used yet: appended to a file, on disk before the sender is told so.
+//! The inbox of each endpoint: deliveries on disk before the sender gets its answer, until they are processed.
 //!
 //! ```text
-//! inbox/<door>/<began>-<random>.log    one delivery after the other
+//! inbox/<endpoint>/<began>-<random>.log    deliveries in order of arrival
 //! ```
 //!
-//! Many deliveries are put on disk at once, by a thread of their own: whoever comes while the disk is busy
-//! is in the next batch. Nothing here knows what a delivery means.
+//! A separate thread writes many deliveries with one sync: those that arrive during a sync form the next batch. The
+//! inbox does not interpret deliveries.
 
 mod delivery;
 mod quota;
@@ -25,28 +25,28 @@ use super::store::{Growing, Store};
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{Clock, EndpointName};
 
-/// A file is closed when it has grown to this.
+/// A file is closed at this length.
 const FILE_LEN: u64 = 4 << 20;
-/// Bytes that are put on disk at once.
+/// Maximum length of a batch that is written with one sync.
 const BATCH_LEN: usize = 1 << 20;
-/// Deliveries that may wait for the disk.
+/// How many deliveries may wait for the disk.
 const WAITING_MAX: usize = 4096;
 
-/// Why a delivery was not kept.
+/// Why a delivery was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum InboxError {
-    /// There are as many as there may be.
+    /// The quota is used up.
     #[error("the inbox is full")]
     Full,
-    /// The disk or the bucket did not take it, or the state is somebody else's by now.
+    /// The write failed, or another process holds the state.
     #[error("{0}")]
     State(Arc<StateError>),
-    /// The inbox is closed: the process is about to end.
+    /// The inbox is closed because the process is ending.
     #[error("the inbox is closed")]
     Closed,
 }
 
-/// A file of an inbox that nobody appends to any more.
+/// An inbox file that is no longer appended to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosedFile {
     /// Its path in the state.
@@ -60,7 +60,7 @@ enum InboxOrder {
     Close(oneshot::Sender<Result<Vec<ClosedFile>, InboxError>>),
 }
 
-/// The inbox of one door, to put things into. Dropped, it is closed.
+/// The inbox of one endpoint, for writing. Dropping it closes it.
 #[derive(Debug)]
 pub struct Inbox {
     orders: Option<mpsc::Sender<InboxOrder>>,
@@ -70,10 +70,10 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Opens a door's inbox. What earlier processes have left in it is there.
+    /// Opens an endpoint's inbox. Files of earlier processes stay in it.
     ///
     /// # Errors
-    /// When it cannot be listed, or there can be no thread.
+    /// When it cannot be listed, or the thread cannot be started.
     pub fn open(
         state: &Arc<StateWriter>,
         door: &EndpointName,
@@ -91,42 +91,42 @@ impl Inbox {
         Ok(Self { orders: Some(orders), room, part, thread: Some(thread) })
     }
 
-    /// Keeps a delivery. It is on disk once this returns.
+    /// Stores a delivery. It is on disk when this returns.
     ///
     /// # Errors
-    /// [`InboxError`]; then it may or may not be there.
+    /// [`InboxError`]. Then it may or may not be stored.
     pub async fn keep(&self, delivery: Delivery) -> Result<(), InboxError> {
         let bytes = (HEAD_LEN + delivery.body.len()) as u64;
         if self.room.is_full(bytes) {
             return Err(InboxError::Full);
         }
-        let (tell, told) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         let orders = self.orders.as_ref().ok_or(InboxError::Closed)?;
-        match orders.try_send(InboxOrder::Keep(delivery, tell)) {
+        match orders.try_send(InboxOrder::Keep(delivery, reply)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(InboxError::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(InboxError::Closed),
         }
-        told.await.unwrap_or(Err(InboxError::Closed))
+        answer.await.unwrap_or(Err(InboxError::Closed))
     }
 
-    /// Closes the file that is being written to, and names all that are closed: they can be used.
+    /// Closes the current file, and returns all closed files, which can be processed.
     ///
     /// # Errors
     /// [`InboxError`] when the inbox is closed.
     pub async fn close_file(&self) -> Result<Vec<ClosedFile>, InboxError> {
-        let (tell, told) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         let orders = self.orders.as_ref().ok_or(InboxError::Closed)?;
-        orders.send(InboxOrder::Close(tell)).await.map_err(|_| InboxError::Closed)?;
-        told.await.unwrap_or(Err(InboxError::Closed))
+        orders.send(InboxOrder::Close(reply)).await.map_err(|_| InboxError::Closed)?;
+        answer.await.unwrap_or(Err(InboxError::Closed))
     }
 
-    /// Files were used and removed.
+    /// Releases the quota of files that were processed and removed.
     pub fn used(&self, files: &[ClosedFile]) {
         self.part.less(bytes_of(files));
     }
 
-    /// Bytes that wait in it.
+    /// Bytes stored in it.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.part.bytes()
@@ -142,13 +142,13 @@ impl Drop for Inbox {
     }
 }
 
-/// Does what is ordered, one batch after the other.
+/// The inbox thread: executes orders, one batch after the other.
 struct InboxWriter {
     state: Arc<StateWriter>,
     folder: String,
     clock: Clock,
     open: Option<OpenFile>,
-    /// Files that may be there still; those that were used are taken out when the next are named.
+    /// Closed files that may still exist. Removed ones are dropped at the next listing.
     closed: Vec<ClosedFile>,
     part: Arc<QuotaShare>,
 }
@@ -164,20 +164,20 @@ impl InboxWriter {
         let mut next = incoming.blocking_recv();
         while let Some(order) = next.take() {
             match order {
-                InboxOrder::Close(tell) => drop(tell.send(self.closed_files())),
-                InboxOrder::Keep(delivery, tell) => {
+                InboxOrder::Close(reply) => drop(reply.send(self.closed_files())),
+                InboxOrder::Keep(delivery, reply) => {
                     let mut batch = FsyncBatch::default();
-                    batch.add(&delivery, tell);
+                    batch.add(&delivery, reply);
                     while batch.bytes.len() < BATCH_LEN && next.is_none() {
                         match incoming.try_recv() {
-                            Ok(InboxOrder::Keep(delivery, tell)) => batch.add(&delivery, tell),
+                            Ok(InboxOrder::Keep(delivery, reply)) => batch.add(&delivery, reply),
                             Ok(close) => next = Some(close),
                             Err(_) => break,
                         }
                     }
                     let kept = self.keep(&batch.bytes).map_err(Arc::new);
-                    for tell in batch.tell {
-                        let _ = tell.send(kept.clone().map_err(InboxError::State));
+                    for reply in batch.replies {
+                        let _ = reply.send(kept.clone().map_err(InboxError::State));
                     }
                 }
             }
@@ -195,11 +195,11 @@ impl InboxWriter {
         open.bytes += bytes.len() as u64;
         self.part.more(bytes.len() as u64);
         if kept.is_err() || open.bytes >= FILE_LEN {
-            // After a failure as well: what follows half of a batch would not be found again.
+            // After a failure as well: deliveries after a partial batch could not be found again.
             self.close();
         }
         kept?;
-        // Whoever has taken over meanwhile has looked already, and does not know of this.
+        // A process that took the lease meanwhile has listed the inbox before this delivery was in it.
         self.state.check_lease()
     }
 
@@ -223,13 +223,13 @@ impl InboxWriter {
 #[derive(Default)]
 struct FsyncBatch {
     bytes: Vec<u8>,
-    tell: Vec<oneshot::Sender<Result<(), InboxError>>>,
+    replies: Vec<oneshot::Sender<Result<(), InboxError>>>,
 }
 
 impl FsyncBatch {
-    fn add(&mut self, delivery: &Delivery, tell: oneshot::Sender<Result<(), InboxError>>) {
+    fn add(&mut self, delivery: &Delivery, reply: oneshot::Sender<Result<(), InboxError>>) {
         delivery.write(&mut self.bytes);
-        self.tell.push(tell);
+        self.replies.push(reply);
     }
 }
 
@@ -249,7 +249,7 @@ fn folder_of(door: &EndpointName) -> String {
     format!("inbox/{door}")
 }
 
-/// Whether a file is the one, or in a bucket a further part of it.
+/// Whether a file is `file`, or in a bucket a continuation of it.
 fn belongs(found: &str, file: &str) -> bool {
     found == file || found.strip_prefix(file.trim_end_matches("log")).is_some()
 }
@@ -258,7 +258,7 @@ fn files(store: &Store, door: &EndpointName) -> Result<Vec<ClosedFile>, StateErr
     list(store, &folder_of(door))
 }
 
-/// The files of a folder, the oldest first, and the parts of one in their order.
+/// Lists the files of a folder, oldest first, with continuations in order.
 fn list(store: &Store, folder: &str) -> Result<Vec<ClosedFile>, StateError> {
     let mut found = store.files(folder)?;
     found.retain(|file| file.name.ends_with(".log"));
@@ -275,8 +275,8 @@ fn list(store: &Store, folder: &str) -> Result<Vec<ClosedFile>, StateError> {
 }
 
 impl StateReader {
-    /// The files of a door's inbox, the oldest first. While another process has the inbox open, it may be
-    /// appending to the newest.
+    /// Lists the files of an endpoint's inbox, oldest first. If another process has the inbox open, it may be appending
+    /// to the newest.
     ///
     /// # Errors
     /// When they cannot be listed.
@@ -284,7 +284,7 @@ impl StateReader {
         files(&self.store, door)
     }
 
-    /// The files of all inboxes, with the names of their doors.
+    /// Lists the files of all inboxes, by endpoint.
     ///
     /// # Errors
     /// When they cannot be listed.
@@ -294,7 +294,7 @@ impl StateReader {
         doors.into_iter().map(of).collect()
     }
 
-    /// What is in a file of an inbox.
+    /// Reads the content of an inbox file.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -304,10 +304,10 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Removes a file of an inbox whose deliveries have been used.
+    /// Removes an inbox file that was processed.
     ///
     /// # Errors
-    /// When it cannot be removed; it will be used once more, which must be harmless.
+    /// When it cannot be removed. Then it is processed again, which must be harmless.
     pub fn remove_used(&self, file: &ClosedFile) -> Result<(), StateError> {
         self.check_lease()?;
         Ok(self.reader().store.remove(&file.path)?)
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_is_what_the_files_take_whatever_went_wrong() {
+    async fn the_quota_counts_existing_files_even_after_failures() {
         let home = tempfile::tempdir().unwrap();
         let since = Timestamp::UNIX_EPOCH;
         let holder = super::super::Holder { host: String::new(), process: 1, since, heard: None };
@@ -340,13 +340,13 @@ mod tests {
         let one = (HEAD_LEN + 4) as u64;
         assert_eq!((room.held(), inbox.held()), (one, one));
         let files = inbox.close_file().await.unwrap();
-        // Removed, and then the fold failed: nobody says that they were used.
+        // The file was removed, and then the ingest failed, so `used` was not called.
         state.remove_used(&files[0]).unwrap();
         inbox.keep(delivery("body")).await.unwrap();
         assert_eq!(room.held(), 2 * one);
         let files = inbox.close_file().await.unwrap();
         assert_eq!((files.len(), room.held()), (1, one));
-        // Closed and opened again, it is not counted twice.
+        // After closing and opening again, it is not counted twice.
         drop(inbox);
         assert_eq!(room.held(), 0);
         let inbox = open();
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_one_file_come_in_their_order() {
+    fn continuations_of_a_file_are_in_order() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         for name in ["2-b.log", "1-a.10.log", "1-a.2.log", "1-a.log", "x.tmp"] {

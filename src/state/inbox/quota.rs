@@ -1,9 +1,9 @@
-//! How much room the inboxes have, and how much of it they take. It knows no file.
+//! Byte quota of all inboxes together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much all inboxes may hold, and do.
+/// The byte quota of all inboxes, and its use.
 #[derive(Clone, Debug)]
 pub struct InboxQuota {
     held: Arc<AtomicU64>,
@@ -11,25 +11,25 @@ pub struct InboxQuota {
 }
 
 impl InboxQuota {
-    /// Room for so many bytes.
+    /// Creates a quota of so many bytes.
     #[must_use]
     pub fn new(len_max: u64) -> Self {
         Self { held: Arc::default(), len_max }
     }
 
-    /// Bytes that are held.
+    /// Bytes in use.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// The same room with another bound.
+    /// Returns the same quota with another limit.
     #[must_use]
     pub fn resized(&self, len_max: u64) -> Self {
         Self { held: Arc::clone(&self.held), len_max }
     }
 
-    /// A part of it, which has these bytes.
+    /// Takes a share of the quota that uses these bytes.
     pub(super) fn part(&self, bytes: u64) -> QuotaShare {
         let part = QuotaShare { held: Arc::clone(&self.held), bytes: AtomicU64::new(0) };
         part.is(bytes);
@@ -41,8 +41,8 @@ impl InboxQuota {
     }
 }
 
-/// What one inbox has of the room; given back when it is dropped. It is told anew whenever the files are listed,
-/// so that nothing that goes wrong is counted for ever.
+/// The share of one inbox. Dropping it releases it. Each listing of the files sets it anew, so that a miscount after a
+/// failure does not last.
 #[derive(Debug)]
 pub(super) struct QuotaShare {
     held: Arc<AtomicU64>,
@@ -67,7 +67,7 @@ impl QuotaShare {
 
     pub(super) fn is(&self, bytes: u64) {
         let had = self.bytes.swap(bytes, Ordering::Relaxed);
-        // The difference may be below nothing; the sum of all parts is not.
+        // The difference may be negative; the sum of all shares is not.
         self.held.fetch_add(bytes.wrapping_sub(had), Ordering::Relaxed);
     }
 }

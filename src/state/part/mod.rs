@@ -8,10 +8,9 @@
 //! | `alias_label` | text or null | |
 //! | `identifier` | text | |
 //!
-//! Keys and identifiers are plain and uncompressed, so that walking a part costs little more than reading it:
-//! at a hundredth of change nearly every page has an identifier that someone asks for, and unpacking them all
-//! took longer than all else in a walk. Parts of earlier versions, whose identifiers are compressed, are read
-//! alike.
+//! Keys and identifiers are plain and uncompressed. Even at one percent of change nearly every page has an identifier
+//! that the plan needs, and decompression took longer than everything else. Parts with compressed identifiers, from
+//! earlier versions, can still be read.
 
 mod page;
 mod read;
@@ -25,19 +24,19 @@ pub use write::PartWriter;
 
 use crate::model::{CohortId, ConnectionName};
 
-// The columns that are read, by their place in the schema.
+// Indices of the columns that are read.
 const KEY_HIGH: usize = 0;
 const KEY_LOW: usize = 1;
 const KIND: usize = 3;
 const LABEL: usize = 4;
 const IDENTIFIER: usize = 5;
 
-/// What parts belong to.
+/// The folder that a part belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PartFolder<'a> {
-    /// The record of a cohort.
+    /// The recorded membership of a cohort.
     Cohort(&'a CohortId),
-    /// What a Heap has told of its segments.
+    /// The segment tables of a Heap connection.
     Segments(&'a ConnectionName),
 }
 
@@ -47,7 +46,7 @@ impl<'a> From<&'a CohortId> for PartFolder<'a> {
     }
 }
 
-/// Where the parts of a home are in the state.
+/// The folder of an entry's parts.
 pub(super) fn folder_of<'a>(home: impl Into<PartFolder<'a>>) -> String {
     match home.into() {
         PartFolder::Cohort(cohort) => format!("cohorts/{cohort}/parts"),
@@ -55,7 +54,7 @@ pub(super) fn folder_of<'a>(home: impl Into<PartFolder<'a>>) -> String {
     }
 }
 
-/// Where a part is in the state.
+/// The path of a part in the state.
 pub(super) fn path_of<'a>(home: impl Into<PartFolder<'a>>, id: &str) -> String {
     format!("{}/{id}.parquet", folder_of(home))
 }

@@ -1,5 +1,5 @@
-//! Columns whose pages hold plain values, read a page at a time: keys a block at once, texts with no work
-//! for those that are passed over. What the values mean, and whether they are right, is for others to know.
+//! Columns with plain-encoded pages, read a page at a time: keys in blocks, texts without work for skipped values.
+//! `read` validates the values.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::model::MemberKey;
 /// The pages of one column of one row group.
 pub(super) type PageReader = SerializedPageReader<RandomAccess>;
 
-/// One column: what is left of its current page.
+/// One column: the unread rest of its current page.
 struct PlainColumn {
     pages: PageReader,
     rest: Bytes,
@@ -31,16 +31,16 @@ impl PlainColumn {
         Self { pages, rest: Bytes::new(), left: 0 }
     }
 
-    /// Makes sure that something is left. `false` at the end of the column.
+    /// Loads the next page if the current one is used up. `false`: the end of the column.
     fn turn(&mut self) -> Result<bool, ParquetError> {
         while self.left == 0 {
-            self.rest = Bytes::new(); // first, for its memory to be used again
+            self.rest = Bytes::new(); // dropped first, so that its memory can be reused
             (self.rest, self.left) = match self.pages.get_next_page()? {
                 None => return Ok(false),
                 Some(Page::DataPage { buf, num_values, encoding: Encoding::PLAIN, .. }) => {
                     (buf, num_values as usize)
                 }
-                Some(_) => return Err(damaged("a page of another kind")),
+                Some(_) => return Err(damaged("a page with another encoding")),
             };
         }
         Ok(true)
@@ -63,7 +63,7 @@ impl KeyColumns {
         Self { high: PlainColumn::new(high), low: PlainColumn::new(low) }
     }
 
-    /// Appends the next block of keys. Nothing is appended at the end.
+    /// Appends the next block of keys. At the end it appends nothing.
     pub(super) fn read(&mut self, block: &mut Vec<MemberKey>, sum: &mut KeySum) -> Result<(), ParquetError> {
         let Self { high, low } = self;
         if high.turn()? != low.turn()? {
@@ -72,7 +72,7 @@ impl KeyColumns {
         let len = high.left.min(low.left);
         let (highs, lows) = (high.rest.as_chunks().0, low.rest.as_chunks().0);
         let (Some(highs), Some(lows)) = (highs.get(..len), lows.get(..len)) else {
-            return Err(damaged("a page is cut short"));
+            return Err(damaged("a page is truncated"));
         };
         let key = |(high, low): (&[u8; 8], &[u8; 8])| {
             MemberKey::from_halves(u64::from_le_bytes(*high), u64::from_le_bytes(*low))
@@ -87,7 +87,7 @@ impl KeyColumns {
     }
 }
 
-/// A column of texts, read where they are asked for, forwards only.
+/// A text column, read on demand, forwards only.
 #[derive(Debug)]
 pub(super) struct TextColumn(PlainColumn);
 
@@ -96,7 +96,7 @@ impl TextColumn {
         Self(PlainColumn::new(pages))
     }
 
-    /// Runs over some values. A page that holds no other is not even read.
+    /// Skips values. A page that is skipped as a whole is not read.
     pub(super) fn skip(&mut self, mut count: usize) -> Result<(), ParquetError> {
         loop {
             let len = count.min(self.0.left);
@@ -116,7 +116,7 @@ impl TextColumn {
         }
     }
 
-    /// Runs over values of the current page.
+    /// Skips values of the current page.
     fn skip_within(&mut self, len: usize) -> Result<(), ParquetError> {
         let mut rest = &*self.0.rest;
         for _ in 0..len {
@@ -128,7 +128,7 @@ impl TextColumn {
         Ok(())
     }
 
-    /// Appends at most so many values.
+    /// Appends at most `count` values.
     pub(super) fn read(&mut self, count: usize, values: &mut Vec<Bytes>) -> Result<(), ParquetError> {
         for _ in 0..count {
             if !self.0.turn()? {
@@ -143,14 +143,14 @@ impl TextColumn {
     }
 }
 
-/// The first value, and what follows it.
+/// Splits off the first value.
 #[inline]
 fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), ParquetError> {
     let value = bytes.split_first_chunk().and_then(|(len, rest)| {
         let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
         rest.split_at_checked(len)
     });
-    value.ok_or_else(|| damaged("a page is cut short"))
+    value.ok_or_else(|| damaged("a page is truncated"))
 }
 
 impl std::fmt::Debug for PlainColumn {
@@ -159,7 +159,7 @@ impl std::fmt::Debug for PlainColumn {
     }
 }
 
-/// A file read by position, so that several columns of it can be read in turn.
+/// A file that is read by position, so that several of its columns can be read alternately.
 #[derive(Debug)]
 pub(super) struct RandomAccess(pub(super) Arc<Blob>);
 

@@ -1,10 +1,11 @@
-//! Walking one part.
+//! Cursor over one part.
 //!
-//! Keys are read in blocks; an identifier is read only when it is asked for, and then with as many that
-//! follow it as are likely to be asked for too. Every identifier that is read is hashed and
-//! must give its key, so damage to either is found before anybody is removed by it. The checksum of the footer is
-//! checked before it is parsed, and that of all keys at the end of the walk. The parser is not ours: its panics on
-//! damaged pages are errors of the file.
+//! Keys are read in blocks. An identifier is read only on demand, together with following ones that are likely to be
+//! needed.
+//!
+//! Every identifier is hashed and must match its key, so damage is detected before a member is removed. The footer's
+//! checksum is verified before it is parsed, and the checksum of all keys at the end. The Parquet parser is a
+//! third-party crate: a panic on a damaged page becomes an error of the file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,10 +28,10 @@ use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, Row
 
 /// Bytes at the end of every Parquet file: the length of its metadata, and `PAR1`.
 const FOOTER_END: usize = 8;
-/// Most identifiers read at a time.
+/// Maximum number of identifiers read at a time.
 const IDENTIFIERS_LEN_MAX: usize = 512;
 
-/// What one part says of one member.
+/// The outcome of one member's change in one part.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) enum Word {
     Accepted(ChangeOp),
@@ -38,7 +39,7 @@ pub(in super::super) enum Word {
     Unanswered,
 }
 
-/// A walk over one part.
+/// A cursor over one part.
 #[derive(Debug)]
 pub(in super::super) struct PartCursor {
     path: PathBuf,
@@ -46,19 +47,19 @@ pub(in super::super) struct PartCursor {
     seed: KeySeed,
     file: Arc<RandomAccess>,
     metadata: ParquetMetaData,
-    /// The row group being read, and the row at which it starts.
+    /// The current row group, and its first row.
     group: usize,
     group_start: u64,
     keys: Option<KeyColumns>,
-    /// The checksum of the keys that were read, and of those that were written.
+    /// Checksums of the keys read so far, and of the keys as written.
     sum: KeySum,
     written_sum: String,
     identifiers: Option<Identifiers>,
-    /// Keys in hand, the row of the first, and which of them is the current one. None at the end.
+    /// Buffered keys, the row of the first, and the index of the current one. No current key at the end.
     block: Vec<MemberKey>,
     block_start: u64,
     at: usize,
-    /// What the part says of all rows from the current one to this one.
+    /// The outcome of all rows from the current one up to `word_end`.
     word: Word,
     word_end: u64,
 }
@@ -68,7 +69,7 @@ impl PartCursor {
         let path = blob.path().to_owned();
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
         if blob.len() != part.bytes {
-            return Err(damaged(format!("it has {} bytes and was written with {}", blob.len(), part.bytes)));
+            return Err(damaged(format!("it has {} bytes, {} were written", blob.len(), part.bytes)));
         }
         check_footer(&blob, part.footer, &damaged)?;
         let file = Arc::new(RandomAccess(Arc::new(blob)));
@@ -79,7 +80,7 @@ impl PartCursor {
         let written_sum = written_sum.ok_or_else(|| damaged("it has no checksum of its keys".to_owned()))?;
         let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
         if u64::try_from(rows).ok() != Some(part.rows) {
-            return Err(damaged(format!("it has {rows} rows and was written with {}", part.rows)));
+            return Err(damaged(format!("it has {rows} rows, {} were written", part.rows)));
         }
         Ok(Self {
             path,
@@ -101,7 +102,7 @@ impl PartCursor {
         })
     }
 
-    /// Reads a part that no version names, from end to end. Every member of it is in doubt.
+    /// Reads and verifies a part that no version names. All its members are in doubt.
     pub(in super::super) fn adopted(blob: Blob, id: &str, seed: KeySeed) -> Result<PartRef, StateError> {
         let path = blob.path().to_owned();
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
@@ -109,7 +110,7 @@ impl PartCursor {
         let checksum = checksum(&blob).map_err(StateError::Scratch)?;
         let mut end = [0; FOOTER_END];
         let start =
-            bytes.checked_sub(end.len() as u64).ok_or_else(|| damaged("it is cut short".to_owned()))?;
+            bytes.checked_sub(end.len() as u64).ok_or_else(|| damaged("it is truncated".to_owned()))?;
         blob.read_exact_at(&mut end, start).map_err(StateError::Scratch)?;
         let length = end.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length));
         let length = (u64::from(length) + end.len() as u64).min(bytes);
@@ -124,7 +125,7 @@ impl PartCursor {
         let (id, op, footer) = (id.into(), ChangeOp::Add, Footer::of(&footer));
         let part = PartRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false };
         let RandomAccess(blob) = file;
-        let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still being read".to_owned()))?;
+        let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still in use".to_owned()))?;
         let mut cursor = Self::open(blob, &part, seed)?;
         let mut packed = Vec::new();
         cursor.advance()?;
@@ -136,7 +137,7 @@ impl PartCursor {
         Ok(part)
     }
 
-    /// The current key; none at the end.
+    /// The current key. `None`: the end.
     #[inline]
     pub(in super::super) fn key(&self) -> Option<MemberKey> {
         self.block.get(self.at).copied()
@@ -146,7 +147,7 @@ impl PartCursor {
         self.block_start + self.at as u64
     }
 
-    /// What the part says of the current member.
+    /// The outcome of the current member's change.
     #[inline]
     pub(in super::super) fn word(&mut self) -> Word {
         if self.row() >= self.word_end {
@@ -155,14 +156,13 @@ impl PartCursor {
         self.word
     }
 
-    /// The keys that follow the current one and of which the part says the same, as far as they are in hand.
-    /// Only after [`Self::word`].
+    /// Buffered keys that follow the current one and have the same outcome. Valid only after [`Self::outcome`].
     pub(in super::super) fn ahead(&self) -> &[MemberKey] {
         let same = usize::try_from(self.word_end - self.block_start).unwrap_or(usize::MAX);
         self.block.get(self.at + 1..same.min(self.block.len())).unwrap_or_default()
     }
 
-    /// Moves on over keys that are in hand.
+    /// Skips buffered keys.
     pub(in super::super) fn skip(&mut self, count: usize) {
         self.at += count;
     }
@@ -182,14 +182,14 @@ impl PartCursor {
         StateError::Damaged { path: self.path.clone(), what: what.to_string() }
     }
 
-    /// Moves on to the next member.
+    /// Advances to the next member.
     #[inline]
     pub(in super::super) fn advance(&mut self) -> Result<(), StateError> {
         self.at += 1;
         if self.at < self.block.len() { Ok(()) } else { self.next_block() }
     }
 
-    /// Reads the next block of keys, checks their order, and moves on to the first.
+    /// Reads the next block of keys, verifies their order, and advances to the first.
     #[inline(never)]
     fn next_block(&mut self) -> Result<(), StateError> {
         let last = self.block.last().copied();
@@ -215,10 +215,10 @@ impl PartCursor {
         match self.block.first() {
             None if self.block_start != self.part.rows => Err(self.damaged("it ends too early")),
             None if self.sum.digest() != self.written_sum => {
-                Err(self.damaged("its keys are not those that were written"))
+                Err(self.damaged("the checksum of its keys does not match"))
             }
             Some(first) if last.is_some_and(|last| *first <= last) || !self.block.is_sorted_by(ascends) => {
-                Err(self.damaged("its members are not in order"))
+                Err(self.damaged("its members are not sorted"))
             }
             _ => Ok(()),
         }
@@ -261,24 +261,24 @@ impl PartCursor {
         if whole && self.key() == Some(MemberKey::of(self.seed, &packed[start..])) {
             Ok(())
         } else {
-            Err(self.damaged("an identifier does not belong to its key"))
+            Err(self.damaged("an identifier does not match its key"))
         }
     }
 }
 
-/// Parts the parser; a panic is an error of the file.
+/// Runs the parser and turns a panic into an error.
 fn unpanicked<T>(parse: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let panicked = || Err(ParquetError::General("it cannot be parsed".to_owned()));
     guarded(parse).unwrap_or_else(panicked)
 }
 
-/// Compares the end of a part with its checksum, before anything of it is parsed.
+/// Verifies the footer's checksum before it is parsed.
 fn check_footer(
     blob: &Blob,
     footer: Footer,
     damaged: &impl Fn(String) -> StateError,
 ) -> Result<(), StateError> {
-    let start = blob.len().checked_sub(footer.bytes).ok_or_else(|| damaged("it is cut short".to_owned()))?;
+    let start = blob.len().checked_sub(footer.bytes).ok_or_else(|| damaged("it is truncated".to_owned()))?;
     let mut bytes = vec![0; usize::try_from(footer.bytes).unwrap_or(0)];
     blob.read_exact_at(&mut bytes, start).map_err(StateError::Scratch)?;
     if Footer::of(&bytes) == footer {
@@ -287,7 +287,7 @@ fn check_footer(
     Err(damaged("its checksum does not match: it was changed, or is another file".to_owned()))
 }
 
-/// Whether a row is in the set, and the first row after it for which that may be otherwise.
+/// Whether a row is in the set, and the next row for which this may differ.
 fn stretch(set: &RowSet, row: u64) -> (bool, u64) {
     let ranges = set.ranges();
     match ranges.get(ranges.partition_point(|range| range.end <= row)) {
@@ -297,7 +297,7 @@ fn stretch(set: &RowSet, row: u64) -> (bool, u64) {
     }
 }
 
-/// Kind, label and value of one member, as columns give them.
+/// Kind, label and value of one member, as read from the columns.
 type OpenParts = (ByteArray, ByteArray, Bytes);
 
 fn identifier((kind, label, value): &OpenParts) -> Option<Identifier<'_>> {
@@ -318,7 +318,7 @@ impl<T: DataType> std::fmt::Debug for PartColumn<T> {
     }
 }
 
-/// The identifiers of a row group, read where they are asked for, forwards only.
+/// The identifiers of a row group, read on demand, forwards only.
 #[derive(Debug)]
 struct Identifiers {
     kinds: PartColumn<ByteArrayType>,
@@ -326,9 +326,9 @@ struct Identifiers {
     values: TextColumn,
     block: Vec<OpenParts>,
     block_start: u64,
-    /// The row after the block: where the columns stand.
+    /// The next row of the columns, after the block.
     position: u64,
-    /// How many are read at a time. It grows while all are asked for, and shrinks when they lie far apart.
+    /// How many are read at a time. It grows while consecutive ones are needed, and shrinks otherwise.
     ahead: usize,
 }
 

@@ -1,11 +1,11 @@
-//! Checksums of a part that are checked while it is read, without reading it twice: of its footer before that is
-//! parsed, and of all keys at the end of a walk. Every identifier that is read is compared with its key, so nothing that
-//! a plan uses is left unchecked.
+//! Checksums that are verified while a part is read, without a second reading: of the footer, and of all keys.
+//!
+//! Every identifier that is read is compared with its key, so everything that a plan uses is verified.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// What stands behind the last row group of a part.
+/// The Parquet footer of a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footer {
     /// Its length in bytes.
@@ -14,7 +14,7 @@ pub struct Footer {
     pub checksum: u64,
 }
 
-/// The footer as versions write it.
+/// The JSON form of a [`Footer`] inside a version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in super::super) struct FooterShape {
     bytes: u64,
@@ -37,10 +37,10 @@ impl Footer {
     }
 }
 
-/// The name of the checksum of the keys in a part's metadata.
+/// The key of the keys' checksum in a part's metadata.
 pub(super) const KEYS: &str = "syncline_keys_xxh3";
 
-/// A checksum of all keys, column by column, as their bytes stand in the file.
+/// A checksum of all keys, column by column, over their bytes in the file.
 #[derive(Clone, Default)]
 pub(super) struct KeySum {
     high: Box<Xxh3>,

@@ -1,4 +1,4 @@
-//! Writing one part: a row group at a time, hashed on its way to the disk.
+//! Writer of one part: writes one row group at a time, and hashes the file as it is written.
 
 use std::io;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use super::seal::{Footer, KEYS, KeySum};
 use super::{PartFolder, path_of};
 use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet};
 
-/// Members in one row group. One group is in memory while it is written.
+/// Members per row group. One group is in memory while it is written.
 const GROUP_LEN: usize = 64 << 10;
-/// Bytes of a page: what must be unpacked to get at one identifier.
+/// Bytes per page, the unit that is read for one identifier.
 const PAGE_LEN: usize = 64 << 10;
 
 /// Writes one part.
@@ -74,14 +74,14 @@ impl PartWriter {
         })
     }
 
-    /// Appends a member. Members come in strictly ascending order of their keys.
+    /// Appends a member. Members must arrive in strictly ascending key order.
     ///
     /// # Errors
-    /// When the disk does not take it, or the order is wrong.
+    /// When the write fails, or the order is wrong.
     pub fn push(&mut self, packed: &[u8]) -> Result<(), StateError> {
         let key = MemberKey::of(self.seed, packed);
         if self.last.is_some_and(|last| key <= last) {
-            return Err(self.damaged("its members are not in order"));
+            return Err(self.damaged("its members are not sorted"));
         }
         self.last = Some(key);
         let (identifier, _) = Identifier::unpack(packed).map_err(|e| self.damaged(&e.to_string()))?;
@@ -90,10 +90,10 @@ impl PartWriter {
         if self.group.high.len() == GROUP_LEN { self.flush() } else { Ok(()) }
     }
 
-    /// Puts the part on disk, where it lasts. Nobody refers to it yet, and no row is acknowledged.
+    /// Commits the file to disk. No version names it yet, and no row is acknowledged.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub fn finish(mut self) -> Result<PartRef, StateError> {
         self.flush()?;
         self.parquet.append_key_value_metadata(KeyValue::new(KEYS.to_owned(), self.sum.digest()));
@@ -141,7 +141,7 @@ struct RowGroup {
     high: Vec<i64>,
     low: Vec<i64>,
     kinds: Vec<IdentifierKind>,
-    /// Every label and identifier, one after the other: shared by the values cut from it.
+    /// All labels and identifiers, concatenated; the written values are slices of it.
     text: Vec<u8>,
     ends: Vec<(u32, u32)>,
 }
@@ -245,9 +245,9 @@ mod tests {
     use super::*;
     use crate::model::CohortId;
 
-    /// Earlier versions packed the identifiers.
+    /// Earlier versions compressed the identifiers.
     #[test]
-    fn a_part_is_read_whether_its_identifiers_are_packed_or_not() {
+    fn a_part_is_read_with_and_without_compressed_identifiers() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort, seed) = (Store::in_folder(home.path()), CohortId::new("c").unwrap(), KeySeed(7));
         let mut members: Vec<(MemberKey, Vec<u8>)> = (0..100_000)
@@ -276,7 +276,7 @@ mod tests {
             for (row, (key, packed)) in members.iter().enumerate() {
                 cursor.advance().unwrap();
                 assert_eq!(cursor.key(), Some(*key));
-                // Near and far apart, to the end of a page and of a group and over it, and whole pages not at all.
+                // Rows near and far apart, across page and group ends, with whole pages skipped.
                 if row % 7_001 < 40 || row % 65_536 < 2 {
                     let mut found = Vec::new();
                     cursor.identifier(&mut found).unwrap();

@@ -1,7 +1,6 @@
-//! Reading from anywhere in one file of the state, local or remote.
+//! Random-access reads from one file of the state, local or remote.
 //!
-//! A bucket is read in windows, a few of which are kept: a walk over the columns of a run comes back to each
-//! of them in turn.
+//! A bucket is read in windows. A few of them are cached, because a cursor reads several columns alternately.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,12 +12,12 @@ use bytes::Bytes;
 
 use super::bucket::BucketStore;
 
-/// Bytes of a window.
+/// Length of a window.
 const WINDOW_LEN: u64 = 1 << 20;
-/// Windows that are kept.
+/// How many windows are cached.
 const WINDOWS: usize = 6;
 
-/// A file of the state that does not change.
+/// An immutable file of the state.
 #[derive(Debug)]
 pub(in super::super) struct Blob {
     path: PathBuf,
@@ -51,7 +50,7 @@ impl Blob {
         self.len
     }
 
-    /// Reads some bytes at a position; none at the end.
+    /// Reads some bytes at a position. 0: the end.
     pub(in super::super) fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         match &self.place {
             BlobLocation::File(file) => read_file_at(file, buffer, position),
@@ -78,7 +77,7 @@ impl Blob {
         }
     }
 
-    /// Reads bytes at a position, all of them.
+    /// Fills the buffer from a position.
     pub(in super::super) fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         let mut done = 0;
         while done < buffer.len() {

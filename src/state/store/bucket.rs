@@ -1,11 +1,11 @@
-//! A state in a bucket: S3, Google Cloud Storage or Azure Blob Storage, through their conditional puts.
+//! A state in a bucket: S3, Google Cloud Storage or Azure Blob Storage, through conditional puts.
 //!
-//! Two writers are told apart by the store itself: a file is created only if it is not there, and the lease is
-//! changed only if it is what it was. A store that cannot do that is refused.
+//! The store itself keeps two writers apart: a file is created only if it does not exist, and the lease is replaced only
+//! if it is unchanged. A store without this is rejected.
 //!
 //! # Caveats
-//! Callers block: requests run on a thread of their own. An answer to a put that was lost is not a refusal:
-//! the object is read back, and is ours if it holds what we sent.
+//! Callers block; requests run on a separate thread. A lost answer to a put is not a failure: the object is read back,
+//! and was written by us if it holds what we sent.
 
 use std::fs::File;
 use std::future::Future;
@@ -24,20 +24,20 @@ use super::{Address, Blob, Growing, PendingFile, PendingTarget, StoreError, Stor
 use crate::model::Timestamp;
 use crate::object_store::{BucketClient, io_error};
 
-/// Bytes of a part of a large object, and of a growing file that is not written yet.
+/// Length of a part of a large object, and limit of unwritten data of an append-only file.
 pub(super) const PART_LEN: usize = 8 << 20;
-/// Where the store is tried out and asked for the time.
+/// The folder of probe objects, which test conditional puts and read the store's clock.
 pub(in super::super) const PROBES: &str = "probes";
 
 /// A prefix of a bucket.
 #[derive(Clone, Debug)]
 pub(in super::super) struct BucketStore(BucketClient);
 
-/// Which writing of an object it was.
+/// Identifies one revision of an object.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Tag {
     update: UpdateVersion,
-    /// When, by the store's clock and to the second; known of what was read.
+    /// When it was written, by the store's clock, to the second. Known only after a read.
     pub(in super::super) written: Option<Timestamp>,
 }
 
@@ -66,7 +66,7 @@ impl BucketStore {
         StoreError::new(action, &self.at(relative), io_error(error))
     }
 
-    /// An object's bytes and which writing of it they are; none if there is no such object.
+    /// Reads an object and its revision. `None`: it does not exist.
     pub(in super::super) fn read(&self, relative: &str) -> Result<Option<(Vec<u8>, Tag)>, StoreError> {
         let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let found = self.wait(async move {
@@ -122,7 +122,7 @@ impl BucketStore {
     pub(in super::super) fn put_new(&self, relative: &str, bytes: &[u8]) -> Result<bool, StoreError> {
         match self.put(relative, bytes, PutMode::Create) {
             Ok(_) => Ok(true),
-            // Also when an earlier attempt of the client has put it and its answer was lost.
+            // An earlier attempt of the client may have written it, with its answer lost.
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 Ok(self.read(relative)?.is_some_and(|(found, _)| found == bytes))
             }
@@ -133,7 +133,7 @@ impl BucketStore {
         }
     }
 
-    /// Replaces an object that is still the writing that `tag` names. None if it is not.
+    /// Replaces an object that is still at the revision `tag`. `None`: it is not.
     pub(in super::super) fn replace(
         &self,
         relative: &str,
@@ -149,7 +149,7 @@ impl BucketStore {
         }
     }
 
-    /// As [`Bucket::replace`], but given up on after `limit`: then nobody knows whether it was done.
+    /// As [`Self::replace`], with a time limit. After a timeout the outcome is unknown.
     pub(in super::super) fn replace_within(
         &self,
         limit: Duration,
@@ -193,33 +193,34 @@ impl BucketStore {
         put.map(|put| Tag { update: put.into(), written: None })
     }
 
-    /// Tries whether the store keeps two writers apart: what exists must not be created, and what has changed
+    /// Tests whether the store keeps two writers apart: an existing object must not be created again, and a changed one
     /// must not be replaced.
     pub(in super::super) fn check_conditions(&self, random: u64) -> Result<(), StateError> {
         if self.read("format.json")?.is_some() {
-            return Ok(()); // it was tried when the state was made
+            return Ok(()); // it was tested when the state was created
         }
         let probe = format!("{PROBES}/{random:016x}");
         let lacks =
             |what: &str| StateError::NoConditionalPut { path: self.0.url.clone(), what: what.to_owned() };
-        let refused = |e: StoreError| match e.kind() {
+        let rejected = |e: StoreError| match e.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => StateError::Store(e),
             _ => lacks(&e.to_string()),
         };
-        // What is not taken without a condition either is another matter.
+        // An unconditional put that fails has another cause.
         let plainly = format!("{probe}-plain");
         self.put(&plainly, b"0", PutMode::Overwrite).map_err(|e| self.error("write", &plainly, &e))?;
         self.remove(&plainly)?;
-        if !self.put_new(&probe, b"1").map_err(refused)? {
+        if !self.put_new(&probe, b"1").map_err(rejected)? {
             return Err(lacks("an object that does not exist was not created"));
         }
-        let created = self.put_new(&probe, b"2").map_err(refused)?;
-        let (_, first) = self.read(&probe)?.ok_or_else(|| lacks("an object that was put is not there"))?;
-        let replaced = self.replace(&probe, b"3", &first).map_err(refused)?;
-        let again = self.replace(&probe, b"4", &first).map_err(refused)?;
+        let created = self.put_new(&probe, b"2").map_err(rejected)?;
+        let (_, first) =
+            self.read(&probe)?.ok_or_else(|| lacks("an object that was written does not exist"))?;
+        let replaced = self.replace(&probe, b"3", &first).map_err(rejected)?;
+        let again = self.replace(&probe, b"4", &first).map_err(rejected)?;
         self.remove(&probe)?;
         match (created, replaced, again) {
-            (true, ..) => Err(lacks("an object that exists was created again")),
+            (true, ..) => Err(lacks("an existing object was created again")),
             (_, None, _) => Err(lacks("an object cannot be replaced by its tag")),
             (_, _, Some(_)) => Err(lacks("an object that had changed was replaced")),
             _ => Ok(()),
@@ -227,7 +228,7 @@ impl BucketStore {
     }
 
     pub(super) fn pending(&self, relative: &str) -> Result<PendingFile, StoreError> {
-        // Without a name: nobody finds it, and it is gone with the process.
+        // The file has no name, so the system deletes it with the process.
         let file = tempfile::tempfile();
         let file = file.map_err(|e| StoreError::new("create a file for", &self.at(relative), e))?;
         Ok(PendingFile { file, target: PendingTarget::Object(self.clone(), relative.to_owned()) })
@@ -237,7 +238,7 @@ impl BucketStore {
         Growing::Parts { bucket: self.clone(), relative: relative.to_owned(), part: 1, buffer: Vec::new() }
     }
 
-    /// Uploads a file under a name that nobody else uses.
+    /// Uploads a file under a name that is unique.
     pub(super) fn upload(&self, mut file: File, relative: &str) -> Result<(), StoreError> {
         let failed = |e| StoreError::new("upload", &self.at(relative), e);
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
@@ -270,7 +271,7 @@ impl BucketStore {
     }
 }
 
-/// The next bytes of a file, if there are any.
+/// Reads the next bytes of a file. `None`: the end.
 fn part(file: &mut File, len: usize) -> Result<Option<PutPayload>, Error> {
     let mut bytes = Vec::new();
     let read = file.take(len as u64).read_to_end(&mut bytes);

@@ -1,7 +1,7 @@
-//! Writing that lasts: whole files, on disk before their names are, seen by the owner only.
+//! Durable writes in a folder: files appear complete, are on disk before their names, and only the owner can read them.
 //!
-//! A file is written under a temporary name, synced, given its name and its folder synced, in that
-//! order. The one file that grows, the journal, is synced when its writer says so.
+//! A file is written under a temporary name, synced, renamed, and its folder is synced, in that order. Append-only files
+//! are synced by their writer.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ use super::step::step;
 use super::{Blob, Growing, PendingFile, PendingTarget, Stepping, StoreError, StoredFile};
 use crate::model::Timestamp;
 
-/// How the names of files begin that nobody sees yet.
+/// Prefix of temporary files.
 pub(in super::super) const TEMPORARY: &str = ".syncline-tmp-";
 
 /// A folder of the state. Paths are relative to it.
@@ -29,7 +29,7 @@ impl FolderStore {
         self.0.join(relative)
     }
 
-    /// Makes the folder and what lies between, and syncs each one that is new into its parent.
+    /// Creates the folder and its missing parents, and syncs each new one into its parent.
     pub(in super::super) fn create_dirs(&self, relative: &str) -> Result<PathBuf, StoreError> {
         let path = self.at(relative);
         let missing = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).count();
@@ -42,7 +42,7 @@ impl FolderStore {
         Ok(path)
     }
 
-    /// The file's bytes; none if there is no such file.
+    /// Reads a file. `None`: it does not exist.
     pub(in super::super) fn read(&self, relative: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.at(relative);
         match fs::read(&path) {
@@ -52,7 +52,7 @@ impl FolderStore {
         }
     }
 
-    /// What lies in a folder. One that is not there is empty.
+    /// Lists a folder. A missing folder is empty.
     fn entries(&self, relative: &str) -> Result<Vec<fs::DirEntry>, StoreError> {
         let path = self.at(relative);
         let failed = |e| StoreError::new("list", &path, e);
@@ -63,7 +63,7 @@ impl FolderStore {
         }
     }
 
-    /// Names in a folder, sorted, without temporary files. A folder that is not there has none.
+    /// Returns the names in a folder, sorted, without temporary files. A missing folder has none.
     pub(super) fn list(&self, relative: &str) -> Result<Vec<String>, StoreError> {
         let entries = self.entries(relative)?.into_iter();
         let mut names: Vec<String> =
@@ -73,7 +73,7 @@ impl FolderStore {
         Ok(names)
     }
 
-    /// The files in a folder, temporary ones too.
+    /// Returns the files in a folder, including temporary ones.
     pub(super) fn files(&self, relative: &str) -> Result<Vec<StoredFile>, StoreError> {
         let path = self.at(relative);
         let failed = |e| StoreError::new("list", &path, e);
@@ -82,7 +82,7 @@ impl FolderStore {
             let meta = match entry.metadata() {
                 Ok(meta) if meta.is_file() => meta,
                 Ok(_) => continue,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // gone since it was listed
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // removed since it was listed
                 Err(e) => return Err(failed(e)),
             };
             let Ok(name) = entry.file_name().into_string() else { continue };
@@ -102,7 +102,7 @@ impl FolderStore {
         Ok(Blob::of_file(path, file, len))
     }
 
-    /// Writes a file that must not exist. `false` if it does: then nothing is changed.
+    /// Writes a file that must not exist. Returns `false`, and changes nothing, if it does.
     pub(super) fn put_new(&self, relative: &str, bytes: &[u8]) -> Result<bool, StoreError> {
         let file = self.pending(relative)?;
         let written = file.writer().and_then(|mut writer| writer.write_all(bytes));
@@ -110,7 +110,7 @@ impl FolderStore {
         file.commit_if_new()
     }
 
-    /// Starts a file that will appear under `relative` when it is committed.
+    /// Creates a file that appears as `relative` when it is committed.
     pub(super) fn pending(&self, relative: &str) -> Result<PendingFile, StoreError> {
         let path = self.at(relative);
         let folder = self.create_dirs(parent_of(Path::new(relative)).to_str().unwrap_or_default())?;
@@ -120,7 +120,7 @@ impl FolderStore {
         Ok(PendingFile { file, target: PendingTarget::Path(temporary, path) })
     }
 
-    /// Creates a file that is appended to.
+    /// Creates an append-only file.
     pub(super) fn growing(&self, relative: &str) -> Result<Growing, StoreError> {
         let path = self.at(relative);
         let folder = self.create_dirs(parent_of(Path::new(relative)).to_str().unwrap_or_default())?;
@@ -133,8 +133,8 @@ impl FolderStore {
         Ok(Growing::File { file: Stepping(file), path, torn: false })
     }
 
-    /// Removes a file. One that is gone already is as good as removed. It need not last: a file that is back
-    /// after a crash is removed again.
+    /// Removes a file. A missing file is not an error. The removal is not synced: a file that reappears after a crash is
+    /// removed again.
     pub(super) fn remove(&self, relative: &str) -> Result<(), StoreError> {
         let path = self.at(relative);
         match fs::remove_file(&path) {
@@ -145,7 +145,7 @@ impl FolderStore {
     }
 }
 
-/// Syncs the file and gives it its name, unless the name is taken.
+/// Syncs the file and renames it, unless the name is taken.
 pub(super) fn commit_new(file: &File, temporary: TempPath, path: &Path) -> Result<bool, StoreError> {
     let synced = step().and_then(|()| file.sync_all());
     synced.map_err(|e| StoreError::new("sync", path, e))?;
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_to_put_wins() {
+    fn the_first_writer_of_a_name_wins() {
         let (_home, folder) = folder();
         assert!(folder.put_new("a/1.json", b"one").unwrap());
         assert!(!folder.put_new("a/1.json", b"two").unwrap());
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_committed_is_not_there() {
+    fn an_uncommitted_file_is_invisible() {
         let (_home, folder) = folder();
         let pending = folder.pending("a/1.json").unwrap();
         pending.writer().unwrap().write_all(b"half").unwrap();
@@ -222,7 +222,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn only_the_owner_sees_anything() {
+    fn only_the_owner_can_read_files() {
         use std::os::unix::fs::PermissionsExt as _;
         let (_home, folder) = folder();
         folder.put_new("a/1.json", b"one").unwrap();

@@ -1,7 +1,7 @@
-//! Where the files of a state lie: a folder or a bucket, behind one set of verbs.
+//! Storage of the state's files: a folder or a bucket behind one interface.
 //!
-//! Paths are relative to the state and use `/`. A file appears whole or not at all, whichever it is; what
-//! `put_new` and `commit_new` have said yes to lasts. Nothing here knows what a cohort is.
+//! Paths are relative to the state and use `/`. Every file appears complete or not at all. A successful `put_new` or
+//! `commit_new` is durable. This module does not interpret files.
 
 mod blob;
 mod bucket;
@@ -21,7 +21,7 @@ pub(super) use bucket::{BucketStore, PROBES, Tag};
 pub(super) use folder::{FolderStore, TEMPORARY, private};
 pub use step::{Failure, fail_at};
 
-/// What the disk or the bucket refused.
+/// An I/O error of the folder or the bucket.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", .path.display())]
 pub struct StoreError {
@@ -35,41 +35,41 @@ impl StoreError {
         Self { action, path: path.to_owned(), source }
     }
 
-    /// A name that was to be new is taken.
+    /// The error of a name that is already taken.
     pub(super) fn exists(path: &Path) -> Self {
         Self::new("create", path, io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Whether it is about a bucket.
+    /// Whether it concerns a bucket.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.path.to_string_lossy().contains("://")
     }
 
-    /// What kind of trouble it is.
+    /// The kind of I/O error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
 }
 
-/// Where a state is.
+/// The location of a state.
 #[derive(Clone, Debug)]
 pub enum Location {
-    /// In a folder.
+    /// A folder.
     Folder(PathBuf),
-    /// In a bucket.
+    /// A bucket.
     Bucket(Address),
 }
 
-/// A bucket and how it is reached.
+/// A bucket and its client settings.
 #[derive(Clone)]
 pub struct Address {
     /// `s3://bucket/prefix`, `gs://…` or `az://…`.
     pub url: String,
-    /// Settings of the client, credentials among them, by the names of the vendors' environment variables.
+    /// Client settings including credentials, by the vendors' names of environment variables.
     pub options: Vec<(String, String)>,
-    /// How long a holder that is not heard of keeps the state.
+    /// How long the lease is valid without renewal.
     pub lease: Duration,
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// A file that is there.
+/// A file in a listing.
 #[derive(Clone, Debug)]
 pub(super) struct StoredFile {
     /// Its name within its folder.
@@ -99,7 +99,7 @@ pub(super) struct StoredFile {
     pub(super) written: Timestamp,
 }
 
-/// The files of a state.
+/// The storage of a state.
 #[derive(Clone, Debug)]
 pub(super) enum Store {
     Folder(FolderStore),
@@ -118,7 +118,7 @@ impl Store {
         Self::Folder(FolderStore::new(path))
     }
 
-    /// A path as messages name it.
+    /// The full path, for messages.
     pub(super) fn at(&self, relative: &str) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.at(relative),
@@ -126,7 +126,7 @@ impl Store {
         }
     }
 
-    /// The file's bytes; none if there is no such file.
+    /// Reads a file. `None`: it does not exist.
     pub(super) fn read(&self, relative: &str) -> Result<Option<Vec<u8>>, StoreError> {
         match self {
             Self::Folder(folder) => folder.read(relative),
@@ -134,7 +134,7 @@ impl Store {
         }
     }
 
-    /// A file to read from anywhere in it.
+    /// Opens a file for random access.
     pub(super) fn open_blob(&self, relative: &str) -> Result<Blob, StoreError> {
         match self {
             Self::Folder(folder) => folder.open_blob(relative),
@@ -142,8 +142,7 @@ impl Store {
         }
     }
 
-    /// Names of files and folders in a folder, sorted, without temporary files. A folder that is not there
-    /// has none.
+    /// Returns the names of files and folders in a folder, sorted, without temporary files. A missing folder has none.
     pub(super) fn list(&self, relative: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Folder(folder) => folder.list(relative),
@@ -151,7 +150,7 @@ impl Store {
         }
     }
 
-    /// The files in a folder, temporary ones too.
+    /// Returns the files in a folder, including temporary ones.
     pub(super) fn files(&self, relative: &str) -> Result<Vec<StoredFile>, StoreError> {
         match self {
             Self::Folder(folder) => folder.files(relative),
@@ -159,7 +158,7 @@ impl Store {
         }
     }
 
-    /// Writes a file that must not exist. `false` if it does: then nothing is changed.
+    /// Writes a file that must not exist. Returns `false`, and changes nothing, if it does.
     pub(super) fn put_new(&self, relative: &str, bytes: &[u8]) -> Result<bool, StoreError> {
         match self {
             Self::Folder(folder) => folder.put_new(relative, bytes),
@@ -167,7 +166,7 @@ impl Store {
         }
     }
 
-    /// Writes a file under a name that is not used yet.
+    /// Writes a file under a new name.
     pub(super) fn create(&self, relative: &str, bytes: &[u8]) -> Result<(), StoreError> {
         match self.put_new(relative, bytes)? {
             true => Ok(()),
@@ -175,7 +174,7 @@ impl Store {
         }
     }
 
-    /// Starts a file that will appear under `relative`, a name that nobody else uses, when it is committed.
+    /// Creates a file that appears as `relative`, a unique name, when it is committed.
     pub(super) fn pending(&self, relative: &str) -> Result<PendingFile, StoreError> {
         match self {
             Self::Folder(folder) => folder.pending(relative),
@@ -183,7 +182,7 @@ impl Store {
         }
     }
 
-    /// Starts a file that is appended to.
+    /// Creates an append-only file.
     pub(super) fn growing(&self, relative: &str) -> Result<Growing, StoreError> {
         match self {
             Self::Folder(folder) => folder.growing(relative),
@@ -191,14 +190,14 @@ impl Store {
         }
     }
 
-    /// Removes a folder that has nothing in it. Where there are no folders, and where it cannot be, nothing happens.
+    /// Removes an empty folder. Failures are ignored; a bucket has no folders.
     pub(super) fn remove_empty(&self, relative: &str) {
         if let Self::Folder(folder) = self {
             let _ = std::fs::remove_dir(folder.at(relative));
         }
     }
 
-    /// Removes a file. One that is gone already is as good as removed.
+    /// Removes a file. A missing file is not an error.
     pub(super) fn remove(&self, relative: &str) -> Result<(), StoreError> {
         step::step().map_err(|e| StoreError::new("remove", &self.at(relative), e))?;
         match self {
@@ -208,21 +207,21 @@ impl Store {
     }
 }
 
-/// A file that nobody sees yet. Dropped, it is gone.
+/// A file that is invisible until it is committed. Dropping it discards it.
 pub(super) struct PendingFile {
     file: File,
     target: PendingTarget,
 }
 
 enum PendingTarget {
-    /// What the file is called until then, and from then on.
+    /// The temporary name and the final name.
     Path(tempfile::TempPath, PathBuf),
-    /// An object that the file, which has no name, is uploaded to.
+    /// The object to which the unnamed file is uploaded.
     Object(BucketStore, String),
 }
 
 impl PendingFile {
-    /// Where it will be.
+    /// The final path.
     pub(super) fn path(&self) -> PathBuf {
         match &self.target {
             PendingTarget::Path(_, path) => path.clone(),
@@ -230,18 +229,18 @@ impl PendingFile {
         }
     }
 
-    /// What is to be written, to be written to.
+    /// A writer for the content.
     pub(super) fn writer(&self) -> io::Result<Stepping> {
         self.file.try_clone().map(Stepping)
     }
 
-    /// Puts the file where it lasts and gives it its name, which must not be taken.
+    /// Makes the file durable under its final name, which must not be taken.
     pub(super) fn commit_new(self) -> Result<(), StoreError> {
         let path = self.path();
         if self.commit_if_new()? { Ok(()) } else { Err(StoreError::exists(&path)) }
     }
 
-    /// The same. `false` if the name is taken: then nothing is changed.
+    /// As [`Self::commit_new`]. Returns `false`, and changes nothing, if the name is taken.
     fn commit_if_new(self) -> Result<bool, StoreError> {
         match self.target {
             PendingTarget::Path(temporary, path) => folder::commit_new(&self.file, temporary, &path),
@@ -250,7 +249,7 @@ impl PendingFile {
     }
 }
 
-/// A file each of whose writes can be made to fail by a test.
+/// A file with writes that a test can make fail.
 #[derive(Debug)]
 pub(super) struct Stepping(File);
 
@@ -265,7 +264,7 @@ impl Write for Stepping {
     }
 }
 
-/// A file that is appended to. In a bucket, where nothing can be, each sync writes a further part.
+/// An append-only file. In a bucket, which has no append, each sync writes a further object.
 #[derive(Debug)]
 pub(super) enum Growing {
     File { file: Stepping, path: PathBuf, torn: bool },
@@ -273,11 +272,11 @@ pub(super) enum Growing {
 }
 
 impl Growing {
-    /// Appends. What is appended lasts after the next [`Growing::sync`].
+    /// Appends bytes. They are durable after the next [`Self::sync`].
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         match self {
             Self::File { file, path, torn } => {
-                // Half of an earlier line must not spoil this one.
+                // A line break keeps an earlier partial line from damaging this one.
                 let line_break: &[u8] = if *torn { b"\n" } else { b"" };
                 let written = file.write_all(line_break).and_then(|()| file.write_all(bytes));
                 *torn = written.is_err();
@@ -290,7 +289,7 @@ impl Growing {
         }
     }
 
-    /// Lets others see what was appended, even if it need not last.
+    /// Makes appended bytes visible to other processes, durable or not.
     pub(super) fn publish(&mut self) -> Result<(), StoreError> {
         match self {
             Self::File { .. } => Ok(()),

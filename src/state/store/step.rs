@@ -1,22 +1,21 @@
-//! Failing on purpose: a test walks through every step of a run that changes the state, and lets the disk be
-//! full, or the process die, at each of them.
+//! Fault injection: a test makes each step of a run that changes the state fail, by a full disk or a crash.
 //!
-//! Release builds have none of this.
+//! Release builds do not contain it.
 
 use std::io;
 
-/// What happens at the chosen step.
+/// The fault at the chosen step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The disk is full, from here on.
+    /// The disk is full from this step on.
     Full,
-    /// The process dies, as by `kill -9`.
+    /// The process aborts, as by `kill -9`.
     Die,
-    /// The thread panics, at this step alone.
+    /// The thread panics at this step only.
     Panic,
 }
 
-/// Lets the step with this number, from 1, fail. Does nothing in a release build.
+/// Makes the step with this number, counted from 1, fail. Does nothing in a release build.
 #[cfg(debug_assertions)]
 pub fn fail_at(step: u64, failure: Failure) {
     use std::sync::atomic::Ordering::Relaxed;
@@ -25,7 +24,7 @@ pub fn fail_at(step: u64, failure: Failure) {
     chosen::STEP.store(step, Relaxed);
 }
 
-/// Lets the step with this number, from 1, fail. Does nothing in a release build.
+/// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
 pub fn fail_at(_: u64, _: Failure) {}
 
@@ -39,7 +38,7 @@ mod chosen {
     pub(super) static PANICS: AtomicBool = AtomicBool::new(false);
 }
 
-/// One step that changes the state is about to be taken.
+/// Called before each step that changes the state.
 #[cfg(debug_assertions)]
 pub(super) fn step() -> io::Result<()> {
     use std::sync::atomic::Ordering::Relaxed;
@@ -49,9 +48,9 @@ pub(super) fn step() -> io::Result<()> {
         return Ok(());
     }
     if chosen::PANICS.load(Relaxed) {
-        #[allow(clippy::panic, reason = "a bug on purpose, in debug builds")]
+        #[allow(clippy::panic, reason = "injected fault in debug builds")]
         match taken == chosen {
-            true => panic!("on purpose"),
+            true => panic!("injected fault"),
             false => return Ok(()),
         }
     }
