@@ -169,7 +169,7 @@ fn a_trigger_fires_only_for_a_settled_member() {
     let fired = recipients(&sandbox);
     assert_eq!(fired.len(), 1);
     let remaining = users(13).skip(10).find(|user| !fired.contains(user)).unwrap();
-    let newest = w.snapshot(".syncline/actions/carts").pop().unwrap();
+    let newest = w.snapshot(".syncline/triggers/carts").pop().unwrap();
     let due = String::from_utf8(newest.1).unwrap();
     let paid = due.replace(&remaining, "has-paid");
     assert_ne!(due, paid);
@@ -194,9 +194,9 @@ fn an_error_after_sending_keeps_the_report() {
     let hanging = || sandbox.requests()["rest"]["endpoints"]["campaigns_trigger"].as_u64() == Some(1);
     until("members are sent and the trigger request hangs", hanging);
     // The next file of the trigger list already exists, so the state does not accept the next write.
-    let newest = w.snapshot(".syncline/actions/carts").pop().unwrap().0;
+    let newest = w.snapshot(".syncline/triggers/carts").pop().unwrap().0;
     let number: u64 = newest.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    w.write(&format!(".syncline/actions/carts/{:012}.json", number + 1), "{}");
+    w.write(&format!(".syncline/triggers/carts/{:012}.json", number + 1), "{}");
     let output = child.wait_with_output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(7));

@@ -277,7 +277,7 @@ fn a_state_without_its_key_seed_is_not_changed() {
     std::fs::remove_file(w.path(".syncline/format.json")).unwrap();
     let before = w.snapshot(".syncline");
     for command in ["plan", "reconcile"] {
-        w.run(&[command]).expect(1).says(&["format.json", "it is gone", "restore it"]);
+        w.run(&[command]).expect(1).says(&["format.json", "it is missing", "restore it"]);
     }
     let ours = |files: Vec<(std::path::PathBuf, Vec<u8>)>| -> Vec<_> {
         files.into_iter().filter(|(path, _)| !path.ends_with("lease.json")).collect()

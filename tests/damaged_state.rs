@@ -99,7 +99,7 @@ fn a_state_that_is_older_than_its_commits_stops_that_cohort_and_is_found() {
     assert!(!run.stdout.contains("In step"), "{}", run.stdout);
     assert_eq!((sandbox.members("carts").len(), sandbox.members("trials").len()), (42, 6));
     w.run(&["plan", "carts"]).expect(1).says(&["cohorts/carts is older"]);
-    w.run(&["state", "verify"]).expect(1).says(&["cohorts/carts: it is older than what was committed"]);
+    w.run(&["state", "verify"]).expect(1).says(&["cohorts/carts: older than what was committed"]);
     w.run(&["state", "gc"]).expect(0);
     let parts = w.path(".syncline/cohorts/carts/parts");
     assert_eq!(std::fs::read_dir(parts).unwrap().count(), 2, "data for a later restore is kept");

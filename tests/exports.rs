@@ -752,7 +752,7 @@ fn an_erased_user_is_in_no_file_of_the_state() {
     child.kill().unwrap();
     child.wait().unwrap();
     // A crash may leave a file that no version references. The user is in it as well.
-    let held_folder = ".syncline/exports/engagement/waiting";
+    let held_folder = ".syncline/exports/engagement/held";
     let name = w.snapshot(held_folder)[0].0.clone();
     let left_over = w.path(held_folder).join("00000000-0000-4000-8000-000000000000.events");
     std::fs::copy(name, &left_over).unwrap();

@@ -90,7 +90,7 @@ fn a_user_is_erased_from_every_file_of_the_state() {
     let (w, sandbox) = with_former_member();
     w.source("carts", users(305)).run(&["reconcile"]).expect(0).says(&["removed 6"]);
     let found = files_with(&w, CANARY);
-    assert!(is_in(&found, "cohorts/carts/parts") && is_in(&found, "actions/carts"), "{found:?}");
+    assert!(is_in(&found, "cohorts/carts/parts") && is_in(&found, "triggers/carts"), "{found:?}");
     let report = w.run(&["forget", CANARY, "--format", "json"]).expect(0).json();
     assert_eq!(report["result"], "erased");
     assert_eq!(

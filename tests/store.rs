@@ -111,9 +111,9 @@ fn a_killed_holder_is_replaced_automatically() {
         let text = reconcile(&w, &["state", "ls"]).stdout;
         let time = |before: &str| {
             let rest = text.split_once(before).map(|(_, rest)| rest).unwrap_or_default();
-            rest.split_whitespace().next().unwrap_or_default().trim_end_matches(';').to_owned()
+            rest.split_whitespace().next().unwrap_or_default().trim_end_matches(',').to_owned()
         };
-        (time("last heard of at "), time("it is free at "))
+        (time("renewed at "), time("expires at "))
     };
     let (_, first_end) = times();
     assert!(first_end.starts_with("20"), "{first_end}");
@@ -122,7 +122,7 @@ fn a_killed_holder_is_replaced_automatically() {
     holder.kill().unwrap();
     holder.wait().unwrap();
     sandbox.faults("[]");
-    reconcile(&w, &["reconcile"]).expect(8).says(&["last heard of at", "it is free at"]);
+    reconcile(&w, &["reconcile"]).expect(8).says(&["renewed at", "expires at"]);
     until("the lease expires", || reconcile(&w, &["reconcile"]).code == 0);
     assert_eq!(sandbox.members("carts"), members(users(50)));
     reconcile(&w, &["state", "verify"]).expect(0);
@@ -180,7 +180,7 @@ fn a_holder_paused_past_its_lease_sends_and_commits_nothing_more() {
     let mut text = String::new();
     sleeper.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     sleeper.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-    assert!(text.contains("lost its hold on the state"), "{text}");
+    assert!(text.contains("lost the lease on the state"), "{text}");
     assert_eq!(status.code(), Some(7), "requests were sent before: {text}");
     assert_eq!(sandbox.writes(), before, "nothing more was sent");
     assert_eq!(sandbox.members("carts"), right);
@@ -351,10 +351,10 @@ fn unused_files_are_listed_and_then_deleted() {
     age(&w, ".syncline/cohorts");
     let before = w.snapshot(".syncline/cohorts");
     w.run(&["state", "gc", "--dry-run"]).expect(0).says(&[
-        "runs/.syncline-tmp-crashed",
-        "left behind by a crash",
+        "parts/.syncline-tmp-crashed",
+        "temporary file of a crash",
         "000000000001.json",
-        "a newer version has replaced it",
+        "replaced by a newer version",
     ]);
     assert_eq!(w.snapshot(".syncline/cohorts"), before);
     w.run(&["state", "gc"]).expect(0).says(&["removed"]);
@@ -415,9 +415,9 @@ fn damage_is_found_and_reported() {
     bad[40] ^= 1;
     fs::File::create(&run).unwrap().write_all(&bad).unwrap();
     let name = run.file_name().unwrap().to_str().unwrap().to_owned();
-    w.run(&["state", "verify"]).expect(1).says(&["Damaged:", &name, "not those that were written"]);
+    w.run(&["state", "verify"]).expect(1).says(&["Damaged:", &name, "checksum does not match"]);
     fs::remove_file(&run).unwrap();
-    w.run(&["state", "verify"]).expect(1).says(&[&name, "it is gone, and a version names it"]);
+    w.run(&["state", "verify"]).expect(1).says(&[&name, "it is missing, and a version names it"]);
 }
 
 #[test]

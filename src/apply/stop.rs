@@ -60,7 +60,7 @@ pub enum ApplyStop {
     #[error("the record has changed since the plan was made")]
     Stale,
     /// Somebody else may be writing to the state by now.
-    #[error("this process lost its hold on the state, and sends nothing more")]
+    #[error("this process lost the lease on the state, and sends nothing more")]
     LeaseLost,
     /// The state failed.
     #[error("{0}")]

@@ -108,9 +108,9 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Eras
         let files = state.erase_recorded(&cohort, &found, now)?;
         forgotten.members += forgotten.note_files(files);
         let triggers = state.erase_triggers(&cohort, &is_theirs)?;
-        forgotten.actions += forgotten.note(format!("actions/{cohort}"), triggers);
+        forgotten.actions += forgotten.note(format!("triggers/{cohort}"), triggers);
         let unknown = state.erase_unknown(&cohort, &is_theirs)?;
-        forgotten.actions += forgotten.note(format!("unknown/{cohort}"), unknown);
+        forgotten.actions += forgotten.note(format!("unknown_users/{cohort}"), unknown);
         forgotten.late.extend(found.late_until.map(|until| (cohort, until)));
     }
     for heap in state.reader().heaps()? {

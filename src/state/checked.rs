@@ -80,7 +80,7 @@ pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result
         return Err(damaged(if bytes.is_empty() {
             "it is empty".to_owned()
         } else {
-            "its checksum does not match: it was changed or cut off, or is another file's".to_owned()
+            "its checksum does not match: it was changed or truncated, or is another file's".to_owned()
         }));
     }
     format::check_format(&bytes, &path)?;
@@ -96,7 +96,7 @@ pub(super) fn existing<T: DeserializeOwned>(store: &Store, relative: &str) -> Re
 }
 
 pub(super) fn gone(store: &Store, relative: &str) -> StateError {
-    StateError::Damaged { path: store.at(relative), what: "it is gone".to_owned() }
+    StateError::Damaged { path: store.at(relative), what: "it is missing".to_owned() }
 }
 
 #[cfg(test)]

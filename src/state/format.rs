@@ -68,7 +68,7 @@ impl StateFormat {
         checked::put_new(store, FILE, &shape)?;
         // Another process may have created it first: the file on disk is authoritative.
         Self::read(store)?
-            .ok_or_else(|| StateError::Damaged { path: store.at(FILE), what: "it is gone".to_owned() })
+            .ok_or_else(|| StateError::Damaged { path: store.at(FILE), what: "it is missing".to_owned() })
     }
 }
 

@@ -75,12 +75,12 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
         checked_files(state, folder, FOLDERS_MAX, &mut found)?;
     }
     for path in super::heads::without_copy(&state.store)? {
-        found.find(path, &"it is gone or was never written; its copy is used", true);
+        found.find(path, &"it is missing; its copy is used", true);
     }
     if state.exists() && !super::format::has_copy(&state.store)? {
         found.find(
             super::format::COPY.to_owned(),
-            &"it is damaged or gone; the next run writes it again",
+            &"it is damaged or missing; the next run writes it again",
             true,
         );
     }
@@ -161,7 +161,7 @@ fn lines(
 fn lease(state: &StateReader, found: &mut Verification) -> Result<(), StateError> {
     if state.exists() && !super::lease::is_whole(&state.store)? {
         // In a folder the file lock is authoritative, and the next run rewrites the text.
-        found.find("lease.json".to_owned(), &"its text is damaged or gone", true);
+        found.find("lease.json".to_owned(), &"it is damaged or missing", true);
     }
     Ok(())
 }
