@@ -378,7 +378,7 @@ fn old_identities_take_no_space() {
         std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
     }
     learn(20);
-    assert!(count("versions") <= 2 && count("runs") < 16, "{} {}", count("versions"), count("runs"));
+    assert!(count("versions") <= 2 && count("parts") < 16, "{} {}", count("versions"), count("parts"));
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
 }
 
@@ -448,10 +448,10 @@ fn users_deleted_in_braze_are_erased() {
     let identity = w.snapshot(".syncline/identity/parts");
     let versions = w.snapshot(".syncline/identity/versions");
     let newest: Value = serde_json::from_slice(&versions.last().unwrap().1).unwrap();
-    for run in newest["runs"].as_array().unwrap() {
-        let id = run["id"].as_str().unwrap();
+    for part in newest["parts"].as_array().unwrap() {
+        let id = part["id"].as_str().unwrap();
         let (_, bytes) = identity.iter().find(|(path, _)| path.to_str().unwrap().contains(id)).unwrap();
-        assert!(!bytes.windows(2).any(|part| part == b"u1"), "the external id is erased");
+        assert!(!bytes.windows(2).any(|window| window == b"u1"), "the external id is erased");
     }
 }
 

@@ -369,29 +369,30 @@ fn unused_files_are_listed_and_then_deleted() {
 fn merging_parts_does_not_change_the_membership() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "");
-    let runs = |w: &Workspace| {
+    let parts = |w: &Workspace| {
         let shown = w.run(&["state", "show", "carts", "--format", "json"]).expect(0).json();
-        let runs: Vec<(String, u64)> = shown["runs"]
+        let parts: Vec<(String, u64)> = shown["parts"]
             .as_array()
             .unwrap()
             .iter()
-            .map(|run| (run["id"].as_str().unwrap().to_owned(), run["rows"].as_u64().unwrap()))
+            .map(|part| (part["id"].as_str().unwrap().to_owned(), part["rows"].as_u64().unwrap()))
             .collect();
-        (runs, shown["members"].as_u64().unwrap())
+        (parts, shown["members"].as_u64().unwrap())
     };
-    let people = |round: usize| users(9_000).skip(round).chain((0..=round % 3).map(|n| format!("late-{n}")));
-    w.source("carts", people(0));
+    let users_of =
+        |round: usize| users(9_000).skip(round).chain((0..=round % 3).map(|n| format!("late-{n}")));
+    w.source("carts", users_of(0));
     w.run(&["reconcile"]).expect(0);
-    let base = runs(&w).0[0].clone();
+    let base = parts(&w).0[0].clone();
     for round in 1..30 {
-        w.source("carts", people(round));
+        w.source("carts", users_of(round));
         w.run(&["reconcile"]).expect(0);
     }
-    let (after, members_now) = runs(&w);
+    let (after, members_now) = parts(&w);
     assert!(after.len() <= 24, "{after:?}");
     assert_eq!(after[0], base, "a large part is not rewritten for few changes");
-    assert_eq!(members_now, people(29).count() as u64);
-    assert_eq!(sandbox.members("carts"), members(people(29)));
+    assert_eq!(members_now, users_of(29).count() as u64);
+    assert_eq!(sandbox.members("carts"), members(users_of(29)));
     w.run(&["state", "verify"]).expect(0);
     let before = sandbox.writes();
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
@@ -399,7 +400,7 @@ fn merging_parts_does_not_change_the_membership() {
     // Now so many members change that all parts are merged into one.
     w.source("carts", users(6_000).chain((0..6_000).map(|n| format!("new-{n}"))));
     w.run(&["reconcile", "--max-removes", "carts=9000"]).expect(0);
-    assert_eq!(runs(&w).0.len(), 1);
+    assert_eq!(parts(&w).0.len(), 1);
     w.run(&["state", "verify"]).expect(0);
     w.source("carts", users(5_999).chain((0..6_000).map(|n| format!("new-{n}"))));
     w.run(&["reconcile"]).expect(0).says(&["removed 1; 11,999 members"]);
