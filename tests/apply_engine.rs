@@ -135,7 +135,7 @@ fn the_guard_counts_removals_after_an_unanswered_first_fill() {
 fn one_rejected_recipient_delays_no_other() {
     let (w, sandbox) = with_trigger("");
     let bad = json!({ "reply": { "status": 400, "body": { "message": "user-33 is no good" } } });
-    let fault = json!([{ "on": "campaigns_trigger", "holding": "\"user-33\"", "times": 0, "do": bad }]);
+    let fault = json!([{ "on": "campaigns_trigger", "contains": "\"user-33\"", "times": 0, "do": bad }]);
     sandbox.faults(&fault.to_string());
     w.source("carts", users(70));
     let args = ["reconcile", "--max-adds", "carts=60"];

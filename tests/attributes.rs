@@ -30,7 +30,7 @@ fn config(sandbox: &Sandbox, cohorts: &[&str], more: &str) -> String {
 fn with_existing_users(ids: impl IntoIterator<Item = String>) -> Sandbox {
     let sandbox = Sandbox::with(&["--people", "known"]);
     let ids: Vec<Value> = ids.into_iter().map(|id| json!({ "external_id": id })).collect();
-    sandbox.admin_post("/_sandbox/people", &json!(ids).to_string());
+    sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
     sandbox
 }
 
@@ -101,7 +101,7 @@ fn users_with_only_a_device_are_rejected() {
 fn aliases_are_updated_and_no_profile_is_created() {
     let (w, sandbox) = (Workspace::new(), with_existing_users(users(1)));
     let ids = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "crm", "alias_name": "7" }] }]);
-    sandbox.admin_post("/_sandbox/people", &ids.to_string());
+    sandbox.admin_post("/_sandbox/users", &ids.to_string());
     let text = config(&sandbox, &["carts"], "").replace(
         "{ external_id: identity }",
         "{ external_id: identity }, { alias: { label: crm, name: crm } }",
@@ -175,7 +175,7 @@ fn lost_responses_and_both_kinds_of_rate_limit_headers_are_handled() {
     for arguments in [&["--people", "known"][..], &["--people", "known", "--track-in-seconds"]] {
         let (w, sandbox) = (Workspace::new(), Sandbox::with(arguments));
         let ids: Vec<Value> = users(300).map(|id| json!({ "external_id": id })).collect();
-        sandbox.admin_post("/_sandbox/people", &json!(ids).to_string());
+        sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
         sandbox.faults(
             r#"[{"on": "users_track", "times": 1, "do": "lose_answer"}, {"on": "users_track", "times": 1, "do": {"status": 503}},
                 {"on": "users_track", "do": {"reply": {"status": 429, "headers": [["x-ratelimit-retry-after", "1"]]}}}]"#,

@@ -12,7 +12,7 @@ const REJECTED: &str = r#"{"reply":{"status":400,"body":{"message":"no good"}}}"
 
 /// A fault for every request that contains this text.
 fn fault_for(text: &str, what: &str) -> String {
-    format!(r#"[{{"on":"users","holding":"\"{text}\"","times":0,"do":{what}}}]"#)
+    format!(r#"[{{"on":"users","contains":"\"{text}\"","times":0,"do":{what}}}]"#)
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_reject_does_not_clear_an_earlier_doubt() {
 fn a_reject_after_a_lost_response_leaves_the_member_in_doubt() {
     let (w, sandbox) = ready(1);
     w.write("carts.csv", "identity\nuser-0\nuser-1\n");
-    let fault = |what: &str| format!(r#"{{"on":"users","holding":"\"user-1\"","do":{what}}}"#);
+    let fault = |what: &str| format!(r#"{{"on":"users","contains":"\"user-1\"","do":{what}}}"#);
     sandbox.faults(&format!("[{},{}]", fault(r#""lose_answer""#), fault(REJECTED)));
     w.config(&sandbox, &["carts"], "    batch: 1\n");
     w.run(&["reconcile"]).expect(7).says(&["1 member in doubt"]);
@@ -194,7 +194,7 @@ fn additions_wait_while_a_removal_is_in_doubt() {
     w.run(&["reconcile"]).expect(0);
     w.replace("carts.csv", "identity,crm\nu1,1\nu2,2\n");
     let vague = r#"{"done_but":{"message":"success","errors":["something"]}}"#;
-    sandbox.faults(&format!(r#"[{{"on":"users","holding":"should_remove","times":2,"do":{vague}}}]"#));
+    sandbox.faults(&format!(r#"[{{"on":"users","contains":"should_remove","times":2,"do":{vague}}}]"#));
     w.run(&["reconcile"]).expect(1).says(&["removals are not settled", "2 members in doubt"]);
     w.run(&["reconcile"]).expect(0).says(&["added 1, removed 1; 2 members"]);
     assert_eq!(sandbox.members("carts"), members(["u1".to_owned(), "u2".to_owned()]));

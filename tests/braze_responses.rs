@@ -21,7 +21,7 @@ fn in_sync(w: &Workspace, sandbox: &Sandbox, count: usize) {
 #[test]
 fn one_invalid_identifier_in_a_thousand_rejects_no_other() {
     let (w, sandbox) = ready(1_000, "");
-    sandbox.faults(r#"[{"on":"users","holding":"\"user-617\"","times":0,"do":{"reply":{"status":400,"body":{"message":"user-617 is no good"}}}}]"#);
+    sandbox.faults(r#"[{"on":"users","contains":"\"user-617\"","times":0,"do":{"reply":{"status":400,"body":{"message":"user-617 is no good"}}}}]"#);
     w.run(&["reconcile"])
         .expect(0)
         .says(&["added 999; 999 members", "1 identifier refused by Braze: user-617 is no good"]);
@@ -55,7 +55,7 @@ fn several_invalid_identifiers_are_each_found() {
     let (w, sandbox) = ready(1_000, "");
     let bad = [3, 4, 500, 999];
     let faults =
-        bad.map(|n| format!(r#"{{"on":"users","holding":"\"user-{n}\"","times":0,"do":{{"status":400}}}}"#));
+        bad.map(|n| format!(r#"{{"on":"users","contains":"\"user-{n}\"","times":0,"do":{{"status":400}}}}"#));
     sandbox.faults(&format!("[{}]", faults.join(",")));
     w.run(&["reconcile"]).expect(0).says(&["added 996", "4 identifiers refused"]);
     let expected = members((0..1_000).filter(|n| !bad.contains(n)).map(|n| format!("user-{n}")));

@@ -161,7 +161,7 @@ fn users_are_exported_in_groups_of_fifty() {
           "attributes": { "email": "u1@x.test", "plan": "free" } },
         { "device_ids": ["d2"] },
     ]);
-    sandbox.admin_post("/_sandbox/people", &ids.to_string());
+    sandbox.admin_post("/_sandbox/users", &ids.to_string());
     let fields = json!(["external_id", "custom_attributes", "email", "user_aliases"]);
     let ask = |body: Value| send(&sandbox, "/users/export/ids", &body);
     let (status, body) = ask(json!({ "external_ids": ["u1", "u9"], "fields_to_export": fields }));
@@ -219,7 +219,7 @@ fn a_segment_export_is_an_archive_that_is_ready_later() {
 fn attributes_are_tracked_and_errors_are_listed() {
     let sandbox = Sandbox::with(&["--people", "known"]);
     sandbox.admin_post(
-        "/_sandbox/people",
+        "/_sandbox/users",
         r#"[{"external_id": "u0"}, {"external_id": "u1"}, {"external_id": "u3"}]"#,
     );
     let add = |id: &str| json!({ "external_id": id, "_update_existing_only": true, "heap_cohorts": { "add": ["carts"] } });
@@ -291,7 +291,7 @@ fn users_are_identified_and_merged() {
     let run = |switches: &[&str]| {
         let sandbox = Sandbox::with(&[&["--people", "known"], switches].concat());
         sandbox.admin_post(
-            "/_sandbox/people",
+            "/_sandbox/users",
             r#"[{"external_id": "u1"}, {"external_id": "u2"}, {"external_id": "u3"}]"#,
         );
         let mut known = alias("1");

@@ -253,7 +253,7 @@ fn inbox_files_are_deleted_while_the_rest_is_sent() {
     }
     let files = || w.snapshot(".syncline/inbox/currents.posted").len();
     assert_eq!(files(), 6);
-    sandbox.faults(r#"[{"on":"track","times":0,"holding":"\"e5\"","do":"hang"}]"#);
+    sandbox.faults(r#"[{"on":"track","times":0,"contains":"\"e5\"","do":"hang"}]"#);
     let mut export = w.command(&["export"]);
     let mut export = export.env("TEST_TOKEN", TOKEN).env("TEST_OLD_TOKEN", "old").spawn().unwrap();
     until("four of the files are deleted", || files() == 2);

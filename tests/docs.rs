@@ -117,7 +117,7 @@ fn docs_the_first_real_cohort_reaches_braze() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--people", "known"]));
     let users = json!(["user-1", "user-2", "user-3"].map(|id| json!({ "external_id": id }))).to_string();
     let json_body = [("content-type", "application/json")];
-    assert_eq!(http(&sandbox.url, "POST", "/_sandbox/people", &json_body, &users).status, 204);
+    assert_eq!(http(&sandbox.url, "POST", "/_sandbox/users", &json_body, &users).status, 204);
     with_real_outputs(&w, &page);
     let config =
         blocks_in(&page, "yaml")[0].replace("instance: US-03", &format!("endpoint: {}", sandbox.url));

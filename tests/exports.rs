@@ -484,8 +484,8 @@ fn one_invalid_event_is_found_by_bisection_and_can_be_replayed() {
         ids.iter().zip(&user_ids).map(|(id, p)| (id.as_str(), NOW, Some(p.as_str()), None)).collect();
     w.write("cur/1.avro", opens(&rows, "snappy"));
     sandbox.faults(
-        r#"[{"on":"track","times":0,"holding":"\"e77\"","do":{"reply":{"status":400,"body":"postBody.events[0] is odd"}}},
-            {"on":"track","times":0,"holding":"\"e78\"","do":{"status":413}}]"#,
+        r#"[{"on":"track","times":0,"contains":"\"e77\"","do":{"reply":{"status":400,"body":"postBody.events[0] is odd"}}},
+            {"on":"track","times":0,"contains":"\"e78\"","do":{"status":413}}]"#,
     );
     w.run(&["export"]).expect(0).says(&["sent 498", "2 refused_by_heap"]);
     let found = rejects(&w);
@@ -510,8 +510,9 @@ fn invalid_events_at_the_start_delay_no_valid_ones() {
         (0..300).map(|n| if n < 40 { format!("bad{n}") } else { format!("e{n}") }).collect();
     let rows: Vec<_> = ids.iter().map(|id| (id.as_str(), NOW, Some("u1"), None)).collect();
     w.write("cur/1.avro", opens(&rows, "snappy"));
-    sandbox
-        .faults(r#"[{"on":"track","times":0,"holding":"\"bad","do":{"reply":{"status":400,"body":"odd"}}}]"#);
+    sandbox.faults(
+        r#"[{"on":"track","times":0,"contains":"\"bad","do":{"reply":{"status":400,"body":"odd"}}}]"#,
+    );
     w.run(&["export"]).expect(0).says(&["sent 260", "40 refused_by_heap"]);
     assert_eq!(keys(&sandbox).len(), 260);
 }

@@ -226,7 +226,7 @@ fn a_member_by_alias_and_id_stays_when_both_are_one_user() {
     for is_saved in [false, true] {
         let (w, sandbox) = world();
         let anna = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "heap_user_id", "alias_name": "7" }] }]);
-        sandbox.admin_post("/_sandbox/people", &anna.to_string());
+        sandbox.admin_post("/_sandbox/users", &anna.to_string());
         carts(&w, &["anna,,", ",7,", "ben,,", "carl,,"]);
         w.run(&["reconcile"]).expect(0);
         check(&sandbox, &["external_id anna", "external_id ben", "external_id carl"]);
@@ -252,7 +252,7 @@ fn an_alias_that_leaves_does_not_remove_its_owner() {
     let (w, sandbox) = world();
     let anna =
         json!([{ "external_id": "anna", "aliases": [{ "alias_label": "heap_user_id", "alias_name": "7" }] }]);
-    sandbox.admin_post("/_sandbox/people", &anna.to_string());
+    sandbox.admin_post("/_sandbox/users", &anna.to_string());
     carts(&w, &["anna,,", ",7,", ",8,", "ben,,"]);
     w.run(&["reconcile"]).expect(0);
     w.write("who.csv", "id,heap\nanna,7\nben,8\n");
@@ -296,7 +296,7 @@ fn an_owner_that_braze_rejects_is_not_sent_again() {
     w.run(&["reconcile"]).expect(0);
     w.write("who.csv", "id,device\nu2,d2\n");
     w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
-    sandbox.faults(r#"[{"on":"users","holding":"\"u2\"","times":0,"do":{"reply":{"status":400,"body":{"message":"no good"}}}}]"#);
+    sandbox.faults(r#"[{"on":"users","contains":"\"u2\"","times":0,"do":{"reply":{"status":400,"body":{"message":"no good"}}}}]"#);
     carts(&w, &["u1,,", ",,d2", "u3,,", "u4,,"]);
     w.run(&["reconcile"]).says(&["1 identifier refused by Braze"]);
     for _ in 0..2 {

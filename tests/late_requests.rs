@@ -10,7 +10,7 @@ use crate::support::*;
 fn cohort_of_ten(more: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let ids: Vec<Value> = users(13).map(|id| json!({ "external_id": id })).collect();
-    sandbox.admin_post("/_sandbox/people", &json!(ids).to_string());
+    sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
     let connection = "    rest_api_key: { env: TEST_REST_KEY }\n    settle_again_after: 1ms\n";
     w.config(&sandbox, &["carts"], connection);
     w.write("sync.yaml", w.read("sync.yaml") + more).source("carts", users(10));

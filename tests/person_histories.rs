@@ -116,7 +116,7 @@ impl Simulation {
             }
         };
         let ids: Vec<Value> = ids.map(person).collect();
-        self.sandbox.admin_post("/_sandbox/people", &json!(ids).to_string());
+        self.sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
     }
 
     /// Changes a tenth of the users.

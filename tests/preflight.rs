@@ -13,7 +13,7 @@ fn with_existing_users(people: impl IntoIterator<Item = String>) -> Sandbox {
 
 fn create_users(sandbox: &Sandbox, people: impl IntoIterator<Item = String>) {
     let people: Vec<Value> = people.into_iter().map(|id| json!({ "external_id": id })).collect();
-    sandbox.admin_post("/_sandbox/people", &json!(people).to_string());
+    sandbox.admin_post("/_sandbox/users", &json!(people).to_string());
 }
 
 fn config(w: &Workspace, sandbox: &Sandbox, more: &str) {
@@ -76,7 +76,7 @@ fn braze_is_asked_again_only_after_a_delay_and_for_a_sample() {
 fn aliases_are_looked_up_and_devices_are_not() {
     let (w, sandbox) = (Workspace::new(), with_existing_users([]));
     let anna = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "crm", "alias_name": "7" }] }]);
-    sandbox.admin_post("/_sandbox/people", &anna.to_string());
+    sandbox.admin_post("/_sandbox/users", &anna.to_string());
     config(&w, &sandbox, "    preflight: { retry_unknown: 1ms }\n");
     let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
     w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));

@@ -149,8 +149,8 @@ fn corpus(seed: u32) -> String {
 
 /// Some of these are rejected.
 const REJECTED: &str = r#"[
-    { "on": "users", "holding": "\"u30\"", "times": 0, "do": { "reply": { "status": 400, "body": { "message": "no" } } } },
-    { "on": "users", "holding": "\"c7\"", "times": 0, "do": { "reply": { "status": 400, "body": { "message": "no" } } } }
+    { "on": "users", "contains": "\"u30\"", "times": 0, "do": { "reply": { "status": 400, "body": { "message": "no" } } } },
+    { "on": "users", "contains": "\"c7\"", "times": 0, "do": { "reply": { "status": 400, "body": { "message": "no" } } } }
 ]"#;
 
 #[test]

@@ -177,7 +177,7 @@ fn a_member_with_a_better_identifier_stays_in() {
             )
         })
         .collect();
-    sandbox.admin_post("/_sandbox/people", &format!("[{}]", ids.join(",")));
+    sandbox.admin_post("/_sandbox/users", &format!("[{}]", ids.join(",")));
     w.config(&sandbox, &[], "").write(
         "sync.yaml",
         config(&sandbox.url, &[], "")

@@ -142,7 +142,7 @@ fn the_admin_api_creates_and_identifies_users() {
         { "external_id": "u1", "aliases": [{ "alias_label": "crm", "alias_name": "7" }], "device_ids": ["d1"] },
         { "device_ids": ["d2"] },
     ]);
-    sandbox.admin_post("/_sandbox/people", &ids.to_string());
+    sandbox.admin_post("/_sandbox/users", &ids.to_string());
     let send = |ids: Value| post(&sandbox, USERS, &keys(json!({ "cohort_changes": [ids] }))).status;
     assert_eq!(send(json!({ "user_ids": ["unknown"], "device_ids": ["d1"] })), 201, "silently ignored");
     assert!(sandbox.members("c").is_empty());

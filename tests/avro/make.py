@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the files beside this one with fastavro, whose reading of them is what ours is judged by.
+"""Generates the Avro files in this folder with fastavro, and the rows that fastavro reads from them as expected results.
 
     pip install fastavro cramjam backports.zstd && python3 make.py
 
-`open.*.avro` hold 40 events in blocks of a few, in every codec; `kinds.*.avro` hold every type that Avro has.
-`*.json` is what fastavro reads from them. The sync marker is fixed, so the same version makes the same files.
+`open.*.avro` contain 40 events in small blocks, in every codec. `kinds.*.avro` contain every Avro type.
+`*.json` is the content as fastavro reads it. The sync marker is fixed, so one version always generates the same files.
 """
 import datetime
 import json

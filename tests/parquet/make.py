@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the files beside this one with pyarrow: what other programs write is what must be read.
+"""Generates the Parquet files in this folder with pyarrow, because the program must read the files of other programs.
 
     pip install pyarrow && python3 make.py
 
-`people.*.parquet` hold the same four people in every codec and both kinds of pages; `kinds.parquet` holds a column
-of each type that an identifier may have or may be mistaken for, in row groups of two.
+`people.*.parquet` contain the same four users in every codec and both kinds of pages. `kinds.parquet` has a column of
+each type that an identifier may have or that could be mistaken for one, in row groups of two.
 """
 import datetime
 import decimal

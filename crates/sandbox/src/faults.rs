@@ -64,7 +64,7 @@ pub(super) struct Fault {
     /// Matches requests for this cohort; any if absent.
     cohort_id: Option<String>,
     /// Matches requests with this text in the body, or in the query if there is no body; any if absent.
-    holding: Option<String>,
+    contains: Option<String>,
     /// Matching requests that succeed before the fault applies.
     #[serde(default)]
     skip: u64,
@@ -174,7 +174,7 @@ impl Faults {
             fault.on.is_none_or(|expected| expected == on)
                 && fault.cohort_id.as_deref().is_none_or(|expected| expected == cohort_id)
                 && fault
-                    .holding
+                    .contains
                     .as_deref()
                     .is_none_or(|text| memchr::memmem::find(body, text.as_bytes()).is_some())
         };
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn faults_apply_to_matching_requests_and_are_used_up() {
         let plan = r#"[{"on":"users","skip":1,"times":2,"do":{"status":503}},
-                       {"cohort_id":"c","holding":"bad","times":0,"do":"reset"}]"#;
+                       {"cohort_id":"c","contains":"bad","times":0,"do":"reset"}]"#;
         let mut faults = Faults::default();
         faults.set(serde_json::from_str(plan).unwrap());
         let mut users =

@@ -91,7 +91,7 @@ pub(crate) fn routes() -> Router<SandboxHandle> {
         .route("/_sandbox/cohorts/{id}/members", get(members))
         .route("/_sandbox/attributes/{name}/{value}", get(with_attribute))
         .route("/_sandbox/requests", get(requests))
-        .route("/_sandbox/people", post(create_users))
+        .route("/_sandbox/users", post(create_users))
         .route("/_sandbox/identify", post(identify))
         .merge(rest::routes())
         .merge(rest::admin())

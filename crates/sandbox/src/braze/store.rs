@@ -135,7 +135,7 @@ impl BrazeStore {
             BrazeFact::Merged { source, target } => self.merge(&source, &target),
             BrazeFact::Deleted { identifier } => self.delete(&identifier),
             BrazeFact::Described { identifier, create, attributes } => {
-                self.set_attributes(identifier, create, &attributes)
+                self.set_attributes(identifier, create, &attributes);
             }
             BrazeFact::Segment(segment) => self.catalog.segments.put(segment),
             BrazeFact::Campaign(campaign) => self.catalog.campaigns.put(campaign),

@@ -188,7 +188,7 @@ impl CurrentsSender<'_> {
                     parts.extend(events.into_iter().rev().map(|event| (vec![event], true)));
                 }
                 PostVerdict::Halve if events.len() == 1 => {
-                    self.count(|counters| counters.too_large.extend(ids()))
+                    self.count(|counters| counters.too_large.extend(ids()));
                 }
                 PostVerdict::Halve => {
                     self.count(|counters| counters.halved += 1);
