@@ -50,7 +50,7 @@ fn main() {
     // The state is that of the last import. Its sandbox has stopped, so a request would fail.
     let url = fs::read_to_string(home.path().join("last")).unwrap();
     config(home.path(), &url, "people.csv");
-    report("unchanged, no request", rounds(|| reconcile(home.path(), "In step: 1 cohort")));
+    report("unchanged, no request", rounds(|| reconcile(home.path(), "In sync: 1 cohort")));
     config(home.path(), &url, "changed.csv");
     let ours = rounds(|| measure(home.path(), SYNCLINE, &["plan"], "to change"));
     report("plan, 1% in and 1% out", ours);

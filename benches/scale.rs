@@ -99,7 +99,7 @@ fn unchanged(cohorts: u64, members: u64) {
     }
     fs::write(home.path().join("sync.yaml"), text).unwrap();
     measure(home.path(), SYNCLINE, &["reconcile"], "Applied: ");
-    let cost = rounds(|| measure(home.path(), SYNCLINE, &["reconcile"], "In step: "));
+    let cost = rounds(|| measure(home.path(), SYNCLINE, &["reconcile"], "In sync: "));
     println!(
         "{:34} {:8.3} {:8.3} {:8.0}",
         format!("{cohorts} x {members}, unchanged"),

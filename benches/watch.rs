@@ -118,7 +118,7 @@ cohorts:
     }
 
     fn until_in_sync(&self) {
-        until(|| get(&self.admin, "/readyz").is_some_and(|(_, body)| body.contains("\"not_in_step\":{}")));
+        until(|| get(&self.admin, "/readyz").is_some_and(|(_, body)| body.contains("\"not_in_sync\":{}")));
     }
 
     fn size(&self, cohort: &str) -> u64 {

@@ -1,4 +1,4 @@
-//! Cohorts as code: keeps Braze in step with Heap from a YAML file in git.
+//! Cohorts as code: keeps Braze in sync with Heap from a YAML file in git.
 //!
 //! A run reads sources, matches their rows to people, compares them with the record of what Braze has
 //! accepted, holds the difference to a guard, sends what the guard leaves of it, and records Braze's

@@ -28,7 +28,7 @@ fn a_table_and_a_query_with_values_are_cohorts() {
         config_with(w, sandbox, &connection, "table: carts");
         w.run(&["reconcile"]).expect(0).says(&["added 10,000"]);
         assert_eq!(sandbox.members("carts"), members(users(10_000)));
-        w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 10,000 members, 0 requests"]);
+        w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort, 10,000 members, 0 requests"]);
         let query =
             "query: \"select identity from carts where age < cast(? as integer) and identity like ?\"";
         config_with(w, sandbox, &connection, &format!("{query}, params: [9900, 'user-%']"));

@@ -145,7 +145,7 @@ fn one_rejected_recipient_delays_no_other() {
     assert_eq!(recipients(&sandbox).into_iter().collect::<std::collections::BTreeSet<_>>(), expected);
     assert_eq!(recipients(&sandbox).len(), 59, "each user once");
     assert!(w.read_all(".syncline/rejects").contains("action_rejected"));
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(recipients(&sandbox).len(), 59);
 }
 
@@ -181,7 +181,7 @@ fn a_trigger_fires_only_for_a_settled_member() {
     }
     let expected: Vec<String> = users(13).skip(10).filter(|user| *user != remaining).collect();
     assert_eq!(recipients(&sandbox), expected);
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
 }
 
 #[test]

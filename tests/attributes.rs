@@ -59,7 +59,7 @@ fn users_enter_and_leave_an_array_and_the_cost_is_shown() {
     w.run(&["reconcile"]).expect(0);
     assert_eq!(in_array(&sandbox, "carts"), members(users(170).skip(20)));
     assert_eq!(in_array(&sandbox, "free"), members(users(10)), "other elements stay");
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
     assert_eq!(plan["cohorts"][0]["delivery"], "array:syncline_cohorts");
 }
@@ -90,7 +90,7 @@ fn users_with_only_a_device_are_rejected() {
     let text =
         config(&sandbox, &["carts"], "").replace("identity } ]", "identity }, { device_id: device } ]");
     w.write("sync.yaml", text).write("carts.csv", "identity,device\nuser-0,d0\n,d1\nuser-1,\n");
-    w.run(&["plan"]).expect(0).says(&["1 row not used: 1 device_id_by_attribute"]);
+    w.run(&["plan"]).expect(0).says(&["1 row rejected: 1 device_id_by_attribute"]);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(in_array(&sandbox, "carts"), members(users(2)));
     let rejects = w.read_all(".syncline/rejects");
@@ -123,7 +123,7 @@ fn errors_of_single_rows_reject_them_and_the_others_are_recorded() {
     w.write("sync.yaml", config(&sandbox, &["carts"], "")).source("carts", users(20));
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
     let cohort = &report["cohorts"][0];
-    assert_eq!((&cohort["refused_by_braze"], &cohort["in_doubt"]), (&json!(2), &json!(0)));
+    assert_eq!((&cohort["rejected_by_braze"], &cohort["in_doubt"]), (&json!(2), &json!(0)));
     assert_eq!((&cohort["added"], track(&sandbox)), (&json!(18), 1), "in one request");
     let rejects = w.read_all(".syncline/rejects");
     assert_eq!(rejects.lines().count(), 2, "{rejects}");
@@ -136,7 +136,7 @@ fn errors_of_single_rows_reject_them_and_the_others_are_recorded() {
     w.run(&["reconcile"]).expect(0);
     assert_eq!(track(&sandbox), 1, "rejected users are not sent again");
     sandbox.admin_post("/_sandbox/rejects", "[]");
-    w.run(&["reconcile", "--retry-refused"]).expect(0);
+    w.run(&["reconcile", "--retry-rejected"]).expect(0);
     assert_eq!(in_array(&sandbox, "carts"), members(users(20)));
 }
 
@@ -166,7 +166,7 @@ fn a_request_with_only_invalid_rows_rejects_each_of_them() {
     sandbox.admin_post("/_sandbox/rejects", &json!(bad).to_string());
     w.write("sync.yaml", config(&sandbox, &["carts"], "")).source("carts", users(12));
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
-    assert_eq!(report["cohorts"][0]["refused_by_braze"], 12);
+    assert_eq!(report["cohorts"][0]["rejected_by_braze"], 12);
     assert_eq!(track(&sandbox), 1);
 }
 
@@ -222,7 +222,7 @@ fn an_array_attribute_holds_a_limited_number_of_cohorts() {
     w.run(&["reconcile"]).expect(0);
     w.write("sync.yaml", limited(&ids));
     w.run(&["reconcile"]).expect(6).says(&[
-        "additions withheld: with it 3 cohorts would be in the array attribute `syncline_cohorts`",
+        "additions blocked: the array attribute `syncline_cohorts` would hold 3 cohorts",
         "Braze cuts off what is over 2",
     ]);
     assert_eq!(in_array(&sandbox, "a1").len(), 0, "existing members stay");
@@ -249,19 +249,23 @@ fn before_delivery_change() -> (Workspace, Sandbox) {
 #[test]
 fn the_plan_shows_a_delivery_change() {
     let (w, sandbox) = before_delivery_change();
-    let said =
-        ["moves from cohort import to array attribute `syncline_cohorts`", "sends 20 members to the other"];
-    w.run(&["plan"]).expect(6).says(&said).says(&["removals withheld: 20 of 20 members would leave"]);
+    let said = [
+        "delivery change from cohort import to array attribute `syncline_cohorts`",
+        "the next run sends 20 members",
+    ];
+    w.run(&["plan"]).expect(6).says(&said).says(&["removals blocked: 20 of 20 members would leave"]);
     let plan = w.run(&["plan", "--format", "json"]).expect(6).json();
-    assert_eq!(plan["cohorts"][0]["moves_to"], "array:syncline_cohorts");
+    assert_eq!(plan["cohorts"][0]["delivery_change_to"], "array:syncline_cohorts");
     w.run(&["reconcile"]).expect(6);
     assert_eq!(sandbox.members("carts").len(), 20, "the guard blocks it");
-    w.run(&["reconcile", "--max-removes", "carts=20"]).expect(0).says(&["nobody is left by cohort import"]);
+    w.run(&["reconcile", "--max-removes", "carts=20"])
+        .expect(0)
+        .says(&["no member is left in cohort import"]);
     assert_eq!((sandbox.members("carts").len(), in_array(&sandbox, "carts").len()), (0, 0));
     w.run(&["plan"]).expect(0).says(&["by array attribute `syncline_cohorts`", "+ add 20"]);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(in_array(&sandbox, "carts"), members(users(20)));
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     // And back, with a saved plan.
     w.write("sync.yaml", w.read("sync.yaml").replace("    deliver: attribute\n", ""));
     w.run(&["plan", "--out", "saved.plan", "--max-removes", "carts=20"]).expect(0);
@@ -299,7 +303,7 @@ fn a_segment_on_an_attribute_is_checked_too() {
     w.run(&["reconcile"]).expect(0);
     w.run(&["check"]).expect(10).says(&["array \"syncline_cohorts\" includes \"carts\""]);
     sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["syncline_cohorts=carts"]}]"#);
-    w.run(&["check"]).expect(0).says(&["in step, 120 people"]);
+    w.run(&["check"]).expect(0).says(&["in sync, 120 people"]);
 }
 
 #[test]
@@ -335,7 +339,7 @@ fn a_device_with_a_known_owner_is_delivered_as_the_owner() {
     w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
     w.run(&["plan"]).expect(0).says(&[
         "+ add 3",
-        "6 rows not used: 6 device_id_by_attribute",
+        "6 rows rejected: 6 device_id_by_attribute",
         "3 by their owner",
     ]);
     w.run(&["reconcile"]).expect(0);

@@ -99,8 +99,8 @@ fn a_single_rejected_identifier_stays_in_doubt_until_braze_accepts_another() {
     sandbox.faults(&fault_for("user-10", REJECTED));
     w.run(&["reconcile"]).expect(7).says(&["took no other to compare: no good", "1 member in doubt"]);
     w.source("carts", users(12));
-    w.run(&["reconcile"]).expect(0).says(&["added 1; 11 members", "1 identifier refused by Braze: no good"]);
-    w.run(&["reconcile"]).expect(0).says(&["1 identifier refused before and not sent", "In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["added 1; 11 members", "1 identifier rejected by Braze: no good"]);
+    w.run(&["reconcile"]).expect(0).says(&["1 identifier rejected by Braze before, not sent", "In sync"]);
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn another_workspace_on_the_same_instance_is_distinguished() {
     w.write("sync.yaml", with("brand_a", "", "")).source("carts", users(3));
     w.run(&["reconcile"]).expect(0);
     w.write("sync.yaml", with("brand_b", "", ""));
-    w.run(&["reconcile"]).expect(6).says(&["everything withheld", "`brand_a`", "`brand_b`", "formerly"]);
+    w.run(&["reconcile"]).expect(6).says(&["everything blocked", "`brand_a`", "`brand_b`", "formerly"]);
     w.write("sync.yaml", with("brand_b", "    formerly: [brand_a]\n", ""));
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     w.run(&["status"]).says(&["brand_b"]);
 }
 
@@ -155,7 +155,7 @@ fn a_cohort_that_was_emptied_can_be_filled_elsewhere() {
     w.write("sync.yaml", trials.replace("cohorts:\n", &second) + &carts);
     w.run(&["reconcile"]).expect(0).says(&["created \"Carts\", added 3; 3 members"]);
     assert_eq!(other.members("carts"), members(users(3)));
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
 }
 
 const TWO_RULES: &str = "    match: [ { external_id: identity }, { alias: { label: crm, name: crm } } ]\n";
@@ -179,7 +179,7 @@ fn with_several_rules_additions_and_removals_are_blocked_together() {
     let before = sandbox.writes();
     w.run(&["reconcile"])
         .expect(6)
-        .says(&["removals withheld: 1 row could not be read", "unchanged, 19 members"]);
+        .says(&["removals blocked: 1 row could not be read", "unchanged, 19 members"]);
     assert_eq!(sandbox.writes(), before, "the addition waits as well");
     w.replace("carts.csv", &rows("u1,1", ""));
     w.run(&["reconcile"]).expect(0).says(&["added 1, removed 1; 19 members"]);
@@ -226,7 +226,7 @@ fn an_empty_ndjson_file_is_an_incomplete_export() {
     }
     w.run(&["reconcile"]).expect(0).says(&["20 members"]);
     w.write("part-2.ndjson", "");
-    w.run(&["reconcile"]).expect(6).says(&["removals withheld", "part-2.ndjson"]);
+    w.run(&["reconcile"]).expect(6).says(&["removals blocked", "part-2.ndjson"]);
     assert_eq!(sandbox.members("carts").len(), 20);
 }
 

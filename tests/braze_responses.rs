@@ -14,7 +14,7 @@ fn ready(count: usize, more: &str) -> (Workspace, Sandbox) {
 fn in_sync(w: &Workspace, sandbox: &Sandbox, count: usize) {
     assert_eq!(sandbox.members("carts"), members(users(count)));
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(sandbox.writes(), before, "the state has every member");
 }
 
@@ -24,7 +24,7 @@ fn one_invalid_identifier_in_a_thousand_rejects_no_other() {
     sandbox.faults(r#"[{"on":"users","contains":"\"user-617\"","times":0,"do":{"reply":{"status":400,"body":{"message":"user-617 is no good"}}}}]"#);
     w.run(&["reconcile"])
         .expect(0)
-        .says(&["added 999; 999 members", "1 identifier refused by Braze: user-617 is no good"]);
+        .says(&["added 999; 999 members", "1 identifier rejected by Braze: user-617 is no good"]);
     let mut expected = members(users(1_000));
     expected.remove("external_id user-617");
     assert_eq!(sandbox.members("carts"), expected);
@@ -35,18 +35,18 @@ fn one_invalid_identifier_in_a_thousand_rejects_no_other() {
     let (line, checksum) = text.rsplit_once(",\"checksum\":").unwrap();
     assert_eq!(
         line,
-        "{\"reason\":\"refused_by_braze\",\"detail\":\"user-617 is no good\",\"column\":\"add\",\"value\":\"external_id user-617\""
+        "{\"reason\":\"rejected_by_braze\",\"detail\":\"user-617 is no good\",\"column\":\"add\",\"value\":\"external_id user-617\""
     );
     assert!(checksum.ends_with("}\n"), "one line: {text}");
     // It is recorded as rejected and not sent again.
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
-    w.run(&["plan"]).expect(0).says(&["1 refused by Braze before, not sent again"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
+    w.run(&["plan"]).expect(0).says(&["1 rejected by Braze before, not sent again"]);
     assert_eq!(sandbox.writes(), before);
-    // `--retry-refused` sends it again.
+    // `--retry-rejected` sends it again.
     sandbox.faults("[]");
-    w.run(&["plan", "--retry-refused"]).expect(0).says(&["add 1"]);
-    w.run(&["reconcile", "--retry-refused"]).expect(0).says(&["added 1; 1,000 members"]);
+    w.run(&["plan", "--retry-rejected"]).expect(0).says(&["add 1"]);
+    w.run(&["reconcile", "--retry-rejected"]).expect(0).says(&["added 1; 1,000 members"]);
     assert_eq!(sandbox.members("carts"), members(users(1_000)));
 }
 
@@ -163,7 +163,7 @@ fn a_member_in_doubt_who_is_no_longer_desired_is_removed() {
     sandbox.faults("[]");
     w.source("carts", users(1));
     let plan = w.run(&["plan"]).expect(6);
-    plan.says(&["1 to add again, 1,999 to remove to be sure", "1,999 of 2,000 members would leave"]);
+    plan.says(&["1 to add again, 1,999 to remove again", "1,999 of 2,000 members would leave"]);
     w.run(&["reconcile", "--max-removes", "carts=1999"]).expect(0);
     in_sync(&w, &sandbox, 1);
 }
@@ -262,9 +262,9 @@ fn row_errors_in_a_success_reject_those_rows_and_settle_the_others() {
     sandbox.faults(&format!(r#"[{{"on":"users","do":{{"done_but":{body}}}}}]"#));
     w.run(&["reconcile"])
         .expect(0)
-        .says(&["added 98", "2 identifiers refused by Braze: EXTERNAL_USER_ID_TOO_LARGE"]);
+        .says(&["added 98", "2 identifiers rejected by Braze: EXTERNAL_USER_ID_TOO_LARGE"]);
     assert_eq!(sandbox.requests()["users"], 2, "the others were sent again separately");
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn the_suggested_command_has_the_plan_file_and_maximums() {
     let blocked = w.run(&["reconcile", "--plan", "the.plan", "--max-removes", "carts=39"]).expect(6).stdout;
     let suggested = line_after(&blocked, "if this is right, for one run:");
     assert_eq!(suggested, "syncline reconcile --max-removes carts=40 --plan the.plan");
-    w.run(&["reconcile", "--plan", "the.plan", "--retry-refused"]).expect(64);
+    w.run(&["reconcile", "--plan", "the.plan", "--retry-rejected"]).expect(64);
     // A blocked plan changes nothing, so the same file can be applied; after that it is stale.
     run_pasted(&w, suggested).expect(0).says(&["added 1, removed 40"]);
     let stale = run_pasted(&w, suggested).expect(9).stderr;
@@ -90,22 +90,21 @@ fn summaries_count_every_cohort() {
     w.source("carts", users(10)).source("trials", users(10)).source("promo", users(100));
     w.run(&["reconcile"]).expect(0).says(&["Applied: 3 cohorts, 120 added"]);
     w.source("carts", users(9)).source("promo", users(1));
-    w.run(&["plan"]).expect(6).says(&[
-        "Plan: 1 of 3 cohorts to change: 0 to add, 1 to remove",
-        "withholds changes of 1 of 3 cohorts",
-    ]);
+    w.run(&["plan"])
+        .expect(6)
+        .says(&["Plan: 1 of 3 cohorts to change: 0 to add, 1 to remove", "blocks changes of 1 of 3 cohorts"]);
     w.write("trials.csv", "cut");
-    w.run(&["plan"]).expect(1).says(&["1 of 3 cohorts could not be planned; the guard withholds"]);
+    w.run(&["plan"]).expect(1).says(&["1 of 3 cohorts could not be planned; the guard blocks"]);
     let table = w.run(&["plan", "--format", "markdown"]).expect(1).stdout;
-    assert!(table.contains("**Not all of it: 1 of 3 cohorts could not be planned;"), "{table}");
+    assert!(table.contains("**Incomplete: 1 of 3 cohorts could not be planned;"), "{table}");
     assert!(table.contains("| `trials` | **not planned** |"), "{table}");
     w.run(&["reconcile"])
         .expect(1)
         .says(&["Failed in part: 1 of 3 cohorts, 0 added, 1 removed, 1 request; 1 of 3 cohorts could not"]);
     w.run(&["reconcile"]).expect(1).says(&["Failed: nothing was sent; 1 of 3 cohorts could not be planned;"]);
-    w.run(&["plan"]).expect(1).says(&["Not in step: nothing would be sent; 1 of 3 cohorts could not"]);
+    w.run(&["plan"]).expect(1).says(&["Not in sync: nothing would be sent; 1 of 3 cohorts could not"]);
     w.source("trials", users(11));
-    w.run(&["reconcile"]).expect(6).says(&["Refused in part: 1 of 3 cohorts, 1 added", "guard withholds"]);
+    w.run(&["reconcile"]).expect(6).says(&["Blocked in part: 1 of 3 cohorts, 1 added", "guard blocks"]);
     w.source("promo", users(99)).source("carts", users(2_000));
     sandbox.faults(r#"[{"on":"users","cohort_id":"carts","skip":1,"times":0,"do":{"status":503}}]"#);
     w.run(&["reconcile"]).expect(7).says(&["Applied in part: ", "1 of 3 cohorts stopped early", "in doubt"]);
@@ -238,7 +237,7 @@ fn hints_match_the_error() {
         ("a.csv", b"identity;more\nu;1\n", "set `delimiter: ';'` under `source:`", "It has"),
         ("a.csv", b"identity\tmore\nu\t1\n", "set `format: tsv` under `source:`", "It has"),
         ("a.csv", &utf16, "a.csv is UTF-16 and not UTF-8", "no column"),
-        ("a.csv", b"", "not even a header row", "allow_empty"),
+        ("a.csv", b"", "no header row", "allow_empty"),
         (
             "a.ndjson",
             b"{\"identity\":\"u\"}\n{\"identity\"}\n",
@@ -288,13 +287,16 @@ fn entries_under_removed_are_explained() {
     let removed = "removed: [{ cohort: trials, members: remove }, { cohort: trails, members: remove }]\n";
     w.config(&sandbox, &["carts"], removed);
     let unknown = "`trails` is listed under `removed:`, and the state knows no such cohort: is the id right?";
-    let plan =
-        w.run(&["plan"]).expect(0).says(&["it is listed under `removed:`, so it is emptied", unknown]).stdout;
+    let plan = w
+        .run(&["plan"])
+        .expect(0)
+        .says(&["listed under `removed:`: all members will be removed", unknown])
+        .stdout;
     assert!(plan.contains(", … and 5 more"), "{plan}");
     let table = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
     assert!(table.contains("| empty (`removed:`), change | 0 | 8 |") && table.contains(unknown), "{table}");
     let json = w.run(&["plan", "--format", "json"]).expect(0).json();
-    assert_eq!(json["removed_unknown"], serde_json::json!(["trails"]));
+    assert_eq!(json["removed_not_in_state"], serde_json::json!(["trails"]));
     assert_eq!(json["cohorts"][1]["listed_under_removed"], true);
     w.run(&["validate"]).expect(0);
     w.run(&["reconcile"]).expect(0).says(&["removed 8"]);

@@ -15,7 +15,7 @@ fn usage_errors_end_with_64_and_help_does_not() {
         let run = w.run(args).expect(64);
         assert_eq!(run.stdout, "", "{args:?}");
     }
-    w.run(&["--help"]).expect(0).says(&["Cohorts as code", "Exit codes: 0 done or in step"]);
+    w.run(&["--help"]).expect(0).says(&["Cohorts as code", "Exit codes: 0 done or in sync"]);
     w.run(&["reconcile", "--help"]).expect(0).says(&["--max-removes <COHORT=N>"]);
     w.run(&["--version"]).expect(0).says(&[&format!("syncline {}", env!("CARGO_PKG_VERSION"))]);
 }
@@ -27,7 +27,7 @@ fn init_creates_a_working_config_and_overwrites_nothing() {
     w.run(&["validate"]).expect(0);
     w.run(&["plan"]).expect(0).says(&["add 3"]);
     w.run(&["reconcile"]).expect(0).says(&["created \"First cohort\", added 3"]);
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     let config = w.read("sync.yaml");
     w.run(&["init"]).expect(1).says(&["sync.yaml is there already", "nothing was changed"]);
     assert_eq!(w.read("sync.yaml"), config);
@@ -44,8 +44,8 @@ fn every_json_output_has_a_version_and_a_result() {
         ("validate", "valid"),
         ("plan", "changes"),
         ("reconcile", "applied"),
-        ("reconcile", "in_step"),
-        ("plan", "in_step"),
+        ("reconcile", "in_sync"),
+        ("plan", "in_sync"),
         ("status", "status"),
         ("history", "history"),
     ] {
@@ -85,7 +85,7 @@ fn status_and_history_show_past_runs() {
     assert_eq!(results, ["applied", "applied"]);
     w.run(&["history", "-n", "1"]).expect(0).says(&["carts: added 0, removed 2"]);
     w.config(&sandbox, &["trials"], "");
-    w.run(&["status"]).expect(0).says(&["carts", "38 members", "left the config and is kept"]);
+    w.run(&["status"]).expect(0).says(&["carts", "38 members", "orphaned"]);
 }
 
 #[test]

@@ -329,7 +329,7 @@ fn configured_identity_sources_are_imported_before_planning() {
     assert_eq!(members(), "external_id u5, external_id u6, external_id u8");
     let second = w.run(&["plan"]).expect(0);
     assert!(!second.stderr.contains(news), "{}", second.stderr);
-    let second = w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    let second = w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert!(!second.stderr.contains("dumps"), "{}", second.stderr);
     // An unreadable source removes no identities and is reported.
     put(&w, "dumps", &dump(2, true, &[(5, "v5"), (6, "u6")], &[]));
@@ -342,7 +342,7 @@ fn configured_identity_sources_are_imported_before_planning() {
         "! identity who.csv: nothing was learned: ",
         "has no column `heap`",
         "cohorts go on with what was known before",
-        "In step",
+        "In sync",
     ];
     w.run(&["doctor"]).expect(11).says(&["sync_2.json is damaged", "has no column `heap`"]);
     w.run(&["reconcile"]).expect(1).says(&reported);
@@ -449,7 +449,7 @@ fn a_cohort_of_recent_events_follows_dumps_and_merges() {
     let run = w.run(&["reconcile", "--max-removes", "carts=9", "--format", "json"]).expect(0).json();
     assert_eq!(run["cohorts"][0]["source"]["rows"], json!(4), "{run}");
     assert_eq!(members(), "alias heap_user_id:9, external_id u5, external_id u7");
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     w.run(&["doctor"]).says(&["the newest is dump 11, with 3 tables"]);
     // With a missing file or an unknown column, no member is removed.
     let manifest = w.read("dumps/manifests/sync_11.json");
@@ -480,7 +480,7 @@ fn a_cohort_of_a_whole_table_is_read_once_per_dump() {
     history.dumps.iter().for_each(|dump| put(&w, "dumps", dump));
     w.run(&["reconcile"]).expect(0);
     let (of_dumps, other) = (sandbox.members("carts"), Sandbox::start());
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     let second = w.run(&["plan", "--format", "json"]).expect(0).json();
     assert_eq!(second["cohorts"][0]["source"]["read"], json!(false));
     assert!(of_dumps.len() > 10, "seed {seed}");

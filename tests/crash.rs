@@ -53,7 +53,7 @@ fn fifty_kills_at_random_and_one_clean_run() {
     assert_eq!(sandbox.members("carts"), members(users_of_round(3)));
     assert_eq!(sandbox.members("trials"), members(users_of_round(11)));
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(sandbox.writes(), before);
 }
 

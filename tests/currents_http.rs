@@ -173,7 +173,7 @@ fn acknowledged_events_are_in_heap_once_despite_kills() {
     // The inbox is empty, and a separate run finds nothing.
     let mut command = w.command(&["export"]);
     command.env("TEST_TOKEN", TOKEN).env("TEST_OLD_TOKEN", "old");
-    run(command).expect(0).says(&["In step"]);
+    run(command).expect(0).says(&["In sync"]);
 }
 
 /// One event of each type gives the same event in Heap from both formats.

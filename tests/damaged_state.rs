@@ -96,7 +96,7 @@ fn a_state_that_is_older_than_its_commits_stops_that_cohort_and_is_found() {
         "syncline state accept cohorts/carts",
         "added 1",
     ]);
-    assert!(!run.stdout.contains("In step"), "{}", run.stdout);
+    assert!(!run.stdout.contains("In sync"), "{}", run.stdout);
     assert_eq!((sandbox.members("carts").len(), sandbox.members("trials").len()), (42, 6));
     w.run(&["plan", "carts"]).expect(1).says(&["cohorts/carts is older"]);
     w.run(&["state", "verify"]).expect(1).says(&["cohorts/carts: older than what was committed"]);
@@ -112,7 +112,7 @@ fn resync_recovers_every_user_who_may_be_in_an_older_cohort() {
     w.run(&["state", "verify"]).expect(0);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts"), members(users(40)), "no member is left in the cohort");
-    w.run(&["reconcile"]).expect(0).says(&["In step: 2 cohorts"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync: 2 cohorts"]);
 }
 
 #[test]
@@ -479,13 +479,13 @@ fn the_numbers_and_the_key_seed_survive_the_loss_of_one_file() {
     flip(&w, &format!("heads/copies/{name}"));
     w.run(&["plan"]).expect(1).says(&["heads/", "is older than what was committed", "state accept heads/"]);
     w.run(&["state", "accept", &format!("heads/{name}")]).expect(0);
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     flip(&w, "format.json");
     for args in [&["plan"][..], &["reconcile"], &["state", "verify"]] {
         w.run(args).expect(1).says(&["format.json is damaged", "format.copy.json over it"]);
     }
     std::fs::copy(w.path(".syncline/format.copy.json"), w.path(".syncline/format.json")).unwrap();
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     flip(&w, "format.copy.json");
     w.run(&["state", "verify"]).expect(0).says(&["format.copy.json: it is damaged or gone"]);
     w.run(&["reconcile"]).expect(0);
@@ -543,7 +543,7 @@ fn a_flipped_bit_of_the_journal_costs_one_line_and_is_reported() {
     assert!(!history.stdout.contains("added 50"), "{}", history.stdout);
     let found = format!("{name}: line {line} is damaged");
     w.run(&["state", "verify"]).expect(0).says(&[&found]);
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
 }
 
 /// The same in a bucket, for one file of each kind.

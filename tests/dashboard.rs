@@ -103,14 +103,14 @@ fn alerts_that_need_an_operator_come_first() {
         "The new config is not in use",
         "did you mean `guard`?",
         "What needs a person",
-        "removals held back: 3,228 of 5,200 members would leave (62.1%)",
+        "removals blocked: 3,228 of 5,200 members would leave (62.1%)",
         "no good run for 2 days; 24 hours is the limit",
         "What goes on without you",
         "waits for Heap’s first sync",
         "syncline approve abandoned_checkout --plan sha256:d8d37183",
         "needs a decision",
-        "✓</span>in step",
-        "Left behind",
+        "✓</span>in sync",
+        "Orphaned",
         "Pages that never came",
         "the bucket refuses the key",
         "cannot be known",
@@ -125,8 +125,8 @@ fn alerts_that_need_an_operator_come_first() {
 fn the_headline_shows_the_overall_status() {
     let headline = |view: &DashboardView| between(&page(view), "<title>", " – syncline").to_owned();
     let mut view = dashboard_views::all_in_sync();
-    assert_eq!(headline(&dashboard_views::empty()), "Nothing to keep in step yet");
-    assert_eq!(headline(&view), "Everything is in step");
+    assert_eq!(headline(&dashboard_views::empty()), "Nothing to keep in sync yet");
+    assert_eq!(headline(&view), "Everything is in sync");
     assert_eq!(headline(&dashboard_views::standby()), "Standing by");
     view.cohorts[0].state = CohortStateView::Updating { since: view.now };
     assert_eq!(headline(&view), "All is well");

@@ -27,7 +27,7 @@ fn all_checks_pass_and_nothing_is_changed() {
         "MiB free",
         "cohort carts",
         "carts.csv can be read, and has the columns",
-        "Well:",
+        " checks passed",
     ]);
     assert!(!w.path(".syncline").exists(), "nothing was written");
     assert_eq!((sandbox.names().len(), sandbox.requests()["added"].as_u64()), (0, Some(0)));
@@ -44,7 +44,7 @@ fn the_example_passes_without_network() {
     let config = root().join("sync.yaml");
     w.run(&["doctor", "-c", config.to_str().unwrap()])
         .expect(0)
-        .says(&["the sandbox, inside this program", "Well:"]);
+        .says(&["the sandbox, inside this program", " checks passed"]);
 }
 
 #[test]
@@ -62,18 +62,18 @@ fn all_failures_are_reported_at_once_with_remedies() {
     let run = run(command).expect(11);
     assert!(!run.stdout.contains("wr0ng-key"), "{}", run.stdout);
     let found = run.json();
-    assert_eq!((found["command"].as_str(), found["result"].as_str()), (Some("doctor"), Some("wrong")));
-    let wrong: Vec<String> = found["findings"]
+    assert_eq!((found["command"].as_str(), found["result"].as_str()), (Some("doctor"), Some("failed")));
+    let failed: Vec<String> = found["findings"]
         .as_array()
         .unwrap()
         .iter()
-        .filter(|finding| finding["verdict"] == "wrong")
+        .filter(|finding| finding["status"] == "failed")
         .map(|finding| {
             let text = |key: &str| finding[key].as_str().unwrap().to_owned();
             let remedies: Vec<&str> =
                 finding["remedies"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
             assert!(!remedies.is_empty(), "{finding}");
-            format!("{} {} {} {}", text("about"), text("check"), text("says"), remedies.join(" "))
+            format!("{} {} {} {}", text("about"), text("check"), text("message"), remedies.join(" "))
         })
         .collect();
     for (at, texts) in [
@@ -95,9 +95,9 @@ fn all_failures_are_reported_at_once_with_remedies() {
     .iter()
     .enumerate()
     {
-        assert!(texts.iter().all(|text| wrong[at].contains(text)), "{texts:?}\n{}", wrong[at]);
+        assert!(texts.iter().all(|text| failed[at].contains(text)), "{texts:?}\n{}", failed[at]);
     }
-    assert_eq!(wrong.len(), 8, "{wrong:#?}");
+    assert_eq!(failed.len(), 8, "{failed:#?}");
 }
 
 #[test]
@@ -130,10 +130,17 @@ fn permissions_of_databases_and_errors_of_queries_are_reported() {
         &["table: carts", "query: \"select identity from carts where identity like $1\", params: [x]"],
     )
     .expect(0)
-    .says(&["ok the user can do nothing but read", "Well:"]);
+    .says(&["ok the user can do nothing but read", " checks passed"]);
     doctor("reader", &["table: secret", "table: carts", "query: \"select 1 as id\"", "table: nowhere"])
         .expect(11)
-        .says(&["permission denied", "grant the user", "no column `identity`", "nowhere", "wrong in 3 of"]);
+        .says(&[
+            "permission denied",
+            "grant the user",
+            "no column `identity`",
+            "nowhere",
+            "3 of ",
+            "checks failed.",
+        ]);
     server.stop("fast");
     doctor("reader", &["table: carts"]).expect(11).says(&["cannot be reached", "Is `host:` of connection"]);
 }
@@ -185,7 +192,7 @@ fn a_wrong_clock_is_reported() {
         "this machine's clock is ",
         " s ahead",
         "let NTP set the clock",
-        "wrong in 1 of",
+        "1 of ",
     ]);
 }
 

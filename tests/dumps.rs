@@ -185,7 +185,7 @@ fn an_incomplete_dump_changes_no_membership() {
         w.write(&name, avro(&CHECKOUT, "null", &[event(6, 6, 1.0, true), lacks]));
         expect_error(&[&name, "row 2", "it has no key"]);
         w.write(&name, bytes);
-        w.run(&["reconcile"]).expect(0).says(&["In step"]);
+        w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     });
 }
 

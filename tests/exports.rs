@@ -106,7 +106,7 @@ fn every_event_is_exported_once_and_then_in_sync() {
     let before = requests(&sandbox);
     w.run(&["export"])
         .expect(0)
-        .says(&["in step, nothing new", "In step: 1 export, 0 events to Heap in 0 requests."]);
+        .says(&["in sync, nothing new", "In sync: 1 export, 0 events to Heap in 0 requests."]);
     assert_eq!(requests(&sandbox), before);
     w.run(&["status"]).expect(0).says(&["engagement  cur to heap", "sent of"]);
     w.run(&["history"]).expect(0).says(&["engagement: ", "files read"]);
@@ -118,7 +118,7 @@ fn every_event_is_exported_once_and_then_in_sync() {
         .expect(0)
         .says(&["sent 300", "Applied: nothing was sent; 1 export, 300 events to Heap"]);
     expect_events(&keys(&sandbox), &(&ids | &more));
-    w.run(&["reconcile"]).expect(0).says(&["In step: 0 cohorts"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync: 0 cohorts"]);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn faults_and_kills_neither_lose_nor_duplicate_events() {
     let reported = count(&sandbox);
     assert_eq!(reported["stored"], ids.len(), "each event once: {reported}");
     sandbox.faults("[]");
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
 }
 
@@ -241,7 +241,7 @@ fn damaged_events_are_rejects_and_the_rest_is_delivered() {
         expected.iter().filter(|id| !keys.contains(*id) && !rejected.contains(*id)).collect();
     assert!(lost.is_empty() && keys.is_disjoint(&rejected), "{lost:?}");
     assert!(rejected.len() > 50 && keys.len() > 1_000);
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_truncated_file_is_continued_once_it_is_complete() {
     w.write("cur/open.avro", &complete[..complete.len() - 30]);
     w.write("cur/late.avro", &complete[..header / 2]);
     w.run(&["export"]).expect(0).says(&["sent 2", "2 files end too early; the rest is waited for"]);
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     w.write("cur/open.avro", &complete);
     w.run(&["export"]).expect(0).says(&["read 1 event in 1 file, sent 1"]);
     assert_eq!(count(&sandbox)["received"], 3, "a finished file is not read again");
@@ -267,7 +267,7 @@ fn a_truncated_file_is_continued_once_it_is_complete() {
     w.run(&["export"]).expect(0).says(&["1 file ends too early"]);
     w.write("sync.yaml", &text);
     w.run(&["export"]).expect(0).says(&["1 event not used: 1 cut_short"]);
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     let short = rejects(&w).into_iter().find(|reject| reject["file"] == "short.avro").unwrap();
     assert!(short["detail"].as_str().unwrap().contains("its rest never arrived"), "{short}");
     assert_eq!(keys(&sandbox).len(), 4);
@@ -286,14 +286,14 @@ fn unsent_events_of_a_truncated_file_are_read_again() {
     w.run(&["export"]).expect(5);
     sandbox.faults("[]");
     w.run(&["export"]).expect(0).says(&["sent 2", "1 file ends too early; the rest is waited for"]);
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     assert_eq!(keys(&sandbox), BTreeSet::from(["c1", "c2"].map(str::to_owned)));
     // Another file of that name, no longer than the part that was read of the first.
     let other = opens(&[("other", NOW, Some("u2"), None)], "null");
     assert!(other.len() < complete.len() - 30);
     w.write("cur/open.avro", &other);
     w.run(&["export"]).expect(0).says(&["sent 1"]);
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     assert!(keys(&sandbox).contains("other"));
 }
 
@@ -327,7 +327,7 @@ fn one_very_active_user_delays_no_other() {
     child.wait().unwrap();
     w.run(&["export"]).expect(0);
     assert_eq!(keys(&sandbox).len(), 5_000);
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
 }
 
@@ -471,7 +471,7 @@ fn erasure_of_users_deleted_in_braze_ignores_rate_limits() {
     w.write("cur/2.avro", named("users.UserDeleteRequest", &erased_events, "null"));
     w.run(&["export"]).expect(0);
     assert_eq!(keys(&sandbox), BTreeSet::from(["t1", "t3", "t4"].map(str::to_owned)));
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
 }
 
 #[test]
@@ -492,7 +492,7 @@ fn one_invalid_event_is_found_by_bisection_and_can_be_replayed() {
     let details: BTreeSet<&str> = found.iter().map(|reject| reject["detail"].as_str().unwrap()).collect();
     assert_eq!(details, BTreeSet::from(["postBody.events[0] is odd", "too large (413)"]));
     assert_eq!(keys(&sandbox).len(), 498);
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     sandbox.faults("[]");
     let picked = w.run(&["replay", "--reason", "refused_by_heap", "--format", "json"]).expect(0).json();
     assert_eq!(picked["exports"][0]["events"], 2);
@@ -597,12 +597,12 @@ fn days_can_be_selected_and_sent_again() {
     w.run(&["export", "--since", "2025-11-03", "--until", "2025-11-05"]).expect(0).says(&["sent 2"]);
     assert_eq!(keys(&sandbox), BTreeSet::from(["d2", "d3"].map(str::to_owned)));
     w.run(&["export"]).expect(0).says(&["sent 3"]);
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     let days = ["replay", "--files", "--since", "2025-11-03", "--until", "2025-11-04T00:00Z"];
     w.run(&days).expect(0).says(&["1 event in 1 file of 1 day", "nothing was sent"]);
     w.run(&[&days[..], &["--yes"]].concat()).expect(0).says(&["sent 1"]);
     assert_eq!((&count(&sandbox)["duplicates"], &count(&sandbox)["stored"]), (&json!(1), &json!(5)));
-    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export"]).expect(0).says(&["In sync"]);
     w.run(&["export", "--since", "soon"]).expect(64);
 }
 
@@ -678,7 +678,7 @@ fn a_bucket_is_read_like_a_folder() {
         let args = ["-c", script, &s3.url, folder.to_str().unwrap()];
         assert!(std::process::Command::new("python3").args(args).status().unwrap().success());
     };
-    run_command(&["export"]).expect(0).says(&["In step"]);
+    run_command(&["export"]).expect(0).says(&["In sync"]);
     let two = [
         "--type",
         "users.messages.email.Open",
@@ -695,7 +695,7 @@ fn a_bucket_is_read_like_a_folder() {
     put("cur");
     run_command(&["export"]).expect(0);
     expect_events(&keys(&sandbox), &ids);
-    run_command(&["export"]).expect(0).says(&["In step"]);
+    run_command(&["export"]).expect(0).says(&["In sync"]);
     // A file outside partitions is found, at any position in the listing.
     for (n, folder) in ["0", "date", "z"].into_iter().enumerate() {
         let plain = format!("plain{n}/event_type=users.messages.email.Open/{folder}/x.avro");

@@ -49,7 +49,7 @@ fn is_in(files: &[String], folder: &str) -> bool {
 #[track_caller]
 fn in_sync(w: &Workspace, sandbox: &Sandbox) {
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(sandbox.writes(), before);
     w.run(&["state", "verify"]).expect(0);
 }
@@ -272,7 +272,7 @@ fn a_user_is_erased_from_a_state_in_a_bucket() {
     assert_eq!(rejects.len(), 1, "others stay: {rejects:?}");
     let verified = run_command(&["state", "verify"]).expect(0);
     assert!(!verified.stdout.contains("is damaged"), "{}", verified.stdout);
-    run_command(&["reconcile"]).expect(0).says(&["In step"]);
+    run_command(&["reconcile"]).expect(0).says(&["In sync"]);
 }
 
 /// Damaged lines, JSON or not, and lines of other users, in a file of many lines.

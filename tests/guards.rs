@@ -17,7 +17,7 @@ fn a_large_percentage_blocks_only_its_side() {
     w.source("carts", users(60).chain(["new".to_owned()])).source("trials", users(2));
     let run = w.run(&["reconcile"]).expect(6);
     run.says(&[
-        "removals withheld: 40 of 100 members would leave (40.0%); `guard.max_removed` allows 30%, that is 30",
+        "removals blocked: 40 of 100 members would leave (40.0%), `guard.max_removed` allows 30%",
         "if this is right, for one run: syncline reconcile --max-removes carts=40",
         "if it is right every time: raise `guard.max_removed` (sync.yaml:",
     ]);
@@ -26,8 +26,8 @@ fn a_large_percentage_blocks_only_its_side() {
     assert_eq!(sandbox.members("carts"), expected, "the other side was applied");
     assert_eq!(sandbox.members("trials").len(), 2, "the other cohort was applied");
     let report = w.run(&["reconcile", "--format", "json"]).expect(6).json();
-    assert_eq!(report["result"], "refused");
-    assert_eq!(report["cohorts"][1]["refusals"][0]["code"], "removed_share");
+    assert_eq!(report["result"], "blocked");
+    assert_eq!(report["cohorts"][1]["blocked"][0]["code"], "removed_share");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn too_many_additions_are_blocked_and_removals_are_applied() {
     w.source("carts", (2..60).map(|n| format!("user-{n}")));
     w.run(&["reconcile"])
         .expect(6)
-        .says(&["additions withheld: 40 of 20 members would enter (200.0%)", "--max-adds carts=40"]);
+        .says(&["additions blocked: 40 of 20 members would enter (200.0%)", "--max-adds carts=40"]);
     assert_eq!(sandbox.members("carts"), members((2..20).map(|n| format!("user-{n}"))));
     w.run(&["reconcile", "--max-adds", "carts=40"]).expect(0);
     assert_eq!(sandbox.members("carts").len(), 58);
@@ -121,7 +121,7 @@ fn a_name_of_another_cohort_is_blocked() {
     let renamed =
         config(&sandbox.url, &[], "") + &cohort_entry("trials", "").replace("name: Trials", "name: Carts");
     w.write("sync.yaml", renamed);
-    w.run(&["reconcile"]).expect(6).says(&["name withheld: cohort `carts` has the name \"Carts\" already"]);
+    w.run(&["reconcile"]).expect(6).says(&["name blocked: cohort `carts` already has the name \"Carts\""]);
     let other = config(&sandbox.url, &["trials"], "")
         + &cohort_entry("other", "").replace("name: Other", "name: Carts");
     w.write("sync.yaml", other).source("other", users(1));
@@ -147,7 +147,7 @@ fn the_membership_of_another_workspace_is_not_used() {
     w.write("sync.yaml", w.read("sync.yaml").replace(&sandbox.url, &other.url));
     w.run(&["reconcile"])
         .expect(6)
-        .says(&["everything withheld: its members are in", "use another `state:`"]);
+        .says(&["everything blocked: the recorded members are in", "use another `state:`"]);
     assert_eq!(other.writes(), 0);
 }
 
@@ -168,16 +168,19 @@ fn a_cohort_is_not_created_from_a_source_without_a_usable_row() {
     // Trailing separators, as some exports write them: every row has one field more than the header.
     let broken = "identity,name\nuser-1,a,\nuser-2,b,\n";
     w.write("carts.csv", broken);
-    let why = ["everything withheld: 2 rows of the source rejected, none is left: 2 ", "allow_empty: true"];
+    let why =
+        ["everything blocked: the source has 2 rows, and all of them were rejected: 2 ", "allow_empty: true"];
     w.run(&["plan"]).expect(6).says(&why);
     for _ in 0..2 {
         w.run(&["reconcile"]).expect(6).says(&why);
     }
     let json = w.run(&["plan", "--format", "json"]).expect(6).json();
-    assert_eq!(json["cohorts"][0]["refusals"][0]["code"], "none_usable", "{json:#}");
+    assert_eq!(json["cohorts"][0]["blocked"][0]["code"], "none_usable", "{json:#}");
     w.write("carts.csv", "identity\n");
-    let why =
-        ["everything withheld: the source is empty, and the cohort was never filled", "allow_empty: true"];
+    let why = [
+        "everything blocked: the source is empty, and the cohort has never had members",
+        "allow_empty: true",
+    ];
     for _ in 0..2 {
         w.run(&["reconcile"]).expect(6).says(&why);
     }
@@ -193,7 +196,7 @@ fn a_cohort_is_not_created_from_a_source_without_a_usable_row() {
     w.write("sync.yaml", config.clone()).write("carts.csv", broken);
     w.run(&["reconcile"]).expect(6).says(&["2 rows of the source rejected"]);
     w.write("carts.csv", "identity\n");
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     let text = config + &cohort_entry("wins", "    guard: { allow_empty: true }\n");
     w.write("sync.yaml", text).write("wins.csv", "identity\n");
     w.run(&["reconcile"]).expect(0);

@@ -87,7 +87,7 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
         &["device_id d4", "external_id u1", "external_id u2", "external_id u5", "external_id u7"],
     );
     // In sync: nothing to send and nothing to read.
-    w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort"]);
     let unchanged = source(&w);
     assert_eq!((&unchanged["read"], &unchanged["moved"]), (&json!(false), &json!(3)));
     w.run(&["state", "verify"]).expect(0);
@@ -102,7 +102,7 @@ fn several_members_with_one_owner_count_as_removals() {
     let shared: String = (0..20).map(|n| format!("kiosk,d{n}\n")).collect();
     w.write("who.csv", format!("id,device\n{shared}"));
     w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
-    w.run(&["reconcile"]).expect(6).says(&["removals withheld"]);
+    w.run(&["reconcile"]).expect(6).says(&["removals blocked"]);
     assert_eq!(sandbox.members("carts").len(), 20);
 }
 
@@ -242,7 +242,7 @@ fn a_member_by_alias_and_id_stays_when_both_are_one_user() {
         let args: &[&str] = if is_saved { &["reconcile", "--plan", "saved.plan"] } else { &["reconcile"] };
         w.run(args).expect(0).says(&["3 members"]);
         check(&sandbox, &["external_id anna", "external_id ben", "external_id carl"]);
-        w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 3 members"]);
+        w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort, 3 members"]);
     }
 }
 
@@ -283,7 +283,7 @@ fn a_device_with_an_owner_is_removed_by_the_owners_id() {
         let args: &[&str] = if is_saved { &["reconcile", "--plan", "saved.plan"] } else { &["reconcile"] };
         w.run(args).expect(0).says(&["3 members"]);
         check(&sandbox, &["external_id u1", "external_id u3", "external_id u4"]);
-        w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 3 members"]);
+        w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort, 3 members"]);
         w.run(&["state", "verify"]).expect(0);
     }
 }
@@ -298,13 +298,13 @@ fn an_owner_that_braze_rejects_is_not_sent_again() {
     w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
     sandbox.faults(r#"[{"on":"users","contains":"\"u2\"","times":0,"do":{"reply":{"status":400,"body":{"message":"no good"}}}}]"#);
     carts(&w, &["u1,,", ",,d2", "u3,,", "u4,,"]);
-    w.run(&["reconcile"]).says(&["1 identifier refused by Braze"]);
+    w.run(&["reconcile"]).says(&["1 identifier rejected by Braze"]);
     for _ in 0..2 {
         w.run(&["reconcile", "--format", "json"]).expect(0);
         let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
         let tally = &plan["cohorts"][0]["changes"];
         assert_eq!(
-            (&tally["added"], &tally["let_go_again"], &tally["removed"]),
+            (&tally["added"], &tally["removed_again"], &tally["removed"]),
             (&json!(0), &json!(0), &json!(0))
         );
         // One more user, so that the source is read again.

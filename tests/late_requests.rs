@@ -34,7 +34,7 @@ fn release(sandbox: &Sandbox) {
 #[track_caller]
 fn in_sync(w: &Workspace, sandbox: &Sandbox) {
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(sandbox.writes(), before);
     w.run(&["state", "verify"]).expect(0);
 }
@@ -49,7 +49,7 @@ fn a_request_of_a_killed_run_is_handled_after_the_next_run() {
     w.run(&["state", "gc"]).expect(0);
     release(&sandbox);
     assert_eq!(sandbox.members("carts"), members(users(13)), "the late request has undone the removal");
-    w.run(&["plan"]).expect(0).says(&["- remove 3", "3 members of these once more"]);
+    w.run(&["plan"]).expect(0).says(&["- remove 3", "3 members of these again"]);
     w.run(&["reconcile"]).expect(0).says(&["removed 3; 10 members"]);
     assert_eq!(sandbox.members("carts"), members(users(10)));
     in_sync(&w, &sandbox);
@@ -173,7 +173,7 @@ fn plan_and_status_show_an_uncertain_cohort() {
     w.write("sync.yaml", w.read("sync.yaml").replace("    settle_again_after: 1ms\n", ""));
     killed_while_three_enter(&w, &sandbox);
     w.source("carts", users(10)).run(&["reconcile"]).expect(0);
-    w.run(&["plan"]).expect(0).says(&["In step", "not certain until 20"]);
+    w.run(&["plan"]).expect(0).says(&["In sync", "not certain until 20"]);
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
     let record = &status["cohorts"][0]["record"];
     assert_eq!((&record["uncertain"], record["uncertain_until"].is_string()), (&3.into(), true));
@@ -210,12 +210,12 @@ fn the_name_sent_by_a_killed_run_is_replaced() {
     w.kill_during_request(&sandbox, "cohorts", "names");
     // The config has the recorded name again, but Braze may have the other one.
     rename(&w, "Baskets", "Carts");
-    w.run(&["plan"]).expect(0).says(&["send the name \"Carts\" once more"]);
-    w.run(&["reconcile"]).expect(0).says(&["named \"Carts\" once more"]);
+    w.run(&["plan"]).expect(0).says(&["send the name \"Carts\" again"]);
+    w.run(&["reconcile"]).expect(0).says(&["sent the name \"Carts\" again"]);
     w.run(&["status"]).expect(0).says(&["not certain until 20"]);
     release(&sandbox);
     assert_eq!(name(&sandbox), "Baskets", "the late request has brought the other name");
-    w.run(&["reconcile"]).expect(0).says(&["named \"Carts\" once more"]);
+    w.run(&["reconcile"]).expect(0).says(&["sent the name \"Carts\" again"]);
     assert_eq!(name(&sandbox), "Carts");
     in_sync(&w, &sandbox);
 }

@@ -48,7 +48,7 @@ fn objects_are_read_by_key_and_by_glob() {
     with_keys(&w, &["doctor"]).expect(0).says(&["s3://states/exports/**/*.csv can be read"]);
     with_keys(&w, &["reconcile"]).expect(0).says(&["added 500"]);
     // By etags: unchanged objects are not read again, changed ones are.
-    with_keys(&w, &["reconcile", "-v"]).expect(0).says(&["In step"]);
+    with_keys(&w, &["reconcile", "-v"]).expect(0).says(&["In sync"]);
     s3.put("exports/day=1/a.csv", csv(users(900)).as_bytes());
     with_keys(&w, &["reconcile"]).expect(0).says(&["removed 100"]);
     // An unreachable source is not an empty one.
@@ -76,7 +76,7 @@ fn an_object_is_read_in_ranges_with_retries() {
     assert_eq!(sandbox.members("carts"), members(users(5000)));
     assert!(web.ranges().len() > 2, "it has more than 8 MiB");
     // Its etag shows that nothing changed.
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(web.ranges(), Vec::<String>::new());
     // An incomplete transfer is not a smaller file.
     web.put("/exports/carts.csv", csv(users(10)).as_bytes());
@@ -144,7 +144,7 @@ fn azure_blobs_are_sources_and_hold_the_state() {
     keyed(&["doctor"]).expect(0).says(&["az://states/exports/*/*.csv can be read"]);
     keyed(&["reconcile"]).expect(0).says(&["added 2,000"]);
     assert_eq!(sandbox.members("carts"), members(users(2000)));
-    keyed(&["reconcile", "-v"]).expect(0).says(&["In step"]);
+    keyed(&["reconcile", "-v"]).expect(0).says(&["In sync"]);
     azure.put("exports/day=1/a.csv", csv(users(900)).as_bytes());
     keyed(&["reconcile"]).expect(0).says(&["removed 100"]);
     keyed(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
@@ -163,7 +163,7 @@ fn a_web_file_without_tag_and_time_is_read_in_every_run() {
     web.put("/carts.csv", csv((1..10).chain(11..41).chain([99]).map(|n| format!("user-{n}"))));
     w.run(&["reconcile"]).expect(0).says(&["added 2", "removed 2"]);
     web.plain_requests();
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(web.plain_requests(), 1, "ranges could not be verified, so it is read in one request");
 }
 
@@ -176,10 +176,10 @@ fn a_weak_etag_is_compared_and_never_sent() {
     reading_many_times(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
     w.run(&["reconcile"]).expect(0).says(&["added 5,000"]);
     assert!(web.ranges().len() > 1, "it has more than 8 MiB");
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     // The same content with a strong etag is unchanged.
     web.set_features(ServerFeatures { modified: false, ..ServerFeatures::default() });
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(web.ranges(), Vec::<String>::new());
     web.set_features(ServerFeatures { tag: Some("W/"), modified: false, ..ServerFeatures::default() });
     web.put("/carts.csv", long(1000));
@@ -205,7 +205,7 @@ fn servers_without_head_ranges_or_lengths_are_supported() {
         w.run(&["reconcile"]).expect(0).says(&["added 40"]);
         assert_eq!(sandbox.members("carts"), members(users(40)));
         // Its etag is known without its content.
-        w.run(&["reconcile"]).expect(0).says(&["In step"]);
+        w.run(&["reconcile"]).expect(0).says(&["In sync"]);
         if length {
             web.put("/carts.csv", csv(users(10)));
             web.faults(&[const { Fault::Cut }; 40]);

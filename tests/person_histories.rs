@@ -290,7 +290,7 @@ impl Simulation {
             let report = self.w.run(&["reconcile", "--format", "json"]).expect(0).json();
             let cohort = &report["cohorts"][0];
             let idle = ["added", "removed", "in_doubt"].iter().all(|key| cohort[*key] == 0);
-            if idle && cohort["unknown_to_braze"]["known_now"].as_u64().unwrap_or(0) == 0 {
+            if idle && cohort["unknown_users"]["known_now"].as_u64().unwrap_or(0) == 0 {
                 return;
             }
         }

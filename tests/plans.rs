@@ -38,7 +38,7 @@ fn a_plan_writes_nothing_at_all() {
 #[test]
 fn the_exit_code_shows_pending_changes() {
     let (w, _sandbox) = reconciled(50);
-    w.run(&["plan", "--detailed-exitcode"]).expect(0).says(&["In step: 1 cohort, nothing to send."]);
+    w.run(&["plan", "--detailed-exitcode"]).expect(0).says(&["In sync: 1 cohort, nothing to send."]);
     w.source("carts", users(49));
     w.run(&["plan", "--detailed-exitcode"]).expect(2);
     w.run(&["plan"]).expect(0);
@@ -187,7 +187,7 @@ fn a_stale_damaged_or_blocked_saved_plan_sends_nothing() {
     w.source("carts", users(60));
     w.run(&["plan", "--out", "the.plan", "--max-removes", "carts=40"]).expect(0);
     // The guard is evaluated again at apply.
-    w.run(&["reconcile", "--plan", "the.plan"]).expect(6).says(&["removals withheld: 40 of 100"]);
+    w.run(&["reconcile", "--plan", "the.plan"]).expect(6).says(&["removals blocked: 40 of 100"]);
 
     let bytes = std::fs::read(w.path("the.plan")).unwrap();
     w.write("cut.plan", &bytes[..bytes.len() - 9]);

@@ -51,7 +51,7 @@ fn nothing_stays_on_the_server_connections_of_a_transaction_pooler() {
         config_reading(&w, &sandbox, bouncer.port, USER, "table: carts");
         w.run(&["reconcile"]).expect(0).says(&["added 100"]);
         for _ in 0..4 {
-            w.run(&["plan"]).expect(0).says(&["In step"]);
+            w.run(&["plan"]).expect(0).says(&["In sync"]);
         }
         let query =
             "query: 'select identity, pair from carts where (pair).a < $1 and stage = $2', params: [40, new]";
@@ -72,7 +72,7 @@ fn nothing_stays_on_the_server_connections_of_a_transaction_pooler() {
         server
             .sql("delete from texts where identity = 'user-7'; insert into texts values ('user-100', 'new')");
         w.run(&["reconcile"]).expect(0).says(&["added 1", "removed 1", "came over the wire"]);
-        w.run(&["plan"]).expect(0).says(&["In step", "came over the wire"]);
+        w.run(&["plan"]).expect(0).says(&["In sync", "came over the wire"]);
         w.run(&["doctor"]).expect(0).says(&["a transaction pooler such as PgBouncer stands in between"]);
         server.sql(
             "truncate texts; insert into texts select 'user-' || n, 'new' from generate_series(0, 99) n",
@@ -104,5 +104,5 @@ fn rows_that_row_level_security_hides_are_an_error() {
     w.run(&["doctor"]).expect(11).says(&hidden);
     assert_eq!(sandbox.members("carts").len(), 100);
     server.sql("alter role reader bypassrls");
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
 }

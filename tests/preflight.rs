@@ -41,7 +41,7 @@ fn users_are_sent_again_once_they_exist() {
         create_users(&sandbox, users(115).skip(100));
         w.run(&["reconcile"]).expect(0).says(&["Braze knows 15 now whom it did not"]);
         let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
-        assert_eq!(plan["cohorts"][0]["unknown_to_braze"]["sent_again"], 15);
+        assert_eq!(plan["cohorts"][0]["unknown_users"]["sent_again"], 15);
         w.run(&["plan"]).expect(0).says(&["15 whom Braze did not know are known to it now", "+ add 15"]);
         w.run(&["reconcile"]).expect(0);
         assert_eq!(inside(), 115);
@@ -53,7 +53,7 @@ fn users_are_sent_again_once_they_exist() {
         let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
         assert_eq!(
             (exports(&sandbox), &report["result"]),
-            (asked, &json!("in_step")),
+            (asked, &json!("in_sync")),
             "no user is left to look up"
         );
     }
@@ -65,10 +65,10 @@ fn braze_is_asked_again_only_after_a_delay_and_for_a_sample() {
     config(&w, &sandbox, "    preflight: { sample: 10, retry_unknown: 24h }\n");
     w.source("carts", users(60));
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
-    let reported = &report["cohorts"][0]["unknown_to_braze"];
+    let reported = &report["cohorts"][0]["unknown_users"];
     assert_eq!((&reported["asked"], exports(&sandbox)), (&json!(10), 1));
     create_users(&sandbox, users(60));
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(exports(&sandbox), 1);
 }
 
@@ -82,7 +82,7 @@ fn aliases_are_looked_up_and_devices_are_not() {
     w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
     w.write("carts.csv", "identity,crm,device\n,7,\n,8,\n,,d1\nanna,,\n");
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
-    let reported = &report["cohorts"][0]["unknown_to_braze"];
+    let reported = &report["cohorts"][0]["unknown_users"];
     assert_eq!((&reported["asked"], &reported["unknown"]), (&json!(3), &json!(1)));
 }
 

@@ -83,7 +83,7 @@ impl Case {
     fn apply_and_check_members(&self) -> Value {
         let reported = self.apply_both_ways();
         self.queries("local");
-        assert_eq!(self.w.run(&["plan", "--format", "json"]).expect(0).json()["result"], "in_step");
+        assert_eq!(self.w.run(&["plan", "--format", "json"]).expect(0).json()["result"], "in_sync");
         self.queries("pushdown");
         reported
     }

@@ -42,7 +42,7 @@ fn every_use_case_works() {
         in_folder(&["validate"]).expect(0);
         in_folder(&["plan"]).expect(0);
         in_folder(&["reconcile"]).expect(0).says(&[says]);
-        in_folder(&["reconcile"]).expect(0).says(&["In step"]);
+        in_folder(&["reconcile"]).expect(0).says(&["In sync"]);
         let text = w.read(&format!("examples/{name}/README.md"));
         for command in blocks_in(&text, "console").iter().flat_map(|block| block.lines()) {
             let args: Vec<&str> = command.strip_prefix("$ syncline ").unwrap().split(' ').collect();

@@ -16,7 +16,7 @@ fn a_cohort_is_created_filled_and_then_in_sync_without_requests() {
     assert_eq!(sandbox.members("trials"), members(users(10)));
     assert_eq!(sandbox.writes(), 2 + 3 + 1);
 
-    w.run(&["reconcile"]).expect(0).says(&["In step: 2 cohorts, 2,510 members, 0 requests to Braze."]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync: 2 cohorts, 2,510 members, 0 requests to Braze."]);
     assert_eq!(sandbox.writes(), 6, "nothing was sent");
 }
 
@@ -60,7 +60,7 @@ fn the_example_of_the_repository_works() {
     agrees_with_the_files(&w);
     w.run(&["reconcile"])
         .expect(0)
-        .says(&["In step: 3 cohorts, 11,200 members, 0 requests to Braze; 1 export, 0 events to Heap"]);
+        .says(&["In sync: 3 cohorts, 11,200 members, 0 requests to Braze; 1 export, 0 events to Heap"]);
 
     let csv = w.read("examples/data/abandoned_checkout.csv");
     let line = csv.lines().find(|line| line.starts_with("shopper-00")).unwrap();
@@ -133,8 +133,8 @@ fn an_orphaned_cohort_keeps_its_members_until_removed() {
     w.config(&sandbox, &["trials"], "");
     w.run(&["plan"])
         .expect(0)
-        .says(&["left the config and is kept, with 40 members", "removed: [{ cohort: carts"]);
-    w.run(&["reconcile"]).expect(0).says(&["left the config and is kept"]);
+        .says(&["orphaned, not in the config, 40 members stay in Braze", "removed: [{ cohort: carts"]);
+    w.run(&["reconcile"]).expect(0).says(&["orphaned, not in the config"]);
     assert_eq!(sandbox.members("carts").len(), 40);
 
     w.config(&sandbox, &["trials"], "removed: [{ cohort: carts, members: remove }]\n");
@@ -142,7 +142,7 @@ fn an_orphaned_cohort_keeps_its_members_until_removed() {
     w.run(&["reconcile"]).expect(0).says(&["removed 40"]);
     assert_eq!(sandbox.members("carts"), BTreeSet::new());
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 20 members"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort, 20 members"]);
     assert_eq!(sandbox.writes(), before, "an emptied cohort is not emptied again");
 
     w.config(&sandbox, &["carts", "trials"], "");

@@ -111,7 +111,7 @@ fn a_blocked_plan_changes_nothing_and_is_applied_after_its_approval() {
     w.run(&["plan", "--out", "a.plan"]).expect(6);
     let before = state(&w);
     let text =
-        w.run(&["reconcile", "--plan", "a.plan"]).expect(6).says(&["removals withheld: 40 of 100"]).stdout;
+        w.run(&["reconcile", "--plan", "a.plan"]).expect(6).says(&["removals blocked: 40 of 100"]).stdout;
     assert!(state(&w) == before, "not a byte of the state has changed");
     assert_eq!(sandbox.members("carts"), members(users(100)), "the additions wait as well");
     run_words(&w, &command(&text, "syncline approve")).expect(0);
@@ -125,9 +125,9 @@ fn a_blocked_plan_is_applied_by_its_suggested_command() {
     w.source("carts", users(60)).source("trials", users(101));
     w.run(&["plan", "--out", "a.plan"]).expect(6);
     let report = w.run(&["reconcile", "--plan", "a.plan", "--format", "json"]).expect(6).json();
-    assert_eq!(report["result"], "refused", "{report}");
+    assert_eq!(report["result"], "blocked", "{report}");
     let text =
-        w.run(&["reconcile", "--plan", "a.plan"]).expect(6).says(&["Refused: nothing was sent"]).stdout;
+        w.run(&["reconcile", "--plan", "a.plan"]).expect(6).says(&["Blocked: nothing was sent"]).stdout;
     assert!(text.contains("the guard blocks a part of the saved plan"), "{text}");
     assert_eq!(sandbox.members("trials").len(), 100, "the plan is applied as a whole or not at all");
     let words = command(&text, "syncline reconcile --max-removes carts=40");
@@ -147,5 +147,5 @@ fn a_blocked_run_does_not_make_the_plan_stale() {
     run_words(&w, &command(&text, "syncline approve")).expect(0);
     w.run(&["reconcile", "--plan", "a.plan"]).expect(0).says(&["removed 40"]);
     assert_eq!(sandbox.members("carts"), members(users(60)));
-    assert_eq!(w.run(&["plan", "--format", "json"]).expect(0).json()["result"], "in_step");
+    assert_eq!(w.run(&["plan", "--format", "json"]).expect(0).json()["result"], "in_sync");
 }

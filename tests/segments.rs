@@ -83,15 +83,15 @@ fn finding(report: &Value, code: &str) -> Value {
 fn a_segment_without_findings_lists_what_braze_does_not_expose() {
     let setup = Setup::new();
     let report = setup.check(0);
-    assert_eq!(report["result"], "in_step");
+    assert_eq!(report["result"], "in_sync");
     let segment = &report["segments"][0];
-    assert_eq!((&segment["verdict"], &segment["size"]["people"]), (&json!("in_step"), &json!(200)));
+    assert_eq!((&segment["verdict"], &segment["size"]["people"]), (&json!("in_sync"), &json!(200)));
     assert_eq!(segment["expected"], json!({ "least": 200, "most": 200 }));
     assert_eq!(codes(segment), ["target_untold"], "a permanent note");
     let shown = setup.w.run(&["check"]).expect(0).says(&[
-        "win_back  segment \"Win back\" in braze: in step, 200 people on ",
+        "win_back  segment \"Win back\" in braze: in sync, 200 people on ",
         "whom its campaigns and Canvases target, Braze tells nobody",
-        "In step: 1 segment.",
+        "In sync: 1 segment.",
     ]);
     assert!(!shown.stdout.contains('!'), "{}", shown.stdout);
     assert_eq!(setup.w.run(&["check", "--format", "github"]).expect(0).stdout.trim(), "");
@@ -103,7 +103,7 @@ fn a_segment_without_findings_lists_what_braze_does_not_expose() {
 /// After a change in Braze, the next check reports it with its date, and later checks repeat it.
 fn expect_finding(shelf: &str, name: &str, fields: Value, code: &str, words: &[&str]) {
     let setup = Setup::new();
-    let fine = setup.check(0)["segments"][0]["in_step_at"].clone();
+    let fine = setup.check(0)["segments"][0]["in_sync_at"].clone();
     setup.change(shelf, name, fields);
     let first = setup.check(10);
     let found = finding(&first, code);
@@ -112,7 +112,7 @@ fn expect_finding(shelf: &str, name: &str, fields: Value, code: &str, words: &[&
     let second = setup.check(10);
     assert_eq!(finding(&second, code)["since"], found["since"], "since the first check with the finding");
     assert_eq!(second["segments"][0]["since"], first["segments"][0]["since"]);
-    setup.w.run(&["check"]).expect(10).says(words).says(&["Not in step: 1 segment drifted."]);
+    setup.w.run(&["check"]).expect(10).says(words).says(&["Not in sync: 1 segment drifted."]);
     setup.w.run(&["status"]).expect(0).says(&["win_back  a segment: drifted, since ", words[0]]);
     let annotation = setup.w.run(&["check", "--format", "github"]).expect(10).stdout;
     assert!(
@@ -185,7 +185,7 @@ fn a_resolved_finding_is_noted_as_an_edit() {
         json!({ "enabled": true, "updated_at": "2026-01-02T00:00:00+00:00" }),
     );
     let report = setup.check(0);
-    assert_eq!(report["segments"][0]["verdict"], "in_step");
+    assert_eq!(report["segments"][0]["verdict"], "in_sync");
     assert!(finding(&report, "use_edited")["text"].as_str().unwrap().contains("2026-01-02"));
     assert_eq!(setup.codes(0), ["target_untold"], "an edit is reported once");
 }
@@ -222,7 +222,7 @@ fn all_pages_of_the_segment_list_are_read() {
     sandbox.admin_post("/_sandbox/segments", &json!(made).to_string());
     let report = w.run(&["check", "--format", "json"]).expect(0).json();
     assert_eq!(report["segments"].as_array().unwrap().len(), 350);
-    assert!(report["segments"].as_array().unwrap().iter().all(|segment| segment["verdict"] == "in_step"));
+    assert!(report["segments"].as_array().unwrap().iter().all(|segment| segment["verdict"] == "in_sync"));
     let requests = sandbox.requests()["rest"]["endpoints"].clone();
     assert_eq!(requests["segments_list"], 5, "four pages, and one without new items");
     assert_eq!((&requests["segments_details"], &requests["segments_series"]), (&json!(350), &json!(350)));
@@ -236,7 +236,7 @@ fn an_ambiguous_name_is_a_finding() {
         "cannot be known",
         "2 segments are called \"Win back\"",
         "`segment: { id: … }` (sync.yaml:12)",
-        "Not in step: 1 segment cannot be known.",
+        "Not in sync: 1 segment cannot be known.",
     ]);
     let id = setup.id("segments", "Win back");
     let by_id = WIN_BACK.replace("{ name: Win back }", &format!("{{ id: {id} }}"));
@@ -353,12 +353,12 @@ fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
     let setup = Setup::new();
     let before = setup.w.snapshot(".syncline");
     let plan = setup.w.run(&["plan", "--format", "json"]).expect(0).json();
-    assert_eq!(plan["segments"][0]["verdict"], "in_step");
+    assert_eq!(plan["segments"][0]["verdict"], "in_sync");
     setup.change("segments", "Win back", json!({ "archived": true }));
     setup.w.run(&["plan"]).expect(0).says(&[
         "win_back  segment \"Win back\" in braze: drifted",
-        "In step: 2 cohorts, nothing to send.",
-        "Not as it should be: 1 segment drifted.",
+        "In sync: 2 cohorts, nothing to send.",
+        "Segment checks: 1 segment drifted.",
     ]);
     setup
         .w
@@ -468,10 +468,10 @@ fn kinds(listener: &Listener) -> Vec<String> {
 #[test]
 fn watch_checks_on_a_separate_schedule() {
     let (setup, watch, listener) = watched();
-    until("it is in step", || verdict(&watch, "in_step"));
+    until("it is in sync", || verdict(&watch, "in_sync"));
     setup.change("campaigns", "We miss you", json!({ "enabled": false }));
     until("the segment has drifted", || verdict(&watch, "drifted"));
-    assert!(!verdict(&watch, "in_step"));
+    assert!(!verdict(&watch, "in_sync"));
     until("the drift is reported", || kinds(&listener) == ["drift"]);
     let text = listener.posts().last().unwrap().1["text"].as_str().unwrap().to_owned();
     assert!(text.starts_with("the campaign \"We miss you\" is stopped or paused"), "{text}");
@@ -479,7 +479,7 @@ fn watch_checks_on_a_separate_schedule() {
     assert!(page.contains("Segments in Braze") && page.contains("is stopped or paused"), "{page}");
     setup.w.run(&["status"]).expect(0).says(&["win_back  a segment: drifted, since "]);
     setup.change("campaigns", "We miss you", json!({ "enabled": true }));
-    until("it is in step again", || verdict(&watch, "in_step"));
+    until("it is in sync again", || verdict(&watch, "in_sync"));
     until("the recovery is reported", || kinds(&listener) == ["drift", "recovery"]);
     assert_eq!(watch.stop(), 0);
     let mut command = setup.w.command(&["watch"]);
@@ -490,14 +490,14 @@ fn watch_checks_on_a_separate_schedule() {
 #[test]
 fn watch_reports_failed_checks_and_continues() {
     let (setup, watch, listener) = watched();
-    until("it is in step", || verdict(&watch, "in_step"));
+    until("it is in sync", || verdict(&watch, "in_sync"));
     setup.sandbox.faults(r#"[{"on": "segments_list", "times": 0, "do": {"reply": {"status": 403, "body": {"message": "no"}}}}]"#);
     until("the verdict is unknown", || verdict(&watch, "unknown"));
     until("the unknown verdict is reported", || kinds(&listener) == ["failure"]);
     setup.w.source("carts", users(310));
     until("cohorts are applied", || setup.sandbox.members("carts").len() == 310);
     setup.sandbox.faults("[]");
-    until("it is in step again", || verdict(&watch, "in_step"));
+    until("it is in sync again", || verdict(&watch, "in_sync"));
     until("the recovery is reported", || kinds(&listener) == ["failure", "recovery"]);
     // A segment that leaves the config is neither checked nor shown.
     let config = setup.w.read("sync.yaml");
@@ -506,6 +506,6 @@ fn watch_reports_failed_checks_and_continues() {
     setup.w.replace("sync.yaml", &without);
     until("the segment is gone", || !watch.get("/metrics").body.contains("win_back"));
     setup.w.replace("sync.yaml", &config);
-    until("the segment is back", || verdict(&watch, "in_step"));
+    until("the segment is back", || verdict(&watch, "in_sync"));
     assert_eq!(watch.stop(), 0);
 }

@@ -23,7 +23,7 @@ fn a_table_a_query_and_a_file_with_a_query_are_cohorts() {
     config_with(&w, &sandbox, &server, OWNER, "table: Acme.carts");
     w.run(&["reconcile"]).expect(0).says(&["added 120,000"]);
     assert_eq!(sandbox.members("carts"), members(users(120_000)));
-    w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 120,000 members, 0 requests"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort, 120,000 members, 0 requests"]);
     // Parameters of any type.
     let query = r#"query: "select identity from \"Acme\".carts where age < $1 and identity like $2;", params: [119000, 'user-%']"#;
     config_with(&w, &sandbox, &server, OWNER, query);

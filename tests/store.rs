@@ -45,7 +45,7 @@ fn a_state_in_a_bucket_works_like_one_in_a_folder() {
     reconcile(&w, &["reconcile", "-vvv"]).expect(0).says(&["added 100, removed 50; 2,550 members"]);
     assert_eq!(sandbox.members("carts"), members(users(2_600).skip(50)));
     let before = sandbox.writes();
-    reconcile(&w, &["reconcile"]).expect(0).says(&["In step: 1 cohort, 2,550 members, 0 requests"]);
+    reconcile(&w, &["reconcile"]).expect(0).says(&["In sync: 1 cohort, 2,550 members, 0 requests"]);
     assert_eq!(sandbox.writes(), before);
     reconcile(&w, &["status"]).expect(0).says(&["2,550 members", "State: s3://states/team/prod"]);
     reconcile(&w, &["history"]).expect(0).says(&["added 2,500", "added 100, removed 50"]);
@@ -184,7 +184,7 @@ fn a_holder_paused_past_its_lease_sends_and_commits_nothing_more() {
     assert_eq!(status.code(), Some(7), "requests were sent before: {text}");
     assert_eq!(sandbox.writes(), before, "nothing more was sent");
     assert_eq!(sandbox.members("carts"), right);
-    reconcile(&w, &["reconcile"]).expect(0).says(&["In step"]);
+    reconcile(&w, &["reconcile"]).expect(0).says(&["In sync"]);
     reconcile(&w, &["state", "verify"]).expect(0);
 }
 
@@ -300,7 +300,7 @@ fn fail_at_every_step(how: &str, fresh: bool) {
             assert_eq!(sandbox.members("carts"), members(people()), "step {step}");
         }
         let before = sandbox.writes();
-        w.run(&["reconcile"]).expect(0).says(&["In step"]);
+        w.run(&["reconcile"]).expect(0).says(&["In sync"]);
         assert_eq!(sandbox.writes(), before, "step {step}");
         if failed.code == 0 {
             assert!(step > 20, "only {step} steps");
@@ -362,7 +362,7 @@ fn unused_files_are_listed_and_then_deleted() {
     assert_eq!(remaining.iter().filter(|(path, _)| path.to_str().unwrap().contains("versions")).count(), 1);
     w.run(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort, 1 version"]);
     w.run(&["state", "show", "carts"]).expect(0).says(&["55 members", "0 older versions kept"]);
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn merging_parts_does_not_change_the_membership() {
     assert_eq!(sandbox.members("carts"), members(users_of(29)));
     w.run(&["state", "verify"]).expect(0);
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(sandbox.writes(), before);
     // Now so many members change that all parts are merged into one.
     w.source("carts", users(6_000).chain((0..6_000).map(|n| format!("new-{n}"))));
@@ -479,7 +479,7 @@ fn resync_sends_the_recorded_membership_and_shows_its_cost_first() {
     w.run(&["reconcile"]).expect(0);
     change_externally(&sandbox, &["user-1", "user-2"], true);
     change_externally(&sandbox, &["user-48"], false);
-    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_ne!(sandbox.members("carts"), members(users(45)), "the state cannot be read back");
     fs::remove_file(w.path("carts.csv")).unwrap();
 
@@ -495,7 +495,7 @@ fn resync_sends_the_recorded_membership_and_shows_its_cost_first() {
     run.says(&["added 45, removed 5; 45 members"]);
     assert_eq!(sandbox.members("carts"), members(users(45)), "without its source");
     w.source("carts", users(45));
-    w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 45 members"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort, 45 members"]);
     w.run(&["resync", "unheard-of"]).expect(64);
 }
 

@@ -275,7 +275,7 @@ fn nan_in_a_typed_column_does_not_block_removals() {
         let plan = w.run(&["plan", "--format", "json"]).json();
         let source = &plan["cohorts"][0]["source"];
         assert_eq!(source["rejects"]["not_a_number"], 1, "{path}");
-        assert_eq!(plan["cohorts"][0]["refusals"], Value::Array(Vec::new()), "{path} {plan:#}");
+        assert_eq!(plan["cohorts"][0]["blocked"], Value::Array(Vec::new()), "{path} {plan:#}");
     }
 }
 
@@ -384,7 +384,7 @@ fn properties_keep_every_scalar() {
 /// Codes of the blocks of a plan.
 fn refusals(w: &Workspace) -> Vec<String> {
     let plan = w.run(&["plan", "--format", "json"]).json();
-    let refusals = plan["cohorts"][0]["refusals"].as_array().unwrap_or_else(|| panic!("{plan:#}"));
+    let refusals = plan["cohorts"][0]["blocked"].as_array().unwrap_or_else(|| panic!("{plan:#}"));
     refusals.iter().map(|refusal| refusal["code"].as_str().unwrap().to_owned()).collect()
 }
 

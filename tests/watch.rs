@@ -40,7 +40,7 @@ fn a_changed_source_is_synced_automatically() {
     watch.until_in_sync();
     assert_eq!(watch.metric("syncline_members{cohort=\"carts\"}"), 45.0);
     assert_eq!(watch.stop(), 0);
-    w.run(&["reconcile"]).expect(0).says(&["In step: 2 cohorts"]);
+    w.run(&["reconcile"]).expect(0).says(&["In sync: 2 cohorts"]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_blocked_cohort_waits_for_approval_and_delays_no_other() {
     let watch = Watch::start(&w);
     watch.until_in_sync();
     w.source("carts", users(10)).source("trials", users(19));
-    until("the plan is blocked", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until("the plan is blocked", || watch.ready()["not_in_sync"]["carts"] == "blocked");
     until_members(&sandbox, "trials", users(19));
     assert_eq!(sandbox.members("carts").len(), 50);
     let log = watch.log();
@@ -138,7 +138,7 @@ fn a_blocked_cohort_waits_for_approval_and_delays_no_other() {
     watch.until_in_sync();
     // The approval was for this plan, not for the next one.
     w.source("carts", users(2));
-    until("the plan is blocked again", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until("the plan is blocked again", || watch.ready()["not_in_sync"]["carts"] == "blocked");
     assert_eq!(sandbox.members("carts").len(), 10);
 }
 
@@ -154,7 +154,7 @@ fn a_failed_cohort_is_retried_and_delays_no_other() {
     assert!(watch.metric("syncline_retries_total{cohort=\"carts\"}") >= 12.0);
     // A missing source is not an empty one.
     fs::remove_file(w.path("carts.csv")).unwrap();
-    until("the run fails", || watch.ready()["not_in_step"]["carts"] == "failing");
+    until("the run fails", || watch.ready()["not_in_sync"]["carts"] == "failing");
     assert_eq!(sandbox.members("carts").len(), 50);
     w.source("carts", users(49));
     until_members(&sandbox, "carts", users(49));
@@ -228,7 +228,7 @@ fn a_reload_signal_reads_everything_again() {
     };
     private("partner_key");
     let watch = Watch::start(&w);
-    until("the key is rejected", || watch.ready()["not_in_step"]["carts"] == "failing");
+    until("the key is rejected", || watch.ready()["not_in_sync"]["carts"] == "failing");
     w.write("key.new", PARTNER_KEY);
     private("key.new");
     #[allow(clippy::disallowed_methods, reason = "a test's files")]
@@ -301,7 +301,7 @@ fn the_same_block_can_be_approved_again() {
         until_members(&sandbox, "carts", users(50));
         watch.until_in_sync();
         w.source("carts", users(10));
-        until("the plan is blocked", || watch.ready()["not_in_step"]["carts"] == "refused");
+        until("the plan is blocked", || watch.ready()["not_in_sync"]["carts"] == "blocked");
         let log = watch.log();
         let plan = log.rsplit("syncline approve carts --plan ").next().unwrap().split_whitespace().next();
         w.run(&["approve", "carts", "--plan", plan.unwrap()]).expect(0);
@@ -317,12 +317,12 @@ fn a_persistent_block_is_journaled_once() {
     let watch = Watch::start(&w);
     watch.until_in_sync();
     w.source("carts", users(10));
-    until("the plan is blocked", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until("the plan is blocked", || watch.ready()["not_in_sync"]["carts"] == "blocked");
     let runs = || watch.metric("syncline_run_duration_seconds_count");
     let (before, journal) = (runs(), w.snapshot(".syncline/journal").len());
     until("a cohort run has ended", || runs() >= before + 3.0);
     assert_eq!(w.snapshot(".syncline/journal").len(), journal);
-    assert_eq!(watch.ready()["not_in_step"]["carts"], "refused");
+    assert_eq!(watch.ready()["not_in_sync"]["carts"], "blocked");
     // More users would leave by now, and that is reported.
     w.source("carts", users(9));
     watch.until_logs("41 of 50", 1);
@@ -351,11 +351,11 @@ fn the_dashboard_shows_the_current_status() {
     let (w, _sandbox) = start_watch(&["carts", "trials", "gone"], "");
     w.source("carts", users(50)).source("trials", users(20));
     let watch = Watch::start(&w);
-    until("two cohorts are in sync", || watch.ready()["not_in_step"].as_object().unwrap().len() == 1);
+    until("two cohorts are in sync", || watch.ready()["not_in_sync"].as_object().unwrap().len() == 1);
     w.source("carts", users(70));
     until("the cohort has grown", || watch.metric("syncline_members{cohort=\"carts\"}") == 70.0);
     w.source("carts", users(5));
-    until("the plan is blocked", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until("the plan is blocked", || watch.ready()["not_in_sync"]["carts"] == "blocked");
     w.write("sync.yaml", w.read("sync.yaml") + "nonsense: 1\n");
     until("the config is invalid", || watch.ready()["config"] != "valid");
     browser.resize(1280, 1600);

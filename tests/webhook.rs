@@ -96,7 +96,7 @@ impl Scene {
 fn segment_changes_in_heap_change_members_in_braze() {
     let scene = Scene::new(&[("free", 7)]);
     let watch = scene.watch();
-    until("the cohort waits for Heap", || watch.ready()["not_in_step"]["free"] == "waiting");
+    until("the cohort waits for Heap", || watch.ready()["not_in_sync"]["free"] == "waiting");
     scene.deliver_to(&watch, &json!({ "duplicates": 0.5, "shuffle": true, "at_once": 4 }));
     scene.segment(7, "Free customers", users(95));
     scene.sync();

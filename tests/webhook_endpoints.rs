@@ -253,7 +253,7 @@ fn notifications_are_sent_once_per_change_of_state() {
     until("Slack gets the notification", || listener.posts().iter().any(|(at, _)| at == "/slack/T0KEN"));
     let slack: Vec<Value> =
         listener.posts().into_iter().filter(|(at, _)| at == "/slack/T0KEN").map(|(_, body)| body).collect();
-    assert_eq!(slack, [json!({ "text": ":white_check_mark: *cohort carts*: in step again" })]);
+    assert_eq!(slack, [json!({ "text": ":white_check_mark: *cohort carts*: in sync again" })]);
     w.write("sync.yaml", "nonsense");
     until("an invalid config is reported", || {
         kinds("/ops").last().is_some_and(|(kind, about)| kind == "failure" && about == "config")

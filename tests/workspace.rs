@@ -105,7 +105,7 @@ fn an_older_state_adopts_keys_after_a_successful_request() {
     }
     std::fs::remove_file(w.path(".syncline/lease.json")).unwrap();
     let is_known = || w.path(".syncline/workspaces/braze").exists();
-    with_key(&w, "other", &["reconcile"]).expect(0).says(&["In step"]);
+    with_key(&w, "other", &["reconcile"]).expect(0).says(&["In sync"]);
     assert!(!is_known(), "no request has confirmed the key");
     w.source("carts", users(11));
     with_key(&w, "other", &["reconcile"]).expect(4);

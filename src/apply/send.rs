@@ -222,7 +222,7 @@ impl<'a> Sender<'a> {
     fn refuse(&mut self, suspect: &SuspectRow) -> Result<(), ApplyStop> {
         let SuspectRow { op, row, value, message } = suspect;
         let reject = Reject {
-            reason: "refused_by_braze",
+            reason: "rejected_by_braze",
             detail: message,
             column: op.as_str(),
             value,

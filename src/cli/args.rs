@@ -15,7 +15,7 @@ use crate::plan::PlanDigest;
 /// The config that is meant when none is named.
 pub(super) const DEFAULT_CONFIG: &str = "sync.yaml";
 
-/// Cohorts as code: keeps Braze in step with Heap from a YAML file in git.
+/// Cohorts as code: keeps Braze in sync with Heap from a YAML file in git.
 #[derive(Debug, Parser)]
 #[command(name = "syncline", version, about, max_term_width = 100, propagate_version = true)]
 #[command(after_help = exit::in_short())]
@@ -57,7 +57,7 @@ pub(super) enum Command {
     Plan(PlanArgs),
     /// Do it: one run over all cohorts and exports
     Reconcile(ReconcileArgs),
-    /// Keep everything in step, on a server, until told to stop
+    /// Keep everything in sync, on a server, until told to stop
     Watch,
     /// Check that segments, campaigns and Canvases use the cohorts as the config says
     Check(CheckArgs),
@@ -81,7 +81,7 @@ pub(super) enum Command {
     Forget(ForgetArgs),
     /// Send a cohort again by its record, adds and removes; shows first what that costs
     Resync(ResyncArgs),
-    /// Let exactly this plan of a cohort run, although the guard refuses it
+    /// Approve exactly this plan of a cohort, which the guard blocks
     Approve(ApproveArgs),
     /// Look at the state: what is held, whether it is whole, what nobody needs any more
     State(StateArgs),
@@ -199,9 +199,9 @@ pub(super) struct RunArgs {
     /// Only these cohorts
     #[arg(value_name = "COHORT", value_parser = cohort)]
     pub(super) cohorts: Vec<CohortId>,
-    /// Send identifiers again that Braze has refused before
+    /// Send identifiers again that Braze has rejected before
     #[arg(long)]
-    pub(super) retry_refused: bool,
+    pub(super) retry_rejected: bool,
     /// For this run, let a cohort lose up to so many members, whatever its guard says
     #[arg(long, value_name = "COHORT=N", value_parser = ceiling)]
     pub(super) max_removes: Vec<(CohortId, u64)>,
@@ -236,7 +236,7 @@ pub(super) struct ReconcileArgs {
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
     /// Apply this saved plan instead of planning again
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["cohorts", "expect", "retry_refused"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cohorts", "expect", "retry_rejected"])]
     pub(super) plan: Option<PathBuf>,
     /// Apply only if the plan has this digest, as `plan` printed it
     #[arg(long, value_name = "DIGEST")]
@@ -268,7 +268,7 @@ pub(super) struct ApproveArgs {
     /// The cohort
     #[arg(value_name = "COHORT", value_parser = cohort)]
     pub(super) cohort: CohortId,
-    /// The plan, as the refusal names it
+    /// The digest of the plan, from the message that reports the block
     #[arg(long, value_name = "DIGEST")]
     pub(super) plan: PlanDigest,
     /// How the result is written to stdout

@@ -98,7 +98,7 @@ impl From<Problems> for CommandError {
 
 /// How a command ends whose config cannot be used.
 pub(super) fn of_problems(problems: &Problems) -> Exit {
-    if problems.is_untrusted() { Exit::Refused } else { Exit::Config }
+    if problems.is_untrusted() { Exit::Blocked } else { Exit::Config }
 }
 
 impl From<StateError> for CommandError {

@@ -9,7 +9,7 @@ use crate::contained::{is_contained, note_panic};
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// 0: done, or in step.
+    /// 0: done, or in sync.
     Done = 0,
     /// 1: failed, in whole or in part.
     Failed = 1,
@@ -17,12 +17,12 @@ pub enum Exit {
     Pending = 2,
     /// 3: the config is invalid.
     Config = 3,
-    /// 4: credentials missing or refused.
+    /// 4: credentials missing or rejected.
     Credentials = 4,
     /// 5: the vendor is not available, and the retries are spent.
     Unavailable = 5,
-    /// 6: refused by a guard, in whole or in part.
-    Refused = 6,
+    /// 6: blocked by the guard, in whole or in part.
+    Blocked = 6,
     /// 7: applied in part: sending stopped after Braze had taken something, or left members in doubt.
     Part = 7,
     /// 8: the state is held by another process.
@@ -31,11 +31,11 @@ pub enum Exit {
     Stale = 9,
     /// 10: a segment has drifted (`check` only).
     Drifted = 10,
-    /// 11: `doctor` found something wrong.
-    Unwell = 11,
-    /// 64: the command line makes no sense.
+    /// 11: a check of `doctor` failed.
+    Unhealthy = 11,
+    /// 64: the command line is invalid.
     Usage = 64,
-    /// 70: a bug of ours.
+    /// 70: a bug in syncline.
     Bug = 70,
     /// 130: stopped by Ctrl-C or SIGTERM before anything was sent.
     Stopped = 130,
@@ -43,18 +43,18 @@ pub enum Exit {
 
 /// What each code says, in the order of the codes. The README's table has the same.
 pub(super) const MEANINGS: [(Exit, &str); 15] = [
-    (Exit::Done, "done or in step"),
+    (Exit::Done, "done or in sync"),
     (Exit::Failed, "failed, in whole or in part"),
     (Exit::Pending, "changes pending (plan --detailed-exitcode)"),
     (Exit::Config, "config invalid"),
-    (Exit::Credentials, "credentials missing or refused"),
+    (Exit::Credentials, "credentials missing or rejected"),
     (Exit::Unavailable, "vendor unavailable"),
-    (Exit::Refused, "refused by a guard, in whole or in part"),
+    (Exit::Blocked, "blocked by the guard, in whole or in part"),
     (Exit::Part, "applied in part, then stopped or left in doubt"),
     (Exit::Held, "state held by another process"),
     (Exit::Stale, "plan stale or --expect differs"),
     (Exit::Drifted, "a segment has drifted (check)"),
-    (Exit::Unwell, "doctor found something wrong"),
+    (Exit::Unhealthy, "a check of doctor failed"),
     (Exit::Usage, "usage"),
     (Exit::Bug, "a bug"),
     (Exit::Stopped, "stopped by Ctrl-C or SIGTERM, nothing sent"),

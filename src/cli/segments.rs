@@ -47,7 +47,7 @@ impl SegmentLookup<'_> {
             _ => None,
         });
         match checked.verdict() {
-            CheckVerdict::InStep => Exit::Done,
+            CheckVerdict::InSync => Exit::Done,
             CheckVerdict::Drifted => Exit::Drifted,
             CheckVerdict::Unknown if troubles.clone().any(|why| why.is_key) => Exit::Credentials,
             CheckVerdict::Unknown if troubles.any(|why| why.is_passing) => Exit::Unavailable,

@@ -12,10 +12,10 @@ use crate::plan::PlanDigest;
 /// What the command line said, to say it again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SuggestedCommand {
-    /// `-c FILE -e NAME`, as far as they were given.
+    /// The options that choose the config: `-c FILE -e NAME --trusted-config FILE`.
     place: Vec<String>,
     cohorts: Vec<String>,
-    retry_refused: bool,
+    retry_rejected: bool,
     ceilings: Vec<(ChangeOp, CohortId, u64)>,
     /// The file of a saved plan.
     saved: Option<String>,
@@ -46,7 +46,7 @@ impl SuggestedCommand {
         self.ceilings = ceilings(ChangeOp::Remove, &args.max_removes);
         self.ceilings.extend(ceilings(ChangeOp::Add, &args.max_adds));
         self.cohorts = args.cohorts.iter().map(ToString::to_string).collect();
-        self.retry_refused = args.retry_refused;
+        self.retry_rejected = args.retry_rejected;
         self.saved = saved.map(|file| quoted(&file.to_string_lossy()));
         self
     }
@@ -62,9 +62,9 @@ impl SuggestedCommand {
         self.by.is_some()
     }
 
-    /// Asks once more for those whom Braze has refused. A saved plan must be made anew for that.
-    pub(super) fn asking_the_refused(&self) -> String {
-        let again = Self { retry_refused: true, ..self.clone() };
+    /// The command that sends rejected identifiers again. It makes a saved plan anew.
+    pub(super) fn retrying_rejected(&self) -> String {
+        let again = Self { retry_rejected: true, ..self.clone() };
         again.command(if self.is_saved() { "plan" } else { "reconcile" })
     }
 
@@ -76,7 +76,7 @@ impl SuggestedCommand {
         again.command("reconcile")
     }
 
-    /// Approves a plan of a cohort that the guard refuses.
+    /// Approves a plan of a cohort that the guard blocks.
     pub(super) fn approve(&self, id: &CohortId, plan: PlanDigest) -> String {
         let mut words = vec!["syncline".to_owned(), "approve".to_owned()];
         words.extend(self.place.iter().cloned());
@@ -103,7 +103,7 @@ impl SuggestedCommand {
         // A saved plan knows its cohorts.
         if !self.is_saved() || name == "plan" {
             words.extend(self.cohorts.iter().cloned());
-            words.extend(self.retry_refused.then(|| "--retry-refused".to_owned()));
+            words.extend(self.retry_rejected.then(|| "--retry-rejected".to_owned()));
         }
         for (op, id, number) in &self.ceilings {
             let option = match op {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::access;
 use super::error::CommandError;
 use super::exit::Exit;
-use super::render::report::workspace_ways;
+use super::render::report::workspace_remedies;
 use super::suggested_command::SuggestedCommand;
 use crate::apply::ApplyStop;
 use crate::config::{BrazeConfig, Config, Secret};
@@ -56,8 +56,8 @@ pub(super) fn refuse_other(
                 continue;
             }
             let halt = ApplyStop::OtherWorkspace { connection: name.to_string(), key: kind.name() };
-            let refused = CommandError::new(Exit::Refused, format!("{halt}; nothing was sent"));
-            return Err(workspace_ways(&halt, again).into_iter().fold(refused, CommandError::hint));
+            let refused = CommandError::new(Exit::Blocked, format!("{halt}; nothing was sent"));
+            return Err(workspace_remedies(&halt, again).into_iter().fold(refused, CommandError::hint));
         }
     }
     Ok(())

@@ -231,7 +231,7 @@ pub struct RetryPolicy {
     pub longest_wait: Duration,
 }
 
-/// A cohort to keep in step.
+/// A cohort to keep in sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CohortConfig {
     /// Its stable id.

@@ -68,12 +68,12 @@ pub(super) fn anchor(cohort: &CohortView) -> String {
 
 fn of_cohort(board: &DashboardView, cohort: &CohortView) -> Option<Alert> {
     let (waits, what) = match &cohort.state {
-        CohortStateView::InStep | CohortStateView::New | CohortStateView::Updating { .. } => return None,
+        CohortStateView::InSync | CohortStateView::New | CohortStateView::Updating { .. } => return None,
         CohortStateView::WaitingForHeap { .. } => {
             (AlertWait::OnNobody, "waits for Heap’s first sync".to_owned())
         }
         CohortStateView::Withheld { refusals, .. } => {
-            let held = refusals.iter().map(|refusal| format!("{} held back: {}", refusal.what, refusal.why));
+            let held = refusals.iter().map(|refusal| format!("{} blocked: {}", refusal.what, refusal.why));
             (AlertWait::OnPerson, held.collect::<Vec<_>>().join("; "))
         }
         CohortStateView::Failing { why, then, .. } => (waits(*then), why.clone()),
@@ -119,9 +119,9 @@ pub(super) fn headline(board: &DashboardView, matters: &[Alert]) -> String {
     let others = matters.len() as u64 - persons;
     match (persons, others) {
         (0, _) if matches!(board.role, RoleView::StandingBy { .. }) => "Standing by".to_owned(),
-        (0, 0) if board.cohorts.is_empty() => "Nothing to keep in step yet".to_owned(),
-        (0, 0) if board.cohorts.iter().all(|cohort| matches!(cohort.state, CohortStateView::InStep)) => {
-            "Everything is in step".to_owned()
+        (0, 0) if board.cohorts.is_empty() => "Nothing to keep in sync yet".to_owned(),
+        (0, 0) if board.cohorts.iter().all(|cohort| matches!(cohort.state, CohortStateView::InSync)) => {
+            "Everything is in sync".to_owned()
         }
         (0, 0) => "All is well".to_owned(),
         (0, _) => "Nothing needs you".to_owned(),

@@ -19,7 +19,7 @@ pub(super) const WORDS: [&str; 8] = [
     "waiting for Heap",
     "updating",
     "not looked at yet",
-    "in step",
+    "in sync",
 ];
 
 /// A state in a word.
@@ -32,14 +32,14 @@ pub(super) fn word(state: &CohortStateView) -> &'static str {
         CohortStateView::WaitingForHeap { .. } => WORDS[4],
         CohortStateView::Updating { .. } => WORDS[5],
         CohortStateView::New => WORDS[6],
-        CohortStateView::InStep => WORDS[7],
+        CohortStateView::InSync => WORDS[7],
     }
 }
 
 /// How a state looks: a class with a color, and a sign for those who do not see it.
 fn look(state: &CohortStateView) -> (&'static str, &'static str) {
     match state {
-        CohortStateView::InStep => ("state good", "✓"),
+        CohortStateView::InSync => ("state good", "✓"),
         CohortStateView::Withheld { .. } => ("state held", "!"),
         CohortStateView::Failing { .. } => ("state failing", "✕"),
         CohortStateView::Stale { .. } => ("state held", "!"),
@@ -55,7 +55,7 @@ fn rank(state: &CohortStateView) -> u8 {
         | CohortStateView::Failing { then: NextStep::NeedsPerson, .. } => 0,
         CohortStateView::Failing { .. } => 1,
         CohortStateView::WaitingForHeap { .. } | CohortStateView::Updating { .. } | CohortStateView::New => 2,
-        CohortStateView::InStep => 3,
+        CohortStateView::InSync => 3,
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn section(html: &mut Html, board: &DashboardView) {
     html.node("section", &[("aria-labelledby", "cohorts")], |html| {
         html.leaf("h2", &[("id", "cohorts")], "Cohorts");
         if board.cohorts.is_empty() {
-            let what = "No cohort yet. A cohort is a list of people that is kept in step in Braze; \
+            let what = "No cohort yet. A cohort is a list of people that is kept in sync in Braze; \
                 it is declared under `cohorts:` in the config.";
             html.node("p", &[("class", "empty")], |html| html.prose(what));
         }
@@ -72,7 +72,7 @@ pub(super) fn section(html: &mut Html, board: &DashboardView) {
         for cohort in sorted {
             card(html, board, cohort);
         }
-        left_behind(html, &board.left_behind);
+        orphaned(html, &board.orphaned);
     });
     html.newline();
 }
@@ -135,10 +135,10 @@ fn members(html: &mut Html, cohort: &CohortView) {
 fn when(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
     html.node("p", &[], |html| match cohort.last_good {
         Some(last) => {
-            html.text("last in step ");
+            html.text("last in sync ");
             age(html, last, board.now);
         }
-        None => html.text("never in step so far"),
+        None => html.text("never in sync so far"),
     });
     if let Some(until) = cohort.uncertain_until {
         html.node("p", &[("class", "warn")], |html| {
@@ -158,7 +158,7 @@ fn when(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
 /// What is the matter, and the way out.
 fn trouble(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
     match &cohort.state {
-        CohortStateView::InStep | CohortStateView::New => {}
+        CohortStateView::InSync | CohortStateView::New => {}
         CohortStateView::Updating { since } => note(html, |html| {
             html.text("Changes are on their way to Braze, begun ");
             age(html, *since, board.now);
@@ -206,7 +206,7 @@ fn note(html: &mut Html, inside: impl FnOnce(&mut Html)) {
 fn withheld(html: &mut Html, refusals: &[BlockedView]) {
     for refusal in refusals {
         html.node("p", &[], |html| {
-            html.leaf("b", &[], &format!("{} held back: ", sentence(&refusal.what)));
+            html.leaf("b", &[], &format!("{} blocked: ", sentence(&refusal.what)));
             html.prose(&refusal.why);
             html.text(".");
         });
@@ -232,7 +232,7 @@ fn ways_out<'a>(html: &mut Html, ways: impl IntoIterator<Item = &'a RemedyView>,
     }
     html.node("ul", &[("class", "ways")], |html| {
         if approve.is_some() {
-            way_out(html, "if exactly this is right, let it run", approve);
+            way_out(html, "to approve exactly this plan", approve);
         }
         for way in ways {
             way_out(html, &way.words, way.command.as_deref());
@@ -330,12 +330,12 @@ fn rejects(html: &mut Html, cohort: &CohortView) {
     }
 }
 
-fn left_behind(html: &mut Html, cohorts: &[OrphanedView]) {
+fn orphaned(html: &mut Html, cohorts: &[OrphanedView]) {
     if cohorts.is_empty() {
         return;
     }
     html.node("article", &[("class", "box")], |html| {
-        html.leaf("h3", &[], "Left behind");
+        html.leaf("h3", &[], "Orphaned");
         let why = "These are not in the config any more. Their members stay in Braze until `removed:` says otherwise.";
         html.node("p", &[], |html| html.prose(why));
         html.node("ul", &[], |html| {

@@ -123,8 +123,8 @@ pub(super) fn result(word: &str) -> &str {
     match word {
         "applied" => "updated",
         "applied_in_part" => "updated in part",
-        "in_step" => "nothing to do",
-        "refused" => "held back",
+        "in_sync" => "nothing to do",
+        "blocked" => "blocked",
         "waiting" => "waited for Heap",
         other => other,
     }

@@ -55,7 +55,7 @@ pub(super) fn summary(html: &mut Html, board: &DashboardView, matters: &[Alert])
     listed(html, "What goes on without you", matters, AlertWait::OnNobody);
 }
 
-/// `12 cohorts with 34,512 members: 1 needs approval, 1 failing, 10 in step.`
+/// `12 cohorts with 34,512 members: 1 needs approval, 1 failing, 10 in sync.`
 fn totals(board: &DashboardView) -> String {
     if board.cohorts.is_empty() {
         return "The config has no cohorts. Add one, and it appears here.".to_owned();

@@ -1,4 +1,4 @@
-//! The read-only page of `watch`: what is in step, what waits and on whom, for people who do not read logs.
+//! The read-only page of `watch`: what is in sync, what waits and on whom, for people who do not read logs.
 //!
 //! A pure function from a [`Board`] to HTML: no clock, no state is read, no request is made. It has no script,
 //! no address but its own and no style but its own, and [`HEADERS`] has the browser hold it to that. Every text

@@ -86,7 +86,7 @@ fn segment_row(html: &mut Html, board: &DashboardView, segment: &SegmentCheckVie
         head(html, |html| html.name(&segment.name));
         cell(html, "Verdict", |html| {
             html.text(match segment.verdict {
-                SegmentVerdictView::InStep => "✓ in step",
+                SegmentVerdictView::InSync => "✓ in sync",
                 SegmentVerdictView::Drifted => "✕ drifted",
                 SegmentVerdictView::Unknown => "? cannot be known",
             });

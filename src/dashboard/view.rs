@@ -25,7 +25,7 @@ pub struct DashboardView {
     /// The cohorts, in the order of the config. The page puts those that need somebody first.
     pub cohorts: Vec<CohortView>,
     /// Cohorts that left the config and still have members in Braze.
-    pub left_behind: Vec<OrphanedView>,
+    pub orphaned: Vec<OrphanedView>,
     /// What was received, one entry for each Heap connection.
     pub inboxes: Vec<InboxView>,
     /// The exports from Braze to Heap.
@@ -96,7 +96,7 @@ pub struct CohortView {
     pub sizes: Vec<SizePoint>,
     /// How it is doing.
     pub state: CohortStateView,
-    /// When a run last left it in step.
+    /// When a run last left it in sync.
     pub last_good: Option<Timestamp>,
     /// When it is looked at again if nothing changes before.
     pub next_look: Option<Timestamp>,
@@ -151,7 +151,7 @@ pub struct SizePoint {
 #[derive(Clone, Debug)]
 pub enum CohortStateView {
     /// Braze has exactly whom it should have.
-    InStep,
+    InSync,
     /// It was not looked at yet.
     New,
     /// Heap has told nothing of its segment.
@@ -341,7 +341,7 @@ pub struct SegmentCheckView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentVerdictView {
     /// It is as the config says.
-    InStep,
+    InSync,
     /// It is not.
     Drifted,
     /// Braze does not tell enough to know.
@@ -361,7 +361,7 @@ pub struct HistoryView {
     pub added: u64,
     /// Members removed.
     pub removed: u64,
-    /// The result in the journal's word: `applied`, `in_step`, `refused`, …
+    /// The result in the journal's word: `applied`, `in_sync`, `blocked`, …
     pub result: String,
     /// What went wrong, if anything did.
     pub error: Option<String>,

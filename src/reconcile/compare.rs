@@ -70,7 +70,7 @@ pub(super) struct DiffExtras {
     pub(super) again: BTreeSet<MemberKey>,
 }
 
-/// Walks those who should be there and the record in step.
+/// Walks those who should be there and the record in sync.
 pub(super) fn compare(
     id: &CohortId,
     wanted: &mut WantedMembers,
@@ -84,7 +84,7 @@ pub(super) fn compare(
     let now = inputs.clock.now();
     let late = |op| previous.map_or(Ok(None), |version| inputs.state.late(id, version, op, now));
     let late = Late::new(late(ChangeOp::Add)?, late(ChangeOp::Remove)?)?;
-    let mut record = RecordedMembers { cursor, forget_refused: inputs.retry_refused, again, let_go, late };
+    let mut record = RecordedMembers { cursor, forget_refused: inputs.retry_rejected, again, let_go, late };
     let mut changes = ChangeSpools { crossings, moved, ..ChangeSpools::default() };
     let tally = plan::diff(wanted, &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,

@@ -124,7 +124,7 @@ pub fn word(reports: &[ExportReport]) -> &'static str {
     match (changed, reports.iter().all(ExportReport::is_whole)) {
         (true, true) => "exported",
         (true, false) => "exported_in_part",
-        (false, true) => "in_step",
+        (false, true) => "in_sync",
         (false, false) => "failed",
     }
 }

@@ -74,7 +74,7 @@ pub struct PlanInputs<'a> {
     /// Plan these cohorts only; all of them if empty.
     pub only: &'a [CohortId],
     /// Ask again for those whom Braze has refused before.
-    pub retry_refused: bool,
+    pub retry_rejected: bool,
     /// The run.
     pub run: &'a RunId,
     /// The time.
@@ -126,8 +126,8 @@ pub fn fold_all(
 ///
 /// # Errors
 /// When the state cannot be read.
-pub fn left_behind(config: &Config, state: &StateReader) -> Result<Vec<OrphanedCohort>, StateError> {
-    Ok(policy::CohortNames::read(config, state)?.left_behind)
+pub fn orphaned(config: &Config, state: &StateReader) -> Result<Vec<OrphanedCohort>, StateError> {
+    Ok(policy::CohortNames::read(config, state)?.orphaned)
 }
 
 /// The first version of a cohort that the config declares.
@@ -177,7 +177,7 @@ pub fn plan(inputs: PlanInputs<'_>) -> Result<RunPlan, StateError> {
         }
     }
     if inputs.only.is_empty() {
-        plan.left_behind = names.left_behind;
+        plan.orphaned = names.orphaned;
         for (id, error) in names.unreadable.into_iter().filter(|(id, _)| !inputs.config.removed.contains(id))
         {
             plan.add(&id, Err(error.into()));

@@ -93,7 +93,7 @@ fn unchanged_source(
     let Some(mark) = previous.filter(settled).and_then(|record| record.source.as_ref()) else {
         return Ok(None);
     };
-    if inputs.retry_refused && mark.refused > 0 {
+    if inputs.retry_rejected && mark.refused > 0 {
         return Ok(None);
     }
     let found = source::fingerprint(cohort, inputs.from())?;

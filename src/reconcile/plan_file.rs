@@ -220,7 +220,7 @@ pub(super) fn load(path: &Path, inputs: PlanInputs<'_>) -> Result<RunPlan, PlanF
         let id = CohortId::new(&id).map_err(|e| damaged(e.to_string()))?;
         plan.add(&id, Err(PlanError::Saved(why)));
     }
-    plan.left_behind = names.left_behind;
+    plan.orphaned = names.orphaned;
     Ok(plan)
 }
 

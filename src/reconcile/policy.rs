@@ -13,7 +13,7 @@ pub(super) struct CohortNames {
     /// The cohorts in arrays, those that have people there first.
     elements: Vec<(ConnectionName, DeliveryMethod, CohortId)>,
     /// Cohorts of the state that the config does not know.
-    pub(super) left_behind: Vec<OrphanedCohort>,
+    pub(super) orphaned: Vec<OrphanedCohort>,
     /// Cohorts of the state that the config does not know and that cannot be read.
     pub(super) unreadable: Vec<(CohortId, StateError)>,
 }
@@ -25,7 +25,7 @@ impl CohortNames {
         let mut all = Self {
             names: declared.collect(),
             elements: Vec::new(),
-            left_behind: Vec::new(),
+            orphaned: Vec::new(),
             unreadable: Vec::new(),
         };
         let (ids, has_arrays) = (state.cohorts()?, config.cohorts.iter().any(is_in_array));
@@ -64,7 +64,7 @@ impl CohortNames {
             if let Some((connection, name)) = connection.zip(record.name.clone()) {
                 all.names.push((connection, name, id.clone()));
             }
-            all.left_behind.push(left_behind(id, record));
+            all.orphaned.push(orphaned(id, record));
         }
         Ok(all)
     }
@@ -107,7 +107,7 @@ fn is_in_array(cohort: &CohortConfig) -> bool {
     matches!(cohort.delivery, DeliveryMethod::Array(_))
 }
 
-fn left_behind(id: CohortId, record: Membership) -> OrphanedCohort {
+fn orphaned(id: CohortId, record: Membership) -> OrphanedCohort {
     OrphanedCohort {
         id,
         name: record.name,

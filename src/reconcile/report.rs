@@ -87,7 +87,7 @@ pub struct RunPlan {
     /// The cohorts of which their source has said nothing yet.
     pub waiting: Vec<FailedCohort>,
     /// Cohorts that left the config.
-    pub left_behind: Vec<OrphanedCohort>,
+    pub orphaned: Vec<OrphanedCohort>,
 }
 
 impl CohortPlan {
@@ -144,7 +144,7 @@ impl CohortPlan {
 
 impl RunPlan {
     pub(super) fn new(config: String) -> Self {
-        Self { config, cohorts: Vec::new(), failed: Vec::new(), waiting: Vec::new(), left_behind: Vec::new() }
+        Self { config, cohorts: Vec::new(), failed: Vec::new(), waiting: Vec::new(), orphaned: Vec::new() }
     }
 
     pub(super) fn add(&mut self, id: &CohortId, planned: Result<CohortPlan, PlanError>) {
@@ -329,7 +329,7 @@ pub struct RunReport {
     /// Cohorts of which their source has said nothing yet: id, and what is waited for.
     pub waiting: Vec<(CohortId, String)>,
     /// Cohorts that left the config.
-    pub left_behind: Vec<OrphanedCohort>,
+    pub orphaned: Vec<OrphanedCohort>,
     /// Requests sent.
     pub requests: u64,
     /// Why the end of the run could not be recorded in the journal, if it could not.
@@ -346,7 +346,7 @@ impl RunReport {
             failed: told(&plan.failed),
             failed_kind: plan.failed_kind(),
             waiting: told(&plan.waiting),
-            left_behind: plan.left_behind.clone(),
+            orphaned: plan.orphaned.clone(),
             requests: 0,
             halt: None,
             places: Vec::new(),
@@ -388,13 +388,13 @@ impl RunReport {
         match (self.changed_anything(), self.is_whole()) {
             (true, true) => "applied",
             (true, false) => "applied_in_part",
-            (false, true) => "in_step",
+            (false, true) => "in_sync",
             (false, false)
                 if !self.failed.is_empty() || self.halts().any(|halt| *halt != ApplyStop::Blocked) =>
             {
                 "failed"
             }
-            (false, false) if self.cohorts.iter().any(|cohort| !cohort.refusals.is_empty()) => "refused",
+            (false, false) if self.cohorts.iter().any(|cohort| !cohort.refusals.is_empty()) => "blocked",
             // Braze took a request and complained: whatever it did of it is in doubt.
             (false, false) => "applied_in_part",
         }

@@ -6,7 +6,7 @@
 //! something is so.
 //!
 //! # Guarantees
-//! What Braze did not tell is a finding and never taken for fine. A verdict is in step only if nothing has drifted
+//! What Braze did not tell is a finding and never taken for fine. A verdict is in sync only if nothing has drifted
 //! and nothing that can be known is unknown.
 //!
 //! # Caveats
@@ -175,7 +175,7 @@ fn verdict(findings: &[SegmentFinding]) -> CheckVerdict {
     match findings.iter().map(|finding| finding.what.level()).max() {
         Some(CheckLevel::Drift) => CheckVerdict::Drifted,
         Some(CheckLevel::Unknown) => CheckVerdict::Unknown,
-        Some(CheckLevel::Note) | None => CheckVerdict::InStep,
+        Some(CheckLevel::Note) | None => CheckVerdict::InSync,
     }
 }
 
@@ -205,9 +205,9 @@ fn remembered(
         at: now,
         verdict,
         since: is_same.map_or(now, |last| last.since),
-        in_step_at: match verdict {
-            CheckVerdict::InStep => Some(now),
-            _ => last.and_then(|last| last.in_step_at),
+        in_sync_at: match verdict {
+            CheckVerdict::InSync => Some(now),
+            _ => last.and_then(|last| last.in_sync_at),
         },
         findings: found,
         unasked,

@@ -42,7 +42,7 @@ impl From<CheckTime> for String {
 #[serde(rename_all = "snake_case")]
 pub enum CheckVerdict {
     /// The segment is as the config declares it, by all evidence that Braze exposes.
-    InStep,
+    InSync,
     /// Braze does not expose enough evidence.
     Unknown,
     /// The segment differs from the config.
@@ -54,7 +54,7 @@ impl CheckVerdict {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Self::InStep => "in_step",
+            Self::InSync => "in_sync",
             Self::Unknown => "unknown",
             Self::Drifted => "drifted",
         }
@@ -155,7 +155,7 @@ pub struct SegmentCheck {
     pub since: CheckTime,
     /// The last time the segment was in sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub in_step_at: Option<CheckTime>,
+    pub in_sync_at: Option<CheckTime>,
     /// Its findings.
     pub findings: Vec<CheckFinding>,
     /// Findings of earlier checks that this check had no evidence for or against.
@@ -250,9 +250,9 @@ mod tests {
         let check = |number| SegmentCheck {
             number,
             at: stamp,
-            verdict: CheckVerdict::InStep,
+            verdict: CheckVerdict::InSync,
             since: stamp,
-            in_step_at: Some(stamp),
+            in_sync_at: Some(stamp),
             findings: Vec::new(),
             unasked: Vec::new(),
             seen: BTreeMap::new(),

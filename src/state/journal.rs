@@ -408,7 +408,7 @@ mod tests {
                 Journal::create(&store, &Arc::default(), &RunId::new(time(second), 7), time(second)).unwrap();
             for requests in 0..events {
                 journal
-                    .append(time(second), JournalEvent::Ended { result: "in_step".to_owned(), requests })
+                    .append(time(second), JournalEvent::Ended { result: "in_sync".to_owned(), requests })
                     .unwrap();
             }
             journal.sync().unwrap();
@@ -418,7 +418,7 @@ mod tests {
         file.write_all(b"{\"at\":\"2026").unwrap();
         let read = runs(&store, 10).unwrap();
         assert_eq!(read.iter().map(|p| p.entries.len()).collect::<Vec<_>>(), [3, 1]);
-        let whole = br#"{"at":"x","event":"ended","result":"in_step","requests":0}"#;
+        let whole = br#"{"at":"x","event":"ended","result":"in_sync","requests":0}"#;
         let mut line = b"\n".to_vec();
         log_lines::seal("20261123t000001000z-000007", whole, &mut line);
         file.write_all(&line).unwrap();

@@ -443,7 +443,7 @@ mod tests {
     /// Writes the log files of a run, without syncs because there are many runs.
     fn run(state: &StateWriter, home: &std::path::Path, second: i64) {
         let run = RunId::new(at(second), 7);
-        let ended = JournalEvent::Ended { result: "in_step".to_owned(), requests: second.unsigned_abs() };
+        let ended = JournalEvent::Ended { result: "in_sync".to_owned(), requests: second.unsigned_abs() };
         let entry = JournalEntry { at: timestamp_text(at(second)), event: ended };
         let object = serde_json::to_vec(&entry).unwrap();
         for (folder, name) in [
@@ -500,7 +500,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let open = state.journal(&RunId::new(at(-1), 7), at(-1)).unwrap();
-        open.append(at(-1), JournalEvent::Ended { result: "in_step".to_owned(), requests: 0 }).unwrap();
+        open.append(at(-1), JournalEvent::Ended { result: "in_sync".to_owned(), requests: 0 }).unwrap();
         // Two days within the retention.
         (0..20).for_each(|n| run(&state, home.path(), n * 9000));
         let path = home.path().join("journal");

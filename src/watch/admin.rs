@@ -86,7 +86,7 @@ impl Admin {
             "config": inner.config_error.as_ref().map_or("valid", |_| "invalid; the last good one is in use"),
             "config_digest": inner.config_digest,
             "needs_restart": inner.needs_restart,
-            "not_in_step": trouble,
+            "not_in_sync": trouble,
             "stale": stale,
             "stale_exports": stale_exports,
             "inbox_bytes": inner.heaps.values().map(|heap| heap.waiting_bytes).max().unwrap_or(0),

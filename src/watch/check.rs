@@ -180,7 +180,7 @@ impl Leader {
         let text = amiss(&checked);
         let is_new = self.shared.board.verdict_of(id) != Some(checked.verdict());
         match checked.verdict() {
-            CheckVerdict::InStep => self.tell(about, None, "in step again"),
+            CheckVerdict::InSync => self.tell(about, None, "in sync again"),
             CheckVerdict::Drifted => self.tell(about, Some(Notable::Drift), &text),
             CheckVerdict::Unknown => {
                 let failures = self.queue.failures(&WorkKey::Segment(id.clone()));
@@ -191,7 +191,7 @@ impl Leader {
             }
         }
         match checked.verdict() {
-            CheckVerdict::InStep if is_new => tracing::info!(segment = %id, "in step"),
+            CheckVerdict::InSync if is_new => tracing::info!(segment = %id, "in sync"),
             CheckVerdict::Drifted if is_new => tracing::warn!(segment = %id, "drifted: {text}"),
             CheckVerdict::Unknown if is_new => tracing::warn!(segment = %id, "cannot be known: {text}"),
             _ => {}

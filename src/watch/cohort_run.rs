@@ -147,7 +147,7 @@ async fn planned(cohort: &CohortId, looking: &CohortRunContext, run: &RunId) -> 
             secrets: &looking.secrets,
             ceilings: &BTreeMap::new(),
             only: &only,
-            retry_refused: false,
+            retry_rejected: false,
             run: &run,
             clock: looking.at.clock(),
             progress: &*looking.board,
@@ -201,10 +201,10 @@ fn nothing_to_do(id: &CohortId, plan: &RunPlan, looking: &CohortRunContext) -> O
     }
     match plan.cohorts.first() {
         // Under `removed:`, and gone already.
-        None => Some(looked(WorkEnd::Settled, ConditionStatus::InStep)),
+        None => Some(looked(WorkEnd::Settled, ConditionStatus::InSync)),
         Some(cohort) if !cohort.is_idle() => None,
         Some(cohort) if cohort.verdict.refusals.is_empty() => {
-            Some(looked(WorkEnd::Settled, ConditionStatus::InStep))
+            Some(looked(WorkEnd::Settled, ConditionStatus::InSync))
         }
         // What stays refused is written down once, and not with every look.
         Some(cohort) => {
@@ -225,7 +225,7 @@ fn judged(id: &CohortId, report: &RunReport, looking: &CohortRunContext) -> Coho
         settles_again_at: None,
     };
     let Some(cohort) = report.cohorts.first() else {
-        return looked(WorkEnd::Settled, ConditionStatus::InStep);
+        return looked(WorkEnd::Settled, ConditionStatus::InSync);
     };
     let outcome = &cohort.outcome;
     looking.board.metrics.applied(cohort);
@@ -271,7 +271,7 @@ fn judgement(cohort: &CohortReport, looking: &CohortRunContext) -> (WorkEnd, Con
     // It has left the one way of delivery, and enters the other.
     let is_known_now = cohort.asked.as_ref().is_some_and(|asked| asked.known_now > 0);
     let ended = if cohort.moves_to.is_some() || is_known_now { WorkEnd::Again } else { WorkEnd::Settled };
-    (ended, ConditionStatus::InStep)
+    (ended, ConditionStatus::InSync)
 }
 
 fn failing(why: String, needs_person: bool) -> ConditionStatus {

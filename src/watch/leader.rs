@@ -90,7 +90,7 @@ pub(super) enum WorkDone {
     DoorsOpened(Opened),
     ConfigRead(Box<Result<(Config, ClientAccess), String>>),
     /// The orphaned cohorts were read.
-    LeftBehind(Vec<OrphanedCohort>),
+    Orphaned(Vec<OrphanedCohort>),
     Panicked(Task, Panicked),
 }
 
@@ -257,8 +257,8 @@ impl Leader {
     /// What is known from before this process.
     fn history(&self) {
         let board = &self.shared.board;
-        match reconcile::left_behind(&self.config, self.state.reader()) {
-            Ok(left) => board.lock().left_behind = left,
+        match reconcile::orphaned(&self.config, self.state.reader()) {
+            Ok(left) => board.lock().orphaned = left,
             Err(error) => tracing::warn!("cannot list the orphaned cohorts: {error}"),
         }
         for name in self.config.heap.keys() {
@@ -287,11 +287,11 @@ impl Leader {
         self.tasks.spawn(contained);
     }
 
-    pub(super) fn note_left_behind(&mut self) {
+    pub(super) fn note_orphaned(&mut self) {
         let (config, state) = (Arc::clone(&self.config), Arc::clone(&self.state));
         self.spawn(Task::Reading, async move {
-            let read = on_thread(move || reconcile::left_behind(&config, state.reader())).await;
-            WorkDone::LeftBehind(match read {
+            let read = on_thread(move || reconcile::orphaned(&config, state.reader())).await;
+            WorkDone::Orphaned(match read {
                 Some(Ok(left)) => left,
                 Some(Err(error)) => {
                     tracing::warn!("cannot list the orphaned cohorts: {error}");
@@ -346,7 +346,7 @@ impl Leader {
             WorkDone::Surveyed(files, findings) => self.surveyed(files, findings),
             WorkDone::DoorsOpened(opened) => self.doors_opened(opened),
             WorkDone::ConfigRead(read) => self.config_read(*read),
-            WorkDone::LeftBehind(left) => self.shared.board.lock().left_behind = left,
+            WorkDone::Orphaned(left) => self.shared.board.lock().orphaned = left,
             WorkDone::Panicked(task, panicked) => self.panicked(task, &panicked),
         }
     }

@@ -306,7 +306,7 @@ fn standing_of_segments(registry: &mut Registry, inner: &StatusInner, age: &dyn 
     for (segment, check) in &inner.segments {
         let Some(check) = check else { continue };
         let segment = segment.id.to_string();
-        for verdict in [CheckVerdict::InStep, CheckVerdict::Unknown, CheckVerdict::Drifted] {
+        for verdict in [CheckVerdict::InSync, CheckVerdict::Unknown, CheckVerdict::Drifted] {
             let labels = VerdictLabels { segment: segment.clone(), verdict: verdict.word() };
             verdicts.get_or_create(&labels).set(i64::from(check.verdict == verdict));
         }

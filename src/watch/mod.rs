@@ -1,4 +1,4 @@
-//! Keeps everything in step for ever: one closed enum of things that wake it, one loop, one queue.
+//! Keeps everything in sync for ever: one closed enum of things that wake it, one loop, one queue.
 //!
 //! # Expected flow
 //! Whoever gets hold of the state leads; a second process stands by and takes over when the first lets go.

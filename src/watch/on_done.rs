@@ -50,7 +50,7 @@ impl Leader {
         let about = of_cohort(&cohort);
         match &condition {
             ConditionStatus::New | ConditionStatus::Waiting(_) => {}
-            ConditionStatus::InStep => self.tell(&about, None, "in step again"),
+            ConditionStatus::InSync => self.tell(&about, None, "in sync again"),
             ConditionStatus::Refused(_) => self.tell(&about, Some(Notable::Refusal), &condition.text()),
             ConditionStatus::Failing(_) if ended == WorkEnd::Settled || failures >= FAILURES_TOLD => {
                 self.tell(&about, Some(Notable::Failure), &condition.text());
@@ -158,7 +158,7 @@ fn log(cohort: &CohortId, condition: &ConditionStatus) {
     let text = condition.text();
     match condition {
         ConditionStatus::New => {}
-        ConditionStatus::InStep => tracing::info!(%cohort, "in step"),
+        ConditionStatus::InSync => tracing::info!(%cohort, "in sync"),
         ConditionStatus::Waiting(_) => tracing::info!(%cohort, "waits: {text}"),
         ConditionStatus::Refused(_) => tracing::warn!(%cohort, "{text}"),
         ConditionStatus::Failing(_) => tracing::warn!(%cohort, "fails: {text}"),

@@ -11,7 +11,7 @@ use crate::model::{CohortId, SegmentId};
 /// What can be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum WorkKey {
-    /// A cohort: whether it is in step.
+    /// A cohort: whether it is in sync.
     Cohort(CohortId),
     /// A segment in Braze: whether it is as the config has it.
     Segment(SegmentId),

@@ -155,7 +155,7 @@ impl Leader {
             tracing::warn!("a change of {} needs a restart", restart.join(", "));
         }
         self.shared.board.configured(&config);
-        self.note_left_behind();
+        self.note_orphaned();
         self.shared.board.lock().needs_restart = restart;
         if !is_notified_alike {
             let (before, board) = (&self.notifier, &self.shared.board);

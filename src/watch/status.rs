@@ -34,7 +34,7 @@ pub(super) enum ProcessRole {
 pub(super) enum ConditionStatus {
     /// It was not looked at yet.
     New,
-    InStep,
+    InSync,
     /// Its source has said nothing yet.
     Waiting(String),
     /// A person must approve what the guard withheld.
@@ -63,8 +63,8 @@ pub(super) struct FailureStatus {
 
 impl BlockedStatus {
     fn text(&self) -> String {
-        let each = self.withheld.iter().map(|one| format!("{} withheld: {}", one.what, one.why));
-        let approve = self.approve.iter().map(|command| format!("to let it run: {command}"));
+        let each = self.withheld.iter().map(|one| format!("{} blocked: {}", one.what, one.why));
+        let approve = self.approve.iter().map(|command| format!("to approve it: {command}"));
         each.chain(approve).collect::<Vec<_>>().join("; ")
     }
 }
@@ -84,22 +84,22 @@ impl ConditionStatus {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::New => "new",
-            Self::InStep => "in_step",
+            Self::InSync => "in_sync",
             Self::Waiting(_) => "waiting",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) => "blocked",
             Self::Failing(_) => "failing",
         }
     }
 
     pub(super) fn is_good(&self) -> bool {
-        matches!(self, Self::InStep)
+        matches!(self, Self::InSync)
     }
 
     /// What is to be said of it; two conditions that say the same are the same.
     pub(super) fn text(&self) -> String {
         match self {
             Self::New => String::new(),
-            Self::InStep => "in step".to_owned(),
+            Self::InSync => "in sync".to_owned(),
             Self::Waiting(what) => what.clone(),
             Self::Refused(refused) => refused.text(),
             Self::Failing(failing) => failing.text(),
@@ -185,7 +185,7 @@ pub(super) struct StatusInner {
     pub(super) segments: Vec<(SegmentConfig, Option<SegmentCheck>)>,
     pub(super) exports: BTreeMap<ExportId, ExportStatus>,
     pub(super) runs: VecDeque<dashboard::HistoryView>,
-    pub(super) left_behind: Vec<OrphanedCohort>,
+    pub(super) orphaned: Vec<OrphanedCohort>,
     pub(super) queue_depth: usize,
     beat: Instant,
 }
@@ -216,7 +216,7 @@ impl WatchStatus {
             segments: Vec::new(),
             exports: BTreeMap::new(),
             runs: VecDeque::new(),
-            left_behind: Vec::new(),
+            orphaned: Vec::new(),
             queue_depth: 0,
             beat: Instant::now(),
         };

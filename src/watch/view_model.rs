@@ -39,7 +39,7 @@ pub(super) fn board(board: &WatchStatus, refresh_seconds: Option<u32>) -> page::
             }),
         },
         cohorts: in_order.filter_map(|(id, status)| cohort(id, status, &inner)).collect(),
-        left_behind: inner.left_behind.iter().map(left_behind).collect(),
+        orphaned: inner.orphaned.iter().map(orphaned).collect(),
         inboxes: inner.heaps.iter().map(|(name, heap)| inbox(name, heap, &inner, now)).collect(),
         exports: inner.exports.iter().map(|(id, status)| export(id, status, now)).collect(),
         segments: inner.segments.iter().filter_map(segment).collect(),
@@ -62,7 +62,7 @@ fn segment(
         id: segment.id.to_string(),
         name,
         verdict: match check.verdict {
-            CheckVerdict::InStep => page::SegmentVerdictView::InStep,
+            CheckVerdict::InSync => page::SegmentVerdictView::InSync,
             CheckVerdict::Drifted => page::SegmentVerdictView::Drifted,
             CheckVerdict::Unknown => page::SegmentVerdictView::Unknown,
         },
@@ -71,7 +71,7 @@ fn segment(
     })
 }
 
-fn left_behind(left: &crate::reconcile::OrphanedCohort) -> page::OrphanedView {
+fn orphaned(left: &crate::reconcile::OrphanedCohort) -> page::OrphanedView {
     page::OrphanedView { id: left.id.clone(), name: left.name.clone(), members: left.members }
 }
 
@@ -147,10 +147,10 @@ fn state(status: &CohortStatus, inner: &StatusInner) -> page::CohortStateView {
             },
             ways_out: failing.ways_out.clone(),
         },
-        ConditionStatus::InStep if status.is_stale => {
+        ConditionStatus::InSync if status.is_stale => {
             page::CohortStateView::Stale { after: inner.stale_after }
         }
-        ConditionStatus::InStep => page::CohortStateView::InStep,
+        ConditionStatus::InSync => page::CohortStateView::InSync,
     }
 }
 

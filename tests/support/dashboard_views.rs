@@ -43,7 +43,7 @@ fn cohort(id: &str, name: &str, members: u64) -> CohortView {
         source: SourceView::Files { pattern: format!("/data/exports/{id}-*.csv.gz") },
         members: Some(members),
         sizes: sizes(members, 30),
-        state: CohortStateView::InStep,
+        state: CohortStateView::InSync,
         last_good: Some(before(3 * MINUTE)),
         next_look: Some(before(-12 * MINUTE)),
         plan: Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 0, unchanged: members, requests: 0 }),
@@ -97,7 +97,7 @@ pub(crate) fn empty() -> DashboardView {
             ignored: None,
         },
         cohorts: Vec::new(),
-        left_behind: Vec::new(),
+        orphaned: Vec::new(),
         inboxes: Vec::new(),
         exports: Vec::new(),
         segments: Vec::new(),
@@ -126,7 +126,7 @@ pub(crate) fn all_in_sync() -> DashboardView {
         inboxes: vec![inbox()],
         history: vec![
             past_run(3 * MINUTE, "abandoned_checkout", 143, 88, "applied"),
-            past_run(3 * MINUTE, "free_customers", 0, 0, "in_step"),
+            past_run(3 * MINUTE, "free_customers", 0, 0, "in_sync"),
             past_run(18 * MINUTE, "abandoned_checkout", 12, 0, "applied"),
             past_run(2 * DAY, "spring_promotion", 3_400, 0, "applied"),
         ],
@@ -171,7 +171,7 @@ pub(crate) fn with_alerts() -> DashboardView {
     view.cohorts[2].state = CohortStateView::Stale { after: Duration::from_secs(24 * 3600) };
     view.cohorts[2].last_good = Some(before(2 * DAY));
     view.cohorts.extend(others());
-    view.left_behind = vec![OrphanedView {
+    view.orphaned = vec![OrphanedView {
         id: CohortId::new("summer_promotion").unwrap(),
         name: Some("Summer promotion".to_owned()),
         members: Some(12_040),
@@ -185,7 +185,7 @@ pub(crate) fn with_alerts() -> DashboardView {
     let mut failed = past_run(7 * MINUTE, "free_customers", 0, 0, "failed");
     failed.error = Some("Braze answers 503 (Service Unavailable), eight times in a row".to_owned());
     view.history.insert(0, failed);
-    view.history.insert(1, past_run(6 * MINUTE, "abandoned_checkout", 0, 0, "refused"));
+    view.history.insert(1, past_run(6 * MINUTE, "abandoned_checkout", 0, 0, "blocked"));
     view
 }
 
@@ -287,7 +287,7 @@ fn segments() -> Vec<SegmentCheckView> {
         checked: before(40 * MINUTE),
     };
     vec![
-        check("win_back", "Win back", SegmentVerdictView::InStep, &[]),
+        check("win_back", "Win back", SegmentVerdictView::InSync, &[]),
         check(
             "promo",
             "Promotion",
@@ -372,7 +372,7 @@ pub(crate) fn hostile() -> DashboardView {
     for segment in &mut view.segments {
         (segment.name, segment.why) = (bad(), vec![bad()]);
     }
-    view.left_behind.iter_mut().for_each(|cohort| cohort.name = Some(bad()));
+    view.orphaned.iter_mut().for_each(|cohort| cohort.name = Some(bad()));
     view
 }
 

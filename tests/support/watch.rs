@@ -84,7 +84,7 @@ impl Watch {
     #[track_caller]
     pub(crate) fn until_in_sync(&self) {
         until("all cohorts are in sync", || {
-            self.ready()["not_in_step"].as_object().is_some_and(serde_json::Map::is_empty)
+            self.ready()["not_in_sync"].as_object().is_some_and(serde_json::Map::is_empty)
         });
     }
 

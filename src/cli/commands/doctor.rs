@@ -1,4 +1,4 @@
-//! `doctor`: tries every connection without changing anything, and says what to do about what is wrong.
+//! `doctor`: tries every connection without changing anything, and lists a remedy for each failed check.
 
 use serde_json::{Value, json};
 
@@ -13,17 +13,17 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let config = super::config(global)?;
     let runtime = super::runtime()?;
     let findings = runtime.block_on(examine(&config));
-    // A driver that hangs does not keep the answer.
+    // A driver that hangs must not delay the report.
     runtime.shutdown_background();
-    let is_wrong = findings.list.iter().any(|finding| finding.verdict == CheckStatus::Wrong);
+    let has_failed = findings.list.iter().any(|finding| finding.status == CheckStatus::Failed);
     out(&match args.format {
         OutputFormat::Human => human(&findings),
         OutputFormat::Json => {
             let list: Vec<Value> = findings.list.iter().map(to_json).collect();
-            envelope("doctor", if is_wrong { "wrong" } else { "well" }, &json!({ "findings": list }))
+            envelope("doctor", if has_failed { "failed" } else { "passed" }, &json!({ "findings": list }))
         }
     })?;
-    Ok(if is_wrong { Exit::Unwell } else { Exit::Done })
+    Ok(if has_failed { Exit::Unhealthy } else { Exit::Done })
 }
 
 fn human(findings: &DoctorFindings) -> String {
@@ -33,33 +33,37 @@ fn human(findings: &DoctorFindings) -> String {
             about = &finding.about;
             lines.push(bold(about));
         }
-        let word = match finding.verdict {
-            CheckStatus::Fine => green("ok"),
+        let word = match finding.status {
+            CheckStatus::Passed => green("ok"),
             CheckStatus::Note => yellow("!"),
-            CheckStatus::Wrong => red("wrong:"),
+            CheckStatus::Failed => red("failed:"),
         };
-        lines.push(format!("  {word} {}", finding.says));
+        lines.push(format!("  {word} {}", finding.message));
         lines.extend(
             finding.remedies.iter().filter(|text| !text.is_empty()).map(|text| dim(&format!("      {text}"))),
         );
     }
-    let of = |verdict| findings.list.iter().filter(|finding| finding.verdict == verdict).count() as u64;
+    let of = |status| findings.list.iter().filter(|finding| finding.status == status).count() as u64;
     let all = findings.list.len() as u64;
     lines.push(String::new());
-    lines.push(match (of(CheckStatus::Wrong), of(CheckStatus::Note)) {
-        (0, 0) => format!("Well: {}.", counted(all, "check")),
-        (0, notes) => format!("Well: {}, {}.", counted(all, "check"), counted(notes, "note")),
-        (wrong, _) => format!("Something is wrong in {}.", counted_of(wrong, all, "check")),
+    lines.push(match (of(CheckStatus::Failed), of(CheckStatus::Note)) {
+        (0, 0) => format!("{} passed.", all_checks(all)),
+        (0, notes) => format!("{} passed, with {}.", all_checks(all), counted(notes, "note")),
+        (failed, _) => format!("{} failed.", counted_of(failed, all, "check")),
     });
     lines.join("\n")
+}
+
+fn all_checks(all: u64) -> String {
+    if all == 1 { "The only check".to_owned() } else { format!("All {}", counted(all, "check")) }
 }
 
 fn to_json(finding: &DoctorFinding) -> Value {
     json!({
         "about": finding.about,
         "check": finding.check,
-        "verdict": finding.verdict.word(),
-        "says": finding.says,
+        "status": finding.status.word(),
+        "message": finding.message,
         "remedies": finding.remedies,
     })
 }

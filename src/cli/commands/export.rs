@@ -206,7 +206,7 @@ fn summary(reports: &[ExportReport], exit: Exit) -> String {
     use crate::cli::output::{green, red, yellow};
     let changed = reports.iter().any(ExportReport::changed_anything);
     let head = match (exit, changed) {
-        (Exit::Done, false) => green("In step:"),
+        (Exit::Done, false) => green("In sync:"),
         (Exit::Done, true) => green("Exported:"),
         (_, true) => yellow("Exported in part:"),
         (_, false) => red("Failed:"),

@@ -48,7 +48,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, Co
     })?;
     asked?;
     Ok(match (is_erased, forgotten.is_left()) {
-        (false, _) => Exit::Refused,
+        (false, _) => Exit::Blocked,
         (true, true) => Exit::Part,
         (true, false) => Exit::Done,
     })

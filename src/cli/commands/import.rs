@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ImportTablesArgs) -> Result<Ex
     for name in config.sql.keys() {
         super::discover::tables(&config, name, &mut candidates)?;
     }
-    let left = reconcile::left_behind(&config, &state)?;
+    let left = reconcile::orphaned(&config, &state)?;
     let found = candidates.list.len() as u64;
     if found == 0 && left.is_empty() {
         tell("nothing was found that the config does not have");

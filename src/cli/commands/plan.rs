@@ -33,7 +33,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         state: &state,
         ceilings: &ceilings,
         only: &args.run.cohorts,
-        retry_refused: args.run.retry_refused,
+        retry_rejected: args.run.retry_rejected,
         run: &run,
         clock: environment::clock(),
         progress: &*progress(watched),
@@ -85,8 +85,8 @@ fn verdict(plan: &RunPlan, detailed: bool) -> (Exit, &'static str) {
     let refused = plan.cohorts.iter().any(|cohort| !cohort.verdict.refusals.is_empty());
     match (plan.failed_kind(), refused, plan.is_in_step()) {
         (Some(kind), ..) => (of_failed(kind), "failed"),
-        (None, true, _) => (Exit::Refused, "refused"),
-        (None, false, true) => (Exit::Done, "in_step"),
+        (None, true, _) => (Exit::Blocked, "blocked"),
+        (None, false, true) => (Exit::Done, "in_sync"),
         (None, false, false) => (if detailed { Exit::Pending } else { Exit::Done }, "changes"),
     }
 }

@@ -165,9 +165,9 @@ fn plan(
 ) -> Result<RunPlan, CommandError> {
     let ceilings = super::ceilings(&args.run, config)?;
     let (state, clock, only) = (state.reader(), environment::clock(), args.run.cohorts.as_slice());
-    let retry_refused = args.run.retry_refused;
+    let retry_rejected = args.run.retry_rejected;
     let ceilings = &ceilings;
-    let inputs = PlanInputs { config, state, secrets, ceilings, only, retry_refused, run, clock, progress };
+    let inputs = PlanInputs { config, state, secrets, ceilings, only, retry_rejected, run, clock, progress };
     Ok(match &args.plan {
         Some(file) => reconcile::resume(file, inputs).map_err(|error| unusable_plan(error, again))?,
         None => reconcile::plan(inputs)?,
@@ -193,7 +193,7 @@ fn exit(report: &RunReport, exports: &[ExportReport]) -> Exit {
     let failed = report.failed_kind.or((!are_read).then_some(FailedKind::Other));
     match (failed, refused, report.is_whole()) {
         (Some(kind), ..) => of_failed(kind),
-        (None, true, _) => Exit::Refused,
+        (None, true, _) => Exit::Blocked,
         (None, false, true) => Exit::Done,
         (None, false, false) => Exit::Part,
     }
@@ -212,7 +212,7 @@ pub(super) fn of_failed(kind: FailedKind) -> Exit {
 fn of_halt(halt: &ApplyStop) -> Exit {
     match halt {
         ApplyStop::Unauthorized(_) | ApplyStop::NoKeys => Exit::Credentials,
-        ApplyStop::OtherWorkspace { .. } | ApplyStop::Blocked => Exit::Refused,
+        ApplyStop::OtherWorkspace { .. } | ApplyStop::Blocked => Exit::Blocked,
         ApplyStop::Unavailable(_) | ApplyStop::RateLimited(_) | ApplyStop::Locked => Exit::Unavailable,
         ApplyStop::Stale => Exit::Stale,
         ApplyStop::LeaseLost => Exit::Held,

@@ -76,7 +76,7 @@ fn plan(
         state,
         ceilings: &std::collections::BTreeMap::new(),
         only: &[],
-        retry_refused: false,
+        retry_rejected: false,
         run: &environment::new_run(),
         clock: environment::clock(),
         progress,

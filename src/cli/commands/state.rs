@@ -97,7 +97,7 @@ fn refuse_differences(
         }
         _ => return Ok(()),
     };
-    let refused = CommandError::new(Exit::Refused, message)
+    let refused = CommandError::new(Exit::Blocked, message)
         .hint("a difference would count as the whole segment, and the other members would be removed")
         .hint(crate::cli::error::FULL_SYNC);
     Err(match files.is_empty() {

@@ -145,7 +145,7 @@ fn human(
             lines.push("    protected".to_owned());
         }
         if !row.declared {
-            lines.push(format!("    {} left the config and is kept", yellow("!")));
+            lines.push(format!("    {} orphaned: not in the config, its members stay in Braze", yellow("!")));
         }
     }
     lines.extend(more);

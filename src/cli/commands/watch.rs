@@ -1,4 +1,4 @@
-//! `watch`: keeps everything in step until it is told to stop.
+//! `watch`: keeps everything in sync until it is told to stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +114,7 @@ impl WatchEnvironment for WatchHost {
     }
 
     fn plan_error(&self, error: &PlanError) -> (String, Vec<RemedyView>) {
-        (error.to_string(), plan_hints(error).into_iter().map(|hint| way_out(&hint)).collect())
+        (error.to_string(), plan_hints(error).into_iter().map(|hint| remedy(&hint)).collect())
     }
 
     fn refusals(&self, report: &CohortReport) -> BlockedStatus {
@@ -122,20 +122,22 @@ impl WatchEnvironment for WatchHost {
         let (id, declared_at, whole) = (&report.id, &report.declared_at, report.whole);
         let words = words(&report.refusals, BlockedSubject { id, declared_at, again: &again, whole });
         let approve = again.approve(id, whole);
-        let can_approve = words.iter().flat_map(|words| &words.way_out).any(|way| way.contains(&approve));
-        // The state is held by this very process, so no other command can work on it meanwhile.
-        let is_of_use = |way: &&String| !way.contains("syncline reconcile") && !way.contains(&approve);
-        let withheld = words.iter().map(|words| BlockedView {
-            what: words.withheld.to_owned(),
+        let can_approve =
+            words.iter().flat_map(|words| &words.remedies).any(|remedy| remedy.contains(&approve));
+        // This process holds the state, so no other command can work on it.
+        let is_of_use =
+            |remedy: &&String| !remedy.contains("syncline reconcile") && !remedy.contains(&approve);
+        let blocked = words.iter().map(|words| BlockedView {
+            what: words.side.to_owned(),
             why: words.why.clone(),
-            ways_out: words.way_out.iter().filter(is_of_use).map(|way| way_out(way)).collect(),
+            ways_out: words.remedies.iter().filter(is_of_use).map(|text| remedy(text)).collect(),
         });
-        BlockedStatus { withheld: withheld.collect(), approve: can_approve.then(|| approve.clone()) }
+        BlockedStatus { withheld: blocked.collect(), approve: can_approve.then(|| approve.clone()) }
     }
 }
 
-/// A way out in words, and the command at its end, if there is one.
-fn way_out(text: &str) -> RemedyView {
+/// Splits a remedy into its words and the command at its end, if it has one.
+fn remedy(text: &str) -> RemedyView {
     match text.find(": syncline ") {
         Some(at) => RemedyView { words: text[..at].to_owned(), command: Some(text[at + 2..].to_owned()) },
         None => RemedyView { words: text.to_owned(), command: None },

@@ -14,10 +14,10 @@ use crate::model::ConnectionName;
 /// Whoever uses more of the connections than this is told.
 const CONNECTIONS_SHARE_MAX: f64 = 0.9;
 
-pub(super) async fn look(config: &Config, findings: &mut DoctorFindings) {
+pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     for (name, settings) in &config.sql {
         findings.about(format!("connection {name} ({})", place(settings)));
-        let Some(secrets) = findings.kept("secrets", access::secrets_of(name, settings)) else { continue };
+        let Some(secrets) = findings.check("secrets", access::secrets_of(name, settings)) else { continue };
         let (name, settings) = (name.clone(), Arc::new((settings.clone(), secrets)));
         let (asked, with) = (name.clone(), Arc::clone(&settings));
         let seen = blocking(move || {
@@ -27,7 +27,7 @@ pub(super) async fn look(config: &Config, findings: &mut DoctorFindings) {
         match seen.await {
             Some(Ok(seen)) => {
                 told(&name, &settings.0, &seen, findings);
-                tables::look(&name, &settings, findings).await;
+                tables::check(&name, &settings, findings).await;
             }
             Some(Err(error)) => failed(&error, findings),
             None => {}
@@ -45,10 +45,10 @@ fn place(settings: &SqlConfig) -> String {
 fn told(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findings: &mut DoctorFindings) {
     let server =
         seen.server.clone().unwrap_or_else(|| "the driver is there, and opens the database".to_owned());
-    findings.fine("credentials", server);
+    findings.passed("credentials", server);
     findings.clock(seen.clock);
     if seen.pooled {
-        findings.fine(
+        findings.passed(
             "pooling",
             "a transaction pooler such as PgBouncer stands in between; no setting and no statement stays on its \
              server connections",
@@ -60,7 +60,7 @@ fn told(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findin
             "the user could do more than read",
             format!("queries run in a transaction that can only read; still, give connection `{name}` a user with nothing but `select`"),
         ),
-        Some(false) => findings.fine("permission", "the user can do nothing but read"),
+        Some(false) => findings.passed("permission", "the user can do nothing but read"),
         Some(true) | None => {}
     }
     if let Some((used, most)) = seen.connections {
@@ -74,7 +74,7 @@ fn told(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findin
                 "raise `max_connections` of the server, or close what nobody needs",
             );
         } else {
-            findings.fine("limits", says);
+            findings.passed("limits", says);
         }
     }
 }
@@ -94,7 +94,7 @@ pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
         | SqlErrorKind::Stopped
         | SqlErrorKind::Local => "reach",
     };
-    findings.wrong(check, error.to_string(), sql_hint(error).unwrap_or_default());
+    findings.failed(check, error.to_string(), sql_hint(error).unwrap_or_default());
     if error.trouble == SqlErrorKind::Driver {
         let folders = environment::driver_folders().into_iter().map(|folder| {
             let found = std::fs::read_dir(&folder).map(|entries| {

@@ -20,7 +20,7 @@ const OPEN_FILES_MIN: u64 = 1024;
 const OPEN_FILES_LEAST: u64 = 64;
 
 /// `members_max` are those of the largest cohort, as far as is known.
-pub(super) fn look(config: &Config, members_max: u64, findings: &mut DoctorFindings) {
+pub(super) fn check(config: &Config, members_max: u64, findings: &mut DoctorFindings) {
     findings.about("this machine");
     let needed = ROOM_MIN.max(2 * members_max * MEMBER_LEN);
     room(&std::env::temp_dir(), "for temporary files", needed, "set TMPDIR to a disk with more", findings);
@@ -33,7 +33,7 @@ pub(super) fn look(config: &Config, members_max: u64, findings: &mut DoctorFindi
     if limit < OPEN_FILES_MIN {
         findings.note("limits", says, "raise it: `ulimit -n 4096`, or LimitNOFILE= of the service");
     } else {
-        findings.fine("limits", says);
+        findings.passed("limits", says);
     }
 }
 
@@ -45,12 +45,12 @@ fn room(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut Docto
             let says = format!("{} MiB free in {name} {what}", count(free >> 20));
             if free < needed {
                 let remedy = format!("the largest cohort may need {} MiB: {remedy}", count(needed >> 20));
-                findings.wrong("disk", says, remedy);
+                findings.failed("disk", says, remedy);
             } else {
-                findings.fine("disk", says);
+                findings.passed("disk", says);
             }
         }
-        Err(error) => findings.wrong("disk", format!("cannot look at {name}: {error}"), remedy),
+        Err(error) => findings.failed("disk", format!("cannot look at {name}: {error}"), remedy),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What `doctor` looks at, part by part. It only reads: nothing is sent that anybody could be changed by, and
-//! nothing is written. Each part goes on when another fails.
+//! The checks of `doctor`: machine, state, vendors, databases and sources. They send Braze only empty changes and write
+//! nothing. A failed check does not stop the others.
 
 mod databases;
 mod machine;
@@ -16,43 +16,40 @@ use crate::config::Config;
 use crate::foreign::escaped;
 use crate::model::Timestamp;
 
-/// Larger differences of clocks are told. Answers carry whole seconds and take their time.
+/// Clocks that differ by more fail the check. Responses carry whole seconds and are delayed.
 const SKEW_MAX_SECONDS: i64 = 5;
 
-/// How it is.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckStatus {
-    /// As it should be.
-    Fine,
-    /// It works; somebody should know.
+    Passed,
+    /// It works, with a limitation that you should know.
     Note,
-    /// It does not work, or will not.
-    Wrong,
+    Failed,
 }
 
 impl CheckStatus {
     pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Fine => "fine",
+            Self::Passed => "passed",
             Self::Note => "note",
-            Self::Wrong => "wrong",
+            Self::Failed => "failed",
         }
     }
 }
 
-/// One thing that was looked at.
+/// One check with its result.
 pub(super) struct DoctorFinding {
-    /// Whose it is: a connection, the state, a cohort.
+    /// The checked connection, state, source or machine.
     pub(super) about: String,
-    /// What was looked at, in a stable word.
+    /// Stable name of the check.
     pub(super) check: &'static str,
-    pub(super) verdict: CheckStatus,
-    pub(super) says: String,
-    /// What to do about it.
+    pub(super) status: CheckStatus,
+    pub(super) message: String,
     pub(super) remedies: Vec<String>,
 }
 
-/// Everything that was found, in order.
+/// All findings, in the order of the checks.
 #[derive(Default)]
 pub(super) struct DoctorFindings {
     about: String,
@@ -60,69 +57,69 @@ pub(super) struct DoctorFindings {
 }
 
 impl DoctorFindings {
-    /// What follows is about this.
+    /// Sets the subject of the findings that follow.
     fn about(&mut self, about: impl Into<String>) {
         self.about = about.into();
     }
 
-    fn push(&mut self, check: &'static str, verdict: CheckStatus, says: String, remedies: Vec<String>) {
+    fn push(&mut self, check: &'static str, status: CheckStatus, message: String, remedies: Vec<String>) {
         let plain = |text: String| escaped(&text).into_owned();
         let remedies = remedies.into_iter().map(plain).collect();
         self.list.push(DoctorFinding {
             about: self.about.clone(),
             check,
-            verdict,
-            says: plain(says),
+            status,
+            message: plain(message),
             remedies,
         });
     }
 
-    fn fine(&mut self, check: &'static str, says: impl Into<String>) {
-        self.push(check, CheckStatus::Fine, says.into(), Vec::new());
+    fn passed(&mut self, check: &'static str, message: impl Into<String>) {
+        self.push(check, CheckStatus::Passed, message.into(), Vec::new());
     }
 
-    fn note(&mut self, check: &'static str, says: impl Into<String>, remedy: impl Into<String>) {
-        self.push(check, CheckStatus::Note, says.into(), vec![remedy.into()]);
+    fn note(&mut self, check: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.push(check, CheckStatus::Note, message.into(), vec![remedy.into()]);
     }
 
-    fn wrong(&mut self, check: &'static str, says: impl Into<String>, remedy: impl Into<String>) {
-        self.push(check, CheckStatus::Wrong, says.into(), vec![remedy.into()]);
+    fn failed(&mut self, check: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.push(check, CheckStatus::Failed, message.into(), vec![remedy.into()]);
     }
 
-    /// The error that any other command would end with.
-    fn failed(&mut self, check: &'static str, error: &CommandError) {
-        self.push(check, CheckStatus::Wrong, error.message().to_owned(), error.hints().to_vec());
+    /// Records the error that any other command would end with.
+    fn command_failed(&mut self, check: &'static str, error: &CommandError) {
+        self.push(check, CheckStatus::Failed, error.message().to_owned(), error.hints().to_vec());
     }
 
-    /// What is there, or the error that any other command would end with.
-    fn kept<T>(&mut self, check: &'static str, result: Result<T, CommandError>) -> Option<T> {
-        result.map_err(|error| self.failed(check, &error)).ok()
+    /// Returns the value, or records the error that any other command would end with.
+    fn check<T>(&mut self, check: &'static str, result: Result<T, CommandError>) -> Option<T> {
+        result.map_err(|error| self.command_failed(check, &error)).ok()
     }
 
-    /// Compares this machine's clock with another's.
+    /// Compares this machine's clock with a server's.
     fn clock(&mut self, theirs: Option<Timestamp>) {
         let Some(theirs) = theirs else { return };
         let ahead = environment::clock().now().as_second() - theirs.as_second();
         if ahead.abs() <= SKEW_MAX_SECONDS {
-            self.fine("clock", "the clocks agree");
+            self.passed("clock", "the clocks agree");
             return;
         }
         let side = if ahead > 0 { "ahead" } else { "behind" };
-        self.wrong(
+        self.failed(
             "clock",
             format!("this machine's clock is {} s {side}", ahead.abs()),
-            "let NTP set the clock: leases, Heap's signatures and rate limits go by it",
+            "let NTP set the clock: leases, Heap's signatures and rate limits depend on it",
         );
     }
 }
 
-/// Looks at everything that the config names.
+/// Runs all checks of the config.
 pub(super) async fn examine(config: &Config) -> DoctorFindings {
     let mut findings = DoctorFindings::default();
-    let members_max = state::look(config, &mut findings);
-    machine::look(config, members_max, &mut findings);
-    vendors::look(config, &mut findings).await;
-    databases::look(config, &mut findings).await;
-    sources::look(config, &mut findings).await;
+    let members_max = state::check(config, &mut findings);
+    machine::check(config, members_max, &mut findings);
+    vendors::check(config, &mut findings).await;
+    databases::check(config, &mut findings).await;
+    sources::check(config, &mut findings).await;
     findings
 }

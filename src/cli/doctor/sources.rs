@@ -32,7 +32,7 @@ impl RowSink for ReadEnough {
     }
 }
 
-pub(super) async fn look(config: &Config, findings: &mut DoctorFindings) {
+pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     for cohort in &config.cohorts {
         findings.about(format!("cohort {}", cohort.id));
         match &cohort.source {
@@ -64,14 +64,14 @@ async fn dumps(config: &Config, place: &DumpFolder, findings: &mut DoctorFinding
     });
     match tried.await {
         Some(Ok((dump, tables))) => {
-            findings.fine(
+            findings.passed(
                 "dumps",
                 format!("the newest is dump {dump}, with {}", counted(tables as u64, "table")),
             );
         }
         Some(Err(error)) => {
             let error: DumpError = error;
-            findings.wrong("dumps", error.to_string(), dump_hint(&error).unwrap_or_default());
+            findings.failed("dumps", error.to_string(), dump_hint(&error).unwrap_or_default());
         }
         None => {}
     }
@@ -103,10 +103,10 @@ async fn tried_files(
     });
     match tried.await {
         Some(Ok(()) | Err(FileError::Stopped)) => {
-            findings.fine("source", format!("{pattern} can be read, and has the columns"));
+            findings.passed("source", format!("{pattern} can be read, and has the columns"));
         }
         Some(Err(error)) => {
-            findings.wrong("source", error.to_string(), file_hint(&error).unwrap_or_default());
+            findings.failed("source", error.to_string(), file_hint(&error).unwrap_or_default());
         }
         None => {}
     }
@@ -124,7 +124,7 @@ async fn query(config: &Config, cohort: &CohortConfig, findings: &mut DoctorFind
         sql::try_source(&source, Database { name: &name, settings, secrets }, &columns)
     });
     match tried.await {
-        Some(Ok(())) => findings.fine("query", "the query may be asked, and has the columns"),
+        Some(Ok(())) => findings.passed("query", "the query may be asked, and has the columns"),
         Some(Err(error)) => databases::failed(&error, findings),
         None => {}
     }

@@ -9,20 +9,20 @@ use crate::config::{Config, StateLocation};
 use crate::state::{StateError, StateReader};
 
 /// How many members the largest cohort has, as far as the state tells.
-pub(super) fn look(config: &Config, findings: &mut DoctorFindings) -> u64 {
+pub(super) fn check(config: &Config, findings: &mut DoctorFindings) -> u64 {
     let location = location(config);
     findings.about(format!("state {location}"));
     let opened = StateReader::open(&location).map_err(CommandError::from);
-    let Some(state) = findings.kept("state", opened) else { return 0 };
+    let Some(state) = findings.check("state", opened) else { return 0 };
     if state.exists() {
         let read = cohorts(&state).map_err(CommandError::from);
-        let Some((cohorts, members_max)) = findings.kept("state", read) else { return 0 };
-        findings.fine("state", format!("can be read: {}", counted(cohorts, "cohort")));
+        let Some((cohorts, members_max)) = findings.check("state", read) else { return 0 };
+        findings.passed("state", format!("can be read: {}", counted(cohorts, "cohort")));
         holder(&state, findings);
         writable(config, findings);
         return members_max;
     }
-    findings.fine("state", "there is none yet; the first `syncline reconcile` makes it");
+    findings.passed("state", "there is none yet; the first `syncline reconcile` makes it");
     writable(config, findings);
     0
 }
@@ -39,13 +39,13 @@ fn cohorts(state: &StateReader) -> Result<(u64, u64), StateError> {
 
 fn holder(state: &StateReader, findings: &mut DoctorFindings) {
     let held = state.holder(environment::clock().now()).map_err(CommandError::from);
-    match findings.kept("holder", held) {
+    match findings.check("holder", held) {
         Some(Some(holder)) => findings.note(
             "holder",
             format!("held by {holder}"),
             "other commands that write wait for it, or end with 8; two `watch` take turns",
         ),
-        Some(None) => findings.fine("holder", "nobody holds it"),
+        Some(None) => findings.passed("holder", "nobody holds it"),
         None => {}
     }
 }
@@ -53,7 +53,7 @@ fn holder(state: &StateReader, findings: &mut DoctorFindings) {
 /// Whether it could be written, without writing.
 fn writable(config: &Config, findings: &mut DoctorFindings) {
     let StateLocation::Folder(path) = &config.state else {
-        findings.fine(
+        findings.passed(
             "permission",
             "whether it can be written is tried by the first run, before it sends anything",
         );
@@ -62,8 +62,8 @@ fn writable(config: &Config, findings: &mut DoctorFindings) {
     let there = machine::existing(path);
     let name = there.display();
     match machine::may_write(&there) {
-        Ok(()) => findings.fine("permission", "can be written"),
-        Err(error) => findings.wrong(
+        Ok(()) => findings.passed("permission", "can be written"),
+        Err(error) => findings.failed(
             "permission",
             format!("{name} cannot be written: {error}"),
             "let this user write there, or name another folder under `state:`",

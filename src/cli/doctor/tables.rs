@@ -15,7 +15,7 @@ pub(super) fn are_kept(settings: &SqlConfig) -> bool {
     matches!(settings, SqlConfig::Postgres(postgres) if postgres.pushdown.is_some())
 }
 
-pub(super) async fn look(
+pub(super) async fn check(
     name: &ConnectionName,
     settings: &Arc<(SqlConfig, Secrets)>,
     findings: &mut DoctorFindings,
@@ -39,7 +39,7 @@ fn told(schema: &str, postgres: &PostgresConfig, rights: &Rights, findings: &mut
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (in_sql, user) = (quoted(schema), quoted(&postgres.user));
     let database = quoted(&postgres.database);
-    let mut wrong = |says: String, remedy: String| findings.wrong("pushdown", says, remedy);
+    let mut wrong = |says: String, remedy: String| findings.failed("pushdown", says, remedy);
     if let Some(what) = &rights.unfit {
         return wrong(
             format!("tables of members need PostgreSQL 12 in UTF-8, and this is {what}"),
@@ -65,5 +65,5 @@ fn told(schema: &str, postgres: &PostgresConfig, rights: &Rights, findings: &mut
         );
     }
     let made = if rights.exists { "" } else { ", which the first run makes" };
-    findings.fine("pushdown", format!("tables of members can be kept in schema `{schema}`{made}"));
+    findings.passed("pushdown", format!("tables of members can be kept in schema `{schema}`{made}"));
 }

@@ -21,7 +21,7 @@ use crate::model::{ConnectionName, timestamp_text};
 const PATIENCE: Duration = Duration::from_secs(5);
 const INSIDE: &str = "the sandbox, inside this program: there is nothing to reach";
 
-pub(super) async fn look(config: &Config, findings: &mut DoctorFindings) {
+pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     for (name, settings) in &config.braze {
         findings.about(format!("connection {name} ({})", settings.endpoint.as_str()));
         braze(config, name, settings, findings).await;
@@ -37,8 +37,8 @@ pub(super) async fn look(config: &Config, findings: &mut DoctorFindings) {
     }
     if !config.watch.notify.is_empty() {
         findings.about("watch");
-        if findings.kept("secrets", access::notify(config)).is_some() {
-            findings.fine("secrets", "the addresses of those who are notified are there");
+        if findings.check("secrets", access::notify(config)).is_some() {
+            findings.passed("secrets", "the addresses of those who are notified are there");
         }
     }
 }
@@ -50,12 +50,12 @@ async fn braze(
     findings: &mut DoctorFindings,
 ) {
     let VendorEndpoint::Url(base) = &settings.endpoint else {
-        findings.fine("reach", INSIDE);
+        findings.passed("reach", INSIDE);
         return;
     };
-    let Some(keys) = findings.kept("secrets", access::keys_of(config, name, settings)) else { return };
+    let Some(keys) = findings.check("secrets", access::keys_of(config, name, settings)) else { return };
     let which = if keys.import.is_some() { "both keys are there" } else { "the REST API key is there" };
-    findings.fine("secrets", which);
+    findings.passed("secrets", which);
     match braze::BrazeClient::new(settings, base, keys, environment::clock()) {
         Ok(braze) => {
             // Each endpoint has its own key and its own limit. The REST key may be there for other requests only, and
@@ -73,7 +73,7 @@ async fn braze(
                 }
             }
         }
-        Err(error) => findings.failed("reach", &error.into()),
+        Err(error) => findings.command_failed("reach", &error.into()),
     }
 }
 
@@ -87,16 +87,16 @@ async fn rest(config: &Config, name: &ConnectionName, settings: &BrazeConfig, fi
     if !lists && !exports {
         return;
     }
-    let Some(keys) = findings.kept("secrets", access::workspace_keys(name, settings)) else { return };
+    let Some(keys) = findings.check("secrets", access::workspace_keys(name, settings)) else { return };
     let Some(key) = keys.rest else { return };
     let once = BrazeConfig { retry: RetryPolicy { attempts: 1, ..settings.retry }, ..settings.clone() };
     let rest = match BrazeRestClient::new(&once, base, key, environment::clock(), PATIENCE) {
         Ok(rest) => rest,
-        Err(error) => return findings.failed("reach", &error.into()),
+        Err(error) => return findings.command_failed("reach", &error.into()),
     };
     let mut permitted = |asked: Result<String, RestError>| match asked {
-        Ok(fine) => findings.fine("permission", fine),
-        Err(error) => findings.wrong(
+        Ok(fine) => findings.passed("permission", fine),
+        Err(error) => findings.failed(
             "permission",
             error.to_string(),
             format!("check `rest_api_key:` of connection `{name}`, and its permissions in Braze's dashboard"),
@@ -111,7 +111,7 @@ async fn rest(config: &Config, name: &ConnectionName, settings: &BrazeConfig, fi
         permitted(asked.map(|_| "the REST key may export users by id".to_owned()));
     }
     for (of, left) in rest.limits() {
-        findings.fine("limits", format!("{of}: {}", rest_quota(left)));
+        findings.passed("limits", format!("{of}: {}", rest_quota(left)));
     }
 }
 
@@ -129,17 +129,17 @@ fn answered(
     let endpoint = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
     match &reply.answer {
         BrazeReply::Accepted => {
-            findings.fine("credentials", format!("Braze answers, and takes the keys ({of})"))
+            findings.passed("credentials", format!("Braze answers, and takes the keys ({of})"))
         }
-        BrazeReply::Unauthorized(message) => findings.wrong(
+        BrazeReply::Unauthorized(message) => findings.failed(
             "credentials",
             format!("Braze refuses the keys ({of}): {message}"),
             format!("check {keys} of connection `{name}`, its instance, and `partner:`"),
         ),
         BrazeReply::NotReached(why) | BrazeReply::NoAnswer(why) => {
-            findings.wrong("reach", format!("Braze does not answer: {why}"), endpoint);
+            findings.failed("reach", format!("Braze does not answer: {why}"), endpoint);
         }
-        BrazeReply::Unavailable(status) => findings.wrong(
+        BrazeReply::Unavailable(status) => findings.failed(
             "reach",
             format!("Braze answers with status {status}"),
             "Braze is not well; https://braze.statuspage.io tells more",
@@ -159,14 +159,14 @@ fn answered(
             findings.note("credentials", "Braze answers otherwise than it should", "the first run will tell");
         }
         BrazeReply::Foreign(status, what) => {
-            findings.wrong(
+            findings.failed(
                 "reach",
                 format!("a proxy or another server answers for Braze: status {status}, {what}"),
                 endpoint,
             );
         }
         BrazeReply::Unexpected(status, message) => {
-            findings.wrong(
+            findings.failed(
                 "reach",
                 format!("whoever answers is not Braze: status {status}: {message}"),
                 endpoint,
@@ -174,7 +174,7 @@ fn answered(
         }
     }
     if let Some(left) = reply.left {
-        findings.fine("limits", format!("{of}: {}", quota(kind, left, settings)));
+        findings.passed("limits", format!("{of}: {}", quota(kind, left, settings)));
     }
 }
 
@@ -194,22 +194,22 @@ fn rest_quota(left: RemainingQuota) -> String {
     format!("{} left until {}", counted(left.requests, "request"), timestamp_text(left.until))
 }
 async fn heap(config: &Config, name: &ConnectionName, settings: &HeapConfig, findings: &mut DoctorFindings) {
-    let secrets = findings.kept("secrets", access::webhook_secrets(name, settings));
+    let secrets = findings.check("secrets", access::webhook_secrets(name, settings));
     if let Some(secrets) = secrets.filter(|secrets| !secrets.is_empty()) {
-        findings.fine("secrets", counted(secrets.len() as u64, "webhook secret") + " there");
+        findings.passed("secrets", counted(secrets.len() as u64, "webhook secret") + " there");
     }
     let is_sent_to = config.exports.iter().any(|export| export.to == *name);
     if !is_sent_to && settings.api_key.is_none() {
         return;
     }
     let Some(VendorEndpoint::Url(base)) = &settings.endpoint else {
-        findings.fine("reach", INSIDE);
+        findings.passed("reach", INSIDE);
         return;
     };
-    let Some(Some(app_id)) = findings.kept("secrets", access::app_id(name, settings)) else { return };
+    let Some(Some(app_id)) = findings.check("secrets", access::app_id(name, settings)) else { return };
     match heap::HeapClient::new(settings, base, &app_id, environment::clock()) {
         Ok(heap) => reached(&heap, name, settings, findings).await,
-        Err(error) => findings.failed("reach", &error.into()),
+        Err(error) => findings.command_failed("reach", &error.into()),
     }
 }
 
@@ -222,21 +222,21 @@ async fn reached(
     let remedy = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
     match heap.greet().await {
         Ok(clock) => {
-            findings.fine("reach", "Heap answers; whether the environment id is right, it tells nobody");
+            findings.passed("reach", "Heap answers; whether the environment id is right, it tells nobody");
             findings.clock(clock);
         }
         Err(error @ (HttpError::NotReached(_) | HttpError::NoAnswer(_) | HttpError::Client(_))) => {
-            findings.wrong("reach", format!("Heap does not answer: {error}"), remedy);
+            findings.failed("reach", format!("Heap does not answer: {error}"), remedy);
             return;
         }
     }
     if settings.api_key.is_none() {
         return;
     }
-    let Some(key) = findings.kept("secrets", access::api_key(name, settings)) else { return };
+    let Some(key) = findings.check("secrets", access::api_key(name, settings)) else { return };
     match heap.deletion(&key).token().await {
-        Ok(_) => findings.fine("credentials", "Heap takes the API key"),
-        Err(error) => findings.wrong(
+        Ok(_) => findings.passed("credentials", "Heap takes the API key"),
+        Err(error) => findings.failed(
             "credentials",
             error.to_string(),
             format!(
@@ -249,8 +249,8 @@ async fn reached(
 async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
     match &export.source {
         ExportSource::Http(source) => {
-            if findings.kept("secrets", access::tokens_of(export, source)).is_some() {
-                findings.fine("secrets", "the token of its door is there");
+            if findings.check("secrets", access::tokens_of(export, source)).is_some() {
+                findings.passed("secrets", "the token of its door is there");
             }
         }
         ExportSource::Storage(source) => {
@@ -258,7 +258,7 @@ async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
             let looked = blocking(move || Storage::open(&place, &access).and_then(|storage| storage.look()));
             match looked.await {
                 Some(Ok(found)) => {
-                    findings.fine(
+                    findings.passed(
                         "reach",
                         format!("its files can be listed: {} at the top", count(found as u64)),
                     );
@@ -269,9 +269,11 @@ async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
                     } else {
                         "`path:` must name a folder that this user may read"
                     };
-                    findings.wrong("reach", error.to_string(), hint);
+                    findings.failed("reach", error.to_string(), hint);
                 }
-                None => findings.failed("reach", &CommandError::new(Exit::Failed, "looking was stopped")),
+                None => {
+                    findings.command_failed("reach", &CommandError::new(Exit::Failed, "looking was stopped"))
+                }
             }
         }
     }

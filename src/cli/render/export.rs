@@ -74,7 +74,7 @@ fn what(report: &ExportReport) -> String {
     let tally = &report.tally;
     if tally.events == 0 && !report.changed_anything() {
         return if report.is_whole() {
-            "in step, nothing new".to_owned()
+            "in sync, nothing new".to_owned()
         } else {
             "nothing was sent".to_owned()
         };

@@ -1,4 +1,4 @@
-//! A refusal in words: the numbers, the limit, the setting that sets it, and the way out.
+//! Explains each guard violation: the numbers, the limit, the setting that sets it, and the remedies.
 
 use crate::cli::output::{count, counted};
 use crate::cli::suggested_command::SuggestedCommand;
@@ -6,81 +6,76 @@ use crate::foreign::escaped;
 use crate::model::{ChangeOp, CohortId};
 use crate::plan::{ArrayFull, ChangeSide, Damage, GuardViolation, PlanDigest};
 
-/// What a refusal says.
+/// One guard violation in words.
 pub(in crate::cli) struct BlockedWords {
-    /// A stable word for its kind.
+    /// Stable code of the violation, for scripts.
     pub(in crate::cli) code: &'static str,
-    /// What it withholds.
-    pub(in crate::cli) withheld: &'static str,
-    /// Why.
+    /// The blocked side of the plan: `removals`, `additions`, `name` or `everything`.
+    pub(in crate::cli) side: &'static str,
     pub(in crate::cli) why: String,
-    /// The way out.
-    pub(in crate::cli) way_out: Vec<String>,
+    pub(in crate::cli) remedies: Vec<String>,
 }
 
-/// What refusals are about.
+/// The cohort and the command that violations are about.
 #[derive(Clone, Copy)]
 pub(in crate::cli) struct BlockedSubject<'a> {
     pub(in crate::cli) id: &'a CohortId,
     /// Where the config declares the cohort.
     pub(in crate::cli) declared_at: &'a str,
-    /// The command that met them, for the ways out.
+    /// The command that met the violations. Remedies repeat its options.
     pub(in crate::cli) again: &'a SuggestedCommand,
-    /// All that the plan would send, for an approval.
+    /// Digest of the whole plan, for an approval.
     pub(in crate::cli) whole: PlanDigest,
 }
 
-/// Puts a cohort's refusals into words.
-pub(in crate::cli) fn words(refusals: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<BlockedWords> {
-    let hollow = refusals.iter().any(|refusal| matches!(refusal, GuardViolation::Hollow { .. }));
-    let mut all: Vec<BlockedWords> = refusals.iter().map(|refusal| in_words(refusal, about)).collect();
-    // A file of nothing is no list of nobody: to allow an empty list would not help.
+/// Explains the violations of one cohort.
+pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<BlockedWords> {
+    let hollow = violations.iter().any(|violation| matches!(violation, GuardViolation::Hollow { .. }));
+    let mut all: Vec<BlockedWords> = violations.iter().map(|violation| in_words(violation, about)).collect();
+    // A file without a header is a failed export, not an empty list: `allow_empty` would not help.
     for words in all.iter_mut().filter(|words| hollow && words.code == "emptied") {
-        words.way_out.truncate(1);
+        words.remedies.truncate(1);
     }
-    // An approval lifts all of them or is of no use.
-    if refusals.iter().all(GuardViolation::can_be_approved)
+    // An approval lifts all violations of a plan or none.
+    if violations.iter().all(GuardViolation::can_be_approved)
         && let Some(last) = all.last_mut()
     {
-        last.way_out.push(format!(
-            "exactly this plan, whoever applies it: {}",
-            about.again.approve(about.id, about.whole)
-        ));
+        last.remedies
+            .push(format!("to approve exactly this plan: {}", about.again.approve(about.id, about.whole)));
     }
     all
 }
 
-fn in_words(refusal: &GuardViolation, about: BlockedSubject<'_>) -> BlockedWords {
-    let withheld = match refusal.side() {
+fn in_words(violation: &GuardViolation, about: BlockedSubject<'_>) -> BlockedWords {
+    let side = match violation.side() {
         ChangeSide::Removes => "removals",
         ChangeSide::Adds => "additions",
         ChangeSide::Naming => "name",
         ChangeSide::All => "everything",
     };
-    let (code, why, way_out) = parts(refusal, about);
+    let (code, why, remedies) = explain(violation, about);
     let plain = |text: String| escaped(&text).into_owned();
-    BlockedWords { code, withheld, why: plain(why), way_out: way_out.into_iter().map(plain).collect() }
+    BlockedWords { code, side, why: plain(why), remedies: remedies.into_iter().map(plain).collect() }
 }
 
-fn parts(refusal: &GuardViolation, about: BlockedSubject<'_>) -> (&'static str, String, Vec<String>) {
-    match refusal {
+fn explain(violation: &GuardViolation, about: BlockedSubject<'_>) -> (&'static str, String, Vec<String>) {
+    match violation {
         GuardViolation::Share { op, changes, members, limit } => (
             side(*op, "removed_share", "added_share"),
             format!(
-                "{} of {} members would {} ({}); `guard.{}` allows {limit}, that is {}",
+                "{} of {} members would {} ({}), `guard.{}` allows {limit}",
                 count(*changes),
                 count(*members),
                 side(*op, "leave", "enter"),
                 percent(*changes, *members),
                 side(*op, "max_removed", "max_added"),
-                count(limit.of(*members)),
             ),
             too_many(*op, *changes, side(*op, "max_removed", "max_added"), about),
         ),
         GuardViolation::Count { op, changes, limit } => (
             side(*op, "removed_count", "added_count"),
             format!(
-                "{} members would {}; `guard.{}` allows {}",
+                "{} members would {}, `guard.{}` allows {}",
                 count(*changes),
                 side(*op, "leave", "enter"),
                 side(*op, "max_removed_count", "max_added_count"),
@@ -91,35 +86,35 @@ fn parts(refusal: &GuardViolation, about: BlockedSubject<'_>) -> (&'static str, 
         GuardViolation::Ceiling { op, changes, limit } => (
             side(*op, "removed_ceiling", "added_ceiling"),
             format!(
-                "{} members would {}; `--{}` allows {} in this run",
+                "{} members would {}, `--{}` allows {} in this run",
                 count(*changes),
                 side(*op, "leave", "enter"),
                 side(*op, "max-removes", "max-adds"),
                 count(*limit),
             ),
-            vec![this_once(*op, *changes, about)],
+            vec![for_one_run(*op, *changes, about)],
         ),
         other => of_source(other, about.declared_at)
             .unwrap_or_else(|| of_cohort(other, about.id, about.declared_at)),
     }
 }
 
-/// Code, reason and remedies of a source that looks broken. None: the refusal is of another kind.
-fn of_source(refusal: &GuardViolation, at: &str) -> Option<(&'static str, String, Vec<String>)> {
-    Some(match refusal {
+/// Code, reason and remedies of a source that looks broken. `None`: the violation is of another kind.
+fn of_source(violation: &GuardViolation, at: &str) -> Option<(&'static str, String, Vec<String>)> {
+    Some(match violation {
         GuardViolation::Emptied { members } => (
             "emptied",
-            format!("the source names nobody, and all {} would leave", count(*members)),
+            format!("the source has no members, and all {} recorded members would leave", count(*members)),
             vec![
-                "export the source again, if it should name people".to_owned(),
-                format!("if nobody is left in it: `guard: {{ allow_empty: true }}` ({at})"),
+                "if it should have members: export the source again".to_owned(),
+                format!("if the cohort is empty on purpose: `guard: {{ allow_empty: true }}` ({at})"),
             ],
         ),
         GuardViolation::EmptyAtFirst => (
             "empty_source",
-            "the source is empty, and the cohort was never filled".to_owned(),
+            "the source is empty, and the cohort has never had members".to_owned(),
             vec![
-                "export the source again, if it should have rows".to_owned(),
+                "if it should have rows: export the source again".to_owned(),
                 format!("if the cohort may be empty: `guard: {{ allow_empty: true }}` ({at})"),
             ],
         ),
@@ -129,12 +124,12 @@ fn of_source(refusal: &GuardViolation, at: &str) -> Option<(&'static str, String
             (
                 "none_usable",
                 format!(
-                    "{} of the source rejected, none is left: {}",
+                    "the source has {}, and all of them were rejected: {}",
                     counted(*rows, "row"),
                     reasons.join(", ")
                 ),
                 vec![
-                    "correct the rows, or the columns under `match:`; the plan shows the first of them"
+                    "correct the rows, or the columns under `match:`; the plan shows the first rejected rows"
                         .to_owned(),
                     format!("if the cohort may be empty: `guard: {{ allow_empty: true }}` ({at})"),
                 ],
@@ -142,19 +137,20 @@ fn of_source(refusal: &GuardViolation, at: &str) -> Option<(&'static str, String
         }
         GuardViolation::Hollow { file } => (
             "hollow",
-            format!("{file} has not even a header row, so its export has failed"),
-            vec!["export it again; a list of nobody still has its header row".to_owned()],
+            format!("{file} has no header row, so its export probably failed"),
+            vec!["export it again; an empty list still has a header row".to_owned()],
         ),
         GuardViolation::Unreadable { rows, limit } => (
             "unreadable",
             format!(
-                "{} could not be read, and may be people who are members; `guard.max_unreadable` allows {}",
+                "{} could not be read and may be members, `guard.max_unreadable` allows {}",
                 counted(*rows, "row"),
                 count(*limit),
             ),
             vec![
-                "correct the rows: `reconcile` writes each with file and line under rejects".to_owned(),
-                format!("if they may be ignored: `guard: {{ max_unreadable: {rows} }}` ({at})"),
+                "correct the rows: `reconcile` writes each to the rejects file, with its file and line"
+                    .to_owned(),
+                format!("to ignore them: `guard: {{ max_unreadable: {rows} }}` ({at})"),
             ],
         ),
         GuardViolation::Damaged { damage, rows, of } => damaged(*damage, *rows, *of, at),
@@ -163,25 +159,25 @@ fn of_source(refusal: &GuardViolation, at: &str) -> Option<(&'static str, String
 }
 
 /// Code, reason and remedies of a rule about the cohort itself.
-fn of_cohort(refusal: &GuardViolation, id: &CohortId, at: &str) -> (&'static str, String, Vec<String>) {
-    match refusal {
+fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (&'static str, String, Vec<String>) {
+    match violation {
         GuardViolation::Protected { members } => (
             "protected",
             format!("the cohort is protected, and all {} would leave", count(*members)),
             vec![format!(
-                "if it shall be emptied: declare it with `protect: false`, reconcile, then empty it ({at})"
+                "to empty it: declare it with `protect: false`, reconcile, then list it under `removed:` ({at})"
             )],
         ),
         GuardViolation::ArrayFull(ArrayFull { attribute, cohorts, limit }) => (
             "array_full",
             format!(
-                "with it {} cohorts would be in the array attribute `{attribute}`, and Braze cuts off what is over {}",
+                "the array attribute `{attribute}` would hold {} cohorts, and Braze cuts off elements beyond {}",
                 count(*cohorts),
                 count(*limit),
             ),
             vec![
                 format!(
-                    "give it another array, or a boolean of its own: `attribute: {{ boolean: … }}` ({at})"
+                    "use another array, or a boolean for this cohort: `attribute: {{ boolean: … }}` ({at})"
                 ),
                 "if Braze has raised the limit: `array_elements:` of the connection".to_owned(),
             ],
@@ -189,17 +185,19 @@ fn of_cohort(refusal: &GuardViolation, id: &CohortId, at: &str) -> (&'static str
         GuardViolation::NameTaken { name, by } => (
             "name_taken",
             format!(
-                "cohort `{by}` has the name \"{name}\" already, and Braze's segment filter shows names only"
+                "cohort `{by}` already has the name \"{name}\", and Braze's segment filter shows only names"
             ),
             vec![format!("give `{id}` another name ({at}), or empty `{by}` under `removed:`")],
         ),
         GuardViolation::Moved { from, to } => (
             "moved",
-            format!("its members are in {from}, and the config sends to {to}"),
+            format!("the recorded members are in {from}, and the config sends to {to}"),
             vec![
                 "for another workspace, use another `state:`".to_owned(),
                 "if the connection only has a new name: give it `formerly: [<the old name>]`".to_owned(),
-                format!("to move the cohort: empty it in the old one first, or give it a new id ({at})"),
+                format!(
+                    "to change the connection: empty the cohort in the old one first, or give it a new id ({at})"
+                ),
             ],
         ),
         _ => ("limit", String::new(), Vec::new()),
@@ -212,14 +210,14 @@ fn damaged(damage: Damage, rows: u64, of: u64, at: &str) -> (&'static str, Strin
         Damage::DecimalIds => (
             "decimal_ids",
             format!(
-                "{rows} of {of} identifiers end in `.0`: a data frame or spreadsheet has probably stored whole numbers \
+                "{rows} of {of} identifiers end in `.0`: a data frame or spreadsheet probably stored whole numbers \
                  as decimal numbers"
             ),
         ),
         Damage::ExponentIds => (
             "exponent_ids",
             format!(
-                "{rows} of {of} identifiers are in exponent notation, like 1.23E+11: a spreadsheet has probably \
+                "{rows} of {of} identifiers are in exponent notation, like 1.23E+11: a spreadsheet probably \
                  shortened long numbers, and their last digits are lost"
             ),
         ),
@@ -232,8 +230,8 @@ fn damaged(damage: Damage, rows: u64, of: u64, at: &str) -> (&'static str, Strin
         ),
     };
     let remedies = vec![
-        "export the identifiers again, as text".to_owned(),
-        format!("if they are right: `guard: {{ allow: [{code}] }}` ({at})"),
+        "export the identifiers again as text".to_owned(),
+        format!("if they are correct: `guard: {{ allow: [{code}] }}` ({at})"),
     ];
     (code, why, remedies)
 }
@@ -247,13 +245,13 @@ fn side(op: ChangeOp, remove: &'static str, add: &'static str) -> &'static str {
 
 fn too_many(op: ChangeOp, changes: u64, setting: &str, about: BlockedSubject<'_>) -> Vec<String> {
     vec![
-        this_once(op, changes, about),
-        format!("if it is right every time: raise `guard.{setting}` ({})", about.declared_at),
+        for_one_run(op, changes, about),
+        format!("for all runs: raise `guard.{setting}` ({})", about.declared_at),
     ]
 }
 
-fn this_once(op: ChangeOp, changes: u64, about: BlockedSubject<'_>) -> String {
-    format!("if this is right, for one run: {}", about.again.allowing(op, about.id, changes))
+fn for_one_run(op: ChangeOp, changes: u64, about: BlockedSubject<'_>) -> String {
+    format!("for this run only: {}", about.again.allowing(op, about.id, changes))
 }
 
 fn percent(part: u64, whole: u64) -> String {

@@ -39,14 +39,14 @@ pub(in crate::cli) fn plan(plan: &RunPlan, result: &str, showing: &RenderOptions
     let unknown: Vec<&str> = showing.unknown.iter().map(CohortId::as_str).collect();
     let waiting: Vec<Value> = plan.waiting.iter().map(failed).collect();
     let failed: Vec<Value> = plan.failed.iter().map(failed).collect();
-    let left: Vec<Value> = plan.left_behind.iter().map(left_behind).collect();
+    let left: Vec<Value> = plan.orphaned.iter().map(orphaned).collect();
     let details = json!({
         "digest": plan.digest().to_string(),
         "cohorts": cohorts,
         "failed": failed,
         "waiting": waiting,
-        "left_behind": left,
-        "removed_unknown": unknown,
+        "orphaned": left,
+        "removed_not_in_state": unknown,
         "skipped_includes": showing.segments.config.skipped_includes,
         "segments": showing.segments.to_json(),
         "cost": cost(plan.cost()),
@@ -70,15 +70,15 @@ fn planned(cohort: &CohortPlan, showing: &RenderOptions<'_>) -> Value {
         "base_version": plan.base,
         "listed_under_removed": cohort.empties,
         "delivery": cohort.delivery().code(),
-        "moves_to": plan.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
-        "actions": super::triggers::plan_json(cohort.actions.as_ref()),
-        "unknown_to_braze": super::triggers::strangers_json(cohort.strangers.as_ref()),
+        "delivery_change_to": plan.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
+        "triggers": super::triggers::plan_json(cohort.actions.as_ref()),
+        "unknown_users": super::triggers::strangers_json(cohort.strangers.as_ref()),
         "naming": plan.naming.as_ref().map(naming),
         "changes": tally(&plan.tally),
         "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "pushdown": super::pushdown::to_json(cohort.compared.as_ref(), None),
-        "refusals": refusals(&cohort.verdict.refusals, about),
+        "blocked": blocked(&cohort.verdict.refusals, about),
         "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds), "case_colliding": shown(&cohort.spelled) },
         "cost": cost(approved.cost()),
         "digest": approved.digest().to_string(),
@@ -101,22 +101,22 @@ fn tally(tally: &DiffTally) -> Value {
         "removed": tally.removed,
         "in_doubt_to_add": tally.doubt_added,
         "in_doubt_to_remove": tally.doubt_removed,
-        "refused_before": tally.refused,
+        "rejected_before": tally.refused,
         "rekeyed": tally.rekeyed,
         "sent_again": tally.sent_again,
-        "let_go_again": tally.let_go_again,
+        "removed_again": tally.let_go_again,
     })
 }
 
 fn matched(matched: &MatchTally, read: bool) -> Value {
     json!({ "read": read, "rows": matched.rows, "files": matched.files, "skipped_files": matched.skipped_files,
-        "duplicates": matched.duplicates, "moved": matched.moved,
+        "duplicates": matched.duplicates, "by_owner": matched.moved,
         "ambiguous": matched.ambiguous, "case_colliding": matched.case_colliding,
         "invisible": matched.shapes.invisible, "rejects": matched.rejects })
 }
 
-fn refusals(list: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<Value> {
-    let one = |words: BlockedWords| json!({ "code": words.code, "withheld": words.withheld, "why": words.why, "way_out": words.way_out });
+fn blocked(list: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<Value> {
+    let one = |words: BlockedWords| json!({ "code": words.code, "side": words.side, "why": words.why, "remedies": words.remedies });
     words(list, about).into_iter().map(one).collect()
 }
 
@@ -124,7 +124,7 @@ fn failed(failed: &FailedCohort) -> Value {
     json!({ "id": failed.id.as_str(), "error": failed.error.to_string(), "hints": plan_hints(&failed.error) })
 }
 
-fn left_behind(left: &OrphanedCohort) -> Value {
+fn orphaned(left: &OrphanedCohort) -> Value {
     json!({ "id": left.id.as_str(), "name": left.name, "members": left.members, "protected": left.protected })
 }
 
@@ -147,14 +147,14 @@ pub(in crate::cli) fn report(
         list.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect()
     };
     let (failed, waiting) = (list(&report.failed), list(&report.waiting));
-    let left: Vec<Value> = report.left_behind.iter().map(left_behind).collect();
+    let left: Vec<Value> = report.orphaned.iter().map(orphaned).collect();
     let details = json!({
         "run": report.run.as_str(),
         "digest": report.digest.to_string(),
         "cohorts": cohorts,
         "failed": failed,
         "waiting": waiting,
-        "left_behind": left,
+        "orphaned": left,
         "requests": report.requests,
         "exports": super::export::to_json(exports),
     });
@@ -165,10 +165,10 @@ pub(in crate::cli) fn report(
 fn word(report: &RunReport, exports: &[ExportReport]) -> &'static str {
     let changed = exports.iter().any(ExportReport::changed_anything);
     match (report.word(), changed, exports.iter().all(ExportReport::is_whole)) {
-        ("in_step", true, true) => "applied",
-        ("applied" | "in_step", _, true) => report.word(),
-        ("in_step", false, false) => "failed",
-        ("applied" | "in_step", ..) | (_, true, _) => "applied_in_part",
+        ("in_sync", true, true) => "applied",
+        ("applied" | "in_sync", _, true) => report.word(),
+        ("in_sync", false, false) => "failed",
+        ("applied" | "in_sync", ..) | (_, true, _) => "applied_in_part",
         (word, ..) => word,
     }
 }
@@ -183,24 +183,24 @@ fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
         "name": cohort.name,
         "connection": cohort.connection.as_str(),
         "delivery": cohort.delivery.code(),
-        "moves_to": cohort.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
-        "actions": super::triggers::done_json(cohort),
-        "unknown_to_braze": super::triggers::asked_json(cohort.asked.as_ref()),
+        "delivery_change_to": cohort.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
+        "triggers": super::triggers::done_json(cohort),
+        "unknown_users": super::triggers::asked_json(cohort.asked.as_ref()),
         "named": named.as_ref().map(naming),
         "added": added,
         "removed": removed,
         "unchanged": cohort.tally.unchanged,
         "members": cohort.members(),
-        "refused_by_braze": refused,
-        "refused_removals": refused_removals,
-        "refused_before": cohort.tally.refused,
-        "refused_because": refusal,
+        "rejected_by_braze": refused,
+        "failed_removals": refused_removals,
+        "rejected_before": cohort.tally.refused,
+        "rejected_because": refusal,
         "in_doubt": in_doubt,
         "answers": answers,
         "error": halt.as_ref().map(ToString::to_string),
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "pushdown": super::pushdown::to_json(cohort.compared.as_ref(), cohort.table_trouble.as_deref()),
-        "refusals": refusals(&cohort.refusals, about),
+        "blocked": blocked(&cohort.refusals, about),
         "rejects_file": cohort.rejects_file,
     })
 }

@@ -22,11 +22,11 @@ pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> S
     });
     let amiss = amiss(plan);
     if !amiss.is_empty() {
-        let head = if plan.is_in_step() { "Not in step" } else { "Not all of it" };
+        let head = if plan.is_in_step() { "Not in sync" } else { "Incomplete" };
         text.push_str(&format!("\n**{head}: {}.**\n", amiss.join("; ")));
     }
     if !plan.cohorts.is_empty() || !plan.failed.is_empty() {
-        text.push_str("\n| cohort | | add | remove | unchanged | not used |\n|---|---|--:|--:|--:|--:|\n");
+        text.push_str("\n| cohort | | add | remove | unchanged | rejected |\n|---|---|--:|--:|--:|--:|\n");
     }
     for cohort in &plan.cohorts {
         text.push_str(&row(cohort));
@@ -49,22 +49,22 @@ fn row(cohort: &CohortPlan) -> String {
     let approved = &cohort.verdict.approved;
     let tally = approved.plan().tally;
     let what = match (&approved.plan().naming, approved.is_in_step(), cohort.verdict.refusals.is_empty()) {
-        (_, _, false) => "**refused in part**".to_owned(),
+        (_, _, false) => "**blocked in part**".to_owned(),
         (Some(CohortNaming::Create { .. }), ..) => "create".to_owned(),
         (Some(CohortNaming::Rename { from, name }), ..) => {
             format!("rename from {} to {}", foreign::markdown(from), foreign::markdown(name))
         }
         (Some(CohortNaming::Again { .. }), ..) => "send the name once more".to_owned(),
-        (None, true, _) => "in step".to_owned(),
+        (None, true, _) => "in sync".to_owned(),
         (None, false, _) => "change".to_owned(),
     };
     let side = |op, changes| {
-        let withheld = changes > 0 && !*approved.sides().of(op);
-        if withheld { format!("~~{}~~", count(changes)) } else { count(changes) }
+        let is_blocked = changes > 0 && !*approved.sides().of(op);
+        if is_blocked { format!("~~{}~~", count(changes)) } else { count(changes) }
     };
     let what = if cohort.empties { format!("empty (`removed:`), {what}") } else { what };
     let what = match &approved.plan().moves_to {
-        Some(to) => format!("move to {to}: first leave {}, {what}", cohort.delivery()),
+        Some(to) => format!("delivery change to {to}: first remove from {}, {what}", cohort.delivery()),
         None => what,
     };
     let unused = cohort.matched.as_ref().map_or(0, rejected);
@@ -91,22 +91,22 @@ fn notes(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
             BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
         for words in words(&cohort.verdict.refusals, about) {
             notes.push(format!(
-                "- :no_entry: `{}`: {} withheld, {}",
+                "- :no_entry: `{}`: {} blocked: {}",
                 cohort.id,
-                words.withheld,
+                words.side,
                 foreign::markdown(&words.why)
             ));
-            notes.extend(words.way_out.iter().map(|way| format!("  - {}", foreign::markdown(way))));
+            notes.extend(words.remedies.iter().map(|remedy| format!("  - {}", foreign::markdown(remedy))));
         }
         if let Some(reasons) = cohort.matched.as_ref().and_then(rejects_line) {
-            notes.push(format!("- `{}`: rows not used: {reasons}", cohort.id));
+            notes.push(format!("- `{}`: rejected rows: {reasons}", cohort.id));
         }
         if let Some(line) = cohort.matched.as_ref().and_then(spelled_line) {
             notes.push(format!("- `{}`: {line}", cohort.id));
         }
     }
     for waiting in &plan.waiting {
-        notes.push(format!("- `{}`: waits, {}", waiting.id, foreign::markdown(&waiting.error.to_string())));
+        notes.push(format!("- `{}`: waiting, {}", waiting.id, foreign::markdown(&waiting.error.to_string())));
         notes
             .extend(plan_hints(&waiting.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
     }
@@ -118,10 +118,11 @@ fn notes(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
         ));
         notes.extend(plan_hints(&failed.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
     }
-    for left in &plan.left_behind {
+    for left in &plan.orphaned {
         let members =
             left.members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
-        notes.push(format!("- `{}` left the config and is kept, with {members}", left.id));
+        notes
+            .push(format!("- `{}` is orphaned: it is not in the config, and Braze keeps {members}", left.id));
     }
     notes.extend(showing.unknown.iter().map(|id| format!("- :warning: {}", unknown_line(id))));
     notes.extend(skipped_line(showing.segments.config).map(|line| format!("- {line}")));

@@ -63,7 +63,7 @@ pub(super) fn troubles(failed: u64, refused: u64, all: u64) -> Vec<String> {
         parts.push(format!("{} could not be planned", counted_of(failed, all, "cohort")));
     }
     if refused > 0 {
-        parts.push(format!("the guard withholds changes of {}", counted_of(refused, all, "cohort")));
+        parts.push(format!("the guard blocks changes of {}", counted_of(refused, all, "cohort")));
     }
     parts
 }

@@ -23,8 +23,8 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
     }
     lines.extend(plan.failed.iter().map(failed_lines));
     lines.extend(plan.waiting.iter().map(waiting_lines));
-    for left in &plan.left_behind {
-        lines.push(left_behind(left));
+    for left in &plan.orphaned {
+        lines.push(orphaned(left));
     }
     lines.extend(showing.unknown.iter().map(|id| format!("{} {}", yellow("!"), unknown_line(id))));
     lines.extend(skipped_line(showing.segments.config).map(|line| dim(&line)));
@@ -32,7 +32,7 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
     lines.push(String::new());
     lines.extend(summary(plan, showing));
     let amiss = showing.segments.summary();
-    lines.extend(amiss.map(|amiss| format!("{} {amiss}.", red("Not as it should be:"))));
+    lines.extend(amiss.map(|amiss| format!("{} {amiss}.", red("Segment checks:"))));
     lines.join("\n")
 }
 
@@ -43,18 +43,20 @@ fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<Stri
     let head =
         format!("{}  \"{}\" in {}{by}", bold(cohort.id.as_str()), escaped(&cohort.name), cohort.connection);
     if approved.is_in_step() && cohort.verdict.refusals.is_empty() {
-        lines.push(format!("{head}: in step, {}", counted(tally.members, "member")));
+        lines.push(format!("{head}: in sync, {}", counted(tally.members, "member")));
     } else {
         lines.push(head);
-        lines.extend(cohort.empties.then(|| "  it is listed under `removed:`, so it is emptied".to_owned()));
-        lines.extend(moving(cohort));
+        lines.extend(
+            cohort.empties.then(|| "  listed under `removed:`: all members will be removed".to_owned()),
+        );
+        lines.extend(delivery_change(cohort));
         lines.extend(naming(cohort));
         side(cohort, ChangeOp::Add, showing.show_identifiers, lines);
         side(cohort, ChangeOp::Remove, showing.show_identifiers, lines);
         if tally.rekeyed > 0 {
             let members = counted(tally.rekeyed, "member");
             lines.push(format!(
-                "    {} {members} of both: re-keyed, from a device or an alias to their own id",
+                "    {} {members} re-keyed, from a device or an alias to the external id (counted as add and remove)",
                 yellow("↔")
             ));
         }
@@ -68,20 +70,18 @@ fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<Stri
     lines.extend(super::triggers::strangers(cohort.strangers.as_ref()));
     if tally.doubt_added + tally.doubt_removed > 0 {
         let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
-        lines.push(format!(
-            "    in doubt from an earlier run: {again} to add again, {out} to remove to be sure"
-        ));
+        lines.push(format!("    in doubt from an earlier run: {again} to add again, {out} to remove again"));
     }
     if tally.refused > 0 {
-        lines.push(format!("    {} refused by Braze before, not sent again", count(tally.refused)));
-        lines.push(format!("      to ask once more: {}", showing.again.asking_the_refused()));
+        lines.push(format!("    {} rejected by Braze before, not sent again", count(tally.refused)));
+        lines.push(format!("      to send them again: {}", showing.again.retrying_rejected()));
     }
     source(cohort, showing.show_identifiers, lines);
     let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, approved.plan().whole_digest());
     let about = BlockedSubject { id, declared_at, again: showing.again, whole };
     for words in words(&cohort.verdict.refusals, about) {
-        lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
-        lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
+        lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.why));
+        lines.extend(words.remedies.iter().map(|remedy| format!("      {remedy}")));
     }
     if !approved.is_in_step() {
         lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
@@ -95,7 +95,7 @@ fn late(cohort: &CohortPlan) -> Vec<String> {
     if plan.tally.settled_again > 0 {
         let who = counted(plan.tally.settled_again, "member");
         lines.push(format!(
-            "    {} {who} of these once more: Braze may have handled a request without an answer late",
+            "    {} {who} of these again: Braze may have processed an unanswered request late",
             yellow("↔")
         ));
     }
@@ -109,8 +109,8 @@ fn late(cohort: &CohortPlan) -> Vec<String> {
 /// Until when a cohort is not certain.
 pub(in crate::cli) fn uncertain_line(until: Timestamp) -> String {
     format!(
-        "not certain until {}: Braze may still handle requests that had no answer; the first run after that sends their \
-         members and the name once more where needed",
+        "not certain until {}: Braze may still process unanswered requests; the first run after that sends their \
+         members and the name again where needed",
         timestamp_text(until)
     )
 }
@@ -123,12 +123,12 @@ fn once_more(tally: &DiffTally) -> Vec<String> {
     }
     if tally.sent_again > 0 {
         let who = counted(tally.sent_again, "member");
-        lines.push(format!("    {} {who} of the added once more: an alias of theirs leaves", yellow("↔")));
+        lines.push(format!("    {} {who} of the added again: one of their aliases is removed", yellow("↔")));
     }
     if tally.let_go_again > 0 {
         let count = count(tally.let_go_again);
         lines.push(format!(
-            "    {} {count} of the removed left by a device, and are taken out by their own id as well",
+            "    {} {count} of the removed were sent by device; they are removed by external id too",
             yellow("↔")
         ));
     }
@@ -140,15 +140,15 @@ pub(in crate::cli) fn by(delivery: &DeliveryMethod) -> String {
     delivery.attribute().map_or_else(String::new, |_| format!(", by {delivery}"))
 }
 
-fn moving(cohort: &CohortPlan) -> Option<String> {
+fn delivery_change(cohort: &CohortPlan) -> Option<String> {
     let plan = cohort.verdict.approved.plan();
     let to = plan.moves_to.as_ref()?;
-    let people = cohort.matched.as_ref().map_or(0, named);
+    let users = cohort.matched.as_ref().map_or(0, named);
     Some(format!(
-        "  {} moves from {} to {to}: first everybody leaves the one, and the next run sends {} to the other",
+        "  {} delivery change from {} to {to}: this run removes all members, the next run sends {}",
         yellow("~"),
         plan.delivery,
-        counted(people, "member"),
+        counted(users, "member"),
     ))
 }
 
@@ -158,15 +158,15 @@ fn named(matched: &MatchTally) -> u64 {
 }
 
 fn naming(cohort: &CohortPlan) -> Option<String> {
-    let withheld = if cohort.verdict.approved.naming().is_some() { "" } else { " (withheld)" };
+    let blocked = if cohort.verdict.approved.naming().is_some() { "" } else { " (blocked)" };
     Some(match cohort.verdict.approved.plan().naming.as_ref()? {
-        CohortNaming::Create { .. } => format!("  {} create the cohort{withheld}", green("+")),
+        CohortNaming::Create { .. } => format!("  {} create the cohort{blocked}", green("+")),
         CohortNaming::Rename { from, name } => {
             let (from, name) = (escaped(from), escaped(name));
-            format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~"))
+            format!("  {} rename \"{from}\" to \"{name}\"{blocked}", yellow("~"))
         }
         CohortNaming::Again { name } => format!(
-            "  {} send the name \"{}\" once more{withheld}: Braze may have handled a request without an answer late",
+            "  {} send the name \"{}\" again{blocked}: Braze may have processed an unanswered request late",
             yellow("~"),
             escaped(name)
         ),
@@ -183,11 +183,11 @@ fn side(cohort: &CohortPlan, op: ChangeOp, show_identifiers: bool, lines: &mut V
     if changes == 0 {
         return;
     }
-    let withheld = if *approved.sides().of(op) { "" } else { " (withheld)" };
+    let blocked = if *approved.sides().of(op) { "" } else { " (blocked)" };
     let shown: Vec<String> =
         samples.iter().take(SHOWN).map(|packed| sample(packed, show_identifiers)).collect();
     lines.push(format!(
-        "  {sign} {} {}{withheld}  {}",
+        "  {sign} {} {}{blocked}  {}",
         op.as_str(),
         count(changes),
         dim(&and_more(&shown, changes))
@@ -202,7 +202,7 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
     lines.push(format!("    {}", dim(&matched_line(matched, people))));
     if let Some(reasons) = rejects_line(matched) {
         let rows = counted(rejected(matched), "row");
-        lines.push(format!("    {} {rows} not used: {reasons}", yellow("!")));
+        lines.push(format!("    {} {rows} rejected: {reasons}", yellow("!")));
         lines.extend(unused_lines(matched, "      "));
     }
     if let Some(line) = spelled_line(matched) {
@@ -236,28 +236,27 @@ pub(in crate::cli) fn waiting_lines(waiting: &FailedCohort) -> String {
 }
 
 /// A cohort that left the config, in words.
-pub(super) fn left_behind(left: &OrphanedCohort) -> String {
+pub(super) fn orphaned(left: &OrphanedCohort) -> String {
     let OrphanedCohort { id, name, members, connection, protected } = left;
     let name =
         name.as_deref().map(|name| format!("  \"{}\" in {connection}", escaped(name))).unwrap_or_default();
-    let members =
-        members.map_or_else(|| "members that cannot be counted".to_owned(), |m| counted(m, "member"));
-    let protected = if *protected { "; it is protected" } else { "" };
+    let members = members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
+    let protected = if *protected { " (protected)" } else { "" };
     format!(
-        "{}{name}: {} with {members}{protected}\n      to empty it: `removed: [{{ cohort: {id}, members: remove }}]`",
+        "{}{name}: {} not in the config, {members} stay in Braze{protected}\n      to remove them: `removed: [{{ cohort: {id}, members: remove }}]`",
         bold(id.as_str()),
-        yellow("left the config and is kept,"),
+        yellow("orphaned,"),
     )
 }
 
 fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let (amiss, all) = (amiss(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
     if plan.is_in_step() {
-        let in_step = || format!("{} {}, nothing to send.", green("In step:"), counted(all, "cohort"));
+        let in_sync = || format!("{} {}, nothing to send.", green("In sync:"), counted(all, "cohort"));
         return vec![if amiss.is_empty() {
-            in_step()
+            in_sync()
         } else {
-            format!("{} nothing would be sent; {}.", red("Not in step:"), amiss.join("; "))
+            format!("{} nothing would be sent; {}.", red("Not in sync:"), amiss.join("; "))
         }];
     }
     let sent = |op| plan.cohorts.iter().map(|cohort| cohort.verdict.approved.changes(op)).sum::<u64>();
@@ -271,7 +270,7 @@ fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
         cost_line(plan.cost()),
     )];
     if !amiss.is_empty() {
-        lines.push(format!("{} {}.", red("Not all of it:"), amiss.join("; ")));
+        lines.push(format!("{} {}.", red("Incomplete:"), amiss.join("; ")));
     }
     lines.extend(ways_to_apply(plan, showing));
     lines

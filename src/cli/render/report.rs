@@ -1,7 +1,7 @@
-//! What a run did, for people: a line for each cohort, what was withheld or went wrong, and the sum.
+//! The report of a run as text: one line per cohort, then blocked changes, errors and the summary.
 
 use super::guard_violation::{BlockedSubject, words};
-use super::plan::left_behind;
+use super::plan::orphaned;
 use super::{rejected, rejects_line, spelled_line, troubles};
 use crate::apply::ApplyStop;
 use crate::cli::exit::Exit;
@@ -26,7 +26,7 @@ pub(in crate::cli) fn human(
         self::cohort(cohort, again, &mut lines);
     }
     lines.extend(failed.iter().cloned());
-    lines.extend(report.left_behind.iter().map(left_behind));
+    lines.extend(report.orphaned.iter().map(orphaned));
     lines.extend(super::export::lines(exports));
     lines.extend(report.halt.iter().map(|halt| format!("{} {halt}", red("not recorded in the journal:"))));
     lines.push(String::new());
@@ -40,13 +40,13 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
     if outcome.refused > 0 {
         let why = escaped(outcome.refusal.as_deref().unwrap_or_default());
         lines.push(format!(
-            "  {} {} refused by Braze: {why}",
+            "  {} {} rejected by Braze: {why}",
             yellow("!"),
             counted(outcome.refused, "identifier")
         ));
     } else if let Some(why) = &outcome.refusal {
         lines.push(format!(
-            "  {} Braze refuses an identifier, and took no other to compare: {why}",
+            "  {} Braze rejects an identifier, and accepted no other to compare with: {why}",
             yellow("!")
         ));
     }
@@ -58,28 +58,30 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
         let from = &cohort.delivery;
         lines.push(if outcome.is_whole() && cohort.refusals.is_empty() {
             format!(
-                "  {} nobody is left by {from}; to fill it by {to}: {}",
+                "  {} no member is left in {from}; to send them by {to}: {}",
                 yellow("~"),
                 again.command("reconcile")
             )
         } else {
             format!(
-                "  {} some may be left by {from}; it is not filled by {to} before they are gone",
+                "  {} members are left in {from}; they are sent by {to} once all are removed",
                 yellow("~")
             )
         });
     }
     if cohort.tally.refused > 0 {
         let who = counted(cohort.tally.refused, "identifier");
-        lines
-            .push(format!("  {} {who} refused before and not sent; --retry-refused asks again", yellow("!")));
+        lines.push(format!(
+            "  {} {who} rejected by Braze before, not sent; --retry-rejected sends again",
+            yellow("!")
+        ));
     }
     lines.extend(super::triggers::done(cohort));
     lines.extend(super::pushdown::line(cohort.compared.as_ref()));
     lines.extend(cohort.table_trouble.as_deref().map(super::pushdown::trouble));
     if let Some(halt) = &outcome.halt {
         lines.push(format!("  {} {}", red("stopped:"), escaped(&halt.to_string())));
-        lines.extend(workspace_ways(halt, again).into_iter().map(|way| format!("      {way}")));
+        lines.extend(workspace_remedies(halt, again).into_iter().map(|remedy| format!("      {remedy}")));
     }
     if outcome.in_doubt > 0 {
         lines.push(format!(
@@ -91,12 +93,12 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
     let about =
         BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
     for words in words(&cohort.refusals, about) {
-        lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
-        lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
+        lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.why));
+        lines.extend(words.remedies.iter().map(|remedy| format!("      {remedy}")));
     }
     if let Some((reasons, rows)) = cohort.matched.as_ref().and_then(|m| Some((rejects_line(m)?, rejected(m))))
     {
-        lines.push(format!("  {} {} not used: {reasons}", yellow("!"), counted(rows, "row")));
+        lines.push(format!("  {} {} rejected: {reasons}", yellow("!"), counted(rows, "row")));
     }
     let spelled = cohort.matched.as_ref().and_then(spelled_line);
     lines.extend(spelled.map(|line| format!("  {} {line}", yellow("!"))));
@@ -113,7 +115,9 @@ fn what(cohort: &CohortReport) -> String {
         Some(CohortNaming::Rename { from, name }) => {
             parts.push(format!("renamed \"{}\" to \"{}\"", escaped(from), escaped(name)));
         }
-        Some(CohortNaming::Again { name }) => parts.push(format!("named \"{}\" once more", escaped(name))),
+        Some(CohortNaming::Again { name }) => {
+            parts.push(format!("sent the name \"{}\" again", escaped(name)))
+        }
         None => {}
     }
     if outcome.added > 0 {
@@ -125,18 +129,18 @@ fn what(cohort: &CohortReport) -> String {
     let members = counted(cohort.members(), "member");
     match (parts.is_empty(), outcome.halt.is_some(), cohort.refusals.is_empty()) {
         (false, ..) => format!("{}; {members}", parts.join(", ")),
-        (true, false, true) => format!("in step, {members}"),
+        (true, false, true) => format!("in sync, {members}"),
         (true, ..) => format!("unchanged, {members}"),
     }
 }
 
-/// The ways out when the keys are of another workspace than the state.
-pub(in crate::cli) fn workspace_ways(halt: &ApplyStop, again: &SuggestedCommand) -> Vec<String> {
+/// Remedies if the keys belong to another workspace than the state.
+pub(in crate::cli) fn workspace_remedies(halt: &ApplyStop, again: &SuggestedCommand) -> Vec<String> {
     let ApplyStop::OtherWorkspace { connection, .. } = halt else { return Vec::new() };
     vec![
         format!("if it is a new key of the same workspace: {}", again.adopt(connection)),
-        "if it is another workspace: nobody of the record is there; give it a `state:` of its own, as an entry of \
-         `environments:` does"
+        "if it is another workspace: it has none of the recorded members; give it its own `state:`, for example as an \
+         entry of `environments:`"
             .to_owned(),
     ]
 }
@@ -153,14 +157,14 @@ fn summary(report: &RunReport, exports: &[ExportReport], exit: Exit) -> String {
     let head = match (exit, changed) {
         (Exit::Done, false) => {
             let (cohorts, members) = (counted(all, "cohort"), counted(sum(CohortReport::members), "member"));
-            let head = green("In step:");
+            let head = green("In sync:");
             return format!("{head} {cohorts}, {members}, {requests} to Braze{exported}.");
         }
         (Exit::Done, true) => green("Applied:"),
         (Exit::Stopped, _) => yellow("Stopped:"),
         (Exit::Part, _) => yellow("Applied in part:"),
-        (Exit::Refused, true) => yellow("Refused in part:"),
-        (Exit::Refused, false) => yellow("Refused:"),
+        (Exit::Blocked, true) => yellow("Blocked in part:"),
+        (Exit::Blocked, false) => yellow("Blocked:"),
         (_, true) => red("Failed in part:"),
         (_, false) => red("Failed:"),
     };

@@ -74,8 +74,8 @@ impl SegmentReport<'_> {
         let mut lines = self.lines();
         lines.push(String::new());
         lines.push(match self.summary() {
-            Some(amiss) => format!("Not in step: {amiss}."),
-            None => format!("In step: {}.", counted(self.looked.len() as u64, "segment")),
+            Some(amiss) => format!("Not in sync: {amiss}."),
+            None => format!("In sync: {}.", counted(self.looked.len() as u64, "segment")),
         });
         lines.join("\n")
     }
@@ -91,7 +91,7 @@ impl SegmentReport<'_> {
         let result = match (of(CheckVerdict::Drifted), of(CheckVerdict::Unknown)) {
             (true, _) => "drifted",
             (false, true) => "unknown",
-            (false, false) => "in_step",
+            (false, false) => "in_sync",
         };
         envelope("check", result, &json!({ "segments": self.to_json() }))
     }
@@ -108,7 +108,7 @@ impl SegmentReport<'_> {
             Err(not_asked) => json!({ "not_asked": not_asked.why, "findings": [] }),
             Ok(CheckedSegment { check, findings, expected }) => json!({
                 "since": timestamp_text(check.since.0),
-                "in_step_at": check.in_step_at.map(|at| timestamp_text(at.0)),
+                "in_sync_at": check.in_sync_at.map(|at| timestamp_text(at.0)),
                 "braze": check.segment.as_ref().map(|seen| json!({ "id": seen.id, "name": seen.name, "updated_at": seen.updated_at })),
                 "size": check.size.as_ref().map(|size| json!({ "day": size.day, "people": size.size })),
                 "expected": expected.written_at.map(|_| json!({ "least": expected.least, "most": expected.most })),
@@ -140,7 +140,7 @@ impl SegmentReport<'_> {
             let since =
                 looked.outcome.as_ref().map_or(String::new(), |done| timestamp_text(done.check.since.0));
             let word = match looked.word() {
-                "in_step" => "in step",
+                "in_sync" => "in sync",
                 "drifted" => "**drifted**",
                 _ => "**cannot be known**",
             };
@@ -247,8 +247,8 @@ fn named(segment: &SegmentConfig) -> String {
 fn verdict_line(checked: &CheckedSegment) -> String {
     let since = timestamp_text(checked.check.since.0);
     match (checked.verdict(), &checked.check.size) {
-        (CheckVerdict::InStep, Some(size)) => format!("in step, {} people on {}", size.size, size.day),
-        (CheckVerdict::InStep, None) => "in step".to_owned(),
+        (CheckVerdict::InSync, Some(size)) => format!("in sync, {} people on {}", size.size, size.day),
+        (CheckVerdict::InSync, None) => "in sync".to_owned(),
         (CheckVerdict::Drifted, _) => format!("drifted, since {since}"),
         (CheckVerdict::Unknown, _) => format!("cannot be known, since {since}"),
     }
@@ -273,7 +273,7 @@ pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], no
             continue;
         };
         let verdict = match check.verdict {
-            CheckVerdict::InStep => "in step".to_owned(),
+            CheckVerdict::InSync => "in sync".to_owned(),
             CheckVerdict::Drifted => format!("drifted, since {}", timestamp_text(check.since.0)),
             CheckVerdict::Unknown => format!("cannot be known, since {}", timestamp_text(check.since.0)),
         };

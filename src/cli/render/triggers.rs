@@ -164,8 +164,8 @@ pub(super) fn plan_json(actions: Option<&TriggersPlan>) -> Value {
     let Some(actions) = actions else { return Value::Null };
     let one = |one: &TriggerPlan| {
         json!({
-            "what": word(one.crossing),
-            "triggers": one.action.to_string(),
+            "on": word(one.crossing),
+            "sends": one.action.to_string(),
             "now": one.now.len(),
             "waiting": one.waiting,
             "quiet_until": one.quiet_until.map(timestamp_text),
@@ -185,8 +185,8 @@ pub(super) fn done_json(cohort: &CohortReport) -> Value {
     let Some(actions) = &cohort.actions else { return Value::Null };
     let one = |(one, done): (&TriggerPlan, &TriggerOutcome)| {
         json!({
-            "what": word(one.crossing),
-            "triggers": one.action.to_string(),
+            "on": word(one.crossing),
+            "sends": one.action.to_string(),
             "sent": done.sent,
             "unanswered": done.lost.len(),
             "rejected": done.rejected.len(),

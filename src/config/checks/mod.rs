@@ -167,7 +167,7 @@ fn removed_are_not_declared(tree: &TreeNode, problems: &mut Vec<Problem>) {
             problems.push(
                 Problem::new(ProblemCode::RemovedAndDeclared, format!("`{id}` is both a cohort and removed"))
                     .at(place, "shall be emptied")
-                    .see(other, "shall be kept in step")
+                    .see(other, "shall be kept in sync")
                     .hint("delete one of the two"),
             );
         }

@@ -87,7 +87,7 @@ pub(in crate::config) struct ConfigFile {
     /// The vendor accounts, by a name of your choice.
     #[serde(default)]
     pub(in crate::config) connections: BTreeMap<Slug, ConnectionSpec>,
-    /// The cohorts to keep in step.
+    /// The cohorts to keep in sync.
     #[serde(default)]
     pub(in crate::config) cohorts: Vec<CohortSpec>,
     /// Where it is told who is who.
