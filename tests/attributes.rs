@@ -223,7 +223,7 @@ fn an_array_attribute_holds_a_limited_number_of_cohorts() {
     w.write("sync.yaml", limited(&ids));
     w.run(&["reconcile"]).expect(6).says(&[
         "additions blocked: the array attribute `syncline_cohorts` would hold 3 cohorts",
-        "Braze cuts off what is over 2",
+        "Braze cuts off elements beyond 2",
     ]);
     assert_eq!(in_array(&sandbox, "a1").len(), 0, "existing members stay");
     assert_eq!(in_array(&sandbox, "a3").len(), 3);

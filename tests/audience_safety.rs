@@ -52,7 +52,7 @@ fn a_reject_does_not_clear_an_earlier_doubt() {
     sandbox.faults(&fault_for("user-21", r#""lose_answer""#));
     w.run(&["reconcile"]).expect(5).says(&["2 members in doubt"]);
     sandbox.faults(&fault_for("user-21", REJECTED));
-    w.run(&["reconcile"]).expect(0).says(&["1 identifier refused"]);
+    w.run(&["reconcile"]).expect(0).says(&["1 identifier rejected"]);
     sandbox.faults("[]");
     w.source("carts", users(21));
     w.run(&["reconcile"]).expect(0).says(&["removed 1"]);
@@ -97,7 +97,9 @@ fn a_single_rejected_identifier_stays_in_doubt_until_braze_accepts_another() {
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(11));
     sandbox.faults(&fault_for("user-10", REJECTED));
-    w.run(&["reconcile"]).expect(7).says(&["took no other to compare: no good", "1 member in doubt"]);
+    w.run(&["reconcile"])
+        .expect(7)
+        .says(&["accepted no other to compare with: no good", "1 member in doubt"]);
     w.source("carts", users(12));
     w.run(&["reconcile"]).expect(0).says(&["added 1; 11 members", "1 identifier rejected by Braze: no good"]);
     w.run(&["reconcile"]).expect(0).says(&["1 identifier rejected by Braze before, not sent", "In sync"]);

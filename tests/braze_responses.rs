@@ -57,7 +57,7 @@ fn several_invalid_identifiers_are_each_found() {
     let faults =
         bad.map(|n| format!(r#"{{"on":"users","contains":"\"user-{n}\"","times":0,"do":{{"status":400}}}}"#));
     sandbox.faults(&format!("[{}]", faults.join(",")));
-    w.run(&["reconcile"]).expect(0).says(&["added 996", "4 identifiers refused"]);
+    w.run(&["reconcile"]).expect(0).says(&["added 996", "4 identifiers rejected"]);
     let expected = members((0..1_000).filter(|n| !bad.contains(n)).map(|n| format!("user-{n}")));
     assert_eq!(sandbox.members("carts"), expected);
 }

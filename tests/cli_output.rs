@@ -38,7 +38,7 @@ fn printed_commands_can_be_pasted() {
 
     w.write("my configs/carts.csv", people(40));
     let blocked = w.run(&["reconcile", "-c", "my configs/a.yaml", "--env=prod", "carts"]).expect(6).stdout;
-    run_pasted(&w, line_after(&blocked, "if this is right, for one run:")).expect(0).says(&["60 removed"]);
+    run_pasted(&w, line_after(&blocked, "for this run only:")).expect(0).says(&["60 removed"]);
     assert_eq!(sandbox.members("carts"), members(users(40)));
     let status = w.run(&["status", "-c", "my configs/a.yaml"]).expect(0).stdout;
     assert!(status.contains("`syncline reconcile -c 'my configs/a.yaml'` makes it"), "{status}");
@@ -60,7 +60,7 @@ fn the_suggested_command_has_the_plan_file_and_maximums() {
     let plan = w.run(&["plan", "--out", "the.plan"]).expect(6).stdout;
     assert_eq!(line_after(&plan, "Apply it:"), "syncline reconcile --plan the.plan");
     let blocked = w.run(&["reconcile", "--plan", "the.plan", "--max-removes", "carts=39"]).expect(6).stdout;
-    let suggested = line_after(&blocked, "if this is right, for one run:");
+    let suggested = line_after(&blocked, "for this run only:");
     assert_eq!(suggested, "syncline reconcile --max-removes carts=40 --plan the.plan");
     w.run(&["reconcile", "--plan", "the.plan", "--retry-rejected"]).expect(64);
     // A blocked plan changes nothing, so the same file can be applied; after that it is stale.

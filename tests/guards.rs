@@ -18,8 +18,8 @@ fn a_large_percentage_blocks_only_its_side() {
     let run = w.run(&["reconcile"]).expect(6);
     run.says(&[
         "removals blocked: 40 of 100 members would leave (40.0%), `guard.max_removed` allows 30%",
-        "if this is right, for one run: syncline reconcile --max-removes carts=40",
-        "if it is right every time: raise `guard.max_removed` (sync.yaml:",
+        "for this run only: syncline reconcile --max-removes carts=40",
+        "for all runs: raise `guard.max_removed` (sync.yaml:",
     ]);
     let mut expected = members(users(100));
     expected.insert("external_id new".to_owned());
@@ -36,7 +36,7 @@ fn a_block_is_overridden_by_a_maximum_not_by_a_switch() {
     w.source("carts", users(60));
     w.run(&["reconcile", "--max-removes", "carts=39"])
         .expect(6)
-        .says(&["40 members would leave; `--max-removes` allows 39 in this run"]);
+        .says(&["40 members would leave, `--max-removes` allows 39 in this run"]);
     assert_eq!(sandbox.members("carts").len(), 100);
     w.run(&["reconcile", "--max-removes", "carts=40"]).expect(0).says(&["removed 40"]);
     assert_eq!(sandbox.members("carts"), members(users(60)));
@@ -80,11 +80,11 @@ fn absolute_caps_apply_to_any_percentage() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort_entry("carts", guard))
         .source("carts", users(6));
-    w.run(&["reconcile"]).expect(6).says(&["6 members would enter; `guard.max_added_count` allows 5"]);
+    w.run(&["reconcile"]).expect(6).says(&["6 members would enter, `guard.max_added_count` allows 5"]);
     w.source("carts", users(5));
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(1));
-    w.run(&["reconcile"]).expect(6).says(&["4 members would leave; `guard.max_removed_count` allows 3"]);
+    w.run(&["reconcile"]).expect(6).says(&["4 members would leave, `guard.max_removed_count` allows 3"]);
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_cohort_is_not_created_from_a_source_without_a_usable_row() {
         .write("carts.csv", "identity\n");
     w.run(&["reconcile"]).expect(0).says(&["removed 3"]);
     w.write("sync.yaml", config.clone()).write("carts.csv", broken);
-    w.run(&["reconcile"]).expect(6).says(&["2 rows of the source rejected"]);
+    w.run(&["reconcile"]).expect(6).says(&["the source has 2 rows, and all of them were rejected"]);
     w.write("carts.csv", "identity\n");
     w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     let text = config + &cohort_entry("wins", "    guard: { allow_empty: true }\n");
