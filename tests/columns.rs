@@ -15,7 +15,7 @@ use crate::support::s3::{S3, S3_KEYS};
 use crate::support::*;
 
 /// A config with one cohort that has its external ids in this column.
-fn matching(w: &Workspace, sandbox: &Sandbox, path: &str, column: &str) {
+fn match_column(w: &Workspace, sandbox: &Sandbox, path: &str, column: &str) {
     let text = config(&sandbox.url, &["carts"], "");
     let text =
         text.replace("carts.csv", path).replace("external_id: identity", &format!("external_id: {column}"));
@@ -28,7 +28,7 @@ fn each_column(path: &str, columns: &[(&str, Result<&[&str], &str>)]) {
     w.write("f", fs::read(root().join(path)).unwrap());
     let format = path.rsplit('.').next().unwrap();
     for (column, expected) in columns {
-        matching(&w, &sandbox, &format!("f, format: {format}"), column);
+        match_column(&w, &sandbox, &format!("f, format: {format}"), column);
         match expected {
             Ok(ids) => {
                 w.run(&["reconcile"]).expect(0);
@@ -150,21 +150,21 @@ fn the_same_users_give_the_same_plan_from_every_format() {
     w.write("a.ndjson.gz", as_ndjson(&ids));
     w.write("a.parquet", as_parquet(&ids));
     w.write("a.avro", as_avro(&ids));
-    matching(&w, &sandbox, "a.csv", "identity");
+    match_column(&w, &sandbox, "a.csv", "identity");
     let expected = digest(&w);
     for path in ["a.ndjson.gz", "a.parquet", "a.avro"] {
-        matching(&w, &sandbox, path, "identity");
+        match_column(&w, &sandbox, path, "identity");
         assert_eq!(digest(&w), expected, "{path}");
     }
     if let Some(s3) = S3::start() {
         for path in ["a.csv", "a.ndjson.gz", "a.parquet", "a.avro"] {
             s3.put(path, &fs::read(w.path(path)).unwrap());
             let place = format!("'s3://states/{path}', endpoint: '{}', region: us-east-1", s3.url);
-            matching(&w, &sandbox, &place, "identity");
+            match_column(&w, &sandbox, &place, "identity");
             assert_eq!(digest_with(&w, &S3_KEYS), expected, "{place}");
         }
     }
-    matching(&w, &sandbox, "a.csv", "identity");
+    match_column(&w, &sandbox, "a.csv", "identity");
     if let Some(server) = Postgres::start() {
         let last = USERS - 1;
         server.sql(&format!(
@@ -185,7 +185,7 @@ fn the_same_users_give_the_same_plan_from_every_format() {
         );
         let file = format!("{}.db", driver.option);
         driver.sql(&w.path(&file), &format!("create table people as {rows}"));
-        matching(&w, &sandbox, "a.csv", "identity");
+        match_column(&w, &sandbox, "a.csv", "identity");
         let text = w
             .read("sync.yaml")
             .replace("{ kind: file, path: a.csv }", "{ kind: sql, connection: warehouse, table: people }")
@@ -200,7 +200,7 @@ fn a_damaged_or_truncated_file_removes_no_members() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let ids: Vec<String> = users(1000).collect();
     for (name, whole) in [("a.parquet", as_parquet(&ids)), ("a.avro", as_avro(&ids))] {
-        matching(&w, &sandbox, name, "identity");
+        match_column(&w, &sandbox, name, "identity");
         w.write(name, &whole);
         w.run(&["reconcile"]).expect(0);
         let mut damaged = whole.clone();

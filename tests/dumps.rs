@@ -39,8 +39,8 @@ fn event(id: i64, user: i64, price: f64, is_gift: bool) -> Vec<Cell> {
 fn history(w: &Workspace) {
     let mut dump = Dump::new(8);
     let named = |id| format!("user-{id}");
-    let users_of: Vec<Vec<Cell>> = (0..PEOPLE).map(|id| user(id, Some(&named(id)))).collect();
-    let (first, second) = users_of.split_at(users_of.len() / 3);
+    let all_users: Vec<Vec<Cell>> = (0..PEOPLE).map(|id| user(id, Some(&named(id)))).collect();
+    let (first, second) = all_users.split_at(all_users.len() / 3);
     let files = vec![avro(&USERS, "snappy", first), avro(&USERS, "deflate", second)];
     dump.table("users", false, &["user_id", "identity", "Company Size"], files);
     dump.rows("user_migrations", false, &MIGRATIONS, &[vec![Cell::Long(90_000), Cell::Long(4)]]);

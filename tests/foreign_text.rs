@@ -43,9 +43,9 @@ fn repeating_database() -> u16 {
     port
 }
 
-/// Contains neither terminal escapes nor lines that a CI runner executes.
+/// Checks that the text has neither terminal escapes nor lines that a CI runner executes.
 #[track_caller]
-fn contains_no_commands(text: &str) {
+fn expect_no_commands(text: &str) {
     let is_command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
     assert!(!text.lines().any(is_command), "{text}");
     assert!(!text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{text:?}");
@@ -77,7 +77,7 @@ fn a_password_repeated_by_a_database_is_not_shown() {
         let run = run(command);
         for text in [&run.stdout, &run.stderr] {
             assert!(!text.contains("canary") && !text.to_lowercase().contains("%63%61"), "{args:?}: {text}");
-            contains_no_commands(text);
+            expect_no_commands(text);
         }
         if !args.contains(&"history") {
             run.says(&["tried [secret], "]);
@@ -127,8 +127,8 @@ fn names_of_files_and_columns_cannot_be_commands() {
         &["history"],
     ] {
         let run = w.run(args);
-        contains_no_commands(&run.stdout);
-        contains_no_commands(&run.stderr);
+        expect_no_commands(&run.stdout);
+        expect_no_commands(&run.stderr);
         if args.contains(&"json") && args[0] == "plan" {
             let error = run.json()["failed"][0]["error"].as_str().unwrap().to_owned();
             assert!(error.contains(name), "JSON has the exact name: {error}");
@@ -138,8 +138,8 @@ fn names_of_files_and_columns_cannot_be_commands() {
     w.write(name, "identity\nuser-1\n\n\x01\x02\n");
     for args in [&["plan"][..], &["plan", "--format", "markdown"], &["reconcile"]] {
         let run = w.run(args);
-        contains_no_commands(&run.stdout);
-        contains_no_commands(&run.stderr);
+        expect_no_commands(&run.stdout);
+        expect_no_commands(&run.stderr);
     }
 }
 
@@ -152,7 +152,7 @@ fn markdown_shows_names_literally() {
     let shown = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
     let expected = "``a \\| b <img src=x> @octocat [x](https://evil.example) `code` ::error::``";
     assert!(shown.contains(expected), "{shown}");
-    contains_no_commands(&shown);
+    expect_no_commands(&shown);
 }
 
 /// The name of a segment, as any user of Heap may choose it.
@@ -214,15 +214,15 @@ fn a_name_from_heap_cannot_be_a_command() {
 
     let log = watch.log();
     assert!(log.contains("x\\u{1b}[2J\\u{9b}1m\\u{202e}\\r\\n::error::owned\\n#\\#[error]y"), "{log}");
-    contains_no_commands(&log);
+    expect_no_commands(&log);
     let page = watch.get("/").body;
     assert!(
         page.contains("&lt;img src=x&gt;") && !page.contains("<img") && !page.contains("<b>.csv"),
         "{page}"
     );
     assert!(!page.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{page:?}");
-    contains_no_commands(&watch.get("/metrics").body);
-    ops.posts().iter().for_each(|(_, body)| contains_no_commands(body["text"].as_str().unwrap()));
+    expect_no_commands(&watch.get("/metrics").body);
+    ops.posts().iter().for_each(|(_, body)| expect_no_commands(body["text"].as_str().unwrap()));
     assert!(named(ops.posts()).iter().any(|text| text.contains("&lt;b&gt;.csv")), "{:?}", ops.posts());
     assert_eq!(watch.stop(), 0);
 
@@ -241,8 +241,8 @@ fn a_name_from_heap_cannot_be_a_command() {
         &["doctor"],
     ] {
         let run = w.run(args);
-        contains_no_commands(&run.stdout);
-        contains_no_commands(&run.stderr);
+        expect_no_commands(&run.stdout);
+        expect_no_commands(&run.stderr);
         match args {
             ["status", "--format", "json"] => {
                 let segments = run.json()["heaps"][0]["segments"].clone();

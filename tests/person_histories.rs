@@ -56,24 +56,24 @@ enum SourceIdentifier {
 struct UserHistory {
     stage: ProfileStage,
     /// Whether Braze has a profile of the user.
-    known: bool,
+    has_profile: bool,
     /// Whether the source lists the user, and by which identifier.
-    inside: bool,
-    named: SourceIdentifier,
+    in_source: bool,
+    identifier: SourceIdentifier,
     /// The user that this identity turned out to be.
-    into: Option<usize>,
+    merged_into: Option<usize>,
 }
 
 struct Simulation {
     w: Workspace,
     sandbox: Sandbox,
-    simulate: Vec<UserHistory>,
+    histories: Vec<UserHistory>,
     by_attribute: bool,
     /// Owners that became known since the last run.
-    learned: BTreeSet<usize>,
+    new_owners: BTreeSet<usize>,
     /// Users who logged in, which becomes known only after the next run; until then their membership is
     /// unpredictable.
-    late: BTreeSet<usize>,
+    late_logins: BTreeSet<usize>,
 }
 
 impl Simulation {
@@ -87,67 +87,74 @@ impl Simulation {
         let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
         let text = w.read("sync.yaml").replace("{ external_id: identity }", rules) + deliver + more;
         w.write("sync.yaml", text);
-        let life = |rng: &mut SeededRng| {
-            let (stage, named) = match rng.next(10) {
+        let history = |rng: &mut SeededRng| {
+            let (stage, identifier) = match rng.next(10) {
                 0..3 => (ProfileStage::Anonymous, SourceIdentifier::Device),
                 3..5 => (ProfileStage::Aliased, SourceIdentifier::Alias),
                 5..7 => (ProfileStage::Identified, SourceIdentifier::Alias),
                 _ => (ProfileStage::Identified, SourceIdentifier::Id),
             };
             // `preflight` does not cover devices, so a device that gets a profile late would be missed.
-            let known = stage == ProfileStage::Anonymous || rng.is(70);
-            UserHistory { stage, known, inside: rng.is(50), named, into: None }
+            let has_profile = stage == ProfileStage::Anonymous || rng.is(70);
+            UserHistory { stage, has_profile, in_source: rng.is(50), identifier, merged_into: None }
         };
-        let simulate = (0..USERS).map(|_| life(rng)).collect();
-        let simulation =
-            Self { w, sandbox, simulate, by_attribute, learned: BTreeSet::new(), late: BTreeSet::new() };
-        simulation.create_in_braze((0..USERS).filter(|at| simulation.simulate[*at].known));
+        let histories = (0..USERS).map(|_| history(rng)).collect();
+        let simulation = Self {
+            w,
+            sandbox,
+            histories,
+            by_attribute,
+            new_owners: BTreeSet::new(),
+            late_logins: BTreeSet::new(),
+        };
+        simulation.create_in_braze((0..USERS).filter(|at| simulation.histories[*at].has_profile));
         simulation
     }
 
     fn create_in_braze(&self, ids: impl Iterator<Item = usize>) {
-        let person = |at: usize| {
+        let profile = |at: usize| {
             let aliases = json!([{ "alias_label": "crm", "alias_name": format!("c{at}") }]);
             let devices = json!([format!("d{at}")]);
-            match self.simulate[at].stage {
+            match self.histories[at].stage {
                 ProfileStage::Anonymous => json!({ "device_ids": devices }),
                 ProfileStage::Aliased => json!({ "aliases": aliases, "device_ids": devices }),
                 _ => json!({ "external_id": format!("u{at}"), "aliases": aliases, "device_ids": devices }),
             }
         };
-        let ids: Vec<Value> = ids.map(person).collect();
+        let ids: Vec<Value> = ids.map(profile).collect();
         self.sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
     }
 
     /// Changes a tenth of the users.
     fn change_some(&mut self, rng: &mut SeededRng) {
         let changed: Vec<usize> = (0..USERS).filter(|_| rng.is(10)).collect();
-        let made: Vec<usize> =
-            changed.iter().copied().filter(|at| !self.simulate[*at].known && rng.is(50)).collect();
-        made.iter().for_each(|at| self.simulate[*at].known = true);
-        self.create_in_braze(made.iter().copied());
-        self.learned.extend(std::mem::take(&mut self.late));
-        for at in changed.into_iter().filter(|at| !made.contains(at)) {
-            let UserHistory { stage, known, into, .. } = self.simulate[at];
-            if stage == ProfileStage::Gone || into.is_some() || !known || rng.is(50) {
-                self.simulate[at].inside ^= true;
+        let created: Vec<usize> =
+            changed.iter().copied().filter(|at| !self.histories[*at].has_profile && rng.is(50)).collect();
+        created.iter().for_each(|at| self.histories[*at].has_profile = true);
+        self.create_in_braze(created.iter().copied());
+        self.new_owners.extend(std::mem::take(&mut self.late_logins));
+        for at in changed.into_iter().filter(|at| !created.contains(at)) {
+            let UserHistory { stage, has_profile, merged_into, .. } = self.histories[at];
+            if stage == ProfileStage::Gone || merged_into.is_some() || !has_profile || rng.is(50) {
+                self.histories[at].in_source ^= true;
             } else if stage == ProfileStage::Identified {
                 match rng.next(4) {
                     0 => self.delete(at),
                     1 => self.merge(at, rng.next(USERS)),
                     // The source lists another identifier of the user; its owner was imported.
                     _ => {
-                        self.simulate[at].named =
+                        self.histories[at].identifier =
                             [SourceIdentifier::Device, SourceIdentifier::Alias, SourceIdentifier::Id]
                                 [rng.next(3)];
-                        self.learned.insert(at);
+                        self.new_owners.insert(at);
                     }
                 }
             } else {
                 self.identify(at, rng.next(USERS), rng.is(20));
-                if self.simulate[at].into.is_none() && stage == ProfileStage::Anonymous && rng.is(50) {
-                    self.learned.remove(&at);
-                    self.late.insert(at);
+                if self.histories[at].merged_into.is_none() && stage == ProfileStage::Anonymous && rng.is(50)
+                {
+                    self.new_owners.remove(&at);
+                    self.late_logins.insert(at);
                 }
             }
         }
@@ -155,54 +162,54 @@ impl Simulation {
 
     /// A login: a first one as the user, or, on a device, as another existing user.
     fn identify(&mut self, at: usize, other: usize, as_other: bool) {
-        let is_device = self.simulate[at].stage == ProfileStage::Anonymous;
-        let is_there = self.simulate[other].stage == ProfileStage::Identified
-            && self.simulate[other].known
-            && self.simulate[other].into.is_none();
-        let into = (is_device && as_other && is_there).then_some(other);
-        let id = format!("u{}", into.unwrap_or(at));
+        let is_device = self.histories[at].stage == ProfileStage::Anonymous;
+        let exists = self.histories[other].stage == ProfileStage::Identified
+            && self.histories[other].has_profile
+            && self.histories[other].merged_into.is_none();
+        let merged_into = (is_device && as_other && exists).then_some(other);
+        let id = format!("u{}", merged_into.unwrap_or(at));
         if is_device {
             let body = json!({ "device_id": format!("d{at}"), "external_id": id });
             self.sandbox.admin_post("/_sandbox/identify", &body.to_string());
         } else {
             let alias = json!({ "alias_label": "crm", "alias_name": format!("c{at}") });
-            self.erase_profile(
+            self.rest_request(
                 "identify",
                 &json!({ "aliases_to_identify": [{ "external_id": id, "user_alias": alias }] }),
             );
         }
-        self.simulate[at].stage = ProfileStage::Identified;
-        self.simulate[at].into = into;
+        self.histories[at].stage = ProfileStage::Identified;
+        self.histories[at].merged_into = merged_into;
         // An alias without a known owner counts as another user.
-        self.learned.extend([Some(at), into].into_iter().flatten());
+        self.new_owners.extend([Some(at), merged_into].into_iter().flatten());
     }
 
     fn delete(&mut self, at: usize) {
-        self.erase_profile("delete", &json!({ "external_ids": [format!("u{at}")] }));
-        self.simulate[at].stage = ProfileStage::Gone;
+        self.rest_request("delete", &json!({ "external_ids": [format!("u{at}")] }));
+        self.histories[at].stage = ProfileStage::Gone;
     }
 
     /// Merges one profile into another. With attributes, only a profile without membership is merged: its
     /// attributes would move to the other one without notice.
     fn merge(&mut self, at: usize, other: usize) {
-        let UserHistory { stage, known, into, .. } = self.simulate[other];
-        let is_there = stage == ProfileStage::Identified && known && into.is_none();
+        let UserHistory { stage, has_profile, merged_into, .. } = self.histories[other];
+        let exists = stage == ProfileStage::Identified && has_profile && merged_into.is_none();
         if at == other
-            || !is_there
+            || !exists
             || (self.by_attribute && self.actual_members().contains(&format!("external_id u{at}")))
         {
             return;
         }
         let id = |at: usize| json!({ "external_id": format!("u{at}") });
         let update = json!({ "identifier_to_merge": id(at), "identifier_to_keep": id(other) });
-        self.erase_profile("merge", &json!({ "merge_updates": [update] }));
-        self.simulate[at].into = Some(other);
+        self.rest_request("merge", &json!({ "merge_updates": [update] }));
+        self.histories[at].merged_into = Some(other);
         // Identities of the merged user are identities of the remaining one.
-        let identities: Vec<usize> = (0..USERS).filter(|one| self.owner_of(*one) == other).collect();
-        self.learned.extend(identities);
+        let identities: Vec<usize> = (0..USERS).filter(|at| self.owner_of(*at) == other).collect();
+        self.new_owners.extend(identities);
     }
 
-    fn erase_profile(&self, endpoint: &str, body: &Value) {
+    fn rest_request(&self, endpoint: &str, body: &Value) {
         let bearer = format!("Bearer {REST_KEY}");
         let headers = [("content-type", "application/json"), ("authorization", &*bearer)];
         let response =
@@ -213,8 +220,8 @@ impl Simulation {
     /// The user that this identity turned out to be.
     fn owner_of(&self, at: usize) -> usize {
         let mut at = at;
-        while let Some(into) = self.simulate[at].into {
-            at = into;
+        while let Some(merged_into) = self.histories[at].merged_into {
+            at = merged_into;
         }
         at
     }
@@ -222,21 +229,21 @@ impl Simulation {
     /// Imports the known owners into the identity map.
     fn import_identities(&mut self) {
         let row = |at: &usize| format!("u{},c{at},d{at}\n", self.owner_of(*at));
-        let rows: String = self.learned.iter().map(row).collect();
-        self.learned.clear();
+        let rows: String = self.new_owners.iter().map(row).collect();
+        self.new_owners.clear();
         self.w.replace("who.csv", &format!("id,crm,device\n{rows}"));
         let import = ["identity", "import", "who.csv", "--external-id", "id", "--alias", "crm=crm"];
         self.w.run(&[&import[..], &["--device-id", "device"]].concat()).expect(0);
     }
 
     fn export(&self) {
-        let row = |(at, life): (usize, &UserHistory)| match (life.inside, life.named) {
+        let row = |(at, history): (usize, &UserHistory)| match (history.in_source, history.identifier) {
             (false, _) => String::new(),
             (true, SourceIdentifier::Id) => format!("u{at},,\n"),
             (true, SourceIdentifier::Alias) => format!(",c{at},\n"),
             (true, SourceIdentifier::Device) => format!(",,d{at}\n"),
         };
-        let rows: String = self.simulate.iter().enumerate().map(row).collect();
+        let rows: String = self.histories.iter().enumerate().map(row).collect();
         self.w.replace("carts.csv", &format!("identity,crm,device\n{rows}"));
     }
 
@@ -249,31 +256,33 @@ impl Simulation {
     }
 
     fn expected_members(&self) -> BTreeSet<String> {
-        let expected_members = |(at, life): (usize, &UserHistory)| {
+        let member = |(at, history): (usize, &UserHistory)| {
             // A merged user has no own id.
-            if !life.inside || (life.into.is_some() && life.named == SourceIdentifier::Id) {
+            if !history.in_source
+                || (history.merged_into.is_some() && history.identifier == SourceIdentifier::Id)
+            {
                 return None;
             }
-            let owner_of = self.owner_of(at);
-            let UserHistory { stage, known, .. } = self.simulate[owner_of];
+            let owner = self.owner_of(at);
+            let UserHistory { stage, has_profile, .. } = self.histories[owner];
             match stage {
-                _ if !known => None,
+                _ if !has_profile => None,
                 ProfileStage::Gone => None,
-                ProfileStage::Identified => Some(format!("external_id u{owner_of}")),
-                ProfileStage::Aliased => Some(format!("alias crm:c{owner_of}")),
-                ProfileStage::Anonymous => (!self.by_attribute).then(|| format!("device_id d{owner_of}")),
+                ProfileStage::Identified => Some(format!("external_id u{owner}")),
+                ProfileStage::Aliased => Some(format!("alias crm:c{owner}")),
+                ProfileStage::Anonymous => (!self.by_attribute).then(|| format!("device_id d{owner}")),
             }
         };
-        self.simulate.iter().enumerate().filter_map(expected_members).collect()
+        self.histories.iter().enumerate().filter_map(member).collect()
     }
 
     /// The histories of these users, and of the users merged with them.
-    fn describe<'a>(&self, ids: impl Iterator<Item = &'a &'a String>) -> String {
-        let numbers = ids
-            .filter_map(|owner_of| owner_of.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok());
+    fn describe<'a>(&self, members: impl Iterator<Item = &'a &'a String>) -> String {
+        let numbers = members
+            .filter_map(|member| member.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok());
         let numbers: Vec<usize> = numbers.collect();
-        let all = self.simulate.iter().enumerate().filter(|(at, _)| numbers.contains(&self.owner_of(*at)));
-        all.map(|(at, life)| format!("\n{at}: {life:?}")).collect()
+        let all = self.histories.iter().enumerate().filter(|(at, _)| numbers.contains(&self.owner_of(*at)));
+        all.map(|(at, history)| format!("\n{at}: {history:?}")).collect()
     }
 
     /// Runs with faults, and then as many runs as needed until nothing changes.
@@ -309,16 +318,14 @@ fn simulate(by_attribute: bool, seed: u64) {
             simulation.import_identities();
         }
         simulation.settle(&mut rng, &context);
-        let is_predictable =
-            |owner_of: &String| !simulation.late.iter().any(|at| owner_of == &format!("external_id u{at}"));
-        let (mut actual_members, mut expected_members) =
-            (simulation.actual_members(), simulation.expected_members());
-        actual_members.retain(is_predictable);
-        expected_members.retain(is_predictable);
-        let (more, less): (Vec<_>, Vec<_>) = (
-            actual_members.difference(&expected_members).collect(),
-            expected_members.difference(&actual_members).collect(),
-        );
+        let is_predictable = |member: &String| {
+            !simulation.late_logins.iter().any(|at| member == &format!("external_id u{at}"))
+        };
+        let (mut actual, mut expected) = (simulation.actual_members(), simulation.expected_members());
+        actual.retain(is_predictable);
+        expected.retain(is_predictable);
+        let (more, less): (Vec<_>, Vec<_>) =
+            (actual.difference(&expected).collect(), expected.difference(&actual).collect());
         assert!(
             more.is_empty() && less.is_empty(),
             "{context}, round {round}: too many {more:?}, missing {less:?}: {}",

@@ -5,15 +5,15 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 /// A sandbox in which only these users exist.
-fn with_existing_users(people: impl IntoIterator<Item = String>) -> Sandbox {
+fn with_existing_users(ids: impl IntoIterator<Item = String>) -> Sandbox {
     let sandbox = Sandbox::with(&["--people", "known"]);
-    create_users(&sandbox, people);
+    create_users(&sandbox, ids);
     sandbox
 }
 
-fn create_users(sandbox: &Sandbox, people: impl IntoIterator<Item = String>) {
-    let people: Vec<Value> = people.into_iter().map(|id| json!({ "external_id": id })).collect();
-    sandbox.admin_post("/_sandbox/users", &json!(people).to_string());
+fn create_users(sandbox: &Sandbox, ids: impl IntoIterator<Item = String>) {
+    let ids: Vec<Value> = ids.into_iter().map(|id| json!({ "external_id": id })).collect();
+    sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
 }
 
 fn config(w: &Workspace, sandbox: &Sandbox, more: &str) {

@@ -24,7 +24,7 @@ fn case(connection: &'static str, source: &'static str, rules: &'static str) -> 
     let server = Postgres::start()?;
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let case = Case { server, w, sandbox, connection, source, rules };
-    case.queries("pushdown");
+    case.configure("pushdown");
     Some(case)
 }
 
@@ -44,7 +44,7 @@ impl Case {
         self.w.write("sync.yaml", text.replace(ONE, self.rules) + guard);
     }
 
-    fn queries(&self, diff: &str) {
+    fn configure(&self, diff: &str) {
         self.write(self.connection, self.source, diff);
     }
 
@@ -53,9 +53,9 @@ impl Case {
     fn plan_both_ways(&self) -> Value {
         let plan = || self.w.run(&["plan", "--format", "json"]).expect(0).json();
         let pushed = plan();
-        self.queries("local");
+        self.configure("local");
         let local = plan();
-        self.queries("pushdown");
+        self.configure("pushdown");
         assert_eq!(pushed["digest"], local["digest"], "{pushed:#}\n{local:#}");
         assert_eq!(cohort(&pushed)["changes"], cohort(&local)["changes"]);
         let source = |plan: &Value| {
@@ -82,9 +82,9 @@ impl Case {
     #[track_caller]
     fn apply_and_check_members(&self) -> Value {
         let reported = self.apply_both_ways();
-        self.queries("local");
+        self.configure("local");
         assert_eq!(self.w.run(&["plan", "--format", "json"]).expect(0).json()["result"], "in_sync");
-        self.queries("pushdown");
+        self.configure("pushdown");
         reported
     }
 
@@ -438,7 +438,7 @@ fn properties_are_read_and_a_delivery_change_completes() {
     let rules =
         "    match: [ { external_id: identity }, { device_id: cart_total } ]\n    deliver: attribute\n";
     case.rules = rules;
-    case.queries("pushdown");
+    case.configure("pushdown");
     case.server.sql("insert into carts values (null, 771)");
     assert_eq!(case.apply_both_ways(), Value::Null, "nothing is compared while all members leave");
     assert_eq!(case.sandbox.members("carts").len(), 0);
@@ -455,10 +455,10 @@ fn properties_are_read_and_a_delivery_change_completes() {
 fn watch_builds_the_mirror_table_of_a_cohort_in_sync() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 99) n");
-    case.queries("local");
+    case.configure("local");
     case.w.run(&["reconcile"]).expect(0);
     assert_eq!(case.table(), "");
-    case.queries("pushdown");
+    case.configure("pushdown");
     let often = format!("{SHORT_TIMEOUTS}  schedule: {{ every: 1s }}\n");
     case.w.write("sync.yaml", case.w.read("sync.yaml") + &often);
     let _watch = Watch::start(&case.w);

@@ -43,21 +43,21 @@ impl Setup {
         setup
     }
 
-    fn make(&self, shelf: &str, items: Value) {
-        self.sandbox.admin_post(&format!("/_sandbox/{shelf}"), &items.to_string());
+    fn make(&self, kind: &str, items: Value) {
+        self.sandbox.admin_post(&format!("/_sandbox/{kind}"), &items.to_string());
     }
 
-    fn id(&self, shelf: &str, name: &str) -> String {
-        let all: Value = serde_json::from_str(&self.sandbox.get(&format!("/_sandbox/{shelf}")).1).unwrap();
+    fn id(&self, kind: &str, name: &str) -> String {
+        let all: Value = serde_json::from_str(&self.sandbox.get(&format!("/_sandbox/{kind}")).1).unwrap();
         let found = all.as_array().unwrap().iter().find(|item| item["name"] == name);
         found.unwrap()["id"].as_str().unwrap().to_owned()
     }
 
     /// Changes the one item of this kind.
-    fn change(&self, shelf: &str, name: &str, fields: Value) {
-        let mut item = json!({ "id": self.id(shelf, name) });
+    fn change(&self, kind: &str, name: &str, fields: Value) {
+        let mut item = json!({ "id": self.id(kind, name) });
         item.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        self.make(shelf, json!([item]));
+        self.make(kind, json!([item]));
     }
 
     fn check(&self, code: i32) -> Value {
@@ -101,10 +101,10 @@ fn a_segment_without_findings_lists_what_braze_does_not_expose() {
 }
 
 /// After a change in Braze, the next check reports it with its date, and later checks repeat it.
-fn expect_finding(shelf: &str, name: &str, fields: Value, code: &str, words: &[&str]) {
+fn expect_finding(kind: &str, name: &str, fields: Value, code: &str, words: &[&str]) {
     let setup = Setup::new();
     let fine = setup.check(0)["segments"][0]["in_sync_at"].clone();
-    setup.change(shelf, name, fields);
+    setup.change(kind, name, fields);
     let first = setup.check(10);
     let found = finding(&first, code);
     assert_eq!((&first["result"], &found["level"]), (&json!("drifted"), &json!("drift")));

@@ -116,7 +116,7 @@ fn in_bucket(state: &str) -> (Workspace, Sandbox) {
     (w, sandbox)
 }
 
-fn set_name(watch: &Watch, sync: &str, ids: &[&str]) -> u16 {
+fn deliver(watch: &Watch, sync: &str, ids: &[&str]) -> u16 {
     let ids: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":"{id}"}}"#)).collect();
     let body = format!(
         r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"sync_info":{{"page_number":1,"total_pages":1,"sync_task_id":"{sync}"}},"add":[{}]}}}}"#,
@@ -132,13 +132,13 @@ fn with_a_bucket_the_standby_takes_over_from_a_killed_or_paused_leader() {
     let first = Watch::from_command(&mut command(&w));
     first.until_ready();
     until("the members of carts are in", || sandbox.members("carts") == members(users(20)));
-    assert_eq!(set_name(&first, "one", &["a", "b"]), 200);
+    assert_eq!(deliver(&first, "one", &["a", "b"]), 200);
     until("delivered users are in", || sandbox.members("free").len() == 2);
     let second = Watch::from_command(&mut command(&w));
     until("it is a standby", || second.get("/readyz").body.contains("standing by"));
-    assert_eq!(set_name(&second, "two", &["c"]), 503, "a standby accepts no deliveries");
+    assert_eq!(deliver(&second, "two", &["c"]), 503, "a standby accepts no deliveries");
     // Delivered and killed at once: what was acknowledged with 200 is in the bucket.
-    assert_eq!(set_name(&first, "two", &["c"]), 200);
+    assert_eq!(deliver(&first, "two", &["c"]), 200);
     first.kill();
     second.until_ready();
     until("delivered users are in", || sandbox.members("free").len() == 3);
@@ -149,10 +149,10 @@ fn with_a_bucket_the_standby_takes_over_from_a_killed_or_paused_leader() {
     w.source("carts", users(19));
     until("a member left", || sandbox.members("carts") == members(users(19)));
     second.signal(Signal::SIGCONT);
-    assert_eq!(set_name(&second, "three", &["d"]), 503, "its lease has ended");
+    assert_eq!(deliver(&second, "three", &["d"]), 503, "its lease has ended");
     until("it is a standby again", || second.get("/readyz").body.contains("standing by"));
     assert_eq!(second.get("/readyz").status, 503);
-    assert_eq!(set_name(&third, "three", &["d"]), 200);
+    assert_eq!(deliver(&third, "three", &["d"]), 200);
     until("delivered users are in", || sandbox.members("free").len() == 4);
     assert_eq!(third.stop(), 0);
     second.until_ready();
@@ -175,7 +175,7 @@ fn a_bucket_outage_longer_than_a_lease_is_survived() {
     line.is(CUT);
     until("it notices the lost lease", || watch.get("/readyz").status == 503);
     assert!(
-        [503, 0].contains(&set_name(&watch, "one", &["a"])),
+        [503, 0].contains(&deliver(&watch, "one", &["a"])),
         "nothing is accepted that could not be stored"
     );
     std::thread::sleep(Duration::from_secs(8));
@@ -184,7 +184,7 @@ fn a_bucket_outage_longer_than_a_lease_is_survived() {
     watch.until_ready();
     w.source("carts", users(19));
     until("a member left", || sandbox.members("carts") == members(users(19)));
-    assert_eq!(set_name(&watch, "one", &["a"]), 200);
+    assert_eq!(deliver(&watch, "one", &["a"]), 200);
     until("delivered users are in", || sandbox.members("free").len() == 1);
     assert_eq!(watch.stop(), 0);
 }
@@ -265,20 +265,20 @@ fn deliveries_after_the_lease_was_lost_are_not_acknowledged() {
     w.write("held.yaml", w.read("sync.yaml").replace(&s3.url, &line.url));
     let first = Watch::from_command(command(&w).args(["-c", "held.yaml"]));
     first.until_ready();
-    assert_eq!(set_name(&first, "one", &["a"]), 200);
+    assert_eq!(deliver(&first, "one", &["a"]), 200);
     until("delivered users are in", || sandbox.members("free").len() == 1);
     let second = Watch::from_command(&mut command(&w));
     until("it is a standby", || second.get("/readyz").body.contains("standing by"));
     line.is(PAUSED);
     let answered = std::thread::scope(|scope| {
-        let late = scope.spawn(|| set_name(&first, "two", &["b"]));
+        let late = scope.spawn(|| deliver(&first, "two", &["b"]));
         second.until_ready();
         second.until_in_sync();
         line.is(FORWARDING);
         late.join().unwrap()
     });
     assert_eq!(answered, 503);
-    assert_eq!(set_name(&second, "two", &["b"]), 200);
+    assert_eq!(deliver(&second, "two", &["b"]), 200);
     until("delivered users are in", || sandbox.members("free").len() == 2);
 }
 
@@ -289,7 +289,7 @@ fn waiting_deliveries_of_a_new_endpoint_are_used() {
     let with_heap = w.read("sync.yaml");
     let first = Watch::from_command(&mut command(&w));
     first.until_ready();
-    assert_eq!(set_name(&first, "one", &["a", "b"]), 200);
+    assert_eq!(deliver(&first, "one", &["a", "b"]), 200);
     first.kill();
     if w.snapshot(".syncline/inbox").is_empty() {
         return; // it was used already

@@ -40,7 +40,7 @@ fn keys(sandbox: &Sandbox) -> BTreeSet<String> {
     sandbox.get("/_sandbox/heap/events/keys").1.lines().map(str::to_owned).collect()
 }
 
-fn cohort_runs(watch: &Watch) -> f64 {
+fn export_runs(watch: &Watch) -> f64 {
     watch.metric("syncline_export_looks_total{export=\"engagement\"}")
 }
 
@@ -54,16 +54,16 @@ fn a_source_change_does_not_list_export_folders() {
     until("all events are delivered", || keys(&sandbox) == first);
     watch.until_in_sync();
     let settled = || {
-        let in_front_of = cohort_runs(&watch);
-        watch.metric("syncline_queue_depth") == 0.0 && cohort_runs(&watch) == in_front_of
+        let before = export_runs(&watch);
+        watch.metric("syncline_queue_depth") == 0.0 && export_runs(&watch) == before
     };
     until("no run is active", settled);
-    let in_front_of = cohort_runs(&watch);
+    let before = export_runs(&watch);
     for n in 4..14 {
         w.source("people", users(n));
         until("the change is in Braze", || sandbox.members("people") == members(users(n)));
     }
-    assert_eq!(cohort_runs(&watch), in_front_of, "the export's folder is beside the source");
+    assert_eq!(export_runs(&watch), before, "the export's folder is beside the source");
     let second = events(&w, 5, "2");
     let all: BTreeSet<String> = first.union(&second).cloned().collect();
     until("its own changes are detected, also in new folders", || keys(&sandbox) == all);
@@ -79,15 +79,15 @@ fn an_export_removed_while_running_and_restored_runs_again() {
     let watch = Watch::start(&w);
     until("the export sends", || heap.connections() > 0);
     let use_config = |export: &str| {
-        let in_front_of = watch.ready()["config_digest"].clone();
+        let before = watch.ready()["config_digest"].clone();
         w.replace("sync.yaml", &with_export(&sandbox, &heap.url, export, ""));
-        until("the config is in use", || watch.ready()["config_digest"] != in_front_of);
+        until("the config is in use", || watch.ready()["config_digest"] != before);
     };
     // Triggered while it runs, and then removed.
     use_config(&(EXPORT.to_owned() + "    schedule: { every: 1h }\n"));
     use_config("");
     heap.open();
-    until("the first run has ended", || keys(&sandbox) == first && cohort_runs(&watch) > 0.0);
+    until("the first run has ended", || keys(&sandbox) == first && export_runs(&watch) > 0.0);
     let second = events(&w, 5, "2");
     assert!(second.is_disjoint(&first));
     use_config(EXPORT);
@@ -235,7 +235,7 @@ fn a_slow_identity_map_delays_only_the_export() {
     watch.until_in_sync();
     w.source("people", users(8));
     until("a change is applied", || sandbox.members("people") == members(users(8)));
-    assert_eq!((cohort_runs(&watch), keys(&sandbox).len()), (0.0, 0));
+    assert_eq!((export_runs(&watch), keys(&sandbox).len()), (0.0, 0));
 }
 
 /// Each endpoint's deliveries start only its own export.
@@ -249,15 +249,15 @@ fn a_delivery_starts_only_its_own_export() {
     let exports = format!("exports:\n{}{}", export("one"), export("two"));
     w.write("sync.yaml", with_export(&sandbox, &sandbox.url, &exports, ""));
     let watch = Watch::start(&w);
-    let export_runs = |id: &str| watch.metric(&format!("syncline_export_looks_total{{export=\"{id}\"}}"));
-    until("both had one run", || export_runs("one") == 1.0 && export_runs("two") == 1.0);
+    let runs_of = |id: &str| watch.metric(&format!("syncline_export_looks_total{{export=\"{id}\"}}"));
+    until("both had one run", || runs_of("one") == 1.0 && runs_of("two") == 1.0);
     for times in 2..6 {
         let event = format!(
             r#"{{"event_type":"users.behaviors.Purchase","id":"e{times}","time":1767225600,"user":{{"user_id":"b1","external_user_id":"u1"}},"properties":{{}}}}"#
         );
         let headers = [("content-type", "application/json"), ("braze-currents-version", "1")];
         assert_eq!(http(&watch.endpoints(), "POST", "/currents/one", &headers, &event).status, 200);
-        until("the export has run", || export_runs("one") >= f64::from(times));
+        until("the export has run", || runs_of("one") >= f64::from(times));
     }
-    assert_eq!(export_runs("two"), 1.0);
+    assert_eq!(runs_of("two"), 1.0);
 }

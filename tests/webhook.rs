@@ -65,8 +65,8 @@ impl Scene {
         serde_json::from_str(&response.body).unwrap_or(Value::Null)
     }
 
-    fn segment(&self, id: u64, name: &str, people: impl Iterator<Item = String>) {
-        let members: Vec<String> = people.collect();
+    fn segment(&self, id: u64, name: &str, ids: impl Iterator<Item = String>) {
+        let members: Vec<String> = ids.collect();
         self.post("/_sandbox/heap/segments", &json!({ "id": id, "name": name, "members": members }));
     }
 
@@ -74,17 +74,15 @@ impl Scene {
         self.post("/_sandbox/heap/sync", &json!({}))
     }
 
-    fn delivered_members(&self, id: u64) -> BTreeSet<String> {
-        let people = self.sandbox.get(&format!("/_sandbox/heap/segments/{id}/members")).1;
-        members(people.lines().map(str::to_owned))
+    fn segment_members(&self, id: u64) -> BTreeSet<String> {
+        let ids = self.sandbox.get(&format!("/_sandbox/heap/segments/{id}/members")).1;
+        members(ids.lines().map(str::to_owned))
     }
 
     #[track_caller]
-    fn until_delivered(&self, cohort: &str, segment: u64) {
-        let delivered_members = self.delivered_members(segment);
-        until(&format!("{cohort} has the delivered members"), || {
-            self.sandbox.members(cohort) == delivered_members
-        });
+    fn until_in_braze(&self, cohort: &str, segment: u64) {
+        let expected = self.segment_members(segment);
+        until(&format!("{cohort} has the segment's members"), || self.sandbox.members(cohort) == expected);
     }
 
     fn segment_report(&self) -> Value {
@@ -100,18 +98,18 @@ fn segment_changes_in_heap_change_members_in_braze() {
     scene.deliver_to(&watch, &json!({ "duplicates": 0.5, "shuffle": true, "at_once": 4 }));
     scene.segment(7, "Free customers", users(95));
     scene.sync();
-    scene.until_delivered("free", 7);
+    scene.until_in_braze("free", 7);
     scene.post(
         "/_sandbox/heap/segments/7/change",
         &json!({ "add": ["new-1", "new-2"], "remove": ["user-0", "user-1"] }),
     );
     scene.sync();
-    scene.until_delivered("free", 7);
+    scene.until_in_braze("free", 7);
     assert_eq!(scene.sandbox.members("free").len(), 95);
     scene.post("/_sandbox/heap/segments/7/rename", &json!({ "name": "Freeloaders" }));
     scene.post("/_sandbox/heap/segments/7/change", &json!({ "add": ["new-3"] }));
     scene.sync();
-    scene.until_delivered("free", 7);
+    scene.until_in_braze("free", 7);
     assert_eq!(scene.segment_report()["segments"][0]["name"], "Freeloaders");
     assert_eq!(
         scene.sandbox.names(),
@@ -139,7 +137,7 @@ fn every_webhook_format_gives_the_same_members() {
             scene.segment(7, "Free", users(40).skip(round * 5));
             scene.sync();
         }
-        scene.until_delivered("free", 7);
+        scene.until_in_braze("free", 7);
         assert_eq!(
             watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"put_aside\"}"),
             0.0,
@@ -156,14 +154,14 @@ fn an_undeclared_segment_is_stored_and_can_be_declared_later() {
     scene.segment(7, "Free", users(5));
     scene.segment(8, "Paying", users(12));
     scene.sync();
-    scene.until_delivered("free", 7);
+    scene.until_in_braze("free", 7);
     scene.w.run(&["status"]).expect(0).says(&[
         "segment 8 \"Paying\": 12 people",
         "no cohort uses it",
         "source: { kind: heap_segment, connection: heap, segment_id: 8 }",
     ]);
     scene.w.replace("sync.yaml", &config_of(&scene.sandbox.url, &[("free", 7), ("paying", 8)], ""));
-    scene.until_delivered("paying", 8);
+    scene.until_in_braze("paying", 8);
     drop(watch);
     // Without `watch`, a run uses the known members.
     let typo = config_of(&scene.sandbox.url, &[("paying", 9)], "");
@@ -181,7 +179,7 @@ fn a_sync_with_a_missing_page_removes_no_members_at_first() {
     scene.deliver_to(&watch, &json!({}));
     scene.segment(7, "Free", users(40));
     scene.sync();
-    scene.until_delivered("free", 7);
+    scene.until_in_braze("free", 7);
     // Twenty leave and ten enter, in three pages, one of them never sent.
     scene.deliver_to(&watch, &json!({ "lose": [2] }));
     let after = users(40).skip(20).chain((0..10).map(|i| format!("new-{i}")));
@@ -191,8 +189,8 @@ fn a_sync_with_a_missing_page_removes_no_members_at_first() {
         scene.sandbox.members("free").iter().any(|member| member.contains("new-"))
     });
     assert!(scene.sandbox.members("free").is_superset(&members(users(40))), "no member has left yet");
-    let segment_report = scene.segment_report();
-    assert_eq!(segment_report["segments"][0]["waits_for"][0]["missing"], json!([2]));
+    let report = scene.segment_report();
+    assert_eq!(report["segments"][0]["waits_for"][0]["missing"], json!([2]));
     until("the page was given up", || scene.sandbox.members("free").len() < 50);
     until("it is reported", || !scene.segment_report()["segments"][0]["gaps"].as_array().unwrap().is_empty());
     scene.w.run(&["status"]).expect(0).says(&["pages 2 of 3 never came", "is not known"]);
@@ -211,14 +209,14 @@ fn secrets_can_be_rotated_and_forged_deliveries_are_rejected() {
     let scene = Scene { w, sandbox };
     scene.segment(7, "Free", users(3));
     scene.deliver_to(&watch, &json!({ "secret": "another secret", "attempts": 2, "basis": "delivered" }));
-    let segment_report = scene.sync();
-    assert!(segment_report.to_string().contains("403"), "{segment_report}");
+    let report = scene.sync();
+    assert!(report.to_string().contains("403"), "{report}");
     assert!(scene.w.snapshot(".syncline/inbox").is_empty(), "nothing is written");
     for secret in [SECRET, "the new one"] {
         scene.deliver_to(&watch, &json!({ "secret": secret, "basis": "delivered" }));
         scene.post("/_sandbox/heap/segments/7/change", &json!({ "add": [secret] }));
         scene.sync();
-        scene.until_delivered("free", 7);
+        scene.until_in_braze("free", 7);
     }
     for text in [SECRET, "the new one"] {
         assert!(!watch.log().contains(&format!("{text}\"")), "{}", watch.log());
@@ -246,15 +244,14 @@ fn acknowledged_deliveries_survive_a_kill() {
         watch = scene.watch();
     }
     let acknowledged = || {
-        let segment_report: Value =
-            serde_json::from_str(&scene.sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
-        segment_report["pages"].as_u64() == segment_report["acknowledged"].as_u64()
+        let report: Value = serde_json::from_str(&scene.sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
+        report["pages"].as_u64() == report["acknowledged"].as_u64()
     };
     until("every page was acknowledged", acknowledged);
-    scene.until_delivered("free", 7);
+    scene.until_in_braze("free", 7);
     scene.segment(7, "Free", users(4500).skip(700));
     scene.sync();
-    scene.until_delivered("free", 7);
+    scene.until_in_braze("free", 7);
     let forged: Value = serde_json::from_str(&scene.sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
     assert!(forged["forged"].as_u64() > Some(0) && forged["forged_accepted"].as_u64() == Some(0), "{forged}");
     assert_eq!(watch.stop(), 0);
@@ -270,7 +267,7 @@ fn an_undeclared_segment_can_be_imported() {
     scene.segment(8, "Trial: day 3", users(5));
     scene.sync();
     until("Heap has delivered both", || {
-        scene.segment_report()["segments"].as_array().is_some_and(|segment_report| segment_report.len() == 2)
+        scene.segment_report()["segments"].as_array().is_some_and(|segments| segments.len() == 2)
     });
     let found = scene.w.run(&["import"]).expect(0).says(&[
         "  - id: trial_day_3\n    name: \"Trial: day 3\"\n    to: braze\n",
