@@ -35,7 +35,7 @@
 //! | [`segment_check`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, contained, config, plan, state, connector |
 //! | [`export`] | one run of an export: read, map, send, checkpoint | model, contained, event_mapping, config, state, connector, apply |
-//! | [`erasure`] | one user out of every file of the state | model, state, export |
+//! | [`erasure`] | one user out of every file of the state | model, event_mapping, state, export |
 //! | [`reconcile`] | one run over everything; the only one that knows every stage | model, contained, config, matching, plan, state, connector, heap_segments, source, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
 //! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, contained, config, state, connector, heap_segments, identity, segment_check, apply, export, webhooks, reconcile, dashboard |

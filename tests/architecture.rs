@@ -30,7 +30,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("segment_check", &["model", "config", "state", "connector"]),
     ("apply", &["model", "contained", "config", "plan", "state", "connector"]),
     ("export", &["model", "contained", "event_mapping", "config", "state", "connector", "apply"]),
-    ("erasure", &["model", "state", "export"]),
+    ("erasure", &["model", "event_mapping", "state", "export"]),
     (
         "reconcile",
         &[

@@ -39,7 +39,7 @@ const SOON: Duration = Duration::from_millis(20);
 const BUSY_MAX: usize = 100_000;
 
 /// The delivery of one export's events to one Heap environment.
-pub(super) struct Lane<'a> {
+pub(super) struct HeapDelivery<'a> {
     pub(super) export: &'a ExportId,
     pub(super) heap: &'a HeapClient,
     pub(super) retry: RetryPolicy,
@@ -96,7 +96,7 @@ struct Admitted<'a> {
     later: Option<EventBatch>,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> HeapDelivery<'a> {
     /// Sends batches until the channel is closed and everything is settled, or until an error stops it.
     pub(super) async fn deliver(&self, mut batches: mpsc::Receiver<EventBatch>) -> Result<(), ExportStop> {
         let (mut under_way, mut later, mut is_open) = (FuturesUnordered::new(), None, true);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::ledger::{checkpoint, locked};
-use super::run::{ExportShared, piped, remove_settled_files, unreadable};
+use super::pipeline::{ExportShared, piped, remove_settled_files, unreadable};
 use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, discover_files, files};
 use crate::config::StorageSource;
 use crate::model::{Day, Timestamp};

@@ -24,6 +24,7 @@ mod files;
 mod held_events;
 mod intake;
 mod ledger;
+mod pipeline;
 mod read_inbox;
 mod replay;
 mod report;

@@ -8,8 +8,8 @@ use super::batch::{BatchOrigin, Output};
 use super::discover_files;
 use super::dispatch::{EventDispatch, FeedEnd, TimeRange};
 use super::ledger::{checkpoint, locked};
+use super::pipeline::{ExportShared, piped};
 use super::read_inbox::SeenEvent;
-use super::run::{ExportShared, piped};
 use super::{Days, ExportReport, ExportStop, files};
 use crate::config::ExportSource;
 use crate::event_mapping::{

@@ -1,44 +1,21 @@
 //! The stages of an export run: read new input, release held events, commit.
 
-use std::collections::HashSet;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
-use super::batch::Output;
-use super::deliver::Lane;
 use super::discover_files;
-use super::dispatch::{EventDispatch, FeedEnd, KnownUsers, TimeRange};
-use super::files::FileReading;
+use super::dispatch::EventDispatch;
 use super::held_events::HeldEventsContext;
-use super::ledger::{ExportLedger, checkpoint, locked};
-use super::read_inbox::InboxReader;
-use super::{
-    Days, EventCounts, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, intake, replay,
-};
-use crate::config::{self, ExportSource, StorageSource};
-use crate::connector::currents::{Storage, StorageError};
-use crate::contained::contained_as_here;
-use crate::event_mapping::Rules;
-use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError, rejects_of};
+use super::ledger::{checkpoint, locked};
+use super::pipeline::{ExportShared, piped_on, remove_settled_files};
+use super::{Days, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, intake, replay};
+use crate::config::{self, ExportSource};
+use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError};
 
-/// The number of batches that are filled in advance.
-const AHEAD: usize = 2;
 /// The number of held-event files above which they are merged.
 const WAITING_FILES_MAX: usize = 8;
 /// The shortest wait for Heap's limits.
 const SOON: Duration = Duration::from_millis(20);
-
-/// What the reading thread and the delivery share.
-#[derive(Clone)]
-pub(super) struct ExportShared {
-    pub(super) export: Arc<config::ExportConfig>,
-    pub(super) rules: Arc<Rules>,
-    pub(super) ledger: Arc<Mutex<ExportLedger>>,
-    pub(super) context: ExportContext,
-}
 
 /// Runs an export over its new input within `days`. `posted` are the files of its inbox, if it has an endpoint.
 pub async fn run(
@@ -89,148 +66,6 @@ async fn within(
         report.halt.get_or_insert_with(|| ExportStop::State(error.to_string()));
     }));
     report
-}
-
-impl ExportShared {
-    fn open(export: &config::ExportConfig, context: &ExportContext) -> Result<Self, ExportStop> {
-        let rules = Rules::new(&export.settings).map_err(|error| ExportStop::Source(error.to_string()))?;
-        let rejects = context.state.rejects(&context.run, &rejects_of(&export.id));
-        let ledger = ExportLedger::open(&context.state, &export.id, rejects, context.clock)?;
-        Ok(Self {
-            export: Arc::new(export.clone()),
-            rules: Arc::new(rules),
-            ledger: Arc::new(Mutex::new(ledger)),
-            context: context.clone(),
-        })
-    }
-
-    fn lane(&self) -> Lane<'_> {
-        Lane {
-            export: &self.export.id,
-            heap: &self.context.heap,
-            retry: self.context.settings.retry,
-            at_once: self.context.settings.requests_at_once,
-            state: &self.context.state,
-            journal: &self.context.journal,
-            ledger: &self.ledger,
-            identity: &self.context.identity,
-            clock: self.context.clock,
-            interrupt: &self.context.interrupt,
-            taken: AtomicU64::new(locked(&self.ledger).tally.sent),
-            refused: AtomicU64::new(0),
-            busy: Mutex::new(HashSet::new()),
-        }
-    }
-
-    pub(super) fn reading<'a>(
-        &'a self,
-        storage: &'a Storage,
-        dispatch: &'a EventDispatch<'a>,
-        span: TimeRange,
-        again: bool,
-    ) -> FileReading<'a> {
-        let incomplete_after = match &self.export.source {
-            ExportSource::Storage(source) => source.incomplete_after,
-            ExportSource::Http(_) => Duration::ZERO,
-        };
-        FileReading {
-            storage,
-            rules: &self.rules,
-            ledger: &self.ledger,
-            dispatch,
-            clock: self.context.clock,
-            incomplete_after,
-            span,
-            again,
-        }
-    }
-
-    pub(super) fn posted<'a>(&'a self, dispatch: &'a EventDispatch<'a>, span: TimeRange) -> InboxReader<'a> {
-        InboxReader {
-            state: self.context.state.reader(),
-            rules: &self.rules,
-            ledger: &self.ledger,
-            dispatch,
-            clock: self.context.clock,
-            span,
-        }
-    }
-
-    pub(super) fn post(
-        &self,
-        files: &[ClosedFile],
-        dispatch: &EventDispatch<'_>,
-        out: &mut Output,
-    ) -> Result<(), FeedEnd> {
-        self.posted(dispatch, self.span()).feed(files, out)
-    }
-
-    pub(super) fn span(&self) -> TimeRange {
-        TimeRange { since: self.export.since, until: None }
-    }
-
-    pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, ExportStop> {
-        Storage::open(&source.place, &self.context.access).map_err(|error| unreadable(&error))
-    }
-}
-
-pub(super) fn unreadable(error: &StorageError) -> ExportStop {
-    ExportStop::Source(error.to_string())
-}
-
-/// Reads with `feed` on a thread of its own and delivers the batches.
-pub(super) async fn piped(
-    shared: &ExportShared,
-    feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
-) -> Result<(), ExportStop> {
-    piped_on(shared, &shared.lane(), feed).await
-}
-
-async fn piped_on(
-    shared: &ExportShared,
-    lane: &Lane<'_>,
-    feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
-) -> Result<(), ExportStop> {
-    let (ready, batches) = mpsc::channel(AHEAD);
-    let (batch_len_max, body_len_max) =
-        (shared.export.batch_len_max, shared.context.settings.request_len_max);
-    let mut out = Output::new(&shared.context.heap, ready, batch_len_max, body_len_max);
-    let thread_shared = shared.clone();
-    let reader = tokio::task::spawn_blocking(contained_as_here(move || {
-        let known = KnownUsers::new(&thread_shared.context.identity, thread_shared.context.clock);
-        let dispatch = EventDispatch {
-            known,
-            ledger: &thread_shared.ledger,
-            tally: EventCounts::default().into(),
-            shapeless: Default::default(),
-        };
-        feed(&thread_shared, &dispatch, &mut out)?;
-        dispatch.flush()?;
-        Ok(out.finish()?)
-    }));
-    let delivered = lane.deliver(batches).await;
-    let fed = match reader.await {
-        Ok(fed) => fed,
-        Err(stopped) => match stopped.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(FeedEnd::Closed),
-        },
-    };
-    match fed {
-        Err(FeedEnd::Halt(halt)) => delivered.and(Err(halt)),
-        _ => delivered,
-    }
-}
-
-/// Removes the inbox files that a commit has settled.
-pub(super) fn remove_settled_files(
-    shared: &ExportShared,
-    report: &mut ExportReport,
-) -> Result<(), StateError> {
-    let used = std::mem::take(&mut locked(&shared.ledger).used);
-    used.iter().try_for_each(|file| shared.context.state.remove_used(file))?;
-    report.used.extend(used);
-    Ok(())
 }
 
 /// Releases held events, repeatedly while waiting for Heap's limits helps.

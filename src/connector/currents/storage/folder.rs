@@ -4,7 +4,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::known::{Folder, Known, KnownFolders, QUIET, Stamp};
+use super::known::{Folder, Known, KnownFolders, QUIET, Stamp, changed};
 use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::connector::file::open_file;
 use crate::file_glob::{Folders, Judged, Visit, WalkError, is_hidden, walk};
@@ -169,16 +169,4 @@ fn object(path: &str, meta: &Metadata) -> io::Result<EventFile> {
     let written = Timestamp::try_from(meta.modified()?).unwrap_or(Timestamp::MAX);
     let mark = written.as_nanosecond().to_le_bytes();
     Ok(EventFile::new(path, meta.len(), written.max(changed(meta)), &mark, None))
-}
-
-/// The time when the file got its name or its content. Copying a file does not make it earlier.
-#[cfg(unix)]
-pub(super) fn changed(meta: &Metadata) -> Timestamp {
-    use std::os::unix::fs::MetadataExt as _;
-    Timestamp::from_second(meta.ctime()).unwrap_or(Timestamp::MIN)
-}
-
-#[cfg(not(unix))]
-pub(super) fn changed(_: &Metadata) -> Timestamp {
-    Timestamp::MIN
 }

@@ -78,7 +78,7 @@ pub(super) struct Stamp {
 impl Stamp {
     pub(super) fn of(meta: &Metadata) -> io::Result<Self> {
         let modified = Timestamp::try_from(meta.modified()?).unwrap_or(Timestamp::MAX);
-        Ok(Self { modified, changed: super::folder::changed(meta), identity: identity(meta) })
+        Ok(Self { modified, changed: changed(meta), identity: identity(meta) })
     }
 
     /// Whether a change after this time would change the stamp.
@@ -149,6 +149,18 @@ impl Known {
             self.folders.insert(path, folder);
         }
     }
+}
+
+/// The time when the file got its name or its content. Copying a file does not make it earlier.
+#[cfg(unix)]
+pub(super) fn changed(meta: &Metadata) -> Timestamp {
+    use std::os::unix::fs::MetadataExt as _;
+    Timestamp::from_second(meta.ctime()).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(not(unix))]
+pub(super) fn changed(_: &Metadata) -> Timestamp {
+    Timestamp::MIN
 }
 
 #[cfg(all(test, unix))]
