@@ -1,7 +1,7 @@
-//! Contained panics: a panic in the work on one cohort becomes an error of that cohort, and the others go on.
+//! Panic containment: a panic in the work on one cohort becomes an error of that cohort, and the others continue.
 //!
-//! The panic hook asks [`is_contained`]: a panic outside of contained work still ends the process. Work that is
-//! contained must not leave half-changed data in memory that others use; what is on disk is whole at every step.
+//! The panic hook calls [`is_contained`]: a panic outside of contained work ends the process. Contained work must not
+//! leave shared data in memory half changed. Data on disk is consistent at every step.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -11,46 +11,50 @@ use std::task::Poll;
 
 thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
-    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+    static LOCATION: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// A panic that was contained. It holds no message: the message may quote a user's identifier.
+/// A contained panic. It has no message, because the message may quote a user's identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("internal error{at}; this is a bug in syncline, its details are on stderr")]
 pub struct Panicked {
+    /// The source location as a suffix of the message.
     at: String,
 }
 
-/// Runs `work`. A panic in it is an error.
+/// Runs `work` and turns its panic into an error.
 ///
 /// # Errors
-/// [`Panicked`] when it panicked.
+/// [`Panicked`] if it panics.
 pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     let before = CONTAINED.replace(true);
-    let done = catch_unwind(AssertUnwindSafe(work));
+    let result = catch_unwind(AssertUnwindSafe(work));
     CONTAINED.set(before);
-    done.map_err(|payload| payload.downcast().map_or_else(|_| Panicked { at: PLACE.take() }, |known| *known))
+    // A panic that another thread contained and this one resumed keeps its location.
+    result.map_err(|payload| {
+        payload.downcast().map_or_else(|_| Panicked { at: LOCATION.take() }, |panicked| *panicked)
+    })
 }
 
-/// Runs a future. A panic in it is an error.
+/// Runs a future and turns its panic into an error.
 ///
 /// # Errors
-/// [`Panicked`] when it panicked.
+/// [`Panicked`] if it panics.
 pub async fn contained_task<T>(task: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut task = pin!(task);
     poll_fn(|context| match contained(|| task.as_mut().poll(context)) {
         Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
         Err(panicked) => Poll::Ready(Err(panicked)),
     })
     .await
 }
 
-/// Makes work for another thread as contained as this thread is. A panic still ends that thread; resume it where the
-/// thread is joined.
+/// Gives work for another thread the containment of this thread. A panic still ends that thread; resume it after the
+/// join.
 pub fn contained_as_here<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
-    let here = is_contained();
-    move || match here {
+    let is_contained = is_contained();
+    move || match is_contained {
         true => contained(work).unwrap_or_else(|panicked| resume_unwind(Box::new(panicked))),
         false => work(),
     }
@@ -62,9 +66,9 @@ pub fn is_contained() -> bool {
     CONTAINED.get()
 }
 
-/// Notes where a contained panic came from. The panic hook calls it.
-pub fn note_panic(place: &str) {
-    PLACE.set(place.to_owned());
+/// Records the location of a contained panic, for the panic hook.
+pub fn note_panic(location: &str) {
+    LOCATION.set(location.to_owned());
 }
 
 #[cfg(test)]
@@ -72,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_an_error_of_its_work_alone() {
+    fn a_contained_panic_is_an_error_of_its_own_work() {
         assert_eq!(contained(is_contained), Ok(true));
         assert!(contained(|| panic!("on purpose")).is_err());
         assert!(!is_contained());

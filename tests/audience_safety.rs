@@ -81,7 +81,7 @@ fn an_outage_of_braze_rejects_no_member_permanently() {
     w.source("carts", users(80));
     sandbox.faults(&format!(r#"[{{"on":"users","times":0,"do":{REJECTED}}}]"#));
     for _ in 0..3 {
-        w.run(&["reconcile"]).expect(1).says(&["Braze refuses the request: no good", "30 members in doubt"]);
+        w.run(&["reconcile"]).expect(1).says(&["Braze rejects the request: no good", "30 members in doubt"]);
     }
     w.source("carts", users(51));
     w.run(&["reconcile", "--max-removes", "carts=80"]).expect(1);

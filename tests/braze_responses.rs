@@ -66,7 +66,7 @@ fn several_invalid_identifiers_are_each_found() {
 fn a_400_for_every_request_stops_instead_of_rejecting_all() {
     let (w, sandbox) = ready(1_000, "");
     sandbox.faults(r#"[{"on":"users","times":0,"do":{"reply":{"status":400,"body":{"message":"cohort_id must be a valid string"}}}}]"#);
-    w.run(&["reconcile"]).expect(7).says(&["Braze refuses the request: cohort_id must be a valid string"]);
+    w.run(&["reconcile"]).expect(7).says(&["Braze rejects the request: cohort_id must be a valid string"]);
     assert!(sandbox.requests()["users"].as_u64().unwrap() < 60, "not one request per member");
     assert!(sandbox.members("carts").is_empty());
 }
@@ -75,7 +75,7 @@ fn a_400_for_every_request_stops_instead_of_rejecting_all() {
 fn a_400_for_the_name_stops_the_cohort() {
     let (w, sandbox) = ready(5, "");
     sandbox.faults(r#"[{"on":"cohorts","do":{"status":400}}]"#);
-    w.run(&["reconcile"]).expect(1).says(&["Braze refuses the request"]);
+    w.run(&["reconcile"]).expect(1).says(&["Braze rejects the request"]);
     assert!(sandbox.members("carts").is_empty(), "a cohort gets its name before its members");
     w.run(&["reconcile"]).expect(0);
     in_sync(&w, &sandbox, 5);
@@ -88,7 +88,7 @@ fn invalid_keys_stop_the_connection_without_retries() {
     w.source("carts", users(5)).source("trials", users(5));
     let mut command = w.command(&["reconcile"]);
     command.env("TEST_IMPORT_KEY", "wrong-key-canary");
-    run(command).expect(4).says(&["Braze refuses the keys: Invalid client secret"]);
+    run(command).expect(4).says(&["Braze rejects the keys: Invalid client secret"]);
     assert_eq!(
         sandbox.requests()["statuses"],
         serde_json::json!({ "401": 1 }),
@@ -205,7 +205,7 @@ fn an_unexpected_status_stops_the_connection() {
     for status in [302, 404, 415] {
         let (w, sandbox) = ready(5, "");
         sandbox.faults(&format!(r#"[{{"on":"users","times":0,"do":{{"status":{status}}}}}]"#));
-        w.run(&["reconcile"]).expect(7).says(&[&format!("Braze answered with status {status}")]);
+        w.run(&["reconcile"]).expect(7).says(&[&format!("Braze responded with status {status}")]);
         assert_eq!(sandbox.requests()["users"], 1, "a retry would not help");
     }
 }

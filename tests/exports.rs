@@ -540,7 +540,7 @@ fn an_unreachable_heap_is_reported_and_retried() {
     sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":503}}]"#);
     w.run(&["export"]).expect(5).says(&["Heap is not available: status 503"]);
     sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":404}}]"#);
-    w.run(&["export"]).expect(1).says(&["Heap answered with status 404"]);
+    w.run(&["export"]).expect(1).says(&["Heap responded with status 404"]);
     sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":403}}]"#);
     w.run(&["reconcile"]).expect(4).says(&["Heap rejects the environment"]);
     sandbox.faults("[]");
@@ -813,7 +813,7 @@ fn an_erased_user_is_in_no_file_of_the_state() {
     assert!(!sandbox.get("/_sandbox/heap/deletions").1.contains("u3"), "a member is not deleted in Heap");
     run_command(&["forget", "u2", "--heap", "heap", "--yes"], "wrong")
         .expect(4)
-        .says(&["Heap refuses the API key"]);
+        .says(&["Heap rejects the API key"]);
     let counters =
         run_command(&["forget", "u2", "--heap", "heap", "--yes", "--format", "json"], "sandbox-heap-api-key")
             .expect(0)

@@ -282,7 +282,7 @@ fn missing_permissions_are_not_reported_as_in_sync() {
         "a key's permissions cannot be changed",
     ]);
     let response =
-        with("canary-rest-key").expect(4).says(&["the REST key is refused: Invalid API key: [secret]"]);
+        with("canary-rest-key").expect(4).says(&["the REST key is rejected: Invalid API key: [secret]"]);
     assert!(!format!("{response:?}").contains("canary-rest-key"));
     for (_, bytes) in setup.w.snapshot(".syncline") {
         assert!(!String::from_utf8_lossy(&bytes).contains("canary-rest-key"), "and none in the state");
@@ -370,7 +370,7 @@ fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
     command.env_remove("TEST_REST_KEY");
     run(command).expect(0).says(&["nobody could be asked", "1 segment cannot be known"]);
     setup.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
-    setup.w.run(&["plan", "carts"]).expect(0).says(&["Braze does not answer: status 503"]);
+    setup.w.run(&["plan", "carts"]).expect(0).says(&["Braze does not respond: status 503"]);
 }
 
 #[test]

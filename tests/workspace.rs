@@ -33,7 +33,7 @@ fn another_workspace_is_rejected_before_anything_is_sent() {
     };
     let (before, requests) = (state(), sandbox.writes());
     let expected = [
-        "the data import key of `braze` is not the one that this state's records were sent with",
+        "the data import key of `braze` is not the one that this state's members were sent with",
         "if it is a new key of the same workspace: syncline state adopt braze",
         "if it is another workspace: nobody of the record is there; give it a `state:` of its own",
     ];
@@ -146,7 +146,7 @@ segments:
     };
     other(&["check"])
         .expect(4)
-        .says(&["the REST key is not the one that this state knows", "syncline state adopt"]);
+        .says(&["the REST key is not the one recorded in this state", "syncline state adopt"]);
     assert_eq!(sandbox.requests()["rest"]["endpoints"]["segments_list"], requests, "no request was sent");
     other(&["state", "adopt", "braze"]).expect(0).says(&["adopted the keys of braze: rest"]);
     other(&["check"]).expect(4).says(&["lacks the permission `segments.details`"]);
@@ -159,10 +159,10 @@ fn watch_waits_until_a_key_is_adopted() {
     w.write("sync.yaml", config).source("carts", users(12));
     let mut command = w.command(&["watch"]);
     let watch = crate::support::watch::Watch::from_command(command.env("TEST_IMPORT_KEY", "renewed"));
-    watch.until_logs("is not the one that this state's records were sent with", 1);
+    watch.until_logs("is not the one that this state's members were sent with", 1);
     assert_eq!(sandbox.members("carts").len(), 10);
     with_key(&w, "renewed", &["state", "adopt", "braze"]).expect(0);
     // `watch` sends a request then, and this sandbox rejects the key.
-    watch.until_logs("Braze refuses the keys", 1);
+    watch.until_logs("Braze rejects the keys", 1);
     assert_eq!(watch.stop(), 0);
 }

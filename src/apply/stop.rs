@@ -1,171 +1,138 @@
-//! Why an apply stops early, and how the cohorts of one workspace learn of each other's trouble.
+//! Reasons for an early stop, and the operator's request to stop.
 
-use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::contained::Panicked;
-use crate::model::{DeliveryMethod, Timestamp, timestamp_text};
+use crate::model::{Timestamp, timestamp_text};
 use crate::state::StateError;
 
-/// Why an apply stopped before its end.
+/// A reason to stop that lies in this process or its state, not at a vendor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApplyStop {
-    /// The keys are not good.
-    #[error("Braze refuses the keys: {0}")]
-    Unauthorized(String),
-    /// There are no keys to ask with.
-    #[error("there are no keys for this connection")]
-    NoKeys,
-    /// The keys are not those of the workspace that the state is about.
-    #[error("the {key} of `{connection}` is not the one that this state's records were sent with")]
-    OtherWorkspace {
-        /// The connection.
-        connection: String,
-        /// What kind of key it is.
-        key: &'static str,
-    },
-    /// Braze does not answer, or answers with 5xx, and the retries are spent.
-    #[error("Braze is not available: {0}")]
-    Unavailable(String),
-    /// The rate limit resets too late to wait for.
-    #[error("the rate limit is used up{}", .0.map(|at| format!(" until {}", timestamp_text(at))).unwrap_or_default())]
-    RateLimited(Option<Timestamp>),
-    /// Another write to the cohort never ended.
-    #[error("Braze keeps the cohort locked (423)")]
-    Locked,
-    /// An answer that no request of ours should get.
-    #[error("Braze answered with status {0}: {1}")]
-    Unexpected(u16, String),
-    /// A 2xx that is not Braze's answer: a proxy, a portal or another server.
-    #[error(
-        "status {0} with {1}: this is not Braze's answer, so what was sent is in doubt; check `endpoint:` and proxies"
-    )]
-    Foreign(u16, &'static str),
-    /// Braze refuses the request for what is in it, and it is not single identifiers.
-    #[error("Braze refuses the request: {0}")]
-    Refused(String),
-    /// Some who were to leave may still be there, and whoever is to enter may be the same people.
-    #[error(
-        "removals are not settled; the additions wait for them, as a person may be in both under two identifiers"
-    )]
-    Unsettled,
-    /// The guard blocks a part of a plan that is applied as a whole.
-    #[error("not sent: the guard blocks a part of the saved plan, which is applied as a whole or not at all")]
-    Blocked,
-    /// A person asked to stop.
+pub enum StopCause {
+    /// You asked to stop.
     #[error("stopped as requested")]
     Interrupted,
-    /// The plan starts from a version that is no longer the newest.
-    #[error("the record has changed since the plan was made")]
-    Stale,
-    /// Somebody else may be writing to the state by now.
+    /// Another process may be writing to the state.
     #[error("this process lost the lease on the state, and sends nothing more")]
     LeaseLost,
     /// The state failed.
     #[error("{0}")]
     State(String),
-    /// A bug stopped it.
+    /// A bug.
     #[error("{0}")]
     Internal(#[from] Panicked),
 }
 
-impl From<StateError> for ApplyStop {
+impl From<StateError> for StopCause {
     fn from(error: StateError) -> Self {
         match error {
-            StateError::Conflict { .. } => Self::Stale,
             StateError::Lost => Self::LeaseLost,
             other => Self::State(other.to_string()),
         }
     }
 }
 
-/// An API of a workspace: each has its own key permissions and its own rate limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Api {
-    /// The partner's cohort import.
-    CohortImport,
-    /// Attributes of users.
-    TrackUsers,
-    /// Campaigns and Canvases.
-    Trigger,
+/// The reason for an early stop of an apply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyStop {
+    /// The keys are invalid.
+    #[error("Braze rejects the keys: {0}")]
+    Unauthorized(String),
+    /// The connection has no keys.
+    #[error("there are no keys for this connection")]
+    NoKeys,
+    /// The keys belong to another workspace than the recorded one.
+    #[error("the {key} of `{connection}` is not the one that this state's members were sent with")]
+    OtherWorkspace {
+        /// The connection.
+        connection: String,
+        /// The kind of key.
+        key: &'static str,
+    },
+    /// Braze does not respond, or responds with 5xx, and all attempts failed.
+    #[error("Braze is not available: {0}")]
+    Unavailable(String),
+    /// The rate limit resets after the longest wait.
+    #[error("the rate limit is used up{}", .0.map(|at| format!(" until {}", timestamp_text(at))).unwrap_or_default())]
+    RateLimited(Option<Timestamp>),
+    /// Another write to the cohort did not end.
+    #[error("Braze keeps the cohort locked (423)")]
+    Locked,
+    /// An unexpected status.
+    #[error("Braze responded with status {0}: {1}")]
+    Unexpected(u16, String),
+    /// A 2xx that is not Braze's: a proxy, a portal or another server.
+    #[error(
+        "status {0} with {1}: this is not Braze's answer, so what was sent is in doubt; check `endpoint:` and proxies"
+    )]
+    Foreign(u16, &'static str),
+    /// Braze rejects the request for its content, and not because of single identifiers.
+    #[error("Braze rejects the request: {0}")]
+    Rejected(String),
+    /// Some removed members may still be in the cohort, and added members may be the same people.
+    #[error(
+        "removals are not settled; the additions wait for them, as a person may be in both under two identifiers"
+    )]
+    Unsettled,
+    /// The guard blocks one side of a plan that is applied as a whole.
+    #[error("not sent: the guard blocks a part of the saved plan, which is applied as a whole or not at all")]
+    Blocked,
+    /// The plan's base is no longer the current version.
+    #[error("the recorded membership has changed since the plan was made")]
+    Stale,
+    /// A reason in this process or its state.
+    #[error(transparent)]
+    Local(#[from] StopCause),
 }
 
-impl Api {
-    /// The API that a delivery uses.
-    pub(super) fn of(delivery: &DeliveryMethod) -> Self {
-        match delivery {
-            DeliveryMethod::CohortImport => Self::CohortImport,
-            DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => Self::TrackUsers,
+impl From<StateError> for ApplyStop {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Conflict { .. } => Self::Stale,
+            other => Self::Local(other.into()),
         }
     }
 }
 
-/// Whether the APIs of a workspace still answer. Once one cohort has found that an API does not, the other cohorts
-/// that use this API stop too; those that use another one go on.
-#[derive(Debug, Default)]
-pub struct ConnectionHealth([OnceLock<ApplyStop>; 3]);
-
-impl ConnectionHealth {
-    /// Fails if the API was given up on.
-    ///
-    /// # Errors
-    /// Why it was.
-    pub(super) fn check(&self, api: Api) -> Result<(), ApplyStop> {
-        self.0[api as usize].get().map_or(Ok(()), |halt| Err(halt.clone()))
-    }
-
-    /// Gives up on the API, if the reason is about all of it.
-    pub(super) fn report(&self, api: Api, halt: ApplyStop) -> ApplyStop {
-        match halt {
-            ApplyStop::Unauthorized(_)
-            | ApplyStop::Unavailable(_)
-            | ApplyStop::RateLimited(_)
-            | ApplyStop::Foreign(..)
-            | ApplyStop::Unexpected(..) => self.0[api as usize].get_or_init(|| halt).clone(),
-            other => other,
-        }
-    }
-}
-
-/// Whether a person wants to stop. What is under way is finished and recorded first.
+/// The operator's request to stop. Requests in flight end and are recorded first.
 #[derive(Clone, Debug)]
 pub struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// An interrupt and the switch that sets it off.
+    /// An interrupt, and the switch that triggers it.
     #[must_use]
     pub fn new() -> (watch::Sender<bool>, Self) {
         let (sender, receiver) = watch::channel(false);
         (sender, Self(receiver))
     }
 
-    /// Fails if somebody wants to stop.
+    /// Fails if a stop is requested.
     ///
     /// # Errors
-    /// [`Halt::Interrupted`].
-    pub fn check(&self) -> Result<(), ApplyStop> {
-        if *self.0.borrow() { Err(ApplyStop::Interrupted) } else { Ok(()) }
+    /// [`StopCause::Interrupted`].
+    pub fn check(&self) -> Result<(), StopCause> {
+        if *self.0.borrow() { Err(StopCause::Interrupted) } else { Ok(()) }
     }
 
-    /// Waits until somebody wants to stop.
-    pub async fn wanted(&self) {
+    /// Waits until a stop is requested.
+    pub async fn requested(&self) {
         let mut receiver = self.0.clone();
         if receiver.wait_for(|stop| *stop).await.is_err() {
-            // Whoever could want it is gone.
+            // The switch is gone, so no stop can be requested.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Sleeps, unless somebody wants to stop before that.
+    /// Sleeps, unless a stop is requested first.
     ///
     /// # Errors
-    /// [`Halt::Interrupted`].
-    pub async fn sleep(&self, time: std::time::Duration) -> Result<(), ApplyStop> {
-        let mut receiver = self.0.clone();
+    /// [`StopCause::Interrupted`].
+    pub async fn sleep(&self, time: Duration) -> Result<(), StopCause> {
         tokio::select! {
             () = tokio::time::sleep(time) => Ok(()),
-            Ok(_) = receiver.wait_for(|stop| *stop) => Err(ApplyStop::Interrupted),
+            () = self.requested() => Err(StopCause::Interrupted),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::process::ExitCode;
 
 use super::output;
+use crate::apply::StopCause;
 use crate::contained::{is_contained, note_panic};
 
 /// How the program ends.
@@ -65,6 +66,18 @@ pub(super) fn in_short() -> String {
     let codes: Vec<String> =
         MEANINGS.iter().map(|(exit, meaning)| format!("{} {meaning}", *exit as u8)).collect();
     format!("Exit codes: {}.", codes.join(", "))
+}
+
+impl Exit {
+    /// The exit code for a stop in this process or its state.
+    pub(super) fn of_cause(cause: &StopCause) -> Self {
+        match cause {
+            StopCause::Interrupted => Self::Stopped,
+            StopCause::LeaseLost => Self::Held,
+            StopCause::State(_) => Self::Failed,
+            StopCause::Internal(_) => Self::Bug,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -10,7 +10,7 @@ use super::render::report::workspace_remedies;
 use super::suggested_command::SuggestedCommand;
 use crate::apply::ApplyStop;
 use crate::config::{BrazeConfig, Config, Secret};
-use crate::connector::braze::{BrazeKeyKind, WorkspaceKeySet, mark};
+use crate::connector::braze::{BrazeKeyKind, WorkspaceKeySet, key_fingerprint};
 use crate::model::ConnectionName;
 use crate::state::{KeyFingerprints, StateError, StateReader};
 
@@ -25,7 +25,7 @@ pub(super) fn marks_of(
 
 /// The fingerprint of a key.
 pub(super) fn mark_of(marks: &KeyFingerprints, kind: BrazeKeyKind, key: &Secret) -> String {
-    mark(&marks.salt, kind, key)
+    key_fingerprint(&marks.salt, kind, key)
 }
 
 /// Refuses keys of another workspace. A state without fingerprints has none to compare with: it adopts those with
@@ -51,7 +51,7 @@ pub(super) fn refuse_other(
         let rest = keys.rest.as_ref().map(|key| (BrazeKeyKind::Rest, key));
         let used = import.into_iter().chain(rest).filter(|(kind, _)| access::needs(config, name, *kind));
         for (kind, key) in used {
-            let known = marks.keys.get(kind.word());
+            let known = marks.keys.get(kind.code());
             if known.is_none_or(|known| *known == mark_of(&marks, kind, key)) {
                 continue;
             }

@@ -1,21 +1,22 @@
-//! Everything that talks to the outside: one folder per vendor or store.
+//! Clients for external systems: one folder per vendor or store.
 //!
-//! A connector speaks one protocol and decides nothing: `file` turns files into rows, `heap_connect` finds Heap's dumps, `currents` turns
-//! Braze's files of events into records, `braze` and `heap` turn batches into requests and answers into
-//! outcomes, `http` is the one HTTP client. What to read, send
-//! or do about an answer is decided by those who call.
+//! A connector speaks one protocol. `file` reads rows from files, `heap_connect` finds Heap's exports, `currents` reads
+//! Braze's event files, `braze` and `heap` send requests and classify responses. `http` is the only HTTP client.
+//! The callers decide which data to read, which requests to send, and how to react to a response.
 
-mod backoff;
 pub mod braze;
 mod cells;
 mod columns;
 pub mod currents;
+pub mod destination;
 pub mod file;
 mod headers;
 pub mod heap;
 pub mod heap_connect;
 pub mod http;
 mod iso8601;
+pub mod rate_limit;
+mod retry;
 pub mod sql;
 
-pub use backoff::{backoff, jitter};
+pub use retry::{Retry, backoff, jitter};

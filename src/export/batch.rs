@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::connector::heap::{CLOSING, HeapCall, HeapClient, PersonKey};
+use crate::connector::heap::{BODY_END, HeapCall, HeapClient, PersonKey};
 use crate::event_mapping::{EventKind, EventUser};
 
 /// Where an event came from. The origin is settled once Heap has the event.
@@ -56,7 +56,7 @@ impl EventBatch {
             return Bytes::new();
         };
         let elements = &self.body[first.start as usize..last.end as usize];
-        [&self.body[..self.opening_len], elements, CLOSING].concat().into()
+        [&self.body[..self.opening_len], elements, BODY_END].concat().into()
     }
 
     /// The JSON of one element.
@@ -117,7 +117,7 @@ impl OpenBatch {
     }
 
     fn seal(mut self) -> EventBatch {
-        self.body.extend_from_slice(CLOSING);
+        self.body.extend_from_slice(BODY_END);
         EventBatch {
             call: self.call,
             body: self.body.into(),
@@ -149,12 +149,12 @@ impl Output {
         batch_len_max: usize,
         body_len_max: usize,
     ) -> Self {
-        let opening = [HeapCall::Track, HeapCall::Describe].map(|call| heap.opening(call));
+        let opening = [HeapCall::Track, HeapCall::SetUserProperties].map(|call| heap.body_start(call));
         let filling = [
             OpenBatch::new(HeapCall::Track, &opening[0], 0),
-            OpenBatch::new(HeapCall::Describe, &opening[1], 0),
+            OpenBatch::new(HeapCall::SetUserProperties, &opening[1], 0),
         ];
-        let has_limits = !heap.budget.is_endless();
+        let has_limits = !heap.limiter.is_unlimited();
         Self { batches, opening, filling, batch_len_max, body_len_max, has_limits }
     }
 
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_reader_notices_that_the_receiver_is_gone() {
         let (batches, taken) = mpsc::channel(1);
-        let filling = [HeapCall::Track, HeapCall::Describe].map(|call| OpenBatch::new(call, b"", 0));
+        let filling = [HeapCall::Track, HeapCall::SetUserProperties].map(|call| OpenBatch::new(call, b"", 0));
         let opening = [Vec::new(), Vec::new()];
         let out = Output { batches, opening, filling, batch_len_max: 1, body_len_max: 1, has_limits: false };
         assert!(out.check().is_ok());

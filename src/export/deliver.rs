@@ -22,8 +22,8 @@ use super::batch::{BatchOrigin, EventBatch, user_in};
 use super::ledger::{ExportLedger, checkpoint, locked};
 use crate::apply::Interrupt;
 use crate::config::RetryPolicy;
-use crate::connector::backoff;
-use crate::connector::heap::{Fit, HeapCall, HeapClient, HeapReply, PersonKey};
+use crate::connector::Retry;
+use crate::connector::heap::{EventAdmission, HeapCall, HeapClient, HeapReply, PersonKey};
 use crate::model::{Clock, ExportId};
 use crate::state::{HeldEvent, IdentityMap, Journal, JournalEvent, LEASE_ENDED, Reject, StateWriter};
 
@@ -73,13 +73,13 @@ struct Reserved<'a> {
 impl Reserved<'_> {
     fn settle(&mut self, part: Range<usize>, taken: bool) {
         let persons = self.persons.get_mut(part).into_iter().flatten().filter_map(Option::take);
-        self.heap.budget.settle(persons, taken, Instant::now());
+        self.heap.limiter.settle(persons, taken, Instant::now());
     }
 
     /// Counts elements a second time: Heap may have accepted them, and they are sent again.
     fn count_again(&self, part: Range<usize>) {
         let persons = self.persons.get(part).into_iter().flatten().filter_map(|person| *person);
-        self.heap.budget.count_again(persons, Instant::now());
+        self.heap.limiter.count_again(persons, Instant::now());
     }
 }
 
@@ -124,7 +124,7 @@ impl<'a> HeapDelivery<'a> {
                 let admitted = self.admit(batch)?;
                 under_way.extend(admitted.now.map(|(batch, reserved)| self.send(batch, reserved)));
                 later = admitted.later;
-                let wait = self.heap.budget.wait_for_all(Instant::now());
+                let wait = self.heap.limiter.wait_for_app(Instant::now());
                 not_before = Instant::now() + wait.max(SOON);
                 if later.is_some() {
                     self.log_wait("Heap's limit for all events", wait);
@@ -136,7 +136,7 @@ impl<'a> HeapDelivery<'a> {
             }
         }
         match suspects.into_iter().flat_map(|sent| sent.refused).next() {
-            Some((_, message)) => Err(ExportStop::Refused(message)),
+            Some((_, message)) => Err(ExportStop::Rejected(message)),
             None => Ok(()),
         }
     }
@@ -157,20 +157,22 @@ impl<'a> HeapDelivery<'a> {
 
     /// Divides a batch by the rate limits. Events over the limit of one user are held in the state.
     fn admit(&self, batch: EventBatch) -> Result<Admitted<'a>, ExportStop> {
-        let budget = &self.heap.budget;
+        let limiter = &self.heap.limiter;
         let mut reserved = Reserved { heap: self.heap, persons: Vec::new() };
-        if budget.is_endless() || batch.call == HeapCall::Describe {
+        if limiter.is_unlimited() || batch.call == HeapCall::SetUserProperties {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut fits = Vec::with_capacity(batch.items.len());
-        budget.reserve(batch.items.iter().map(|item| item.person), Instant::now(), &mut fits);
-        let sendable = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == Fit::Now);
+        limiter.reserve(batch.items.iter().map(|item| item.person), Instant::now(), &mut fits);
+        let sendable = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == EventAdmission::Admitted);
         reserved.persons = sendable.map(|(item, _)| Some(item.person)).collect();
         if reserved.persons.len() == batch.items.len() {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut ledger = locked(self.ledger);
-        for (at, item) in batch.items.iter().enumerate().filter(|(at, _)| fits[*at] == Fit::PersonFull) {
+        for (at, item) in
+            batch.items.iter().enumerate().filter(|(at, _)| fits[*at] == EventAdmission::PersonLimit)
+        {
             let mut busy = locked(&self.busy);
             if busy.len() < BUSY_MAX {
                 busy.insert(item.person);
@@ -184,7 +186,10 @@ impl<'a> HeapDelivery<'a> {
         }
         ledger.advance();
         let of = |wanted| batch.only(|at| fits[at] == wanted);
-        Ok(Admitted { now: of(Fit::Now).map(|batch| (batch, reserved)), later: of(Fit::AllFull) })
+        Ok(Admitted {
+            now: of(EventAdmission::Admitted).map(|batch| (batch, reserved)),
+            later: of(EventAdmission::AppLimit),
+        })
     }
 
     /// Sends a batch, halving it where Heap rejects it.
@@ -218,7 +223,7 @@ impl<'a> HeapDelivery<'a> {
     fn suspect(&self, message: &str) -> Result<(), ExportStop> {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         let is_hopeless = refused >= SUSPECTS_MAX && self.taken.load(Ordering::Relaxed) == 0;
-        if is_hopeless { Err(ExportStop::Refused(message.to_owned())) } else { Ok(()) }
+        if is_hopeless { Err(ExportStop::Rejected(message.to_owned())) } else { Ok(()) }
     }
 
     /// Sends a range of a batch until Heap accepts it (`None`) or rejects something in it (its message).
@@ -230,8 +235,8 @@ impl<'a> HeapDelivery<'a> {
     ) -> Result<Option<String>, ExportStop> {
         let is_whole = *part == (0..batch.items.len());
         let body = if is_whole { batch.body() } else { batch.body_of(part.clone()) };
-        let mut trouble = ExportStop::Unavailable("no attempt was made".to_owned());
-        for attempt in 1..=self.retry.attempts.max(1) {
+        let mut retry = Retry::new(self.retry);
+        loop {
             self.interrupt.check()?;
             self.state.check_lease()?;
             let asked = self.heap.send(batch.call, body.clone());
@@ -241,9 +246,9 @@ impl<'a> HeapDelivery<'a> {
             if matches!(answer, HeapReply::Unavailable(_) | HeapReply::NoAnswer(_)) {
                 reserved.count_again(part.clone());
             }
-            let wait = self.wait_after(&answer, attempt);
-            trouble = match answer {
-                HeapReply::Taken => return Ok(None),
+            let wait = retry.next_wait().map(|wait| self.wait_after(&answer, wait));
+            let trouble = match answer {
+                HeapReply::Accepted => return Ok(None),
                 HeapReply::BadRequest(message) => return Ok(Some(message)),
                 HeapReply::TooLarge => return Ok(Some("too large (413)".to_owned())),
                 HeapReply::Unauthorized(message) => return Err(ExportStop::Unauthorized(message)),
@@ -255,30 +260,27 @@ impl<'a> HeapDelivery<'a> {
                 HeapReply::NoAnswer(why) => ExportStop::Unavailable(format!("no answer ({why})")),
                 HeapReply::NotReached(why) => ExportStop::Unavailable(format!("not reached ({why})")),
             };
-            if wait > self.retry.longest_wait {
-                break;
-            }
-            if attempt < self.retry.attempts {
-                self.log_wait(&format!("{trouble}, attempt {attempt} of {}", self.retry.attempts), wait);
-                self.interrupt.sleep(wait).await?;
-            }
+            let Some(wait) = wait.filter(|wait| *wait <= self.retry.longest_wait) else {
+                return Err(trouble);
+            };
+            self.log_wait(&format!("{trouble}, {retry}"), wait);
+            self.interrupt.sleep(wait).await?;
         }
-        Err(trouble)
     }
 
-    fn wait_after(&self, answer: &HeapReply, attempt: u32) -> Duration {
-        let wait = backoff(self.retry, attempt);
+    /// The wait before the next attempt: the one that Heap asks for, or the backoff.
+    fn wait_after(&self, answer: &HeapReply, backoff: Duration) -> Duration {
         match answer {
             HeapReply::RateLimited(Some(until)) => {
-                let reset = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
-                reset + wait.min(Duration::from_secs(1))
+                let wait = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
+                wait + backoff.min(Duration::from_secs(1))
             }
-            _ => wait,
+            _ => backoff,
         }
     }
 
     fn note(&self, call: HeapCall, events: usize, answer: &HeapReply) -> Result<(), ExportStop> {
-        let word = answer.word();
+        let word = answer.code();
         *locked(self.ledger).tally.answers.entry(word).or_default() += 1;
         let posted = JournalEvent::Posted {
             export: self.export.to_string(),

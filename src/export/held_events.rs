@@ -68,7 +68,7 @@ impl HeldEventsContext<'_> {
             HeldEvent::Limit { who } => {
                 if self.dispatch.known.is_forgotten(who) {
                     locked(self.ledger).done(origin);
-                } else if !self.heap.budget.is_full(user_key_of_text(who), Instant::now()) {
+                } else if !self.heap.limiter.is_exhausted(user_key_of_text(who), Instant::now()) {
                     out.begin().extend_from_slice(waiting.event);
                     out.push(what, &EventUser::Identity(who.into()), origin)?;
                 }

@@ -9,6 +9,7 @@ use super::held_events::HeldEventsContext;
 use super::ledger::{checkpoint, locked};
 use super::pipeline::{ExportShared, piped_on, remove_settled_files};
 use super::{Days, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, intake, replay};
+use crate::apply::StopCause;
 use crate::config::{self, ExportSource};
 use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError};
 
@@ -63,7 +64,7 @@ async fn within(
     let settled = settle(&shared, &mut report);
     report.halt = worked.and(settled.map_err(Into::into)).err();
     drop(tokio::task::block_in_place(|| note(shared, &mut report)).inspect_err(|error| {
-        report.halt.get_or_insert_with(|| ExportStop::State(error.to_string()));
+        report.halt.get_or_insert_with(|| StopCause::State(error.to_string()).into());
     }));
     report
 }
@@ -89,7 +90,7 @@ async fn release_held(shared: &ExportShared, report: &mut ExportReport) -> Resul
             return Ok(());
         }
         let heap = &shared.context.heap;
-        let wait = heap.budget.wait_for_any(busy, Instant::now()).max(SOON);
+        let wait = heap.limiter.wait_for_any(busy, Instant::now()).max(SOON);
         if shared.context.patience == ExportPatience::EndAtUserLimits {
             report.next = Some(wait);
             return Ok(());

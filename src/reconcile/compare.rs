@@ -6,8 +6,9 @@ use super::choose_triggers::Transitions;
 use super::cursors::{Late, RecordedMembers, WantedMembers};
 use super::plan_error::PlanError;
 use super::rekeyed::RekeyedMembers;
-use super::{PlanInputs, policy, rekey_followups};
+use super::{PlanInputs, rekey_followups};
 use crate::config::BrazeConfig;
+use crate::connector::braze::RequestLimits;
 use crate::model::{ChangeOp, CohortId, DeliveryMethod, IdentifierKind, MemberKey, Timestamp};
 use crate::plan::{
     self, ChangeSink, CohortNaming, DiffError, DiffTally, Draft, MembershipPlan, Sides, SourceTally,
@@ -39,6 +40,7 @@ impl DiffResult {
         (braze, delivery): (&BrazeConfig, &DeliveryMethod),
     ) -> MembershipPlan<Spool> {
         let ChangeSpools { draft, spools, .. } = self.changes;
+        let limits = RequestLimits::of(braze, delivery);
         MembershipPlan {
             cohort: id.clone(),
             base: previous.map_or(0, |record| record.number),
@@ -51,8 +53,8 @@ impl DiffResult {
             settles: self.settles,
             mixed: false,
             target: String::new(),
-            batch_len_max: policy::batch_len_max(braze, delivery) as u64,
-            requests_per_hour: policy::requests_per_hour(braze, delivery),
+            batch_len_max: limits.batch_len_max as u64,
+            requests_per_hour: limits.requests_per_hour,
             delivery: delivery.clone(),
             moves_to: None,
         }

@@ -91,7 +91,7 @@ pub async fn export(
         };
         let work = async move {
             contained_task(work).await.unwrap_or_else(|panicked| ExportReport {
-                halt: Some(ExportStop::Internal(panicked)),
+                halt: Some(ExportStop::Local(panicked.into())),
                 ..nothing
             })
         };

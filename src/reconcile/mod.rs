@@ -312,7 +312,7 @@ fn end(state: &StateWriter, config: &Config, clock: Clock) {
 fn stopped_by_bug(mut report: CohortReport, panicked: Panicked, means: &ApplyResources) -> CohortReport {
     let recorded = tokio::task::block_in_place(|| means.state.reader().version(&report.id));
     report.outcome.in_doubt = recorded.ok().flatten().map_or(0, |version| version.in_doubt);
-    report.outcome.halt = Some(ApplyStop::Internal(panicked));
+    report.outcome.halt = Some(ApplyStop::Local(panicked.into()));
     means.progress.finished(&report.id);
     report
 }
@@ -416,13 +416,14 @@ async fn send(
     };
     if !approved.is_in_step() {
         let delivery = &approved.plan().delivery;
-        let Some(workspace) = workspace.filter(|workspace| workspace.braze.can_deliver(delivery)) else {
-            return Err(ApplyStop::NoKeys);
-        };
+        let workspace = workspace.ok_or(ApplyStop::NoKeys)?;
+        let delivery = delivery.clone();
+        let destination = workspace.braze.destination(&delivery).ok_or(ApplyStop::NoKeys)?;
         let planned = JournalEvent::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
         journal.append(means.clock.now(), planned)?;
         let context = context(workspace, means, journal);
-        report.outcome = apply::apply(approved, cohort.record, cohort.mark, &mut rejects, context).await;
+        report.outcome =
+            apply::apply(approved, cohort.record, cohort.mark, &mut rejects, &*destination, context).await;
     } else if cohort.record_changed {
         let mut record = cohort.record;
         record.number += 1;
@@ -437,7 +438,8 @@ async fn send(
     }
     if let Some(mut acting) = acting {
         let context = workspace.map(|workspace| context(workspace, means, journal));
-        let acted = acting.carry_out(&cohort.id, outcome, context, &mut rejects, &mut report.triggered).await;
+        let acted =
+            acting.carry_out(&cohort.id, outcome, braze, context, &mut rejects, &mut report.triggered).await;
         outcome.stop(acted);
     }
     if cohort.empties && outcome.is_whole() && refusals == 0 {
@@ -464,7 +466,6 @@ fn context<'a>(
     journal: &'a Journal,
 ) -> ApplyContext<'a> {
     ApplyContext {
-        braze: &workspace.braze,
         health: &workspace.health,
         retry: workspace.retry,
         settle_again_after: workspace.settle_again_after,

@@ -139,26 +139,6 @@ pub(super) fn workspace(
     }
 }
 
-/// Objects in one request to `/users/track`, and requests in an hour: 3,000 in 3 seconds (Braze, "Track users").
-const TRACK_BATCH_LEN_MAX: usize = 75;
-const TRACK_REQUESTS_PER_HOUR: u64 = 3_600_000;
-
-/// Members in one request.
-pub(super) fn batch_len_max(braze: &BrazeConfig, delivery: &DeliveryMethod) -> usize {
-    match delivery {
-        DeliveryMethod::CohortImport => braze.batch_len_max,
-        DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => braze.batch_len_max.min(TRACK_BATCH_LEN_MAX),
-    }
-}
-
-/// Requests that the limit of this way allows in an hour.
-pub(super) fn requests_per_hour(braze: &BrazeConfig, delivery: &DeliveryMethod) -> u64 {
-    match delivery {
-        DeliveryMethod::CohortImport => braze.requests_per_hour,
-        DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => TRACK_REQUESTS_PER_HOUR,
-    }
-}
-
 /// Set when a record is of another Braze than the config's: its members are not there. Two workspaces of
 /// one company may share endpoint and partner, so the connection's name is part of it.
 pub(super) fn moved(

@@ -212,7 +212,7 @@ impl<'a> PreflightRun<'a> {
                     answers.trouble = Some("there is no REST API key".to_owned());
                     return answers;
                 };
-                match rest.strangers(kind, some).await {
+                match rest.unknown_users(kind, some).await {
                     Ok(unknown) => answers.take(some, &unknown),
                     Err(error) => {
                         answers.trouble = Some(error.to_string());

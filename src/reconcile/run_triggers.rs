@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::choose_triggers::TriggersPlan;
-use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome};
+use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome, TriggerRequest};
+use crate::connector::braze::BrazeClient;
 use crate::model::{CohortId, MemberKey, Standing};
 use crate::state::{DueTrigger, Reject, RejectLog, StateError, StateReader, Transition};
 
@@ -40,6 +41,7 @@ impl<'a> TriggerRun<'a> {
         &mut self,
         cohort: &CohortId,
         outcome: &ApplyOutcome,
+        braze: Option<&BrazeClient>,
         context: Option<ApplyContext<'_>>,
         rejects: &mut RejectLog,
         done: &mut Vec<TriggerOutcome>,
@@ -51,17 +53,18 @@ impl<'a> TriggerRun<'a> {
         if self.plan.people() == 0 {
             return Ok(());
         }
-        let context = context.ok_or(ApplyStop::NoKeys)?;
+        let (braze, context) = braze.zip(context).ok_or(ApplyStop::NoKeys)?;
         tokio::task::block_in_place(|| self.keep_settled(cohort))?;
         for at in 0..self.plan.each.len() {
             done.push(TriggerOutcome::default());
             let Some(last) = done.last_mut() else { continue };
             let one = &self.plan.each[at];
-            let what = (one.crossing, &one.action);
+            let request =
+                TriggerRequest { cohort, transition: one.crossing, trigger: &one.action, users: &one.now };
             let result = if one.now.is_empty() {
                 Ok(())
             } else {
-                apply::trigger(cohort, what, &one.now, &mut self.plan.outbox, context, last).await
+                apply::trigger(request, braze, &mut self.plan.outbox, context, last).await
             };
             unanswered(&last.lost, rejects)?;
             rejected(&last.rejected, rejects)?;

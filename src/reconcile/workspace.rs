@@ -64,8 +64,8 @@ fn refusal(
     state: &StateReader,
 ) -> Result<Option<ApplyStop>, StateError> {
     let Some(marks) = state.marks(names(config, name))? else { return Ok(None) };
-    let Some(mark) = braze.mark(&marks.salt, kind) else { return Ok(None) };
-    let is_other = marks.keys.get(kind.word()).is_some_and(|known| *known != mark);
+    let Some(mark) = braze.key_fingerprint(&marks.salt, kind) else { return Ok(None) };
+    let is_other = marks.keys.get(kind.code()).is_some_and(|known| *known != mark);
     let (connection, key) = (name.to_string(), kind.name());
     Ok(is_other.then_some(ApplyStop::OtherWorkspace { connection, key }))
 }
@@ -79,14 +79,14 @@ pub(super) fn adopt(
     now: Timestamp,
 ) -> Result<(), StateError> {
     let known = state.reader().marks(names(config, name))?;
-    if known.as_ref().is_some_and(|marks| marks.keys.contains_key(kind.word())) {
+    if known.as_ref().is_some_and(|marks| marks.keys.contains_key(kind.code())) {
         return Ok(());
     }
     let mut marks = match known {
         Some(marks) => marks.next(now),
         None => KeyFingerprints::first(now)?,
     };
-    let Some(mark) = braze.mark(&marks.salt, kind) else { return Ok(()) };
-    marks.keys.insert(kind.word().to_owned(), mark);
+    let Some(mark) = braze.key_fingerprint(&marks.salt, kind) else { return Ok(()) };
+    marks.keys.insert(kind.code().to_owned(), mark);
     state.adopt(name, &marks)
 }

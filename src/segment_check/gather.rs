@@ -42,7 +42,7 @@ impl<'a> EvidenceRequest<'a> {
 
     /// The fingerprint of the workspace that is asked.
     pub(super) fn mark(&self, salt: &str) -> String {
-        self.rest.mark(salt)
+        self.rest.key_fingerprint(salt)
     }
 
     /// The list of segments, as it was read first or, with `again`, a second time.
@@ -121,7 +121,7 @@ pub(super) async fn gather(
         let found = find_use(asking, of, named, known.map(|seen| seen.id.as_str())).await;
         uses.push(MessagingUse { of, named: named.clone(), found });
     }
-    let unknown = asking.rest.unknown(&segment.canaries).await;
+    let unknown = asking.rest.unknown_external_ids(&segment.canaries).await;
     SegmentEvidence { segment: found, sizes, uses, unknown }
 }
 

@@ -93,7 +93,7 @@ fn is_known(
     asking: &EvidenceRequest<'_>,
 ) -> Result<Option<bool>, StateError> {
     let Some(marks) = state.marks(names_of(name, config))? else { return Ok(None) };
-    Ok(marks.keys.get(BrazeKeyKind::Rest.word()).map(|known| *known == asking.mark(&marks.salt)))
+    Ok(marks.keys.get(BrazeKeyKind::Rest.code()).map(|known| *known == asking.mark(&marks.salt)))
 }
 
 /// A connection by the name that it has, and by those that it had.
@@ -125,7 +125,7 @@ pub fn remember(
         Some(marks) => marks.next(now),
         None => KeyFingerprints::first(now)?,
     };
-    marks.keys.insert(BrazeKeyKind::Rest.word().to_owned(), asking.mark(&marks.salt));
+    marks.keys.insert(BrazeKeyKind::Rest.code().to_owned(), asking.mark(&marks.salt));
     state.adopt(name, &marks)
 }
 

@@ -127,7 +127,7 @@ impl Leader {
                 tokio::select! {
                     ended = checking => WorkDone::Checked(ended),
                     // What was not asked is asked by whoever watches next.
-                    () = interrupt.wanted() => WorkDone::Checked(Vec::new()),
+                    () = interrupt.requested() => WorkDone::Checked(Vec::new()),
                 }
             });
         }

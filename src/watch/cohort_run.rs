@@ -9,7 +9,7 @@ use tokio::sync::{OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore
 use super::queue::WorkEnd;
 use super::status::{ConditionStatus, FailureStatus, WatchStatus};
 use super::{WatchEnvironment, on_thread};
-use crate::apply::{ApplyStop, Interrupt};
+use crate::apply::{ApplyStop, Interrupt, StopCause};
 use crate::config::{Config, SourceAccess};
 use crate::dashboard::{HistoryView, PlanView};
 use crate::model::{ChangeOp, CohortId, Progress, RunId, Timestamp};
@@ -247,7 +247,10 @@ fn judged(id: &CohortId, report: &RunReport, looking: &CohortRunContext) -> Coho
         });
     }
     let (ended, condition) = judgement(cohort, looking);
-    CohortRunEnd { is_lost: matches!(outcome.halt, Some(ApplyStop::LeaseLost)), ..looked(ended, condition) }
+    CohortRunEnd {
+        is_lost: matches!(outcome.halt, Some(ApplyStop::Local(StopCause::LeaseLost))),
+        ..looked(ended, condition)
+    }
 }
 
 /// Whether it will run by itself, and what is to be said.
@@ -255,8 +258,10 @@ fn judgement(cohort: &CohortReport, looking: &CohortRunContext) -> (WorkEnd, Con
     let outcome = &cohort.outcome;
     if let Some(halt) = &outcome.halt {
         // Keys that are refused are refused again until somebody changes them.
-        let is_final =
-            matches!(halt, ApplyStop::Unauthorized(_) | ApplyStop::NoKeys | ApplyStop::Interrupted);
+        let is_final = matches!(
+            halt,
+            ApplyStop::Unauthorized(_) | ApplyStop::NoKeys | ApplyStop::Local(StopCause::Interrupted)
+        );
         let ended = if is_final { WorkEnd::Settled } else { WorkEnd::Failed };
         return (ended, failing(halt.to_string(), is_final));
     }

@@ -16,7 +16,7 @@ use super::queue::{Backoff, WorkEnd};
 use super::status::ExportStatus;
 use super::{ClientAccess, WatchEnvironment, on_thread};
 use super::{schedule, settings};
-use crate::apply::Interrupt;
+use crate::apply::{Interrupt, StopCause};
 use crate::config::{
     CohortConfig, Config, ExportConfig, ExportSource, Notable, ScheduleConfig, StorageLocation,
 };
@@ -67,7 +67,7 @@ struct After {
 
 impl ExportRunEnd {
     pub(super) fn panicked(id: ExportId, panicked: Panicked) -> Self {
-        Self { id, report: Err(ExportStop::Internal(panicked)), after: None }
+        Self { id, report: Err(ExportStop::Local(panicked.into())), after: None }
     }
 }
 
@@ -114,7 +114,7 @@ impl ExportRunContext {
         let mut posted = match &self.inbox {
             Some(inbox) => match inbox.close_file().await {
                 Ok(files) => files,
-                Err(InboxError::State(error)) => return Err(ExportStop::State(error.to_string())),
+                Err(InboxError::State(error)) => return Err(StopCause::State(error.to_string()).into()),
                 Err(_) => return Ok(None), // it is being closed
             },
             None => Vec::new(),
@@ -139,13 +139,13 @@ impl ExportRunContext {
         let (export, state) = (self.export.clone(), Arc::clone(&self.state));
         let (access, clock) = (self.access.clone(), self.at.clock());
         let work = move || export::has_work(&export, state.reader(), &access, clock);
-        on_thread(work).await.unwrap_or(Err(ExportStop::Interrupted))
+        on_thread(work).await.unwrap_or(Err(StopCause::Interrupted.into()))
     }
 
     async fn export(self, posted: Vec<ClosedFile>) -> Result<ExportReport, ExportStop> {
         let (shared, state) = (self.identity, Arc::clone(&self.state));
         let open = move || shared.open(&state).map_err(ExportStop::from);
-        let identity = on_thread(open).await.unwrap_or(Err(ExportStop::Interrupted))?;
+        let identity = on_thread(open).await.unwrap_or(Err(StopCause::Interrupted.into()))?;
         let exporting = Exporting {
             state: self.state,
             identity,
@@ -253,8 +253,8 @@ impl Leader {
     pub(super) fn exported(&mut self, exported: ExportRunEnd) {
         let ExportRunEnd { id, report, after } = exported;
         let (ended, trouble) = judged(&report);
-        self.is_lost |= matches!(&report, Err(ExportStop::LeaseLost))
-            || matches!(&report, Ok(Some(report)) if report.halt == Some(ExportStop::LeaseLost));
+        self.is_lost |= matches!(&report, Err(ExportStop::Local(StopCause::LeaseLost)))
+            || matches!(&report, Ok(Some(report)) if report.halt == Some(ExportStop::Local(StopCause::LeaseLost)));
         let now = self.at.clock().now();
         let next = schedule::next(&self.schedule_of_export(&id), now);
         let scheduled = next.map(|next| Instant::now() + schedule::until(next, now));
@@ -355,7 +355,10 @@ fn judged(report: &Result<Option<ExportReport>, ExportStop>) -> (WorkEnd, Option
         Err(halt) => halt,
     };
     // What is refused is refused again until somebody changes it.
-    let is_final = matches!(halt, ExportStop::Unauthorized(_) | ExportStop::NoKeys | ExportStop::Interrupted);
+    let is_final = matches!(
+        halt,
+        ExportStop::Unauthorized(_) | ExportStop::NoKeys | ExportStop::Local(StopCause::Interrupted)
+    );
     (if is_final { WorkEnd::Settled } else { WorkEnd::Failed }, Some(halt.to_string()))
 }
 

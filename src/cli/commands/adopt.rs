@@ -45,8 +45,8 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
     let kinds = [(BrazeKeyKind::DataImport, keys.data_import), (BrazeKeyKind::Rest, keys.rest)];
     for (kind, key) in kinds.into_iter().filter_map(|(kind, key)| Some((kind, key?))) {
         let mark = workspace::mark_of(&marks, kind, &key);
-        let is_new = marks.keys.insert(kind.word().to_owned(), mark.clone()) != Some(mark);
-        adopted.extend(is_new.then_some(kind.word()));
+        let is_new = marks.keys.insert(kind.code().to_owned(), mark.clone()) != Some(mark);
+        adopted.extend(is_new.then_some(kind.code()));
     }
     if !adopted.is_empty() && !adoptions.adopt(name, &marks)? {
         return Err(CommandError::new(Exit::Failed, "another process has adopted keys just now; try again"));

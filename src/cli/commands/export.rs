@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use super::stop::Stop;
-use crate::apply::Interrupt;
+use crate::apply::{Interrupt, StopCause};
 use crate::cli::args::{ExportArgs, Global, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
@@ -125,7 +125,7 @@ pub(super) async fn exported(
 pub(super) fn not_run(jobs: &[ExportJob]) -> impl FnOnce(CommandError) -> Vec<ExportReport> + use<> {
     let reports: Vec<ExportReport> = jobs.iter().map(|job| ExportReport::new(&job.export)).collect();
     move |error| {
-        let halt = ExportStop::State(error.in_one_line());
+        let halt = ExportStop::Local(StopCause::State(error.in_one_line()));
         let stopped = |report| ExportReport { halt: Some(halt.clone()), ..report };
         reports.into_iter().map(stopped).collect()
     }
@@ -233,12 +233,7 @@ pub(super) fn of_halt(halt: &ExportStop) -> Exit {
     match halt {
         ExportStop::Unauthorized(_) | ExportStop::NoKeys => Exit::Credentials,
         ExportStop::Unavailable(_) | ExportStop::RateLimited(_) => Exit::Unavailable,
-        ExportStop::LeaseLost => Exit::Held,
-        ExportStop::Interrupted => Exit::Stopped,
-        ExportStop::Unexpected(..)
-        | ExportStop::Refused(_)
-        | ExportStop::Source(_)
-        | ExportStop::State(_) => Exit::Failed,
-        ExportStop::Internal(_) => Exit::Bug,
+        ExportStop::Unexpected(..) | ExportStop::Rejected(_) | ExportStop::Source(_) => Exit::Failed,
+        ExportStop::Local(cause) => Exit::of_cause(cause),
     }
 }

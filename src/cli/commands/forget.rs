@@ -85,7 +85,7 @@ impl<'a> Deletion<'a> {
             };
             let heap = HeapClient::new(self.settings, &access.base, &access.app_id, environment::clock())?;
             let deletion = heap.deletion(&self.key);
-            let asked = state.within_lease(deletion.ask(&[id])).await;
+            let asked = state.within_lease(deletion.request(&[id])).await;
             let ended = || Err(HttpError::NoAnswer(LEASE_ENDED.to_owned()).into());
             asked.unwrap_or_else(ended).map_err(|error| not_asked(&error))
         })

@@ -215,12 +215,8 @@ fn of_halt(halt: &ApplyStop) -> Exit {
         ApplyStop::OtherWorkspace { .. } | ApplyStop::Blocked => Exit::Blocked,
         ApplyStop::Unavailable(_) | ApplyStop::RateLimited(_) | ApplyStop::Locked => Exit::Unavailable,
         ApplyStop::Stale => Exit::Stale,
-        ApplyStop::LeaseLost => Exit::Held,
         ApplyStop::Foreign(..) => Exit::Part,
-        ApplyStop::Interrupted => Exit::Stopped,
-        ApplyStop::Unexpected(..) | ApplyStop::Refused(_) | ApplyStop::Unsettled | ApplyStop::State(_) => {
-            Exit::Failed
-        }
-        ApplyStop::Internal(_) => Exit::Bug,
+        ApplyStop::Local(cause) => Exit::of_cause(cause),
+        ApplyStop::Unexpected(..) | ApplyStop::Rejected(_) | ApplyStop::Unsettled => Exit::Failed,
     }
 }

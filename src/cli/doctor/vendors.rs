@@ -11,10 +11,12 @@ use crate::config::{
     BrazeConfig, Config, ExportConfig, ExportSource, HeapConfig, RetryPolicy, VendorEndpoint,
 };
 use crate::connector::braze::rest::{BrazeRestClient, RestError};
-use crate::connector::braze::{self, BrazeKeyKind, BrazeReply, RemainingQuota, ReplyDetails};
+use crate::connector::braze::{self, BrazeKeyKind, BrazeReply};
 use crate::connector::currents::Storage;
+use crate::connector::destination::RequestOutcome;
 use crate::connector::heap;
 use crate::connector::http::HttpError;
+use crate::connector::rate_limit::RemainingQuota;
 use crate::model::{ConnectionName, timestamp_text};
 
 /// Longest wait for an answer's turn.
@@ -67,7 +69,7 @@ async fn braze(
                 {
                     continue;
                 }
-                if let Some((reply, clock)) = braze.greet(kind).await {
+                if let Some((reply, clock)) = braze.test_key(kind).await {
                     answered(name, kind, &reply, settings, findings);
                     findings.clock(clock);
                 }
@@ -107,10 +109,10 @@ async fn rest(config: &Config, name: &ConnectionName, settings: &BrazeConfig, fi
         permitted(found.map(|found| format!("the REST key may list segments: {found}")));
     }
     if exports {
-        let asked = rest.unknown(&[NO_USER.to_owned()]).await;
+        let asked = rest.unknown_external_ids(&[NO_USER.to_owned()]).await;
         permitted(asked.map(|_| "the REST key may export users by id".to_owned()));
     }
-    for (of, left) in rest.limits() {
+    for (of, left) in rest.remaining_quotas() {
         findings.passed("limits", format!("{of}: {}", rest_quota(left)));
     }
 }
@@ -118,7 +120,7 @@ async fn rest(config: &Config, name: &ConnectionName, settings: &BrazeConfig, fi
 fn answered(
     name: &ConnectionName,
     kind: BrazeKeyKind,
-    reply: &ReplyDetails,
+    reply: &BrazeReply,
     settings: &BrazeConfig,
     findings: &mut DoctorFindings,
 ) {
@@ -127,45 +129,44 @@ fn answered(
         BrazeKeyKind::Rest => ("`/users/track`", "`rest_api_key:` and its permission `users.track`"),
     };
     let endpoint = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
-    match &reply.answer {
-        BrazeReply::Accepted => {
+    match &reply.outcome {
+        RequestOutcome::Accepted => {
             findings.passed("credentials", format!("Braze answers, and takes the keys ({of})"))
         }
-        BrazeReply::Unauthorized(message) => findings.failed(
+        RequestOutcome::Unauthorized(message) => findings.failed(
             "credentials",
             format!("Braze refuses the keys ({of}): {message}"),
             format!("check {keys} of connection `{name}`, its instance, and `partner:`"),
         ),
-        BrazeReply::NotReached(why) | BrazeReply::NoAnswer(why) => {
+        RequestOutcome::NotReached(why) | RequestOutcome::NoAnswer(why) => {
             findings.failed("reach", format!("Braze does not answer: {why}"), endpoint);
         }
-        BrazeReply::Unavailable(status) => findings.failed(
+        RequestOutcome::Unavailable(status) => findings.failed(
             "reach",
             format!("Braze answers with status {status}"),
             "Braze is not well; https://braze.statuspage.io tells more",
         ),
-        BrazeReply::RateLimited(_) | BrazeReply::Locked => {
+        RequestOutcome::RateLimited(_) | RequestOutcome::Locked => {
             findings.note("limits", format!("{of}: Braze takes no more requests for now"), "try again later");
         }
         // Braze answers so only when it has looked at the keys.
-        BrazeReply::BadRequest(message) | BrazeReply::AcceptedWithErrors { other: Some(message), .. } => {
-            findings.note(
-                "credentials",
-                format!("Braze answers and does not refuse the keys, but says: {message}"),
-                "the first run will tell",
-            )
-        }
-        BrazeReply::AcceptedWithErrors { .. } | BrazeReply::TooLarge => {
+        RequestOutcome::BadRequest(message)
+        | RequestOutcome::AcceptedWithErrors { other: Some(message), .. } => findings.note(
+            "credentials",
+            format!("Braze answers and does not refuse the keys, but says: {message}"),
+            "the first run will tell",
+        ),
+        RequestOutcome::AcceptedWithErrors { .. } | RequestOutcome::TooLarge => {
             findings.note("credentials", "Braze answers otherwise than it should", "the first run will tell");
         }
-        BrazeReply::Foreign(status, what) => {
+        RequestOutcome::Foreign(status, what) => {
             findings.failed(
                 "reach",
                 format!("a proxy or another server answers for Braze: status {status}, {what}"),
                 endpoint,
             );
         }
-        BrazeReply::Unexpected(status, message) => {
+        RequestOutcome::Unexpected(status, message) => {
             findings.failed(
                 "reach",
                 format!("whoever answers is not Braze: status {status}: {message}"),
@@ -173,7 +174,7 @@ fn answered(
             );
         }
     }
-    if let Some(left) = reply.left {
+    if let Some(left) = reply.remaining {
         findings.passed("limits", format!("{of}: {}", quota(kind, left, settings)));
     }
 }
@@ -220,7 +221,7 @@ async fn reached(
     findings: &mut DoctorFindings,
 ) {
     let remedy = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
-    match heap.greet().await {
+    match heap.test_connection().await {
         Ok(clock) => {
             findings.passed("reach", "Heap answers; whether the environment id is right, it tells nobody");
             findings.clock(clock);

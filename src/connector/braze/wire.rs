@@ -1,10 +1,9 @@
-//! Requests as Braze wants them, byte by byte. Both keys travel in the body, so a body is never logged.
+//! Request bodies of the cohort import and of `/users/track`. They contain keys, so a body is never logged.
 
 use serde::Serialize;
-
 use serde_json::{Value, json};
 
-use super::ImportKeys;
+use super::keys::ImportKeys;
 use crate::model::{ChangeOp, CohortId, DeliveryMethod, Identifier, IdentifierKind};
 
 #[derive(Serialize)]
@@ -24,8 +23,8 @@ struct ChangeBody<'a> {
     cohort_changes: &'a [CohortChange<'a>],
 }
 
-/// All three arrays are always there, also when empty: the documents contradict each other on which are
-/// required, and this form is the one that a partner's production client is known to send.
+/// All three arrays are always present, also when empty. Braze's documents contradict each other on the required ones,
+/// and a partner's production client sends this form.
 #[derive(Serialize, Default)]
 struct CohortChange<'a> {
     user_ids: Vec<&'a str>,
@@ -35,7 +34,7 @@ struct CohortChange<'a> {
     should_remove: bool,
 }
 
-#[allow(clippy::trivially_copy_run_by_ref, reason = "serde runs a reference")]
+#[allow(clippy::trivially_copy_run_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -46,23 +45,23 @@ struct AliasBody<'a> {
     alias_label: &'a str,
 }
 
-/// Which member stands where in the arrays of a request.
+/// The member at each index of the arrays of a request.
 #[derive(Debug, Default)]
 pub(super) struct ArrayLayout {
     user_ids: Vec<usize>,
     device_ids: Vec<usize>,
     aliases: Vec<usize>,
-    /// How many objects there are in `attributes`, each of the member in its place.
+    /// The length of `attributes`, where each object has the index of its member.
     attributes: usize,
 }
 
 impl ArrayLayout {
-    /// How many members the request writes attributes of.
+    /// Members with an attribute in the request.
     pub(super) fn attributes(&self) -> usize {
         self.attributes
     }
 
-    /// The member at a place in one of the arrays.
+    /// The member at an index of one of the arrays.
     pub(super) fn member(&self, array: &str, index: usize) -> Option<usize> {
         match array {
             "user_ids" => self.user_ids.get(index).copied(),
@@ -93,18 +92,18 @@ pub(super) fn change(
 ) -> (Vec<u8>, ArrayLayout) {
     let mut layout = ArrayLayout::default();
     let mut change = CohortChange { should_remove: op == ChangeOp::Remove, ..CohortChange::default() };
-    for (at, member) in members.iter().enumerate() {
+    for (index, member) in members.iter().enumerate() {
         match member.kind {
             IdentifierKind::ExternalId => {
-                layout.user_ids.push(at);
+                layout.user_ids.push(index);
                 change.user_ids.push(member.value);
             }
             IdentifierKind::DeviceId => {
-                layout.device_ids.push(at);
+                layout.device_ids.push(index);
                 change.device_ids.push(member.value);
             }
             IdentifierKind::Alias => {
-                layout.aliases.push(at);
+                layout.aliases.push(index);
                 change.aliases.push(AliasBody { alias_name: member.value, alias_label: member.label });
             }
         }
@@ -118,7 +117,7 @@ pub(super) fn change(
     (encode(&body, 512 + 48 * members.len()), layout)
 }
 
-/// Attributes of people who exist already: an object each (Braze, "User attributes object").
+/// One attributes object for each member, for existing profiles only (Braze, "User attributes object").
 pub(super) fn attributes(
     delivery: &DeliveryMethod,
     cohort: &CohortId,
@@ -132,23 +131,23 @@ pub(super) fn attributes(
         (DeliveryMethod::CohortImport, _) => return (Vec::new(), ArrayLayout::default()),
     };
     let object = |member: &Identifier<'_>| {
-        let (key, who) = match member.kind {
+        let (key, user) = match member.kind {
             IdentifierKind::ExternalId => ("external_id", json!(member.value)),
             IdentifierKind::Alias => {
                 ("user_alias", json!({ "alias_label": member.label, "alias_name": member.value }))
             }
-            // Nobody is planned to be reached so; Braze says that it is no identifier.
+            // Attributes are never planned for device ids. Braze reports that this is no identifier.
             IdentifierKind::DeviceId => ("device_id", json!(member.value)),
         };
-        json!({ key: who, "_update_existing_only": true, name.as_ref(): value })
+        json!({ key: user, "_update_existing_only": true, name.as_ref(): value })
     };
     let objects: Vec<Value> = members.iter().map(object).collect();
     let layout = ArrayLayout { attributes: objects.len(), ..ArrayLayout::default() };
     (encode(&json!({ "attributes": objects }), 160 * members.len()), layout)
 }
 
-/// A change of nobody, in a cohort that there is not.
-pub(super) fn nobody(keys: &ImportKeys) -> Vec<u8> {
+/// An empty change of a cohort that does not exist.
+pub(super) fn empty_change(keys: &ImportKeys) -> Vec<u8> {
     let body = ChangeBody {
         partner_api_key: keys.partner_api.expose(),
         client_secret: keys.data_import.expose(),
@@ -160,7 +159,7 @@ pub(super) fn nobody(keys: &ImportKeys) -> Vec<u8> {
 
 fn encode(body: &impl Serialize, capacity: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(capacity);
-    // Texts and lists of texts into memory: there is nothing that can fail.
+    // Strings are serialized into memory, so this cannot fail.
     let _ = serde_json::to_writer(&mut bytes, body);
     bytes
 }
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_is_written_to_people_who_exist() {
+    fn an_attribute_is_written_to_existing_profiles_only() {
         let cohort = CohortId::new("c").unwrap();
         let members = [
             Identifier { kind: IdentifierKind::ExternalId, label: "", value: "u1" },

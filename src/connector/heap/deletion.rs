@@ -1,15 +1,15 @@
-//! Heap's deletion of users: a token, a request, its status.
+//! Heap's API for the deletion of users.
 //!
-//! Source: Heap, "User Deletion". A token lives five minutes, so each run asks for its own. Whether the EU has
-//! an address of its own for these calls is not documented; the connection's is used.
+//! Source: Heap, "User Deletion". A token is valid for five minutes, so each run requests one. The documents name no EU
+//! address for these calls; the connection's address is used.
 
 use serde::Deserialize;
 
-use super::super::headers::{redirected, shown};
-use super::super::http::{self, Auth, HttpClient, HttpError};
 use crate::config::Secret;
+use crate::connector::headers::{display_text, redirect_message};
+use crate::connector::http::{Auth, HttpClient, HttpError, HttpReply};
 
-/// Users in one request at most.
+/// Users in one request.
 pub(super) const USERS_MAX: usize = 10_000;
 
 /// The deletion API of one environment.
@@ -20,19 +20,19 @@ pub struct Deletion<'a> {
     pub(super) api_key: &'a Secret,
 }
 
-/// Why nothing was deleted.
+/// The reason why nothing was deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum DeletionError {
-    /// Heap was not reached, or did not answer.
+    /// Heap was not reached, or did not respond.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The key is not good.
-    #[error("Heap refuses the API key: {0}")]
+    /// The key is invalid.
+    #[error("Heap rejects the API key: {0}")]
     Unauthorized(String),
-    /// Another answer.
-    #[error("Heap answered with status {0}: {1}")]
+    /// Any other status.
+    #[error("Heap responded with status {0}: {1}")]
     Unexpected(u16, String),
-    /// Too many at once.
+    /// Too many users.
     #[error("Heap deletes at most {USERS_MAX} users at once")]
     TooMany,
 }
@@ -45,11 +45,11 @@ struct DeletionReply {
 }
 
 impl Deletion<'_> {
-    /// Asks Heap to delete the users with these identities, and gives back Heap's name of the request.
+    /// Requests the deletion of the users with these identities. Returns Heap's id of the request.
     ///
     /// # Errors
-    /// [`DeletionError`]; without an answer to the request itself it may have been taken.
-    pub async fn ask(&self, identities: &[&str]) -> Result<String, DeletionError> {
+    /// [`DeletionError`]. A request without a response may have been accepted.
+    pub async fn request(&self, identities: &[&str]) -> Result<String, DeletionError> {
         if identities.len() > USERS_MAX {
             return Err(DeletionError::TooMany);
         }
@@ -58,11 +58,11 @@ impl Deletion<'_> {
             identities.iter().map(|identity| serde_json::json!({ "identity": identity })).collect();
         let body = serde_json::json!({ "users": users }).to_string().into_bytes();
         let url = format!("{}/api/public/v0/user_deletion", self.base);
-        let asked = self.read(&self.http.post_as(&url, &Auth::Bearer(token.expose()), body).await?)?;
-        asked.deletion_request_id.ok_or_else(|| undocumented("deletion_request_id"))
+        let reply = self.read(&self.http.post_as(&url, &Auth::Bearer(token.expose()), body).await?)?;
+        reply.deletion_request_id.ok_or_else(|| missing_field("deletion_request_id"))
     }
 
-    /// Asks for a token, which tells whether the key is good and changes nothing.
+    /// Requests a token, which validates the key and changes nothing.
     ///
     /// # Errors
     /// [`DeletionError`] when there is none.
@@ -70,21 +70,21 @@ impl Deletion<'_> {
         let url = format!("{}/api/public/v0/auth_token", self.base);
         let basic = Auth::Basic(self.app_id, self.api_key.expose());
         let token = self.read(&self.http.post_as(&url, &basic, Vec::new()).await?)?;
-        Ok(Secret::new(token.access_token.ok_or_else(|| undocumented("access_token"))?))
+        Ok(Secret::new(token.access_token.ok_or_else(|| missing_field("access_token"))?))
     }
 
-    fn read(&self, answer: &http::HttpReply) -> Result<DeletionReply, DeletionError> {
-        let text = || shown(String::from_utf8_lossy(&answer.body).trim());
-        match answer.status {
-            200..=299 => Ok(serde_json::from_slice(&answer.body).unwrap_or_default()),
-            300..=399 => Err(DeletionError::Unexpected(answer.status, redirected(&answer.headers))),
+    fn read(&self, response: &HttpReply) -> Result<DeletionReply, DeletionError> {
+        let text = || display_text(String::from_utf8_lossy(&response.body).trim());
+        match response.status {
+            200..=299 => Ok(serde_json::from_slice(&response.body).unwrap_or_default()),
+            300..=399 => Err(DeletionError::Unexpected(response.status, redirect_message(&response.headers))),
             401 | 403 => Err(DeletionError::Unauthorized(text())),
             status => Err(DeletionError::Unexpected(status, text())),
         }
     }
 }
 
-/// A success that lacks its one documented field is the answer of a proxy or a portal: nothing is known to be done.
-fn undocumented(field: &str) -> DeletionError {
+/// A success without its only documented field comes from a proxy or a portal, so nothing was confirmed.
+fn missing_field(field: &str) -> DeletionError {
     DeletionError::Unexpected(200, format!("the body is not Heap's: it has no `{field}`"))
 }

@@ -1,96 +1,102 @@
-//! Heap's server-side API: takes events and properties of users, and deletes users.
+//! Client for Heap's server-side API: sends events and user properties, and deletes users.
 //!
-//! Source: Heap, "Bulk Track", "Bulk Add User Properties" and "User Deletion". Ingestion is authenticated by
-//! the environment id in the body alone; any 2xx is a yes, unless its body is a page of HTML. What to do about an answer is
-//! decided by `export`.
+//! Source: Heap, "Bulk Track", "Bulk Add User Properties" and "User Deletion". The environment id in the body is the only
+//! authentication of ingestion. Any 2xx means accepted, unless its body is an HTML page. `export` decides how to react to
+//! a response.
 
-mod answer;
 mod deletion;
-mod rate_limit;
+mod event_limit;
+mod reply;
 
 use bytes::Bytes;
 
-pub use answer::HeapReply;
 pub use deletion::{Deletion, DeletionError};
-pub use rate_limit::{Fit, HeapRateLimiter, PersonKey};
+pub use event_limit::{EventAdmission, EventRateLimiter, PersonKey};
+pub use reply::HeapReply;
 
 use super::http::{HttpClient, HttpError};
 use crate::config::{HeapConfig, Secret};
 use crate::model::{Clock, Timestamp};
 
-/// Events, or users, in one request at most.
+/// Events, or users, in one request.
 pub const BATCH_LEN_MAX: usize = 1_000;
 
-/// What a request is about.
+/// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HeapCall {
-    /// Events.
+    /// Sends events.
     Track,
-    /// Properties of users.
-    Describe,
+    /// Sets user properties.
+    SetUserProperties,
 }
 
 impl HeapCall {
-    /// The call in a word.
+    /// The name in the journal.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Track => "track",
-            Self::Describe => "user_properties",
+            Self::SetUserProperties => "user_properties",
         }
     }
 
-    /// The path, and the key of the list in the body.
-    fn words(self) -> (&'static str, &'static str) {
+    fn path(self) -> &'static str {
         match self {
-            Self::Track => ("/api/track", "events"),
-            Self::Describe => ("/api/add_user_properties", "users"),
+            Self::Track => "/api/track",
+            Self::SetUserProperties => "/api/add_user_properties",
+        }
+    }
+
+    /// The key of the list in the body.
+    fn list_key(self) -> &'static str {
+        match self {
+            Self::Track => "events",
+            Self::SetUserProperties => "users",
         }
     }
 }
 
-/// One environment of Heap's, to write to.
+/// One Heap environment.
 #[derive(Debug)]
 pub struct HeapClient {
     http: HttpClient,
     base: String,
     app_id: String,
     clock: Clock,
-    /// What may go now; shared by all that is sent to it.
-    pub budget: HeapRateLimiter,
+    /// The rate limiter of the environment.
+    pub limiter: EventRateLimiter,
 }
 
 impl HeapClient {
-    /// Connects to the environment `app_id` at `base`. Nothing is sent yet.
+    /// Connects to the environment `app_id` at `base`. Sends nothing yet.
     ///
     /// # Errors
-    /// [`HttpError::Client`] when there can be no client at all.
+    /// [`HttpError::Client`] when there can be no client.
     pub fn new(config: &HeapConfig, base: &str, app_id: &str, clock: Clock) -> Result<Self, HttpError> {
         let agent = format!("Syncline/{}", env!("CARGO_PKG_VERSION"));
         let http = HttpClient::new(base, agent, config.timeout)?;
-        let budget = HeapRateLimiter::new(config.identity_events_max, config.app_events_max, config.window);
-        Ok(Self { http, base: base.to_owned(), app_id: app_id.to_owned(), clock, budget })
+        let limiter = EventRateLimiter::new(config.identity_events_max, config.app_events_max, config.window);
+        Ok(Self { http, base: base.to_owned(), app_id: app_id.to_owned(), clock, limiter })
     }
 
-    /// What stands in a body before its first element. Elements follow, with commas between them, and then
-    /// [`CLOSING`].
+    /// The start of a body, before its first element. The elements follow, separated by commas, and then [`BODY_END`].
     #[must_use]
-    pub fn opening(&self, call: HeapCall) -> Vec<u8> {
+    pub fn body_start(&self, call: HeapCall) -> Vec<u8> {
         let app_id = serde_json::Value::from(self.app_id.as_str());
-        format!("{{\"app_id\":{app_id},\"{}\":[", call.words().1).into_bytes()
+        format!("{{\"app_id\":{app_id},\"{}\":[", call.list_key()).into_bytes()
     }
 
     /// Sends a whole body.
     pub async fn send(&self, call: HeapCall, body: Bytes) -> HeapReply {
-        let result = self.http.post_json(&format!("{}{}", self.base, call.words().0), body).await;
-        answer::read(result, self.clock.now())
+        let result = self.http.post_json(&format!("{}{}", self.base, call.path()), body).await;
+        reply::read(result, self.clock.now())
     }
 
-    /// Asks for something that sends nothing. When Heap answered by its own clock, if it says so.
+    /// Checks that Heap responds, with a request that sends no data. Returns the time of Heap's clock, if reported.
     ///
     /// # Errors
-    /// [`HttpError`] when there is no answer. Any answer will do: whether an environment is right, Heap does not say.
-    pub async fn greet(&self) -> Result<Option<Timestamp>, HttpError> {
+    /// [`HttpError`] when there is no response. Heap does not report whether the environment id is valid.
+    pub async fn test_connection(&self) -> Result<Option<Timestamp>, HttpError> {
         Ok(self.http.get(&format!("{}/api/track", self.base)).await?.sent_at())
     }
 
@@ -101,5 +107,5 @@ impl HeapClient {
     }
 }
 
-/// What stands in a body behind its last element.
-pub const CLOSING: &[u8] = b"]}";
+/// The end of a body, after its last element.
+pub const BODY_END: &[u8] = b"]}";

@@ -18,7 +18,7 @@ use super::statement::{DOUBLE, StatementColumn, column_names, column_types, colu
 use super::values::{ColumnKind, RowReader, TypedRow, Values};
 use super::{Database, tls};
 use crate::config::{PostgresConfig, RetryPolicy, SqlSource};
-use crate::connector::backoff;
+use crate::connector::Retry;
 use crate::model::ConnectionName;
 
 /// How the server calls us among its connections.
@@ -47,17 +47,14 @@ pub(super) struct PostgresSession<'a> {
 impl<'a> PostgresSession<'a> {
     /// Connects. A server that takes no connection now is asked again with backoff, within the time for connecting.
     pub(super) async fn open(database: Database<'a>, settings: &PostgresConfig) -> Result<Self, SqlError> {
-        let (started, mut failures) = (Instant::now(), 0);
+        let (started, mut retry) = (Instant::now(), Retry::new(BUSY));
         loop {
             let error = match Self::connect(database, settings).await {
                 Err(error) if error.trouble == SqlErrorKind::Busy => error,
                 done => return done,
             };
-            failures += 1;
-            let wait = backoff(BUSY, failures);
-            if started.elapsed() + wait >= settings.connect_timeout {
-                return Err(error);
-            }
+            let is_in_time = |wait: &Duration| started.elapsed() + *wait < settings.connect_timeout;
+            let Some(wait) = retry.next_wait().filter(is_in_time) else { return Err(error) };
             tracing::info!("{error}; trying again in {:.1} s", wait.as_secs_f64());
             tokio::time::sleep(wait).await;
         }

@@ -1,73 +1,74 @@
-//! Braze's REST side, to ask only: segments, campaigns, Canvases, and which people Braze knows.
+//! Client of Braze's REST endpoints that read: segments, campaigns, Canvases, and user profiles.
 //!
 //! Source: Braze, "Export segments list", "Export segment details", "Export segment analytics", the same pages
-//! for campaigns and Canvases, "Export user profile by identifier", "API limits". Everything here reads, so
-//! whatever has no answer is asked again.
+//! for campaigns and Canvases, "Export user profile by identifier", "API limits". All requests only read, so a request
+//! without a response is sent again.
 //!
 //! # Guarantees
-//! A list is read to its end: until a page has nothing new, since no document says that a short page is the last.
-//! An answer that is not understood is an error and never an empty list. Errors hold no key.
+//! A list is complete: it is read until a page has no new items, because no document says that a short page is the last.
+//! A response that cannot be parsed is an error and never an empty list. Errors contain no key.
 
-mod wire;
+mod bodies;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::answer::{self, BrazeReply, RemainingQuota};
-use super::key_fingerprint::{BrazeKeyKind, mark};
-use super::rate_limit::{Admission, RateLimiter};
+use super::keys::{BrazeKeyKind, key_fingerprint};
+use super::reply;
 use super::wire::ArrayLayout;
 use crate::config::{BrazeConfig, RetryPolicy, Secret};
-use crate::connector::backoff;
-use crate::connector::headers::shown;
+use crate::connector::destination::RequestOutcome;
+use crate::connector::headers::display_text;
 use crate::connector::http::{Auth, HttpClient, HttpError};
-use crate::model::{Clock, Identifier, IdentifierKind, Timestamp};
+use crate::connector::rate_limit::{Admission, RateLimiter, RemainingQuota};
+use crate::connector::retry::Retry;
+use crate::model::{Clock, Identifier, IdentifierKind};
 
-pub use wire::{ListEntry, MessagingDetails, SegmentDetails, SizeOfDay};
+pub use bodies::{ListEntry, MessagingDetails, SegmentDetails, SizeOfDay};
 
-/// Pages of a list that are read: a hundred thousand items.
+/// Most pages of a list: a hundred thousand items.
 const PAGES_MAX: usize = 1_000;
-/// External ids in a request (Braze, "Export user profile by identifier").
+/// Users in one export request (Braze, "Export user profile by identifier").
 pub const IDS_MAX: usize = 50;
 
-/// Why Braze did not tell.
+/// Why Braze gave no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestError {
-    /// 401: the key is not one of this workspace.
-    #[error("the REST key is refused: {0}")]
+    /// 401: the key does not belong to this workspace.
+    #[error("the REST key is rejected: {0}")]
     Unauthorized(String),
-    /// The key is not the one that the state knows, so what Braze tells would be of another workspace.
-    #[error("the REST key is not the one that this state knows")]
+    /// The key is not the recorded one, so the response would be about another workspace.
+    #[error("the REST key is not the one recorded in this state")]
     OtherWorkspace,
-    /// 403: the key may not ask this.
+    /// 403: the key lacks a permission.
     #[error("the REST key lacks the permission `{permission}`: {message}")]
     Forbidden {
-        /// What it would need.
+        /// The missing permission.
         permission: &'static str,
-        /// What Braze says.
+        /// Braze's message.
         message: String,
     },
-    /// The retries are spent.
-    #[error("Braze does not answer: {0}")]
+    /// All attempts failed.
+    #[error("Braze does not respond: {0}")]
     Unavailable(String),
-    /// The limit resets later than anybody wants to wait.
+    /// The limit resets after the longest wait.
     #[error("the rate limit of `{0}` is used up")]
     RateLimited(&'static str),
-    /// An answer that makes no sense here.
-    #[error("`{path}` was answered with {status}: {message}")]
+    /// A response that is not an expected one.
+    #[error("`{path}` returned status {status}: {message}")]
     Unexpected {
-        /// What was asked.
+        /// The path of the request.
         path: &'static str,
         /// The status.
         status: u16,
-        /// What Braze says, or what is wrong with its answer.
+        /// Braze's message, or the fault in its response.
         message: String,
     },
 }
 
-/// What is asked.
+/// An endpoint with the permission that it needs.
 #[derive(Clone, Copy, Debug)]
 struct RestEndpoint {
     path: &'static str,
@@ -87,7 +88,7 @@ const CANVASES: RestEndpoint = endpoint("/canvas/list", "canvas.list");
 const CANVAS: RestEndpoint = endpoint("/canvas/details", "canvas.details");
 const EXPORT: RestEndpoint = endpoint("/users/export/ids", "users.export.ids");
 
-/// Campaigns and Canvases are asked for alike.
+/// The kind of a message that targets segments. Both kinds have the same endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MessagingKind {
     /// Campaigns.
@@ -96,7 +97,7 @@ pub enum MessagingKind {
     Canvas,
 }
 
-/// One Braze workspace, to ask.
+/// The read-only client of one Braze workspace.
 #[derive(Debug)]
 pub struct BrazeRestClient {
     http: HttpClient,
@@ -104,142 +105,146 @@ pub struct BrazeRestClient {
     key: Secret,
     clock: Clock,
     retry: RetryPolicy,
-    /// Lists, details and sizes share a limit; exports of people have their own.
-    shared: RateLimiter,
-    exports: RateLimiter,
+    /// Lists, details and sizes share one limit.
+    list_limiter: RateLimiter,
+    /// Exports of users have their own limit.
+    export_limiter: RateLimiter,
 }
 
 impl BrazeRestClient {
-    /// Connects to the workspace at `base`. Nothing is asked yet. No single wait is longer than `patience`.
+    /// Connects to the workspace at `base`. Sends nothing yet. No single wait is longer than `longest_wait`.
     ///
     /// # Errors
-    /// [`HttpError::Client`] when there can be no client at all.
+    /// [`HttpError::Client`] when there can be no client.
     pub fn new(
         config: &BrazeConfig,
         base: &str,
         key: Secret,
         clock: Clock,
-        patience: Duration,
+        longest_wait: Duration,
     ) -> Result<Self, HttpError> {
         let agent = format!("Syncline/{}", env!("CARGO_PKG_VERSION"));
-        let longest_wait = config.retry.longest_wait.min(patience);
+        let longest_wait = config.retry.longest_wait.min(longest_wait);
         Ok(Self {
             http: HttpClient::new(base, agent, config.timeout)?,
             base: base.to_owned(),
             key,
             clock,
             retry: RetryPolicy { longest_wait, ..config.retry },
-            shared: RateLimiter::new(longest_wait),
-            exports: RateLimiter::new(longest_wait),
+            list_limiter: RateLimiter::hourly(longest_wait),
+            export_limiter: RateLimiter::hourly(longest_wait),
         })
     }
 
-    /// The fingerprint of the workspace: see [`mark()`].
+    /// The fingerprint of the REST key: see [`key_fingerprint()`].
     #[must_use]
-    pub fn mark(&self, salt: &str) -> String {
-        mark(salt, BrazeKeyKind::Rest, &self.key)
+    pub fn key_fingerprint(&self, salt: &str) -> String {
+        key_fingerprint(salt, BrazeKeyKind::Rest, &self.key)
     }
 
-    /// What is left of each rate limit, as far as answers reported it: of the endpoints that share one, and of the
-    /// endpoint that has its own.
+    /// The remaining quota of each rate limit that a response has reported.
     #[must_use]
-    pub fn limits(&self) -> Vec<(&'static str, RemainingQuota)> {
-        let limits =
-            [("segments, campaigns and Canvases", &self.shared), ("`/users/export/ids`", &self.exports)];
-        limits.into_iter().filter_map(|(of, gate)| Some((of, gate.left()?))).collect()
+    pub fn remaining_quotas(&self) -> Vec<(&'static str, RemainingQuota)> {
+        let limits = [
+            ("segments, campaigns and Canvases", &self.list_limiter),
+            ("`/users/export/ids`", &self.export_limiter),
+        ];
+        limits.into_iter().filter_map(|(name, limiter)| Some((name, limiter.remaining()?))).collect()
     }
 
-    /// Every segment that is not archived: archived ones are in no list.
+    /// All segments that are not archived. Braze lists no archived segments.
     ///
     /// # Errors
     /// [`RestError`] when the list cannot be read to its end.
     pub async fn segments(&self) -> Result<Vec<ListEntry>, RestError> {
-        self.all(SEGMENTS, &[], |page: wire::SegmentsPage| page.segments).await
+        self.all(SEGMENTS, &[], |page: bodies::SegmentsPage| page.segments).await
     }
 
-    /// A segment, also one that is archived. None: Braze knows none by this id.
+    /// A segment, also an archived one. `None` if Braze has no segment with this id.
     ///
     /// # Errors
-    /// [`RestError`] when Braze does not tell.
+    /// [`RestError`] when there is no result.
     pub async fn segment(&self, id: &str) -> Result<Option<SegmentDetails>, RestError> {
-        self.one(SEGMENT, &[("segment_id", id)]).await
+        self.get_optional(SEGMENT, &[("segment_id", id)]).await
     }
 
-    /// The sizes of the last days, as Braze estimates them.
+    /// Braze's estimated sizes of the last days.
     ///
     /// # Errors
-    /// [`RestError`] when Braze does not tell.
+    /// [`RestError`] when there is no result.
     pub async fn sizes(&self, id: &str, days: u32) -> Result<Vec<SizeOfDay>, RestError> {
         let days = days.to_string();
-        let series: wire::SizeSeries = self.get(SIZES, &[("segment_id", id), ("length", &days)]).await?;
+        let series: bodies::SizeSeries = self.get(SIZES, &[("segment_id", id), ("length", &days)]).await?;
         Ok(series.data)
     }
 
-    /// Every campaign or Canvas, archived ones too.
+    /// All campaigns or Canvases, with archived ones.
     ///
     /// # Errors
     /// [`RestError`] when the list cannot be read to its end.
-    pub async fn list(&self, of: MessagingKind) -> Result<Vec<ListEntry>, RestError> {
+    pub async fn list(&self, kind: MessagingKind) -> Result<Vec<ListEntry>, RestError> {
         const ARCHIVED: [(&str, &str); 1] = [("include_archived", "true")];
-        match of {
+        match kind {
             MessagingKind::Campaign => {
-                self.all(CAMPAIGNS, &ARCHIVED, |page: wire::CampaignsPage| page.campaigns).await
+                self.all(CAMPAIGNS, &ARCHIVED, |page: bodies::CampaignsPage| page.campaigns).await
             }
             MessagingKind::Canvas => {
-                self.all(CANVASES, &ARCHIVED, |page: wire::CanvasPage| page.canvases).await
+                self.all(CANVASES, &ARCHIVED, |page: bodies::CanvasPage| page.canvases).await
             }
         }
     }
 
-    /// A campaign or a Canvas. None: Braze knows none by this id.
+    /// A campaign or a Canvas. `None` if Braze has none with this id.
     ///
     /// # Errors
-    /// [`RestError`] when Braze does not tell.
-    pub async fn details(&self, of: MessagingKind, id: &str) -> Result<Option<MessagingDetails>, RestError> {
-        match of {
-            MessagingKind::Campaign => self.one(CAMPAIGN, &[("campaign_id", id)]).await,
-            MessagingKind::Canvas => self.one(CANVAS, &[("canvas_id", id)]).await,
+    /// [`RestError`] when there is no result.
+    pub async fn details(
+        &self,
+        kind: MessagingKind,
+        id: &str,
+    ) -> Result<Option<MessagingDetails>, RestError> {
+        match kind {
+            MessagingKind::Campaign => self.get_optional(CAMPAIGN, &[("campaign_id", id)]).await,
+            MessagingKind::Canvas => self.get_optional(CANVAS, &[("canvas_id", id)]).await,
         }
     }
 
-    /// Which of these external ids Braze does not know.
+    /// The external ids among these without a Braze profile.
     ///
     /// # Errors
-    /// [`RestError`] when Braze does not tell.
-    pub async fn unknown(&self, external_ids: &[String]) -> Result<Vec<String>, RestError> {
+    /// [`RestError`] when there is no result.
+    pub async fn unknown_external_ids(&self, external_ids: &[String]) -> Result<Vec<String>, RestError> {
         let mut unknown = Vec::new();
-        for some in external_ids.chunks(IDS_MAX) {
-            let body = wire::export_body(some);
-            let exported: wire::ExportedUsers =
-                self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
+        for chunk in external_ids.chunks(IDS_MAX) {
+            let body = bodies::export_body(chunk);
+            let exported: bodies::ExportedUsers =
+                parse(EXPORT, &self.request(EXPORT, "", Some(&body)).await?)?;
             let known: BTreeSet<String> =
                 exported.users.into_iter().filter_map(|user| user.external_id).collect();
-            unknown.extend(some.iter().filter(|id| !known.contains(*id)).cloned());
+            unknown.extend(chunk.iter().filter(|id| !known.contains(*id)).cloned());
         }
         Ok(unknown)
     }
 
-    /// Which of these people Braze does not know. They are of one kind and at most [`IDS_MAX`]. A device is not asked
-    /// for: of those Braze takes one in a request.
+    /// The users among these without a Braze profile. All have identifiers of one kind, and they are at most [`IDS_MAX`].
+    /// Device ids are not supported: Braze exports one of them in a request.
     ///
     /// # Errors
-    /// [`RestError`] when Braze does not tell.
-    pub async fn strangers<'a>(
+    /// [`RestError`] when there is no result.
+    pub async fn unknown_users<'a>(
         &self,
         kind: IdentifierKind,
-        people: &[Identifier<'a>],
+        users: &[Identifier<'a>],
     ) -> Result<Vec<Identifier<'a>>, RestError> {
-        let body = wire::people_body(kind, people);
-        let exported: wire::ExportedUsers =
-            self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
-        Ok(people.iter().filter(|who| !exported.knows(who)).copied().collect())
+        let body = bodies::users_body(kind, users);
+        let exported: bodies::ExportedUsers = parse(EXPORT, &self.request(EXPORT, "", Some(&body)).await?)?;
+        Ok(users.iter().filter(|user| !exported.contains(user)).copied().collect())
     }
 
-    /// Reads a list to its end: until a page brings nothing new. A server that knows no pages sends the first
-    /// one for ever, and that is its end as well.
+    /// Reads a list until a page has no new items. A server without pages repeats the first page, which has none.
     async fn all<P: DeserializeOwned>(
         &self,
-        what: RestEndpoint,
+        endpoint: RestEndpoint,
         query: &[(&str, &str)],
         items: impl Fn(P) -> Vec<ListEntry>,
     ) -> Result<Vec<ListEntry>, RestError> {
@@ -247,24 +252,24 @@ impl BrazeRestClient {
         for page in 0..PAGES_MAX {
             let page = page.to_string();
             let query = [query, &[("page", page.as_str())]].concat();
-            let found = items(self.get(what, &query).await?);
+            let found = items(self.get(endpoint, &query).await?);
             let before = all.len();
             all.extend(found.into_iter().filter(|item| seen.insert(item.id.clone())));
             if all.len() == before {
                 return Ok(all);
             }
         }
-        let message = format!("its list has no end: {PAGES_MAX} pages were read");
-        Err(RestError::Unexpected { path: what.path, status: 200, message })
+        let message = format!("the list has more than {PAGES_MAX} pages");
+        Err(RestError::Unexpected { path: endpoint.path, status: 200, message })
     }
 
-    /// Asks for one thing. What is answered with 400 or 404 is not there: the request itself is well formed.
-    async fn one<T: DeserializeOwned>(
+    /// Requests one object. 400 and 404 mean that it does not exist, because the request itself is well formed.
+    async fn get_optional<T: DeserializeOwned>(
         &self,
-        what: RestEndpoint,
+        endpoint: RestEndpoint,
         query: &[(&str, &str)],
     ) -> Result<Option<T>, RestError> {
-        match self.get(what, query).await {
+        match self.get(endpoint, query).await {
             Ok(found) => Ok(Some(found)),
             Err(RestError::Unexpected { status: 400 | 404, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -273,90 +278,109 @@ impl BrazeRestClient {
 
     async fn get<T: DeserializeOwned>(
         &self,
-        what: RestEndpoint,
+        endpoint: RestEndpoint,
         query: &[(&str, &str)],
     ) -> Result<T, RestError> {
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
-        self.understood(what, &self.ask(what, &query, None).await?)
+        parse(endpoint, &self.request(endpoint, &query, None).await?)
     }
 
-    fn understood<T: DeserializeOwned>(&self, what: RestEndpoint, body: &[u8]) -> Result<T, RestError> {
-        serde_json::from_slice(body).map_err(|error| {
-            let message = shown(&format!("the body is not as documented: {error}"));
-            RestError::Unexpected { path: what.path, status: 200, message }
-        })
-    }
-
-    /// Asks until there is an answer, or the retries are spent.
-    async fn ask(&self, what: RestEndpoint, query: &str, body: Option<&[u8]>) -> Result<Vec<u8>, RestError> {
-        let gate = if body.is_some() { &self.exports } else { &self.shared };
-        let mut trouble = RestError::Unavailable("no attempt was made".to_owned());
-        for attempt in 1..=self.retry.attempts.max(1) {
-            self.admitted(gate, what).await?;
-            match self.once(gate, what, query, body).await {
+    /// Sends a request until there is a response, or all attempts have failed.
+    async fn request(
+        &self,
+        endpoint: RestEndpoint,
+        query: &str,
+        body: Option<&[u8]>,
+    ) -> Result<Vec<u8>, RestError> {
+        let limiter = if body.is_some() { &self.export_limiter } else { &self.list_limiter };
+        let mut retry = Retry::new(self.retry);
+        loop {
+            self.admission(limiter, endpoint).await?;
+            let error = match self.request_once(limiter, endpoint, query, body).await {
                 Ok(body) => return Ok(body),
-                Err((error, false)) => return Err(error),
-                Err((error, true)) => trouble = error,
-            }
-            if attempt < self.retry.attempts && !gate.is_closed(self.clock.now()) {
-                let wait = backoff(self.retry, attempt);
-                tracing::info!(path = what.path, "braze: {trouble}, again in {:.1} s", wait.as_secs_f64());
+                Err((error, IsTransient(false))) => return Err(error),
+                Err((error, IsTransient(true))) => error,
+            };
+            let Some(wait) = retry.next_wait() else { return Err(error) };
+            if !limiter.is_closed(self.clock.now()) {
+                let seconds = wait.as_secs_f64();
+                tracing::info!(path = endpoint.path, "braze: {error}, {retry}, again in {seconds:.1} s");
                 tokio::time::sleep(wait).await;
             }
         }
-        Err(trouble)
     }
 
-    async fn admitted(&self, gate: &RateLimiter, what: RestEndpoint) -> Result<(), RestError> {
+    async fn admission(&self, limiter: &RateLimiter, endpoint: RestEndpoint) -> Result<(), RestError> {
         loop {
-            match gate.admit(self.clock.now()) {
+            match limiter.admit(self.clock.now()) {
                 Admission::Go => return Ok(()),
                 Admission::Wait(wait) => tokio::time::sleep(wait).await,
-                Admission::TooLong(_) => return Err(RestError::RateLimited(what.path)),
+                Admission::TooLong(_) => return Err(RestError::RateLimited(endpoint.path)),
             }
         }
     }
 
-    /// Asks once. With an error: whether asking again may help.
-    async fn once(
+    async fn request_once(
         &self,
-        gate: &RateLimiter,
-        what: RestEndpoint,
+        limiter: &RateLimiter,
+        endpoint: RestEndpoint,
         query: &str,
         body: Option<&[u8]>,
-    ) -> Result<Vec<u8>, (RestError, bool)> {
-        let url = format!("{}{}", self.base, what.path);
+    ) -> Result<Vec<u8>, (RestError, IsTransient)> {
+        let url = format!("{}{}", self.base, endpoint.path);
         let auth = Auth::Bearer(self.key.expose());
         let result = match body {
             Some(body) => self.http.post_as(&url, &auth, body.to_vec()).await,
             None => self.http.get_as(&format!("{url}?{query}"), &auth).await,
         };
-        let now: Timestamp = self.clock.now();
-        let reply = answer::read(&result, &ArrayLayout::default(), now);
-        gate.learn(&reply, now);
-        let status = result.as_ref().map_or(0, |answer| answer.status);
-        let unexpected = |status, message| RestError::Unexpected { path: what.path, status, message };
-        let error = match reply.answer {
-            BrazeReply::Accepted => return Ok(result.map(|answer| answer.body).unwrap_or_default()),
-            BrazeReply::AcceptedWithErrors { other, .. } => {
-                (unexpected(status, other.unwrap_or_else(|| "it complains".to_owned())), false)
-            }
-            BrazeReply::Unauthorized(message) if status == 403 => {
-                (RestError::Forbidden { permission: what.permission, message }, false)
-            }
-            BrazeReply::Unauthorized(message) => (RestError::Unauthorized(message), false),
-            BrazeReply::BadRequest(message) => (unexpected(400, message), false),
-            BrazeReply::Unexpected(status, message) => (unexpected(status, message), false),
-            BrazeReply::Foreign(status, what) => {
-                (unexpected(status, format!("{what}; check `endpoint:` and proxies")), false)
-            }
-            BrazeReply::TooLarge => (unexpected(413, "too large".to_owned()), false),
-            BrazeReply::RateLimited(_) => (RestError::RateLimited(what.path), true),
-            BrazeReply::Locked => (RestError::Unavailable("status 423".to_owned()), true),
-            BrazeReply::Unavailable(status) => (RestError::Unavailable(format!("status {status}")), true),
-            BrazeReply::NoAnswer(why) => (RestError::Unavailable(format!("no answer ({why})")), true),
-            BrazeReply::NotReached(why) => (RestError::Unavailable(format!("not reached ({why})")), true),
-        };
-        Err(error)
+        let now = self.clock.now();
+        let reply = reply::read(&result, &ArrayLayout::default(), now);
+        reply.report_to(limiter, now);
+        let status = result.as_ref().map_or(0, |response| response.status);
+        match reply.outcome {
+            RequestOutcome::Accepted => Ok(result.map(|response| response.body).unwrap_or_default()),
+            other => Err(endpoint.error(status, other)),
+        }
     }
+}
+
+/// Whether a retry may succeed.
+struct IsTransient(bool);
+
+impl RestEndpoint {
+    /// The error for a request that was not accepted.
+    fn error(self, status: u16, outcome: RequestOutcome) -> (RestError, IsTransient) {
+        let unexpected = |status, message| {
+            (RestError::Unexpected { path: self.path, status, message }, IsTransient(false))
+        };
+        let unavailable = |message| (RestError::Unavailable(message), IsTransient(true));
+        match outcome {
+            RequestOutcome::Accepted => unexpected(status, "accepted".to_owned()),
+            RequestOutcome::AcceptedWithErrors { other, .. } => {
+                unexpected(status, other.unwrap_or_else(|| "the response contains errors".to_owned()))
+            }
+            RequestOutcome::Unauthorized(message) if status == 403 => {
+                (RestError::Forbidden { permission: self.permission, message }, IsTransient(false))
+            }
+            RequestOutcome::Unauthorized(message) => (RestError::Unauthorized(message), IsTransient(false)),
+            RequestOutcome::BadRequest(message) => unexpected(400, message),
+            RequestOutcome::Unexpected(status, message) => unexpected(status, message),
+            RequestOutcome::Foreign(status, body) => {
+                unexpected(status, format!("{body}; check `endpoint:` and proxies"))
+            }
+            RequestOutcome::TooLarge => unexpected(413, "too large".to_owned()),
+            RequestOutcome::RateLimited(_) => (RestError::RateLimited(self.path), IsTransient(true)),
+            RequestOutcome::Locked => unavailable("status 423".to_owned()),
+            RequestOutcome::Unavailable(status) => unavailable(format!("status {status}")),
+            RequestOutcome::NoAnswer(why) => unavailable(format!("no answer ({why})")),
+            RequestOutcome::NotReached(why) => unavailable(format!("not reached ({why})")),
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(endpoint: RestEndpoint, body: &[u8]) -> Result<T, RestError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = display_text(&format!("the body is not as documented: {error}"));
+        RestError::Unexpected { path: endpoint.path, status: 200, message }
+    })
 }

@@ -1,19 +1,19 @@
-//! What the REST side answers, as far as anybody here needs it. Fields that are not documented to be there are
-//! optional; those that are, are required, so that another answer is not taken for an empty one.
+//! Request and response bodies of the REST endpoints that read. Documented fields are required, so that another response
+//! is not parsed as an empty one. The other fields are optional.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::model::{Identifier, IdentifierKind};
 
-/// An entry of a list.
+/// A segment, a campaign or a Canvas in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ListEntry {
     /// The API identifier.
     pub id: String,
     /// The name.
     pub name: String,
-    /// Whether Braze keeps sizes, of a segment.
+    /// Whether Braze records sizes. Segments only.
     #[serde(default)]
     pub analytics_tracking_enabled: Option<bool>,
     /// The tags.
@@ -21,20 +21,20 @@ pub struct ListEntry {
     pub tags: Vec<String>,
 }
 
-/// What Braze tells of a segment. Whether it is archived is not told.
+/// Details of a segment. Braze does not report whether it is archived.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct SegmentDetails {
     /// The name.
     pub name: String,
-    /// Its filters in words. How they are worded is not documented.
+    /// Its filters in words, in an undocumented format.
     #[serde(default, deserialize_with = "or_default")]
     pub description: String,
-    /// When somebody last changed it, as Braze writes it.
+    /// The time of the last change, in Braze's format.
     #[serde(default)]
     pub updated_at: Option<String>,
 }
 
-/// What Braze tells of a campaign or a Canvas. Whom it targets is not told.
+/// Details of a campaign or a Canvas. Braze does not report which segments it targets.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct MessagingDetails {
     /// The name.
@@ -43,12 +43,12 @@ pub struct MessagingDetails {
     pub archived: bool,
     /// Whether it is a draft.
     pub draft: bool,
-    /// Whether it runs.
+    /// Whether it is active.
     pub enabled: bool,
     /// The tags.
     #[serde(default, deserialize_with = "or_default")]
     pub tags: Vec<String>,
-    /// When somebody last changed it, as Braze writes it.
+    /// The time of the last change, in Braze's format.
     #[serde(default)]
     pub updated_at: Option<String>,
 }
@@ -58,7 +58,7 @@ pub struct MessagingDetails {
 pub struct SizeOfDay {
     /// The day, `2024-05-01`.
     pub time: String,
-    /// People, estimated.
+    /// Estimated users.
     pub size: u64,
 }
 
@@ -101,39 +101,42 @@ struct ExportedAlias {
 }
 
 impl ExportedUsers {
-    /// Whether one of them is named so.
-    pub(super) fn knows(&self, who: &Identifier<'_>) -> bool {
-        let is_it = |alias: &ExportedAlias| alias.alias_label == who.label && alias.alias_name == who.value;
-        self.users.iter().any(|user| match who.kind {
-            IdentifierKind::ExternalId => user.external_id.as_deref() == Some(who.value),
-            IdentifierKind::Alias => user.user_aliases.iter().any(is_it),
+    /// Whether one of the users has this identifier.
+    pub(super) fn contains(&self, identifier: &Identifier<'_>) -> bool {
+        let matches = |alias: &ExportedAlias| {
+            alias.alias_label == identifier.label && alias.alias_name == identifier.value
+        };
+        self.users.iter().any(|user| match identifier.kind {
+            IdentifierKind::ExternalId => user.external_id.as_deref() == Some(identifier.value),
+            IdentifierKind::Alias => user.user_aliases.iter().any(matches),
             IdentifierKind::DeviceId => false,
         })
     }
 }
 
-/// Asks for people of one kind, for as little of a profile as tells who it is.
-pub(super) fn people_body(kind: IdentifierKind, people: &[Identifier<'_>]) -> Vec<u8> {
+/// An export of users with identifiers of one kind, limited to the identifying fields.
+pub(super) fn users_body(kind: IdentifierKind, users: &[Identifier<'_>]) -> Vec<u8> {
     let fields = ["external_id", "user_aliases"];
     let body = match kind {
         IdentifierKind::Alias => {
-            let alias = |who: &Identifier<'_>| json!({ "alias_label": who.label, "alias_name": who.value });
-            json!({ "user_aliases": people.iter().map(alias).collect::<Vec<_>>(), "fields_to_export": fields })
+            let alias =
+                |user: &Identifier<'_>| json!({ "alias_label": user.label, "alias_name": user.value });
+            json!({ "user_aliases": users.iter().map(alias).collect::<Vec<_>>(), "fields_to_export": fields })
         }
         IdentifierKind::ExternalId | IdentifierKind::DeviceId => {
-            let ids: Vec<&str> = people.iter().map(|who| who.value).collect();
+            let ids: Vec<&str> = users.iter().map(|user| user.value).collect();
             json!({ "external_ids": ids, "fields_to_export": fields })
         }
     };
     body.to_string().into_bytes()
 }
 
-/// Asks for as little of a profile as can be asked for.
+/// An export of users by external id, limited to that field.
 pub(super) fn export_body(external_ids: &[String]) -> Vec<u8> {
     json!({ "external_ids": external_ids, "fields_to_export": ["external_id"] }).to_string().into_bytes()
 }
 
-/// Null is as good as absent.
+/// Null means the default, like an absent field.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }

@@ -1,0 +1,102 @@
+//! Inputs and outcome of an apply.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::health::ConnectionHealth;
+use super::stop::{ApplyStop, Interrupt};
+use crate::config::RetryPolicy;
+use crate::model::{Clock, CohortId, Progress, RunId};
+use crate::plan::CohortNaming;
+use crate::state::{Journal, JournalEvent, StateWriter};
+
+/// The inputs of an apply besides its plan and its destination.
+#[derive(Clone, Copy)]
+pub struct ApplyContext<'a> {
+    /// The health of the workspace, shared by all its cohorts.
+    pub health: &'a ConnectionHealth,
+    /// Attempts and waits of one request.
+    pub retry: RetryPolicy,
+    /// The longest time until Braze has handled a request without a response.
+    pub settle_again_after: Duration,
+    /// The state.
+    pub state: &'a StateWriter,
+    /// The journal of the run.
+    pub journal: &'a Journal,
+    /// The run.
+    pub run: &'a RunId,
+    /// The clock.
+    pub clock: Clock,
+    /// Receives the progress.
+    pub progress: &'a dyn Progress,
+    /// The request to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// The outcome of an apply.
+#[derive(Debug, Default)]
+pub struct ApplyOutcome {
+    /// The name that Braze accepted.
+    pub named: Option<CohortNaming>,
+    /// Added members.
+    pub added: u64,
+    /// Removed members.
+    pub removed: u64,
+    /// Rejected identifiers.
+    pub refused: u64,
+    /// Rejected identifiers that were to be removed and may still be members.
+    pub refused_removals: u64,
+    /// The message of the first rejection, also of an identifier that stays in doubt.
+    pub refusal: Option<String>,
+    /// Members of this apply that are in doubt.
+    pub in_doubt: u64,
+    /// The number of requests by outcome code.
+    pub answers: BTreeMap<&'static str, u64>,
+    /// The reason for an early stop.
+    pub halt: Option<ApplyStop>,
+}
+
+impl ApplyOutcome {
+    /// Requests sent, with and without a response.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.answers.values().sum()
+    }
+
+    /// Records an error as the reason for the stop, unless there is an earlier one.
+    pub fn stop(&mut self, result: Result<(), ApplyStop>) {
+        if let Err(halt) = result {
+            self.halt.get_or_insert(halt);
+        }
+    }
+
+    /// The journal's last event of the cohort.
+    #[must_use]
+    pub fn finished(&self, cohort: &CohortId) -> JournalEvent {
+        JournalEvent::Finished {
+            cohort: cohort.to_string(),
+            added: self.added,
+            removed: self.removed,
+            refused: self.refused,
+            in_doubt: self.in_doubt,
+            error: self.halt.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// Whether Braze accepted a name or a change.
+    #[must_use]
+    pub fn changed_anything(&self) -> bool {
+        self.named.is_some() || self.added > 0 || self.removed > 0
+    }
+
+    /// Whether the apply ended without a stop, members in doubt, or rejected removals.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.halt.is_none() && self.in_doubt == 0 && self.refused_removals == 0
+    }
+}
+
+/// Runs blocking work, while the runtime moves other tasks to another thread.
+pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
