@@ -70,7 +70,7 @@ fn a_trigger_with_a_foreign_response_is_never_repeated() {
     sandbox.faults(&reply.to_string());
     w.source("carts", users(13));
     let report = w.run(&["reconcile", "--format", "json"]).expect(7).json();
-    assert_eq!(report["cohorts"][0]["actions"]["each"][0]["unanswered"], 3);
+    assert_eq!(report["cohorts"][0]["triggers"]["each"][0]["unanswered"], 3);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(recipients(&sandbox).len(), 0);
 }

@@ -341,7 +341,7 @@ fn the_help_of_the_sandbox_is_correct() {
     }
     let (status, paths) = sandbox.get("/_sandbox/");
     assert_eq!(status, 200);
-    for path in ["cohorts", "cohorts/{id}/members", "requests", "faults", "people", "identify"] {
+    for path in ["cohorts", "cohorts/{id}/members", "requests", "faults", "users", "identify"] {
         assert!(paths.contains(&format!(" /_sandbox/{path} ")), "{path}\n{paths}");
     }
     // Every listed path exists and accepts its listed method.

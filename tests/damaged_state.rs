@@ -296,7 +296,7 @@ fn every_kind_of_damage_of_every_file_is_handled() {
         "segments",
         "exports",
         "inbox",
-        "actions",
+        "triggers",
         "approvals",
         "journal",
         "workspaces",

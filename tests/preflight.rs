@@ -92,7 +92,7 @@ fn without_preflight_no_user_is_looked_up() {
     config(&w, &sandbox, "");
     w.source("carts", users(20)).run(&["reconcile"]).expect(0);
     assert_eq!(exports(&sandbox), 0);
-    assert!(!w.path(".syncline/unknown").exists());
+    assert!(!w.path(".syncline/unknown_users").exists());
 }
 
 #[test]

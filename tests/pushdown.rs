@@ -244,7 +244,7 @@ fn a_lost_stale_or_edited_mirror_table_is_rebuilt() {
         ),
         (
             "the note is lost",
-            &|| std::fs::remove_dir_all(w.path(".syncline/pushdown")).unwrap(),
+            &|| std::fs::remove_dir_all(w.path(".syncline/mirror_tables")).unwrap(),
             "no table of its members yet",
         ),
     ];
@@ -348,10 +348,10 @@ fn a_kill_before_the_mirror_table_is_written_is_recovered() {
     case.server.sql("insert into carts values ('last')");
     assert_eq!(case.apply_both_ways()["keys_read"], 1);
     // Killed after the table was written and before its note.
-    let notes = case.w.snapshot(".syncline/pushdown");
+    let notes = case.w.snapshot(".syncline/mirror_tables");
     case.server.sql("insert into carts values ('later'); delete from carts where identity = 'last'");
     assert_eq!(case.apply_both_ways()["keys_read"], 2);
-    std::fs::remove_dir_all(case.w.path(".syncline/pushdown")).unwrap();
+    std::fs::remove_dir_all(case.w.path(".syncline/mirror_tables")).unwrap();
     for (path, bytes) in notes {
         case.w.write(path.strip_prefix(case.w.path("")).unwrap().to_str().unwrap(), bytes);
     }

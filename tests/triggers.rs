@@ -72,10 +72,10 @@ fn the_first_fill_triggers_nothing_by_default() {
     let (w, sandbox) = filled("");
     w.source("carts", users(20));
     let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
-    assert_eq!(plan["cohorts"][0]["actions"], Value::Null);
+    assert_eq!(plan["cohorts"][0]["triggers"], Value::Null);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sends(&sandbox).len(), 0);
-    assert!(!w.path(".syncline/actions").exists());
+    assert!(!w.path(".syncline/triggers").exists());
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn properties_over_the_limits_are_left_out_and_counted() {
     let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
     let left_out = |n: usize| json!(if n < 8 { 1 } else { 2 });
     let expected: Value = names.iter().enumerate().map(|(n, name)| (name.clone(), left_out(n))).collect();
-    assert_eq!(plan["cohorts"][0]["actions"]["each"][0]["properties_left_out"], expected);
+    assert_eq!(plan["cohorts"][0]["triggers"]["each"][0]["properties_left_out"], expected);
     w.run(&["plan", "--out", "saved"]).expect(0);
     w.run(&["reconcile", "--plan", "saved"]).expect(0).says(&says);
     let lens = |who: &str| {
@@ -146,7 +146,7 @@ fn a_trigger_without_a_response_is_reported_and_never_repeated() {
         sandbox.faults(&json!([{ "on": "campaigns_trigger", "do": fault }]).to_string());
         w.source("carts", users(13));
         let report = w.run(&["reconcile", "--format", "json"]).expect(7).json();
-        assert_eq!(report["cohorts"][0]["actions"]["each"][0]["unanswered"], 3);
+        assert_eq!(report["cohorts"][0]["triggers"]["each"][0]["unanswered"], 3);
         assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
         let sent = recipients(&sandbox).len();
         w.run(&["reconcile"]).expect(0);
@@ -225,7 +225,7 @@ fn erased_users_have_no_pending_triggers() {
     w.run(&["reconcile"]).expect(0);
     let triggered: Vec<&str> = ["user-10", "user-11", "user-12"]
         .into_iter()
-        .filter(|who| w.read_all(".syncline/actions").contains(who))
+        .filter(|who| w.read_all(".syncline/triggers").contains(who))
         .collect();
     assert_eq!(triggered.len(), 3);
     w.run(&["forget", "user-10"]).expect(6);
@@ -233,7 +233,7 @@ fn erased_users_have_no_pending_triggers() {
     w.run(&["reconcile"]).expect(0);
     for who in triggered {
         w.run(&["forget", who]).expect(0);
-        assert!(!w.read_all(".syncline/actions").contains(who));
+        assert!(!w.read_all(".syncline/triggers").contains(who));
     }
 }
 

@@ -194,7 +194,8 @@ fn others() -> Vec<CohortView> {
     waiting.source = SourceView::HeapSegment { connection: connection("heap_eu"), segment: 7, name: None };
     (waiting.members, waiting.plan, waiting.last_good) = (None, None, None);
     waiting.sizes.clear();
-    let why = "so far Heap has told of 99 \"Internal testers\" and 1338065 \"Free plan\"".to_owned();
+    let why =
+        "so far Heap has delivered segments 99 \"Internal testers\" and 1338065 \"Free plan\"".to_owned();
     waiting.state = CohortStateView::WaitingForHeap { why: Some(why) };
     let mut keys = cohort("vip", "VIP – Ümläute & <Größe> العربية", 812);
     keys.connection = connection("braze_eu");
@@ -298,7 +299,7 @@ fn segments() -> Vec<SegmentCheckView> {
             "trial",
             "Trial",
             SegmentVerdictView::Unknown,
-            &["Braze does not tell the filters of a segment"],
+            &["Braze does not expose the filters of a segment"],
         ),
     ]
 }
