@@ -24,21 +24,20 @@
 //! | [`contained`] | a panic in the work on one cohort → an error of that cohort | nothing of ours |
 //! | [`event_mapping`] | Currents event → Heap event, its names, its person; pure | model |
 //! | [`config`] | bytes → [`config::Config`], or every problem with its place | foreign, model, file_glob, event_mapping |
-//! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
 //! | [`state`] | the store, in a folder or a bucket: record, in doubt, checks, journal, rejects, identity map, progress of exports, lease | model, object_store |
 //! | [`heap_segments`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | foreign, model, file_glob, object_store, config |
 //! | [`webhooks`] | HTTP doors → inbox; cannot reach a run | model, event_mapping, config, state |
 //! | [`identity`] | files and Heap Connect's dumps that say who is who → the identity map | model, config, state, connector |
-//! | [`source`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, contained, config, matching, state, connector |
+//! | [`source`] | source → desired members: read, match, external sort; one file per kind | model, contained, config, state, connector |
 //! | [`segment_check`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, contained, config, plan, state, connector |
 //! | [`export`] | one run of an export: read, map, send, checkpoint | model, contained, event_mapping, config, state, connector, apply |
 //! | [`erasure`] | one user out of every file of the state | model, event_mapping, state, export |
-//! | [`reconcile`] | one run over everything; the only one that knows every stage | model, contained, config, matching, plan, state, connector, heap_segments, source, apply, export |
+//! | [`reconcile`] | one run over everything; the only one that knows every stage | model, contained, config, plan, state, connector, heap_segments, source, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, contained, config, state, connector, heap_segments, identity, segment_check, apply, export, webhooks, reconcile, dashboard |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, contained, config, state, connector, heap_segments, identity, source, segment_check, apply, export, webhooks, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! The sandbox, Braze and Heap in miniature, is a crate of its own (`crates/sandbox`). It imports nothing from here.
@@ -108,7 +107,6 @@ pub mod file_glob;
 pub mod foreign;
 pub mod heap_segments;
 pub mod identity;
-pub mod matching;
 pub mod model;
 pub mod object_store;
 pub mod plan;

@@ -321,7 +321,7 @@ fn configured_identity_sources_are_imported_before_planning() {
     // A file written moments ago may change again within the same timestamp.
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     w.run(&["doctor"])
-        .says(&["the newest is dump 1, with 2 tables", "who.csv can be read, and has the columns"]);
+        .says(&["the newest is dump 1, with 2 tables", "who.csv can be read and has the columns"]);
     let news = "has something new of who is who";
     w.run(&["plan"]).expect(0).says(&[&format!("dumps {news}"), &format!("who.csv {news}"), "+ add 3"]);
     w.run(&["identity", "stats"]).expect(0).says(&["0 entries"]);

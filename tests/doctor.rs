@@ -26,7 +26,7 @@ fn all_checks_pass_and_nothing_is_changed() {
         "requests of this hour are left",
         "MiB free",
         "cohort carts",
-        "carts.csv can be read, and has the columns",
+        "carts.csv can be read and has the columns",
         " checks passed",
     ]);
     assert!(!w.path(".syncline").exists(), "nothing was written");
@@ -122,7 +122,7 @@ fn permissions_of_databases_and_errors_of_queries_are_reported() {
         "nothing but `select`",
         "ok the clocks agree",
         "connections are used",
-        "the query may be asked, and has the columns",
+        "the query is allowed and has the columns",
         "1 note",
     ]);
     doctor(
@@ -157,7 +157,7 @@ fn an_installed_driver_is_reported() {
         );
         w.run(&["doctor"])
             .expect(0)
-            .says(&["the driver is there, and opens the database", "the query may be asked"]);
+            .says(&["the driver is there, and opens the database", "the query is allowed"]);
         w.write(
             "sync.yaml",
             config(&sandbox.url, &[], &connection) + &cohort_from_warehouse("carts", "table: gone"),

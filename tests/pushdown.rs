@@ -245,7 +245,7 @@ fn a_lost_stale_or_edited_mirror_table_is_rebuilt() {
         (
             "the note is lost",
             &|| std::fs::remove_dir_all(w.path(".syncline/mirror_tables")).unwrap(),
-            "no table of its members yet",
+            "it has no mirror table yet",
         ),
     ];
     for (at, (what, harm, why)) in harms.iter().enumerate() {

@@ -167,7 +167,7 @@ fn an_undeclared_segment_is_stored_and_can_be_declared_later() {
     let typo = config_of(&scene.sandbox.url, &[("paying", 9)], "");
     scene.w.write("sync.yaml", typo);
     scene.w.run(&["plan", "paying"]).expect(0).says(&[
-        "waits: Heap has not told of segment 9 yet; it has told of 7 \"Free\", 8 \"Paying\"",
+        "waits: Heap has not sent segment 9 yet; it has sent 7 \"Free\", 8 \"Paying\"",
         "correct `segment_id:`",
     ]);
 }

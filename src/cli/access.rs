@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::logging::tell;
 use crate::config::{
     AppId, BrazeConfig, CohortConfig, Config, ExportConfig, ExportSource, HeapConfig, HttpSource, Secret,
-    SecretRef, Secrets, SourceAccess, SourceConfig, SqlConfig, VendorEndpoint,
+    SecretRef, Secrets, SourceAccess, SqlConfig, VendorEndpoint,
 };
 use crate::connector::braze::{BrazeKeyKind, ImportKeys, WorkspaceKeySet};
 use crate::export;
@@ -218,15 +218,10 @@ pub(super) fn webhook_secrets(name: &ConnectionName, heap: &HeapConfig) -> Resul
 fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, database) in &config.sql {
-        let is_asked = |source: &SourceConfig| match source {
-            SourceConfig::Sql(sql) => sql.connection == *name,
-            SourceConfig::DumpQuery(query) => query.asked.connection == *name,
-            SourceConfig::File(_) | SourceConfig::HeapSegment(_) | SourceConfig::HeapConnect(_) => false,
-        };
         // Where there may be tables of cohorts that are asked elsewhere now.
         let may_have_tables =
             matches!(database, SqlConfig::Postgres(postgres) if postgres.pushdown.is_some());
-        if may_have_tables || config.cohorts.iter().any(|cohort| is_asked(&cohort.source)) {
+        if may_have_tables || config.cohorts.iter().any(|cohort| cohort.source.database() == Some(name)) {
             found.insert(name.clone(), secrets_of(name, database)?);
         }
     }

@@ -311,11 +311,14 @@ fn remedy(error: &PlanError) -> Option<String> {
         PlanError::Desired(DesiredError::Scratch(_)) => {
             Some("is the disk for temporary files full?".to_owned())
         }
-        PlanError::Desired(DesiredError::Untold { known, .. }) => Some(if known.is_empty() {
-            "in Heap, toggle the segment to the integration whose webhook `syncline watch` answers".to_owned()
-        } else {
-            "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
-        }),
+        PlanError::Desired(DesiredError::SegmentNotReceived { received, .. }) => {
+            Some(if received.is_empty() {
+                "in Heap, toggle the segment to the integration whose webhook `syncline watch` answers"
+                    .to_owned()
+            } else {
+                "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
+            })
+        }
         PlanError::Desired(DesiredError::Sql(error)) => sql_hint(error),
         PlanError::Desired(DesiredError::Dump(error)) => dump_hint(error),
         PlanError::Desired(DesiredError::State(_))

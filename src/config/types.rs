@@ -296,6 +296,36 @@ impl SourceConfig {
         }
     }
 
+    /// The database connection of a query.
+    #[must_use]
+    pub fn database(&self) -> Option<&ConnectionName> {
+        match self {
+            Self::Sql(source) => Some(&source.connection),
+            Self::DumpQuery(source) => Some(&source.asked.connection),
+            Self::File(_) | Self::HeapSegment(_) | Self::HeapConnect(_) => None,
+        }
+    }
+
+    /// The path or address of files or dumps.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::File(source) => Some(&source.pattern),
+            Self::HeapConnect(source) => Some(&source.place.path),
+            Self::DumpQuery(source) => Some(&source.place.path),
+            Self::HeapSegment(_) | Self::Sql(_) => None,
+        }
+    }
+
+    /// The Heap connection that sends a segment.
+    #[must_use]
+    pub fn heap(&self) -> Option<&ConnectionName> {
+        match self {
+            Self::HeapSegment(source) => Some(&source.connection),
+            Self::File(_) | Self::Sql(_) | Self::HeapConnect(_) | Self::DumpQuery(_) => None,
+        }
+    }
+
     /// Texts that stand for "no value".
     #[must_use]
     pub fn null_values(&self) -> &[String] {

@@ -17,6 +17,7 @@ pub mod http;
 mod iso8601;
 pub mod rate_limit;
 mod retry;
+pub mod rows;
 pub mod sql;
 
 pub use retry::{Retry, backoff, jitter};

@@ -9,7 +9,8 @@ use super::{
     locked, noted, ties,
 };
 use crate::config::{Config, IdentitySource, MappingSource};
-use crate::connector::file::{self, FileError, RowSink, fingerprint};
+use crate::connector::file::{self, FileError, fingerprint};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::model::{Fields, Timestamp};
 use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
@@ -123,10 +124,10 @@ fn learn_files(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let read = read?;
-    taught.rows = read.rows;
+    let (summary, fingerprint) = read?;
+    taught.rows = summary.rows;
     // The fingerprint of what was read, in case the files changed since the check.
-    let mark = read.fingerprint.and_then(|print| print.text(&format!("{source:?}"), now)).unwrap_or_default();
+    let mark = fingerprint.text(&format!("{source:?}"), now).unwrap_or_default();
     let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
     let bookmark = SourceBookmark { mark, ..SourceBookmark::default() };
     if locked(map).teach(&name, bookmark, people, joins)? {
@@ -154,19 +155,14 @@ struct MapUpdater<'a> {
 }
 
 impl RowSink for MapUpdater<'_> {
-    fn row(&mut self, fields: &impl Fields, _: file::RowLocation<'_>) -> Result<(), FileError> {
+    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         let Self { handles, table, now, taught, failed } = self;
         let tied = ties(fields, handles, |handle, owner| table.tie_handle(handle, (owner, *now)));
         let tied = tied.map(|count| taught.ties += count);
         noted(tied, taught, failed)
     }
 
-    fn unreadable(
-        &mut self,
-        reason: &'static str,
-        _: &str,
-        _: file::RowLocation<'_>,
-    ) -> Result<(), FileError> {
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         noted(Err(RowRejectReason::Unused(reason)), &mut self.taught, &mut self.failed)
     }
 }

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::FileSource;
-use crate::connector::file::{self, FileError, RowLocation, RowSink};
+use crate::connector::file::{self, FileError};
 use crate::connector::heap_connect::DumpError;
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, InvalidIdentifier, Timestamp, usable};
 use crate::state::{IdentityKey, IdentityMap, StateError};
 
@@ -123,7 +124,8 @@ pub fn teach(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    taught.rows = read?.rows;
+    let (summary, _) = read?;
+    taught.rows = summary.rows;
     map.settle()?;
     taught.conflicts = map.conflicts() - before;
     Ok(taught)
@@ -194,7 +196,7 @@ fn noted(
     done: Result<(), RowRejectReason>,
     taught: &mut ImportSummary,
     failed: &mut Option<StateError>,
-) -> Result<(), FileError> {
+) -> Result<(), SinkStopped> {
     match done {
         Ok(()) => Ok(()),
         Err(RowRejectReason::Unused(reason)) => {
@@ -203,7 +205,7 @@ fn noted(
         }
         Err(RowRejectReason::Failed(error)) => {
             *failed = Some(error);
-            Err(FileError::Stopped)
+            Err(SinkStopped)
         }
     }
 }
@@ -228,7 +230,7 @@ fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>,
 }
 
 impl RowSink for IdentityImporter<'_> {
-    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), FileError> {
+    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         let done = match self.layout {
             IdentityLayout::Ties { handles, .. } => self.ties(fields, handles),
             IdentityLayout::Joins { label, .. } => self.join(fields, label),
@@ -236,7 +238,7 @@ impl RowSink for IdentityImporter<'_> {
         noted(done, &mut self.taught, &mut self.failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), FileError> {
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         noted(Err(RowRejectReason::Unused(reason)), &mut self.taught, &mut self.failed)
     }
 }

@@ -14,8 +14,12 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf as _, Bytes};
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
 
+use super::client::BucketClient;
+use super::error::io_error;
+use super::exact_keys::Entry;
+use super::location::Location;
+use super::thread::Pending;
 use super::web::{Validators, WebFile, is_weak, replaced, strong_part};
-use super::{BucketClient, Entry, Location, Pending, io_error};
 
 /// Bytes of one request of whoever reads from the start.
 const RANGE_LEN: u64 = 8 << 20;
@@ -113,7 +117,7 @@ impl RemoteObject {
             Place::Web(file) => file.begin(range),
             Place::Bucket(objects, location) => {
                 let (store, location, tag) = (Arc::clone(&objects.store), location.clone(), self.tag.clone());
-                objects.thread.begin(async move {
+                objects.begin(async move {
                     let got = whole(&*store, &location, tag, range).await;
                     got.map_err(|error| match &error {
                         Error::Precondition { .. } | Error::NotFound { .. } => replaced(),

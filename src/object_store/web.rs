@@ -17,7 +17,9 @@ use reqwest::header::{
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use url::Url;
 
-use super::{Thread, error_text, public};
+use super::error::error_text;
+use super::public;
+use super::thread::{Pending, RequestThread};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time in which nothing comes.
@@ -39,7 +41,7 @@ pub(super) struct Validators {
 pub(super) struct WebFile {
     client: Client,
     url: Url,
-    thread: Thread,
+    thread: RequestThread,
     pub(super) found: Validators,
     /// The server sends any range, and its answers show whether they are of one content.
     pub(super) has_ranges: bool,
@@ -61,7 +63,7 @@ impl WebFile {
             .read_timeout(READ_TIMEOUT);
         let builder = if is_allowed { builder } else { public::only(builder, &url) };
         let client = builder.build().map_err(transport)?;
-        let thread = Thread::start()?;
+        let thread = RequestThread::start()?;
         let (asking, address) = (client.clone(), url.clone());
         let (found, has_ranges) = thread.wait(async move { ask(&asking, &address).await })?;
         let can_be_tied = found.tag.is_some() || found.modified.is_some();
@@ -70,7 +72,7 @@ impl WebFile {
     }
 
     /// Begins to fetch a range.
-    pub(super) fn begin(&self, range: Range<u64>) -> super::Pending<io::Result<Bytes>> {
+    pub(super) fn begin(&self, range: Range<u64>) -> Pending<io::Result<Bytes>> {
         let file = self.clone();
         self.thread.begin(async move { file.range(range).await })
     }

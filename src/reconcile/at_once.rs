@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use crate::config::{CohortConfig, Config, SourceConfig, SqlConfig};
+use crate::config::{CohortConfig, Config, SqlConfig};
 use crate::contained::contained_as_here;
 use crate::model::ConnectionName;
 
@@ -33,12 +33,10 @@ impl Lane {
     /// The lane of a cohort.
     #[must_use]
     pub fn of(cohort: &CohortConfig, config: &Config) -> Self {
-        match &cohort.source {
-            SourceConfig::Sql(source) => Self::of_database(&source.connection, config),
-            SourceConfig::DumpQuery(query) => Self::of_database(&query.asked.connection, config),
-            SourceConfig::File(source) => Self::of_path(&source.pattern),
-            SourceConfig::HeapConnect(source) => Self::of_path(&source.place.path),
-            SourceConfig::HeapSegment(_) => Self::Local,
+        match (cohort.source.database(), cohort.source.path()) {
+            (Some(database), _) => Self::of_database(database, config),
+            (None, Some(path)) => Self::of_path(path),
+            (None, None) => Self::Local,
         }
     }
 

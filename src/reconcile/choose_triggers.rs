@@ -304,14 +304,14 @@ fn fill(cohort: &CohortConfig, new: &mut [DueTrigger], inputs: PlanInputs<'_>) -
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut found = source::properties(cohort, inputs.from(), &action.properties, |who| {
+    let mut found = source::read_properties(cohort, inputs.from(), &action.properties, |who| {
         wanted.contains(&OutboxUser::from(who))
     })?;
     for due in new.iter_mut() {
         let mut packed = Vec::new();
         due.who.identifier().pack_into(&mut packed);
         let properties = found.remove(packed.as_slice()).unwrap_or_default();
-        (due.properties, due.left_out) = (properties.values, properties.left_out);
+        (due.properties, due.left_out) = (properties.values, properties.omitted);
     }
     for (property, users) in left_out(new) {
         tracing::warn!(cohort = %cohort.id, property, users, "values of a property are left out");

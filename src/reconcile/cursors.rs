@@ -20,7 +20,7 @@ pub(super) enum WantedMembers {
 /// Members, and a look at how they are written.
 pub(super) struct All {
     pub(super) members: SortedMembers,
-    pub(super) spelled: CaseVariants,
+    pub(super) case_variants: CaseVariants,
 }
 
 impl WantedMembers {
@@ -30,7 +30,7 @@ impl WantedMembers {
         match self {
             Self::Nobody => 0,
             Self::All(all) => all.members.duplicates(),
-            Self::Overlay(members) => rows.saturating_sub(rejected + members.walked()),
+            Self::Overlay(members) => rows.saturating_sub(rejected + members.count()),
         }
     }
 }
@@ -44,7 +44,7 @@ impl plan::DesiredCursor for WantedMembers {
             Self::Nobody => Ok(None),
             Self::All(all) => {
                 let key = all.members.advance().map_err(DesiredError::Scratch)?;
-                all.spelled.pass(key.as_slice());
+                all.case_variants.visit(key.as_slice());
                 Ok(key)
             }
             Self::Overlay(members) => Ok(members.advance()?),
@@ -56,11 +56,11 @@ impl plan::DesiredCursor for WantedMembers {
         match self {
             Self::Nobody => 0,
             Self::All(all) => {
-                let count = all.members.pass(keys);
-                all.spelled.pass(&keys[..count]);
+                let count = all.members.advance_while_equal(keys);
+                all.case_variants.visit(&keys[..count]);
                 count
             }
-            Self::Overlay(members) => members.pass(keys),
+            Self::Overlay(members) => members.advance_while_equal(keys),
         }
     }
 

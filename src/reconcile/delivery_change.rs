@@ -30,15 +30,15 @@ pub(super) fn plan(
     inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let read = source::read(cohort, inputs.from(), inputs.progress)?;
-    let DesiredMembers { set, mut spelled, reading, rejects, moved_rows, ambiguous_rows, .. } = read;
+    let DesiredMembers { set, mut case_variants, summary, rejects, rekeyed_rows, ambiguous_rows, .. } = read;
     let mut members = set.into_members();
     while let Some(key) = members.advance().map_err(DesiredError::Scratch)? {
-        spelled.pass(&[key]);
+        case_variants.visit(&[key]);
     }
-    let (case_colliding, spelled) = spelled.finish().map_err(DesiredError::Scratch)?;
-    let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
+    let (case_colliding, spelled) = case_variants.finish().map_err(DesiredError::Scratch)?;
+    let matched = rejects.tally(&summary, members.duplicates(), rekeyed_rows);
     let matched = MatchTally { ambiguous: ambiguous_rows, case_colliding: Some(case_colliding), ..matched };
-    let source = tally_of(&matched, reading.hollow);
+    let source = tally_of(&matched, summary.headerless_file);
     let diff = compare(&cohort.id, &mut WantedMembers::Nobody, Some(&record), DiffExtras::default(), inputs)?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), spelled, ..plan })

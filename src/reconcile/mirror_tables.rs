@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::ApplyResources;
 use super::read_source::PushdownReport;
 use crate::config::{Config, SqlConfig};
-use crate::connector::sql::pushdown::{self, MirrorTableName, spell};
+use crate::connector::sql::pushdown::{self, MirrorTableName, format_member};
 use crate::connector::sql::{Database, SqlError};
 use crate::model::{CohortId, ConnectionName, Standing, TableChecksum};
 use crate::source;
@@ -51,7 +51,7 @@ pub(super) struct MirrorTables {
 impl MirrorTables {
     pub(super) fn of(config: &Config) -> Self {
         let wanted = config.cohorts.iter().filter_map(|cohort| {
-            let (source, schema) = source::pushdown_of(cohort, config)?;
+            let (source, schema) = source::pushdown_source(cohort, config)?;
             Some((cohort.id.clone(), (source.connection.clone(), schema.to_owned())))
         });
         Self { databases: config.sql.clone(), wanted: wanted.collect() }
@@ -132,12 +132,12 @@ fn brought(
     tables: &MirrorTables,
     means: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
-    if matches!(&before.compared, Some(PushdownReport::Here { why }) if why.is_lasting()) {
+    if matches!(&before.compared, Some(PushdownReport::Here { why }) if why.is_permanent()) {
         return Ok(());
     }
     let state = &means.state;
     let database = database(connection, tables, means).ok_or_else(|| SqlError::unknown(connection))?;
-    let table = source::table_of(id, schema, state.reader());
+    let table = source::mirror_table_of(id, schema, state.reader());
     dropped(id, Some((connection, &table)), tables, means)?;
     let Some(record) = state.reader().version(id)? else { return Ok(()) };
     let is_distrusted = matches!(before.compared, Some(PushdownReport::Here { .. }));
@@ -174,7 +174,7 @@ fn rebuild(
     pushdown::rebuild(database, table, &about, |member| {
         while let Some((_, standing)) = members.advance()? {
             if standing == Standing::Member {
-                spell(members.packed()?, member)?;
+                format_member(members.packed()?, member)?;
                 return Ok::<_, MirrorTableError>(true);
             }
         }
@@ -204,7 +204,7 @@ fn update(
             all.skip(skipped);
             at = all.advance()?;
         }
-        spell(candidates.packed()?, member)?;
+        format_member(candidates.packed()?, member)?;
         Ok(Some(at == Some((key, Standing::Member))))
     })
 }

@@ -86,9 +86,8 @@ pub struct PlanInputs<'a> {
 impl<'a> PlanInputs<'a> {
     fn from(&self) -> source::SourceInputs<'a> {
         source::SourceInputs {
-            config: self.config,
+            access: source::ReadAccess { config: self.config, secrets: self.secrets },
             state: self.state,
-            secrets: self.secrets,
             now: self.clock.now(),
         }
     }

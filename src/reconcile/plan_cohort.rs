@@ -14,7 +14,7 @@ use crate::model::{Ceilings, CohortId, ConnectionName, DeliveryMethod, GuardLimi
 use crate::plan::{
     self, ChangeSide, CohortNaming, GuardPolicy, GuardVerdict, MembershipPlan, PlanDigest, SourceTally, guard,
 };
-use crate::source;
+use crate::source::{self, SourceReader as _};
 use crate::state::{Membership, RecordedWorkspace, SourceMark, Spool};
 
 /// Plans a cohort that the config declares.
@@ -52,12 +52,12 @@ pub(super) fn declared(
     let SourceRead { permit, reading, fingerprint, rejects, compared, .. } = gathered;
     drop(permit); // the members are compared; their changes are in spools
     let mark = fingerprint.and_then(|print| print.text(&rules, began));
-    let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
+    let mark = mark.filter(|_| reading.headerless_file.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
         matched: matched.clone(),
         refused: diff.tally.refused,
     });
-    let source = tally_of(&matched, reading.hollow);
+    let source = tally_of(&matched, reading.headerless_file);
     let crossings = diff.changes.crossings.take();
     let plan = judged(cohort, names, previous, diff, Some(source), inputs)?;
     let (matched, rejects) = (Some(matched), Some(rejects));
@@ -74,7 +74,7 @@ pub(super) fn tally_of(matched: &MatchTally, hollow: Option<String>) -> SourceTa
 
 /// Everything but the files themselves that decides who is in a cohort, and by which name.
 fn rules_text(cohort: &CohortConfig, inputs: PlanInputs<'_>) -> Result<String, PlanError> {
-    let identity = if source::may_move(cohort) { inputs.state.identity_version()? } else { 0 };
+    let identity = if source::may_rekey(cohort) { inputs.state.identity_version()? } else { 0 };
     let (source, rules, delivery) = (&cohort.source, &cohort.rules, cohort.delivery.code());
     Ok(format!("{} {source:?} {rules:?} {delivery} {identity}", env!("CARGO_PKG_VERSION")))
 }
@@ -96,7 +96,7 @@ fn unchanged_source(
     if inputs.retry_rejected && mark.refused > 0 {
         return Ok(None);
     }
-    let found = source::fingerprint(cohort, inputs.from())?;
+    let found = cohort.source.fingerprint(inputs.from())?;
     let rules = rules_text(cohort, inputs)?;
     let found = found.and_then(|found| found.text(&rules, inputs.clock.now()));
     Ok((found.as_ref() == Some(&mark.fingerprint)).then(|| mark.clone()))

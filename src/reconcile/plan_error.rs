@@ -72,7 +72,7 @@ impl PlanError {
     /// Whether nothing is wrong: its source has just not said anything yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(self, Self::Desired(DesiredError::Untold { .. }))
+        matches!(self, Self::Desired(DesiredError::SegmentNotReceived { .. }))
     }
 }
 

@@ -6,7 +6,7 @@ use super::cursors::{All, WantedMembers};
 use super::plan_error::PlanError;
 use super::rekeyed::RekeyedMembers;
 use crate::config::CohortConfig;
-use crate::connector::file::ReadSummary;
+use crate::connector::rows::ReadSummary;
 use crate::model::MatchTally;
 use crate::source::{
     self, DesiredError, DesiredMembers, PackedList, PushdownFallback, PushdownResult, RowRejects,
@@ -20,7 +20,7 @@ pub enum PushdownReport {
     /// In the database.
     There {
         /// Members and rows that were read.
-        crossed: u64,
+        transferred: u64,
         /// Rows of the source.
         rows: u64,
     },
@@ -41,7 +41,7 @@ pub(super) struct SourceRead {
     pub(super) rejects: RowRejects,
     /// Devices and aliases whose owners are the members now.
     pub(super) moved: Option<RekeyedMembers>,
-    moved_rows: u64,
+    rekeyed_rows: u64,
     ambiguous_rows: u64,
     /// None where the config does not ask for it.
     pub(super) compared: Option<PushdownReport>,
@@ -55,11 +55,11 @@ impl SourceRead {
     /// When a temporary file cannot be read.
     pub(super) fn matched(&mut self) -> Result<(MatchTally, PackedList), PlanError> {
         let duplicates = self.wanted.duplicates(self.reading.rows, self.rejects.rows());
-        let matched = self.rejects.matched(&self.reading, duplicates, self.moved_rows);
+        let matched = self.rejects.tally(&self.reading, duplicates, self.rekeyed_rows);
         let matched = MatchTally { ambiguous: self.ambiguous_rows, ..matched };
         match std::mem::replace(&mut self.wanted, WantedMembers::Nobody) {
             WantedMembers::All(all) => {
-                let (count, some) = all.spelled.finish().map_err(DesiredError::Scratch)?;
+                let (count, some) = all.case_variants.finish().map_err(DesiredError::Scratch)?;
                 Ok((MatchTally { case_colliding: Some(count), ..matched }, some))
             }
             // Whoever was not read is not looked at.
@@ -74,13 +74,13 @@ pub(super) fn gather(
     record: Option<&Membership>,
     inputs: PlanInputs<'_>,
 ) -> Result<SourceRead, PlanError> {
-    let Some(source) = source::pushdown_of(cohort, inputs.config) else {
+    let Some(source) = source::pushdown_source(cohort, inputs.config) else {
         return in_full(cohort, None, inputs);
     };
-    let pushed = source::pushed(cohort, source, record, inputs.from(), inputs.progress)?;
-    let PushdownResult { members, permit, rows, crossed, rejects, moved, moved_rows, ambiguous_rows } =
-        match pushed {
-            Ok(pushed) => pushed,
+    let difference = source::read_difference(cohort, source, record, inputs.from(), inputs.progress)?;
+    let PushdownResult { members, permit, rows, transferred, rejects, rekeyed, rekeyed_rows, ambiguous_rows } =
+        match difference {
+            Ok(difference) => difference,
             Err(why) => return in_full(cohort, Some(PushdownReport::Here { why }), inputs),
         };
     Ok(SourceRead {
@@ -89,10 +89,10 @@ pub(super) fn gather(
         reading: ReadSummary { rows, ..ReadSummary::default() },
         fingerprint: None,
         rejects,
-        moved: moved.map(|moved| RekeyedMembers::new(moved, inputs.state.seed())),
-        moved_rows,
+        moved: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
+        rekeyed_rows,
         ambiguous_rows,
-        compared: Some(PushdownReport::There { crossed, rows }),
+        compared: Some(PushdownReport::There { transferred, rows }),
     })
 }
 
@@ -105,22 +105,22 @@ fn in_full(
     let DesiredMembers {
         set,
         permit,
-        spelled,
-        reading,
+        case_variants,
+        summary,
         fingerprint,
         rejects,
-        moved,
-        moved_rows,
+        rekeyed,
+        rekeyed_rows,
         ambiguous_rows,
     } = read;
     Ok(SourceRead {
-        wanted: WantedMembers::All(Box::new(All { members: set.into_members(), spelled })),
+        wanted: WantedMembers::All(Box::new(All { members: set.into_members(), case_variants })),
         permit,
-        reading,
+        reading: summary,
         fingerprint,
         rejects,
-        moved: moved.map(|moved| RekeyedMembers::new(moved, inputs.state.seed())),
-        moved_rows,
+        moved: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
+        rekeyed_rows,
         ambiguous_rows,
         compared,
     })

@@ -102,7 +102,7 @@ impl CohortPlan {
     /// Whether the table beside the source is to be made again.
     #[must_use]
     pub fn builds_table(&self) -> bool {
-        matches!(&self.compared, Some(PushdownReport::Here { why }) if !why.is_lasting())
+        matches!(&self.compared, Some(PushdownReport::Here { why }) if !why.is_permanent())
     }
 
     /// Whether anything would be sent or triggered.

@@ -1,47 +1,25 @@
-//! Counts members whose identifiers differ from others only by upper and lower case, by invisible characters or by
-//! Unicode composition. To Braze they are different users; mostly they are one user. It changes no member.
+//! Counts members whose identifiers differ only by upper and lower case, by invisible characters or by Unicode
+//! composition. To Braze they are different users; usually they are one user. No member is changed.
 //!
-//! Only members whose identifier differs from its look are kept, by the key of the look: read beside all members in the
-//! order of keys, it meets the member whose identifier is that look. The case of letters beyond ASCII is kept.
+//! Only members that differ from their caseless form are kept, sorted by the key of that form. A merge with all members
+//! in key order finds the member whose identifier is the caseless form. Letters beyond ASCII keep their case.
 
 use std::io;
 
 use super::{SortedMembers, SortedSet};
-use crate::model::{Identifier, IdentifierError, MemberKey, is_ambiguous, look};
+use crate::model::MemberKey;
 
-/// Memory for members with upper case; those beyond it lie in a temporary file.
-pub(super) const MEMORY: usize = 16 << 20;
-/// Spellings that are shown.
+/// Most groups that are shown.
 const SAMPLES_MAX: usize = 3;
 
-/// Whether the value of a packed identifier differs from its look.
-#[inline]
-pub(super) fn is_written_otherwise(packed: &[u8]) -> bool {
-    let value = packed.get(1).and_then(|label_len| packed.get(2 + usize::from(*label_len) + 2..));
-    // Without a branch for each byte, so that many are looked at together.
-    let value = value.unwrap_or_default();
-    let (is_upper, tops) = value
-        .iter()
-        .fold((false, 0), |(found, tops), byte| (found | byte.is_ascii_uppercase(), tops | *byte));
-    is_upper || (tops >= 0x80 && std::str::from_utf8(value).is_ok_and(is_ambiguous))
-}
-
-/// The packed identifier with the look of its value.
-pub(super) fn lower<'a>(packed: &[u8], out: &'a mut Vec<u8>) -> Result<&'a [u8], IdentifierError> {
-    let (Identifier { kind, label, value }, _) = Identifier::unpack(packed)?;
-    out.clear();
-    Identifier::pack(kind, label, look(value).as_bytes(), out);
-    Ok(out)
-}
-
-/// Some members, packed.
+/// Packed identifiers of some members.
 pub type PackedList = Vec<Box<[u8]>>;
 
-/// Counts them while the desired members pass by in the order of their keys.
+/// Counts case variants while the desired members are visited in key order.
 #[derive(Debug)]
 pub struct CaseVariants {
     members: SortedMembers,
-    /// Those of one lower case, of whom the last was read already.
+    /// The current group of members with one caseless form.
     group: Option<VariantGroup>,
     count: u64,
     samples: PackedList,
@@ -50,34 +28,35 @@ pub struct CaseVariants {
 
 #[derive(Debug)]
 struct VariantGroup {
+    /// Key of the caseless form.
     key: MemberKey,
-    /// How they are written, one of them.
-    one: Box<[u8]>,
-    ways: u64,
-    /// The first of the next group.
+    /// One member of the group.
+    sample: Box<[u8]>,
+    members: u64,
+    /// Key of the next group: its first member has been read already.
     next: Option<MemberKey>,
 }
 
 impl CaseVariants {
     pub(super) fn new(set: SortedSet) -> Self {
-        let is_any = !set.is_empty();
-        let mut spelled =
-            Self { members: set.into_members(), group: None, count: 0, samples: Vec::new(), failed: None };
-        if is_any {
-            let first = spelled.advance();
-            spelled.turn(first);
+        let is_empty = set.is_empty();
+        let members = set.into_members();
+        let mut variants = Self { members, group: None, count: 0, samples: Vec::new(), failed: None };
+        if !is_empty {
+            let first = variants.advance();
+            variants.read_group(first);
         }
-        spelled
+        variants
     }
 
-    /// These members pass by.
+    /// Visits the next desired members, by their keys.
     #[inline]
-    pub fn pass(&mut self, keys: &[MemberKey]) {
+    pub fn visit(&mut self, keys: &[MemberKey]) {
         while let (Some(group), Some(last)) = (&self.group, keys.last()) {
             let key = group.key;
-            let met = keys.binary_search(&key).is_ok();
-            if let Some(group) = self.group.as_mut().filter(|_| met) {
-                group.ways += 1;
+            let is_member = keys.binary_search(&key).is_ok();
+            if let Some(group) = self.group.as_mut().filter(|_| is_member) {
+                group.members += 1;
             }
             if key > *last {
                 return;
@@ -86,7 +65,7 @@ impl CaseVariants {
         }
     }
 
-    /// How many there are, and some of them, packed.
+    /// The number of case variants, and one packed sample each of some groups.
     ///
     /// # Errors
     /// When a temporary file could not be read.
@@ -99,26 +78,26 @@ impl CaseVariants {
 
     fn end_group(&mut self) {
         let Some(group) = self.group.take() else { return };
-        if group.ways > 1 {
-            self.count += group.ways;
+        if group.members > 1 {
+            self.count += group.members;
             if self.samples.len() < SAMPLES_MAX {
-                self.samples.push(group.one);
+                self.samples.push(group.sample);
             }
         }
-        self.turn(group.next);
+        self.read_group(group.next);
     }
 
-    /// Gathers the group of the member that was read last, which has this key.
-    fn turn(&mut self, first: Option<MemberKey>) {
+    /// Reads the group of the current member, which has the key `first`.
+    fn read_group(&mut self, first: Option<MemberKey>) {
         let Some(key) = first else { return };
-        let (one, mut ways) = (self.members.packed().into(), 1);
+        let (sample, mut members) = (self.members.packed().into(), 1);
         let next = loop {
             match self.advance() {
-                Some(same) if same == key => ways += 1,
+                Some(same) if same == key => members += 1,
                 next => break next,
             }
         };
-        self.group = Some(VariantGroup { key, one, ways, next });
+        self.group = Some(VariantGroup { key, sample, members, next });
     }
 
     fn advance(&mut self) -> Option<MemberKey> {
@@ -131,8 +110,9 @@ impl CaseVariants {
 
 #[cfg(test)]
 mod tests {
+    use super::super::caseless::is_caseless;
     use super::*;
-    use crate::model::{IdentifierKind, KeySeed};
+    use crate::model::{Identifier, IdentifierKind, KeySeed};
 
     fn packed(kind: IdentifierKind, label: &str, value: &str) -> Vec<u8> {
         let mut packed = Vec::new();
@@ -142,11 +122,11 @@ mod tests {
 
     fn check(people: &[Vec<u8>], expected: u64) {
         let mut all = SortedSet::new(KeySeed(3), 1 << 20);
-        let mut upper = SortedSet::by_lower_case(KeySeed(3), 1 << 20);
-        for one in people {
-            all.push(one).unwrap();
-            if is_written_otherwise(one) {
-                upper.push(one).unwrap();
+        let mut cased = SortedSet::by_caseless_form(KeySeed(3), 1 << 20);
+        for packed in people {
+            all.push(packed).unwrap();
+            if !is_caseless(packed) {
+                cased.push(packed).unwrap();
             }
         }
         let mut keys = Vec::new();
@@ -155,18 +135,21 @@ mod tests {
             keys.push(key);
         }
         for portion in [1, 3, keys.len().max(1)] {
-            let mut upper = SortedSet::by_lower_case(KeySeed(3), 1 << 20);
-            people.iter().filter(|one| is_written_otherwise(one)).for_each(|one| upper.push(one).unwrap());
-            let mut spelled = CaseVariants::new(upper);
-            keys.chunks(portion).for_each(|keys| spelled.pass(keys));
-            let (count, samples) = spelled.finish().unwrap();
+            let mut cased = SortedSet::by_caseless_form(KeySeed(3), 1 << 20);
+            people
+                .iter()
+                .filter(|packed| !is_caseless(packed))
+                .for_each(|packed| cased.push(packed).unwrap());
+            let mut variants = CaseVariants::new(cased);
+            keys.chunks(portion).for_each(|keys| variants.visit(keys));
+            let (count, samples) = variants.finish().unwrap();
             assert_eq!(count, expected, "{portion}");
             assert_eq!(samples.is_empty(), expected == 0);
         }
     }
 
     #[test]
-    fn only_whoever_differs_by_case_alone_is_counted() {
+    fn only_identifiers_that_differ_by_case_alone_are_counted() {
         let id = |value| packed(IdentifierKind::ExternalId, "", value);
         check(&[], 0);
         check(&[id("u1"), id("u1"), id("U2"), id("U2"), id("u3")], 0);
@@ -180,15 +163,15 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_and_labels_are_others() {
+    fn identifiers_of_other_kinds_or_labels_are_no_variants() {
         let alias = |label, value| packed(IdentifierKind::Alias, label, value);
         check(&[alias("Crm", "a"), alias("Crm", "A"), alias("crm", "A")], 2);
         check(&[packed(IdentifierKind::DeviceId, "", "A"), packed(IdentifierKind::ExternalId, "", "a")], 0);
-        assert!(!is_written_otherwise(&alias("CRM", "a")));
+        assert!(is_caseless(&alias("CRM", "a")));
     }
 
     #[test]
-    fn many_of_them() {
+    fn many_variants_are_counted() {
         let id = |n: u32| packed(IdentifierKind::ExternalId, "", &format!("User-{n}"));
         let lower = |n: u32| packed(IdentifierKind::ExternalId, "", &format!("user-{n}"));
         let people: Vec<Vec<u8>> = (0..60_000).map(id).chain((0..60_000).step_by(3).map(lower)).collect();

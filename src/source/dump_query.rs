@@ -1,65 +1,87 @@
-//! A query over tables of Heap Connect's dumps: each as it stands after replay is lent to a database, as a temporary
-//! table there, which is then asked as any other is.
+//! Source kind: a query over tables of Heap Connect's dumps. Each table is replayed into a temporary table of the
+//! database, which then runs the query.
 //!
 //! # Guarantees
-//! A row that cannot be lent as it is means that there are no members at all: a query may ask for who is not in a
-//! table. Memory is bounded here; what the database does with the rows is its own matter.
+//! A row that does not fit into the temporary table fails the read, because a query may select the users who are
+//! missing from a table. Memory is bounded here, but not in the database.
 
-use super::dumps::{DumpReplay, DumpsRead};
-use super::{DesiredError, SourceInputs, pushdown};
-use crate::config::DumpQuery;
-use crate::connector::file::{FileError, ReadSummary, RowLocation, RowSink};
+use super::DesiredError;
+use super::dump_replay::{DumpReplay, DumpsRead};
+use super::heap_connect::check_dumps;
+use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
+use super::sql_query::database;
+use crate::config::{DumpQuery, FileSource};
 use crate::connector::heap_connect::{DumpError, Dumps};
+use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped};
 use crate::connector::sql::{TempTableWriter, TempTables};
 use crate::model::Fields;
 
-/// Lends the tables, and hands over every row of the query.
-pub(super) fn read(
-    source: &DumpQuery,
-    from: SourceInputs<'_>,
-    columns: &[Box<str>],
-    sink: &mut impl RowSink,
-) -> Result<ReadSummary, DesiredError> {
-    let database = pushdown::database(&source.asked, from)?;
-    let dumps = Dumps::find(&source.place, from.files())?;
-    let mut lent = TempTables::open(database)?;
-    for table in &source.tables {
-        let replay = DumpReplay::new(&dumps, table)?;
-        let columns = replay.columns()?;
-        let mut lending = DumpTempTables { filling: lent.table(table, &columns)?, failed: None };
-        let ran = replay.run(from, &columns, DumpsRead { within: None, is_text: true }, &mut lending);
-        let DumpTempTables { filling, failed } = lending;
-        failed.map_or(Ok(()), Err)?;
-        ran?;
-        filling.finish()?;
+impl SourceReader for DumpQuery {
+    fn fingerprint(&self, _: SourceInputs<'_>) -> Result<Option<SourceFingerprint>, DesiredError> {
+        Ok(None)
     }
-    let rows = lent.read(&source.asked, columns, sink)?;
-    Ok(ReadSummary { rows, ..ReadSummary::default() })
+
+    fn read(
+        &self,
+        inputs: SourceInputs<'_>,
+        columns: &[Box<str>],
+        sink: &mut impl RowSink,
+    ) -> Result<SourceRows, DesiredError> {
+        let database = database(&self.asked, inputs.access)?;
+        let dumps = Dumps::find(&self.place, inputs.access.files())?;
+        let mut tables = TempTables::open(database)?;
+        for table in &self.tables {
+            let replay = DumpReplay::new(&dumps, table)?;
+            let columns = replay.columns()?;
+            let mut copy = TempTableCopy { writer: tables.table(table, &columns)?, failed: None };
+            let replayed = replay.run(inputs, &columns, DumpsRead { within: None, is_text: true }, &mut copy);
+            let TempTableCopy { writer, failed } = copy;
+            failed.map_or(Ok(()), Err)?;
+            replayed?;
+            writer.finish()?;
+        }
+        let rows = tables.read(&self.asked, columns, sink)?;
+        Ok(SourceRows { summary: ReadSummary { rows, ..ReadSummary::default() }, fingerprint: None })
+    }
+
+    fn check(&self, access: ReadAccess<'_>, _: &[Box<str>]) -> Result<Option<SourceCheck>, DesiredError> {
+        Ok(Some(check_dumps(&self.place, access)?))
+    }
+
+    fn watched_files(&self) -> Option<&FileSource> {
+        None
+    }
 }
 
-/// Rows on their way into a table.
-struct DumpTempTables<'s, 'a> {
-    filling: TempTableWriter<'s, 'a>,
+/// Copies rows into a temporary table.
+struct TempTableCopy<'s, 'a> {
+    writer: TempTableWriter<'s, 'a>,
     failed: Option<DesiredError>,
 }
 
-impl DumpTempTables<'_, '_> {
-    fn fail(&mut self, error: impl Into<DesiredError>) -> Result<(), FileError> {
+impl TempTableCopy<'_, '_> {
+    fn fail(&mut self, error: impl Into<DesiredError>) -> Result<(), SinkStopped> {
         self.failed = Some(error.into());
-        Err(FileError::Stopped)
+        Err(SinkStopped)
     }
 }
 
-impl RowSink for DumpTempTables<'_, '_> {
-    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
-        match self.filling.put(fields) {
+impl RowSink for TempTableCopy<'_, '_> {
+    fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
+        match self.writer.put(fields) {
             Ok(true) => Ok(()),
-            Ok(false) => self.unreadable("not_text", "it has bytes that are no text", place),
+            Ok(false) => self.unreadable("not_text", "it contains bytes that are not UTF-8 text", location),
             Err(error) => self.fail(error),
         }
     }
 
-    fn unreadable(&mut self, _: &'static str, detail: &str, place: RowLocation<'_>) -> Result<(), FileError> {
-        self.fail(DumpError::Row { file: place.file.to_owned(), line: place.line, what: detail.to_owned() })
+    fn unreadable(
+        &mut self,
+        _: &'static str,
+        detail: &str,
+        location: RowLocation<'_>,
+    ) -> Result<(), SinkStopped> {
+        let (file, detail) = (location.file.to_owned(), detail.to_owned());
+        self.fail(DumpError::Row { file, line: location.line, what: detail })
     }
 }

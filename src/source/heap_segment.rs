@@ -1,62 +1,63 @@
-//! A segment of Heap's, as rows: one for each person whom Heap has told of, with the one column `id`.
+//! Source kind: a Heap segment that arrives by webhook. Each member is a row with the single column `id`.
 
 use super::DesiredError;
-use crate::config::HeapSegmentSource;
-use crate::connector::file::{ReadSummary, RowLocation, RowSink};
+use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
+use crate::config::{FileSource, HeapSegmentSource};
+use crate::connector::rows::{ReadSummary, RowLocation, RowSink};
 use crate::model::{Field, Fields, Identifier};
 use crate::state::{SegmentTable, StateError, StateReader};
 
-/// How many segments a message lists.
-const LISTED_MAX: usize = 10;
+impl SourceReader for HeapSegmentSource {
+    fn fingerprint(&self, inputs: SourceInputs<'_>) -> Result<Option<SourceFingerprint>, DesiredError> {
+        Ok(Some(SourceFingerprint::Version(find(self, inputs.state)?.fingerprint())))
+    }
 
-/// What Heap has told of the segment.
-pub(super) fn segment(source: &HeapSegmentSource, state: &StateReader) -> Result<SegmentTable, DesiredError> {
-    let mut told = state.segments(&source.connection)?;
-    match told.by_id.remove(&source.segment) {
-        Some(segment) => Ok(segment),
-        None => {
-            let known = told.by_id.into_iter().map(|(id, segment)| (id, segment.name));
-            Err(DesiredError::Untold { segment: source.segment, known: known.collect() })
+    fn read(
+        &self,
+        inputs: SourceInputs<'_>,
+        _: &[Box<str>],
+        sink: &mut impl RowSink,
+    ) -> Result<SourceRows, DesiredError> {
+        let segment = find(self, inputs.state)?;
+        let name = format!("segment {} of {}", self.segment, self.connection);
+        let mut members = inputs.state.segment_members(&self.connection, &segment)?;
+        let mut rows = 0;
+        while members.advance()?.is_some() {
+            rows += 1;
+            let (member, _) = Identifier::unpack(members.packed())
+                .map_err(|error| StateError::Scratch(std::io::Error::other(error.to_string())))?;
+            let location = RowLocation { file: &name, line: rows };
+            sink.row(&IdColumn(member.value), location)?;
         }
+        Ok(SourceRows {
+            summary: ReadSummary { rows, ..ReadSummary::default() },
+            fingerprint: Some(SourceFingerprint::Version(segment.fingerprint())),
+        })
+    }
+
+    fn check(&self, _: ReadAccess<'_>, _: &[Box<str>]) -> Result<Option<SourceCheck>, DesiredError> {
+        Ok(None)
+    }
+
+    fn watched_files(&self) -> Option<&FileSource> {
+        None
     }
 }
 
-/// The value of the one column, whichever is asked for: the config has seen to it that it is this one.
-struct Id<'a>(&'a str);
+/// The segment's table in the state.
+fn find(source: &HeapSegmentSource, state: &StateReader) -> Result<SegmentTable, DesiredError> {
+    let mut segments = state.segments(&source.connection)?;
+    segments.by_id.remove(&source.segment).ok_or_else(|| {
+        let received = segments.by_id.into_iter().map(|(id, segment)| (id, segment.name));
+        DesiredError::SegmentNotReceived { segment: source.segment, received: received.collect() }
+    })
+}
 
-impl Fields for Id<'_> {
+/// The value of the column `id`. The config allows no other column.
+struct IdColumn<'a>(&'a str);
+
+impl Fields for IdColumn<'_> {
     fn field(&self, _: usize) -> Field<'_> {
         Field::Text(self.0.as_bytes())
     }
-}
-
-/// Hands over everybody in the segment.
-pub(super) fn read(
-    source: &HeapSegmentSource,
-    segment: &SegmentTable,
-    state: &StateReader,
-    sink: &mut impl RowSink,
-) -> Result<ReadSummary, DesiredError> {
-    let name = format!("segment {} of {}", source.segment, source.connection);
-    let mut members = state.segment_members(&source.connection, segment)?;
-    let mut rows = 0;
-    while members.advance()?.is_some() {
-        rows += 1;
-        let packed = members.packed();
-        let (person, _) = Identifier::unpack(packed)
-            .map_err(|error| StateError::Scratch(std::io::Error::other(error.to_string())))?;
-        sink.row(&Id(person.value), RowLocation { file: &name, line: rows })?;
-    }
-    Ok(ReadSummary { rows, ..ReadSummary::default() })
-}
-
-/// The segments that Heap has told of, for a message.
-pub(super) fn others(known: &[(u64, String)]) -> String {
-    if known.is_empty() {
-        return String::new();
-    }
-    let listed: Vec<String> =
-        known.iter().take(LISTED_MAX).map(|(id, name)| format!("{id} \"{name}\"")).collect();
-    let more = if known.len() > LISTED_MAX { ", …" } else { "" };
-    format!("; it has told of {}{more}", listed.join(", "))
 }

@@ -1,71 +1,112 @@
-//! Row after row → batches of packed identifiers, handed to the thread that partitions them. Nothing is
-//! allocated for a row, and the buffers of batches go round. It sorts nothing and knows no key.
+//! Matches rows and sends batches of packed identifiers to the thread that partitions them.
+//!
+//! Nothing is allocated per row, and batch buffers are reused. Nothing is sorted here.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
-use super::case_variants::is_written_otherwise;
-use super::owners::{RekeyMap, RekeyedRows, SettledRekeys};
+use super::caseless::is_caseless;
+use super::matching::Matcher;
+use super::owners::{OwnerLookup, OwnerResult, RekeyedRows};
 use super::{DesiredError, RowRejects, SortedSet};
-use crate::connector::file::{FileError, RowLocation, RowSink};
+use crate::config::CohortConfig;
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::contained::contained_as_here;
-use crate::matching::Matcher;
-use crate::model::{CohortId, Fields, Identifier, PACKED_LEN_MAX, Progress, Stage};
-use crate::state::{Memory, Permit};
+use crate::model::{CohortId, Fields, Identifier, IdentifierKind, PACKED_LEN_MAX, Progress, Stage};
+use crate::state::{Memory, Permit, StateReader};
 
-/// Rows between two signs of life.
+/// Rows between two progress reports.
 const PROGRESS_EVERY: u64 = 16 << 10;
-/// Bytes of a batch. The few that are under way fit into a processor's cache.
+/// Bytes of a batch. The few batches in flight fit into a processor's cache.
 const BATCH_LEN: usize = 512 << 10;
-/// Batches that may wait to be partitioned.
+/// Batches that may wait for the partitioner.
 const WAITING_MAX: usize = 2;
+/// Memory for members whose identifiers are not caseless; the rest spills to a temporary file.
+const CASED_MEMORY: usize = 16 << 20;
 
-/// Takes rows. It stops the reading when a temporary file fails: [`Self::finish`] or the thread tells why.
+/// Whether a member's identifier can change to its owner's id: rules other than `external_id` match devices or aliases.
+#[must_use]
+pub fn may_rekey(cohort: &CohortConfig) -> bool {
+    cohort.rules.iter().any(|rule| rule.kind != IdentifierKind::ExternalId)
+}
+
+/// Result of matching all rows of a source.
+pub(super) struct MatchedRows {
+    pub(super) members: MemberSets,
+    /// Hold this memory permit for as long as the members are in use.
+    pub(super) permit: Option<Permit<'static>>,
+    pub(super) rejects: RowRejects,
+    /// Rows that were re-keyed to their owners; none without an identity map.
+    pub(super) rekeyed: Option<RekeyedRows>,
+}
+
+/// Members, possibly with duplicates.
+pub(super) struct MemberSets {
+    /// All members.
+    pub(super) all: SortedSet,
+    /// Members whose identifier differs from its caseless form, sorted by that form.
+    pub(super) cased: SortedSet,
+}
+
+/// Matches the rows that `read` pushes, and partitions the members on a second thread. Returns the result of `read`
+/// as well.
+///
+/// # Errors
+/// When a temporary file fails, or the identity map cannot be read. `read` was stopped then.
+pub(super) fn match_source<T>(
+    cohort: &CohortConfig,
+    state: &StateReader,
+    memory_max: usize,
+    progress: &dyn Progress,
+    read: impl FnOnce(&mut RowMatcher<'_>) -> T,
+) -> Result<(MatchedRows, T), DesiredError> {
+    let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
+    let seed = state.seed();
+    let owners = if may_rekey(cohort) { state.owners()? } else { None };
+    let lookup = owners.as_ref().map(|owners| OwnerLookup::new(owners, seed, memory_max));
+    let all_memory = lookup.as_ref().map_or(memory_max, |_| OwnerLookup::memory_left(memory_max));
+    let all = SortedSet::new(seed, all_memory);
+    let sets = MemberSets { all, cased: SortedSet::by_caseless_form(seed, CASED_MEMORY) };
+    thread::scope(|scope| {
+        let (mut rows, partitioner) = RowMatcher::start(scope, &cohort.id, &matcher, progress, lookup, sets)?;
+        let result = read(&mut rows);
+        let counts = rows.finish();
+        // An error of the partitioner or of the rejects is the cause of a stopped read, so it comes first.
+        let members = partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (permit, rejects, rekeyed) = counts?;
+        Ok((MatchedRows { members, permit, rejects, rekeyed }, result))
+    })
+}
+
+/// Sink that matches rows. It stops the read when a temporary file fails; [`match_source`] returns the error.
 pub(super) struct RowMatcher<'a> {
     cohort: &'a CohortId,
-    matcher: &'a Matcher,
-    /// The delivery reaches whoever is matched.
+    pub(super) matcher: &'a Matcher,
+    /// The delivery reaches every kind of identifier in the rules.
     reaches_all: bool,
     progress: &'a dyn Progress,
     rows: u64,
     batch: Vec<u8>,
     batches: SyncSender<Vec<u8>>,
-    /// Batches that were partitioned, emptied.
+    /// Emptied batches from the partitioner.
     spare: Receiver<Vec<u8>>,
     rejects: RowRejects,
-    /// Who finds out whose device or alias a member is.
-    movers: Option<RekeyMap<'a>>,
-    /// The memory for the members. Taken with the first batch: waiting for rows takes none.
+    /// Finds the owners of devices and aliases.
+    owners: Option<OwnerLookup<'a>>,
+    /// The memory permit for the members. Acquired with the first batch: waiting for rows needs no memory.
     permit: Option<Permit<'static>>,
     failed: Option<DesiredError>,
 }
 
-/// What an intake has found besides members.
-pub(super) struct MatchCounts {
-    /// To be kept for as long as the members are in use.
-    pub(super) permit: Option<Permit<'static>>,
-    pub(super) rejects: RowRejects,
-    /// Identifiers that were moved to their owners.
-    pub(super) moved: Option<RekeyedRows>,
-}
-
-/// The members, each perhaps more than once.
-pub(super) struct MemberSets {
-    /// All of them.
-    pub(super) all: SortedSet,
-    /// Those with upper case, invisible characters or decomposed letters, by their identifiers without them.
-    pub(super) upper: SortedSet,
-}
-
 impl<'a> RowMatcher<'a> {
-    /// Starts the thread that fills `set`. It ends when the intake is finished, and gives the set back.
-    pub(super) fn start<'scope>(
+    /// Starts the partitioner thread. It ends when the matcher is finished, and returns the sets.
+    fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         cohort: &'a CohortId,
         matcher: &'a Matcher,
         progress: &'a dyn Progress,
-        movers: Option<RekeyMap<'a>>,
+        owners: Option<OwnerLookup<'a>>,
         sets: MemberSets,
     ) -> io::Result<(Self, ScopedJoinHandle<'scope, io::Result<MemberSets>>)> {
         let (batches, incoming) = mpsc::sync_channel(WAITING_MAX);
@@ -73,7 +114,7 @@ impl<'a> RowMatcher<'a> {
         let partitioner = Builder::new()
             .name("partition".to_owned())
             .spawn_scoped(scope, contained_as_here(move || partition(sets, &incoming, &emptied)))?;
-        let intake = Self {
+        let rows = Self {
             cohort,
             matcher,
             reaches_all: matcher.reaches_all(),
@@ -83,18 +124,23 @@ impl<'a> RowMatcher<'a> {
             batches,
             spare,
             rejects: RowRejects::default(),
-            movers,
+            owners,
             permit: None,
             failed: None,
         };
-        Ok((intake, partitioner))
+        Ok((rows, partitioner))
     }
 
-    fn hand_over(&mut self) -> Result<(), FileError> {
+    /// Whether devices and aliases may be re-keyed to their owners.
+    pub(super) fn may_rekey(&self) -> bool {
+        self.owners.is_some()
+    }
+
+    fn send_batch(&mut self) -> Result<(), SinkStopped> {
         self.permit.get_or_insert_with(|| Memory::of_process().permit());
         let next = self.spare.try_recv().unwrap_or_else(|_| new_batch());
         let full = std::mem::replace(&mut self.batch, next);
-        self.batches.send(full).map_err(|_| FileError::Stopped)
+        self.batches.send(full).map_err(|_| SinkStopped)
     }
 
     #[inline]
@@ -105,108 +151,112 @@ impl<'a> RowMatcher<'a> {
         }
     }
 
-    /// Takes a member whom nothing need be asked about.
-    pub(super) fn member(&mut self, packed: &[u8]) -> Result<(), FileError> {
+    /// Adds a member that is matched already.
+    pub(super) fn add_member(&mut self, packed: &[u8]) -> Result<(), SinkStopped> {
         self.count();
         self.batch.extend_from_slice(packed);
-        if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
+        if self.batch.len() < BATCH_LEN { Ok(()) } else { self.send_batch() }
     }
 
-    fn kept(&mut self, kept: Result<(), impl Into<DesiredError>>) -> Result<(), FileError> {
-        kept.map_err(|error| {
+    fn stop_on_error(&mut self, result: Result<(), impl Into<DesiredError>>) -> Result<(), SinkStopped> {
+        result.map_err(|error| {
             self.failed = Some(error.into());
-            FileError::Stopped
+            SinkStopped
         })
     }
 
-    /// Finds the owners of those who were put aside.
-    fn settle(&mut self) -> Result<(), FileError> {
-        let Some(mut movers) = self.movers.take() else { return Ok(()) };
-        let settled = movers.settle(|one| {
-            let kept = match one {
-                SettledRekeys::Owner(packed) => {
+    /// Finds the owners of the deferred members.
+    fn resolve_owners(&mut self) -> Result<(), SinkStopped> {
+        let Some(mut owners) = self.owners.take() else { return Ok(()) };
+        let resolved = owners.resolve(|member| {
+            let added = match member {
+                OwnerResult::Owner(packed) => {
                     self.batch.extend_from_slice(packed);
                     Ok(())
                 }
-                SettledRekeys::AsItIs(packed, place) => {
-                    let from = self.batch.len();
+                OwnerResult::NoOwner(packed, location) => {
+                    let start = self.batch.len();
                     self.batch.extend_from_slice(packed);
-                    self.reach(from, place)
+                    self.reject_unreachable(start, location)
                 }
             };
-            kept.is_ok() && (self.batch.len() < BATCH_LEN || self.hand_over().is_ok())
+            added.is_ok() && (self.batch.len() < BATCH_LEN || self.send_batch().is_ok())
         });
-        self.movers = Some(movers);
-        match settled {
+        self.owners = Some(owners);
+        match resolved {
             Ok(true) => Ok(()),
-            Ok(false) => Err(FileError::Stopped),
-            Err(error) => self.kept(Err(error)),
+            Ok(false) => Err(SinkStopped),
+            Err(error) => self.stop_on_error(Err(error)),
         }
     }
 
-    /// Takes the last member of the batch, which begins at `from`, out of it if the delivery does not reach it.
+    /// Rejects the last member of the batch, which starts at `start`, if the delivery does not reach it.
     #[inline]
-    fn reach(&mut self, from: usize, place: RowLocation<'_>) -> Result<(), FileError> {
+    fn reject_unreachable(&mut self, start: usize, location: RowLocation<'_>) -> Result<(), SinkStopped> {
         if self.reaches_all {
             return Ok(());
         }
-        // What was packed here is not damaged.
-        let who = self.batch.get(from..).and_then(|packed| Identifier::unpack(packed).ok());
-        if let Some(unmatched) = who.and_then(|(who, _)| self.matcher.unreached(&who)) {
-            let kept = self.rejects.unmatched(&unmatched, place);
-            self.batch.truncate(from);
-            self.kept(kept)?;
+        // The identifier was packed here, so it can be unpacked.
+        let identifier = self.batch.get(start..).and_then(|packed| Identifier::unpack(packed).ok());
+        if let Some(unmatched) = identifier.and_then(|(identifier, _)| self.matcher.unreachable(&identifier))
+        {
+            let result = self.rejects.unmatched(&unmatched, location);
+            self.batch.truncate(start);
+            self.stop_on_error(result)?;
         }
         Ok(())
     }
 
-    /// Hands over what is left, and lets the thread end.
-    ///
-    /// # Errors
-    /// When the rejects could not be kept, or the identity map not be read.
-    pub(super) fn finish(mut self) -> Result<MatchCounts, DesiredError> {
+    /// Sends the last batch and closes the channel, which ends the partitioner.
+    fn finish(mut self) -> Result<(Option<Permit<'static>>, RowRejects, Option<RekeyedRows>), DesiredError> {
         if self.failed.is_none() {
-            // The thread has left early only if it failed, and it says so itself.
-            let _ = self.settle().and_then(|()| self.hand_over());
+            // A send fails only if the partitioner has failed, and that error is returned by the partitioner.
+            let _ = self.resolve_owners().and_then(|()| self.send_batch());
         }
-        let moved = self.movers.map(RekeyMap::finish);
-        self.failed.map_or(Ok(MatchCounts { permit: self.permit, rejects: self.rejects, moved }), Err)
+        let rekeyed = self.owners.map(OwnerLookup::finish);
+        self.failed.map_or(Ok((self.permit, self.rejects, rekeyed)), Err)
+    }
+
+    /// Adds rows that the database has already matched to the statistics of identifier shapes.
+    pub(super) fn count_shapes(&mut self, decimal: u64, exponent: u64) {
+        self.rejects.shapes.decimal += decimal;
+        self.rejects.shapes.exponent += exponent;
     }
 }
 
 impl RowSink for RowMatcher<'_> {
     #[inline]
-    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
+    fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
         self.count();
-        let from = self.batch.len();
+        let start = self.batch.len();
         if let Err(unmatched) = self.matcher.pack(fields, &mut self.batch) {
-            let kept = self.rejects.unmatched(&unmatched, place);
-            return self.kept(kept);
+            let result = self.rejects.unmatched(&unmatched, location);
+            return self.stop_on_error(result);
         }
-        self.rejects.shapes.count(&self.batch[from..]);
-        let mut are_many = false;
-        if let Some(movers) = &mut self.movers {
-            let taken = movers.take(&mut self.batch, from, place);
-            are_many = movers.are_many();
-            self.kept(taken)?;
+        self.rejects.shapes.count(&self.batch[start..]);
+        let mut is_full = false;
+        if let Some(owners) = &mut self.owners {
+            let deferred = owners.defer(&mut self.batch, start, location);
+            is_full = owners.is_full();
+            self.stop_on_error(deferred)?;
         }
-        self.reach(from, place)?;
-        // The batch is another one afterwards.
-        if are_many {
-            self.settle()?;
+        self.reject_unreachable(start, location)?;
+        // This replaces the batch, so it comes last.
+        if is_full {
+            self.resolve_owners()?;
         }
-        if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
+        if self.batch.len() < BATCH_LEN { Ok(()) } else { self.send_batch() }
     }
 
     fn unreadable(
         &mut self,
         reason: &'static str,
         detail: &str,
-        place: RowLocation<'_>,
-    ) -> Result<(), FileError> {
+        location: RowLocation<'_>,
+    ) -> Result<(), SinkStopped> {
         self.count();
-        let kept = self.rejects.unreadable(reason, detail, place);
-        self.kept(kept)
+        let result = self.rejects.unreadable(reason, detail, location);
+        self.stop_on_error(result)
     }
 }
 
@@ -225,13 +275,13 @@ fn partition(
             let len = Identifier::packed_len(rest).map_err(io::Error::other)?;
             let (packed, others) = rest.split_at(len);
             sets.all.push(packed)?;
-            if is_written_otherwise(packed) {
-                sets.upper.push(packed)?;
+            if !is_caseless(packed) {
+                sets.cased.push(packed)?;
             }
             rest = others;
         }
         batch.clear();
-        // Nobody wants it back any more: the source has been read.
+        // The receiver is gone once the source has been read.
         let _ = emptied.send(batch);
     }
     Ok(sets)

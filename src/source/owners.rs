@@ -1,24 +1,24 @@
-//! Members known by a device or an alias → the customer's own id of whoever that is, where the identity map knows it.
+//! Re-keys devices and aliases to their owners' external ids, where the identity map knows the owner.
 //!
-//! Those whom the map may know are put aside, many at a time, and asked for in the map's order, so that each part
-//! of the map is read once for all of them. It decides nothing else about a member.
+//! Members that the map may know are deferred and looked up together in the map's order. So each part of the map is
+//! read once for many members.
 
 use std::io;
 
-use super::SortedSet;
-use crate::connector::file::RowLocation;
+use super::{DesiredError, SortedSet};
+use crate::connector::rows::RowLocation;
 use crate::model::{Identifier, IdentifierError, IdentifierKind, KeySeed};
 use crate::state::{Growth, IdentityOwners, OwnerQuery, StateError};
 
-/// One part in so many of the memory is for members that are put aside, and one for those that were moved.
+/// Deferred members and re-keyed identifiers get one part each in so many of the memory.
 const MEMORY_SHARE: usize = 8;
-/// Bytes that may be put aside at first, and by how much that grows.
-const ASIDE_FREE: usize = 1 << 20;
-const ASIDE_STEP: usize = 4 << 20;
-/// What a question takes besides the member.
-const QUESTION_LEN: usize = size_of::<OwnerQuestion>();
+/// Initial limit of deferred bytes, and the step by which it grows.
+const DEFERRED_FREE: usize = 1 << 20;
+const DEFERRED_STEP: usize = 4 << 20;
+/// Memory that a deferred member needs besides its identifier.
+const DEFERRED_LEN: usize = size_of::<DeferredMember>();
 
-/// Why members cannot be moved.
+/// The reason why owners cannot be looked up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RekeyError {
     /// A temporary file failed.
@@ -35,149 +35,163 @@ impl From<IdentifierError> for RekeyError {
     }
 }
 
-/// Whose a member is that was put aside, and where it stood.
+impl From<RekeyError> for DesiredError {
+    fn from(error: RekeyError) -> Self {
+        match error {
+            RekeyError::Scratch(error) => Self::Scratch(error),
+            RekeyError::State(error) => Self::State(error),
+        }
+    }
+}
+
+/// A deferred member: its lookup, its start in the buffer, and the location of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct OwnerQuestion {
-    asked: OwnerQuery,
-    at: usize,
+struct DeferredMember {
+    query: OwnerQuery,
+    start: usize,
     line: u64,
     file: u32,
 }
 
-/// What becomes of a member that was put aside.
-pub(super) enum SettledRekeys<'a> {
-    /// Its owner's id, packed.
+/// Result of the lookup of a deferred member.
+pub(super) enum OwnerResult<'a> {
+    /// The owner's external id, packed.
     Owner(&'a [u8]),
-    /// Nobody is known to own it: itself, packed, and where it stood.
-    AsItIs(&'a [u8], RowLocation<'a>),
+    /// No owner is known: the unchanged identifier, packed, and the location of its row.
+    NoOwner(&'a [u8], RowLocation<'a>),
 }
 
-/// What was found of members that were put aside.
+/// Identifiers that were re-keyed.
 #[derive(Debug)]
 pub(super) struct RekeyedRows {
-    /// The identifiers that owners were found for.
+    /// The identifiers, before the re-key.
     pub(super) set: SortedSet,
-    /// The rows that they stood in.
+    /// Number of their rows.
     pub(super) rows: u64,
-    /// Rows of them where somebody else was said to be the owner as well.
+    /// Number of their rows whose identifier has had several owners.
     pub(super) ambiguous: u64,
 }
 
-/// Moves members to their owners.
-pub(super) struct RekeyMap<'a> {
+impl RekeyedRows {
+    pub(super) fn into_parts(rekeyed: Option<Self>) -> (Option<SortedSet>, u64, u64) {
+        rekeyed.map_or((None, 0, 0), |Self { set, rows, ambiguous }| (Some(set), rows, ambiguous))
+    }
+}
+
+/// Looks up the owners of devices and aliases.
+pub(super) struct OwnerLookup<'a> {
     owners: &'a IdentityOwners,
-    /// Members that the map may know, packed.
-    aside: Vec<u8>,
-    asked: Vec<OwnerQuestion>,
-    /// The files that members stood in.
+    /// Deferred identifiers, packed.
+    buffer: Vec<u8>,
+    deferred: Vec<DeferredMember>,
+    /// The files of the deferred rows.
     files: Vec<Box<str>>,
-    aside_max: usize,
-    /// Bytes that may be put aside now: it grows as long as there is memory.
-    aside_len: usize,
+    limit_max: usize,
+    /// Current limit of deferred bytes. It grows while there is memory.
+    limit: usize,
     growth: Growth,
-    moved: SortedSet,
+    rekeyed: SortedSet,
     rows: u64,
     ambiguous: u64,
     packed: Vec<u8>,
 }
 
-impl<'a> RekeyMap<'a> {
+impl<'a> OwnerLookup<'a> {
     pub(super) fn new(owners: &'a IdentityOwners, seed: KeySeed, memory_max: usize) -> Self {
-        let aside_max = memory_max / MEMORY_SHARE;
-        let moved = SortedSet::new(seed, memory_max / MEMORY_SHARE);
-        let (aside, asked, files, packed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (aside_len, growth) = (aside_max.min(ASIDE_FREE), Growth::default());
+        let limit_max = memory_max / MEMORY_SHARE;
         Self {
             owners,
-            aside,
-            asked,
-            files,
-            aside_max,
-            aside_len,
-            growth,
-            moved,
+            buffer: Vec::new(),
+            deferred: Vec::new(),
+            files: Vec::new(),
+            limit_max,
+            limit: limit_max.min(DEFERRED_FREE),
+            growth: Growth::default(),
+            rekeyed: SortedSet::new(seed, memory_max / MEMORY_SHARE),
             rows: 0,
             ambiguous: 0,
-            packed,
+            packed: Vec::new(),
         }
     }
 
     /// The memory that is left for members.
-    pub(super) fn rest_of(memory_max: usize) -> usize {
+    pub(super) fn memory_left(memory_max: usize) -> usize {
         memory_max - 2 * (memory_max / MEMORY_SHARE)
     }
 
-    /// Takes the last member of a batch, which begins at `from`, out of it if the map may know whose it is.
+    /// Moves the last member of a batch, which starts at `start`, to the deferred ones if the map may know its owner.
     #[inline]
-    pub(super) fn take(
+    pub(super) fn defer(
         &mut self,
         batch: &mut Vec<u8>,
-        from: usize,
-        place: RowLocation<'_>,
+        start: usize,
+        location: RowLocation<'_>,
     ) -> Result<(), RekeyError> {
-        if batch.get(from).copied().and_then(IdentifierKind::from_byte) == Some(IdentifierKind::ExternalId) {
+        if batch.get(start).copied().and_then(IdentifierKind::from_byte) == Some(IdentifierKind::ExternalId) {
             return Ok(());
         }
-        let (identifier, _) = Identifier::unpack(&batch[from..])?;
-        if let Some(asked) = self.owners.question(&identifier) {
-            if self.files.last().is_none_or(|file| **file != *place.file) {
-                self.files.push(place.file.into());
+        let (identifier, _) = Identifier::unpack(&batch[start..])?;
+        if let Some(query) = self.owners.question(&identifier) {
+            if self.files.last().is_none_or(|file| **file != *location.file) {
+                self.files.push(location.file.into());
             }
             let file = u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX);
-            self.asked.push(OwnerQuestion { asked, at: self.aside.len(), line: place.line, file });
-            self.aside.extend_from_slice(&batch[from..]);
-            batch.truncate(from);
+            let member = DeferredMember { query, start: self.buffer.len(), line: location.line, file };
+            self.deferred.push(member);
+            self.buffer.extend_from_slice(&batch[start..]);
+            batch.truncate(start);
         }
         Ok(())
     }
 
-    /// Whether so many are put aside that they should be asked for.
-    pub(super) fn are_many(&mut self) -> bool {
-        if self.aside.len() + self.asked.len() * QUESTION_LEN < self.aside_len {
+    /// Whether the deferred members fill their memory, so that they must be resolved.
+    pub(super) fn is_full(&mut self) -> bool {
+        if self.buffer.len() + self.deferred.len() * DEFERRED_LEN < self.limit {
             return false;
         }
-        let may_grow = self.aside_len < self.aside_max && self.growth.try_more(ASIDE_STEP);
-        self.aside_len += if may_grow { ASIDE_STEP } else { 0 };
+        let may_grow = self.limit < self.limit_max && self.growth.try_more(DEFERRED_STEP);
+        self.limit += if may_grow { DEFERRED_STEP } else { 0 };
         !may_grow
     }
 
-    /// Asks for those who were put aside, and gives back each. Whether `each` took all of them.
-    pub(super) fn settle(
+    /// Looks up the owners of all deferred members and calls `accept` for each. Stops and returns `false` when
+    /// `accept` returns `false`.
+    pub(super) fn resolve(
         &mut self,
-        mut each: impl FnMut(SettledRekeys<'_>) -> bool,
+        mut accept: impl FnMut(OwnerResult<'_>) -> bool,
     ) -> Result<bool, RekeyError> {
-        let mut asked = std::mem::take(&mut self.asked);
-        asked.sort_unstable();
+        let mut deferred = std::mem::take(&mut self.deferred);
+        deferred.sort_unstable();
         let mut answers = self.owners.answers();
-        for OwnerQuestion { asked, at, line, file } in asked.drain(..) {
-            let (identifier, len) = Identifier::unpack(&self.aside[at..])?;
-            let packed = &self.aside[at..at + len];
-            let is_taken = match answers.owner(asked, &identifier)? {
-                Some((owner, is_contested)) => {
+        for DeferredMember { query, start, line, file } in deferred.drain(..) {
+            let (identifier, len) = Identifier::unpack(&self.buffer[start..])?;
+            let packed = &self.buffer[start..start + len];
+            let is_accepted = match answers.owner(query, &identifier)? {
+                Some((owner, is_ambiguous)) => {
                     self.packed.clear();
                     owner.pack_into(&mut self.packed);
-                    self.moved.push(packed)?;
+                    self.rekeyed.push(packed)?;
                     self.rows += 1;
-                    self.ambiguous += u64::from(is_contested);
-                    each(SettledRekeys::Owner(&self.packed))
+                    self.ambiguous += u64::from(is_ambiguous);
+                    accept(OwnerResult::Owner(&self.packed))
                 }
                 None => {
                     let file = self.files.get(file as usize).map_or("", |file| file);
-                    each(SettledRekeys::AsItIs(packed, RowLocation { file, line }))
+                    accept(OwnerResult::NoOwner(packed, RowLocation { file, line }))
                 }
             };
-            if !is_taken {
+            if !is_accepted {
                 return Ok(false);
             }
         }
-        self.asked = asked;
-        self.aside.clear();
+        self.deferred = deferred;
+        self.buffer.clear();
         self.files.clear();
         Ok(true)
     }
 
     pub(super) fn finish(self) -> RekeyedRows {
-        RekeyedRows { set: self.moved, rows: self.rows, ambiguous: self.ambiguous }
+        RekeyedRows { set: self.rekeyed, rows: self.rows, ambiguous: self.ambiguous }
     }
 }
 
@@ -195,22 +209,22 @@ mod tests {
         packed
     }
 
-    fn keep(found: &mut Vec<Vec<u8>>, one: &SettledRekeys<'_>) -> bool {
-        found.push(match one {
-            SettledRekeys::Owner(packed) => packed.to_vec(),
-            SettledRekeys::AsItIs(packed, place) => {
-                let (who, _) = Identifier::unpack(packed).unwrap();
-                assert_eq!(who.value, format!("d{}", place.line), "it is told where it stood");
-                assert_eq!(place.file == "a", place.line.is_multiple_of(7));
+    fn keep(found: &mut Vec<Vec<u8>>, result: &OwnerResult<'_>) -> bool {
+        found.push(match result {
+            OwnerResult::Owner(packed) => packed.to_vec(),
+            OwnerResult::NoOwner(packed, location) => {
+                let (identifier, _) = Identifier::unpack(packed).unwrap();
+                assert_eq!(identifier.value, format!("d{}", location.line), "the location is kept");
+                assert_eq!(location.file == "a", location.line.is_multiple_of(7));
                 packed.to_vec()
             }
         });
         true
     }
 
-    /// A map in many runs, asked in small batches.
+    /// A map of many parts, queried in small batches.
     #[test]
-    fn every_member_comes_back_once_by_the_owner_that_was_told_last() {
+    fn every_member_is_returned_once_with_its_latest_owner() {
         let home = tempfile::tempdir().unwrap();
         let since = Timestamp::UNIX_EPOCH;
         let holder = Holder { host: String::new(), process: 1, since, heard: None };
@@ -226,22 +240,22 @@ mod tests {
             map.commit().unwrap();
         }
         let owners = state.reader().owners().unwrap().unwrap();
-        let mut movers = RekeyMap::new(&owners, state.reader().seed(), 256 << 10);
-        let (mut found, mut settled, mut unknown) = (Vec::new(), 0, 0);
+        let mut lookup = OwnerLookup::new(&owners, state.reader().seed(), 256 << 10);
+        let (mut found, mut resolved, mut unknown) = (Vec::new(), 0, 0);
         for n in 0..6_000 {
             let mut batch = packed(IdentifierKind::DeviceId, &format!("d{n}"));
-            movers
-                .take(&mut batch, 0, RowLocation { file: if n % 7 == 0 { "a" } else { "b" }, line: n })
+            lookup
+                .defer(&mut batch, 0, RowLocation { file: if n % 7 == 0 { "a" } else { "b" }, line: n })
                 .unwrap();
             unknown += usize::from(!batch.is_empty());
             found.extend((!batch.is_empty()).then_some(batch));
-            if movers.are_many() {
-                settled += 1;
-                assert!(movers.settle(|one| keep(&mut found, &one)).unwrap());
+            if lookup.is_full() {
+                resolved += 1;
+                assert!(lookup.resolve(|result| keep(&mut found, &result)).unwrap());
             }
         }
-        movers.settle(|one| keep(&mut found, &one)).unwrap();
-        assert!(settled >= 2 && unknown > 2_800, "{settled} {unknown}");
+        lookup.resolve(|result| keep(&mut found, &result)).unwrap();
+        assert!(resolved >= 2 && unknown > 2_800, "{resolved} {unknown}");
         let owner = |n: usize| {
             (0..5).rev().find(|round| n < 3_000 && n >= *round && (n - round).is_multiple_of(2 + round))
         };
@@ -255,14 +269,14 @@ mod tests {
         found.sort_unstable();
         expected.sort_unstable();
         assert!(found == expected);
-        let RekeyedRows { set, rows, ambiguous } = movers.finish();
+        let RekeyedRows { set, rows, ambiguous } = lookup.finish();
         let (mut members, mut distinct) = (set.into_members(), 0);
         while members.advance().unwrap().is_some() {
             distinct += 1;
         }
         assert_eq!((rows, distinct), (moved, moved));
-        let told =
+        let claims =
             |n: usize| (0..5).filter(|round| n >= *round && (n - round).is_multiple_of(2 + round)).count();
-        assert_eq!(ambiguous, (0..3_000).filter(|n| told(*n) > 1).count() as u64);
+        assert_eq!(ambiguous, (0..3_000).filter(|n| claims(*n) > 1).count() as u64);
     }
 }

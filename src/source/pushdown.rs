@@ -1,89 +1,85 @@
-//! A query whose rows are compared with the members in the database: only what differs is read, and what a database
-//! cannot judge. It writes nothing there.
+//! Pushdown: the database compares a query's rows with the mirror table, and only the differences are read.
+//!
+//! Rows that the database cannot match are read as well, and matched here. Nothing is written to the database.
 //!
 //! # Guarantees
-//! The members are those that reading the source in full would give, and so are rows, duplicates and rejects.
+//! Members, rows, duplicates and rejects are the same as for a full read.
 
 use std::fmt;
-use std::thread;
 
-use super::match_rows::{MatchCounts, MemberSets, RowMatcher};
-use super::owners::{RekeyMap, RekeyedRows};
-use super::{
-    DesiredError, MembersOverlay, RowRejects, SortedSet, SourceInputs, case_variants as written, may_move,
-};
+use super::match_rows::{MatchedRows, RowMatcher, match_source};
+use super::matching::Matcher;
+use super::owners::RekeyedRows;
+use super::reader::SourceInputs;
+use super::sql_query::database;
+use super::{DesiredError, MembersOverlay, RowRejects, SortedSet};
 use crate::config::{CohortConfig, Config, SourceConfig, SqlConfig, SqlSource};
-use crate::connector::file::{FileError, RowLocation, RowSink};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::connector::sql::pushdown::{
-    self, Differences, MemberRules, MirrorTableName, MirrorUnusable, spelled,
+    self, Differences, MemberRules, MirrorTableName, MirrorUnusable, parse_member,
 };
-use crate::connector::sql::{Database, SqlError};
-use crate::matching::Matcher;
 use crate::model::{ChangeOp, CohortId, Fields, PACKED_LEN_MAX, Progress};
 use crate::state::{Membership, MirrorNote, Permit, StateReader};
 
-/// One part in so many of the memory is for those who are dropped.
+/// Dropped members get one part in so many of the memory.
 const MEMORY_SHARE: usize = 4;
 
-/// Who should be in a cohort, by what differs from its record.
+/// The desired members of a cohort, as a difference from its membership.
 #[derive(Debug)]
 pub struct PushdownResult {
     /// The members.
     pub members: MembersOverlay,
-    /// The memory that they may take, to be kept for as long as they are in use.
+    /// Hold this memory permit for as long as the members are in use.
     pub permit: Option<Permit<'static>>,
     /// Rows of the source.
     pub rows: u64,
-    /// Members and rows that were read.
-    pub crossed: u64,
-    /// Rows that name nobody.
+    /// Members and rows that were transferred.
+    pub transferred: u64,
+    /// Rows without a usable identifier.
     pub rejects: RowRejects,
-    /// Devices and aliases whose owners are the members now; none if no owners are known at all.
-    pub moved: Option<SortedSet>,
-    /// Rows in which they stood.
-    pub moved_rows: u64,
-    /// Rows of them where somebody else was said to be the owner as well.
+    /// Devices and aliases that were replaced by their owners' external ids; none without an identity map.
+    pub rekeyed: Option<SortedSet>,
+    /// Number of rows with such a device or alias.
+    pub rekeyed_rows: u64,
+    /// Number of these rows whose device or alias has had several owners.
     pub ambiguous_rows: u64,
 }
 
-/// Why a source must be read in full.
+/// The reason why a source must be read in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushdownFallback {
-    /// The state does not know of a table.
-    NoNote,
-    /// The table lies elsewhere than the config says now.
-    Elsewhere,
-    /// The record has gone on since the table was written.
+    /// The state records no mirror table.
+    NoTable,
+    /// The mirror table is in another schema or database than the config says.
+    OtherLocation,
+    /// The membership has changed since the mirror table was written.
     Stale {
-        /// The version of the table.
+        /// The version in the mirror table.
         table: u64,
-        /// The version of the record.
-        record: u64,
+        /// The current version.
+        current: u64,
     },
-    /// The record has another number of members than were put into the table: it began anew.
-    Miscounted {
-        /// Members in the table.
+    /// The number of recorded members differs from the number written to the mirror table.
+    CountMismatch {
+        /// Members in the mirror table.
         table: u64,
-        /// Members of the record.
-        record: u64,
+        /// Recorded members.
+        recorded: u64,
     },
-    /// It cannot be compared with.
+    /// The mirror table cannot be compared.
     Unusable(MirrorUnusable),
 }
 
 impl fmt::Display for PushdownFallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoNote => f.write_str("there is no table of its members yet"),
-            Self::Elsewhere => f.write_str("the table of its members is to be elsewhere now"),
-            Self::Stale { table, record } => {
-                write!(
-                    f,
-                    "the table of its members is of version {table}, and the record of version {record}"
-                )
+            Self::NoTable => f.write_str("it has no mirror table yet"),
+            Self::OtherLocation => f.write_str("the config names another location for its mirror table"),
+            Self::Stale { table, current } => {
+                write!(f, "its mirror table has version {table}, the membership has version {current}")
             }
-            Self::Miscounted { table, record } => {
-                write!(f, "{table} members were put into the table, and the record has {record}")
+            Self::CountMismatch { table, recorded } => {
+                write!(f, "its mirror table has {table} members, the membership has {recorded}")
             }
             Self::Unusable(unusable) => unusable.fmt(f),
         }
@@ -91,16 +87,16 @@ impl fmt::Display for PushdownFallback {
 }
 
 impl PushdownFallback {
-    /// Whether building the table again would change nothing.
+    /// Whether a new mirror table would not help.
     #[must_use]
-    pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::Unusable(unusable) if unusable.is_lasting())
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Unusable(unusable) if unusable.is_permanent())
     }
 }
 
-/// The source of a cohort whose rows are compared in the database, and the schema for its table.
+/// The source of a cohort with pushdown, and the schema for its mirror table; none for any other cohort.
 #[must_use]
-pub fn pushdown_of<'a>(cohort: &'a CohortConfig, config: &'a Config) -> Option<(&'a SqlSource, &'a str)> {
+pub fn pushdown_source<'a>(cohort: &'a CohortConfig, config: &'a Config) -> Option<(&'a SqlSource, &'a str)> {
     let SourceConfig::Sql(source) = &cohort.source else { return None };
     match config.sql.get(&source.connection)? {
         SqlConfig::Postgres(settings) if source.pushdown => Some((source, settings.pushdown.as_deref()?)),
@@ -108,132 +104,118 @@ pub fn pushdown_of<'a>(cohort: &'a CohortConfig, config: &'a Config) -> Option<(
     }
 }
 
-/// Where a cohort's table belongs.
+/// The name of a cohort's mirror table.
 #[must_use]
-pub fn table_of(cohort: &CohortId, schema: &str, state: &StateReader) -> MirrorTableName {
+pub fn mirror_table_of(cohort: &CohortId, schema: &str, state: &StateReader) -> MirrorTableName {
     MirrorTableName { schema: schema.to_owned(), name: state.pushdown_table(cohort) }
 }
 
-/// The database of a connection.
-///
-/// # Errors
-/// When the config does not have it.
-pub fn database<'a>(source: &'a SqlSource, from: SourceInputs<'a>) -> Result<Database<'a>, SqlError> {
-    let unknown = || SqlError::unknown(&source.connection);
-    let settings = from.config.sql.get(&source.connection).ok_or_else(unknown)?;
-    let secrets = from.secrets.databases.get(&source.connection).ok_or_else(unknown)?;
-    Ok(Database { name: &source.connection, settings, secrets })
-}
-
-/// The note of a table that may be trusted, as far as the state can tell.
-fn noted(
+/// The state's note of a mirror table, if the table has the current version.
+fn current_note(
     cohort: &CohortConfig,
     table: &MirrorTableName,
     connection: &str,
-    record: Option<&Membership>,
+    membership: Option<&Membership>,
     state: &StateReader,
 ) -> Result<Result<MirrorNote, PushdownFallback>, DesiredError> {
-    let Some(note) = state.pushdown(&cohort.id)? else { return Ok(Err(PushdownFallback::NoNote)) };
-    let number = record.map_or(0, |record| record.number);
+    let Some(note) = state.pushdown(&cohort.id)? else { return Ok(Err(PushdownFallback::NoTable)) };
+    let current = membership.map_or(0, |membership| membership.number);
     if note.connection != connection || note.schema != table.schema || note.table != table.name {
-        return Ok(Err(PushdownFallback::Elsewhere));
+        return Ok(Err(PushdownFallback::OtherLocation));
     }
-    if note.version != number {
-        return Ok(Err(PushdownFallback::Stale { table: note.version, record: number }));
+    if note.version != current {
+        return Ok(Err(PushdownFallback::Stale { table: note.version, current }));
     }
-    let (table, record) = (note.tabled.rows, record.and_then(|record| record.members));
-    match record.filter(|members| *members != table) {
-        Some(record) => Ok(Err(PushdownFallback::Miscounted { table, record })),
+    let (table, recorded) = (note.tabled.rows, membership.and_then(|membership| membership.members));
+    match recorded.filter(|members| *members != table) {
+        Some(recorded) => Ok(Err(PushdownFallback::CountMismatch { table, recorded })),
         None => Ok(Ok(note)),
     }
 }
 
-/// Reads what differs between a cohort's source and its record, or says why it must be read in full. `record` is the
-/// version that the members are compared with.
+/// Reads the difference between a cohort's source and its membership, or returns why the source must be read in full.
 ///
 /// # Errors
 /// [`DesiredError`] when it cannot be read.
-pub fn pushed(
+pub fn read_difference(
     cohort: &CohortConfig,
     (source, schema): (&SqlSource, &str),
-    record: Option<&Membership>,
-    from: SourceInputs<'_>,
+    membership: Option<&Membership>,
+    inputs: SourceInputs<'_>,
     progress: &dyn Progress,
 ) -> Result<Result<PushdownResult, PushdownFallback>, DesiredError> {
-    let table = table_of(&cohort.id, schema, from.state);
-    let (matcher, database) =
-        (Matcher::new(&cohort.rules, &source.null_values, &cohort.delivery), database(source, from)?);
-    let note = match noted(cohort, &table, source.connection.as_str(), record, from.state)? {
+    let (state, database) = (inputs.state, database(source, inputs.access)?);
+    let table = mirror_table_of(&cohort.id, schema, state);
+    let note = match current_note(cohort, &table, source.connection.as_str(), membership, state)? {
         Ok(note) => note,
-        // A table that would be of no use need not be made either.
+        // If the source cannot be compared, a new mirror table would not help.
         Err(why) => {
-            let unfit = pushdown::unfit(source, database, matcher.columns())?;
-            return Ok(Err(unfit.map_or(why, PushdownFallback::Unusable)));
+            let matcher = Matcher::new(&cohort.rules, &source.null_values, &cohort.delivery);
+            let unsupported = pushdown::unsupported(source, database, matcher.columns())?;
+            return Ok(Err(unsupported.map_or(why, PushdownFallback::Unusable)));
         }
     };
-    let (seed, memory_max) = (from.state.seed(), from.config.memory_max);
-    let (for_drops, memory_max) = (memory_max / MEMORY_SHARE, memory_max - memory_max / MEMORY_SHARE);
-    let owners = if may_move(cohort) { from.state.owners()? } else { None };
-    let movers = owners.as_ref().map(|owners| RekeyMap::new(owners, seed, memory_max));
-    let asking = MemberRules {
-        rules: &cohort.rules,
-        columns: matcher.columns(),
-        delivery: &cohort.delivery,
-        may_move: owners.is_some(),
-    };
-    let all = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| RekeyMap::rest_of(memory_max)));
-    let sets = MemberSets { all, upper: SortedSet::by_lower_case(seed, written::MEMORY) };
-    let mut drops = SortedSet::new(seed, for_drops);
-    thread::scope(|scope| {
-        let (mut intake, partitioner) =
-            RowMatcher::start(scope, &cohort.id, &matcher, progress, movers, sets)?;
+    let memory_max = inputs.access.config.memory_max;
+    let mut drops = SortedSet::new(state.seed(), memory_max / MEMORY_SHARE);
+    let memory_max = memory_max - memory_max / MEMORY_SHARE;
+    let (matched, result) = match_source(cohort, state, memory_max, progress, |rows| {
+        let rules = MemberRules {
+            rules: &cohort.rules,
+            columns: rows.matcher.columns(),
+            delivery: &cohort.delivery,
+            may_rekey: rows.may_rekey(),
+        };
         let packed = Vec::with_capacity(PACKED_LEN_MAX);
-        let mut taking =
-            PushdownSink { intake: &mut intake, drops: &mut drops, packed, crossed: 0, failed: None };
-        let asked = pushdown::difference(source, database, &asking, (&table, note.tabled), &mut taking);
-        let PushdownSink { crossed, failed, .. } = taking;
-        let found = intake.finish();
-        // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
-        let MemberSets { all: adds, .. } =
-            partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let MatchCounts { permit, mut rejects, moved } = found?;
+        let mut sink = DifferenceReader { rows, drops: &mut drops, packed, transferred: 0, failed: None };
+        let counted = pushdown::difference(source, database, &rules, (&table, note.tabled), &mut sink);
+        let DifferenceReader { transferred, failed, .. } = sink;
         if let Some(failed) = failed {
             return Err(failed);
         }
-        let (rows, shapes) = match asked? {
-            Ok(counted) => counted,
-            Err(unusable) => return Ok(Err(PushdownFallback::Unusable(unusable))),
-        };
-        rejects.shapes.decimal += shapes.decimal;
-        rejects.shapes.exponent += shapes.exponent;
-        let members = MembersOverlay::new(from.state.members(&cohort.id, record)?, adds, drops);
-        let (moved_rows, ambiguous_rows) =
-            moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));
-        let moved = moved.map(|RekeyedRows { set, .. }| set);
-        Ok(Ok(PushdownResult { members, permit, rows, crossed, rejects, moved, moved_rows, ambiguous_rows }))
-    })
+        Ok(counted?.map(|(source_rows, shapes)| {
+            rows.count_shapes(shapes.decimal, shapes.exponent);
+            (source_rows, transferred)
+        }))
+    })?;
+    let (rows, transferred) = match result? {
+        Ok(counts) => counts,
+        Err(unusable) => return Ok(Err(PushdownFallback::Unusable(unusable))),
+    };
+    let MatchedRows { members, permit, rejects, rekeyed } = matched;
+    let members = MembersOverlay::new(state.members(&cohort.id, membership)?, members.all, drops);
+    let (rekeyed, rekeyed_rows, ambiguous_rows) = RekeyedRows::into_parts(rekeyed);
+    Ok(Ok(PushdownResult {
+        members,
+        permit,
+        rows,
+        transferred,
+        rejects,
+        rekeyed,
+        rekeyed_rows,
+        ambiguous_rows,
+    }))
 }
 
-/// Takes what differs.
-struct PushdownSink<'t, 'a> {
-    intake: &'t mut RowMatcher<'a>,
+/// Receives the differences: added and dropped members, and rows to match.
+struct DifferenceReader<'t, 'a> {
+    rows: &'t mut RowMatcher<'a>,
     drops: &'t mut SortedSet,
     packed: Vec<u8>,
-    crossed: u64,
+    transferred: u64,
     failed: Option<DesiredError>,
 }
 
-impl Differences for PushdownSink<'_, '_> {
+impl Differences for DifferenceReader<'_, '_> {
     fn differs(&mut self, op: ChangeOp, member: &str) -> bool {
-        self.crossed += 1;
-        let Some(identifier) = spelled(member) else {
-            self.failed = Some(std::io::Error::other("the table holds what is no member").into());
+        self.transferred += 1;
+        let Some(identifier) = parse_member(member) else {
+            self.failed = Some(std::io::Error::other("the mirror table holds an invalid member").into());
             return false;
         };
         self.packed.clear();
         identifier.pack_into(&mut self.packed);
         match op {
-            ChangeOp::Add => self.intake.member(&self.packed).is_ok(),
+            ChangeOp::Add => self.rows.add_member(&self.packed).is_ok(),
             ChangeOp::Remove => match self.drops.push(&self.packed) {
                 Ok(()) => true,
                 Err(error) => {
@@ -245,19 +227,19 @@ impl Differences for PushdownSink<'_, '_> {
     }
 }
 
-impl RowSink for PushdownSink<'_, '_> {
-    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
-        self.crossed += 1;
-        self.intake.row(fields, place)
+impl RowSink for DifferenceReader<'_, '_> {
+    fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
+        self.transferred += 1;
+        self.rows.row(fields, location)
     }
 
     fn unreadable(
         &mut self,
         reason: &'static str,
         detail: &str,
-        place: RowLocation<'_>,
-    ) -> Result<(), FileError> {
-        self.crossed += 1;
-        self.intake.unreadable(reason, detail, place)
+        location: RowLocation<'_>,
+    ) -> Result<(), SinkStopped> {
+        self.transferred += 1;
+        self.rows.unreadable(reason, detail, location)
     }
 }

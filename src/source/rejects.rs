@@ -1,38 +1,39 @@
-//! Rows that name nobody: counted by reason, a few shown, all of them kept for the state's reject log.
+//! Rejected rows of a source: counted by reason, with a few samples; all are written to the reject log of the state.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
-use crate::connector::file::{REPEATED_HEADER, ReadSummary, RowLocation};
-use crate::matching::Unmatched;
+use super::matching::Unmatched;
+use crate::connector::file::REPEATED_HEADER;
+use crate::connector::rows::{ReadSummary, RowLocation};
 use crate::model::{IdShapes, MatchTally};
 use crate::state::{Reject, RejectLog, SpoolFile, StateError};
 
 const SAMPLE_LEN: usize = 3;
-/// Longest value that a reject repeats, in characters.
+/// Longest value that a reject quotes, in characters.
 const VALUE_LEN_MAX: usize = 200;
 
-/// Rejects of one source.
+/// Rejected rows of one source.
 #[derive(Debug, Default)]
 pub struct RowRejects {
     counts: BTreeMap<&'static str, u64>,
     unreadable: u64,
     samples: Vec<String>,
-    /// What the identifiers of the other rows look like.
+    /// Shapes of the identifiers of the matched rows.
     pub(super) shapes: IdShapes,
-    lines: SpoolFile,
+    spool: SpoolFile,
 }
 
 impl RowRejects {
-    /// The numbers of the whole source.
+    /// The counts of the whole source.
     #[must_use]
-    pub fn matched(&self, reading: &ReadSummary, duplicates: u64, moved: u64) -> MatchTally {
+    pub fn tally(&self, summary: &ReadSummary, duplicates: u64, rekeyed: u64) -> MatchTally {
         MatchTally {
-            rows: reading.rows,
-            files: reading.files,
-            skipped_files: reading.skipped,
+            rows: summary.rows,
+            files: summary.files,
+            skipped_files: summary.skipped_files,
             duplicates,
-            moved,
+            moved: rekeyed,
             ambiguous: 0,
             shapes: self.shapes,
             case_colliding: None,
@@ -42,7 +43,7 @@ impl RowRejects {
         }
     }
 
-    /// How many rows there were.
+    /// Number of rejected rows.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.counts.values().sum()
@@ -52,42 +53,51 @@ impl RowRejects {
         &mut self,
         reason: &'static str,
         detail: &str,
-        place: RowLocation<'_>,
+        location: RowLocation<'_>,
     ) -> io::Result<()> {
         self.unreadable += u64::from(reason != REPEATED_HEADER);
-        let reject =
-            Reject { reason, detail, file: Some(place.file), line: Some(place.line), ..Reject::default() };
-        self.keep(reason, &reject, detail)
+        let reject = Reject {
+            reason,
+            detail,
+            file: Some(location.file),
+            line: Some(location.line),
+            ..Reject::default()
+        };
+        self.add(reason, &reject, detail)
     }
 
-    pub(super) fn unmatched(&mut self, unmatched: &Unmatched<'_>, place: RowLocation<'_>) -> io::Result<()> {
+    pub(super) fn unmatched(
+        &mut self,
+        unmatched: &Unmatched<'_>,
+        location: RowLocation<'_>,
+    ) -> io::Result<()> {
         let reason = unmatched.reason.as_str();
         self.unreadable += u64::from(unmatched.reason.is_unreadable());
         let value: String = String::from_utf8_lossy(unmatched.value).chars().take(VALUE_LEN_MAX).collect();
-        let (file, line, column) = (Some(place.file), Some(place.line), unmatched.column);
+        let (file, line, column) = (Some(location.file), Some(location.line), unmatched.column);
         let reject = Reject { reason, file, line, column, value: &value, ..Reject::default() };
-        self.keep(reason, &reject, column)
+        self.add(reason, &reject, column)
     }
 
-    fn keep(&mut self, reason: &'static str, reject: &Reject<'_>, about: &str) -> io::Result<()> {
+    fn add(&mut self, reason: &'static str, reject: &Reject<'_>, about: &str) -> io::Result<()> {
         *self.counts.entry(reason).or_default() += 1;
         if self.samples.len() < SAMPLE_LEN {
-            let place = format!("{}:{}", reject.file.unwrap_or_default(), reject.line.unwrap_or_default());
+            let position = format!("{}:{}", reject.file.unwrap_or_default(), reject.line.unwrap_or_default());
             let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
-            self.samples.push(format!("{place}: {reason}{about}"));
+            self.samples.push(format!("{position}: {reason}{about}"));
         }
-        self.lines.write_all(&reject.line())
+        self.spool.write_all(&reject.line())
     }
 
-    /// Copies every reject into the state's log.
+    /// Copies all rejects to the reject log of the state.
     ///
     /// # Errors
-    /// When either disk fails.
+    /// When the spool or the log fails.
     pub fn copy_to(&mut self, log: &mut RejectLog) -> Result<(), StateError> {
-        self.lines.seek(SeekFrom::Start(0))?;
+        self.spool.seek(SeekFrom::Start(0))?;
         let mut buffer = vec![0; 64 << 10];
         loop {
-            match self.lines.read(&mut buffer)? {
+            match self.spool.read(&mut buffer)? {
                 0 => return Ok(()),
                 len => log.push(&buffer[..len])?,
             }

@@ -1,25 +1,25 @@
-//! The walk over a set: a thread of its own loads and sorts partitions, a little ahead of whoever walks.
-//! It knows nothing of the record that the members are compared with.
+//! External sort, second half: a cursor over the members of a set in key order. Its own thread loads and sorts
+//! partitions ahead of the cursor.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, JoinHandle};
 
-use super::case_variants;
+use super::caseless::caseless;
 use super::sorted_set::{PARTITIONS, SortedSet};
 use super::spill::{CHUNK_LEN, SpillChunk, SpillFile};
 use crate::contained::contained_as_here;
 use crate::model::{Identifier, KeySeed, MemberKey};
 
-/// Sorted partitions that may wait to be walked. One more is being sorted, and another walked.
+/// Sorted partitions that may wait. One more is being sorted, and another iterated.
 const WAITING_MAX: usize = 1;
 const IN_FLIGHT_MAX: usize = WAITING_MAX + 2;
 
-/// A walk over the members in strictly ascending order of their keys.
+/// Cursor over the members, in strictly ascending key order.
 #[derive(Debug)]
 pub struct SortedMembers {
-    /// The set until the walk begins, which starts the thread.
+    /// The set, until the first member is requested and the thread starts.
     set: Option<SortedSet>,
     sorter: Option<MemberSorter>,
     current: Sorted,
@@ -27,10 +27,10 @@ pub struct SortedMembers {
     duplicates: u64,
 }
 
-/// The thread's ends of both channels are gone when it has ended.
+/// The sorting thread. It drops its ends of both channels when it ends.
 #[derive(Debug)]
 struct MemberSorter {
-    log: Arc<SpillFile>,
+    spill: Arc<SpillFile>,
     sorted: Receiver<io::Result<Sorted>>,
     used: Sender<Sorted>,
     thread: JoinHandle<()>,
@@ -44,28 +44,28 @@ struct Sorted {
     duplicates: u64,
 }
 
-/// Members of a partition, and where they are.
+/// One chunk of a partition.
 #[derive(Debug)]
 enum SortedPiece {
-    Kept(SpillChunk),
+    InMemory(SpillChunk),
     Loaded(Vec<u8>),
 }
 
 impl SortedPiece {
-    fn bytes<'a>(&'a self, log: &'a SpillFile) -> &'a [u8] {
+    fn bytes<'a>(&'a self, spill: &'a SpillFile) -> &'a [u8] {
         match self {
-            Self::Kept(chunk) => log.kept(*chunk).unwrap_or_default(),
+            Self::InMemory(chunk) => spill.in_memory(*chunk).unwrap_or_default(),
             Self::Loaded(bytes) => bytes,
         }
     }
 }
 
-/// One member: the halves of its key, and where its packed identifier is.
+/// One member: the halves of its key, and the position of its packed identifier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct SortEntry {
     high: u64,
     low: u64,
-    place: usize,
+    position: usize,
 }
 
 impl SortEntry {
@@ -74,21 +74,25 @@ impl SortEntry {
     }
 }
 
-/// The packed identifier at a place of a partition.
-fn packed_at<'a>(pieces: &'a [SortedPiece], log: &'a SpillFile, place: usize) -> &'a [u8] {
-    let rest = &pieces[place / CHUNK_LEN].bytes(log)[place % CHUNK_LEN..];
+/// The packed identifier at a position of a partition.
+fn packed_at<'a>(pieces: &'a [SortedPiece], spill: &'a SpillFile, position: usize) -> &'a [u8] {
+    let rest = &pieces[position / CHUNK_LEN].bytes(spill)[position % CHUNK_LEN..];
     &rest[..Identifier::packed_len(rest).unwrap_or(0)]
 }
 
-impl SortedMembers {
-    pub(super) fn new(set: SortedSet) -> Self {
-        Self { set: Some(set), sorter: None, current: Sorted::default(), next: 0, duplicates: 0 }
+impl SortedSet {
+    /// A cursor over the members in key order, without duplicates.
+    #[must_use]
+    pub fn into_members(self) -> SortedMembers {
+        SortedMembers { set: Some(self), sorter: None, current: Sorted::default(), next: 0, duplicates: 0 }
     }
+}
 
-    /// Moves on to the next member, if there is one.
+impl SortedMembers {
+    /// Advances to the next member and returns its key; none at the end.
     ///
     /// # Errors
-    /// When the temporary file cannot be read, or there can be no thread.
+    /// When the temporary file cannot be read, or the thread cannot start.
     #[inline]
     pub fn advance(&mut self) -> io::Result<Option<MemberKey>> {
         while self.next >= self.current.order.len() {
@@ -101,8 +105,8 @@ impl SortedMembers {
         Ok(Some(key))
     }
 
-    /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
-    pub fn pass(&mut self, keys: &[MemberKey]) -> usize {
+    /// Advances while the next members equal `keys`. Returns how many matched.
+    pub fn advance_while_equal(&mut self, keys: &[MemberKey]) -> usize {
         let members = self.current.order[self.next..].iter();
         let count = members.zip(keys).take_while(|(entry, key)| entry.key() == **key).count();
         self.next += count;
@@ -113,23 +117,23 @@ impl SortedMembers {
     #[must_use]
     pub fn packed(&self) -> &[u8] {
         let current = self.next.checked_sub(1).and_then(|at| self.current.order.get(at));
-        let (Some(SortEntry { place, .. }), Some(sorter)) = (current, &self.sorter) else { return &[] };
-        packed_at(&self.current.pieces, &sorter.log, *place)
+        let (Some(SortEntry { position, .. }), Some(sorter)) = (current, &self.sorter) else { return &[] };
+        packed_at(&self.current.pieces, &sorter.spill, *position)
     }
 
-    /// How many members were pushed again, as far as the walk has come.
+    /// Duplicates so far.
     #[must_use]
     pub fn duplicates(&self) -> u64 {
         self.duplicates
     }
 
-    /// Takes the next partition. `false` after the last.
+    /// Loads the next partition. Returns `false` after the last one.
     fn load(&mut self) -> io::Result<bool> {
         if let Some(set) = self.set.take() {
             self.sorter = Some(MemberSorter::start(set)?);
         }
         let Some(sorter) = &self.sorter else { return Ok(false) };
-        // The thread may have sorted the last partition and gone.
+        // The thread ends after the last partition.
         let _ = sorter.used.send(std::mem::take(&mut self.current));
         self.next = 0;
         match sorter.sorted.recv() {
@@ -145,7 +149,7 @@ impl SortedMembers {
         }
     }
 
-    /// After the last partition, or in the midst of a panic, which goes on here.
+    /// Ends the thread, after the last partition or after a panic, which continues here.
     fn end(&mut self) {
         if let Some(Err(panic)) = self.sorter.take().map(|sorter| sorter.thread.join()) {
             std::panic::resume_unwind(panic);
@@ -155,31 +159,31 @@ impl SortedMembers {
 
 impl MemberSorter {
     fn start(mut set: SortedSet) -> io::Result<Self> {
-        set.make_room(IN_FLIGHT_MAX)?;
-        let SortedSet { seed, log, open, mut full, is_by_lower_case, .. } = set;
+        set.reserve(IN_FLIGHT_MAX)?;
+        let SortedSet { seed, spill, open, mut full, is_by_caseless_form, .. } = set;
         full.iter_mut().zip(open).for_each(|(full, open)| full.push(open));
-        let log = Arc::new(log);
-        let desk = SortBuffer {
+        let spill = Arc::new(spill);
+        let buffer = SortBuffer {
             seed,
-            is_by_lower_case,
-            log: Arc::clone(&log),
+            is_by_caseless_form,
+            spill: Arc::clone(&spill),
             free: Vec::new(),
             hashed: Vec::new(),
             ends: Vec::new(),
-            lower: Vec::new(),
+            caseless_buffer: Vec::new(),
         };
         let (sink, sorted) = mpsc::sync_channel(WAITING_MAX);
         let (used, back) = mpsc::channel();
         let thread = Builder::new()
             .name("sort".to_owned())
-            .spawn(contained_as_here(move || sort_all(desk, &full, &sink, &back)))?;
-        Ok(Self { log, sorted, used, thread })
+            .spawn(contained_as_here(move || sort_all(buffer, &full, &sink, &back)))?;
+        Ok(Self { spill, sorted, used, thread })
     }
 }
 
-/// Sorts partition after partition, until the last or until nobody wants the next.
+/// Sorts one partition after another, until the last one or until the cursor is dropped.
 fn sort_all(
-    mut desk: SortBuffer,
+    mut buffer: SortBuffer,
     partitions: &[Vec<SpillChunk>],
     sink: &SyncSender<io::Result<Sorted>>,
     back: &Receiver<Sorted>,
@@ -188,9 +192,9 @@ fn sort_all(
         let mut order = Vec::new();
         while let Ok(used) = back.try_recv() {
             order = used.order;
-            desk.take_back(used.pieces);
+            buffer.recycle(used.pieces);
         }
-        let sorted = desk.sort(chunks, order);
+        let sorted = buffer.sort(chunks, order);
         let failed = sorted.is_err();
         if sink.send(sorted).is_err() || failed {
             return;
@@ -198,40 +202,40 @@ fn sort_all(
     }
 }
 
-/// What sorting needs, used again for each partition.
+/// Buffers that are reused for each partition.
 struct SortBuffer {
     seed: KeySeed,
-    is_by_lower_case: bool,
-    log: Arc<SpillFile>,
+    is_by_caseless_form: bool,
+    spill: Arc<SpillFile>,
     free: Vec<Vec<u8>>,
     hashed: Vec<SortEntry>,
-    /// Where each bucket ends in the order, which has far fewer members than can be counted here.
+    /// The end of each bucket in the order.
     ends: Vec<u32>,
-    lower: Vec<u8>,
+    caseless_buffer: Vec<u8>,
 }
 
 impl SortBuffer {
-    fn take_back(&mut self, pieces: Vec<SortedPiece>) {
+    fn recycle(&mut self, pieces: Vec<SortedPiece>) {
         self.free.extend(pieces.into_iter().filter_map(|piece| match piece {
             SortedPiece::Loaded(bytes) => Some(bytes),
-            SortedPiece::Kept(_) => None,
+            SortedPiece::InMemory(_) => None,
         }));
     }
 
     fn sort(&mut self, chunks: &[SpillChunk], mut order: Vec<SortEntry>) -> io::Result<Sorted> {
         let pieces = chunks.iter().map(|chunk| self.piece(*chunk)).collect::<io::Result<Vec<_>>>()?;
         self.hashed.clear();
-        let log = Arc::clone(&self.log);
+        let spill = Arc::clone(&self.spill);
         for (start, piece) in (0..).step_by(CHUNK_LEN).zip(&pieces) {
-            self.hash(piece.bytes(&log), start)?;
+            self.hash(piece.bytes(&spill), start)?;
         }
-        self.place(&mut order);
-        let packed = |entry: &SortEntry| packed_at(&pieces, &log, entry.place);
+        self.fill_buckets(&mut order);
+        let packed = |entry: &SortEntry| packed_at(&pieces, &spill, entry.position);
         let mut from = 0;
         for end in &self.ends {
             let end = *end as usize;
             if end - from > 1 {
-                if self.is_by_lower_case {
+                if self.is_by_caseless_form {
                     let by = |a: &SortEntry, b: &SortEntry| {
                         a.key().cmp(&b.key()).then_with(|| packed(a).cmp(packed(b)))
                     };
@@ -242,7 +246,7 @@ impl SortBuffer {
             }
             from = end;
         }
-        if self.is_by_lower_case {
+        if self.is_by_caseless_form {
             order.dedup_by(|next, entry| next.key() == entry.key() && packed(next) == packed(entry));
         } else {
             order.dedup_by_key(|entry| (entry.high, entry.low));
@@ -252,35 +256,35 @@ impl SortBuffer {
     }
 
     fn piece(&mut self, chunk: SpillChunk) -> io::Result<SortedPiece> {
-        if self.log.kept(chunk).is_some() {
-            return Ok(SortedPiece::Kept(chunk));
+        if self.spill.in_memory(chunk).is_some() {
+            return Ok(SortedPiece::InMemory(chunk));
         }
         let mut bytes = self.free.pop().unwrap_or_default();
-        self.log.load(chunk, &mut bytes)?;
+        self.spill.load(chunk, &mut bytes)?;
         Ok(SortedPiece::Loaded(bytes))
     }
 
-    /// Adds the members of a piece that begins at `start`.
+    /// Hashes the members of a piece that begins at `start`.
     fn hash(&mut self, bytes: &[u8], start: usize) -> io::Result<()> {
         let mut at = 0;
         while at < bytes.len() {
             let len = Identifier::packed_len(&bytes[at..]).map_err(io::Error::other)?;
             let packed = &bytes[at..at + len];
-            let keyed = if self.is_by_lower_case {
-                case_variants::lower(packed, &mut self.lower).map_err(io::Error::other)?
+            let keyed = if self.is_by_caseless_form {
+                caseless(packed, &mut self.caseless_buffer).map_err(io::Error::other)?
             } else {
                 packed
             };
             let (high, low) = MemberKey::of(self.seed, keyed).halves();
-            self.hashed.push(SortEntry { high, low, place: start + at });
+            self.hashed.push(SortEntry { high, low, position: start + at });
             at += len;
         }
         Ok(())
     }
 
-    /// Puts every entry into its bucket by the bits that follow those of the partition: about as many buckets
-    /// as entries, so that few hold more than one or two, since keys are evenly spread.
-    fn place(&mut self, order: &mut Vec<SortEntry>) {
+    /// Bucket sort by the bits that follow those of the partition. There are about as many buckets as entries and keys
+    /// are evenly distributed, so most buckets hold one or two entries.
+    fn fill_buckets(&mut self, order: &mut Vec<SortEntry>) {
         let bits = self.hashed.len().clamp(2, 1 << 31).ilog2();
         let bucket =
             |entry: &SortEntry| usize::try_from(entry.high << PARTITIONS.ilog2() >> (64 - bits)).unwrap_or(0);
@@ -320,9 +324,9 @@ mod tests {
         set
     }
 
-    fn walk(memory_max: usize, people: impl Iterator<Item = u32>) -> (Vec<String>, u64, bool) {
+    fn collect(memory_max: usize, people: impl Iterator<Item = u32>) -> (Vec<String>, u64, bool) {
         let set = set(memory_max, people);
-        let spilled = set.log.has_spilled();
+        let spilled = set.spill.has_spilled();
         let mut members = set.into_members();
         let (mut found, mut last) = (Vec::new(), None);
         while let Some(key) = members.advance().unwrap() {
@@ -331,27 +335,30 @@ mod tests {
             last = Some(key);
             found.push(Identifier::unpack(members.packed()).unwrap().0.value.to_owned());
         }
-        assert!(members.advance().unwrap().is_none() && members.packed().is_empty(), "it stays at the end");
+        assert!(
+            members.advance().unwrap().is_none() && members.packed().is_empty(),
+            "the cursor stays at the end"
+        );
         (found, members.duplicates(), spilled)
     }
 
     #[test]
-    fn every_member_once_whether_it_fits_or_not() {
+    fn every_member_is_returned_once_in_memory_or_spilled() {
         let people = || (0..400_000).chain(100..300);
-        let (whole, duplicates, spilled) = walk(usize::MAX, people());
+        let (whole, duplicates, spilled) = collect(usize::MAX, people());
         assert_eq!((whole.len(), duplicates, spilled), (400_000, 200, false));
         assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), 400_000);
         for memory_max in [0, 1 << 20, 28 << 20] {
-            let (again, duplicates, spilled) = walk(memory_max, people());
+            let (again, duplicates, spilled) = collect(memory_max, people());
             assert_eq!((duplicates, spilled), (200, true));
-            assert!(again == whole, "the bound changes nothing");
+            assert!(again == whole, "the memory bound does not change the result");
         }
-        assert_eq!(walk(0, std::iter::empty()).0, Vec::<String>::new());
-        assert_eq!(walk(0, std::iter::repeat_n(7, 3)).1, 2);
+        assert_eq!(collect(0, std::iter::empty()).0, Vec::<String>::new());
+        assert_eq!(collect(0, std::iter::repeat_n(7, 3)).1, 2);
     }
 
     #[test]
-    fn a_walk_may_be_given_up() {
+    fn a_cursor_can_be_dropped_early() {
         let mut members = set(1 << 20, 0..300_000).into_members();
         assert!(members.advance().unwrap().is_some());
     }

@@ -1,52 +1,50 @@
-//! More members than fit into memory, in any order: 256 partitions by the first bits of the key, in
-//! chunks of which a bound is kept in memory, sorted one at a time when they are walked.
+//! External sort, first half: members are pushed in any order into 256 partitions by the first bits of the key.
 //!
-//! Keys are evenly spread, so the partitions are of a size; each is small enough for a processor's cache
-//! at ten million members. A key is not kept while its member waits: hashing again is cheaper than
-//! carrying it to the disk and back.
+//! A partition is a list of chunks. Chunks beyond the memory bound spill to a temporary file. `sorted_members` sorts one
+//! partition at a time. Keys are evenly distributed, so partitions have similar sizes: at ten million members each fits
+//! into a processor's cache. Keys are not stored: hashing again costs less than writing and reading them.
 
 use std::io;
 
-use super::case_variants;
-use super::sorted_members::SortedMembers;
+use super::caseless::caseless;
 use super::spill::{CHUNK_LEN, SpillChunk, SpillFile};
 use crate::model::{KeySeed, MemberKey};
 
 /// Partitions of a set.
 pub(super) const PARTITIONS: usize = 256;
 
-/// Members in any order, each perhaps more than once.
+/// Members in any order, possibly with duplicates.
 #[derive(Debug)]
 pub struct SortedSet {
     pub(super) seed: KeySeed,
     pub(super) memory_max: usize,
-    pub(super) log: SpillFile,
-    /// The chunk of each partition that is being filled. None before the first member.
+    pub(super) spill: SpillFile,
+    /// The chunk of each partition that accepts members. Empty before the first member.
     pub(super) open: Vec<SpillChunk>,
     pub(super) full: Vec<Vec<SpillChunk>>,
-    /// Keys are those of the lower case: each way of writing is a member.
-    pub(super) is_by_lower_case: bool,
-    lower: Vec<u8>,
+    /// Members are sorted by their caseless form. Members with the same form but different identifiers are distinct.
+    pub(super) is_by_caseless_form: bool,
+    caseless_buffer: Vec<u8>,
 }
 
 impl SortedSet {
-    /// An empty set that holds at most `memory_max` bytes in memory, also while it is walked.
+    /// An empty set that uses at most `memory_max` bytes of memory, also while it is sorted.
     #[must_use]
     pub fn new(seed: KeySeed, memory_max: usize) -> Self {
-        // What is kept apart is for the order of the partitions that are being sorted and walked.
+        // The reserve is for the order of the partitions that are being sorted or iterated.
         let memory_max = memory_max - memory_max / 8;
         let full = vec![Vec::new(); PARTITIONS];
-        let (log, open, lower) = (SpillFile::new(memory_max), Vec::new(), Vec::new());
-        Self { seed, memory_max, log, open, full, is_by_lower_case: false, lower }
+        let (spill, open, caseless_buffer) = (SpillFile::new(memory_max), Vec::new(), Vec::new());
+        Self { seed, memory_max, spill, open, full, is_by_caseless_form: false, caseless_buffer }
     }
 
-    /// The same, in the order of the keys of the members' lower case.
+    /// The same, sorted by the keys of the caseless forms.
     #[must_use]
-    pub(super) fn by_lower_case(seed: KeySeed, memory_max: usize) -> Self {
-        Self { is_by_lower_case: true, ..Self::new(seed, memory_max) }
+    pub(super) fn by_caseless_form(seed: KeySeed, memory_max: usize) -> Self {
+        Self { is_by_caseless_form: true, ..Self::new(seed, memory_max) }
     }
 
-    /// Whether nobody was added yet.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -55,54 +53,48 @@ impl SortedSet {
     /// Adds a member by its packed identifier.
     ///
     /// # Errors
-    /// When the temporary file does not take what memory cannot hold.
+    /// When the temporary file cannot be written.
     #[inline]
     pub fn push(&mut self, packed: &[u8]) -> io::Result<()> {
-        let keyed = if self.is_by_lower_case {
-            case_variants::lower(packed, &mut self.lower).map_err(io::Error::other)?
+        let keyed = if self.is_by_caseless_form {
+            caseless(packed, &mut self.caseless_buffer).map_err(io::Error::other)?
         } else {
             packed
         };
         let partition = MemberKey::of(self.seed, keyed).partition();
         if let Some(open) = self.open.get_mut(partition)
-            && self.log.extend(open, packed)
+            && self.spill.extend(open, packed)
         {
             return Ok(());
         }
-        self.turn(partition, packed)
+        self.push_to_new_chunk(partition, packed)
     }
 
-    /// Puts a full chunk away, or begins the first ones, and adds the member to an empty one.
+    /// Replaces a full chunk, or allocates the first chunks, and adds the member to an empty one.
     #[cold]
-    fn turn(&mut self, partition: usize, packed: &[u8]) -> io::Result<()> {
+    fn push_to_new_chunk(&mut self, partition: usize, packed: &[u8]) -> io::Result<()> {
         match self.open.get_mut(partition) {
-            Some(open) => self.full[partition].push(self.log.turn(open)?),
-            None => self.open = self.log.open(PARTITIONS)?,
+            Some(open) => self.full[partition].push(self.spill.replace_full(open)?),
+            None => self.open = self.spill.open(PARTITIONS)?,
         }
-        self.log.extend(&mut self.open[partition], packed);
+        self.spill.extend(&mut self.open[partition], packed);
         Ok(())
     }
 
-    /// Leaves enough memory to load as many partitions as will be in flight.
-    pub(super) fn make_room(&mut self, partitions: usize) -> io::Result<()> {
+    /// Spills until as many partitions as will be in flight can be loaded.
+    pub(super) fn reserve(&mut self, partitions: usize) -> io::Result<()> {
         loop {
             let spilled =
-                |full: &Vec<SpillChunk>| full.iter().filter(|c| self.log.kept(**c).is_none()).count();
+                |full: &Vec<SpillChunk>| full.iter().filter(|c| self.spill.in_memory(**c).is_none()).count();
             let largest = self.full.iter().map(spilled).max().unwrap_or(0) + 1;
-            if largest == 1 && self.log.memory() <= self.memory_max {
-                return Ok(()); // nothing is to be loaded
+            if largest == 1 && self.spill.memory() <= self.memory_max {
+                return Ok(()); // no chunk must be loaded
             }
             let loaded = partitions * largest * CHUNK_LEN;
-            let fits = self.log.memory() + loaded <= self.memory_max;
-            if (fits && self.log.make_room(loaded)) || !self.log.spill()? {
+            let fits = self.spill.memory() + loaded <= self.memory_max;
+            if (fits && self.spill.reserve(loaded)) || !self.spill.spill()? {
                 return Ok(());
             }
         }
-    }
-
-    /// Walks the members in the order of their keys, each once.
-    #[must_use]
-    pub fn into_members(self) -> SortedMembers {
-        SortedMembers::new(self)
     }
 }

@@ -1,5 +1,4 @@
-//! Chunks of bytes: in memory as far as a bound allows, and beyond that in a temporary file. It does not
-//! know what the bytes are.
+//! Chunks of bytes that spill from memory to a temporary file beyond a bound.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -8,28 +7,28 @@ use memmap2::MmapMut;
 
 use crate::state::Growth;
 
-/// Longest chunk in bytes. In memory and in the file chunks are so far apart, whatever their length.
+/// Longest chunk in bytes. Each chunk occupies this much in memory and in the file, whatever its length.
 pub(super) const CHUNK_LEN: usize = 16 << 10;
-/// Memory is taken so much at a time.
+/// Bytes of one memory allocation.
 const SLAB_LEN: usize = 4 << 20;
 const SLAB_CHUNKS: usize = SLAB_LEN / CHUNK_LEN;
 
-/// One chunk of a log.
+/// One chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SpillChunk {
     number: usize,
     len: usize,
 }
 
-/// The log. The chunks of its slabs are in memory, all others in the file.
+/// All chunks. The first ones are in memory, in slabs; all others are in the file.
 #[derive(Debug)]
 pub(super) struct SpillFile {
     slabs: Vec<MmapMut>,
     slabs_max: usize,
-    /// Bytes of the process's budget that it holds, beyond the permit of its cohort.
+    /// Memory of the process that is used beyond the cohort's permit.
     growth: Growth,
     file: Option<File>,
-    /// Chunks so far.
+    /// Number of chunks.
     chunks: usize,
 }
 
@@ -44,7 +43,7 @@ impl SpillFile {
         }
     }
 
-    /// The first chunks, empty and in memory whatever the bound.
+    /// The first chunks: empty, and in memory even if the bound is lower.
     pub(super) fn open(&mut self, count: usize) -> io::Result<Vec<SpillChunk>> {
         while self.slabs.len() * SLAB_CHUNKS < count {
             self.slabs.push(MmapMut::map_anon(SLAB_LEN)?);
@@ -57,10 +56,10 @@ impl SpillFile {
         SpillChunk { number: self.chunks - 1, len: 0 }
     }
 
-    /// Appends to a chunk that is in memory. `false`: it would become too long.
+    /// Appends to a chunk in memory. Returns `false` if the chunk has not enough space.
     #[inline]
     pub(super) fn extend(&mut self, chunk: &mut SpillChunk, bytes: &[u8]) -> bool {
-        let (slab, start) = place(chunk.number);
+        let (slab, start) = slab_position(chunk.number);
         let end = chunk.len + bytes.len();
         if end > CHUNK_LEN {
             return false;
@@ -70,10 +69,10 @@ impl SpillFile {
         true
     }
 
-    /// Puts a full chunk away, into the file if memory is full. The chunk becomes an empty one.
-    pub(super) fn turn(&mut self, chunk: &mut SpillChunk) -> io::Result<SpillChunk> {
+    /// Stores a full chunk, in the file if memory is full, and makes `chunk` an empty one.
+    pub(super) fn replace_full(&mut self, chunk: &mut SpillChunk) -> io::Result<SpillChunk> {
         let mut next = self.next();
-        let (slab, _) = place(next.number);
+        let (slab, _) = slab_position(next.number);
         if slab == self.slabs.len() && slab < self.slabs_max && self.growth.try_more(SLAB_LEN) {
             self.slabs.push(large_pages(MmapMut::map_anon(SLAB_LEN)?));
         }
@@ -81,25 +80,25 @@ impl SpillFile {
             std::mem::swap(chunk, &mut next);
             return Ok(next);
         }
-        let (slab, start) = place(chunk.number);
+        let (slab, start) = slab_position(chunk.number);
         write(&mut self.file, next.number, &self.slabs[slab][start..start + chunk.len])?;
         next.len = std::mem::take(&mut chunk.len);
         Ok(next)
     }
 
-    /// Takes memory for chunks that are loaded, if there is enough.
-    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
+    /// Reserves memory for loaded chunks. Returns `false` if there is not enough.
+    pub(super) fn reserve(&mut self, bytes: usize) -> bool {
         self.growth.try_more(bytes)
     }
 
-    /// A chunk that is in memory.
+    /// The bytes of a chunk; none if it is in the file.
     #[inline]
-    pub(super) fn kept(&self, chunk: SpillChunk) -> Option<&[u8]> {
-        let (slab, start) = place(chunk.number);
+    pub(super) fn in_memory(&self, chunk: SpillChunk) -> Option<&[u8]> {
+        let (slab, start) = slab_position(chunk.number);
         self.slabs.get(slab).map(|slab| &slab[start..start + chunk.len])
     }
 
-    /// Reads a chunk that is in the file.
+    /// Reads a chunk from the file.
     pub(super) fn load(&self, chunk: SpillChunk, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
         file.seek(SeekFrom::Start(offset(chunk.number)))?;
@@ -112,7 +111,7 @@ impl SpillFile {
         self.slabs.len() * SLAB_LEN
     }
 
-    /// Moves some of what is in memory to the file. Whether there was anything.
+    /// Moves one slab from memory to the file. Returns `false` if there was none.
     pub(super) fn spill(&mut self) -> io::Result<bool> {
         let Some(slab) = self.slabs.pop() else { return Ok(false) };
         write(&mut self.file, self.slabs.len() * SLAB_CHUNKS, &slab)?;
@@ -127,18 +126,18 @@ impl SpillFile {
     }
 }
 
-/// The slab of a chunk, and where it starts in it.
+/// The slab of a chunk, and the chunk's start in it.
 #[inline]
-fn place(number: usize) -> (usize, usize) {
+fn slab_position(number: usize) -> (usize, usize) {
     (number / SLAB_CHUNKS, number % SLAB_CHUNKS * CHUNK_LEN)
 }
 
-/// Where a chunk is in the file.
+/// The chunk's position in the file.
 fn offset(number: usize) -> u64 {
     number as u64 * CHUNK_LEN as u64
 }
 
-/// Writes bytes where the chunk of that number belongs.
+/// Writes the bytes of a chunk to its position.
 fn write(file: &mut Option<File>, number: usize, bytes: &[u8]) -> io::Result<()> {
     let file = match file {
         Some(file) => file,
@@ -148,8 +147,8 @@ fn write(file: &mut Option<File>, number: usize, bytes: &[u8]) -> io::Result<()>
     file.write_all(bytes)
 }
 
-/// Memory that will be filled, in pages as large as the system has them: handing out small ones takes a
-/// tenth of a plan's time. Where there are no large ones, so be it.
+/// Asks for huge pages: faults of small pages take a tenth of a plan's time. Systems without huge pages ignore the
+/// request.
 fn large_pages(slab: MmapMut) -> MmapMut {
     #[cfg(target_os = "linux")]
     let _ = slab.advise(memmap2::Advice::HugePage);
@@ -161,36 +160,36 @@ mod tests {
     use super::*;
 
     fn check(memory_max: usize, spills: usize) {
-        let mut log = SpillFile::new(memory_max);
-        let mut open = log.open(2).unwrap();
+        let mut spill = SpillFile::new(memory_max);
+        let mut open = spill.open(2).unwrap();
         let mut written: Vec<(SpillChunk, Vec<u8>)> = Vec::new();
         for round in 0..u8::MAX {
             let bytes = vec![round; CHUNK_LEN - usize::from(round)];
             let chunk = &mut open[usize::from(round % 2)];
-            assert!(log.extend(chunk, &bytes[..9]) && log.extend(chunk, &bytes[9..]));
-            assert!(!log.extend(chunk, &[0; 256]), "it is as good as full");
-            written.push((log.turn(chunk).unwrap(), bytes));
+            assert!(spill.extend(chunk, &bytes[..9]) && spill.extend(chunk, &bytes[9..]));
+            assert!(!spill.extend(chunk, &[0; 256]), "the chunk is full");
+            written.push((spill.replace_full(chunk).unwrap(), bytes));
         }
         for (n, chunk) in (0..).zip(&mut open) {
-            assert!(log.extend(chunk, &[n]));
+            assert!(spill.extend(chunk, &[n]));
             written.push((*chunk, vec![n]));
         }
-        assert!((0..spills).all(|_| log.spill().unwrap()));
-        let (mut kept, mut loaded) = (0, Vec::new());
+        assert!((0..spills).all(|_| spill.spill().unwrap()));
+        let (mut in_memory, mut loaded) = (0, Vec::new());
         for (chunk, bytes) in &written {
-            match log.kept(*chunk) {
+            match spill.in_memory(*chunk) {
                 Some(found) => assert!(found == bytes),
-                None => log.load(*chunk, &mut loaded).unwrap(),
+                None => spill.load(*chunk, &mut loaded).unwrap(),
             }
-            kept += usize::from(log.kept(*chunk).is_some());
-            assert!(log.kept(*chunk).is_some() || loaded == *bytes);
+            in_memory += usize::from(spill.in_memory(*chunk).is_some());
+            assert!(spill.in_memory(*chunk).is_some() || loaded == *bytes);
         }
-        assert!(kept * CHUNK_LEN <= log.memory(), "{kept}");
-        assert_eq!(log.has_spilled(), kept < written.len());
+        assert!(in_memory * CHUNK_LEN <= spill.memory(), "{in_memory}");
+        assert_eq!(spill.has_spilled(), in_memory < written.len());
     }
 
     #[test]
-    fn what_is_appended_is_found_wherever_it_is() {
+    fn chunks_are_read_back_from_memory_and_from_the_file() {
         for (memory_max, spills) in
             [(usize::MAX, 0), (usize::MAX, 2), (9 << 20, 0), (9 << 20, 2), (0, 0), (0, 1)]
         {

@@ -68,14 +68,9 @@ fn is_read_alike(
     let is_same_database =
         |name: &ConnectionName| old.sql.get(name) == new.sql.get(name) && is_same_database(name, had, has);
     let are_same_folders = || old.folder == new.folder && old.roots == new.roots;
-    match source {
-        SourceConfig::File(_) | SourceConfig::HeapConnect(_) => are_same_folders(),
-        SourceConfig::HeapSegment(source) => {
-            old.heap.get(&source.connection) == new.heap.get(&source.connection)
-        }
-        SourceConfig::Sql(source) => is_same_database(&source.connection),
-        SourceConfig::DumpQuery(query) => are_same_folders() && is_same_database(&query.asked.connection),
-    }
+    source.path().is_none_or(|_| are_same_folders())
+        && source.database().is_none_or(is_same_database)
+        && source.heap().is_none_or(|heap| old.heap.get(heap) == new.heap.get(heap))
 }
 
 /// Whether the secrets of a database are what they were.

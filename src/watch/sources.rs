@@ -13,12 +13,11 @@ use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::files::{Changed, ChangedFolders, FolderWatch, Trace};
-use crate::config::{
-    AppId, Config, ExportConfig, ExportSource, SecretRef, SourceConfig, StorageLocation, StorageSource,
-};
+use crate::config::{AppId, Config, ExportConfig, ExportSource, SecretRef, StorageLocation, StorageSource};
 use crate::connector::file::{self, FileFingerprint};
 use crate::file_glob::Glob;
 use crate::model::{CohortId, ExportId};
+use crate::source::SourceReader as _;
 
 /// A folder that is never quiet is looked at after so many times the debounce.
 const DEBOUNCES_MAX: u32 = 8;
@@ -174,11 +173,7 @@ impl Files {
         let mut touched = BTreeSet::new();
         let mut known = std::mem::take(&mut self.cohorts);
         for cohort in &config.cohorts {
-            // What is elsewhere reports no changes; it is looked at by schedule.
-            let SourceConfig::File(source) = &cohort.source else { continue };
-            if source.is_remote() {
-                continue;
-            }
+            let Some(source) = cohort.source.watched_files() else { continue };
             let trace = known.remove(&cohort.id).filter(|trace| !trace.is_touched_by(changed));
             let trace = trace.unwrap_or_else(|| {
                 touched.insert(cohort.id.clone());
@@ -232,7 +227,7 @@ impl Files {
         let mut others = Vec::new();
         self.prints.retain(|id, _| self.cohorts.contains_key(id));
         for cohort in config.cohorts.iter().filter(|cohort| touched.contains(&cohort.id)) {
-            let SourceConfig::File(source) = &cohort.source else { continue };
+            let Some(source) = cohort.source.watched_files() else { continue };
             let from = file::FileAccess { folder: &config.folder, roots: &config.roots, stores: &[] };
             let print = file::fingerprint(source, from).ok();
             if self.prints.get(&cohort.id) != Some(&print) {

@@ -194,7 +194,7 @@ fn taken_back(config: &Config, address: &str, label: &str) -> Result<ShownIdenti
 /// The sources of the config that are of use for these cohorts, or for all.
 fn declared<'a>(config: &'a Config, only: &[CohortId]) -> &'a [IdentitySource] {
     let chosen = |cohort: &&CohortConfig| only.is_empty() || only.contains(&cohort.id);
-    let is_of_use = config.cohorts.iter().filter(chosen).any(source::may_move)
+    let is_of_use = config.cohorts.iter().filter(chosen).any(source::may_rekey)
         || (only.is_empty() && !config.exports.is_empty());
     if is_of_use { &config.identity } else { &[] }
 }

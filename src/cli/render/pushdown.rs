@@ -8,9 +8,9 @@ use crate::reconcile::PushdownReport;
 /// A line about it, where the config asks for it.
 pub(super) fn line(compared: Option<&PushdownReport>) -> Option<String> {
     Some(match compared? {
-        PushdownReport::There { crossed, rows } => {
-            let (crossed, rows) = (count(*crossed), count(*rows));
-            dim(&format!("    pushdown: {crossed} of {rows} rows came over the wire"))
+        PushdownReport::There { transferred, rows } => {
+            let (transferred, rows) = (count(*transferred), count(*rows));
+            dim(&format!("    pushdown: {transferred} of {rows} rows came over the wire"))
         }
         PushdownReport::Here { why } => format!("    {} read in full: {why}", yellow("!")),
     })
@@ -27,8 +27,8 @@ pub(super) fn to_json(compared: Option<&PushdownReport>, trouble: Option<&str>) 
     match compared {
         None if trouble.is_none() => Value::Null,
         None => json!({ "table_error": trouble }),
-        Some(PushdownReport::There { crossed, rows }) => {
-            json!({ "used": true, "keys_read": crossed, "rows": rows, "table_error": trouble })
+        Some(PushdownReport::There { transferred, rows }) => {
+            json!({ "used": true, "keys_read": transferred, "rows": rows, "table_error": trouble })
         }
         Some(PushdownReport::Here { why }) => {
             json!({ "used": false, "why": why.to_string(), "table_error": trouble })

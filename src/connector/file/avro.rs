@@ -4,13 +4,14 @@
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::find::FoundFile;
+use super::found::FoundFile;
 use super::open::{self, ChangeDetector};
-use super::{FileError, RowLocation, RowSink, header};
+use super::{FileError, header};
 use crate::connector::cells::{CellRow, ColumnCells};
 use crate::connector::currents::avro::{
     AvroBlock, AvroBlocks, AvroError, AvroHeader, AvroLimits, AvroSchema,
 };
+use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::{AvroRecord, AvroValue, NonIdentifier};
 
 const BUFFER_LEN: usize = 256 << 10;

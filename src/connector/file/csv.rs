@@ -8,7 +8,8 @@
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use super::lines::{Lines, Stretch};
-use super::{FileError, REPEATED_HEADER, RowLocation, RowSink, header};
+use super::{FileError, REPEATED_HEADER, header};
+use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::{Field, Fields};
 
 /// A byte order mark. Files that were put together have one each.
@@ -105,7 +106,8 @@ impl CsvLayout<'_> {
 
     /// Files that were put together have a header row each.
     fn repeated(&self, line: u64, sink: &mut impl RowSink) -> Result<(), FileError> {
-        sink.unreadable(REPEATED_HEADER, "the header row again", RowLocation { file: self.name, line })
+        let location = RowLocation { file: self.name, line };
+        Ok(sink.unreadable(REPEATED_HEADER, "it repeats the header row", location)?)
     }
 
     #[inline]
@@ -116,12 +118,12 @@ impl CsvLayout<'_> {
         line: u64,
         sink: &mut impl RowSink,
     ) -> Result<(), FileError> {
-        let place = RowLocation { file: self.name, line };
+        let location = RowLocation { file: self.name, line };
         if row.cells.len() == self.width {
-            return sink.row(&WantedFields { row, bytes, wanted: self.wanted }, place);
+            return Ok(sink.row(&WantedFields { row, bytes, wanted: self.wanted }, location)?);
         }
         let detail = format!("{} fields where the header has {}", row.cells.len(), self.width);
-        sink.unreadable("wrong_field_count", &detail, place)
+        Ok(sink.unreadable("wrong_field_count", &detail, location)?)
     }
 }
 
@@ -321,6 +323,7 @@ mod tests {
     use super::super::open::FileInput;
     use super::*;
     use crate::config::FinalNewline;
+    use crate::connector::rows::SinkStopped;
 
     /// Gives its bytes in small pieces, so that rows lie across them.
     struct Pieces(Vec<u8>, usize, usize);
@@ -340,7 +343,7 @@ mod tests {
     struct Kept(usize, Rows);
 
     impl RowSink for Kept {
-        fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
+        fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), SinkStopped> {
             let text = |at| match fields.field(at) {
                 Field::Text(text) => String::from_utf8_lossy(text).into_owned(),
                 _ => unreachable!(),
@@ -354,7 +357,7 @@ mod tests {
             reason: &str,
             detail: &str,
             place: RowLocation<'_>,
-        ) -> Result<(), FileError> {
+        ) -> Result<(), SinkStopped> {
             self.1.push((place.line, Err(format!("{reason}: {detail}"))));
             Ok(())
         }
@@ -411,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_header_again_is_a_reject_and_marks_are_dropped() {
-        let again = || Err("repeated_header: the header row again".to_owned());
+        let again = || Err("repeated_header: it repeats the header row".to_owned());
         let row = |text: &str| Ok(vec![text.to_owned()]);
         let text = "\u{feff}a,b\n1,2\n\u{feff}a,b\r\n3,4\n\u{feff}\"a\",b\n\u{feff}5,6\n\u{feff}\"7\",8\na,\"b\"\na,x\nb,a\n\u{feff}\n";
         let expected = [

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::connector::rows::SinkStopped;
 use crate::file_glob::{GlobError, skipped_text};
 
 impl FileError {
@@ -166,4 +167,10 @@ pub enum FileError {
     /// Whoever takes the rows takes no more; it knows why.
     #[error("reading was stopped")]
     Stopped,
+}
+
+impl From<SinkStopped> for FileError {
+    fn from(_: SinkStopped) -> Self {
+        Self::Stopped
+    }
 }

@@ -3,50 +3,27 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::open::FileStamp;
-use super::{FileAccess, FileError, remote};
+use super::found::{FoundFile, FoundFiles};
+use super::{FileError, remote};
 use crate::config::{FileSource, Format, is_special};
 use crate::file_glob::{Glob, WalkError, is_glob};
-use crate::object_store::RemoteObject;
 
 const FOLDER: &str =
     "it is a folder of the name of a file; name the files in it, as in `people.csv/part-*.csv`";
 
-/// A file that was found.
-#[derive(Clone, Debug)]
-pub(in crate::connector) enum FoundFile {
-    /// On this machine.
-    Here(PathBuf),
-    /// In a bucket or on a web server, under the address that messages name.
-    There(PathBuf, RemoteObject),
-}
-
-impl FoundFile {
-    /// Its path or address.
-    pub(in crate::connector) fn path(&self) -> &Path {
-        match self {
-            Self::Here(path) | Self::There(path, _) => path,
-        }
-    }
-
-    /// What tells it from any other: of what is here, as it is now; of an object, as it was found.
-    pub(super) fn stamp(&self) -> Result<FileStamp, FileError> {
-        match self {
-            Self::Here(path) => FileStamp::of(path),
-            Self::There(_, object) => Ok(FileStamp::of_object(object)),
-        }
-    }
-}
-
-/// The files of a source, and how many hidden or temporary ones were skipped.
-#[derive(Debug)]
-pub(super) struct Files {
-    pub(super) files: Vec<FoundFile>,
-    pub(super) skipped: u64,
+/// Where files are read from.
+#[derive(Clone, Copy)]
+pub struct FileAccess<'a> {
+    /// Where relative paths start.
+    pub folder: &'a Path,
+    /// The folders that may be read from.
+    pub roots: &'a [PathBuf],
+    /// What the environment says of object stores.
+    pub stores: &'a [(String, String)],
 }
 
 /// The files of a source. Never none: a source that names no file could not be read, and is not empty.
-pub(super) fn files(source: &FileSource, from: FileAccess<'_>) -> Result<Files, FileError> {
+pub(super) fn files(source: &FileSource, from: FileAccess<'_>) -> Result<FoundFiles, FileError> {
     let pattern = &source.pattern;
     if source.is_remote() {
         return remote::files(source, from.stores);
@@ -63,7 +40,7 @@ pub(super) fn files(source: &FileSource, from: FileAccess<'_>) -> Result<Files, 
             return Err(FileError::Outside { path: real });
         }
     }
-    Ok(Files { files: found.into_iter().map(FoundFile::Here).collect(), skipped })
+    Ok(FoundFiles { files: found.into_iter().map(FoundFile::Local).collect(), skipped })
 }
 
 /// Where a path leads once all symbolic links are followed.

@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::find::{self, FoundFile};
-use super::open::FileStamp;
-use super::{FileAccess, FileError};
+use super::FileError;
+use super::find::{self, FileAccess};
+use super::found::FoundFile;
+use super::stamp::FileStamp;
 use crate::config::FileSource;
 use crate::model::Timestamp;
 
@@ -70,7 +71,7 @@ mod tests {
     fn text(at: u64, len: u64, now: i64) -> Option<String> {
         let time = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at));
         let stamp = FileStamp { len, modified: time, changed: time, inode: 7 };
-        let print = FileFingerprint::new(&[FoundFile::Here("a.csv".into())], &[stamp]);
+        let print = FileFingerprint::new(&[FoundFile::Local("a.csv".into())], &[stamp]);
         print.text("rules", Timestamp::from_second(now).unwrap())
     }
 

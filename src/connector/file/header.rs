@@ -4,6 +4,9 @@
 use super::FileError;
 use std::path::Path;
 
+/// Reject code of a header row in the middle of a file. Such a row names no member.
+pub const REPEATED_HEADER: &str = "repeated_header";
+
 /// Longest name of a column, in characters.
 const NAME_LEN_MAX: usize = 64;
 /// Most digits in the name of a column: a year and a quarter.

@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 use super::content::foreign_error;
 use super::json_values::Values;
 use super::lines::Lines;
-use super::{FileError, RowLocation, RowSink, header};
+use super::{FileError, header};
 use crate::connector::cells::{CellRow, ColumnCells};
+use crate::connector::rows::{RowLocation, RowSink};
 
 /// Keys that are listed when no wanted key occurs.
 const KEYS_NAMED_MAX: usize = 20;
@@ -280,6 +281,7 @@ mod tests {
     use super::super::open::FileInput;
     use super::*;
     use crate::config::FinalNewline;
+    use crate::connector::rows::SinkStopped;
     use crate::model::{Field, Fields};
 
     fn rows(text: &str) -> Result<Vec<(u64, String)>, FileError> {
@@ -301,12 +303,12 @@ mod tests {
     struct Shown(Vec<(u64, String)>);
 
     impl RowSink for Shown {
-        fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
+        fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), SinkStopped> {
             self.0.push((place.line, format!("{:?} {:?}", show(fields.field(0)), show(fields.field(1)))));
             Ok(())
         }
 
-        fn unreadable(&mut self, reason: &str, _: &str, place: RowLocation<'_>) -> Result<(), FileError> {
+        fn unreadable(&mut self, reason: &str, _: &str, place: RowLocation<'_>) -> Result<(), SinkStopped> {
             self.0.push((place.line, reason.to_owned()));
             Ok(())
         }

@@ -1,66 +1,16 @@
 //! Opening a file, here or elsewhere: what unpacks it, and how we notice that it changed under us.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::FileError;
-use super::find::FoundFile;
+use super::found::FoundFile;
+use super::stamp::{FileStamp, stamp};
 use crate::file_glob::special;
 use crate::object_store::{RangeReader, RemoteObject};
 
 pub(super) const BUFFER_LEN: usize = 64 << 10;
-
-/// What tells a file from any other, and from itself with other bytes in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileStamp {
-    pub(super) len: u64,
-    /// When its bytes changed.
-    pub(super) modified: Option<SystemTime>,
-    /// When its entry changed, which no program can set back.
-    pub(super) changed: Option<SystemTime>,
-    /// Where it lies.
-    pub(super) inode: u64,
-}
-
-impl FileStamp {
-    /// The stamp of whatever the path leads to now.
-    pub(super) fn of(path: &Path) -> Result<Self, FileError> {
-        let meta = std::fs::metadata(path);
-        meta.map(|meta| stamp(&meta)).map_err(|source| FileError::Io { path: path.to_owned(), source })
-    }
-
-    /// The stamp of an object: its tag says it all, and without one its time must do.
-    pub(super) fn of_object(object: &RemoteObject) -> Self {
-        let mark = object.comparable_tag().map(|tag| xxh3_64(tag.as_bytes()));
-        let modified = if mark.is_some() { Some(SystemTime::UNIX_EPOCH) } else { object.modified };
-        Self { len: object.len, modified, changed: modified, inode: mark.unwrap_or(0) }
-    }
-}
-
-#[cfg(unix)]
-fn stamp(meta: &Metadata) -> FileStamp {
-    use std::os::unix::fs::MetadataExt as _;
-    let since = |seconds: i64, nanoseconds: i64| {
-        let (seconds, nanoseconds) = (u64::try_from(seconds).ok()?, u64::try_from(nanoseconds).ok()?);
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
-    };
-    FileStamp {
-        len: meta.len(),
-        modified: meta.modified().ok(),
-        changed: since(meta.ctime(), meta.ctime_nsec()),
-        inode: meta.ino(),
-    }
-}
-
-#[cfg(not(unix))]
-fn stamp(meta: &Metadata) -> FileStamp {
-    let _ = Duration::ZERO;
-    FileStamp { len: meta.len(), modified: meta.modified().ok(), changed: meta.created().ok(), inode: 0 }
-}
 
 /// Unpacked bytes, and whether an error in them is the unpacker's.
 pub(super) struct FileInput {
@@ -135,8 +85,8 @@ impl FileBytes {
 /// Opens a file, and lets it be noticed if it changes.
 pub(super) fn open(found: &FoundFile) -> Result<(FileBytes, ChangeDetector), FileError> {
     let path = match found {
-        FoundFile::Here(path) => path,
-        FoundFile::There(path, object) => {
+        FoundFile::Local(path) => path,
+        FoundFile::Remote(path, object) => {
             let watch =
                 ChangeDetector { path: path.clone(), before: found.stamp()?, of: Of::Object(object.clone()) };
             let handle = match object.download() {

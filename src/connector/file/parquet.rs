@@ -21,8 +21,9 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::open::FileBytes;
-use super::{FileError, RowLocation, RowSink, header};
+use super::{FileError, header};
 use crate::connector::columns::Columns;
+use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::guarded;
 use crate::object_store::CachedBlocks;
 
@@ -288,19 +289,20 @@ impl Read for FilePosition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connector::rows::SinkStopped;
     use crate::model::Fields;
 
     #[derive(Default)]
     struct Counting(u64);
 
     impl RowSink for Counting {
-        fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), FileError> {
+        fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
             std::hint::black_box(fields.field(0));
             self.0 += 1;
             Ok(())
         }
 
-        fn unreadable(&mut self, _: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), FileError> {
+        fn unreadable(&mut self, _: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
             self.0 += 1;
             Ok(())
         }

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::FileError;
-use super::find::{Files, FoundFile};
+use super::found::{FoundFile, FoundFiles};
 use crate::config::FileSource;
 use crate::file_glob::{Glob, KeyMatch, is_glob};
 use crate::object_store::{BucketClient, RemoteObject, Span, io_error, is_web, settings, split};
 
 /// The files of a source that is elsewhere.
-pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<Files, FileError> {
+pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<FoundFiles, FileError> {
     let pattern = source.pattern.as_str();
     let failed = |source| FileError::Io { path: pattern.into(), source };
     if is_web(pattern) {
         let object = RemoteObject::on_web(pattern, source.is_allowed).map_err(failed)?;
-        return Ok(Files { files: vec![FoundFile::There(pattern.into(), object)], skipped: 0 });
+        return Ok(FoundFiles { files: vec![FoundFile::Remote(pattern.into(), object)], skipped: 0 });
     }
     let options = settings(stores, source.endpoint.as_deref(), source.region.as_deref());
     let (root, key) = split(pattern);
@@ -26,18 +26,18 @@ pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<
     let location = objects.exact(key).map_err(|what| FileError::BadKey { path: pattern.into(), what })?;
     let meta = objects.head(&location).map_err(|error| failed(io_error(&error)))?;
     let object = RemoteObject::of(&objects, location, meta);
-    Ok(Files { files: vec![FoundFile::There(pattern.into(), object)], skipped: 0 })
+    Ok(FoundFiles { files: vec![FoundFile::Remote(pattern.into(), object)], skipped: 0 })
 }
 
 /// The objects whose keys a glob names. Keys that it does not name may be of any kind.
-fn matches(objects: &BucketClient, root: &str, pattern: &str) -> Result<Files, FileError> {
+fn matches(objects: &BucketClient, root: &str, pattern: &str) -> Result<FoundFiles, FileError> {
     let address = |key: &str| PathBuf::from(format!("{root}/{key}"));
     let glob = Glob::key(pattern).map_err(|source| FileError::BadGlob { source })?;
     let listing = objects.list(glob.prefix(), Span::default());
     let listing =
         listing.map_err(|error| FileError::Io { path: address(pattern), source: io_error(&error) })?;
     let folders: BTreeSet<String> = listing.objects.iter().flat_map(|entry| folders_of(&entry.key)).collect();
-    let mut found = Files { files: Vec::new(), skipped: 0 };
+    let mut found = FoundFiles { files: Vec::new(), skipped: 0 };
     for entry in listing.objects {
         // What some tools put where a folder is.
         let is_mark = entry.len == 0 && (entry.key.ends_with('/') || folders.contains(&entry.key));
@@ -46,7 +46,7 @@ fn matches(objects: &BucketClient, root: &str, pattern: &str) -> Result<Files, F
             KeyMatch::Named => {
                 let path = address(&entry.key);
                 match RemoteObject::listed(objects, entry) {
-                    Ok(object) => found.files.push(FoundFile::There(path, object)),
+                    Ok(object) => found.files.push(FoundFile::Remote(path, object)),
                     Err(what) => return Err(FileError::BadKey { path, what }),
                 }
             }

@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 
 use place::DumpLocation;
 
-use super::file::{AvroFile, FileAccess, FileError, RowSink};
+use super::file::{AvroFile, FileAccess, FileError};
 use crate::config::DumpFolder;
+use crate::connector::rows::RowSink;
 
 /// A complete dump.
 #[derive(Clone, Debug)]

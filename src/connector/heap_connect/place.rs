@@ -82,7 +82,7 @@ impl DumpLocation {
                     let written = format!("{} {:?}", entry.len, entry.modified);
                     let mark = xxh3_64(entry.tag.as_ref().unwrap_or(&written).as_bytes());
                     let address = Path::join(&objects.url, MANIFESTS).join(name);
-                    let found = FoundFile::There(address, RemoteObject::listed(objects, entry).ok()?);
+                    let found = FoundFile::Remote(address, RemoteObject::listed(objects, entry).ok()?);
                     Some(Dump { id, mark, manifest: DumpObject(found) })
                 });
                 Ok(dumps.collect())
@@ -116,7 +116,7 @@ impl DumpLocation {
                 let path = folder.join(path);
                 match path.canonicalize() {
                     Ok(found) if !found.starts_with(real) => Err(FileError::Outside { path: found }),
-                    Ok(_) => Ok(Some(DumpObject(FoundFile::Here(path)))),
+                    Ok(_) => Ok(Some(DumpObject(FoundFile::Local(path)))),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                     Err(source) => Err(FileError::Io { path, source }),
                 }
@@ -127,7 +127,7 @@ impl DumpLocation {
                 let location = location.map_err(|what| FileError::BadKey { path: address.clone(), what })?;
 
                 match objects.head(&location) {
-                    Ok(meta) => Ok(Some(DumpObject(FoundFile::There(
+                    Ok(meta) => Ok(Some(DumpObject(FoundFile::Remote(
                         address,
                         RemoteObject::of(objects, location, meta),
                     )))),

@@ -18,13 +18,13 @@ use adbc_driver_manager::{ManagedConnection, ManagedDriver, ManagedStatement};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, Schema};
 
-use super::Database;
+use super::database::Database;
 use super::error::{SqlError, SqlErrorKind};
 use super::session::each_once;
 use super::statement::{columns_of, is_one_statement, select_as_is};
 use crate::config::{AdbcConfig, SqlQuery, SqlSource};
 use crate::connector::columns::Columns;
-use crate::connector::file::{RowLocation, RowSink};
+use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::ConnectionName;
 
 /// One conversation with a driver.

@@ -1,7 +1,9 @@
 //! A database looked at without asking for anybody: whether it is there, what it lets its user do, what time it has.
 
+use super::adbc;
+use super::database::{Database, runtime};
+use super::error::SqlError;
 use super::session::PostgresSession;
-use super::{Database, SqlError, adbc, runtime};
 use crate::config::{PostgresConfig, SqlConfig, SqlSource};
 use crate::model::Timestamp;
 

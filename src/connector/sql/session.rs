@@ -13,10 +13,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, IsNull, Kind, Oid, ToSql, Type, private::BytesMut};
 use tokio_postgres::{Client, Config, IsolationLevel, Row, Transaction, TransactionBuilder};
 
+use super::database::Database;
 use super::error::{SqlError, SqlErrorKind};
 use super::statement::{DOUBLE, StatementColumn, column_names, column_types, columns_of, select};
+use super::tls;
 use super::values::{ColumnKind, RowReader, TypedRow, Values};
-use super::{Database, tls};
 use crate::config::{PostgresConfig, RetryPolicy, SqlSource};
 use crate::connector::Retry;
 use crate::model::ConnectionName;

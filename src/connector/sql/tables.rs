@@ -5,8 +5,9 @@ use adbc_core::options::ObjectDepth;
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray, StructArray};
 
 use super::adbc;
+use super::database::{Database, runtime};
+use super::error::{SqlError, SqlErrorKind};
 use super::session::PostgresSession;
-use super::{Database, SqlError, SqlErrorKind, runtime};
 use crate::config::SqlConfig;
 
 /// A table or a view.

@@ -3,10 +3,12 @@
 use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::super::database::{Database, runtime};
 use super::super::error::{SqlError, SqlErrorKind};
 use super::super::session::PostgresSession;
-use super::super::{Database, runtime};
-use super::{MirrorTableName, member, query, tabled};
+use super::mirror_table::{MirrorTableName, MirrorUnusable, tabled};
+use super::server::unsupported_server;
+use super::{member, query};
 use crate::config::{PostgresConfig, SqlConfig};
 use crate::model::TableChecksum;
 
@@ -26,12 +28,10 @@ fn settings<'a>(database: Database<'a>) -> Result<&'a PostgresConfig, SqlError> 
 
 async fn open<'a>(database: Database<'a>) -> Result<PostgresSession<'a>, SqlError> {
     let session = PostgresSession::open(database, settings(database)?).await?;
-    match session.unfit().await {
-        Some(what) => Err(SqlError::new(
-            database.name,
-            SqlErrorKind::Query,
-            super::MirrorUnusable::Server(what).to_string(),
-        )),
+    match unsupported_server(&session).await {
+        Some(what) => {
+            Err(SqlError::new(database.name, SqlErrorKind::Query, MirrorUnusable::Server(what).to_string()))
+        }
         None => Ok(session),
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn prefix(kind: IdentifierKind, label: &str) -> String {
 ///
 /// # Errors
 /// When it is none: its data is damaged.
-pub fn spell(packed: &[u8], out: &mut String) -> Result<(), IdentifierError> {
+pub fn format_member(packed: &[u8], out: &mut String) -> Result<(), IdentifierError> {
     let (Identifier { kind, label, value }, _) = Identifier::unpack(packed)?;
     out.clear();
     match kind {
@@ -36,7 +36,7 @@ pub fn spell(packed: &[u8], out: &mut String) -> Result<(), IdentifierError> {
 
 /// The identifier that is spelled; none if it is no member.
 #[must_use]
-pub fn spelled(text: &str) -> Option<Identifier<'_>> {
+pub fn parse_member(text: &str) -> Option<Identifier<'_>> {
     let of = |kind, value| Some(Identifier { kind, label: "", value });
     match text.split_at_checked(1)? {
         ("e", rest) => of(IdentifierKind::ExternalId, rest.strip_prefix(':')?),
@@ -125,13 +125,13 @@ mod tests {
             let (mut packed, mut text) = (Vec::new(), String::new());
             let identifier = Identifier { kind, label, value };
             identifier.pack_into(&mut packed);
-            spell(&packed, &mut text).unwrap();
+            format_member(&packed, &mut text).unwrap();
             assert_eq!(text, format!("{}{value}", prefix(kind, label)));
-            assert_eq!(spelled(&text), Some(identifier), "{text}");
+            assert_eq!(parse_member(&text), Some(identifier), "{text}");
             assert!(seen.insert(text));
         }
         for none in ["", "e", "u1", "x:u1", "a:u1", "a9:crm:u1", "a1:ü:u1"] {
-            assert_eq!(spelled(none), None, "{none}");
+            assert_eq!(parse_member(none), None, "{none}");
         }
     }
 

@@ -3,9 +3,22 @@
 use super::super::statement::{DOUBLE, StatementColumn, quoted, relation};
 use super::super::values::ColumnKind;
 use super::member::prefix;
-use super::{MemberRules, MirrorTableName};
+use super::mirror_table::MirrorTableName;
 use crate::config::SqlSource;
-use crate::model::{IdentifierKind, MatchRule, all_placeholders};
+use crate::model::{DeliveryMethod, IdentifierKind, MatchRule, all_placeholders};
+
+/// What makes members of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberRules<'a> {
+    /// The rules, in their order.
+    pub rules: &'a [MatchRule],
+    /// The columns that they name.
+    pub columns: &'a [Box<str>],
+    /// How the members are reached.
+    pub delivery: &'a DeliveryMethod,
+    /// Whether a device or an alias may turn out to be somebody.
+    pub may_rekey: bool,
+}
 
 /// The sum of the members' hashes.
 const SUM: &str = "count(*), coalesce(sum(hashtextextended(member, 0)), 0)::text";
@@ -209,7 +222,7 @@ fn member(source: &SqlSource, asking: &MemberRules<'_>) -> String {
 
 fn made(rule: &MatchRule, at: usize, asking: &MemberRules<'_>, placeholders: &str) -> String {
     let MatchRule { kind, label, .. } = rule;
-    if !asking.delivery.reaches(*kind) || (asking.may_move && *kind != IdentifierKind::ExternalId) {
+    if !asking.delivery.reaches(*kind) || (asking.may_rekey && *kind != IdentifierKind::ExternalId) {
         return "null::text".to_owned();
     }
     format!(

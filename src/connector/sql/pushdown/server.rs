@@ -1,8 +1,10 @@
 //! What a server can do, and what it lets its user do. Nothing is written to find out.
 
+use super::super::database::{Database, runtime};
+use super::super::error::SqlError;
 use super::super::session::PostgresSession;
-use super::super::{Database, SqlError, runtime};
-use super::{VERSION_MIN, query};
+use super::mirror_table::VERSION_MIN;
+use super::query;
 use crate::config::PostgresConfig;
 
 /// What a user may do in the schema for tables of members.
@@ -33,7 +35,7 @@ pub fn rights(
 ) -> Result<Option<Rights>, SqlError> {
     runtime(database)?.block_on(async {
         let session = PostgresSession::open(database, settings).await?;
-        let unfit = session.unfit().await;
+        let unfit = unsupported_server(&session).await;
         let nothing = Rights {
             unfit,
             exists: false,
@@ -59,16 +61,14 @@ pub fn rights(
     })
 }
 
-impl PostgresSession<'_> {
-    /// What the server is, if it cannot do it.
-    pub(super) async fn unfit(&self) -> Option<String> {
-        let version: String = self.one("select version()").await?;
-        if let Some(what) = unfit_version(&version) {
-            return Some(what);
-        }
-        let encoding: String = self.one("select current_setting('server_encoding')").await?;
-        (encoding != "UTF8").then(|| format!("{} in {encoding}", short(&version)))
+/// Product, version and encoding of a server that pushdown does not support; none if it is supported.
+pub(super) async fn unsupported_server(session: &PostgresSession<'_>) -> Option<String> {
+    let version: String = session.one("select version()").await?;
+    if let Some(description) = unsupported_version(&version) {
+        return Some(description);
     }
+    let encoding: String = session.one("select current_setting('server_encoding')").await?;
+    (encoding != "UTF8").then(|| format!("{} in {encoding}", short(&version)))
 }
 
 /// `PostgreSQL 15.3` of what a server says of itself.
@@ -77,7 +77,7 @@ fn short(version: &str) -> &str {
 }
 
 /// What a server is by its own words, if it cannot do it.
-fn unfit_version(version: &str) -> Option<String> {
+fn unsupported_version(version: &str) -> Option<String> {
     if version.contains("Redshift") {
         return Some("Amazon Redshift".to_owned());
     }
@@ -98,7 +98,7 @@ mod tests {
             "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64-pc-linux-gnu, 64-bit",
             "PostgreSQL 17beta1 on x",
         ] {
-            assert_eq!(unfit_version(fit), None, "{fit}");
+            assert_eq!(unsupported_version(fit), None, "{fit}");
         }
         for (unfit, what) in [
             (
@@ -108,7 +108,7 @@ mod tests {
             ("PostgreSQL 11.22 on x86_64", "PostgreSQL 11.22"),
             ("CockroachDB CCL v23.1.2 on x", "CockroachDB CCL v23.1.2"),
         ] {
-            assert_eq!(unfit_version(unfit).as_deref(), Some(what));
+            assert_eq!(unsupported_version(unfit).as_deref(), Some(what));
         }
         assert_eq!(
             MirrorUnusable::Server("Amazon Redshift".to_owned()).to_string(),

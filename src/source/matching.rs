@@ -1,37 +1,37 @@
-//! A source row → the identifier by which Braze knows the person, or the reason why there is none.
+//! Matches a source row to a Braze identifier by the cohort's `match` rules.
 //!
-//! Pure, and called once for each of tens of millions of rows: nothing here allocates. Rules run in
-//! order and the first whose column is not empty decides, also when what stands there is of no use: a
-//! person whose identity is `[REDACTED]` is identified, and must not be looked for by device.
+//! Pure: no I/O. It runs once per row, for tens of millions of rows, so it allocates nothing. The first rule whose column
+//! is not empty decides, even if its value is unusable: a user whose identity is `[REDACTED]` is identified, and must not
+//! be addressed by device.
 //!
-//! Braze's rules are in its "Partner cohort import", user matching: identified people by `external_id`
-//! or alias, people who are still anonymous by `device_id`.
+//! Braze documents its side under "Partner cohort import", user matching: identified users by `external_id` or alias,
+//! anonymous users by `device_id`.
 
 use crate::model::{
     DeliveryMethod, Field, Fields, Identifier, InvalidIdentifier, MatchRule, NonIdentifier, usable,
 };
 
-/// Why a row names nobody.
+/// The reason why a row has no usable identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RejectReason {
     /// The columns of all rules are empty.
     NoIdentifier,
-    /// A text that stands for "nobody", such as `null` or `[REDACTED]`.
+    /// A text that stands for a missing value, such as `null` or `[REDACTED]`.
     Placeholder,
-    /// Longer than Braze takes.
+    /// Longer than Braze accepts.
     TooLong,
-    /// Holds a control character.
+    /// Contains a control character.
     ControlCharacter,
     /// Not UTF-8.
     NotUtf8,
     /// Neither text nor a whole number.
     NotText(NonIdentifier),
-    /// Known by device id only, and the cohort is delivered by attribute, which reaches no device.
+    /// Only a device id, and the cohort is delivered by attribute, which does not reach devices.
     DeviceIdByAttribute,
 }
 
 impl RejectReason {
-    /// The stable word for it, in rejects and reports.
+    /// The stable code in rejects and JSON reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl RejectReason {
         }
     }
 
-    /// Whether there may well be a person in the row, whom we could not read.
+    /// Whether the row may name a user that could not be read.
     #[must_use]
     pub fn is_unreadable(self) -> bool {
         match self {
@@ -57,8 +57,8 @@ impl RejectReason {
 }
 
 impl From<InvalidIdentifier> for RejectReason {
-    fn from(unusable: InvalidIdentifier) -> Self {
-        match unusable {
+    fn from(invalid: InvalidIdentifier) -> Self {
+        match invalid {
             InvalidIdentifier::Placeholder => Self::Placeholder,
             InvalidIdentifier::Number(why) => Self::NotText(why),
             InvalidIdentifier::TooLong => Self::TooLong,
@@ -68,18 +68,18 @@ impl From<InvalidIdentifier> for RejectReason {
     }
 }
 
-/// A row that names nobody.
+/// A row without a usable identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unmatched<'a> {
-    /// Why.
+    /// The reason.
     pub reason: RejectReason,
-    /// The column that decided; empty when none did.
+    /// The column that decided; empty if all columns are empty.
     pub column: &'a str,
-    /// What stands there.
+    /// The value of the column.
     pub value: &'a [u8],
 }
 
-/// The rules of one cohort, ready to run.
+/// The `match` rules of one cohort, prepared for many rows.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     rules: Vec<(usize, MatchRule)>,
@@ -93,29 +93,29 @@ impl Matcher {
     #[must_use]
     pub fn new(rules: &[MatchRule], null_values: &[String], delivery: &DeliveryMethod) -> Self {
         let mut columns: Vec<Box<str>> = Vec::new();
-        let mut place = |column: &str| match columns.iter().position(|known| **known == *column) {
+        let mut index_of = |column: &str| match columns.iter().position(|other| **other == *column) {
             Some(at) => at,
             None => {
                 columns.push(column.into());
                 columns.len() - 1
             }
         };
-        let rules = rules.iter().map(|rule| (place(&rule.column), rule.clone())).collect();
+        let rules = rules.iter().map(|rule| (index_of(&rule.column), rule.clone())).collect();
         let null_values = null_values.iter().map(|text| text.as_bytes().into()).collect();
         Self { rules, columns, null_values, delivery: delivery.clone() }
     }
 
-    /// The columns that the rules name, each once: the fields of a row come in this order.
+    /// The columns of the rules without duplicates. The fields of a row must have this order.
     #[must_use]
     pub fn columns(&self) -> &[Box<str>] {
         &self.columns
     }
 
-    /// Matches one row, and appends the packed identifier to `out`. Whether the delivery reaches it is another
-    /// question, [`Self::unreached`], since whoever is known by a device may be known otherwise as well.
+    /// Matches one row and appends the packed identifier to `out`. Check [`Self::unreachable`] afterwards: a re-key may
+    /// first replace a device by its owner.
     ///
     /// # Errors
-    /// [`Unmatched`] when the row names nobody. Nothing is appended.
+    /// [`Unmatched`] when the row has no usable identifier. Nothing is appended.
     #[inline]
     pub fn pack<'a>(&'a self, fields: &'a impl Fields, out: &mut Vec<u8>) -> Result<(), Unmatched<'a>> {
         for (column, rule) in &self.rules {
@@ -137,27 +137,33 @@ impl Matcher {
                     Identifier::pack(rule.kind, &rule.label, value, out);
                     return Ok(());
                 }
-                Err(no) => return Err(Unmatched { reason: no.into(), column: &rule.column, value: bytes }),
+                Err(invalid) => {
+                    return Err(Unmatched { reason: invalid.into(), column: &rule.column, value: bytes });
+                }
             }
         }
         Err(Unmatched { reason: RejectReason::NoIdentifier, column: "", value: b"" })
     }
 
-    /// Whether the delivery reaches whoever is matched, however they are.
+    /// Whether the delivery reaches every kind of identifier in the rules.
     #[must_use]
     pub fn reaches_all(&self) -> bool {
         self.rules.iter().all(|(_, rule)| self.delivery.reaches(rule.kind))
     }
 
-    /// Why the delivery does not reach somebody who is known so; none if it does.
+    /// The reason why the delivery does not reach an identifier; none if it does.
     #[must_use]
-    pub fn unreached<'a>(&'a self, who: &Identifier<'a>) -> Option<Unmatched<'a>> {
-        if self.delivery.reaches(who.kind) {
+    pub fn unreachable<'a>(&'a self, identifier: &Identifier<'a>) -> Option<Unmatched<'a>> {
+        if self.delivery.reaches(identifier.kind) {
             return None;
         }
-        let rule = self.rules.iter().find(|(_, rule)| rule.kind == who.kind);
+        let rule = self.rules.iter().find(|(_, rule)| rule.kind == identifier.kind);
         let column = rule.map_or("", |(_, rule)| &rule.column);
-        Some(Unmatched { reason: RejectReason::DeviceIdByAttribute, column, value: who.value.as_bytes() })
+        Some(Unmatched {
+            reason: RejectReason::DeviceIdByAttribute,
+            column,
+            value: identifier.value.as_bytes(),
+        })
     }
 }
 
@@ -185,7 +191,7 @@ mod tests {
         let found = matcher.pack(&fields, &mut packed);
         let found = found.map(|()| Identifier::unpack(&packed).unwrap().0.in_full());
         let expected = expected.map(str::to_owned);
-        assert_eq!(found.map_err(|no| (no.reason, no.column)), expected, "{row:?}");
+        assert_eq!(found.map_err(|unmatched| (unmatched.reason, unmatched.column)), expected, "{row:?}");
     }
 
     #[test]
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identified_person_is_never_looked_for_by_device() {
+    fn an_identified_user_is_never_matched_by_device() {
         check(["[REDACTED]", "", "d1"], Err((RejectReason::Placeholder, "identity")));
         check(["null", "c1", "d1"], Err((RejectReason::Placeholder, "identity")));
         check([&"x".repeat(988), "", "d1"], Err((RejectReason::TooLong, "identity")));
@@ -207,24 +213,24 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_reaches_no_device() {
+    fn a_delivery_by_attribute_does_not_reach_devices() {
         let rules = matcher().rules.into_iter().map(|(_, rule)| rule).collect::<Vec<_>>();
-        let who = Identifier { kind: IdentifierKind::DeviceId, label: "", value: "d1" };
+        let identifier = Identifier { kind: IdentifierKind::DeviceId, label: "", value: "d1" };
         let matcher = Matcher::new(&rules, &[], &DeliveryMethod::Array("a".into()));
-        let no = matcher.unreached(&who).unwrap();
+        let unmatched = matcher.unreachable(&identifier).unwrap();
         assert_eq!(
-            (no.reason, no.column, no.value),
+            (unmatched.reason, unmatched.column, unmatched.value),
             (RejectReason::DeviceIdByAttribute, "device", &b"d1"[..])
         );
         assert!(!matcher.reaches_all() && Matcher::new(&rules[..2], &[], &matcher.delivery).reaches_all());
         assert_eq!(
-            matcher.unreached(&Identifier { kind: IdentifierKind::Alias, label: "crm", value: "7" }),
+            matcher.unreachable(&Identifier { kind: IdentifierKind::Alias, label: "crm", value: "7" }),
             None
         );
     }
 
     #[test]
-    fn columns_are_asked_for_once() {
+    fn columns_are_requested_once() {
         let rule = |kind| MatchRule { kind, label: "l".into(), column: "id".into() };
         assert_eq!(
             Matcher::new(
@@ -239,28 +245,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_unreadable_rather_than_absent() {
+    fn a_value_without_text_is_unreadable_and_not_absent() {
         let matcher = matcher();
         let row = [Field::Other(NonIdentifier::List, b""), Field::Absent, Field::Text(b"d1")];
-        let no = matcher.pack(&row, &mut Vec::new()).unwrap_err();
-        assert_eq!((no.reason.as_str(), no.reason.is_unreadable()), ("list", true));
+        let unmatched = matcher.pack(&row, &mut Vec::new()).unwrap_err();
+        assert_eq!((unmatched.reason.as_str(), unmatched.reason.is_unreadable()), ("list", true));
     }
 
     #[test]
-    fn numbers_that_are_no_numbers_are_the_same_in_text_and_in_typed_columns() {
+    fn nan_and_infinity_are_equal_in_text_and_typed_columns() {
         let matcher = matcher();
         for (text, why) in [("NaN", NonIdentifier::NotANumber), ("-Infinity", NonIdentifier::Infinite)] {
             let typed = [Field::Other(why, text.as_bytes()), Field::Absent, Field::Text(b"d1")];
             let as_text = [Field::Text(text.as_bytes()), Field::Absent, Field::Text(b"d1")];
             for row in [typed, as_text] {
-                let no = matcher.pack(&row, &mut Vec::new()).unwrap_err();
-                assert_eq!((no.reason, no.reason.is_unreadable()), (RejectReason::NotText(why), false));
+                let unmatched = matcher.pack(&row, &mut Vec::new()).unwrap_err();
+                assert_eq!(
+                    (unmatched.reason, unmatched.reason.is_unreadable()),
+                    (RejectReason::NotText(why), false)
+                );
             }
         }
     }
 
     #[test]
-    fn null_values_are_no_values_in_typed_columns_either() {
+    fn null_values_apply_to_typed_columns() {
         let matcher =
             Matcher { null_values: vec![b"NaN".as_slice().into(), b"7".as_slice().into()], ..matcher() };
         let whole = Field::Whole { id: b"7", text: b"7.00" };

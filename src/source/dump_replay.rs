@@ -1,112 +1,82 @@
-//! A table of Heap Connect's dumps → its rows as they stand at the newest dump: replayed from the newest full dump on,
-//! each key once. It decides nothing about a row but whether it is too old.
+//! Replays a table of Heap Connect's dumps: from the newest full dump to the newest dump, with one row per key.
 //!
 //! # Guarantees
-//! A dump that is needed and cannot be read gives no rows at all. Memory is bounded whatever the size of the table.
-//! A column that a dump does not have is empty in its rows; one that none of them has is an error.
+//! If a required dump cannot be read, the replay yields no rows. Memory is bounded regardless of the table's size.
+//! A column that a dump lacks is empty in its rows. A column that all dumps lack is an error.
 
 use std::time::Duration;
 
 use super::{DesiredError, SourceInputs};
-use crate::config::TableSource;
-use crate::connector::file::{FileError, ReadSummary, RowLocation, RowSink};
 use crate::connector::heap_connect::{Dump, DumpError, DumpTable, Dumps, Manifest};
+use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped};
 use crate::model::{Field, Fields, NonIdentifier, Timestamp};
 use crate::state::{ReplayTable, StateError};
 
-/// What tells the table from what it was; none if its rows grow old.
-pub(super) fn fingerprint(
-    source: &TableSource,
-    from: SourceInputs<'_>,
-) -> Result<Option<String>, DesiredError> {
-    if source.within.is_some() {
-        return Ok(None);
-    }
-    Ok(Some(print(&Dumps::find(&source.place, from.files())?)))
-}
-
-fn print(dumps: &Dumps) -> String {
-    dumps.all().iter().map(|dump| format!("{} {:x} ", dump.id, dump.mark)).collect()
-}
-
-/// Hands over every row of the table.
-pub(super) fn read(
-    source: &TableSource,
-    from: SourceInputs<'_>,
-    columns: &[Box<str>],
-    sink: &mut impl RowSink,
-) -> Result<(ReadSummary, Option<String>), DesiredError> {
-    let dumps = Dumps::find(&source.place, from.files())?;
-    let replay = DumpReplay::new(&dumps, &source.table)?;
-    let reading = replay.run(from, columns, DumpsRead { within: source.within, is_text: false }, sink)?;
-    Ok((reading, source.within.is_none().then(|| print(&dumps))))
-}
-
-/// Which rows are handed over, and how.
+/// Options of a replay.
 #[derive(Clone, Copy)]
 pub(super) struct DumpsRead {
-    /// Those whose `time` is no older than this; none: all.
+    /// Maximum age of rows by their `time`; none: all rows.
     pub(super) within: Option<Duration>,
-    /// Whether each value is its text, whatever it is, or only what may name somebody.
+    /// Whether every value is passed as text. Otherwise only possible identifiers have a text.
     pub(super) is_text: bool,
 }
 
-/// A table, and the dumps that it takes to know how it stands.
+/// A table with the dumps that its replay requires.
 pub(super) struct DumpReplay<'a> {
     dumps: &'a Dumps,
     table: &'a str,
-    needed: Vec<(&'a Dump, Manifest)>,
+    required: Vec<(&'a Dump, Manifest)>,
 }
 
 impl<'a> DumpReplay<'a> {
     pub(super) fn new(dumps: &'a Dumps, table: &'a str) -> Result<Self, DesiredError> {
-        Ok(Self { dumps, table, needed: needed(table, dumps)? })
+        Ok(Self { dumps, table, required: required_dumps(table, dumps)? })
     }
 
-    /// The table in each of the dumps that has it.
-    fn each(&self) -> impl Iterator<Item = (&'a Dump, &DumpTable)> {
-        self.needed.iter().filter_map(|(dump, manifest)| Some((*dump, manifest.table(self.table)?)))
+    /// The table in each dump that contains it.
+    fn tables(&self) -> impl Iterator<Item = (&'a Dump, &DumpTable)> {
+        self.required.iter().filter_map(|(dump, manifest)| Some((*dump, manifest.table(self.table)?)))
     }
 
-    /// Every column that the table has in any of them, as the files name it. Reads the fronts of all files.
+    /// All columns of the table, by the names in the files. Reads the headers of all files.
     pub(super) fn columns(&self) -> Result<Vec<Box<str>>, DesiredError> {
         let mut columns: Vec<Box<str>> = Vec::new();
         let mut add = |column: &str| {
-            if !columns.iter().any(|known| **known == *column) {
+            if !columns.iter().any(|other| **other == *column) {
                 columns.push(column.into());
             }
         };
-        for (dump, table) in self.each() {
+        for (dump, table) in self.tables() {
             for file in &table.files {
                 self.dumps.open(dump, table, file)?.columns().into_iter().for_each(&mut add);
             }
         }
-        // Without a single file there is only what manifests say.
+        // Without files, only the manifests list columns.
         if columns.is_empty() {
-            let told = self.each().flat_map(|(_, table)| &table.columns);
-            columns = told.map(|column| column.as_str().into()).collect();
+            let listed = self.tables().flat_map(|(_, table)| &table.columns);
+            columns = listed.map(|column| column.as_str().into()).collect();
         }
         Ok(columns)
     }
 
-    /// Hands over the rows that are left.
+    /// Pushes the current rows into `sink`.
     pub(super) fn run(
         &self,
-        from: SourceInputs<'_>,
+        inputs: SourceInputs<'_>,
         columns: &[Box<str>],
-        taken: DumpsRead,
+        options: DumpsRead,
         sink: &mut impl RowSink,
     ) -> Result<ReadSummary, DesiredError> {
-        let mut rows = DumpTexts::new(taken.within.is_some(), from, columns, sink)?;
+        let mut rows = ReplayRows::new(options.within.is_some(), inputs, columns, sink)?;
         let mut missing: Vec<&Box<str>> = columns.iter().collect();
         let mut required: Vec<Box<str>> = vec![key_of(self.table).into()];
-        required.extend(taken.within.map(|_| "time".into()));
-        for (dump, table) in self.each() {
+        required.extend(options.within.map(|_| "time".into()));
+        for (dump, table) in self.tables() {
             for file in &table.files {
                 let opened = self.dumps.open(dump, table, file)?;
                 missing.retain(|column| !opened.has(column));
                 rows.files.push(opened.path().display().to_string());
-                let read = if taken.is_text {
+                let read = if options.is_text {
                     opened.read_as_text(&required, columns, &mut rows)
                 } else {
                     opened.read(&required, columns, &mut rows)
@@ -119,12 +89,12 @@ impl<'a> DumpReplay<'a> {
             let (table, column) = (self.table.to_owned(), column.to_string());
             return Err(DumpError::NoColumn { path: self.dumps.path(), table, column }.into());
         }
-        let oldest = taken.within.and_then(|within| from.now.checked_sub(within).ok());
-        rows.hand_over(oldest)
+        let oldest = options.within.and_then(|within| inputs.now.checked_sub(within).ok());
+        rows.push_into_sink(oldest)
     }
 }
 
-/// The column that tells a row from any other. Source: Heap Connect, S3 specification.
+/// The primary key of a table. Source: Heap Connect, S3 specification.
 fn key_of(table: &str) -> &'static str {
     match table {
         "users" => "user_id",
@@ -133,37 +103,37 @@ fn key_of(table: &str) -> &'static str {
     }
 }
 
-/// The dumps from the newest full one of the table on.
-fn needed<'a>(name: &str, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, Manifest)>, DesiredError> {
-    let (mut needed, mut is_there) = (Vec::new(), false);
+/// The newest full dump of the table and all later dumps.
+fn required_dumps<'a>(name: &str, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, Manifest)>, DesiredError> {
+    let (mut required, mut is_found) = (Vec::new(), false);
     let path = || dumps.path();
     for dump in dumps.all().iter().rev() {
         let manifest = dumps.manifest(dump)?;
         let table = manifest.table(name);
-        is_there |= table.is_some();
-        // Heap writes it whole each time, whatever it says.
+        is_found |= table.is_some();
+        // Heap writes this table in full each time, whatever the manifest says.
         let is_full = table.is_some_and(|table| !table.is_incremental || table.name == "user_migrations");
-        needed.push((dump, manifest));
+        required.push((dump, manifest));
         if is_full {
-            needed.reverse();
-            return Ok(needed);
+            required.reverse();
+            return Ok(required);
         }
     }
     let table = name.to_owned();
-    if is_there {
+    if is_found {
         return Err(DumpError::NoBeginning { path: path(), table }.into());
     }
-    let newest = needed.first().map(|(_, manifest)| &manifest.tables);
+    let newest = required.first().map(|(_, manifest)| &manifest.tables);
     let found = newest.into_iter().flatten().map(|table| table.name.clone()).collect();
     Err(DumpError::NoTable { path: path(), table, found }.into())
 }
 
-/// Rows on their way through the replay, each as one text: where it stands, its time, and its columns.
-struct DumpTexts<'a, S> {
+/// Collects rows for the replay, each encoded as one text: location, time and columns.
+struct ReplayRows<'a, S> {
     sink: &'a mut S,
     table: ReplayTable,
     files: Vec<String>,
-    /// The first of the columns that are handed over, and how many there are.
+    /// Index of the first requested column, and the number of requested columns.
     first: usize,
     len: usize,
     row: String,
@@ -171,66 +141,66 @@ struct DumpTexts<'a, S> {
     failed: Option<DesiredError>,
 }
 
-impl<'a, S: RowSink> DumpTexts<'a, S> {
+impl<'a, S: RowSink> ReplayRows<'a, S> {
     fn new(
         has_time: bool,
-        from: SourceInputs<'_>,
+        inputs: SourceInputs<'_>,
         columns: &[Box<str>],
         sink: &'a mut S,
     ) -> Result<Self, DesiredError> {
-        let table = ReplayTable::of_rows(from.state.seed())?;
+        let table = ReplayTable::of_rows(inputs.state.seed())?;
         let first = 1 + usize::from(has_time);
         let (files, row, len) = (Vec::new(), String::new(), columns.len());
         Ok(Self { sink, table, files, first, len, row, unreadable: 0, failed: None })
     }
 
-    /// Keeps a row in the place of any before it with the same key. `false` if it has none.
+    /// Stores a row and replaces an earlier row with the same key. Returns `false` if the row has no key.
     fn put(&mut self, fields: &impl Fields, line: u64) -> Result<bool, StateError> {
         let Some(key) = text(fields.field(0)) else { return Ok(false) };
         let time = if self.first > 1 { fields.field(1).text().unwrap_or_default() } else { b"" };
         let time = std::str::from_utf8(time).unwrap_or_default();
         self.row = format!("{} {line} {time}\n", self.files.len() - 1);
         for field in (0..self.len).map(|at| fields.field(self.first + at)) {
-            keep(field, &mut self.row);
+            encode(field, &mut self.row);
         }
         self.table.put_row(key, &self.row)
     }
 
-    /// Hands over the rows that are left and no older than this.
-    fn hand_over(self, oldest: Option<Timestamp>) -> Result<ReadSummary, DesiredError> {
+    /// Pushes the stored rows that are not older than `oldest` into the sink.
+    fn push_into_sink(self, oldest: Option<Timestamp>) -> Result<ReadSummary, DesiredError> {
         let Self { sink, table, files, len, unreadable, .. } = self;
-        let mut reading =
+        let mut summary =
             ReadSummary { files: files.len() as u64, rows: unreadable, ..ReadSummary::default() };
         table.for_each(|row| {
-            let kept =
-                Kept::parse(row, len).ok_or_else(|| std::io::Error::other("a row that is not whole"))?;
-            let place =
-                RowLocation { file: files.get(kept.file).map_or("", String::as_str), line: kept.line };
-            match (oldest, kept.time) {
+            let row = ReplayedRow::parse(row, len)
+                .ok_or_else(|| std::io::Error::other("a stored row is incomplete"))?;
+            let location =
+                RowLocation { file: files.get(row.file).map_or("", String::as_str), line: row.line };
+            match (oldest, row.time) {
                 (Some(_), None) => {
-                    reading.rows += 1;
-                    sink.unreadable("no_time", "its `time` is not in milliseconds", place)?;
+                    summary.rows += 1;
+                    sink.unreadable("no_time", "its `time` is not in milliseconds", location)?;
                 }
                 (Some(oldest), Some(time)) if time < oldest => {}
                 _ => {
-                    reading.rows += 1;
-                    sink.row(&kept, place)?;
+                    summary.rows += 1;
+                    sink.row(&row, location)?;
                 }
             }
             Ok::<(), DesiredError>(())
         })?;
-        Ok(reading)
+        Ok(summary)
     }
 }
 
-impl<S: RowSink> RowSink for DumpTexts<'_, S> {
-    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
-        match self.put(fields, place.line) {
+impl<S: RowSink> RowSink for ReplayRows<'_, S> {
+    fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
+        match self.put(fields, location.line) {
             Ok(true) => Ok(()),
-            Ok(false) => self.unreadable("no_key", "it has no key, or too much in it", place),
+            Ok(false) => self.unreadable("no_key", "it has no key, or its values are too long", location),
             Err(error) => {
                 self.failed = Some(error.into());
-                Err(FileError::Stopped)
+                Err(SinkStopped)
             }
         }
     }
@@ -239,14 +209,14 @@ impl<S: RowSink> RowSink for DumpTexts<'_, S> {
         &mut self,
         reason: &'static str,
         detail: &str,
-        place: RowLocation<'_>,
-    ) -> Result<(), FileError> {
+        location: RowLocation<'_>,
+    ) -> Result<(), SinkStopped> {
         self.unreadable += 1;
-        self.sink.unreadable(reason, detail, place)
+        self.sink.unreadable(reason, detail, location)
     }
 }
 
-/// The identifier that a field is.
+/// The text of a field that may be an identifier.
 fn text(field: Field<'_>) -> Option<&str> {
     match field {
         Field::Text(id) | Field::Whole { id, .. } => std::str::from_utf8(id).ok(),
@@ -254,56 +224,56 @@ fn text(field: Field<'_>) -> Option<&str> {
     }
 }
 
-/// Appends a field as [`kept`] reads it: what it is, the length of the identifier in it, its own length, and its text.
-fn keep(field: Field<'_>, row: &mut String) {
-    let unsupported = Kept::OTHER + NonIdentifier::ALL.len() - 1;
+/// Appends a field in the encoding that [`decode`] reads: its type, the length of its identifier, its length, its text.
+fn encode(field: Field<'_>, row: &mut String) {
+    let unsupported = ReplayedRow::OTHER + NonIdentifier::ALL.len() - 1;
     let not_utf8 = (unsupported, 0, "");
-    let (of, id, text) = match field {
+    let (code, id, text) = match field {
         Field::Absent => (0, 0, ""),
         Field::Text(text) | Field::Whole { text, .. } => {
             let id = if let Field::Whole { id, .. } = field { id.len() } else { text.len() };
             std::str::from_utf8(text).map_or(not_utf8, |text| (1, id, text))
         }
         Field::Other(why, text) => {
-            let at = NonIdentifier::ALL.iter().position(|known| *known == why).unwrap_or_default();
-            (Kept::OTHER + at, 0, std::str::from_utf8(text).unwrap_or_default())
+            let at = NonIdentifier::ALL.iter().position(|other| *other == why).unwrap_or_default();
+            (ReplayedRow::OTHER + at, 0, std::str::from_utf8(text).unwrap_or_default())
         }
     };
-    row.push_str(&format!("{of}:{id}:{}:{text}", text.len()));
+    row.push_str(&format!("{code}:{id}:{}:{text}", text.len()));
 }
 
-/// Reads a field, and returns what follows it.
-fn kept(row: &str) -> Option<(Field<'_>, &str)> {
+/// Decodes a field. Returns it with the rest of the row.
+fn decode(row: &str) -> Option<(Field<'_>, &str)> {
     let mut parts = row.splitn(4, ':');
     let mut number = || parts.next()?.parse::<usize>().ok();
-    let (of, id, len) = (number()?, number()?, number()?);
+    let (code, id, len) = (number()?, number()?, number()?);
     let (text, rest) = parts.next()?.split_at_checked(len)?;
     let text = text.as_bytes();
-    let field = match of {
+    let field = match code {
         0 => Field::Absent,
         1 if id == len => Field::Text(text),
         1 => Field::Whole { id: text.get(..id)?, text },
-        of => Field::Other(*NonIdentifier::ALL.get(of.checked_sub(Kept::OTHER)?)?, text),
+        code => Field::Other(*NonIdentifier::ALL.get(code.checked_sub(ReplayedRow::OTHER)?)?, text),
     };
     Some((field, rest))
 }
 
-/// A row as it comes out of the replay.
-struct Kept<'r> {
+/// A decoded row.
+struct ReplayedRow<'r> {
     file: usize,
     line: u64,
     time: Option<Timestamp>,
     fields: Vec<Field<'r>>,
 }
 
-impl Fields for Kept<'_> {
+impl Fields for ReplayedRow<'_> {
     fn field(&self, at: usize) -> Field<'_> {
         self.fields.get(at).copied().unwrap_or_default()
     }
 }
 
-impl<'r> Kept<'r> {
-    /// The first number of the fields that are no identifiers.
+impl<'r> ReplayedRow<'r> {
+    /// The first type code of fields that are not identifiers.
     const OTHER: usize = 2;
 
     fn parse(row: &'r str, len: usize) -> Option<Self> {
@@ -315,7 +285,7 @@ impl<'r> Kept<'r> {
         let time = millis.or_else(|| time.parse().ok());
         let mut fields = Vec::with_capacity(len);
         for _ in 0..len {
-            let (field, after) = kept(rest)?;
+            let (field, after) = decode(rest)?;
             fields.push(field);
             rest = after;
         }
@@ -328,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_kept_as_they_are() {
+    fn encoded_fields_are_decoded_unchanged() {
         let fields = [
             Field::Absent,
             Field::Text(b"a:b\n"),
@@ -338,14 +308,14 @@ mod tests {
             Field::Text(b""),
         ];
         let mut row = String::new();
-        fields.iter().for_each(|field| keep(*field, &mut row));
-        keep(Field::Text(b"\xff"), &mut row);
+        fields.iter().for_each(|field| encode(*field, &mut row));
+        encode(Field::Text(b"\xff"), &mut row);
         let mut rest = row.as_str();
         for field in fields {
-            let (found, after) = kept(rest).unwrap();
+            let (found, after) = decode(rest).unwrap();
             assert_eq!(found, field);
             rest = after;
         }
-        assert_eq!(kept(rest), Some((Field::Other(NonIdentifier::Unsupported, b""), "")));
+        assert_eq!(decode(rest), Some((Field::Other(NonIdentifier::Unsupported, b""), "")));
     }
 }

@@ -1,0 +1,129 @@
+//! Reads every file of a source, in every supported format, and checks that no file changed meanwhile.
+
+use std::path::Path;
+
+use super::content::Content;
+use super::find::FileAccess;
+use super::fingerprint::FileFingerprint;
+use super::found::{FoundFile, FoundFiles};
+use super::stamp::FileStamp;
+use super::{FileError, avro, csv, find, lines, ndjson, open, parquet};
+use crate::config::{FileSource, Format};
+use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped};
+use crate::model::Fields;
+
+/// Reads every file of a source.
+///
+/// # Errors
+/// [`FileError`] when the source cannot be read in full; what the sink was given is then of no use.
+pub fn read(
+    source: &FileSource,
+    from: FileAccess<'_>,
+    columns: &[Box<str>],
+    sink: &mut impl RowSink,
+) -> Result<(ReadSummary, FileFingerprint), FileError> {
+    let FoundFiles { files, skipped } = find::files(source, from)?;
+    let (mut reading, mut seen) =
+        (ReadSummary { skipped_files: skipped, ..ReadSummary::default() }, ndjson::SeenKeys::default());
+    let mut stamps = Vec::with_capacity(files.len());
+    for found in &files {
+        reading.files += 1;
+        stamps.push(read_file(source, found, columns, (&mut reading, &mut seen), sink)?);
+    }
+    seen.check(columns)?;
+    let now = find::files(source, from)?.files;
+    if !files.iter().map(FoundFile::path).eq(now.iter().map(FoundFile::path)) {
+        return Err(FileError::FilesChanged { pattern: source.pattern.clone() });
+    }
+    if now.len() > 1 || source.is_remote() {
+        check_unchanged(&now, &stamps)?;
+    }
+    Ok((reading, FileFingerprint::new(&files, &stamps)))
+}
+
+/// Several files are one cohort only as they stood together: whoever moved from one that was read late
+/// to one that was read early is in none of what was read.
+fn check_unchanged(files: &[FoundFile], stamps: &[FileStamp]) -> Result<(), FileError> {
+    for (found, before) in files.iter().zip(stamps) {
+        if found.stamp()? != *before {
+            return Err(FileError::Changed { path: found.path().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn read_file(
+    source: &FileSource,
+    found: &FoundFile,
+    columns: &[Box<str>],
+    (reading, seen): (&mut ReadSummary, &mut ndjson::SeenKeys),
+    sink: &mut impl RowSink,
+) -> Result<FileStamp, FileError> {
+    let path = found.path();
+    let name = path.display().to_string();
+    let mut counted = CountingSink { sink, rows: 0 };
+    let (handle, watch) = open::open(found)?;
+    let read = read_rows(source, (handle, path), columns, seen, &mut counted);
+    // Whatever a parser made of it: what did not come is not damaged.
+    watch.came_whole()?;
+    let headed = read?;
+    reading.rows += counted.rows;
+    if !headed {
+        reading.headerless_file = Some(name);
+    }
+    watch.unchanged()
+}
+
+/// Reads the rows of one file. Whether there was a header row, where there should be one.
+fn read_rows(
+    source: &FileSource,
+    (handle, path): (open::FileBytes, &Path),
+    columns: &[Box<str>],
+    seen: &mut ndjson::SeenKeys,
+    sink: &mut impl RowSink,
+) -> Result<bool, FileError> {
+    let name = path.display().to_string();
+    let failed = |source| FileError::Io { path: path.to_owned(), source };
+    let again = handle.again().map_err(failed)?;
+    if source.format.or_else(|| Format::from_name(path)) == Some(Format::Parquet) {
+        // It is read at positions: only a file that cannot be read is looked at from its start.
+        let read = parquet::read(handle, path, columns, &name, sink);
+        let Err(damaged @ FileError::Damaged { .. }) = read else { return read };
+        let format = Content::of(again, path).and_then(|content| content.format(Some(Format::Parquet), path));
+        return Err(format.err().unwrap_or(damaged));
+    }
+    let content = Content::of(handle, path)?;
+    let format = content.format(source.format, path)?;
+    let lines = |input| lines::Lines::new(input, path, source.final_newline);
+    match format {
+        Format::Parquet => parquet::read(again, path, columns, &name, sink),
+        Format::Avro => avro::read(content.input.reader, path, columns, sink),
+        Format::Csv => csv::read(lines(content.input), source.delimiter, columns, &name, sink),
+        Format::Tsv => csv::read(lines(content.input), b'\t', columns, &name, sink),
+        Format::Ndjson => ndjson::read(lines(content.input), columns, &name, seen, sink),
+    }
+}
+
+/// Counts the rows that it forwards.
+struct CountingSink<'a, S> {
+    sink: &'a mut S,
+    rows: u64,
+}
+
+impl<S: RowSink> RowSink for CountingSink<'_, S> {
+    #[inline]
+    fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
+        self.rows += 1;
+        self.sink.row(fields, location)
+    }
+
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        detail: &str,
+        location: RowLocation<'_>,
+    ) -> Result<(), SinkStopped> {
+        self.rows += 1;
+        self.sink.unreadable(reason, detail, location)
+    }
+}

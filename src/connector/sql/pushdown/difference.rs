@@ -1,0 +1,164 @@
+//! Compares the members of a source with those of its mirror table, inside the database.
+
+use super::super::database::{Database, runtime};
+use super::super::error::{SqlError, SqlErrorKind};
+use super::super::session::{PostgresSession, QueryTransaction};
+use super::super::statement::StatementColumn;
+use super::super::values::{ColumnKind, RowReader, Values};
+use super::mirror_table::{MirrorTableName, MirrorUnusable, tabled};
+use super::query::{self, MemberRules, mark};
+use super::server::unsupported_server;
+use crate::config::{SqlConfig, SqlSource};
+use crate::connector::rows::{RowLocation, RowSink};
+use crate::model::{ChangeOp, IdShapes, TableChecksum};
+
+/// Takes what differs; odd rows as a source's.
+pub trait Differences: RowSink {
+    /// Takes a member, as it is spelled, who is in the source and not in the table, or the other way round.
+    ///
+    /// # Errors
+    /// `false` to end the reading.
+    fn differs(&mut self, op: ChangeOp, member: &str) -> bool;
+}
+
+/// Finds what differs between the members of a source and those of a table, which is only done if the table holds
+/// what is expected. How many rows the source has, and what the
+/// identifiers in them look like.
+///
+/// # Errors
+/// [`SqlError`] when not everything was read; what the sink was given is then of no use.
+pub fn difference(
+    source: &SqlSource,
+    database: Database<'_>,
+    asking: &MemberRules<'_>,
+    (table, expected): (&MirrorTableName, TableChecksum),
+    sink: &mut impl Differences,
+) -> Result<Result<(u64, IdShapes), MirrorUnusable>, SqlError> {
+    let SqlConfig::Postgres(settings) = database.settings else {
+        return Ok(Err(MirrorUnusable::Server("another database".to_owned())));
+    };
+    runtime(database)?.block_on(async {
+        let mut session = PostgresSession::open(database, settings).await?;
+        if let Some(what) = unsupported_server(&session).await {
+            return Ok(Err(MirrorUnusable::Server(what)));
+        }
+        let snapshot = session.snapshot().await?;
+        if let Err(unusable) = trusted(database, &snapshot, table, expected).await? {
+            return left(database, snapshot).await.map(|()| Err(unusable));
+        }
+        let found = snapshot.columns(source, asking.columns).await?;
+        if let Some(unusable) = bytes(&found) {
+            return left(database, snapshot).await.map(|()| Err(unusable));
+        }
+        let statement = query::difference(source, asking, &found, table);
+        let place = format!("query of {}", database.name);
+        let reader = RowReader::new(found.iter().map(|column| column.kind));
+        let mut taking = DifferenceSink { database, place, rows: None, reader, sink };
+        snapshot.take_all(&statement, source, &mut |row| taking.take(row)).await?;
+        let rows = taking.rows.ok_or_else(|| taking.stopped(SqlErrorKind::Broken));
+        snapshot.transaction.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
+        rows.map(Ok)
+    })
+}
+
+/// Why a source could not be compared in the database whatever table there were; none if it could.
+///
+/// # Errors
+/// [`SqlError`], as reading the source would give.
+pub fn unsupported(
+    source: &SqlSource,
+    database: Database<'_>,
+    wanted: &[Box<str>],
+) -> Result<Option<MirrorUnusable>, SqlError> {
+    let SqlConfig::Postgres(settings) = database.settings else {
+        return Ok(Some(MirrorUnusable::Server("another database".to_owned())));
+    };
+    runtime(database)?.block_on(async {
+        let mut session = PostgresSession::open(database, settings).await?;
+        if let Some(what) = unsupported_server(&session).await {
+            return Ok(Some(MirrorUnusable::Server(what)));
+        }
+        let snapshot = session.snapshot().await?;
+        let found = snapshot.columns(source, wanted).await?;
+        let unsupported = bytes(&found);
+        left(database, snapshot).await.map(|()| unsupported)
+    })
+}
+
+/// Ends a transaction in which nothing more is asked, so that the server need not wonder about it.
+async fn left(database: Database<'_>, snapshot: QueryTransaction<'_>) -> Result<(), SqlError> {
+    snapshot.transaction.rollback().await.map_err(|e| SqlError::of(database.name, &e, true))
+}
+
+/// The column that holds bytes, if there is one.
+fn bytes(columns: &[StatementColumn<'_>]) -> Option<MirrorUnusable> {
+    let found = columns.iter().find(|column| column.kind == ColumnKind::Bytes);
+    found.map(|column| MirrorUnusable::Bytes(column.name.to_owned()))
+}
+
+/// Whether a table is there and holds what is expected.
+async fn trusted(
+    database: Database<'_>,
+    snapshot: &QueryTransaction<'_>,
+    table: &MirrorTableName,
+    expected: TableChecksum,
+) -> Result<Result<(), MirrorUnusable>, SqlError> {
+    let asked = async {
+        let one = async |sql: String| snapshot.transaction.query_typed_one(&sql, &[]).await;
+        if !one(query::exists(table)).await?.try_get::<_, bool>(0)? {
+            return Ok(Err(MirrorUnusable::Missing));
+        }
+        Ok(Ok(tabled(&one(query::sum(table)).await?)?))
+    };
+    match asked.await.map_err(|e: tokio_postgres::Error| SqlError::of(database.name, &e, true)) {
+        Ok(Ok(found)) if found == expected => Ok(Ok(())),
+        Ok(Ok(found)) => Ok(Err(MirrorUnusable::Differs { found: found.rows, expected: expected.rows })),
+        Ok(Err(unusable)) => Ok(Err(unusable)),
+        Err(error) if [SqlErrorKind::Query, SqlErrorKind::Permission].contains(&error.trouble) => {
+            Ok(Err(MirrorUnusable::Unreadable(error.message)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The rows of the source, and what the identifiers of its plain rows look like.
+fn counted(text: &[u8]) -> Option<(u64, IdShapes)> {
+    let mut numbers = std::str::from_utf8(text).ok()?.split(' ').map(|number| number.parse().ok());
+    let mut number = || numbers.next().flatten();
+    Some((number()?, IdShapes { decimal: number()?, exponent: number()?, invisible: 0 }))
+}
+
+/// Takes the rows of a difference.
+struct DifferenceSink<'a, S> {
+    database: Database<'a>,
+    place: String,
+    rows: Option<(u64, IdShapes)>,
+    reader: RowReader,
+    sink: &'a mut S,
+}
+
+impl<S: Differences> DifferenceSink<'_, S> {
+    fn stopped(&self, trouble: SqlErrorKind) -> SqlError {
+        SqlError::new(self.database.name, trouble, "it did not tell what differs")
+    }
+
+    fn take(&mut self, row: &Values<'_>) -> Result<(), SqlError> {
+        let text = |at| row.raw(at).unwrap_or_default();
+        let number = || std::str::from_utf8(text(1)).ok().and_then(|number| number.parse::<u64>().ok());
+        let member = || std::str::from_utf8(text(2)).unwrap_or_default();
+        let is_taken = match text(0) {
+            mark::ROWS => {
+                self.rows = counted(text(1));
+                true
+            }
+            mark::ADD => self.sink.differs(ChangeOp::Add, member()),
+            mark::DROP => self.sink.differs(ChangeOp::Remove, member()),
+            mark::ODD => {
+                let place = RowLocation { file: &self.place, line: number().unwrap_or_default() };
+                self.sink.row(&self.reader.read(row, 2), place).is_ok()
+            }
+            _ => return Err(self.stopped(SqlErrorKind::Broken)),
+        };
+        if is_taken { Ok(()) } else { Err(self.stopped(SqlErrorKind::Stopped)) }
+    }
+}

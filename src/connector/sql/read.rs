@@ -1,0 +1,39 @@
+//! Reads all rows of a query.
+
+use super::adbc;
+use super::database::{Database, runtime};
+use super::error::{SqlError, SqlErrorKind};
+use super::session::PostgresSession;
+use super::values::TypedRow;
+use crate::config::{SqlConfig, SqlSource};
+use crate::connector::rows::{RowLocation, RowSink};
+
+/// Asks a query, and hands over the wanted columns of every row. How many rows there were.
+///
+/// # Errors
+/// [`SqlError`] when not every row was read; what the sink was given is then of no use.
+pub fn read(
+    source: &SqlSource,
+    database: Database<'_>,
+    columns: &[Box<str>],
+    sink: &mut impl RowSink,
+) -> Result<u64, SqlError> {
+    let settings = match database.settings {
+        SqlConfig::Adbc(settings) => return adbc::read(source, database, settings, columns, sink),
+        SqlConfig::Postgres(settings) => settings,
+    };
+    let place = format!("query of {}", database.name);
+    let mut rows = 0;
+    let asked = runtime(database)?.block_on(async {
+        let session = PostgresSession::open(database, settings).await?;
+        session
+            .query(source, columns, |fields: &TypedRow<'_>| {
+                rows += 1;
+                let place = RowLocation { file: &place, line: rows };
+                sink.row(fields, place)
+                    .map_err(|_| SqlError::new(database.name, SqlErrorKind::Stopped, String::new()))
+            })
+            .await
+    });
+    asked.map(|()| rows)
+}

@@ -1,0 +1,65 @@
+//! A thread that runs requests, so that blocking callers on any thread can wait for them.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+/// A thread that requests run on.
+#[derive(Clone)]
+pub(super) struct RequestThread(Arc<Owned>);
+
+/// The runtime of it. It must not end by waiting, wherever the last of its users is dropped.
+struct Owned(Option<Runtime>);
+
+impl fmt::Debug for RequestThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestThread")
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl RequestThread {
+    pub(super) fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self(Arc::new(Owned(Some(runtime)))))
+    }
+
+    /// Begins a request, to wait for it later.
+    pub(super) fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Pending<T> {
+        let (result, pending) = std::sync::mpsc::sync_channel(1);
+        if let Some(runtime) = &self.0.0 {
+            runtime.spawn(async move { result.send(work.await) });
+        }
+        Pending(pending)
+    }
+
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = io::Result<T>> + Send + 'static,
+    ) -> io::Result<T> {
+        self.begin(work).end().unwrap_or_else(|| Err(io::Error::other("the request was dropped")))
+    }
+}
+
+/// A request under way.
+pub(super) struct Pending<T>(std::sync::mpsc::Receiver<T>);
+
+impl<T> Pending<T> {
+    /// Its result; none if it was dropped.
+    pub(super) fn end(self) -> Option<T> {
+        self.0.recv().ok()
+    }
+}
