@@ -87,10 +87,10 @@ fn a_segment_without_findings_lists_what_braze_does_not_expose() {
     let segment = &report["segments"][0];
     assert_eq!((&segment["verdict"], &segment["size"]["people"]), (&json!("in_sync"), &json!(200)));
     assert_eq!(segment["expected"], json!({ "least": 200, "most": 200 }));
-    assert_eq!(codes(segment), ["target_untold"], "a permanent note");
+    assert_eq!(codes(segment), ["target_unchecked"], "a permanent note");
     let shown = setup.w.run(&["check"]).expect(0).says(&[
-        "win_back  segment \"Win back\" in braze: in sync, 200 people on ",
-        "whom its campaigns and Canvases target, Braze tells nobody",
+        "win_back  segment \"Win back\" in braze: in sync, 200 users on ",
+        "not checked: Braze's API does not expose which segments a campaign or Canvas targets",
         "In sync: 1 segment.",
     ]);
     assert!(!shown.stdout.contains('!'), "{}", shown.stdout);
@@ -123,7 +123,7 @@ fn expect_finding(kind: &str, name: &str, fields: Value, code: &str, words: &[&s
 
 #[test]
 fn a_renamed_segment() {
-    let words = ["the segment \"Win back\" is called \"Other\" now", "write `name: Other` (sync.yaml:12)"];
+    let words = ["the segment \"Win back\" is now named \"Other\"", "write `name: Other` (sync.yaml:12)"];
     expect_finding("segments", "Win back", json!({ "name": "Other" }), "segment_renamed", &words);
 }
 
@@ -147,7 +147,7 @@ fn a_segment_with_another_filter() {
 
 #[test]
 fn a_segment_with_a_description_that_no_longer_names_the_cohorts() {
-    let words = ["its filters do not name Carts, Free any more"];
+    let words = ["its filters no longer name Carts, Free"];
     expect_finding("segments", "Win back", json!({ "description": "opaque" }), "filter_lacks_cohort", &words);
 }
 
@@ -178,7 +178,7 @@ fn a_resolved_finding_is_noted_as_an_edit() {
         "We miss you",
         json!({ "enabled": false, "updated_at": "2026-01-01T00:00:00+00:00" }),
     );
-    assert_eq!(setup.codes(10), ["use_stopped", "use_edited", "target_untold"]);
+    assert_eq!(setup.codes(10), ["use_stopped", "use_edited", "target_unchecked"]);
     setup.change(
         "campaigns",
         "We miss you",
@@ -187,7 +187,7 @@ fn a_resolved_finding_is_noted_as_an_edit() {
     let report = setup.check(0);
     assert_eq!(report["segments"][0]["verdict"], "in_sync");
     assert!(finding(&report, "use_edited")["text"].as_str().unwrap().contains("2026-01-02"));
-    assert_eq!(setup.codes(0), ["target_untold"], "an edit is reported once");
+    assert_eq!(setup.codes(0), ["target_unchecked"], "an edit is reported once");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_missing_segment_comes_with_the_steps_to_create_it() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "free"], WIN_BACK).source("carts", users(3)).source("free", users(1));
     w.run(&["check"]).expect(10).says(&[
-        "Braze lists no segment \"Win back\"; one that is archived is not listed",
+        "Braze lists no segment \"Win back\"; archived segments are not listed",
         "in Braze, under Audience, Segments: create a segment called \"Win back\"",
         "filter \"Heap Cohorts\" includes \"Carts\"",
         "filter \"Heap Cohorts\" does not include \"Free\", with AND",
@@ -277,8 +277,8 @@ fn missing_permissions_are_not_reported_as_in_sync() {
     };
     with("narrow").expect(4).says(&[
         "cannot be known",
-        "its size could not be asked for: the REST key lacks the permission `segments.data_series`",
-        "Canvas \"Come back\" could not be asked for",
+        "its size not reported by Braze: the REST key lacks the permission `segments.data_series`",
+        "Canvas \"Come back\" not reported by Braze",
         "a key's permissions cannot be changed",
     ]);
     let response =
@@ -320,7 +320,7 @@ fn a_finding_quotes_the_last_check_that_saw_its_evidence() {
     setup.change("campaigns", "We miss you", json!({ "enabled": true }));
     setup.sandbox.faults(r#"[{"on": "segments_series", "times": 0, "do": {"status": 503}}]"#);
     let report = setup.check(5);
-    assert_eq!(finding(&report, "untold")["fine_at"], first["since"]);
+    assert_eq!(finding(&report, "not_reported")["fine_at"], first["since"]);
     setup.sandbox.faults("[]");
     setup.change("campaigns", "We miss you", json!({ "enabled": false }));
     let second = finding(&setup.check(10), "use_stopped");
@@ -343,7 +343,7 @@ fn temporary_failures_are_retried_by_checks() {
         .faults(r#"[{"on": "segments_list", "times": 0, "do": {"done_but": {"message": "success"}}}]"#);
     let report = setup.check(1);
     assert_eq!(report["result"], "unknown");
-    assert!(finding(&report, "untold")["text"].as_str().unwrap().contains("missing field `segments`"));
+    assert!(finding(&report, "not_reported")["text"].as_str().unwrap().contains("missing field `segments`"));
     setup.sandbox.faults(r#"[{"on": "segments_list", "times": 0, "do": {"done_but": "<html>"}}]"#);
     setup.check(1);
 }
@@ -378,12 +378,12 @@ fn a_size_reveals_drift_that_the_description_does_not() {
     let opaque = json!({ "description": "people of interest" });
     let setup = Setup::new();
     setup.change("segments", "Win back", opaque);
-    assert_eq!(setup.codes(0), ["filter_by_size", "target_untold"]);
+    assert_eq!(setup.codes(0), ["filter_by_size", "target_unchecked"]);
     // The wrong cohort, visible only by the size: but Braze may have counted before the last change.
     setup.change("segments", "Win back", json!({ "include": ["free"], "exclude": [] }));
     let report = setup.check(1);
-    assert_eq!(codes(&report["segments"][0])[..2], ["size_untold", "filter_untold"]);
-    assert!(finding(&report, "size_untold")["text"].as_str().unwrap().contains("may be older"));
+    assert_eq!(codes(&report["segments"][0])[..2], ["size_unknown", "filter_unreadable"]);
+    assert!(finding(&report, "size_unknown")["text"].as_str().unwrap().contains("may be older"));
     // Once the expected size before that day is recorded, this no longer excuses it.
     let checks = ".syncline/checks/win_back/versions";
     let newest = std::fs::read_dir(setup.w.path(checks)).unwrap().map(|e| e.unwrap().path()).max().unwrap();
@@ -394,10 +394,10 @@ fn a_size_reveals_drift_that_the_description_does_not() {
     let name = format!("checks/win_back/versions/{}", newest.file_name().unwrap().to_str().unwrap());
     setup.w.write(newest.to_str().unwrap(), with_checksum(&name, &edited));
     let low = finding(&setup.check(10), "size_low");
-    assert!(low["text"].as_str().unwrap().contains("it is too small: 100 people on "), "{low}");
+    assert!(low["text"].as_str().unwrap().contains("it is too small: 100 users on "), "{low}");
     setup.change("segments", "Win back", json!({ "include": ["carts", "free"] }));
     let high = finding(&setup.check(10), "size_high");
-    assert!(high["text"].as_str().unwrap().contains("300 people on "), "{high}");
+    assert!(high["text"].as_str().unwrap().contains("300 users on "), "{high}");
     // A segment without analytics tracking has no size, and the check says so.
     setup.change("segments", "Win back", json!({ "analytics_tracking_enabled": false }));
     setup.w.run(&["check"]).expect(1).says(&["analytics tracking is off", "turn on Analytics Tracking"]);

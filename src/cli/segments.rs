@@ -43,7 +43,7 @@ impl SegmentLookup<'_> {
             Err(not_asked) => return not_asked.exit,
         };
         let mut troubles = checked.findings.iter().filter_map(|finding| match &finding.what {
-            CheckedObject::Untold { why, .. } => Some(why),
+            CheckedObject::NotReported { why, .. } => Some(why),
             _ => None,
         });
         match checked.verdict() {

@@ -1,36 +1,35 @@
-//! How many people a segment should have, by set algebra on the record: all its cohorts walked in step, in the
-//! order of their keys, and nobody held in memory.
+//! Expected size of a segment: set algebra over the recorded memberships of its cohorts, merged by key in constant
+//! memory.
 //!
 //! # Guarantees
-//! Exact for identifiers. Whoever is in doubt makes the answer a span: from those who are surely in it to those
-//! who may be.
+//! The size is exact for identifiers. Members in doubt make it a range.
 //!
 //! # Caveats
-//! A person whom two cohorts know by different identifiers counts twice, and is not excluded by the other one.
+//! A user with different identifiers in two cohorts counts twice, and one identifier does not exclude the other.
 
 use crate::config::SegmentConfig;
 use crate::model::{CohortId, Identifier, IdentifierKind, MemberKey, Standing, Timestamp};
 use crate::state::{MembershipCursor, StateError, StateReader};
 
-/// What the record says of a segment.
+/// The expected size of a segment by the recorded memberships.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpectedSegment {
-    /// Who is surely in it.
+    /// The smallest number of members.
     pub least: u64,
-    /// Who may be in it.
+    /// The largest number of members.
     pub most: u64,
-    /// Canaries that are not in it by the record.
+    /// Canaries that are not members.
     pub absent_canaries: Vec<String>,
-    /// When the newest of its records was written; none if nothing was sent yet.
+    /// The time of the newest recorded membership; `None` if nothing was sent yet.
     pub written_at: Option<Timestamp>,
-    /// Cohorts of which nothing was sent yet.
+    /// Cohorts that were never sent.
     pub unsent: Vec<CohortId>,
 }
 
-/// Counts.
+/// Computes the expected size of a segment.
 ///
 /// # Errors
-/// When a record cannot be read.
+/// When a recorded membership cannot be read.
 pub fn expected(segment: &SegmentConfig, state: &StateReader) -> Result<ExpectedSegment, StateError> {
     let mut counted = ExpectedSegment::default();
     let mut cohorts = Vec::new();
@@ -54,14 +53,14 @@ pub fn expected(segment: &SegmentConfig, state: &StateReader) -> Result<Expected
     Ok(counted)
 }
 
-/// How somebody stands in each of the cohorts, a bit for each.
+/// A user's membership in each cohort, one bit per cohort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct CanaryMembership {
     surely: u128,
     perhaps: u128,
 }
 
-/// Which of them make somebody a part of the segment.
+/// The combination of cohorts that makes a user a member of the segment.
 #[derive(Clone, Copy, Debug)]
 struct ExpectedRule {
     include: u128,
@@ -80,7 +79,7 @@ impl ExpectedRule {
         }
     }
 
-    /// Whether somebody is surely in the segment, and whether they may be.
+    /// Whether a user is certainly a member of the segment, and whether the user may be one.
     fn of(self, who: CanaryMembership) -> (bool, bool) {
         let possible = who.surely | who.perhaps;
         let is_in = |mask: u128| match self.all {
@@ -91,12 +90,12 @@ impl ExpectedRule {
     }
 }
 
-/// A config has at most a hundred cohorts in a segment.
+/// The bit of a cohort. A segment has at most 100 cohorts.
 fn bit(at: usize) -> u128 {
     u32::try_from(at).ok().and_then(|at| 1_u128.checked_shl(at)).unwrap_or(0)
 }
 
-/// Calls `meet` once for each identifier of any cohort, in the order of the keys.
+/// Calls `meet` once per identifier of any cohort, in key order.
 fn walk(
     cohorts: &mut [MembershipCursor],
     mut meet: impl FnMut(MemberKey, CanaryMembership),
@@ -121,7 +120,7 @@ fn walk(
     Ok(())
 }
 
-/// People who are looked for on the way, in the order of their keys.
+/// The canaries that the merge looks for, in key order.
 struct Canaries {
     waiting: Vec<(MemberKey, String)>,
     absent: Vec<String>,
@@ -161,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubt_makes_a_span() {
+    fn members_in_doubt_make_a_range() {
         let who = |surely, perhaps| CanaryMembership { surely, perhaps };
         let any = ExpectedRule { include: 0b011, exclude: 0b100, all: false };
         assert_eq!(any.of(who(0b001, 0)), (true, true));

@@ -1,4 +1,4 @@
-//! What a check can find, each a value with its words. What to do about it is said by `cli`.
+//! Findings of a segment check, with their messages. `cli` adds the remedies.
 
 use std::fmt;
 
@@ -7,38 +7,38 @@ use crate::connector::braze::rest::MessagingKind;
 use crate::model::{Identifier, IdentifierKind, Timestamp};
 use crate::state::{CheckLevel, SeenSize};
 
-/// Names of evidence: what Braze lists under the segment's name or id, its filters, its size where it could be
-/// compared, the canaries, and the recorded membership. A campaign or Canvas has the name that the config gives it.
+/// Names of evidence: the segment's entry in Braze's list, its filters, its size, the canaries, and the recorded
+/// memberships. A campaign or Canvas is named as in the config.
 pub(super) const SEGMENT: &str = "segment";
 pub(super) const FILTERS: &str = "filters";
 pub(super) const SIZE: &str = "its size";
 pub(super) const CANARIES: &str = "canaries";
-pub(super) const RECORD: &str = "record";
+pub(super) const RECORD: &str = "recorded membership";
 
-/// The name of what Braze tells of a single object, which is not the same as that it is listed.
+/// The name of the evidence from an object's details, as opposed to its list entry.
 pub(super) fn details_of(what: &str) -> String {
     format!("{what}, details")
 }
 
-/// Something that was found.
+/// A dated finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentFinding {
-    /// What.
+    /// The finding.
     pub what: CheckedObject,
     /// The first check that found it.
     pub since: Timestamp,
-    /// The last check before that which saw the evidence, and did not find it.
+    /// The last earlier check that saw the evidence without the finding.
     pub fine_at: Option<Timestamp>,
 }
 
-/// What can be found.
+/// The kinds of findings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckedObject {
-    /// Braze has no such segment; archived ones are in no list.
+    /// Braze lists no such segment. Archived segments are not listed.
     SegmentMissing(BrazeObject),
     /// The segment is archived.
     SegmentArchived(String),
-    /// It has another name than the config says.
+    /// Its name differs from the config.
     SegmentRenamed {
         /// The name in the config.
         from: String,
@@ -52,28 +52,28 @@ pub enum CheckedObject {
         /// How many.
         count: usize,
     },
-    /// Its filters do not name these cohorts, and did before if `before`.
+    /// Its filters do not name these cohorts.
     FilterLacks {
         /// The cohorts.
         cohorts: Vec<String>,
         /// Whether they were named before.
         before: bool,
     },
-    /// Its filters name cohorts that the entry does not.
+    /// Its filters name cohorts that the config does not.
     FilterHas(Vec<String>),
-    /// Braze's words for its filters name no cohort that is known here.
-    FilterUntold,
-    /// The same, and its size is as expected.
+    /// Braze's filter text names no cohort of the config.
+    FilterUnreadable,
+    /// Braze's filter text names no cohort of the config, but the size is as expected.
     FilterBySize,
-    /// It is smaller than it should be.
+    /// It is smaller than expected.
     SizeLow(ComparedSize),
-    /// It is larger than it should be.
+    /// It is larger than expected.
     SizeHigh(ComparedSize),
-    /// Its size says nothing.
-    SizeUntold(SizeUntold),
-    /// By the record a canary is not in it.
+    /// Its size cannot be compared.
+    SizeUnknown(SizeUnknown),
+    /// A canary is not a recorded member.
     CanaryAbsent(Vec<String>),
-    /// Braze does not know a canary, and so nobody can be sure that it knows the others.
+    /// Braze does not know a canary, so it may not know other members either.
     CanaryUnknown(Vec<String>),
     /// A campaign or Canvas is not in Braze.
     UseMissing(MessagingTarget),
@@ -87,71 +87,71 @@ pub enum CheckedObject {
     UseStopped(MessagingTarget, Option<String>),
     /// It lacks the tag.
     UseUntagged(MessagingTarget, String),
-    /// It has another name than the config says.
+    /// Its name differs from the config.
     UseRenamed(MessagingTarget, String),
-    /// Braze did not tell.
-    Untold {
-        /// Of what.
+    /// Braze did not report it.
+    NotReported {
+        /// The object.
         about: String,
-        /// Why.
+        /// The reason.
         why: EvidenceGap,
     },
-    /// Whom campaigns and Canvases target, Braze tells nobody.
-    TargetUntold,
-    /// Somebody has changed the segment since the last check.
+    /// Braze's API does not return the segments that campaigns and Canvases target.
+    TargetUnchecked,
+    /// The segment was edited since the last check.
     SegmentEdited(String),
-    /// Somebody has changed a campaign or Canvas since the last check.
+    /// A campaign or Canvas was edited since the last check.
     UseEdited(MessagingTarget, String),
 }
 
 /// A campaign or Canvas, as the config names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessagingTarget {
-    /// Which of the two.
+    /// Campaign or Canvas.
     pub of: MessagingKind,
     /// Its name or id.
     pub named: BrazeObject,
 }
 
-/// A size beside what was expected.
+/// A size with the expected range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComparedSize {
-    /// What Braze says.
+    /// The size by Braze.
     pub seen: SeenSize,
-    /// The least that was expected.
+    /// The smallest expected size.
     pub least: u64,
-    /// The most that was expected.
+    /// The largest expected size.
     pub most: u64,
 }
 
-/// Why a size says nothing.
+/// The reason why a size cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SizeUntold {
-    /// Nothing of its cohorts was sent yet.
+pub enum SizeUnknown {
+    /// Its cohorts were never sent.
     NothingSent,
-    /// Braze keeps no sizes of it.
+    /// Analytics tracking is off, so Braze has no sizes.
     NoTracking,
-    /// Braze has none.
+    /// Braze has no size for the last days.
     NoSize,
-    /// Braze's newest size may be older than what was sent last.
+    /// Braze's newest size may be older than the last change.
     Older(ComparedSize),
 }
 
-/// Why Braze did not tell, as far as it matters to whoever must act.
+/// The reason why Braze did not report something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvidenceGap {
-    /// In words.
+    /// The message.
     pub text: String,
-    /// Whether it is a matter of the key.
+    /// Whether the key is wrong or lacks a permission.
     pub is_key: bool,
-    /// Whether the key is of another workspace than the state.
+    /// Whether the key belongs to another workspace than the state.
     pub is_other: bool,
-    /// Whether it may run by itself.
+    /// Whether it may resolve itself.
     pub is_passing: bool,
 }
 
 impl CheckedObject {
-    /// The kind in a word. With [`What::about`] it tells whether two checks found the same.
+    /// The code of the kind. Together with [`CheckedObject::about`] it identifies a finding across checks.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -161,11 +161,11 @@ impl CheckedObject {
             Self::SegmentAmbiguous { .. } => "segment_ambiguous",
             Self::FilterLacks { .. } => "filter_lacks_cohort",
             Self::FilterHas(_) => "filter_has_other_cohort",
-            Self::FilterUntold => "filter_untold",
+            Self::FilterUnreadable => "filter_unreadable",
             Self::FilterBySize => "filter_by_size",
             Self::SizeLow(_) => "size_low",
             Self::SizeHigh(_) => "size_high",
-            Self::SizeUntold(_) => "size_untold",
+            Self::SizeUnknown(_) => "size_unknown",
             Self::CanaryAbsent(_) => "canary_absent",
             Self::CanaryUnknown(_) => "canary_unknown",
             Self::UseMissing(_) => "use_missing",
@@ -175,14 +175,14 @@ impl CheckedObject {
             Self::UseStopped(..) => "use_stopped",
             Self::UseUntagged(..) => "use_untagged",
             Self::UseRenamed(..) => "use_renamed",
-            Self::Untold { .. } => "untold",
-            Self::TargetUntold => "target_untold",
+            Self::NotReported { .. } => "not_reported",
+            Self::TargetUnchecked => "target_unchecked",
             Self::SegmentEdited(_) => "segment_edited",
             Self::UseEdited(..) => "use_edited",
         }
     }
 
-    /// The evidence that shows it, by a stable name. A check that did not see this evidence says nothing of it.
+    /// The name of the evidence behind the finding. A check without this evidence neither confirms nor clears it.
     #[must_use]
     pub fn evidence(&self) -> String {
         match self {
@@ -190,12 +190,12 @@ impl CheckedObject {
             Self::SegmentArchived(_) | Self::SegmentRenamed { .. } | Self::SegmentEdited(_) => {
                 details_of(SEGMENT)
             }
-            Self::FilterLacks { .. } | Self::FilterHas(_) | Self::FilterUntold | Self::FilterBySize => {
+            Self::FilterLacks { .. } | Self::FilterHas(_) | Self::FilterUnreadable | Self::FilterBySize => {
                 FILTERS.to_owned()
             }
-            Self::SizeLow(_) | Self::SizeHigh(_) | Self::SizeUntold(_) => SIZE.to_owned(),
+            Self::SizeLow(_) | Self::SizeHigh(_) | Self::SizeUnknown(_) => SIZE.to_owned(),
             Self::CanaryUnknown(_) => CANARIES.to_owned(),
-            Self::CanaryAbsent(_) | Self::TargetUntold => RECORD.to_owned(),
+            Self::CanaryAbsent(_) | Self::TargetUnchecked => RECORD.to_owned(),
             Self::UseMissing(target) | Self::UseAmbiguous(target, _) => target.to_string(),
             Self::UseArchived(target)
             | Self::UseDraft(target)
@@ -203,30 +203,30 @@ impl CheckedObject {
             | Self::UseUntagged(target, _)
             | Self::UseRenamed(target, _)
             | Self::UseEdited(target, _) => details_of(&target.to_string()),
-            Self::Untold { about, .. } if about.is_empty() => SEGMENT.to_owned(),
-            Self::Untold { about, .. } => about.clone(),
+            Self::NotReported { about, .. } if about.is_empty() => SEGMENT.to_owned(),
+            Self::NotReported { about, .. } => about.clone(),
         }
     }
 
-    /// How bad it is.
+    /// The severity.
     #[must_use]
     pub fn level(&self) -> CheckLevel {
         match self {
             Self::SegmentAmbiguous { .. }
-            | Self::FilterUntold
-            | Self::SizeUntold(_)
+            | Self::FilterUnreadable
+            | Self::SizeUnknown(_)
             | Self::UseAmbiguous(..)
-            | Self::Untold { .. } => CheckLevel::Unknown,
+            | Self::NotReported { .. } => CheckLevel::Unknown,
             Self::FilterBySize
             | Self::CanaryAbsent(_)
-            | Self::TargetUntold
+            | Self::TargetUnchecked
             | Self::SegmentEdited(_)
             | Self::UseEdited(..) => CheckLevel::Note,
             _ => CheckLevel::Drift,
         }
     }
 
-    /// What it is about: the segment itself if empty.
+    /// The object of the finding; empty for the segment itself.
     #[must_use]
     pub fn about(&self) -> String {
         match self {
@@ -238,7 +238,7 @@ impl CheckedObject {
             | Self::UseUntagged(target, _)
             | Self::UseRenamed(target, _)
             | Self::UseEdited(target, _) => target.to_string(),
-            Self::Untold { about, .. } => about.clone(),
+            Self::NotReported { about, .. } => about.clone(),
             _ => String::new(),
         }
     }
@@ -253,7 +253,7 @@ impl fmt::Display for MessagingTarget {
 impl fmt::Display for ComparedSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seen: SeenSize { day, size }, least, most } = self;
-        write!(f, "{size} people on {day}, and by the record ")?;
+        write!(f, "{size} users on {day}, expected ")?;
         if least == most { write!(f, "{least}") } else { write!(f, "{least} to {most}") }
     }
 }
@@ -264,48 +264,48 @@ impl fmt::Display for CheckedObject {
             |at: &Option<String>| at.as_ref().map(|at| format!("; last edited {at}")).unwrap_or_default();
         match self {
             Self::SegmentMissing(BrazeObject::Name(name)) => {
-                write!(f, "Braze lists no segment \"{name}\"; one that is archived is not listed")
+                write!(f, "Braze lists no segment \"{name}\"; archived segments are not listed")
             }
             Self::SegmentMissing(BrazeObject::Id(id)) => write!(f, "Braze has no segment with the id {id}"),
             Self::SegmentArchived(name) => write!(f, "the segment \"{name}\" is archived"),
-            Self::SegmentRenamed { from, to } => write!(f, "the segment \"{from}\" is called \"{to}\" now"),
-            Self::SegmentAmbiguous { name, count } => write!(f, "{count} segments are called \"{name}\""),
+            Self::SegmentRenamed { from, to } => write!(f, "the segment \"{from}\" is now named \"{to}\""),
+            Self::SegmentAmbiguous { name, count } => write!(f, "{count} segments are named \"{name}\""),
             Self::FilterLacks { cohorts, before: true } => {
-                write!(f, "its filters do not name {} any more", cohorts.join(", "))
+                write!(f, "its filters no longer name {}", cohorts.join(", "))
             }
             Self::FilterLacks { cohorts, .. } => write!(f, "its filters do not name {}", cohorts.join(", ")),
             Self::FilterHas(cohorts) => {
-                write!(f, "its filters name {}, which this entry does not", cohorts.join(", "))
+                write!(f, "its filters name {}, which the config does not", cohorts.join(", "))
             }
-            Self::FilterUntold => f.write_str(
-                "Braze's words for its filters name no cohort that is known here, so whether it uses the right ones cannot be told",
+            Self::FilterUnreadable => f.write_str(
+                "Braze's filter text names no cohort of the config, so its filters cannot be checked",
             ),
-            Self::FilterBySize => {
-                f.write_str("Braze's words for its filters name no cohort; its size is as it should be")
-            }
+            Self::FilterBySize => f.write_str("Braze's filter text names no cohort; its size is as expected"),
             Self::SizeLow(compared) => write!(f, "it is too small: {compared}"),
             Self::SizeHigh(compared) => write!(f, "it is too large: {compared}"),
-            Self::SizeUntold(why) => write!(f, "its size cannot be compared: {why}"),
+            Self::SizeUnknown(why) => write!(f, "its size cannot be compared: {why}"),
             Self::CanaryAbsent(ids) => {
-                write!(f, "by the record {} not in its cohorts", are(ids, "canary", "canaries"))
+                write!(f, "{} not among the recorded members", are(ids, "canary", "canaries"))
             }
             Self::CanaryUnknown(ids) => {
-                write!(f, "Braze does not know {}; whom it does not know it never takes in", shortened(ids))
+                write!(f, "Braze does not know {}; it silently drops users without a profile", shortened(ids))
             }
             Self::UseMissing(target) => write!(f, "Braze has no {target}"),
             Self::UseAmbiguous(target, count) => write!(f, "there are {count} of {target}"),
             Self::UseArchived(target) => write!(f, "the {target} is archived"),
-            Self::UseDraft(target) => write!(f, "the {target} is a draft, and sends nothing"),
+            Self::UseDraft(target) => write!(f, "the {target} is a draft and sends nothing"),
             Self::UseStopped(target, at) => write!(f, "the {target} is stopped or paused{}", edited(at)),
             Self::UseUntagged(target, tag) => write!(f, "the {target} lacks the tag \"{tag}\""),
-            Self::UseRenamed(target, to) => write!(f, "the {target} is called \"{to}\" now"),
-            Self::Untold { about, why } if about.is_empty() => write!(f, "it could not be asked for: {}", why.text),
-            Self::Untold { about, why } => write!(f, "{about} could not be asked for: {}", why.text),
-            Self::TargetUntold => {
-                f.write_str("whom its campaigns and Canvases target, Braze tells nobody: that they target it is not checked")
+            Self::UseRenamed(target, to) => write!(f, "the {target} is now named \"{to}\""),
+            Self::NotReported { about, why } if about.is_empty() => {
+                write!(f, "not reported by Braze: {}", why.text)
             }
-            Self::SegmentEdited(at) => write!(f, "somebody changed it at {at}"),
-            Self::UseEdited(target, at) => write!(f, "somebody changed the {target} at {at}"),
+            Self::NotReported { about, why } => write!(f, "{about} not reported by Braze: {}", why.text),
+            Self::TargetUnchecked => f.write_str(
+                "not checked: Braze's API does not expose which segments a campaign or Canvas targets",
+            ),
+            Self::SegmentEdited(at) => write!(f, "edited at {at}"),
+            Self::UseEdited(target, at) => write!(f, "the {target} was edited at {at}"),
         }
     }
 }
@@ -318,21 +318,21 @@ fn are(ids: &[String], one: &str, many: &str) -> String {
     }
 }
 
-/// People are not named in full: findings are shown on a dashboard and sent to webhooks.
+/// Shortens ids: findings are shown on the dashboard and sent to webhooks.
 fn shortened(ids: &[String]) -> String {
     let short =
         |id: &String| Identifier { kind: IdentifierKind::ExternalId, label: "", value: id }.shortened();
     ids.iter().map(short).collect::<Vec<_>>().join(", ")
 }
 
-impl fmt::Display for SizeUntold {
+impl fmt::Display for SizeUnknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NothingSent => f.write_str("nothing of its cohorts was sent yet"),
+            Self::NothingSent => f.write_str("its cohorts were never sent"),
             Self::NoTracking => f.write_str("analytics tracking is off, so Braze keeps no sizes"),
-            Self::NoSize => f.write_str("Braze has none of the last days"),
+            Self::NoSize => f.write_str("Braze has no size for the last days"),
             Self::Older(compared) => {
-                write!(f, "{compared}; Braze's number may be older than what was sent last")
+                write!(f, "{compared}; Braze's size may be older than the last change")
             }
         }
     }

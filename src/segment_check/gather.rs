@@ -1,7 +1,7 @@
-//! Asking Braze what it tells of a segment and of what uses it. Judges nothing.
+//! Evidence about a segment from Braze's API, and about its campaigns and Canvases. Makes no judgment.
 //!
-//! Lists are read once for all segments of a workspace. What is in no list is looked for a second time before it
-//! is called absent: a list that changes while its pages are read may skip an item.
+//! Lists are read once for all segments of a workspace. Before an object counts as absent, its list is read a second
+//! time, because a list that changes while its pages are read may skip an item.
 
 use tokio::sync::OnceCell;
 
@@ -11,15 +11,15 @@ use crate::connector::braze::rest::{
 };
 use crate::state::SegmentCheck;
 
-/// Days of sizes that are asked for: Braze's newest one may be of yesterday.
+/// The number of days of the requested size series: Braze's newest size may be from yesterday.
 const DAYS: u32 = 7;
-/// Things of one name that are looked at, to see whether all but one are archived.
+/// The number of objects with one name that are examined for archived ones.
 const NAMESAKES_MAX: usize = 10;
 
 type EvidenceCache<T> = Result<T, RestError>;
 type List = OnceCell<EvidenceCache<Vec<ListEntry>>>;
 
-/// A workspace that is asked, and what it has told already.
+/// Requests to one workspace, with a cache of its lists.
 #[derive(Debug)]
 pub struct EvidenceRequest<'a> {
     rest: &'a BrazeRestClient,
@@ -29,7 +29,7 @@ pub struct EvidenceRequest<'a> {
 }
 
 impl<'a> EvidenceRequest<'a> {
-    /// Nothing was asked yet.
+    /// A request with an empty cache.
     #[must_use]
     pub fn new(rest: &'a BrazeRestClient) -> Self {
         Self {
@@ -40,12 +40,12 @@ impl<'a> EvidenceRequest<'a> {
         }
     }
 
-    /// The fingerprint of the workspace that is asked.
+    /// The fingerprint of the REST key.
     pub(super) fn mark(&self, salt: &str) -> String {
         self.rest.key_fingerprint(salt)
     }
 
-    /// The list of segments, as it was read first or, with `again`, a second time.
+    /// The list of segments; with `again` its second reading.
     async fn segments(&self, again: bool) -> EvidenceCache<&[ListEntry]> {
         let list = self.segments[usize::from(again)].get_or_init(|| self.rest.segments()).await;
         list.as_deref().map_err(Clone::clone)
@@ -61,27 +61,27 @@ impl<'a> EvidenceRequest<'a> {
     }
 }
 
-/// What was found under a name or an id.
+/// The result of looking up a name or an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LookupResult<T> {
     One(T),
-    /// Nothing.
+    /// No object.
     Absent,
-    /// So many, of one name.
+    /// This number of objects with one name.
     Many(usize),
 }
 
-/// A segment.
+/// A segment in Braze.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SeenObject {
     pub(super) id: String,
-    /// Whether it is in the list: archived ones are not.
+    /// Whether the list has it; archived segments are not listed.
     pub(super) listed: bool,
     pub(super) tracking: Option<bool>,
     pub(super) details: SegmentDetails,
 }
 
-/// A campaign or a Canvas.
+/// A campaign or a Canvas of the config, with its lookup in Braze.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MessagingUse {
     pub(super) of: MessagingKind,
@@ -89,18 +89,18 @@ pub(super) struct MessagingUse {
     pub(super) found: EvidenceCache<LookupResult<(String, MessagingDetails)>>,
 }
 
-/// Everything that Braze tells of one segment.
+/// The evidence about one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SegmentEvidence {
     pub(super) segment: EvidenceCache<LookupResult<SeenObject>>,
-    /// None: not asked, since they are not compared or there is nothing to ask for.
+    /// `None` if sizes are not compared, or the segment was not found.
     pub(super) sizes: Option<EvidenceCache<Vec<SizeOfDay>>>,
     pub(super) uses: Vec<MessagingUse>,
-    /// Canaries whom Braze does not know.
+    /// Canaries without a Braze profile.
     pub(super) unknown: EvidenceCache<Vec<String>>,
 }
 
-/// Asks for all of it. What Braze does not tell is in the evidence, and stops nothing else.
+/// Requests all evidence. A failed request is part of the evidence and stops no other request.
 pub(super) async fn gather(
     asking: &EvidenceRequest<'_>,
     segment: &SegmentConfig,
@@ -125,11 +125,11 @@ pub(super) async fn gather(
     SegmentEvidence { segment: found, sizes, uses, unknown }
 }
 
-/// What there is when nobody may be asked.
+/// The evidence if requests are not allowed.
 pub(super) fn nothing(segment: &SegmentConfig, why: &RestError) -> SegmentEvidence {
     let campaigns = segment.campaigns.iter().map(|named| (MessagingKind::Campaign, named));
     let canvases = segment.canvases.iter().map(|named| (MessagingKind::Canvas, named));
-    let untold = |(of, named): (MessagingKind, &BrazeObject)| MessagingUse {
+    let missing = |(of, named): (MessagingKind, &BrazeObject)| MessagingUse {
         of,
         named: named.clone(),
         found: Err(why.clone()),
@@ -137,12 +137,12 @@ pub(super) fn nothing(segment: &SegmentConfig, why: &RestError) -> SegmentEviden
     SegmentEvidence {
         segment: Err(why.clone()),
         sizes: None,
-        uses: campaigns.chain(canvases).map(untold).collect(),
+        uses: campaigns.chain(canvases).map(missing).collect(),
         unknown: Err(why.clone()),
     }
 }
 
-/// Finds a segment. One that is not under its name any more is looked for under the id that it had.
+/// Finds a segment by id or name. A renamed segment is found by its last known id.
 async fn find_segment(
     asking: &EvidenceRequest<'_>,
     named: &BrazeObject,
@@ -171,7 +171,7 @@ async fn find_segment(
     Ok(LookupResult::One(SeenObject { listed: entry.is_some(), tracking, details, id }))
 }
 
-/// Finds a campaign or a Canvas. Of several with one name, the one that is not archived is meant.
+/// Finds a campaign or a Canvas. Among several with one name, the one that is not archived counts.
 async fn find_use(
     asking: &EvidenceRequest<'_>,
     of: MessagingKind,

@@ -1,37 +1,37 @@
-//! Evidence and expectation → findings. Pure: decides everything that a check decides.
+//! Judgment of a segment: findings from the evidence and the expected size. Pure.
 
 use super::expect::ExpectedSegment;
-use super::finding::{CheckedObject, ComparedSize, EvidenceGap, MessagingTarget, SizeUntold};
+use super::finding::{CheckedObject, ComparedSize, EvidenceGap, MessagingTarget, SizeUnknown};
 use super::gather::{LookupResult, MessagingUse, SeenObject, SegmentEvidence};
 use crate::config::{BrazeObject, SegmentConfig};
 use crate::connector::braze::rest::{MessagingDetails, RestError, SizeOfDay};
 use crate::model::Timestamp;
 use crate::state::{Expectation, SeenSize, SegmentCheck};
 
-/// A cohort as Braze's words for filters may name it.
+/// A cohort with the names that Braze's filter text may contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CohortName {
     pub(super) id: String,
     pub(super) name: String,
-    /// Whether the segment is to filter on it.
+    /// Whether the segment should filter on it.
     pub(super) wanted: bool,
 }
 
-/// What a verdict is made from.
+/// The input of a judgment besides the evidence.
 pub(super) struct SegmentCase<'a> {
     pub(super) segment: &'a SegmentConfig,
-    /// Every cohort of the workspace.
+    /// All cohorts of the workspace.
     pub(super) cohorts: &'a [CohortName],
     pub(super) expected: &'a ExpectedSegment,
     pub(super) last: Option<&'a SegmentCheck>,
     pub(super) now: Timestamp,
 }
 
-/// What the filters say, and whether they named everything.
+/// The result of a judgment.
 pub(super) struct JudgedSegment {
     pub(super) findings: Vec<CheckedObject>,
     pub(super) named_all: bool,
-    /// The newest size that Braze has told.
+    /// The newest size that Braze reports.
     pub(super) size: Option<SeenSize>,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn judge(case: &SegmentCase<'_>, evidence: &SegmentEvidence) -> Judge
             name: text_of(&case.segment.named).to_owned(),
             count: *count,
         }),
-        Err(error) => judged.findings.push(untold("", error)),
+        Err(error) => judged.findings.push(not_reported("", error)),
     }
     for one in &evidence.uses {
         judge_use(case, one, &mut judged.findings);
@@ -56,14 +56,14 @@ pub(super) fn judge(case: &SegmentCase<'_>, evidence: &SegmentEvidence) -> Judge
         Ok(unknown) if !unknown.is_empty() => {
             judged.findings.push(CheckedObject::CanaryUnknown(unknown.clone()))
         }
-        Err(error) if !canaries.is_empty() => judged.findings.push(untold("canaries", error)),
+        Err(error) if !canaries.is_empty() => judged.findings.push(not_reported("canaries", error)),
         _ => {}
     }
     if !case.expected.absent_canaries.is_empty() {
         judged.findings.push(CheckedObject::CanaryAbsent(case.expected.absent_canaries.clone()));
     }
     if !evidence.uses.is_empty() {
-        judged.findings.push(CheckedObject::TargetUntold);
+        judged.findings.push(CheckedObject::TargetUnchecked);
     }
     judged
 }
@@ -74,13 +74,13 @@ pub(super) fn text_of(named: &BrazeObject) -> &str {
     }
 }
 
-fn untold(about: &str, error: &RestError) -> CheckedObject {
+fn not_reported(about: &str, error: &RestError) -> CheckedObject {
     let is_key =
         matches!(error, RestError::Unauthorized(_) | RestError::OtherWorkspace | RestError::Forbidden { .. });
     let is_passing = matches!(error, RestError::Unavailable(_) | RestError::RateLimited(_));
     let is_other = *error == RestError::OtherWorkspace;
     let why = EvidenceGap { text: error.to_string(), is_key, is_other, is_passing };
-    CheckedObject::Untold { about: about.to_owned(), why }
+    CheckedObject::NotReported { about: about.to_owned(), why }
 }
 
 fn judge_segment(
@@ -109,7 +109,7 @@ fn judge_segment(
     judge_filters(case, &seen.details.description, last.is_some_and(|last| last.named_all), size, judged);
 }
 
-/// Whether a size speaks for the segment, against it, or not at all.
+/// Whether the size confirms the segment, contradicts it, or is no evidence.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CohortMention {
     For,
@@ -117,8 +117,8 @@ enum CohortMention {
     Not,
 }
 
-/// Looks for the cohorts in Braze's words. They are not documented: what they name is taken for what they mean, and
-/// if they name nothing known, the size must speak.
+/// Searches Braze's filter text for the names of cohorts. The text is undocumented, so a name counts as a filter on that
+/// cohort. If the text has no known name, the size decides.
 fn judge_filters(
     case: &SegmentCase<'_>,
     words: &str,
@@ -126,7 +126,7 @@ fn judge_filters(
     size: CohortMention,
     judged: &mut JudgedSegment,
 ) {
-    let named = named_in(words, case.cohorts);
+    let named = cohorts_in(words, case.cohorts);
     let (mut lacks, mut has) = (Vec::new(), Vec::new());
     for (cohort, is_named) in case.cohorts.iter().zip(&named) {
         match (cohort.wanted, is_named) {
@@ -143,7 +143,7 @@ fn judge_filters(
         judged.findings.push(if size == CohortMention::For {
             CheckedObject::FilterBySize
         } else {
-            CheckedObject::FilterUntold
+            CheckedObject::FilterUnreadable
         });
     }
     if !has.is_empty() {
@@ -151,9 +151,9 @@ fn judge_filters(
     }
 }
 
-/// Which cohorts a text names, by name or id, as whole words. A longer name that holds a shorter one is looked for
-/// first, so that "Free customers" does not name "Free" as well.
-fn named_in(text: &str, cohorts: &[CohortName]) -> Vec<bool> {
+/// The cohorts that a text names by name or id, as whole words. Longer names are searched first, so that "Free
+/// customers" does not count as "Free" too.
+fn cohorts_in(text: &str, cohorts: &[CohortName]) -> Vec<bool> {
     let mut rest = text.to_owned();
     let mut order: Vec<(usize, &str)> = cohorts
         .iter()
@@ -188,22 +188,22 @@ fn judge_size(
     let sizes = match &evidence.sizes {
         None => return CohortMention::Not,
         Some(Err(error)) => {
-            judged.findings.push(untold("its size", error));
+            judged.findings.push(not_reported("its size", error));
             return CohortMention::Not;
         }
         Some(Ok(sizes)) => sizes,
     };
     let newest = sizes.iter().max_by(|a, b| a.time.cmp(&b.time));
     judged.size = newest.map(|newest| SeenSize { day: day_of(newest), size: newest.size });
-    let untold = match (&judged.size, case.expected.written_at) {
-        (_, None) => SizeUntold::NothingSent,
-        (_, _) if seen.tracking == Some(false) => SizeUntold::NoTracking,
-        (None, _) => SizeUntold::NoSize,
+    let not_reported = match (&judged.size, case.expected.written_at) {
+        (_, None) => SizeUnknown::NothingSent,
+        (_, _) if seen.tracking == Some(false) => SizeUnknown::NoTracking,
+        (None, _) => SizeUnknown::NoSize,
         (Some(size), Some(written_at)) => {
             let compared = compared(case, size);
             let speaks = compare(case, &compared);
             match (speaks, is_older(case, size, written_at)) {
-                (CohortMention::Against, true) => SizeUntold::Older(compared),
+                (CohortMention::Against, true) => SizeUnknown::Older(compared),
                 (CohortMention::Against, false) => {
                     let is_low = compared.seen.size < compared.least;
                     let what = if is_low {
@@ -218,16 +218,16 @@ fn judge_size(
             }
         }
     };
-    judged.findings.push(CheckedObject::SizeUntold(untold));
+    judged.findings.push(CheckedObject::SizeUnknown(not_reported));
     CohortMention::Not
 }
 
-/// The day of a size; Braze may write a time with it.
+/// The day of a size; Braze may append a time.
 fn day_of(size: &SizeOfDay) -> String {
     size.time.get(..10).unwrap_or(&size.time).to_owned()
 }
 
-/// A size beside everything that was expected around its day: it may be of any hour of it.
+/// A size with the expected range around its day. Braze does not report the hour of a size.
 fn compared(case: &SegmentCase<'_>, size: &SeenSize) -> ComparedSize {
     let ExpectedSegment { mut least, mut most, .. } = *case.expected;
     let known = case.last.map(|last| last.expectations.as_slice()).unwrap_or_default();
@@ -238,7 +238,7 @@ fn compared(case: &SegmentCase<'_>, size: &SeenSize) -> ComparedSize {
     ComparedSize { seen: size.clone(), least, most }
 }
 
-/// The day itself, or the one before it.
+/// Whether `day` is `of` or the day before.
 fn is_around(day: &str, of: &str) -> bool {
     day == of || day_before(of).is_some_and(|before| before == day)
 }
@@ -254,11 +254,11 @@ fn compare(case: &SegmentCase<'_>, ComparedSize { seen, least, most }: &Compared
     if !(lowest..=highest).contains(&seen.size) {
         return CohortMention::Against;
     }
-    // Of a handful of people any segment may have as many.
+    // A size within the slack is no evidence for small cohorts.
     if *least > size.slack { CohortMention::For } else { CohortMention::Not }
 }
 
-/// Whether Braze's size may be of a time before what was sent last, and nothing tells what was there then.
+/// Whether Braze's size may be older than the last change, without a recorded expectation for that time.
 fn is_older(case: &SegmentCase<'_>, size: &SeenSize, written_at: Timestamp) -> bool {
     let known = case.last.map(|last| last.expectations.as_slice()).unwrap_or_default();
     let is_known = known.iter().any(|known| known.day < size.day);
@@ -267,7 +267,7 @@ fn is_older(case: &SegmentCase<'_>, size: &SeenSize, written_at: Timestamp) -> b
     !is_known && written >= before
 }
 
-/// What is remembered of what was expected: today with what there was before, and the days that may still matter.
+/// The expected sizes to keep: today's, merged with earlier ones of today, and those of recent days.
 pub(super) fn expectations(case: &SegmentCase<'_>) -> Vec<Expectation> {
     let today = case.now.strftime("%Y-%m-%d").to_string();
     let known = case.last.map(|last| last.expectations.clone()).unwrap_or_default();
@@ -291,7 +291,7 @@ fn judge_use(case: &SegmentCase<'_>, one: &MessagingUse, findings: &mut Vec<Chec
         Ok(LookupResult::One((id, details))) => (id, details),
         Ok(LookupResult::Absent) => return findings.push(CheckedObject::UseMissing(target)),
         Ok(LookupResult::Many(count)) => return findings.push(CheckedObject::UseAmbiguous(target, *count)),
-        Err(error) => return findings.push(untold(&target.to_string(), error)),
+        Err(error) => return findings.push(not_reported(&target.to_string(), error)),
     };
     let MessagingDetails { name, archived, draft, enabled, tags, updated_at } = details;
     if *archived {
@@ -330,7 +330,7 @@ mod tests {
             cohort("free_customers", "Free customers"),
             cohort("ümlaut", "Größe 1+"),
         ];
-        named_in(text, &cohorts)
+        cohorts_in(text, &cohorts)
     }
 
     #[test]

@@ -1,17 +1,16 @@
-//! Are the cohorts used? Segments, campaigns and Canvases as the config declares them, beside what Braze tells.
+//! Segment check: compares declared segments, campaigns and Canvases with what Braze's API reports.
 //!
 //! # Expected flow
-//! [`Asking`] holds what a workspace has told; [`check()`] gathers the evidence of one segment, counts what the record
-//! expects of it, and judges. [`Checked::check`] is what the state remembers, so that the next check knows since when
-//! something is so.
+//! [`EvidenceRequest`] caches the lists of a workspace. [`check()`] gathers the evidence of one segment, computes the
+//! expected size from the recorded memberships, and judges. The state keeps [`CheckedSegment::check`], so that the next
+//! check knows since when a finding exists.
 //!
 //! # Guarantees
-//! What Braze did not tell is a finding and never taken for fine. A verdict is in sync only if nothing has drifted
-//! and nothing that can be known is unknown.
+//! Missing evidence is a finding, never a pass. A segment is in sync only without drift and without unknown evidence.
 //!
 //! # Caveats
-//! Braze tells a segment's filters only in words that no document describes, and whom a campaign or a Canvas targets
-//! not at all (Braze, "Export segment details", "Export campaign details", "Export Canvas details").
+//! Braze's API returns a segment's filters only as an undocumented text, and does not return the segments that a campaign
+//! or a Canvas targets (Braze, "Export segment details", "Export campaign details", "Export Canvas details").
 
 mod expect;
 mod finding;
@@ -19,7 +18,7 @@ mod gather;
 mod judge;
 
 pub use expect::{ExpectedSegment, expected};
-pub use finding::{CheckedObject, ComparedSize, EvidenceGap, MessagingTarget, SegmentFinding, SizeUntold};
+pub use finding::{CheckedObject, ComparedSize, EvidenceGap, MessagingTarget, SegmentFinding, SizeUnknown};
 pub use gather::EvidenceRequest;
 
 use std::collections::BTreeSet;
@@ -36,22 +35,22 @@ use finding::{CANARIES, FILTERS, RECORD, SEGMENT, SIZE, details_of};
 use gather::{LookupResult, SegmentEvidence};
 use judge::{CohortName, JudgedSegment, SegmentCase};
 
-/// Days of expectations that are remembered.
+/// The number of days for which expected sizes are kept.
 const DAYS_KEPT: usize = 9;
 
-/// A segment that was checked.
+/// The result of checking one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedSegment {
-    /// What is to be remembered of it.
+    /// The record for the state.
     pub check: SegmentCheck,
-    /// What was found, the worst first.
+    /// The findings, the worst first.
     pub findings: Vec<SegmentFinding>,
-    /// What the record expects.
+    /// The expected size.
     pub expected: ExpectedSegment,
 }
 
 impl CheckedSegment {
-    /// What it came to.
+    /// The verdict.
     #[must_use]
     pub fn verdict(&self) -> CheckVerdict {
         self.check.verdict
@@ -61,7 +60,7 @@ impl CheckedSegment {
 /// Checks one segment. Changes nothing, here or in Braze.
 ///
 /// # Errors
-/// When the state cannot be read. What Braze does not tell is a finding.
+/// When the state cannot be read. Missing evidence from Braze is a finding.
 pub async fn check(
     segment: &SegmentConfig,
     config: &Config,
@@ -85,7 +84,7 @@ pub async fn check(
     Ok(CheckedSegment { check, findings, expected })
 }
 
-/// Whether the key that is asked with is the one that the state knows; none if it knows none.
+/// Whether the REST key is the one recorded in the state; `None` if none is recorded.
 fn is_known(
     name: &ConnectionName,
     config: &Config,
@@ -96,16 +95,16 @@ fn is_known(
     Ok(marks.keys.get(BrazeKeyKind::Rest.code()).map(|known| *known == asking.mark(&marks.salt)))
 }
 
-/// A connection by the name that it has, and by those that it had.
+/// The current and former names of a connection.
 fn names_of<'a>(name: &'a ConnectionName, config: &'a Config) -> impl Iterator<Item = &'a ConnectionName> {
     let formerly = config.braze.get(name).map(|braze| braze.formerly.as_slice()).unwrap_or_default();
     std::iter::once(name).chain(formerly)
 }
 
-/// Remembers what was found. The key that Braze has answered to is the state's from now on, if it knew none.
+/// Records the result in the state, and the fingerprint of the REST key if none is recorded yet.
 ///
 /// # Errors
-/// When the disk does not take it, or another process was first.
+/// When the state cannot be written, or another process wrote it first.
 pub fn remember(
     segment: &SegmentConfig,
     checked: &CheckedSegment,
@@ -114,10 +113,10 @@ pub fn remember(
     asking: &EvidenceRequest<'_>,
 ) -> Result<(), StateError> {
     state.commit_check(&segment.id, &checked.check)?;
-    let is_told =
-        !checked.findings.iter().any(|finding| matches!(finding.what, CheckedObject::Untold { .. }));
+    let is_reported =
+        !checked.findings.iter().any(|finding| matches!(finding.what, CheckedObject::NotReported { .. }));
     let name = &segment.connection;
-    if !is_told || is_known(name, config, state.reader(), asking)?.is_some() {
+    if !is_reported || is_known(name, config, state.reader(), asking)?.is_some() {
         return Ok(());
     }
     let now = checked.check.at.0;
@@ -129,12 +128,12 @@ pub fn remember(
     state.adopt(name, &marks)
 }
 
-/// Every cohort of the segment's workspace, as Braze's words may name it.
+/// All cohorts of the segment's workspace, with the names that Braze's filter text may contain.
 fn names(segment: &SegmentConfig, config: &Config) -> Vec<CohortName> {
     let cohorts = config.cohorts.iter().filter(|cohort| cohort.to == segment.connection);
     let name = |cohort: &crate::config::CohortConfig| CohortName {
         id: cohort.id.to_string(),
-        // What a filter on it shows: the cohort's name, an element of an array, or an attribute.
+        // A filter shows the cohort's name, an array element, or an attribute.
         name: match &cohort.delivery {
             DeliveryMethod::CohortImport => cohort.name.clone(),
             DeliveryMethod::Array(_) => cohort.id.to_string(),
@@ -145,7 +144,7 @@ fn names(segment: &SegmentConfig, config: &Config) -> Vec<CohortName> {
     cohorts.map(name).collect()
 }
 
-/// A campaign or a Canvas, in words: `campaign "We miss you"`.
+/// A campaign or a Canvas in messages: `campaign "We miss you"`.
 fn about(of: MessagingKind, named: &BrazeObject) -> String {
     let kind = match of {
         MessagingKind::Campaign => "campaign",
@@ -157,7 +156,7 @@ fn about(of: MessagingKind, named: &BrazeObject) -> String {
     }
 }
 
-/// Since when something is so, by what the last check has found.
+/// Adds the dates of a finding from the last check.
 fn dated(what: &CheckedObject, last: Option<&SegmentCheck>, now: Timestamp) -> SegmentFinding {
     let (code, about) = (what.code(), what.about());
     let earlier = last.and_then(|last| {
@@ -179,7 +178,7 @@ fn verdict(findings: &[SegmentFinding]) -> CheckVerdict {
     }
 }
 
-/// What the next check must know.
+/// The record of a check for the next one.
 fn remembered(
     case: &SegmentCase<'_>,
     evidence: &SegmentEvidence,
@@ -219,7 +218,7 @@ fn remembered(
     }
 }
 
-/// The evidence that a segment can have.
+/// The evidence that the checks of a segment can use.
 fn wanted_evidence(evidence: &SegmentEvidence) -> BTreeSet<String> {
     let own = [SEGMENT, FILTERS, SIZE, CANARIES, RECORD].map(str::to_owned);
     let uses = evidence.uses.iter().map(|one| about(one.of, &one.named));
@@ -227,7 +226,7 @@ fn wanted_evidence(evidence: &SegmentEvidence) -> BTreeSet<String> {
     own.into_iter().chain([details_of(SEGMENT)]).chain(uses).collect()
 }
 
-/// The evidence that this check really saw: what could not be asked, or could not be compared, is not among it.
+/// The evidence that this check saw, without failed requests and impossible comparisons.
 fn seen_evidence(evidence: &SegmentEvidence, findings: &[SegmentFinding]) -> BTreeSet<String> {
     let has = |is_it: fn(&CheckedObject) -> bool| findings.iter().any(|finding| is_it(&finding.what));
     let mut seen = BTreeSet::from([RECORD.to_owned()]);
@@ -235,12 +234,12 @@ fn seen_evidence(evidence: &SegmentEvidence, findings: &[SegmentFinding]) -> BTr
         seen.insert(SEGMENT.to_owned());
         if matches!(found, LookupResult::One(_)) {
             seen.insert(details_of(SEGMENT));
-            if !has(|what| matches!(what, CheckedObject::FilterUntold | CheckedObject::FilterBySize)) {
+            if !has(|what| matches!(what, CheckedObject::FilterUnreadable | CheckedObject::FilterBySize)) {
                 seen.insert(FILTERS.to_owned());
             }
         }
     }
-    if matches!(evidence.sizes, Some(Ok(_))) && !has(|what| matches!(what, CheckedObject::SizeUntold(_))) {
+    if matches!(evidence.sizes, Some(Ok(_))) && !has(|what| matches!(what, CheckedObject::SizeUnknown(_))) {
         seen.insert(SIZE.to_owned());
     }
     if evidence.unknown.is_ok() {
@@ -258,7 +257,7 @@ fn seen_evidence(evidence: &SegmentEvidence, findings: &[SegmentFinding]) -> BTr
     seen
 }
 
-/// Whether an earlier finding must be kept in mind while it cannot be asked about.
+/// Whether an earlier finding is kept while its evidence is missing.
 fn is_worth(before: &CheckFinding, found: &[CheckFinding]) -> bool {
     let is_found = found.iter().any(|now| now.code == before.code && now.about == before.about);
     before.level == CheckLevel::Drift && !is_found
@@ -276,7 +275,7 @@ fn to_state(finding: &SegmentFinding) -> CheckFinding {
     }
 }
 
-/// The segment as it is seen now, or as it was seen last. That its filters have named everything stays known.
+/// The segment as Braze reports it now, or reported it last. `named_all` stays true once it was.
 fn seen_segment(
     evidence: &SegmentEvidence,
     judged: &JudgedSegment,
@@ -293,7 +292,7 @@ fn seen_segment(
     })
 }
 
-/// Each campaign and Canvas as it is seen now, or as it was seen last.
+/// Each campaign and Canvas as Braze reports it now, or reported it last.
 fn seen_uses(evidence: &SegmentEvidence, last: Option<&SegmentCheck>) -> Vec<SeenUse> {
     let seen = |one: &gather::MessagingUse| {
         let about = about(one.of, &one.named);

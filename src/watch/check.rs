@@ -185,7 +185,7 @@ impl Leader {
             CheckVerdict::Unknown => {
                 let failures = self.queue.failures(&WorkKey::Segment(id.clone()));
                 // What may run is told when it does not, and what a person must do is told at once.
-                if failures >= FAILURES_TOLD || (is_untold(&checked) && !is_passing(&checked)) {
+                if failures >= FAILURES_TOLD || (is_unreported(&checked) && !is_passing(&checked)) {
                     self.tell(about, Some(Notable::Failure), &text);
                 }
             }
@@ -233,14 +233,14 @@ fn amiss(checked: &CheckedSegment) -> String {
     amiss.map(|finding| finding.what.to_string()).collect::<Vec<_>>().join("; ")
 }
 
-fn is_untold(checked: &CheckedSegment) -> bool {
-    checked.findings.iter().any(|finding| matches!(finding.what, CheckedObject::Untold { .. }))
+fn is_unreported(checked: &CheckedSegment) -> bool {
+    checked.findings.iter().any(|finding| matches!(finding.what, CheckedObject::NotReported { .. }))
 }
 
 /// Whether asking again soon may help.
 fn is_passing(checked: &CheckedSegment) -> bool {
     checked.findings.iter().any(|finding| match &finding.what {
-        CheckedObject::Untold { why, .. } => why.is_passing,
+        CheckedObject::NotReported { why, .. } => why.is_passing,
         _ => false,
     })
 }

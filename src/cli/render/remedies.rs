@@ -3,7 +3,7 @@
 use crate::config::{BrazeObject, Config, SegmentConfig};
 use crate::connector::braze::rest::MessagingKind;
 use crate::model::{CohortId, ConnectionName, DeliveryMethod};
-use crate::segment_check::{CheckedObject, MessagingTarget, SizeUntold};
+use crate::segment_check::{CheckedObject, MessagingTarget, SizeUnknown};
 
 /// The steps, in their order; none where there is nothing to be done.
 pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, config: &Config) -> Vec<String> {
@@ -31,10 +31,10 @@ pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, confi
         CheckedObject::SegmentAmbiguous { .. } => about_segment(format!(
             "name it by its API identifier, as its page in Braze shows it: `segment: {{ id: … }}` ({here})"
         )),
-        CheckedObject::FilterLacks { .. } | CheckedObject::FilterHas(_) | CheckedObject::FilterUntold => {
+        CheckedObject::FilterLacks { .. } | CheckedObject::FilterHas(_) | CheckedObject::FilterUnreadable => {
             let mut steps = vec![format!("in Braze, look at the filters of \"{}\":", segment_name(segment))];
             steps.extend(filters(segment, config));
-            if *what == CheckedObject::FilterUntold && !segment.size.compare {
+            if *what == CheckedObject::FilterUnreadable && !segment.size.compare {
                 steps.push(format!("or let its size speak: `size: {{ compare: true }}` ({here})"));
             }
             steps
@@ -47,7 +47,7 @@ pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, confi
         CheckedObject::SizeHigh(_) => about_segment(format!(
             "look at its filters in Braze; if it is right: `size: {{ max: … }}` ({here})"
         )),
-        CheckedObject::SizeUntold(why) => size_steps(why, segment),
+        CheckedObject::SizeUnknown(why) => size_steps(why, segment),
         CheckedObject::CanaryUnknown(_) => {
             about_segment(format!("make profiles for them in Braze, or correct `canaries:` ({here})"))
         }
@@ -67,9 +67,9 @@ fn use_steps(what: &CheckedObject, here: &str, connection: &ConnectionName) -> V
         CheckedObject::UseStopped(target, _) => format!("in Braze, under {}: resume it, or take it out of `used_by:` ({here})", page(target)),
         CheckedObject::UseUntagged(target, tag) => format!("in Braze, under {}: see that it targets the segment, and give it the tag \"{tag}\"", page(target)),
         CheckedObject::UseRenamed(_, to) => format!("write `name: {to}` under `used_by:` ({here}), or rename it in Braze"),
-        CheckedObject::Untold { why, .. } if why.is_other => format!("if it is a new key of the same workspace: syncline state adopt {connection}; if not, give that workspace a `state:` of its own"),
-        CheckedObject::Untold { why, .. } if why.is_key => "make a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
-        CheckedObject::Untold { .. } => "check again later".to_owned(),
+        CheckedObject::NotReported { why, .. } if why.is_other => format!("if it is a new key of the same workspace: syncline state adopt {connection}; if not, give that workspace a `state:` of its own"),
+        CheckedObject::NotReported { why, .. } if why.is_key => "make a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
+        CheckedObject::NotReported { .. } => "check again later".to_owned(),
         _ => return Vec::new(),
     };
     vec![step]
@@ -82,15 +82,15 @@ fn page(target: &MessagingTarget) -> &'static str {
     }
 }
 
-fn size_steps(why: &SizeUntold, segment: &SegmentConfig) -> Vec<String> {
+fn size_steps(why: &SizeUnknown, segment: &SegmentConfig) -> Vec<String> {
     let here = &segment.declared_at;
     vec![match why {
-        SizeUntold::NothingSent => "syncline reconcile".to_owned(),
-        SizeUntold::NoTracking => format!(
+        SizeUnknown::NothingSent => "syncline reconcile".to_owned(),
+        SizeUnknown::NoTracking => format!(
             "in Braze, turn on Analytics Tracking in \"{}\", or do without: `size: {{ compare: false }}` ({here})",
             segment_name(segment)
         ),
-        SizeUntold::NoSize | SizeUntold::Older(_) => {
+        SizeUnknown::NoSize | SizeUnknown::Older(_) => {
             "check again tomorrow: Braze counts once a day".to_owned()
         }
     }]

@@ -247,7 +247,7 @@ fn named(segment: &SegmentConfig) -> String {
 fn verdict_line(checked: &CheckedSegment) -> String {
     let since = timestamp_text(checked.check.since.0);
     match (checked.verdict(), &checked.check.size) {
-        (CheckVerdict::InSync, Some(size)) => format!("in sync, {} people on {}", size.size, size.day),
+        (CheckVerdict::InSync, Some(size)) => format!("in sync, {} users on {}", size.size, size.day),
         (CheckVerdict::InSync, None) => "in sync".to_owned(),
         (CheckVerdict::Drifted, _) => format!("drifted, since {since}"),
         (CheckVerdict::Unknown, _) => format!("cannot be known, since {since}"),
