@@ -104,7 +104,7 @@ fn users_are_identified_and_get_properties() {
     );
     let user = report(&sandbox, "/_sandbox/heap/users/a@x.io");
     assert_eq!(
-        (&user["properties"], &user["was"], &user["events"]),
+        (&user["properties"], &user["merged_user_ids"], &user["events"]),
         (&json!({ "email": "a@x.io", "Role": "Admin" }), &json!([7]), &json!(1))
     );
     assert_eq!(report(&sandbox, "/_sandbox/heap/users/new")["events"], 0);

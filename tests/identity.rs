@@ -72,7 +72,7 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
     let plan = plan.says(&[
         "+ add 2",
         "- remove 3",
-        "3 members of both: re-keyed",
+        "3 members re-keyed",
         "3 unchanged",
         "3 by their owner",
     ]);
@@ -279,7 +279,7 @@ fn a_device_with_an_owner_is_removed_by_the_owners_id() {
         w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
         w.run(&["plan", "--out", "saved.plan"])
             .expect(0)
-            .says(&["- remove 2", "1 of the removed left by a device"]);
+            .says(&["- remove 2", "1 of the removed were sent by device"]);
         let args: &[&str] = if is_saved { &["reconcile", "--plan", "saved.plan"] } else { &["reconcile"] };
         w.run(args).expect(0).says(&["3 members"]);
         check(&sandbox, &["external_id u1", "external_id u3", "external_id u4"]);
