@@ -89,7 +89,7 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
     // In sync: nothing to send and nothing to read.
     w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort"]);
     let unchanged = source(&w);
-    assert_eq!((&unchanged["read"], &unchanged["moved"]), (&json!(false), &json!(3)));
+    assert_eq!((&unchanged["read"], &unchanged["rekeyed"]), (&json!(false), &json!(3)));
     w.run(&["state", "verify"]).expect(0);
 }
 
@@ -198,7 +198,7 @@ fn a_device_with_two_owners_is_ambiguous_and_the_newest_evidence_wins() {
     w.run(&["plan"]).expect(0).says(&["1 duplicate; 3 by their owner, 2 of them ambiguous"]);
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
     let source = &report["cohorts"][0]["source"];
-    assert_eq!((&source["moved"], &source["ambiguous"]), (&json!(3), &json!(2)));
+    assert_eq!((&source["rekeyed"], &source["ambiguous"]), (&json!(3), &json!(2)));
     check(&sandbox, &["device_id d3", "external_id u1", "external_id u9"]);
 }
 
