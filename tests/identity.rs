@@ -69,13 +69,7 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
     w.run(&import).expect(0).says(&["read 3 rows, 3 with an owner"]);
     let writes = sandbox.writes();
     let plan = w.run(&["plan"]).expect(0);
-    let plan = plan.says(&[
-        "+ add 2",
-        "- remove 3",
-        "3 members re-keyed",
-        "3 unchanged",
-        "3 by their owner",
-    ]);
+    let plan = plan.says(&["+ add 2", "- remove 3", "3 members re-keyed", "3 unchanged", "3 by their owner"]);
     drop(plan);
     let tally = &w.run(&["plan", "--format", "json"]).expect(0).json()["cohorts"][0]["changes"];
     assert_eq!((&tally["rekeyed"], &tally["added"], &tally["removed"]), (&json!(3), &json!(2), &json!(3)));
@@ -89,7 +83,7 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
     // In sync: nothing to send and nothing to read.
     w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort"]);
     let unchanged = source(&w);
-    assert_eq!((&unchanged["read"], &unchanged["rekeyed"]), (&json!(false), &json!(3)));
+    assert_eq!((&unchanged["read"], &unchanged["by_owner"]), (&json!(false), &json!(3)));
     w.run(&["state", "verify"]).expect(0);
 }
 
@@ -198,7 +192,7 @@ fn a_device_with_two_owners_is_ambiguous_and_the_newest_evidence_wins() {
     w.run(&["plan"]).expect(0).says(&["1 duplicate; 3 by their owner, 2 of them ambiguous"]);
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
     let source = &report["cohorts"][0]["source"];
-    assert_eq!((&source["rekeyed"], &source["ambiguous"]), (&json!(3), &json!(2)));
+    assert_eq!((&source["by_owner"], &source["ambiguous"]), (&json!(3), &json!(2)));
     check(&sandbox, &["device_id d3", "external_id u1", "external_id u9"]);
 }
 
