@@ -78,7 +78,7 @@ impl<'a> InDoubtLedger<'a> {
         ledger.membership.source = None;
         // Members that are removed or sent again are in doubt from here on.
         let if_sent = |sent: bool, members: u64| if sent { members } else { 0 };
-        let moved_to_doubt = if_sent(sides.removes, tally.removed) + if_sent(sides.adds, tally.sent_again);
+        let moved_to_doubt = if_sent(sides.removes, tally.removed) + if_sent(sides.adds, tally.added_again);
         ledger.membership.members = Some(tally.members - moved_to_doubt);
         ledger.commit()?;
         Ok(ledger)

@@ -1,16 +1,16 @@
-//! What sending a plan costs, before it is sent.
+//! The cost of a plan before it is sent.
 
 use std::time::Duration;
 
-/// Requests, data points and the time that the rate limit implies.
+/// Requests, data points, and the least time that the rate limit implies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Requests to the vendor.
     pub requests: u64,
-    /// Braze data points: one for each identifier that is written, whether it changes anything or not
-    /// (Braze, partner best practices).
+    /// Braze data points: one for each identifier that is sent, even if it changes nothing (Braze, partner best
+    /// practices).
     pub data_points: u64,
-    /// The least time that the hourly limit allows, counted from the start of a fresh hour.
+    /// The least time that the hourly limit allows, from the start of an hour.
     pub least_time: Duration,
 }
 
@@ -47,13 +47,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sides_are_not_mixed_in_a_request() {
+    fn each_side_has_its_own_requests() {
         let cost = Cost::of(1, [1, 1001], 1000, 250_000);
         assert_eq!((cost.requests, cost.data_points), (1 + 1 + 2, 1002));
     }
 
     #[test]
-    fn the_first_hour_is_free() {
+    fn requests_within_the_hourly_limit_take_no_time() {
         let time = |requests, limit| Cost::of(requests, [0, 0], 1, limit).least_time;
         assert_eq!(time(10, 10), Duration::ZERO);
         assert_eq!(time(11, 10), HOUR);

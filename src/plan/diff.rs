@@ -1,142 +1,139 @@
-//! Two ordered walks in step: who should be in the cohort, and what the record says of everybody.
+//! The diff: compares the desired members with the recorded members by a merge of two sorted streams.
 //!
-//! The law: apply the changes to the members of the record, in any order within a side, and you have
-//! the desired members, whatever the truth about those in doubt is. Order is checked as it is used; a
-//! stream that runs backwards is an error and never a wrong answer.
+//! The law: applied to the recorded members, in any order within a side, the changes give the desired members, even if
+//! any member in doubt is or is not in Braze. A stream that is not sorted is an error.
 
 use crate::model::{ChangeOp, MemberKey, Standing};
 
 /// The desired members, in strictly ascending order of their keys.
 pub trait DesiredCursor {
-    /// Why the stream can fail.
+    /// The error of the stream.
     type Error;
-    /// Moves on to the next member, if there is one.
+    /// Advances to the next member. Returns `None` at the end.
     ///
     /// # Errors
     /// When the stream cannot be read.
     fn advance(&mut self) -> Result<Option<MemberKey>, Self::Error>;
-    /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
-    fn pass(&mut self, keys: &[MemberKey]) -> usize;
-    /// The packed identifier of the current member. Asked for only where it is needed.
+    /// Advances while the next members equal `keys`. Returns how many matched.
+    fn advance_while_equal(&mut self, keys: &[MemberKey]) -> usize;
+    /// The packed identifier of the current member.
     ///
     /// # Errors
     /// When the stream cannot be read.
     fn packed(&mut self) -> Result<&[u8], Self::Error>;
 }
 
-/// What the record says, in strictly ascending order of the keys.
+/// The recorded members, in strictly ascending order of their keys.
 pub trait RecordedCursor {
-    /// Why the stream can fail.
+    /// The error of the stream.
     type Error;
-    /// Moves on to the next member, if there is one. Without a standing it is no member, but a late request may have
-    /// added it: if it is not desired, it is removed once more.
+    /// Advances to the next member. Returns `None` at the end. A user without a standing is not a member, but a late
+    /// request may have added it: if it is not desired, it is removed again.
     ///
     /// # Errors
     /// When the stream cannot be read.
     fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, Self::Error>;
-    /// Whether a late request may have removed the current member: if it is desired, it is added once more.
+    /// Whether a late request may have removed the current member: if it is desired, it is added again.
     fn is_late(&self) -> bool {
         false
     }
-    /// The keys that follow the current one and stand as it does, as far as they are in hand.
+    /// The following keys in the buffer that have the same standing as the current one.
     fn ahead(&self) -> &[MemberKey];
-    /// Moves on over so many of the keys ahead.
+    /// Skips `count` of the keys ahead.
     fn skip(&mut self, count: usize);
-    /// The packed identifier of the current member. Asked for only where it is needed, since it costs
-    /// more than the key.
+    /// The packed identifier of the current member. Reading it costs more than the key.
     ///
     /// # Errors
     /// When the stream cannot be read.
     fn packed(&mut self) -> Result<&[u8], Self::Error>;
 }
 
-/// Takes the changes, in ascending order of the keys within each side.
+/// Receives the changes, in ascending order of the keys within each side.
 pub trait ChangeSink {
-    /// Why taking one can fail.
+    /// The error of the sink.
     type Error;
-    /// Takes one change.
+    /// Receives one change.
     ///
     /// # Errors
     /// When the change cannot be kept.
     fn change(&mut self, op: ChangeOp, packed: &[u8]) -> Result<(), Self::Error>;
-    /// Is told before a change that somebody enters who was not there, or that a member leaves: not of those in
-    /// doubt, nor of those who are sent once more.
+    /// Called before a change by which a user enters or a settled member leaves. Not called for members in doubt and for
+    /// members that are sent again.
     ///
     /// # Errors
-    /// When it cannot be told whether that is one.
-    fn crossing(&mut self, _op: ChangeOp, _packed: &[u8]) -> Result<(), Self::Error> {
+    /// When re-keyed members cannot be read.
+    fn transition(&mut self, _op: ChangeOp, _packed: &[u8]) -> Result<(), Self::Error> {
         Ok(())
     }
 }
 
-/// How many of what a diff found.
+/// The counts of a diff.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiffTally {
-    /// Members by the record, settled ones only.
+    /// Recorded members that are settled.
     pub members: u64,
-    /// Members that are desired: nothing to do.
+    /// Members that are desired and stay.
     pub unchanged: u64,
     /// New members.
     pub added: u64,
-    /// Members that are not desired any more.
+    /// Members that are no longer desired.
     pub removed: u64,
-    /// In doubt and desired: added again.
+    /// Members in doubt that are desired and added again.
     pub doubt_added: u64,
-    /// In doubt and not desired: removed to be sure.
+    /// Members in doubt that are not desired and removed to be sure.
     pub doubt_removed: u64,
-    /// Desired, but refused by Braze before: not sent again.
-    pub refused: u64,
-    /// Members that are added once more: `resync` asks for it, an alias of theirs leaves, or a late request may have
+    /// Desired users that Braze rejected before. They are not sent again.
+    pub rejected: u64,
+    /// Members that are added again: by `resync`, because an alias of the user leaves, or because a late request may have
     /// removed them.
-    pub sent_again: u64,
-    /// Users that were removed and are removed once more: `resync` asks for it, they were known by a device then and have
-    /// another identifier by now, or a late request may have added them.
-    pub let_go_again: u64,
-    /// Those of the two whom a late request may have added or removed.
+    pub added_again: u64,
+    /// Removed users that are removed again: by `resync`, because they were removed by a device and have an id by now, or
+    /// because a late request may have added them.
+    pub removed_again: u64,
+    /// Users of the two counts above that a late request may have added or removed.
     pub settled_again: u64,
-    /// Removals of a device or an alias whose owner is the member now, instead of it.
+    /// Removals of devices and aliases that are replaced by their owners.
     pub rekeyed: u64,
-    /// In doubt, and not touched by this plan.
+    /// Members in doubt that this plan does not change.
     pub left_in_doubt: u64,
 }
 
 impl DiffTally {
-    /// Members that will be sent as additions.
+    /// All additions.
     #[must_use]
     pub fn adds(&self) -> u64 {
-        self.added + self.doubt_added + self.sent_again
+        self.added + self.doubt_added + self.added_again
     }
 
-    /// Members that will be sent as removals.
+    /// All removals.
     #[must_use]
     pub fn removes(&self) -> u64 {
-        self.removed + self.doubt_removed + self.let_go_again
+        self.removed + self.doubt_removed + self.removed_again
     }
 
-    /// Removals and additions that only re-key a member: no user leaves or enters by them. Each needs both, so if
-    /// several members become one, the others count as leaving.
+    /// Pairs of a removal and an addition that only re-key a member. No user leaves or enters by them. If several members
+    /// become one, the others count as leaving.
     #[must_use]
-    pub fn renamed(&self) -> u64 {
+    pub fn rekeys(&self) -> u64 {
         self.rekeyed.min(self.removed + self.doubt_removed).min(self.added + self.doubt_added)
     }
 
-    /// Removals that may take a user out of the cohort: of settled members, and of members in doubt, who may well be in
-    /// Braze.
+    /// Removals by which a user may leave the cohort: of settled members, and of members in doubt, who may be in Braze.
     #[must_use]
     pub fn leaving(&self) -> u64 {
-        (self.removed + self.doubt_removed).saturating_sub(self.renamed())
+        (self.removed + self.doubt_removed).saturating_sub(self.rekeys())
     }
 
-    /// Members by the record, settled and in doubt.
+    /// Recorded members, settled and in doubt.
     #[must_use]
-    pub fn known(&self) -> u64 {
+    pub fn recorded(&self) -> u64 {
         self.members + self.doubt_added + self.doubt_removed + self.left_in_doubt
     }
 
-    /// Members that should be in the cohort.
+    /// Desired members.
     #[must_use]
     pub fn desired(&self) -> u64 {
-        self.unchanged + self.adds() + self.refused
+        self.unchanged + self.adds() + self.rejected
     }
 }
 
@@ -146,89 +143,89 @@ pub enum DiffError<E> {
     /// A stream or the sink failed.
     #[error(transparent)]
     Stream(#[from] E),
-    /// A stream is not sorted: its data is damaged.
+    /// A stream is not sorted, so its data is damaged.
     #[error("the {0} is not in order; its data is damaged")]
     OutOfOrder(&'static str),
 }
 
-/// Compares desired members with the record.
+/// Compares the desired members with the recorded members.
 ///
 /// # Errors
-/// [`DiffError`] when a stream fails or is out of order; the sink's changes are then of no use.
+/// [`DiffError`] when a stream fails or is not sorted. The sink then has an incomplete set of changes.
 pub fn diff<E>(
     desired: &mut impl DesiredCursor<Error = E>,
-    record: &mut impl RecordedCursor<Error = E>,
+    recorded: &mut impl RecordedCursor<Error = E>,
     sink: &mut impl ChangeSink<Error = E>,
 ) -> Result<DiffTally, DiffError<E>> {
     let mut tally = DiffTally::default();
     let mut wanted = next_desired(desired, None)?;
-    let mut known = next_record(record, None)?;
+    let mut known = next_recorded(recorded, None)?;
     loop {
         match (wanted, known) {
             (None, None) => return Ok(tally),
             (Some(key), entry) if entry.is_none_or(|(other, _)| key < other) => {
                 tally.added += 1;
-                sink.crossing(ChangeOp::Add, desired.packed()?)?;
+                sink.transition(ChangeOp::Add, desired.packed()?)?;
                 sink.change(ChangeOp::Add, desired.packed()?)?;
                 wanted = next_desired(desired, Some(key))?;
             }
             (Some(key), Some((other, None))) if key == other => {
                 tally.added += 1;
-                sink.crossing(ChangeOp::Add, desired.packed()?)?;
+                sink.transition(ChangeOp::Add, desired.packed()?)?;
                 sink.change(ChangeOp::Add, desired.packed()?)?;
                 wanted = next_desired(desired, Some(key))?;
-                known = next_record(record, Some(key))?;
+                known = next_recorded(recorded, Some(key))?;
             }
             (Some(key), Some((other, Some(standing)))) if key == other => {
-                if settle_desired(standing, record.is_late(), &mut tally) {
+                if settle_desired(standing, recorded.is_late(), &mut tally) {
                     sink.change(ChangeOp::Add, desired.packed()?)?;
                 }
-                let last = pass_unchanged(desired, record, standing, &mut tally).unwrap_or(key);
+                let last = skip_unchanged(desired, recorded, standing, &mut tally).unwrap_or(key);
                 wanted = next_desired(desired, Some(last))?;
-                known = next_record(record, Some(last))?;
+                known = next_recorded(recorded, Some(last))?;
             }
             (_, Some((other, None))) => {
-                tally.let_go_again += 1;
+                tally.removed_again += 1;
                 tally.settled_again += 1;
-                sink.change(ChangeOp::Remove, record.packed()?)?;
-                known = next_record(record, Some(other))?;
+                sink.change(ChangeOp::Remove, recorded.packed()?)?;
+                known = next_recorded(recorded, Some(other))?;
             }
             (_, Some((other, Some(standing)))) => {
                 if standing == Standing::Member {
-                    sink.crossing(ChangeOp::Remove, record.packed()?)?;
+                    sink.transition(ChangeOp::Remove, recorded.packed()?)?;
                 }
                 if settle_undesired(standing, &mut tally) {
-                    sink.change(ChangeOp::Remove, record.packed()?)?;
+                    sink.change(ChangeOp::Remove, recorded.packed()?)?;
                 }
-                known = next_record(record, Some(other))?;
+                known = next_recorded(recorded, Some(other))?;
             }
-            (Some(_), None) => return Ok(tally), // covered above; the compiler cannot see it
+            (Some(_), None) => return Ok(tally), // unreachable: the second arm covers it
         }
     }
 }
 
-/// Moves on over the members that are in both, nearly all of them, without looking at each alone. The last.
-fn pass_unchanged(
+/// Skips members that are in both streams, usually nearly all of them, in bulk. Returns the last key.
+fn skip_unchanged(
     desired: &mut impl DesiredCursor,
-    record: &mut impl RecordedCursor,
+    recorded: &mut impl RecordedCursor,
     standing: Standing,
     tally: &mut DiffTally,
 ) -> Option<MemberKey> {
-    let ahead = if standing == Standing::Member { record.ahead() } else { &[] };
-    let count = desired.pass(ahead);
+    let ahead = if standing == Standing::Member { recorded.ahead() } else { &[] };
+    let count = desired.advance_while_equal(ahead);
     let last = ahead[..count].last().copied();
-    record.skip(count);
+    recorded.skip(count);
     tally.members += count as u64;
     tally.unchanged += count as u64;
     last
 }
 
-/// Counts a desired member that the record knows; whether it must be added.
+/// Counts a desired member that is recorded. Returns whether it must be added.
 fn settle_desired(standing: Standing, is_late: bool, tally: &mut DiffTally) -> bool {
     match standing {
         Standing::Member if is_late => {
             tally.members += 1;
-            tally.sent_again += 1;
+            tally.added_again += 1;
             tally.settled_again += 1;
         }
         Standing::Member => {
@@ -236,12 +233,12 @@ fn settle_desired(standing: Standing, is_late: bool, tally: &mut DiffTally) -> b
             tally.unchanged += 1;
         }
         Standing::InDoubt => tally.doubt_added += 1,
-        Standing::Refused | Standing::Disputed => tally.refused += 1,
+        Standing::Refused | Standing::Disputed => tally.rejected += 1,
     }
     standing == Standing::InDoubt || (standing == Standing::Member && is_late)
 }
 
-/// Counts a member that is not desired; whether it must be removed.
+/// Counts a recorded member that is not desired. Returns whether it must be removed.
 fn settle_undesired(standing: Standing, tally: &mut DiffTally) -> bool {
     match standing {
         Standing::Member => {
@@ -260,21 +257,21 @@ fn next_desired<D: DesiredCursor>(
 ) -> Result<Option<MemberKey>, DiffError<D::Error>> {
     let next = desired.advance()?;
     match (last, next) {
-        (Some(last), Some(next)) if next <= last => Err(DiffError::OutOfOrder("sorted source")),
+        (Some(last), Some(next)) if next <= last => Err(DiffError::OutOfOrder("list of desired members")),
         _ => Ok(next),
     }
 }
 
-/// A recorded member, and its standing if it has one.
-type Recorded = (MemberKey, Option<Standing>);
+/// A recorded member and its standing, if it has one.
+type RecordedMember = (MemberKey, Option<Standing>);
 
-fn next_record<R: RecordedCursor>(
-    record: &mut R,
+fn next_recorded<R: RecordedCursor>(
+    recorded: &mut R,
     last: Option<MemberKey>,
-) -> Result<Option<Recorded>, DiffError<R::Error>> {
-    let next = record.advance()?;
+) -> Result<Option<RecordedMember>, DiffError<R::Error>> {
+    let next = recorded.advance()?;
     match (last, next) {
-        (Some(last), Some((next, _))) if next <= last => Err(DiffError::OutOfOrder("record")),
+        (Some(last), Some((next, _))) if next <= last => Err(DiffError::OutOfOrder("recorded membership")),
         _ => Ok(next),
     }
 }
@@ -293,7 +290,7 @@ mod tests {
         now: [u8; 1],
     }
 
-    /// How many keys the record has in hand at most.
+    /// The most keys in the buffer of the recorded members.
     const AHEAD_MAX: usize = 3;
 
     impl DesiredCursor for Keys<'_> {
@@ -304,7 +301,7 @@ mod tests {
                 MemberKey(u128::from(*key))
             }))
         }
-        fn pass(&mut self, keys: &[MemberKey]) -> usize {
+        fn advance_while_equal(&mut self, keys: &[MemberKey]) -> usize {
             let same = |(key, own): &(&MemberKey, &u8)| key.0 == u128::from(**own);
             let count = keys.iter().zip(self.rest.clone()).take_while(same).count();
             self.now = count.checked_sub(1).and_then(|at| self.rest.nth(at)).map_or(self.now, |key| [*key]);
@@ -315,13 +312,13 @@ mod tests {
         }
     }
 
-    struct Known<'a> {
+    struct Recorded<'a> {
         rest: std::slice::Iter<'a, (u8, Standing)>,
         now: [u8; 1],
         ahead: Vec<MemberKey>,
     }
 
-    impl RecordedCursor for Known<'_> {
+    impl RecordedCursor for Recorded<'_> {
         type Error = Infallible;
         fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, Infallible> {
             let Some((key, standing)) = self.rest.next() else { return Ok(None) };
@@ -360,13 +357,13 @@ mod tests {
         let mut changes = Changes::default();
         let tally = diff(
             &mut Keys { rest: desired.iter(), now: [0] },
-            &mut Known { rest: record.iter(), now: [0], ahead: Vec::new() },
+            &mut Recorded { rest: record.iter(), now: [0], ahead: Vec::new() },
             &mut changes,
         )?;
         Ok((tally, changes.0))
     }
 
-    /// The law, for one case: whatever Braze really holds of those in doubt, it ends up right.
+    /// Checks the law for one case. `truth` says which members in doubt are in Braze.
     fn check(desired: &BTreeSet<u8>, record: &BTreeMap<u8, Standing>, truth: u32) {
         let wanted: Vec<u8> = desired.iter().copied().collect();
         let known: Vec<(u8, Standing)> = record.iter().map(|(k, s)| (*k, *s)).collect();
@@ -378,7 +375,7 @@ mod tests {
             Standing::Refused => false,
         };
         let mut braze: BTreeSet<u8> = known.iter().filter(|(k, s)| holds(*k, *s)).map(|(k, _)| *k).collect();
-        // In any order within a side: reversed is as good as any.
+        // The order within a side is arbitrary, so it is reversed here.
         for (op, key) in changes.iter().filter(|(op, _)| *op == ChangeOp::Remove).rev() {
             let known = record[key];
             assert!(braze.remove(key) || known != Standing::Member, "{op:?} {key}");
@@ -404,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn every_case_over_three_members() {
+    fn the_law_holds_for_every_case_of_three_members() {
         let standings = [
             None,
             Some(Standing::Member),
@@ -425,7 +422,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn random_larger_cases(
+        fn the_law_holds_for_random_larger_cases(
             desired in proptest::collection::btree_set(any::<u8>(), 0..200),
             record in proptest::collection::btree_map(any::<u8>(), 0usize..4, 0..200),
             truth in any::<u32>(),
@@ -436,10 +433,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_runs_backwards_is_caught() {
+    fn an_unsorted_stream_is_an_error() {
         let member = |key| (key, Standing::Member);
-        assert!(matches!(run(&[2, 1], &[]), Err(DiffError::OutOfOrder("sorted source"))));
-        assert!(matches!(run(&[1, 1], &[]), Err(DiffError::OutOfOrder("sorted source"))));
-        assert!(matches!(run(&[], &[member(2), member(1)]), Err(DiffError::OutOfOrder("record"))));
+        assert!(matches!(run(&[2, 1], &[]), Err(DiffError::OutOfOrder("list of desired members"))));
+        assert!(matches!(run(&[1, 1], &[]), Err(DiffError::OutOfOrder("list of desired members"))));
+        assert!(matches!(
+            run(&[], &[member(2), member(1)]),
+            Err(DiffError::OutOfOrder("recorded membership"))
+        ));
     }
 }

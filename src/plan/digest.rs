@@ -1,8 +1,7 @@
-//! Fingerprints of plans, for `--expect` and saved plans: equal if and only if the same would be sent.
+//! Digests of plans, for `--expect`, approvals and plan files: equal if and only if the plans send the same.
 //!
-//! A side's fingerprint does not depend on the order of its changes, because that order follows the
-//! seed of the state, and a plan made on one machine must equal the same plan made on another. It is
-//! the sum of the SHA-256 hashes of the changes, modulo 2^256.
+//! The digest of a side does not depend on the order of its changes. That order follows the seed of the state, and
+//! plans made on two machines must be equal. It is the sum of the SHA-256 hashes of the changes, modulo 2^256.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{CohortNaming, Sides};
 use crate::model::CohortId;
 
-/// The fingerprint of a set of changes.
+/// Order-independent digest of a set of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeSum {
     words: [u64; 4],
@@ -20,7 +19,7 @@ pub struct ChangeSum {
 }
 
 impl ChangeSum {
-    /// Adds one change, by its packed identifier.
+    /// Adds the packed identifier of one change.
     pub fn add(&mut self, packed: &[u8]) {
         let hash = Sha256::digest(packed);
         let mut carry = false;
@@ -46,12 +45,12 @@ impl ChangeSum {
     }
 }
 
-/// The fingerprint of what would be sent, written `sha256:` and 64 hex digits.
+/// The digest of a plan, displayed as `sha256:` and 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PlanDigest([u8; 32]);
 
 impl PlanDigest {
-    /// Of one cohort's plan; what is withheld is passed as empty.
+    /// The digest of one cohort's plan. The caller passes blocked sides as empty.
     #[must_use]
     pub fn of(
         target: &str,
@@ -70,7 +69,7 @@ impl PlanDigest {
     }
 }
 
-/// The fingerprint of the plans of a whole run, in any order.
+/// The digest of the plans of a run, in any order.
 #[must_use]
 pub fn of_all(plans: impl IntoIterator<Item = PlanDigest>) -> PlanDigest {
     let mut digests: Vec<[u8; 32]> = plans.into_iter().map(|digest| digest.0).collect();
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn order_does_not_matter_and_everything_else_does() {
+    fn a_digest_depends_on_everything_but_the_order() {
         let plan = digest("c", Some("C"), &["a", "b"], &["x"]);
         assert_eq!(plan, digest("c", Some("C"), &["b", "a"], &["x"]));
         for other in [
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_read_strictly() {
+    fn an_invalid_digest_is_rejected() {
         let text = digest("c", None, &[], &[]).to_string();
         for bad in ["", "sha256:", &text[7..], &text[..70], &format!("{text}0"), &text.replace('a', "ä")] {
             assert!(bad.parse::<PlanDigest>().is_err(), "{bad}");

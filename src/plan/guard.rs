@@ -1,7 +1,7 @@
-//! The check before running. Each rule is a small predicate beside its reason; all of them run, and
-//! each says which side of the plan it withholds.
+//! The guard: checks a plan against its policy before it runs.
 //!
-//! A refusal is a value with its numbers. `cli` puts it into words and names the way out.
+//! Each rule is a small predicate beside its reason. All rules run, and each violation blocks a side of the plan. A
+//! violation is a value with its numbers; `cli` renders it with its remedies.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use super::digest::PlanDigest;
 use super::{CohortNaming, Cost, MembershipPlan, Sides};
 use crate::model::{Ceilings, ChangeOp, CohortId, GuardLimits, Percentage};
 
-/// What a plan is held to.
+/// The policy that a plan is checked against.
 #[derive(Clone, Debug, Default)]
 pub struct GuardPolicy {
-    /// The config's limits.
+    /// The limits of the config.
     pub limits: GuardLimits,
-    /// What a person has allowed for this run.
+    /// The limits that you allowed for this run.
     pub ceilings: Ceilings,
     /// The cohort must not be emptied.
     pub protected: bool,
-    /// How many members there were when removals were first withheld, if they still are.
+    /// The number of members when removals were first blocked, if they still are.
     pub share_base: Option<u64>,
-    /// The array attribute has no room for one more cohort.
+    /// Set if the array attribute has too many cohorts already.
     pub array_full: Option<ArrayFull>,
-    /// Another cohort in the same Braze that has the name already.
+    /// Another cohort with the same name in the workspace.
     pub name_taken_by: Option<CohortId>,
-    /// Where the record's members are, and where the config would send: set when they differ.
+    /// The workspace of the recorded members and that of the config, if they differ.
     pub moved: Option<(String, String)>,
-    /// Plans that a person has approved although they are refused, each by all that it would send.
+    /// The digests of approved plans, each of the whole plan.
     pub approved: Vec<PlanDigest>,
 }
 
@@ -35,45 +35,45 @@ pub struct GuardPolicy {
 pub struct ArrayFull {
     /// The attribute.
     pub attribute: String,
-    /// How many cohorts would be in it.
+    /// The number of cohorts that it would have.
     pub cohorts: u64,
-    /// How many elements it may have.
+    /// The limit of elements.
     pub limit: u64,
 }
 
-/// Why a plan, or a part of it, must not run.
+/// Why the guard blocks a plan or a side of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuardViolation {
     /// Too large a share of the members would leave or enter.
     Share {
         /// Leave or enter.
         op: ChangeOp,
-        /// How many would.
+        /// The number of changes.
         changes: u64,
-        /// How many members there are.
+        /// The number of members.
         members: u64,
         /// The limit.
         limit: Percentage,
     },
-    /// Too many would leave or enter, by the config's count.
+    /// Too many members would leave or enter, by the count of the config.
     Count {
         /// Leave or enter.
         op: ChangeOp,
-        /// How many would.
+        /// The number of changes.
         changes: u64,
         /// The limit.
         limit: u64,
     },
-    /// More would leave or enter than was allowed for this run.
+    /// More members would leave or enter than you allowed for this run.
     Ceiling {
         /// Leave or enter.
         op: ChangeOp,
-        /// How many would.
+        /// The number of changes.
         changes: u64,
-        /// The ceiling.
+        /// The limit that you allowed.
         limit: u64,
     },
-    /// The source names nobody.
+    /// The source has no members, and all recorded members would leave.
     Emptied {
         /// Members that would leave.
         members: u64,
@@ -82,30 +82,30 @@ pub enum GuardViolation {
     EmptyAtFirst,
     /// The source has rows and every one of them is rejected, and the cohort has no members.
     NoneUsable {
-        /// How many rows there are.
+        /// The number of rows.
         rows: u64,
-        /// Why they are rejected.
+        /// Rejected rows by reason.
         rejects: BTreeMap<String, u64>,
     },
-    /// A file of the source has not even a header row.
+    /// A file of the source has no header row.
     Hollow {
         /// The file.
         file: String,
     },
-    /// Rows could not be read, and the people in them may be members.
+    /// Rows could not be read, and each may name a member.
     Unreadable {
-        /// How many.
+        /// The number of unreadable rows.
         rows: u64,
-        /// How many may be.
+        /// The number of rows that may be unreadable.
         limit: u64,
     },
-    /// The identifiers look as if a spreadsheet or a data frame had changed them.
+    /// A spreadsheet or a data frame has probably changed the identifiers.
     Damaged {
-        /// How they look.
+        /// The sign of it.
         damage: Damage,
-        /// How many rows look so.
+        /// The number of rows with this sign.
         rows: u64,
-        /// How many rows name a user.
+        /// The number of rows that name a user.
         of: u64,
     },
     /// The cohort is protected and would be emptied.
@@ -113,25 +113,25 @@ pub enum GuardViolation {
         /// Members that would leave.
         members: u64,
     },
-    /// Braze would cut off elements of the array attribute, and with them people out of cohorts.
+    /// Braze would truncate the array attribute, and users would leave cohorts.
     ArrayFull(ArrayFull),
-    /// Another cohort in the same Braze has the name.
+    /// Another cohort in the workspace has the same name.
     NameTaken {
         /// The name.
         name: String,
-        /// Whose it is.
+        /// The other cohort.
         by: CohortId,
     },
-    /// The record is of another workspace than the config's.
+    /// The recorded members are in another workspace than the config's.
     Moved {
-        /// Where the record's members are.
+        /// The workspace of the recorded members.
         from: String,
-        /// Where the config would send.
+        /// The workspace of the config.
         to: String,
     },
 }
 
-/// A sign that identifiers were changed on their way.
+/// A sign that identifiers were changed by an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
     /// They end in `.0`.
@@ -142,7 +142,7 @@ pub enum Damage {
     Duplicates,
 }
 
-/// What a refusal withholds.
+/// What a violation blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeSide {
     /// The removals.
@@ -156,7 +156,7 @@ pub enum ChangeSide {
 }
 
 impl GuardViolation {
-    /// What it withholds by itself.
+    /// The side that it blocks.
     #[must_use]
     pub fn side(&self) -> ChangeSide {
         match self {
@@ -175,7 +175,7 @@ impl GuardViolation {
         }
     }
 
-    /// Whether a person's approval of the plan lifts it: it was a matter of judgement.
+    /// Whether an approval of the plan lifts it.
     #[must_use]
     pub fn can_be_approved(&self) -> bool {
         match self {
@@ -196,7 +196,7 @@ impl GuardViolation {
     }
 }
 
-/// A plan that passed the guard, in whole or in part: the only thing that can be applied.
+/// A plan that the guard allows in whole or in part. Only this can be applied.
 #[derive(Debug)]
 pub struct Approved<C> {
     plan: MembershipPlan<C>,
@@ -211,19 +211,19 @@ impl<C> Approved<C> {
         &self.plan
     }
 
-    /// The name to send, unless there is none or it is withheld.
+    /// The naming request, unless it is blocked.
     #[must_use]
     pub fn naming(&self) -> Option<&CohortNaming> {
         self.plan.naming.as_ref().filter(|_| self.naming)
     }
 
-    /// Which sides may be sent.
+    /// The sides that may be sent.
     #[must_use]
     pub fn sides(&self) -> Sides<bool> {
         self.sides
     }
 
-    /// How many members of this side will be sent.
+    /// The number of changes of this side that are sent.
     #[must_use]
     pub fn changes(&self, op: ChangeOp) -> u64 {
         match (op, *self.sides.of(op)) {
@@ -233,19 +233,19 @@ impl<C> Approved<C> {
         }
     }
 
-    /// Whether nothing would be sent.
+    /// Whether nothing is sent.
     #[must_use]
-    pub fn is_in_step(&self) -> bool {
+    pub fn is_in_sync(&self) -> bool {
         self.naming().is_none() && self.changes(ChangeOp::Remove) == 0 && self.changes(ChangeOp::Add) == 0
     }
 
-    /// What it costs.
+    /// The cost of the allowed sides.
     #[must_use]
     pub fn cost(&self) -> Cost {
         self.plan.cost(self.naming, self.sides)
     }
 
-    /// The fingerprint of what would be sent.
+    /// The digest of the allowed sides.
     #[must_use]
     pub fn digest(&self) -> PlanDigest {
         let sum = |op| if *self.sides.of(op) { *self.plan.sums.of(op) } else { Default::default() };
@@ -257,46 +257,52 @@ impl<C> Approved<C> {
         )
     }
 
-    /// The list of one side's changes, to read it: lists on disk move as they are read.
+    /// The changes of one side. Mutable, because reading a list on disk moves its position.
     pub fn list_mut(&mut self, op: ChangeOp) -> &mut C {
         self.plan.changes.of_mut(op)
     }
 
-    /// Takes the changes out, to send them.
+    /// Returns the plan with its changes, to send them.
     #[must_use]
     pub fn into_plan(self) -> MembershipPlan<C> {
         self.plan
     }
 }
 
-/// What the guard decided.
+/// The verdict of the guard.
 #[derive(Debug)]
 pub struct GuardVerdict<C> {
-    /// What may run. Its sides are withheld as the refusals demand, perhaps all of them.
+    /// The plan with its allowed sides, perhaps none.
     pub approved: Approved<C>,
-    /// Why the rest may not.
-    pub refusals: Vec<GuardViolation>,
+    /// Why the other sides are blocked.
+    pub violations: Vec<GuardViolation>,
 }
 
-/// Holds a plan to the policy.
+/// Checks a plan against its policy.
 #[must_use]
 pub fn guard<C>(plan: MembershipPlan<C>, policy: &GuardPolicy) -> GuardVerdict<C> {
-    let refusals = refusals(&plan, policy);
-    let hit = |side| refusals.iter().any(|refusal| refusal.side() == side);
+    let violations = violations(&plan, policy);
+    let is_blocked = |side| violations.iter().any(|violation| violation.side() == side);
     let both = plan.tally.removes() > 0 && plan.tally.adds() > 0;
-    let stop = hit(ChangeSide::All)
-        || (policy.limits.atomic && !refusals.is_empty())
-        // One person may be in both sides under two identifiers: half of that would lose them.
-        || (plan.mixed && both && (hit(ChangeSide::Removes) || hit(ChangeSide::Adds)))
-        // A cohort is named before it is filled.
-        || (hit(ChangeSide::Naming) && matches!(plan.naming, Some(CohortNaming::Create { .. })));
-    let sides = Sides { removes: !stop && !hit(ChangeSide::Removes), adds: !stop && !hit(ChangeSide::Adds) };
-    GuardVerdict { approved: Approved { plan, naming: !stop && !hit(ChangeSide::Naming), sides }, refusals }
+    let blocks_all = is_blocked(ChangeSide::All)
+        || (policy.limits.atomic && !violations.is_empty())
+        // One user may be on both sides under two identifiers, and one side alone would remove the user.
+        || (plan.mixed && both && (is_blocked(ChangeSide::Removes) || is_blocked(ChangeSide::Adds)))
+        // A cohort must be created before it is filled.
+        || (is_blocked(ChangeSide::Naming) && matches!(plan.naming, Some(CohortNaming::Create { .. })));
+    let sides = Sides {
+        removes: !blocks_all && !is_blocked(ChangeSide::Removes),
+        adds: !blocks_all && !is_blocked(ChangeSide::Adds),
+    };
+    GuardVerdict {
+        approved: Approved { plan, naming: !blocks_all && !is_blocked(ChangeSide::Naming), sides },
+        violations,
+    }
 }
 
-/// Why a plan, or a part of it, must not run, whatever else is approved.
+/// Why the guard blocks a plan or a side of it, without the violations that an approval lifts.
 #[must_use]
-pub fn refusals<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardViolation> {
+pub fn violations<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardViolation> {
     let mut found = Vec::new();
     found.extend(policy.moved.clone().map(|(from, to)| GuardViolation::Moved { from, to }));
     found.extend(name_taken(plan, policy));
@@ -308,35 +314,34 @@ pub fn refusals<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardV
     found.extend(damaged(plan, policy));
     found.extend([ChangeOp::Remove, ChangeOp::Add].into_iter().filter_map(|op| too_many(plan, policy, op)));
     if policy.approved.contains(&plan.whole_digest()) {
-        found.retain(|refusal| !refusal.can_be_approved());
+        found.retain(|violation| !violation.can_be_approved());
     }
     found
 }
 
-/// Braze's segment filter shows names only: two cohorts with one name cannot be told apart in it.
+/// The segment filter of Braze shows only names, so two cohorts with one name cannot be distinguished.
 fn name_taken<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
     let name = plan.naming.as_ref()?.name().to_owned();
     policy.name_taken_by.clone().map(|by| GuardViolation::NameTaken { name, by })
 }
 
-/// Elements beyond the limit are cut off without a word (Braze, "User attributes object").
+/// Braze silently drops elements beyond the limit (Braze, "User attributes object").
 fn array_full<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
     policy.array_full.clone().filter(|_| plan.tally.adds() > 0).map(GuardViolation::ArrayFull)
 }
 
-/// An empty source is far more often a broken export than a cohort that nobody is in any more.
+/// An empty source is far more often a broken export than a cohort without members.
 fn emptied<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
-    let members = plan.tally.removes() - plan.tally.let_go_again;
+    let members = plan.tally.removes() - plan.tally.removed_again;
     if plan.tally.unchanged + plan.tally.adds() > 0 || members == 0 {
         return None;
     }
     if policy.protected {
         return Some(GuardViolation::Protected { members });
     }
-    let names_somebody =
-        plan.moves_to.is_some() && plan.source.as_ref().is_some_and(|source| source.rows > 0);
-    let asked_for = plan.source.is_none() || policy.limits.allow_empty || names_somebody;
-    (!asked_for).then_some(GuardViolation::Emptied { members })
+    let has_rows = plan.next_delivery.is_some() && plan.source.as_ref().is_some_and(|source| source.rows > 0);
+    let is_intended = plan.source.is_none() || policy.limits.allow_empty || has_rows;
+    (!is_intended).then_some(GuardViolation::Emptied { members })
 }
 
 /// A cohort without members has nothing that [`emptied`] could compare with, so a broken source must not run for an
@@ -353,20 +358,20 @@ fn nothing_at_first<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option
     }
 }
 
-/// An export that died before its first byte looks like this, also where empty is allowed.
+/// An export that failed before its first byte looks like this, so it is checked also with `allow_empty`.
 fn hollow<C>(plan: &MembershipPlan<C>) -> Option<GuardViolation> {
     let file = plan.source.as_ref()?.hollow.clone()?;
     (plan.tally.removes() > 0).then_some(GuardViolation::Hollow { file })
 }
 
-/// Could not read is not absent.
+/// An unreadable row may name a member, who must not be removed.
 fn unreadable<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
     let rows = plan.source.as_ref()?.unreadable;
     let limit = policy.limits.unreadable_max;
     (rows > limit && plan.tally.removes() > 0).then_some(GuardViolation::Unreadable { rows, limit })
 }
 
-/// Identifiers that a spreadsheet or a data frame has changed are other users or none.
+/// Identifiers that a spreadsheet or a data frame has changed name other users or none.
 fn damaged<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardViolation> {
     let Some(source) = plan.source.as_ref().filter(|_| plan.tally.removes() + plan.tally.adds() > 0) else {
         return Vec::new();
@@ -385,9 +390,9 @@ fn damaged<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardViolat
     found.map(|(damage, rows, _)| GuardViolation::Damaged { damage, rows, of }).collect()
 }
 
-/// Re-keyed members do not count. Removals count whatever the standing of their members: a member in doubt may well be in
-/// Braze, and a source that breaks while members are in doubt must not empty the cohort. Additions of members in doubt do
-/// not count: an earlier run was allowed to send them.
+/// Limits by share and by count. Re-keyed members do not count. Removals of members in doubt count, because they may be
+/// in Braze, and a source that breaks while members are in doubt must not empty the cohort. Additions of members in doubt
+/// do not count, because an earlier run was allowed to send them.
 fn too_many<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy, op: ChangeOp) -> Option<GuardViolation> {
     let (tally, limits) = (&plan.tally, &policy.limits);
     let (changes, share, count, ceiling) = match op {
@@ -395,7 +400,7 @@ fn too_many<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy, op: ChangeOp) -> 
             (tally.leaving(), limits.removed_share_max, limits.removed_max, policy.ceilings.removes)
         }
         ChangeOp::Add => (
-            tally.added.saturating_sub(tally.renamed()),
+            tally.added.saturating_sub(tally.rekeys()),
             limits.added_share_max,
             limits.added_max,
             policy.ceilings.adds,
@@ -405,17 +410,18 @@ fn too_many<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy, op: ChangeOp) -> 
         return (changes > limit).then_some(GuardViolation::Ceiling { op, changes, limit });
     }
     if op == ChangeOp::Remove && plan.source.is_none() {
-        return None; // `removed:` asks for all of them
+        return None; // `removed:` asks to remove all members
     }
     if let Some(limit) = count.filter(|limit| changes > *limit) {
         return Some(GuardViolation::Count { op, changes, limit });
     }
-    // Whether everybody may leave is said elsewhere, unless they leave only to enter elsewhere.
-    let empty_is_fine = op == ChangeOp::Remove && tally.desired() == 0 && plan.moves_to.is_none();
-    // Whoever enters while removals are withheld must not make their share smaller in the next run.
-    let known = tally.known();
-    let members = policy.share_base.filter(|_| op == ChangeOp::Remove).map_or(known, |base| base.min(known));
-    let counts = known >= limits.from_members && !empty_is_fine;
+    // `emptied` checks whether all members may leave, except in a delivery change.
+    let is_emptied = op == ChangeOp::Remove && tally.desired() == 0 && plan.next_delivery.is_none();
+    // Additions while removals are blocked must not lower the share of the removals in the next run.
+    let recorded = tally.recorded();
+    let members =
+        policy.share_base.filter(|_| op == ChangeOp::Remove).map_or(recorded, |base| base.min(recorded));
+    let counts = recorded >= limits.from_members && !is_emptied;
     let exceeded = counts && share.is_exceeded_by(changes, members);
     exceeded.then_some(GuardViolation::Share { op, changes, members, limit: share })
 }

@@ -1,17 +1,16 @@
-//! What a run would do, decided before anything is done: diff, cost, guard.
+//! The plan of a cohort: diff, cost, guard and digest.
 //!
-//! Pure: no I/O, no clock, no async, and nothing here knows of files or of HTTP. Streams and change
-//! lists come in as traits and type parameters, so the same code plans over a `Vec` in a test and
-//! over fifty million members on disk.
+//! Pure: no I/O, no clock, no async. Streams and change lists are traits and type parameters, so the same code plans
+//! over a `Vec` in a test and over fifty million members on disk.
 //!
 //! # Expected flow
-//! [`diff()`] walks desired members and record in step and reports each change to a [`Sink`], usually a
-//! [`Draft`]; the caller makes a [`Plan`] of it; [`guard()`] turns the plan into an [`Approved`], perhaps
-//! with one side withheld, and a list of refusals.
+//! [`diff()`] compares desired with recorded members and reports each change to a [`ChangeSink`]. The caller makes a
+//! [`MembershipPlan`] of the changes. [`guard()`] turns it into an [`Approved`] plan and a list of violations, which
+//! may block a side of it.
 //!
 //! # Guarantees
-//! Applied to what the record says, the changes give exactly the desired members. A plan can be shown,
-//! but only an [`Approved`] can be applied, and only [`guard()`] makes one.
+//! Applied to the recorded members, the changes give exactly the desired members. A plan can be shown, but only an
+//! [`Approved`] plan can be applied, and only [`guard()`] makes one.
 
 mod cost;
 mod diff;
@@ -22,32 +21,32 @@ pub use cost::Cost;
 pub use diff::{ChangeSink, DesiredCursor, DiffError, DiffTally, RecordedCursor, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};
 pub use guard::{
-    Approved, ArrayFull, ChangeSide, Damage, GuardPolicy, GuardVerdict, GuardViolation, guard, refusals,
+    Approved, ArrayFull, ChangeSide, Damage, GuardPolicy, GuardVerdict, GuardViolation, guard, violations,
 };
 
 use std::collections::BTreeMap;
 
 use crate::model::{ChangeOp, CohortId, DeliveryMethod, IdShapes, Timestamp};
 
-/// How many changes of each side a plan shows as a sample.
+/// Changes of each side that a plan keeps as samples.
 pub const SAMPLE_LEN: usize = 5;
 
-/// What is to happen to the cohort itself.
+/// A request about the cohort itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CohortNaming {
-    /// Braze has not heard of it.
+    /// Creates it in Braze.
     Create {
         /// Its name.
         name: String,
     },
-    /// Braze knows it by another name.
+    /// Renames it.
     Rename {
-        /// The name that Braze has.
+        /// The current name in Braze.
         from: String,
-        /// The name that it will have.
+        /// The new name.
         name: String,
     },
-    /// Braze may show another name: a request without an answer was about the name.
+    /// Sends its name again: a naming request has no answer, so Braze may show another name.
     Again {
         /// Its name.
         name: String,
@@ -64,22 +63,22 @@ impl CohortNaming {
     }
 }
 
-/// What reading and matching the source gave, as far as it matters to the guard.
+/// The numbers of a source that the guard checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceTally {
     /// Rows read.
     pub rows: u64,
-    /// Rows that named a person who had been named before.
+    /// Rows that name a member again.
     pub duplicates: u64,
-    /// Rows that could not be read; the people in them are unknown.
+    /// Rows that could not be read. Each may name a member.
     pub unreadable: u64,
     /// Rows that name a user.
     pub matched: u64,
-    /// What the identifiers in them look like.
+    /// How many identifiers look damaged, by kind of damage.
     pub shapes: IdShapes,
-    /// Rows that were rejected, by reason.
+    /// Rejected rows by reason.
     pub rejects: BTreeMap<String, u64>,
-    /// A file without even a header row, if there was one.
+    /// A file without a header row, if there is one.
     pub hollow: Option<String>,
 }
 
@@ -88,48 +87,47 @@ pub struct SourceTally {
 pub struct MembershipPlan<C> {
     /// The cohort.
     pub cohort: CohortId,
-    /// The version of the record that the plan starts from; 0 where there is none.
+    /// The version of the membership that the plan starts from; 0 without one.
     pub base: u64,
-    /// Create or rename.
+    /// The naming request, if one is needed.
     pub naming: Option<CohortNaming>,
-    /// How many of what.
+    /// The counts of the diff.
     pub tally: DiffTally,
-    /// What the source gave; none when the cohort is to be emptied because the config says so.
+    /// The numbers of the source; `None` for a cohort under `removed:` and for a resync.
     pub source: Option<SourceTally>,
-    /// A few removals and additions.
+    /// A few changes of each side.
     pub samples: Samples,
-    /// Fingerprints of the two sides.
+    /// The sums of the changes of each side, for the digest.
     pub sums: Sides<ChangeSum>,
-    /// Whether one person may be known by two identifiers, so that neither side may go without the other.
+    /// Whether one user may be on both sides under two identifiers, so that neither side may be sent alone.
     pub mixed: bool,
-    /// How it would be sent.
+    /// The delivery method.
     pub delivery: DeliveryMethod,
-    /// How it will be sent from the next run on, when this one only takes everybody out of where they were sent
-    /// before.
-    pub moves_to: Option<DeliveryMethod>,
-    /// Where it would be sent, for the digest: what was approved for one place is not for another.
+    /// The delivery method of the next run, if this plan only removes all members by the old method.
+    pub next_delivery: Option<DeliveryMethod>,
+    /// The workspace, for the digest: an approval is valid for one workspace.
     pub target: String,
-    /// The members that late requests up to this time may have changed are among the changes.
+    /// The changes include the members that late requests up to this time may have changed.
     pub settles: Option<Timestamp>,
-    /// The changes themselves.
+    /// The changes.
     pub changes: Sides<C>,
-    /// Identifiers in one request.
+    /// Identifiers per request.
     pub batch_len_max: u64,
-    /// Requests that the vendor takes in an hour.
+    /// Requests per hour that the rate limit of Braze allows.
     pub requests_per_hour: u64,
 }
 
-/// Something for each side of a plan.
+/// A value for each side of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sides<T> {
-    /// For those who leave.
+    /// For the removals.
     pub removes: T,
-    /// For those who enter.
+    /// For the additions.
     pub adds: T,
 }
 
 impl<T> Sides<T> {
-    /// The one of this side.
+    /// The value of this side.
     pub fn of_mut(&mut self, op: ChangeOp) -> &mut T {
         match op {
             ChangeOp::Remove => &mut self.removes,
@@ -137,7 +135,7 @@ impl<T> Sides<T> {
         }
     }
 
-    /// The one of this side.
+    /// The value of this side.
     pub fn of(&self, op: ChangeOp) -> &T {
         match op {
             ChangeOp::Remove => &self.removes,
@@ -149,17 +147,17 @@ impl<T> Sides<T> {
 /// A few changes of each side, packed.
 pub type Samples = Sides<Vec<Box<[u8]>>>;
 
-/// What a plan says of its changes, gathered while they stream by.
+/// Samples and sums of the changes, collected while they stream by.
 #[derive(Debug, Default)]
 pub struct Draft {
-    /// The first few of each side.
+    /// The first changes of each side.
     pub samples: Samples,
-    /// Fingerprints of the two sides.
+    /// The sums of the changes of each side, for the digest.
     pub sums: Sides<ChangeSum>,
 }
 
 impl Draft {
-    /// Takes note of one change.
+    /// Adds one change.
     pub fn note(&mut self, op: ChangeOp, packed: &[u8]) {
         self.sums.of_mut(op).add(packed);
         let sample = self.samples.of_mut(op);
@@ -170,19 +168,19 @@ impl Draft {
 }
 
 impl<C> MembershipPlan<C> {
-    /// Whether applying the plan would send nothing at all.
+    /// Whether the plan sends nothing.
     #[must_use]
-    pub fn is_in_step(&self) -> bool {
+    pub fn is_in_sync(&self) -> bool {
         self.naming.is_none() && self.tally.removes() == 0 && self.tally.adds() == 0
     }
 
-    /// The fingerprint of all that the plan would send if nothing of it were withheld: what a person approves.
+    /// The digest of the whole plan, blocked sides included: what an approval names.
     #[must_use]
     pub fn whole_digest(&self) -> PlanDigest {
         PlanDigest::of(&self.target, &self.cohort, self.naming.as_ref(), self.sums)
     }
 
-    /// What sending the given sides would cost.
+    /// The cost of the given sides.
     #[must_use]
     pub fn cost(&self, naming: bool, sides: Sides<bool>) -> Cost {
         let count = |sent: bool, members: u64| if sent { members } else { 0 };

@@ -1,34 +1,34 @@
-//! What a diff walks over, as the planner knows it: desired members and the record.
+//! Cursors that a diff compares: the desired members of a source, and the recorded members of the state.
 
 use std::collections::BTreeSet;
 
-use super::PlanError;
+use super::plan_error::PlanError;
 use crate::model::{IdentifierKind, MemberKey, Standing};
 use crate::plan;
 use crate::source::{CaseVariants, DesiredError, MembersOverlay, SortedMembers};
 use crate::state::{MembershipCursor, Spool, StateError};
 
-/// Who should be there.
+/// The desired members.
 pub(super) enum WantedMembers {
-    Nobody,
-    /// Everybody whom the source names.
-    All(Box<All>),
-    /// The record's members, and what differs.
+    None,
+    /// All members of the source.
+    All(Box<AllMembers>),
+    /// The recorded members with the differences that the database found.
     Overlay(Box<MembersOverlay>),
 }
 
-/// Members, and a look at how they are written.
-pub(super) struct All {
+/// All members of a source, and the search for identifiers that differ only by case.
+pub(super) struct AllMembers {
     pub(super) members: SortedMembers,
     pub(super) case_variants: CaseVariants,
 }
 
 impl WantedMembers {
-    /// How many rows name somebody whom another row has named, once the walk is over. So many `rows` the source has, and
-    /// so many of them are rejected.
+    /// The number of rows that name a member again, after the last member. The source has `rows` rows, and `rejected` of
+    /// them are rejected.
     pub(super) fn duplicates(&self, rows: u64, rejected: u64) -> u64 {
         match self {
-            Self::Nobody => 0,
+            Self::None => 0,
             Self::All(all) => all.members.duplicates(),
             Self::Overlay(members) => rows.saturating_sub(rejected + members.count()),
         }
@@ -41,7 +41,7 @@ impl plan::DesiredCursor for WantedMembers {
     #[inline]
     fn advance(&mut self) -> Result<Option<MemberKey>, PlanError> {
         match self {
-            Self::Nobody => Ok(None),
+            Self::None => Ok(None),
             Self::All(all) => {
                 let key = all.members.advance().map_err(DesiredError::Scratch)?;
                 all.case_variants.visit(key.as_slice());
@@ -52,9 +52,9 @@ impl plan::DesiredCursor for WantedMembers {
     }
 
     #[inline]
-    fn pass(&mut self, keys: &[MemberKey]) -> usize {
+    fn advance_while_equal(&mut self, keys: &[MemberKey]) -> usize {
         match self {
-            Self::Nobody => 0,
+            Self::None => 0,
             Self::All(all) => {
                 let count = all.members.advance_while_equal(keys);
                 all.case_variants.visit(&keys[..count]);
@@ -66,35 +66,36 @@ impl plan::DesiredCursor for WantedMembers {
 
     fn packed(&mut self) -> Result<&[u8], PlanError> {
         match self {
-            Self::Nobody => Ok(&[]),
+            Self::None => Ok(&[]),
             Self::All(all) => Ok(all.members.packed()),
             Self::Overlay(members) => Ok(members.packed()?),
         }
     }
 }
 
-/// The record, perhaps as if Braze had never refused anybody.
+/// The recorded members.
 pub(super) struct RecordedMembers {
     pub(super) cursor: MembershipCursor,
-    pub(super) forget_refused: bool,
-    /// Members whom Braze did not know when they were sent, and knows now: in or out, nobody can tell.
-    pub(super) again: BTreeSet<MemberKey>,
-    /// Takes note of devices that Braze was told to let go.
-    pub(super) let_go: Option<Spool>,
-    /// Members that late requests may have changed. None: there are none, as nearly always.
+    /// Whether members that Braze rejected are sent again, as if they were not recorded.
+    pub(super) forget_rejected: bool,
+    /// Unknown users that Braze knows by now. Whether they are members is unknown, so they are in doubt.
+    pub(super) add_again: BTreeSet<MemberKey>,
+    /// Collects the devices that earlier runs removed.
+    pub(super) released_devices: Option<Spool>,
+    /// Members that late requests may have changed; usually `None`.
     pub(super) late: Option<Late>,
 }
 
-/// Members that were in requests which Braze may have handled after a later run had settled them. Only those that stand
-/// otherwise than such a request asked for can have been changed by it.
+/// Members of late requests: Braze may have processed them after a later run had settled the members. Such a request can
+/// only have changed a member that is recorded with the opposite standing.
 pub(super) struct Late {
     adds: LateKeys,
     removes: LateKeys,
-    /// The record's next member, where a late addition comes before it.
+    /// The next recorded member, if a late addition comes before it.
     peeked: Option<Option<(MemberKey, Standing)>>,
-    /// The packed identifier of the current one, if the record does not have it as a member.
+    /// The packed identifier of the current user, if it is not recorded as a member.
     packed: Option<Vec<u8>>,
-    /// The current one is a member that a late request may have removed.
+    /// Whether a late request may have removed the current member.
     is_removed: bool,
 }
 
@@ -110,24 +111,24 @@ impl Late {
         Ok(Some(Self { adds, removes, peeked: None, packed: None, is_removed: false }))
     }
 
-    /// The smallest key that is still to come.
+    /// The smallest key that follows.
     fn next(&self) -> Option<MemberKey> {
         [self.adds.at, self.removes.at].into_iter().flatten().min()
     }
 
-    /// Puts late additions of users who are no members among the members. `known` is the record's next member.
+    /// Merges late additions of users who are not members into the members. `recorded` is the next recorded member.
     fn merge(
         &mut self,
-        known: Option<(MemberKey, Standing)>,
+        recorded: Option<(MemberKey, Standing)>,
     ) -> Result<Option<(MemberKey, Option<Standing>)>, StateError> {
         (self.packed, self.is_removed) = (None, false);
-        if let Some(add) = self.adds.at.filter(|add| known.is_none_or(|(key, _)| *add < key)) {
-            self.peeked = Some(known);
+        if let Some(add) = self.adds.at.filter(|add| recorded.is_none_or(|(key, _)| *add < key)) {
+            self.peeked = Some(recorded);
             self.packed = Some(self.adds.packed()?);
             self.adds.advance()?;
             return Ok(Some((add, None)));
         }
-        let Some((key, standing)) = known else { return Ok(None) };
+        let Some((key, standing)) = recorded else { return Ok(None) };
         self.adds.skip_to(key)?;
         self.is_removed = self.removes.skip_to(key)? && standing == Standing::Member;
         Ok(Some((key, Some(standing))))
@@ -153,16 +154,16 @@ impl LateKeys {
         Ok(())
     }
 
-    /// Passes over all keys up to this one. Whether it is among them.
+    /// Skips all keys up to this one. Returns whether it was found.
     fn skip_to(&mut self, key: MemberKey) -> Result<bool, StateError> {
         while self.at.is_some_and(|at| at < key) {
             self.advance()?;
         }
-        let is_there = self.at == Some(key);
-        if is_there {
+        let is_found = self.at == Some(key);
+        if is_found {
             self.advance()?;
         }
-        Ok(is_there)
+        Ok(is_found)
     }
 
     fn packed(&mut self) -> Result<Vec<u8>, StateError> {
@@ -172,28 +173,28 @@ impl LateKeys {
 
 impl RecordedMembers {
     #[cold]
-    fn note(&mut self) -> Result<(), PlanError> {
-        let Some(let_go) = &mut self.let_go else { return Ok(()) };
+    fn note_released(&mut self) -> Result<(), PlanError> {
+        let Some(released) = &mut self.released_devices else { return Ok(()) };
         let packed = self.cursor.packed()?;
         if packed.first().copied().and_then(IdentifierKind::from_byte) == Some(IdentifierKind::DeviceId) {
-            let_go.push(packed)?;
+            released.push(packed)?;
         }
         Ok(())
     }
 
-    fn advance_record(&mut self) -> Result<Option<(MemberKey, Standing)>, PlanError> {
+    fn advance_recorded(&mut self) -> Result<Option<(MemberKey, Standing)>, PlanError> {
         loop {
             let Some((key, standing)) = self.cursor.advance_any()? else { return Ok(None) };
             let Some(standing) = standing else {
-                self.note()?;
+                self.note_released()?;
                 continue;
             };
             match Some((key, standing)) {
-                Some((_, Standing::Refused)) if self.forget_refused => {}
-                Some((key, Standing::Disputed)) if self.forget_refused => {
+                Some((_, Standing::Refused)) if self.forget_rejected => {}
+                Some((key, Standing::Disputed)) if self.forget_rejected => {
                     return Ok(Some((key, Standing::InDoubt)));
                 }
-                Some((key, Standing::Member)) if self.again.contains(&key) => {
+                Some((key, Standing::Member)) if self.add_again.contains(&key) => {
                     return Ok(Some((key, Standing::InDoubt)));
                 }
                 other => return Ok(other),
@@ -207,13 +208,13 @@ impl plan::RecordedCursor for RecordedMembers {
 
     fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, PlanError> {
         let peeked = self.late.as_mut().and_then(|late| late.peeked.take());
-        let known = match peeked {
-            Some(known) => known,
-            None => self.advance_record()?,
+        let recorded = match peeked {
+            Some(recorded) => recorded,
+            None => self.advance_recorded()?,
         };
         match &mut self.late {
-            Some(late) => Ok(late.merge(known)?),
-            None => Ok(known.map(|(key, standing)| (key, Some(standing)))),
+            Some(late) => Ok(late.merge(recorded)?),
+            None => Ok(recorded.map(|(key, standing)| (key, Some(standing)))),
         }
     }
 
@@ -223,8 +224,8 @@ impl plan::RecordedCursor for RecordedMembers {
 
     fn ahead(&self) -> &[MemberKey] {
         let ahead = self.cursor.ahead();
-        let is_again = |key: &MemberKey| self.again.contains(key);
-        let count = if self.again.is_empty() { None } else { ahead.iter().position(is_again) };
+        let is_again = |key: &MemberKey| self.add_again.contains(key);
+        let count = if self.add_again.is_empty() { None } else { ahead.iter().position(is_again) };
         let ahead = &ahead[..count.unwrap_or(ahead.len())];
         let late = self.late.as_ref().and_then(Late::next);
         &ahead[..late.map_or(ahead.len(), |late| ahead.partition_point(|key| *key < late))]

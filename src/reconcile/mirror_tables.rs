@@ -1,14 +1,16 @@
-//! The tables of members beside sources, brought to what the record says once a run has changed it.
+//! Mirror tables: keeps a copy of the recorded members beside a SQL source, so that the database can compute the
+//! difference.
 //!
 //! # Expected flow
-//! First the table, then the note of what is in it: whatever stops between the two, the next plan trusts neither.
+//! After the members are sent, the table is updated first, and the note of its content second. If a run stops between
+//! the two, the next plan trusts neither and reads the source in full.
 //!
 //! # Guarantees
-//! What fails here fails no run: the table is only a copy, and the next plan reads the source in full.
+//! An error here does not fail the run, because the table is only a copy.
 
 use std::collections::BTreeMap;
 
-use super::ApplyResources;
+use super::context::ApplyResources;
 use super::read_source::PushdownReport;
 use crate::config::{Config, SqlConfig};
 use crate::connector::sql::pushdown::{self, MirrorTableName, format_member};
@@ -17,34 +19,34 @@ use crate::model::{CohortId, ConnectionName, Standing, TableChecksum};
 use crate::source;
 use crate::state::{Membership, MirrorNote, PartRef, StateError};
 
-/// Why a table could not be brought up to date.
+/// Why a table could not be updated.
 #[derive(Debug, thiserror::Error)]
 enum MirrorTableError {
     #[error(transparent)]
     Sql(#[from] SqlError),
     #[error(transparent)]
     State(#[from] StateError),
-    #[error("its record is damaged: {0}")]
+    #[error("its recorded membership is damaged: {0}")]
     Damaged(#[from] crate::model::IdentifierError),
 }
 
-/// What a plan started from.
+/// The membership that a plan started from, and how its source was compared.
 pub(super) struct MirrorBefore {
     number: u64,
     parts: Vec<PartRef>,
-    compared: Option<PushdownReport>,
+    pushdown: Option<PushdownReport>,
 }
 
 impl MirrorBefore {
-    pub(super) fn of(record: &Membership, compared: Option<&PushdownReport>) -> Self {
-        Self { number: record.number, parts: record.parts.clone(), compared: compared.cloned() }
+    pub(super) fn of(membership: &Membership, pushdown: Option<&PushdownReport>) -> Self {
+        Self { number: membership.number, parts: membership.parts.clone(), pushdown: pushdown.cloned() }
     }
 }
 
-/// What the config says of tables.
+/// The mirror tables that the config asks for.
 pub(super) struct MirrorTables {
     databases: BTreeMap<ConnectionName, SqlConfig>,
-    /// The connection and the schema of each.
+    /// Connection and schema by cohort.
     wanted: BTreeMap<CohortId, (ConnectionName, String)>,
 }
 
@@ -57,30 +59,31 @@ impl MirrorTables {
         Self { databases: config.sql.clone(), wanted: wanted.collect() }
     }
 
-    /// Brings the table of a cohort to the newest version of its record, or drops it where none is wanted any more.
-    /// What went wrong, if anything did.
+    /// Updates the table of a cohort to its newest version, or drops it if the config no longer asks for it. Returns the
+    /// error, if there is one.
     pub(super) fn keep(
         &self,
         id: &CohortId,
         before: &MirrorBefore,
-        means: &ApplyResources,
+        resources: &ApplyResources,
     ) -> Option<String> {
-        let kept = match self.wanted.get(id) {
-            Some((connection, schema)) => brought(id, connection, schema, before, self, means),
-            None => dropped(id, None, self, means),
+        let updated = match self.wanted.get(id) {
+            Some((connection, schema)) => bring_up_to_date(id, connection, schema, before, self, resources),
+            None => drop_unless(id, None, self, resources),
         };
-        let trouble = kept.err().map(|error| error.to_string());
-        if let Some(trouble) = &trouble {
-            tracing::warn!(cohort = %id, "the table beside its source could not be brought up to date: {trouble}");
+        let error = updated.err().map(|error| error.to_string());
+        if let Some(error) = &error {
+            tracing::warn!(cohort = %id, "the mirror table could not be updated: {error}");
         }
-        trouble
+        error
     }
 }
 
-/// Tidies a record. What its members are does not change, so that a table of the version before is as good as before.
-pub(super) fn tidy(id: &CohortId, means: &ApplyResources) -> Result<(), StateError> {
-    let (state, now) = (&means.state, means.clock.now());
-    let number = || Ok::<_, StateError>(state.reader().version(id)?.map_or(0, |record| record.number));
+/// Merges the parts of a membership. Its members stay the same, so the table stays valid for the new version.
+pub(super) fn tidy(id: &CohortId, resources: &ApplyResources) -> Result<(), StateError> {
+    let (state, now) = (&resources.state, resources.clock.now());
+    let number =
+        || Ok::<_, StateError>(state.reader().version(id)?.map_or(0, |membership| membership.number));
     let Some(note) = state.reader().pushdown(id)? else { return state.tidy(id, now) };
     let before = number()?;
     state.tidy(id, now)?;
@@ -94,83 +97,85 @@ pub(super) fn tidy(id: &CohortId, means: &ApplyResources) -> Result<(), StateErr
 fn database<'a>(
     name: &'a ConnectionName,
     tables: &'a MirrorTables,
-    means: &'a ApplyResources,
+    resources: &'a ApplyResources,
 ) -> Option<Database<'a>> {
-    let (settings, secrets) = (tables.databases.get(name)?, means.secrets.databases.get(name)?);
+    let (settings, secrets) = (tables.databases.get(name)?, resources.secrets.databases.get(name)?);
     Some(Database { name, settings, secrets })
 }
 
-/// Drops the table that the note tells of, unless it is this one, and the note with it.
-fn dropped(
+/// Drops the table of the note, and the note, unless it is the table `wanted`.
+fn drop_unless(
     id: &CohortId,
-    but: Option<(&ConnectionName, &MirrorTableName)>,
+    wanted: Option<(&ConnectionName, &MirrorTableName)>,
     tables: &MirrorTables,
-    means: &ApplyResources,
+    resources: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
-    let Some(note) = means.state.reader().pushdown(id)? else { return Ok(()) };
+    let Some(note) = resources.state.reader().pushdown(id)? else { return Ok(()) };
     let MirrorNote { connection, schema, table: name, .. } = note;
     let table = MirrorTableName { schema, name };
-    if but.is_some_and(|(at, but)| *but == table && at.as_str() == connection) {
+    if wanted.is_some_and(|(at, wanted)| *wanted == table && at.as_str() == connection) {
         return Ok(());
     }
     let known = tables.databases.iter().find(|(name, _)| name.as_str() == connection);
-    let database = known.and_then(|(name, _)| database(name, tables, means));
+    let database = known.and_then(|(name, _)| database(name, tables, resources));
     let Some(database) = database.filter(|database| matches!(database.settings, SqlConfig::Postgres(_)))
     else {
-        // There is no way to it any more; the note stays, so that `forget` can tell.
+        // The table cannot be reached any more. The note stays, so that `forget` reports it.
         return Ok(());
     };
     pushdown::drop_table(database, &table)?;
-    Ok(means.state.note_pushdown(id, None)?)
+    Ok(resources.state.note_pushdown(id, None)?)
 }
 
-fn brought(
+fn bring_up_to_date(
     id: &CohortId,
     connection: &ConnectionName,
     schema: &str,
     before: &MirrorBefore,
     tables: &MirrorTables,
-    means: &ApplyResources,
+    resources: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
-    if matches!(&before.compared, Some(PushdownReport::Here { why }) if why.is_permanent()) {
+    if matches!(&before.pushdown, Some(PushdownReport::Here { why }) if why.is_permanent()) {
         return Ok(());
     }
-    let state = &means.state;
-    let database = database(connection, tables, means).ok_or_else(|| SqlError::unknown(connection))?;
+    let state = &resources.state;
+    let database = database(connection, tables, resources).ok_or_else(|| SqlError::unknown(connection))?;
     let table = source::mirror_table_of(id, schema, state.reader());
-    dropped(id, Some((connection, &table)), tables, means)?;
-    let Some(record) = state.reader().version(id)? else { return Ok(()) };
-    let is_distrusted = matches!(before.compared, Some(PushdownReport::Here { .. }));
+    drop_unless(id, Some((connection, &table)), tables, resources)?;
+    let Some(membership) = state.reader().version(id)? else { return Ok(()) };
+    let is_distrusted = matches!(before.pushdown, Some(PushdownReport::Here { .. }));
     let note = state.reader().pushdown(id)?.filter(|note| !is_distrusted && note.version == before.number);
-    let changed = note.as_ref().and_then(|_| changed_parts(&before.parts, &record.parts));
+    let changed = note.as_ref().and_then(|_| changed_parts(&before.parts, &membership.parts));
     let tabled = match (note, changed) {
-        (Some(note), Some(_)) if note.version == record.number => return Ok(()),
+        (Some(note), Some(_)) if note.version == membership.number => return Ok(()),
         (Some(note), Some(changed)) if changed.is_empty() => note.tabled,
-        (Some(note), Some(changed)) => update(id, database, &table, note.tabled, &changed, &record, means)?,
-        _ => rebuild(id, database, &table, &record, means)?,
+        (Some(note), Some(changed)) => {
+            update(id, database, &table, note.tabled, &changed, &membership, resources)?
+        }
+        _ => rebuild(id, database, &table, &membership, resources)?,
     };
     let MirrorTableName { schema, name } = table;
-    let (connection, version) = (connection.to_string(), record.number);
+    let (connection, version) = (connection.to_string(), membership.number);
     let note = MirrorNote { connection, schema, table: name, version, tabled };
     Ok(state.note_pushdown(id, Some(&note))?)
 }
 
-/// The parts in which somebody may stand otherwise than before; none if the parts of before are no longer there, and
-/// nobody can tell.
+/// The parts that may change the standing of a member. `None` if earlier parts are missing, so that this is unknown.
 fn changed_parts(before: &[PartRef], after: &[PartRef]) -> Option<Vec<PartRef>> {
-    let is_there = |part: &PartRef| after.iter().any(|other| other.id == part.id);
-    before.iter().all(is_there).then(|| after.iter().filter(|part| !before.contains(part)).cloned().collect())
+    let is_kept = |part: &PartRef| after.iter().any(|other| other.id == part.id);
+    before.iter().all(is_kept).then(|| after.iter().filter(|part| !before.contains(part)).cloned().collect())
 }
 
 fn rebuild(
     id: &CohortId,
     database: Database<'_>,
     table: &MirrorTableName,
-    record: &Membership,
-    means: &ApplyResources,
+    membership: &Membership,
+    resources: &ApplyResources,
 ) -> Result<TableChecksum, MirrorTableError> {
-    let about = format!("Members of cohort {id} as syncline knows them; it is made again if it is dropped");
-    let mut members = means.state.reader().members(id, Some(record))?;
+    let about =
+        format!("Recorded members of cohort {id}, kept by syncline, which builds it again if it is dropped");
+    let mut members = resources.state.reader().members(id, Some(membership))?;
     pushdown::rebuild(database, table, &about, |member| {
         while let Some((_, standing)) = members.advance()? {
             if standing == Standing::Member {
@@ -182,20 +187,20 @@ fn rebuild(
     })
 }
 
-/// Takes all out of the table who are in the changed parts, and puts those in who are settled members now.
+/// Deletes all users of the changed parts from the table, and inserts those that are settled members now.
 fn update(
     id: &CohortId,
     database: Database<'_>,
     table: &MirrorTableName,
     before: TableChecksum,
     changed: &[PartRef],
-    record: &Membership,
-    means: &ApplyResources,
+    membership: &Membership,
+    resources: &ApplyResources,
 ) -> Result<TableChecksum, MirrorTableError> {
-    let state = means.state.reader();
-    let some = Membership { parts: changed.to_vec(), ..record.clone() };
+    let state = resources.state.reader();
+    let some = Membership { parts: changed.to_vec(), ..membership.clone() };
     let mut candidates = state.members(id, Some(&some))?;
-    let mut all = state.members(id, Some(record))?;
+    let mut all = state.members(id, Some(membership))?;
     let mut at = all.advance()?;
     pushdown::update(database, (table, before), |member| {
         let Some((key, _)) = candidates.advance_any()? else { return Ok::<_, MirrorTableError>(None) };

@@ -1,4 +1,4 @@
-//! Why a cohort has no plan, and whose matter that is.
+//! Why a cohort cannot be planned, and who can fix it.
 
 use std::io::ErrorKind;
 
@@ -14,13 +14,13 @@ pub enum PlanError {
     /// Its source cannot be read in full.
     #[error(transparent)]
     Desired(#[from] DesiredError),
-    /// Its record cannot be read.
+    /// Its recorded membership cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
     /// The key fingerprints of its workspace cannot be read, so its keys cannot be checked.
     #[error("{1}")]
     Workspace(ConnectionName, #[source] StateError),
-    /// A stream of members is not in order.
+    /// The members are not sorted.
     #[error("the {0} is not in order; its data is damaged")]
     Order(&'static str),
     /// It could not be planned when the plan was saved.
@@ -34,21 +34,21 @@ pub enum PlanError {
     NoConnection(String),
 }
 
-/// Whose matter it is that a cohort cannot be planned.
+/// The kind of a planning error, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailedKind {
-    /// A database or a store refuses the user.
+    /// A database or a store rejects the credentials.
     Credentials,
-    /// A database or a store is not there, or went away.
+    /// A database or a store cannot be reached.
     Unavailable,
-    /// Whatever else.
+    /// Any other error.
     Other,
     /// A bug of this program.
     Internal,
 }
 
 impl PlanError {
-    /// Whose matter it is.
+    /// Its kind.
     #[must_use]
     pub fn kind(&self) -> FailedKind {
         match self {
@@ -69,16 +69,16 @@ impl PlanError {
         }
     }
 
-    /// Whether nothing is wrong: its source has just not said anything yet.
+    /// Whether the cohort only waits for the first delivery of its source.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         matches!(self, Self::Desired(DesiredError::SegmentNotReceived { .. }))
     }
 }
 
-/// Whose matter it is what a store said.
-fn of_store(said: Option<ErrorKind>) -> FailedKind {
-    match said {
+/// The kind of a store's error.
+fn of_store(kind: Option<ErrorKind>) -> FailedKind {
+    match kind {
         Some(ErrorKind::PermissionDenied) => FailedKind::Credentials,
         Some(ErrorKind::Other) => FailedKind::Unavailable,
         _ => FailedKind::Other,

@@ -1,20 +1,20 @@
-//! Who should be in a cohort: the source read in full, or what differs from the record where the database can tell.
-//! It compares with nothing.
+//! Reads the source of a cohort: all of it, only the difference that a database computes, or nothing if it is unchanged.
 
-use super::PlanInputs;
-use super::cursors::{All, WantedMembers};
+use super::context::PlanInputs;
+use super::cursors::{AllMembers, WantedMembers};
 use super::plan_error::PlanError;
-use super::rekeyed::RekeyedMembers;
+use super::rekey::RekeyedMembers;
 use crate::config::CohortConfig;
 use crate::connector::rows::ReadSummary;
 use crate::model::MatchTally;
+use crate::plan::SourceTally;
 use crate::source::{
     self, DesiredError, DesiredMembers, PackedList, PushdownFallback, PushdownResult, RowRejects,
-    SourceFingerprint,
+    SourceFingerprint, SourceReader as _,
 };
-use crate::state::{Membership, Permit};
+use crate::state::{Membership, Permit, SourceMark};
 
-/// How a source with `diff: pushdown` was compared with the record.
+/// How a source with `diff: pushdown` was compared with the recorded membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushdownReport {
     /// In the database.
@@ -31,77 +31,100 @@ pub enum PushdownReport {
     },
 }
 
-/// What there is to compare with the record.
+/// What reading a source found, besides the members.
+#[derive(Default)]
+pub(super) struct SourceFindings {
+    /// How the rows were matched; `None` without a source.
+    pub(super) matched: Option<MatchTally>,
+    /// `false` if its files did not change since the last run.
+    pub(super) is_read: bool,
+    pub(super) rejects: Option<RowRejects>,
+    /// A few members that differ from another member only by case, packed.
+    pub(super) case_variants: PackedList,
+    /// Lets the next run skip an unchanged source.
+    pub(super) mark: Option<SourceMark>,
+    /// `None` without `diff: pushdown`.
+    pub(super) pushdown: Option<PushdownReport>,
+}
+
+/// A source with its desired members, ready to be compared.
 pub(super) struct SourceRead {
     pub(super) wanted: WantedMembers,
-    /// Dropped with the members: the memory that they may take.
-    pub(super) permit: Option<Permit<'static>>,
-    pub(super) reading: ReadSummary,
-    pub(super) fingerprint: Option<SourceFingerprint>,
-    pub(super) rejects: RowRejects,
-    /// Devices and aliases whose owners are the members now.
-    pub(super) moved: Option<RekeyedMembers>,
+    /// The memory of the members, released with them.
+    permit: Option<Permit<'static>>,
+    summary: ReadSummary,
+    fingerprint: Option<SourceFingerprint>,
+    rejects: RowRejects,
+    /// Devices and aliases that the source lists by the ids of their owners.
+    pub(super) rekeyed: Option<RekeyedMembers>,
     rekeyed_rows: u64,
     ambiguous_rows: u64,
-    /// None where the config does not ask for it.
-    pub(super) compared: Option<PushdownReport>,
+    pushdown: Option<PushdownReport>,
 }
 
 impl SourceRead {
-    /// The numbers of the whole source, once those wanted have been walked, and some of the members who differ from
-    /// others by upper and lower case only.
-    ///
-    /// # Errors
-    /// When a temporary file cannot be read.
-    pub(super) fn matched(&mut self) -> Result<(MatchTally, PackedList), PlanError> {
-        let duplicates = self.wanted.duplicates(self.reading.rows, self.rejects.rows());
-        let matched = self.rejects.tally(&self.reading, duplicates, self.rekeyed_rows);
-        let matched = MatchTally { ambiguous: self.ambiguous_rows, ..matched };
-        match std::mem::replace(&mut self.wanted, WantedMembers::Nobody) {
-            WantedMembers::All(all) => {
-                let (count, some) = all.case_variants.finish().map_err(DesiredError::Scratch)?;
-                Ok((MatchTally { case_colliding: Some(count), ..matched }, some))
-            }
-            // Whoever was not read is not looked at.
-            WantedMembers::Nobody | WantedMembers::Overlay(_) => Ok((matched, Vec::new())),
+    /// What the source says, after its members were compared: the findings, a file without a header row if there is
+    /// one, and the fingerprint of the files. Releases the memory of the members.
+    pub(super) fn finish(
+        self,
+    ) -> Result<(SourceFindings, Option<String>, Option<SourceFingerprint>), PlanError> {
+        let duplicates = self.wanted.duplicates(self.summary.rows, self.rejects.rows());
+        let matched = self.rejects.tally(&self.summary, duplicates, self.rekeyed_rows);
+        let mut matched = MatchTally { ambiguous: self.ambiguous_rows, ..matched };
+        let mut case_variants = Vec::new();
+        // Pushdown reads only the difference, so it finds no case variants.
+        if let WantedMembers::All(all) = self.wanted {
+            let (count, some) = all.case_variants.finish().map_err(DesiredError::Scratch)?;
+            (matched.case_colliding, case_variants) = (Some(count), some);
         }
+        drop(self.permit);
+        let findings = SourceFindings {
+            matched: Some(matched),
+            is_read: true,
+            rejects: Some(self.rejects),
+            case_variants,
+            mark: None,
+            pushdown: self.pushdown,
+        };
+        Ok((findings, self.summary.headerless_file, self.fingerprint))
     }
 }
 
-/// Reads a cohort's source. `record` is the version that it will be compared with.
-pub(super) fn gather(
+/// Reads the source. `previous` is the membership that it will be compared with.
+pub(super) fn read(
     cohort: &CohortConfig,
-    record: Option<&Membership>,
+    previous: Option<&Membership>,
     inputs: PlanInputs<'_>,
 ) -> Result<SourceRead, PlanError> {
     let Some(source) = source::pushdown_source(cohort, inputs.config) else {
-        return in_full(cohort, None, inputs);
+        return read_in_full(cohort, None, inputs);
     };
-    let difference = source::read_difference(cohort, source, record, inputs.from(), inputs.progress)?;
+    let difference = source::read_difference(cohort, source, previous, inputs.of_source(), inputs.progress)?;
     let PushdownResult { members, permit, rows, transferred, rejects, rekeyed, rekeyed_rows, ambiguous_rows } =
         match difference {
             Ok(difference) => difference,
-            Err(why) => return in_full(cohort, Some(PushdownReport::Here { why }), inputs),
+            Err(why) => return read_in_full(cohort, Some(PushdownReport::Here { why }), inputs),
         };
     Ok(SourceRead {
         wanted: WantedMembers::Overlay(Box::new(members)),
         permit,
-        reading: ReadSummary { rows, ..ReadSummary::default() },
+        summary: ReadSummary { rows, ..ReadSummary::default() },
         fingerprint: None,
         rejects,
-        moved: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
+        rekeyed: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
         rekeyed_rows,
         ambiguous_rows,
-        compared: Some(PushdownReport::There { transferred, rows }),
+        pushdown: Some(PushdownReport::There { transferred, rows }),
     })
 }
 
-fn in_full(
+/// Reads every row of the source.
+pub(super) fn read_in_full(
     cohort: &CohortConfig,
-    compared: Option<PushdownReport>,
+    pushdown: Option<PushdownReport>,
     inputs: PlanInputs<'_>,
 ) -> Result<SourceRead, PlanError> {
-    let read = source::read(cohort, inputs.from(), inputs.progress)?;
+    let read = source::read(cohort, inputs.of_source(), inputs.progress)?;
     let DesiredMembers {
         set,
         permit,
@@ -113,15 +136,55 @@ fn in_full(
         rekeyed_rows,
         ambiguous_rows,
     } = read;
+    let all = AllMembers { members: set.into_members(), case_variants };
     Ok(SourceRead {
-        wanted: WantedMembers::All(Box::new(All { members: set.into_members(), case_variants })),
+        wanted: WantedMembers::All(Box::new(all)),
         permit,
-        reading: summary,
+        summary,
         fingerprint,
         rejects,
-        moved: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
+        rekeyed: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
         rekeyed_rows,
         ambiguous_rows,
-        compared,
+        pushdown,
     })
+}
+
+/// The recorded mark of a source that need not be read: its files, its rules and the membership are unchanged.
+pub(super) fn unchanged_mark(
+    cohort: &CohortConfig,
+    previous: Option<&Membership>,
+    inputs: PlanInputs<'_>,
+) -> Result<Option<SourceMark>, PlanError> {
+    let now = inputs.clock.now();
+    let is_settled = |membership: &&Membership| {
+        let is_certain = membership.settles_again_at().is_none_or(|at| at > now);
+        membership.in_doubt == 0 && membership.members.is_some() && !membership.removed && is_certain
+    };
+    let Some(mark) = previous.filter(is_settled).and_then(|membership| membership.source.as_ref()) else {
+        return Ok(None);
+    };
+    if inputs.retry_rejected && mark.refused > 0 {
+        return Ok(None);
+    }
+    let found = cohort.source.fingerprint(inputs.of_source())?;
+    let rules = rules_text(cohort, inputs)?;
+    let found = found.and_then(|found| found.text(&rules, inputs.clock.now()));
+    Ok((found.as_ref() == Some(&mark.fingerprint)).then(|| mark.clone()))
+}
+
+/// Everything besides the files that decides the members and their identifiers: program version, source, rules,
+/// delivery method, and the version of the identity map.
+pub(super) fn rules_text(cohort: &CohortConfig, inputs: PlanInputs<'_>) -> Result<String, PlanError> {
+    let identity = if source::may_rekey(cohort) { inputs.state.identity_version()? } else { 0 };
+    let (source, rules, delivery) = (&cohort.source, &cohort.rules, cohort.delivery.code());
+    Ok(format!("{} {source:?} {rules:?} {delivery} {identity}", env!("CARGO_PKG_VERSION")))
+}
+
+/// The numbers of a source for the guard.
+pub(super) fn tally_of(matched: &MatchTally, hollow: Option<String>) -> SourceTally {
+    let MatchTally { rows, duplicates, unreadable, shapes, .. } = *matched;
+    let rejects = matched.rejects.clone();
+    let named = rows.saturating_sub(rejects.values().sum());
+    SourceTally { rows, duplicates, unreadable, matched: named, shapes, rejects, hollow }
 }

@@ -177,7 +177,7 @@ fn note_plan(id: &CohortId, plan: &RunPlan, looking: &CohortRunContext, now: Tim
         });
         status.has(tally.members, now);
         status.rejects = rejects.unwrap_or_default();
-        status.refused = tally.refused;
+        status.refused = tally.rejected;
     });
 }
 
@@ -203,7 +203,7 @@ fn nothing_to_do(id: &CohortId, plan: &RunPlan, looking: &CohortRunContext) -> O
         // Under `removed:`, and gone already.
         None => Some(looked(WorkEnd::Settled, ConditionStatus::InSync)),
         Some(cohort) if !cohort.is_idle() => None,
-        Some(cohort) if cohort.verdict.refusals.is_empty() => {
+        Some(cohort) if cohort.verdict.violations.is_empty() => {
             Some(looked(WorkEnd::Settled, ConditionStatus::InSync))
         }
         // What stays refused is written down once, and not with every look.
@@ -232,7 +232,7 @@ fn judged(id: &CohortId, report: &RunReport, looking: &CohortRunContext) -> Coho
     looking.board.cohort(id, |status| {
         status.has(cohort.members(), now);
         status.in_doubt = outcome.in_doubt;
-        status.refused = cohort.tally.refused + outcome.refused;
+        status.refused = cohort.tally.rejected + outcome.refused;
         status.rejects_file = cohort.rejects_file.as_ref().map(|file| file.display().to_string());
     });
     if outcome.changed_anything() || outcome.halt.is_some() {
@@ -265,7 +265,7 @@ fn judgement(cohort: &CohortReport, looking: &CohortRunContext) -> (WorkEnd, Con
         let ended = if is_final { WorkEnd::Settled } else { WorkEnd::Failed };
         return (ended, failing(halt.to_string(), is_final));
     }
-    if !cohort.refusals.is_empty() {
+    if !cohort.violations.is_empty() {
         return (WorkEnd::Settled, ConditionStatus::Refused(looking.at.refusals(cohort)));
     }
     if outcome.in_doubt > 0 || outcome.refused_removals > 0 {
@@ -274,8 +274,9 @@ fn judgement(cohort: &CohortReport, looking: &CohortRunContext) -> (WorkEnd, Con
         return (WorkEnd::Failed, failing(format!("Braze has not settled {who} members: {why}"), false));
     }
     // It has left the one way of delivery, and enters the other.
-    let is_known_now = cohort.asked.as_ref().is_some_and(|asked| asked.known_now > 0);
-    let ended = if cohort.moves_to.is_some() || is_known_now { WorkEnd::Again } else { WorkEnd::Settled };
+    let is_known_now = cohort.preflight_report.as_ref().is_some_and(|asked| asked.known_now > 0);
+    let ended =
+        if cohort.next_delivery.is_some() || is_known_now { WorkEnd::Again } else { WorkEnd::Settled };
     (ended, ConditionStatus::InSync)
 }
 

@@ -82,8 +82,8 @@ fn unknown(config: &Config, state: &StateReader, only: &[CohortId]) -> Result<Ve
 
 /// The exit code and the result in a word: what a person must look at comes first.
 fn verdict(plan: &RunPlan, detailed: bool) -> (Exit, &'static str) {
-    let refused = plan.cohorts.iter().any(|cohort| !cohort.verdict.refusals.is_empty());
-    match (plan.failed_kind(), refused, plan.is_in_step()) {
+    let refused = plan.cohorts.iter().any(|cohort| !cohort.verdict.violations.is_empty());
+    match (plan.failed_kind(), refused, plan.is_in_sync()) {
         (Some(kind), ..) => (of_failed(kind), "failed"),
         (None, true, _) => (Exit::Blocked, "blocked"),
         (None, false, true) => (Exit::Done, "in_sync"),

@@ -188,7 +188,7 @@ fn exit(report: &RunReport, exports: &[ExportReport]) -> Exit {
         let changed = changed || (*worst == Exit::Stopped && sent > 0);
         return if changed && *worst != Exit::Stale { Exit::Part } else { *worst };
     }
-    let refused = report.cohorts.iter().any(|cohort| !cohort.refusals.is_empty());
+    let refused = report.cohorts.iter().any(|cohort| !cohort.violations.is_empty());
     let are_read = exports.iter().all(|export| export.tally.unread.is_empty());
     let failed = report.failed_kind.or((!are_read).then_some(FailedKind::Other));
     match (failed, refused, report.is_whole()) {

@@ -119,8 +119,8 @@ impl WatchEnvironment for WatchHost {
 
     fn refusals(&self, report: &CohortReport) -> BlockedStatus {
         let again = SuggestedCommand::new(&self.global);
-        let (id, declared_at, whole) = (&report.id, &report.declared_at, report.whole);
-        let words = words(&report.refusals, BlockedSubject { id, declared_at, again: &again, whole });
+        let (id, declared_at, whole) = (&report.id, &report.declared_at, report.whole_digest);
+        let words = words(&report.violations, BlockedSubject { id, declared_at, again: &again, whole });
         let approve = again.approve(id, whole);
         let can_approve =
             words.iter().flat_map(|words| &words.remedies).any(|remedy| remedy.contains(&approve));

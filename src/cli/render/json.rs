@@ -70,16 +70,16 @@ fn planned(cohort: &CohortPlan, showing: &RenderOptions<'_>) -> Value {
         "base_version": plan.base,
         "listed_under_removed": cohort.empties,
         "delivery": cohort.delivery().code(),
-        "delivery_change_to": plan.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
-        "triggers": super::triggers::plan_json(cohort.actions.as_ref()),
-        "unknown_users": super::triggers::strangers_json(cohort.strangers.as_ref()),
+        "delivery_change_to": plan.next_delivery.as_ref().map(crate::model::DeliveryMethod::code),
+        "triggers": super::triggers::plan_json(cohort.triggers.as_ref()),
+        "unknown_users": super::triggers::strangers_json(cohort.preflight.as_ref()),
         "naming": plan.naming.as_ref().map(naming),
         "changes": tally(&plan.tally),
         "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
-        "pushdown": super::pushdown::to_json(cohort.compared.as_ref(), None),
-        "blocked": blocked(&cohort.verdict.refusals, about),
-        "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds), "case_colliding": shown(&cohort.spelled) },
+        "pushdown": super::pushdown::to_json(cohort.pushdown.as_ref(), None),
+        "blocked": blocked(&cohort.verdict.violations, about),
+        "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds), "case_colliding": shown(&cohort.case_variants) },
         "cost": cost(approved.cost()),
         "digest": approved.digest().to_string(),
     })
@@ -101,10 +101,10 @@ fn tally(tally: &DiffTally) -> Value {
         "removed": tally.removed,
         "in_doubt_to_add": tally.doubt_added,
         "in_doubt_to_remove": tally.doubt_removed,
-        "rejected_before": tally.refused,
+        "rejected_before": tally.rejected,
         "rekeyed": tally.rekeyed,
-        "sent_again": tally.sent_again,
-        "removed_again": tally.let_go_again,
+        "sent_again": tally.added_again,
+        "removed_again": tally.removed_again,
     })
 }
 
@@ -174,8 +174,12 @@ fn word(report: &RunReport, exports: &[ExportReport]) -> &'static str {
 }
 
 fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
-    let about =
-        BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
+    let about = BlockedSubject {
+        id: &cohort.id,
+        declared_at: &cohort.declared_at,
+        again,
+        whole: cohort.whole_digest,
+    };
     let ApplyOutcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt, answers } =
         &cohort.outcome;
     json!({
@@ -183,9 +187,9 @@ fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
         "name": cohort.name,
         "connection": cohort.connection.as_str(),
         "delivery": cohort.delivery.code(),
-        "delivery_change_to": cohort.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
+        "delivery_change_to": cohort.next_delivery.as_ref().map(crate::model::DeliveryMethod::code),
         "triggers": super::triggers::done_json(cohort),
-        "unknown_users": super::triggers::asked_json(cohort.asked.as_ref()),
+        "unknown_users": super::triggers::asked_json(cohort.preflight_report.as_ref()),
         "named": named.as_ref().map(naming),
         "added": added,
         "removed": removed,
@@ -193,14 +197,14 @@ fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
         "members": cohort.members(),
         "rejected_by_braze": refused,
         "failed_removals": refused_removals,
-        "rejected_before": cohort.tally.refused,
+        "rejected_before": cohort.tally.rejected,
         "rejected_because": refusal,
         "in_doubt": in_doubt,
         "answers": answers,
         "error": halt.as_ref().map(ToString::to_string),
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
-        "pushdown": super::pushdown::to_json(cohort.compared.as_ref(), cohort.table_trouble.as_deref()),
-        "blocked": blocked(&cohort.refusals, about),
+        "pushdown": super::pushdown::to_json(cohort.pushdown.as_ref(), cohort.mirror_table_error.as_deref()),
+        "blocked": blocked(&cohort.violations, about),
         "rejects_file": cohort.rejects_file,
     })
 }

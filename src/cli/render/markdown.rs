@@ -15,14 +15,14 @@ use crate::reconcile::{CohortPlan, FailedCohort, RunPlan};
 /// The whole plan.
 pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let mut text = String::from("## syncline plan\n\n");
-    text.push_str(&if plan.is_in_step() {
+    text.push_str(&if plan.is_in_sync() {
         "Nothing will be sent.\n".to_owned()
     } else {
         format!("{}.\n", cost_line(plan.cost()))
     });
     let amiss = amiss(plan);
     if !amiss.is_empty() {
-        let head = if plan.is_in_step() { "Not in sync" } else { "Incomplete" };
+        let head = if plan.is_in_sync() { "Not in sync" } else { "Incomplete" };
         text.push_str(&format!("\n**{head}: {}.**\n", amiss.join("; ")));
     }
     if !plan.cohorts.is_empty() || !plan.failed.is_empty() {
@@ -39,7 +39,7 @@ pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> S
     if !samples.is_empty() {
         text.push_str(&format!("\n<details><summary>Samples</summary>\n\n{samples}\n</details>\n"));
     }
-    if !plan.is_in_step() {
+    if !plan.is_in_sync() {
         text.push_str(&format!("\n`{}`\n", plan.digest()));
     }
     text
@@ -48,7 +48,7 @@ pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> S
 fn row(cohort: &CohortPlan) -> String {
     let approved = &cohort.verdict.approved;
     let tally = approved.plan().tally;
-    let what = match (&approved.plan().naming, approved.is_in_step(), cohort.verdict.refusals.is_empty()) {
+    let what = match (&approved.plan().naming, approved.is_in_sync(), cohort.verdict.violations.is_empty()) {
         (_, _, false) => "**blocked in part**".to_owned(),
         (Some(CohortNaming::Create { .. }), ..) => "create".to_owned(),
         (Some(CohortNaming::Rename { from, name }), ..) => {
@@ -63,7 +63,7 @@ fn row(cohort: &CohortPlan) -> String {
         if is_blocked { format!("~~{}~~", count(changes)) } else { count(changes) }
     };
     let what = if cohort.empties { format!("empty (`removed:`), {what}") } else { what };
-    let what = match &approved.plan().moves_to {
+    let what = match &approved.plan().next_delivery {
         Some(to) => format!("delivery change to {to}: first remove from {}, {what}", cohort.delivery()),
         None => what,
     };
@@ -89,7 +89,7 @@ fn notes(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
         let whole = cohort.verdict.approved.plan().whole_digest();
         let about =
             BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
-        for words in words(&cohort.verdict.refusals, about) {
+        for words in words(&cohort.verdict.violations, about) {
             notes.push(format!(
                 "- :no_entry: `{}`: {} blocked: {}",
                 cohort.id,

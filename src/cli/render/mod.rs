@@ -52,7 +52,7 @@ pub(super) fn skipped_line(config: &Config) -> Option<String> {
 /// What a summary adds to its counts, if anything is amiss: how many cohorts could not be planned, and
 /// of how many the guard holds something back.
 pub(super) fn amiss(plan: &RunPlan) -> Vec<String> {
-    let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.refusals.is_empty()).count() as u64;
+    let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.violations.is_empty()).count() as u64;
     troubles(plan.failed.len() as u64, refused, (plan.cohorts.len() + plan.failed.len()) as u64)
 }
 

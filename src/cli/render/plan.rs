@@ -42,7 +42,7 @@ fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<Stri
     let by = by(cohort.delivery());
     let head =
         format!("{}  \"{}\" in {}{by}", bold(cohort.id.as_str()), escaped(&cohort.name), cohort.connection);
-    if approved.is_in_step() && cohort.verdict.refusals.is_empty() {
+    if approved.is_in_sync() && cohort.verdict.violations.is_empty() {
         lines.push(format!("{head}: in sync, {}", counted(tally.members, "member")));
     } else {
         lines.push(head);
@@ -66,24 +66,24 @@ fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<Stri
         lines.push(format!("    {} unchanged", count(tally.unchanged)));
     }
     lines.extend(late(cohort));
-    lines.extend(super::triggers::planned(cohort.actions.as_ref()));
-    lines.extend(super::triggers::strangers(cohort.strangers.as_ref()));
+    lines.extend(super::triggers::planned(cohort.triggers.as_ref()));
+    lines.extend(super::triggers::strangers(cohort.preflight.as_ref()));
     if tally.doubt_added + tally.doubt_removed > 0 {
         let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
         lines.push(format!("    in doubt from an earlier run: {again} to add again, {out} to remove again"));
     }
-    if tally.refused > 0 {
-        lines.push(format!("    {} rejected by Braze before, not sent again", count(tally.refused)));
+    if tally.rejected > 0 {
+        lines.push(format!("    {} rejected by Braze before, not sent again", count(tally.rejected)));
         lines.push(format!("      to send them again: {}", showing.again.retrying_rejected()));
     }
     source(cohort, showing.show_identifiers, lines);
     let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, approved.plan().whole_digest());
     let about = BlockedSubject { id, declared_at, again: showing.again, whole };
-    for words in words(&cohort.verdict.refusals, about) {
+    for words in words(&cohort.verdict.violations, about) {
         lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.why));
         lines.extend(words.remedies.iter().map(|remedy| format!("      {remedy}")));
     }
-    if !approved.is_in_step() {
+    if !approved.is_in_sync() {
         lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
     }
 }
@@ -99,7 +99,7 @@ fn late(cohort: &CohortPlan) -> Vec<String> {
             yellow("↔")
         ));
     }
-    let until = cohort.record.uncertain_until();
+    let until = cohort.membership.uncertain_until();
     if let Some(until) = until.filter(|until| plan.settles.is_none_or(|at| *until > at)) {
         lines.push(format!("    {} {}", yellow("!"), uncertain_line(until)));
     }
@@ -121,12 +121,12 @@ fn once_more(tally: &DiffTally) -> Vec<String> {
     if tally.settled_again > 0 {
         return lines; // said by its own line
     }
-    if tally.sent_again > 0 {
-        let who = counted(tally.sent_again, "member");
+    if tally.added_again > 0 {
+        let who = counted(tally.added_again, "member");
         lines.push(format!("    {} {who} of the added again: one of their aliases is removed", yellow("↔")));
     }
-    if tally.let_go_again > 0 {
-        let count = count(tally.let_go_again);
+    if tally.removed_again > 0 {
+        let count = count(tally.removed_again);
         lines.push(format!(
             "    {} {count} of the removed were sent by device; they are removed by external id too",
             yellow("↔")
@@ -142,7 +142,7 @@ pub(in crate::cli) fn by(delivery: &DeliveryMethod) -> String {
 
 fn delivery_change(cohort: &CohortPlan) -> Option<String> {
     let plan = cohort.verdict.approved.plan();
-    let to = plan.moves_to.as_ref()?;
+    let to = plan.next_delivery.as_ref()?;
     let users = cohort.matched.as_ref().map_or(0, named);
     Some(format!(
         "  {} delivery change from {} to {to}: this run removes all members, the next run sends {}",
@@ -196,9 +196,9 @@ fn side(cohort: &CohortPlan, op: ChangeOp, show_identifiers: bool, lines: &mut V
 
 fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) {
     let Some(matched) = &cohort.matched else { return };
-    lines.extend(super::pushdown::line(cohort.compared.as_ref()));
+    lines.extend(super::pushdown::line(cohort.pushdown.as_ref()));
     let plan = cohort.verdict.approved.plan();
-    let people = if plan.moves_to.is_some() { named(matched) } else { plan.tally.desired() };
+    let people = if plan.next_delivery.is_some() { named(matched) } else { plan.tally.desired() };
     lines.push(format!("    {}", dim(&matched_line(matched, people))));
     if let Some(reasons) = rejects_line(matched) {
         let rows = counted(rejected(matched), "row");
@@ -208,7 +208,7 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
     if let Some(line) = spelled_line(matched) {
         lines.push(format!("    {} {line}", yellow("!")));
         let shown: Vec<String> =
-            cohort.spelled.iter().map(|packed| sample(packed, show_identifiers)).collect();
+            cohort.case_variants.iter().map(|packed| sample(packed, show_identifiers)).collect();
         lines.extend((!shown.is_empty()).then(|| dim(&format!("      such as {}", shown.join(", ")))));
     }
 }
@@ -251,7 +251,7 @@ pub(super) fn orphaned(left: &OrphanedCohort) -> String {
 
 fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let (amiss, all) = (amiss(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
-    if plan.is_in_step() {
+    if plan.is_in_sync() {
         let in_sync = || format!("{} {}, nothing to send.", green("In sync:"), counted(all, "cohort"));
         return vec![if amiss.is_empty() {
             in_sync()
@@ -260,7 +260,7 @@ fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
         }];
     }
     let sent = |op| plan.cohorts.iter().map(|cohort| cohort.verdict.approved.changes(op)).sum::<u64>();
-    let changed = plan.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_step()).count() as u64;
+    let changed = plan.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_sync()).count() as u64;
     let mut lines = vec![format!(
         "{} {} to change: {} to add, {} to remove; {}.",
         bold("Plan:"),

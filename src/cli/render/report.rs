@@ -54,31 +54,17 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
         let who = counted(outcome.refused_removals, "member");
         lines.push(format!("  {} {who} could not be removed; the next run tries again", yellow("!")));
     }
-    if let Some(to) = &cohort.moves_to {
-        let from = &cohort.delivery;
-        lines.push(if outcome.is_whole() && cohort.refusals.is_empty() {
-            format!(
-                "  {} no member is left in {from}; to send them by {to}: {}",
-                yellow("~"),
-                again.command("reconcile")
-            )
-        } else {
-            format!(
-                "  {} members are left in {from}; they are sent by {to} once all are removed",
-                yellow("~")
-            )
-        });
-    }
-    if cohort.tally.refused > 0 {
-        let who = counted(cohort.tally.refused, "identifier");
+    lines.extend(delivery_change(cohort, again));
+    if cohort.tally.rejected > 0 {
+        let who = counted(cohort.tally.rejected, "identifier");
         lines.push(format!(
             "  {} {who} rejected by Braze before, not sent; --retry-rejected sends again",
             yellow("!")
         ));
     }
     lines.extend(super::triggers::done(cohort));
-    lines.extend(super::pushdown::line(cohort.compared.as_ref()));
-    lines.extend(cohort.table_trouble.as_deref().map(super::pushdown::trouble));
+    lines.extend(super::pushdown::line(cohort.pushdown.as_ref()));
+    lines.extend(cohort.mirror_table_error.as_deref().map(super::pushdown::trouble));
     if let Some(halt) = &outcome.halt {
         lines.push(format!("  {} {}", red("stopped:"), escaped(&halt.to_string())));
         lines.extend(workspace_remedies(halt, again).into_iter().map(|remedy| format!("      {remedy}")));
@@ -90,9 +76,13 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
             counted(outcome.in_doubt, "member")
         ));
     }
-    let about =
-        BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
-    for words in words(&cohort.refusals, about) {
+    let about = BlockedSubject {
+        id: &cohort.id,
+        declared_at: &cohort.declared_at,
+        again,
+        whole: cohort.whole_digest,
+    };
+    for words in words(&cohort.violations, about) {
         lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.why));
         lines.extend(words.remedies.iter().map(|remedy| format!("      {remedy}")));
     }
@@ -105,6 +95,20 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
     if let Some(file) = &cohort.rejects_file {
         lines.push(dim(&format!("    {}", escaped(&file.to_string_lossy()))));
     }
+}
+
+/// The next step of a delivery change.
+fn delivery_change(cohort: &CohortReport, again: &SuggestedCommand) -> Option<String> {
+    let (from, to) = (&cohort.delivery, cohort.next_delivery.as_ref()?);
+    Some(if cohort.outcome.is_whole() && cohort.violations.is_empty() {
+        format!(
+            "  {} no member is left in {from}; to send them by {to}: {}",
+            yellow("~"),
+            again.command("reconcile")
+        )
+    } else {
+        format!("  {} members are left in {from}; they are sent by {to} once all are removed", yellow("~"))
+    })
 }
 
 fn what(cohort: &CohortReport) -> String {
@@ -127,7 +131,7 @@ fn what(cohort: &CohortReport) -> String {
         parts.push(format!("removed {}", red(&count(outcome.removed))));
     }
     let members = counted(cohort.members(), "member");
-    match (parts.is_empty(), outcome.halt.is_some(), cohort.refusals.is_empty()) {
+    match (parts.is_empty(), outcome.halt.is_some(), cohort.violations.is_empty()) {
         (false, ..) => format!("{}; {members}", parts.join(", ")),
         (true, false, true) => format!("in sync, {members}"),
         (true, ..) => format!("unchanged, {members}"),
@@ -186,7 +190,7 @@ fn summary(report: &RunReport, exports: &[ExportReport], exit: Exit) -> String {
 /// What kept the run from being whole.
 fn amiss(report: &RunReport, all: u64) -> Vec<String> {
     let cohorts = |so: fn(&CohortReport) -> bool| report.cohorts.iter().filter(|c| so(c)).count() as u64;
-    let mut parts = troubles(report.failed.len() as u64, cohorts(|c| !c.refusals.is_empty()), all);
+    let mut parts = troubles(report.failed.len() as u64, cohorts(|c| !c.violations.is_empty()), all);
     let (stopped, in_doubt) = (cohorts(|c| c.outcome.halt.is_some()), cohorts(|c| c.outcome.in_doubt > 0));
     if stopped > 0 {
         parts.push(format!("{} stopped early", counted_of(stopped, all, "cohort")));

@@ -39,7 +39,7 @@ pub(super) fn strangers(strangers: Option<&PreflightPlan>) -> Vec<String> {
 
 /// What Braze said of them.
 fn asked(asked: Option<&PreflightReport>) -> Vec<String> {
-    let Some(PreflightReport { asked, unknown, known_now, waiting, trouble, too_many }) = asked else {
+    let Some(PreflightReport { asked, unknown, known_now, waiting, error: trouble, too_many }) = asked else {
         return Vec::new();
     };
     let mut lines = Vec::new();
@@ -76,8 +76,8 @@ fn asked(asked: Option<&PreflightReport>) -> Vec<String> {
 /// What a plan triggers; nothing where there is nothing to say.
 pub(super) fn planned(actions: Option<&TriggersPlan>) -> Vec<String> {
     let Some(actions) = actions else { return Vec::new() };
-    let mut lines: Vec<String> = actions.each.iter().flat_map(one).collect();
-    lines.extend(lost(actions.lost.len()));
+    let mut lines: Vec<String> = actions.triggers.iter().flat_map(one).collect();
+    lines.extend(lost(actions.unanswered.len()));
     lines
 }
 
@@ -90,7 +90,7 @@ fn one(one: &TriggerPlan) -> Vec<String> {
         one.quiet_until.map(|until| format!(" until {}, the end of the quiet hours", timestamp_text(until)));
     let until = until.unwrap_or_else(|| " for the next run".to_owned());
     part(one.waiting, format!("{} wait{until}", count(one.waiting)));
-    part(one.cooled, format!("{} in cool-down, not again", count(one.cooled)));
+    part(one.in_cool_down, format!("{} in cool-down, not again", count(one.in_cool_down)));
     part(one.expired, format!("{} too old, dropped", count(one.expired)));
     part(one.unreachable, format!("{} known by device only, not reached", count(one.unreachable)));
     part(one.first_fill, format!("not for the {} of the first fill", count(one.first_fill)));
@@ -99,7 +99,7 @@ fn one(one: &TriggerPlan) -> Vec<String> {
         return Vec::new();
     }
     let line =
-        format!("  {} {} triggers {}: {}", yellow(">"), word(one.crossing), one.action, parts.join("; "));
+        format!("  {} {} triggers {}: {}", yellow(">"), word(one.transition), one.trigger, parts.join("; "));
     std::iter::once(line).chain(left_out(one)).collect()
 }
 
@@ -110,7 +110,7 @@ fn left_out(one: &TriggerPlan) -> Vec<String> {
         format!(
             "  {} {}: property `{}` left out for {users}: a value is at most {} KiB, all values of a user {} KiB, and lists, objects and bytes cannot be sent",
             yellow("!"),
-            word(one.crossing),
+            word(one.transition),
             escaped(property),
             VALUE_LEN_MAX >> 10,
             PROPERTIES_LEN_MAX >> 10,
@@ -128,34 +128,34 @@ fn lost(people: usize) -> Option<String> {
 
 /// What a run triggered.
 pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
-    let mut lines = asked(cohort.asked.as_ref());
-    let Some(actions) = &cohort.actions else { return lines };
-    for (one, done) in actions.each.iter().zip(&cohort.triggered) {
+    let mut lines = asked(cohort.preflight_report.as_ref());
+    let Some(actions) = &cohort.triggers else { return lines };
+    for (one, done) in actions.triggers.iter().zip(&cohort.triggered) {
         let TriggerOutcome { sent, notice, trouble, .. } = done;
         if *sent > 0 {
             let who = counted(*sent, "person").replace("persons", "people");
             lines.push(format!(
                 "  {} {} triggered {} for {who}",
                 yellow(">"),
-                word(one.crossing),
-                one.action
+                word(one.transition),
+                one.trigger
             ));
         }
         lines.extend(left_out(one));
         let said = notice
             .iter()
             .chain(trouble)
-            .map(|said| format!("  {} {}: {said}", yellow("!"), word(one.crossing)));
+            .map(|said| format!("  {} {}: {said}", yellow("!"), word(one.transition)));
         lines.extend(said);
     }
-    for (one, done) in actions.each.iter().zip(&cohort.triggered) {
+    for (one, done) in actions.triggers.iter().zip(&cohort.triggered) {
         if let Some((_, why)) = done.rejected.first() {
             let who = counted(done.rejected.len() as u64, "recipient");
-            lines.push(format!("  {} {}: {who} rejected by Braze: {why}", yellow("!"), word(one.crossing)));
+            lines.push(format!("  {} {}: {who} rejected by Braze: {why}", yellow("!"), word(one.transition)));
         }
     }
     let unanswered = cohort.triggered.iter().map(|done| done.lost.len()).sum::<usize>();
-    lines.extend(lost(actions.lost.len() + unanswered));
+    lines.extend(lost(actions.unanswered.len() + unanswered));
     lines
 }
 
@@ -164,12 +164,12 @@ pub(super) fn plan_json(actions: Option<&TriggersPlan>) -> Value {
     let Some(actions) = actions else { return Value::Null };
     let one = |one: &TriggerPlan| {
         json!({
-            "on": word(one.crossing),
-            "sends": one.action.to_string(),
+            "on": word(one.transition),
+            "sends": one.trigger.to_string(),
             "now": one.now.len(),
             "waiting": one.waiting,
             "quiet_until": one.quiet_until.map(timestamp_text),
-            "in_cool_down": one.cooled,
+            "in_cool_down": one.in_cool_down,
             "expired": one.expired,
             "unreachable": one.unreachable,
             "first_fill": one.first_fill,
@@ -177,16 +177,16 @@ pub(super) fn plan_json(actions: Option<&TriggersPlan>) -> Value {
             "properties_left_out": one.left_out(),
         })
     };
-    json!({ "each": actions.each.iter().map(one).collect::<Vec<_>>(), "unanswered": actions.lost.len() })
+    json!({ "each": actions.triggers.iter().map(one).collect::<Vec<_>>(), "unanswered": actions.unanswered.len() })
 }
 
 /// What a run triggered.
 pub(super) fn done_json(cohort: &CohortReport) -> Value {
-    let Some(actions) = &cohort.actions else { return Value::Null };
+    let Some(actions) = &cohort.triggers else { return Value::Null };
     let one = |(one, done): (&TriggerPlan, &TriggerOutcome)| {
         json!({
-            "on": word(one.crossing),
-            "sends": one.action.to_string(),
+            "on": word(one.transition),
+            "sends": one.trigger.to_string(),
             "sent": done.sent,
             "unanswered": done.lost.len(),
             "rejected": done.rejected.len(),
@@ -195,8 +195,8 @@ pub(super) fn done_json(cohort: &CohortReport) -> Value {
             "trouble": done.trouble,
         })
     };
-    let each: Vec<Value> = actions.each.iter().zip(&cohort.triggered).map(one).collect();
-    json!({ "each": each, "unanswered_before": actions.lost.len() })
+    let each: Vec<Value> = actions.triggers.iter().zip(&cohort.triggered).map(one).collect();
+    json!({ "each": each, "unanswered_before": actions.unanswered.len() })
 }
 
 /// What a plan says of people whom Braze did not know.
@@ -212,7 +212,7 @@ pub(super) fn asked_json(asked: Option<&PreflightReport>) -> Value {
     asked.map_or(Value::Null, |one| {
         json!({
             "asked": one.asked, "unknown": one.unknown, "known_now": one.known_now, "waiting": one.waiting,
-            "trouble": one.trouble, "too_many": one.too_many,
+            "trouble": one.error, "too_many": one.too_many,
         })
     })
 }

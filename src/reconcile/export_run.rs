@@ -1,4 +1,4 @@
-//! One run over exports, side by side: each is a flow of its own, and what stops one stops no other.
+//! One run over the exports, in parallel. An error of one export stops no other.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+use super::end_of_run::tidy_state;
 use crate::apply::Interrupt;
 use crate::config::{self, Config};
 use crate::connector::currents::StorageAccess;
@@ -19,32 +20,32 @@ use crate::state::{ClosedFile, IdentityMap, JournalEvent, StateError, StateWrite
 pub struct ExportJob {
     /// The export.
     pub export: config::ExportConfig,
-    /// The files of its inbox, if it has a door.
+    /// The files of its inbox, if it has an endpoint.
     pub posted: Vec<ClosedFile>,
-    /// What is to be sent once more, instead of what is new.
+    /// Sends these events again, instead of new ones.
     pub again: Option<ReplayJob>,
-    /// Only what is of these days.
+    /// Limits the export to these days.
     pub days: Days,
-    /// How its files are reached.
+    /// The access to its files.
     pub access: StorageAccess,
 }
 
-/// What exports work with.
+/// The resources of exports.
 #[derive(Clone)]
 pub struct Exporting {
-    /// The store.
+    /// The state.
     pub state: Arc<StateWriter>,
-    /// Who is who.
+    /// The identity map.
     pub identity: Arc<Mutex<IdentityMap>>,
-    /// The clients of the Heaps that can be reached.
+    /// The clients of the Heap connections that have keys.
     pub links: HeapClients,
-    /// The run.
+    /// The id of the run.
     pub run: RunId,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// Whether a person wants to stop.
+    /// Set when you want to stop.
     pub interrupt: Interrupt,
-    /// Whether to wait until Heap has taken everything.
+    /// Whether to wait until Heap has accepted everything.
     pub patience: ExportPatience,
 }
 
@@ -55,38 +56,39 @@ pub struct Exporting {
 pub async fn export(
     jobs: Vec<ExportJob>,
     config: &Config,
-    means: Exporting,
+    resources: Exporting,
 ) -> Result<Vec<ExportReport>, StateError> {
-    let began = means.clock.now();
-    let journal = Arc::new(means.state.journal(&means.run, began)?);
+    let began = resources.clock.now();
+    let journal = Arc::new(resources.state.journal(&resources.run, began)?);
     let syncline = env!("CARGO_PKG_VERSION").to_owned();
     journal.append(began, JournalEvent::Began { syncline, config: config.digest.clone() })?;
     let order: Vec<ExportId> = jobs.iter().map(|job| job.export.id.clone()).collect();
     let (mut tasks, mut reports) = (JoinSet::new(), BTreeMap::new());
     for job in jobs {
-        let reached = means.links.get(&job.export.to).cloned().zip(config.heap.get(&job.export.to).cloned());
+        let reached =
+            resources.links.get(&job.export.to).cloned().zip(config.heap.get(&job.export.to).cloned());
         let Some((heap, settings)) = reached else {
             let report = ExportReport { halt: Some(ExportStop::NoKeys), ..ExportReport::new(&job.export) };
             reports.insert(job.export.id.clone(), report);
             continue;
         };
-        let means = export::ExportContext {
-            state: Arc::clone(&means.state),
+        let resources = export::ExportContext {
+            state: Arc::clone(&resources.state),
             heap,
             settings,
-            identity: Arc::clone(&means.identity),
+            identity: Arc::clone(&resources.identity),
             journal: Arc::clone(&journal),
-            run: means.run.clone(),
-            clock: means.clock,
-            interrupt: means.interrupt.clone(),
-            patience: means.patience,
+            run: resources.run.clone(),
+            clock: resources.clock,
+            interrupt: resources.interrupt.clone(),
+            patience: resources.patience,
             access: job.access,
         };
         let nothing = ExportReport::new(&job.export);
         let work = async move {
             match job.again {
-                Some(again) => export::replay_again(&job.export, again, &means).await,
-                None => export::run(&job.export, job.posted, job.days, &means).await,
+                Some(again) => export::replay_again(&job.export, again, &resources).await,
+                None => export::run(&job.export, job.posted, job.days, &resources).await,
             }
         };
         let work = async move {
@@ -106,18 +108,18 @@ pub async fn export(
     let mut reports: Vec<ExportReport> = order.iter().filter_map(|id| reports.remove(id)).collect();
     let requests = reports.iter().map(|report| report.tally.requests()).sum();
     let ended = JournalEvent::Ended { result: word(&reports).to_owned(), requests };
-    if let Err(error) = journal.append(means.clock.now(), ended).and_then(|()| journal.sync()) {
-        // The journal is that of all exports of the run.
+    if let Err(error) = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync()) {
+        // The exports of a run share the journal.
         let halt = ExportStop::from(error);
         for report in reports.iter_mut().filter(|report| report.halt.is_none()) {
             report.halt = Some(halt.clone());
         }
     }
-    tokio::task::block_in_place(|| super::end(&means.state, config, means.clock));
+    tokio::task::block_in_place(|| tidy_state(&resources.state, config, resources.clock));
     Ok(reports)
 }
 
-/// The result of exports in a word.
+/// The result of the exports as the JSON output and the journal show it.
 #[must_use]
 pub fn word(reports: &[ExportReport]) -> &'static str {
     let changed = reports.iter().any(ExportReport::changed_anything);

@@ -1,8 +1,8 @@
-//! Plans many cohorts at once, so that a slow source keeps no other waiting.
+//! Plans cohorts in parallel, so that a slow source delays no cohort of another source.
 //!
-//! Sources that are read from one place share a [`Lane`]: a database, a host, or this machine. Each lane has its own
-//! threads, and their number is bounded. Memory is taken when rows arrive, see [`crate::state::Memory`]: waiting for
-//! a database takes none.
+//! Sources that are read from the same database or host, or from this machine, share a [`Lane`]. Each lane has its own
+//! threads, and their number is bounded. Memory is reserved when rows arrive, see [`crate::state::Memory`], so a cohort
+//! that waits for a database needs none.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,16 +12,16 @@ use crate::config::{CohortConfig, Config, SqlConfig};
 use crate::contained::contained_as_here;
 use crate::model::ConnectionName;
 
-/// Cohorts of a lane that are planned at once.
+/// Cohorts of a lane that are planned in parallel.
 const REMOTE_AT_ONCE: usize = 32;
 const LOCAL_AT_ONCE: usize = 16;
 
-/// A place that sources are read from. A slow one delays only its own cohorts.
+/// A database or a host that sources are read from. A slow one delays only its own cohorts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     /// A database.
     Database(ConnectionName),
-    /// A database in a file, whose driver opens it once at a time.
+    /// A database file. Its driver allows one connection at a time.
     DatabaseFile(ConnectionName),
     /// A web server or a bucket, by scheme and host.
     Host(String),
@@ -53,7 +53,7 @@ impl Lane {
         Self::Host(format!("{scheme}://{host}"))
     }
 
-    /// How many cohorts of it are planned at once.
+    /// How many of its cohorts are planned in parallel.
     #[must_use]
     pub fn at_once(&self) -> usize {
         match self {
@@ -64,8 +64,8 @@ impl Lane {
     }
 }
 
-/// Calls `plan` for every item, on threads of its lane. The results are in the order of the items.
-pub(super) fn each<T: Sync, R: Send>(
+/// Calls `plan` for every item on a thread of its lane. Returns the results in the order of the items.
+pub(super) fn map_in_lanes<T: Sync, R: Send>(
     items: &[T],
     lane: impl Fn(&T) -> Lane,
     plan: impl Fn(&T) -> R + Sync,
@@ -80,9 +80,9 @@ pub(super) fn each<T: Sync, R: Send>(
     let done: Mutex<BTreeMap<usize, R>> = Mutex::new(BTreeMap::new());
     let span = tracing::Span::current();
     std::thread::scope(|scope| {
-        for (lane, places) in &lanes {
-            let threads = lane.at_once().min(places.len());
-            let next = std::sync::Arc::new(Mutex::new(places.iter()));
+        for (lane, positions) in &lanes {
+            let threads = lane.at_once().min(positions.len());
+            let next = std::sync::Arc::new(Mutex::new(positions.iter()));
             for _ in 0..threads {
                 let (next, done, plan, span) = (next.clone(), &done, &plan, &span);
                 scope.spawn(contained_as_here(move || {
@@ -105,32 +105,32 @@ mod tests {
 
     use super::*;
 
-    fn lane(place: &str) -> Lane {
-        Lane::of_path(place)
+    fn lane(path: &str) -> Lane {
+        Lane::of_path(path)
     }
 
     #[test]
-    fn a_slow_place_keeps_no_other_waiting_and_the_order_stays() {
-        let places = ["https://slow/a", "https://slow/b", "https://fast/a", "people.csv"];
-        assert_eq!(lane(places[0]), lane(places[1]));
-        // Each waits until all four are being planned.
-        let barrier = Barrier::new(places.len());
-        let planned = each(
-            &places,
-            |place| lane(place),
-            |place| {
+    fn a_slow_host_delays_no_other_and_the_order_is_kept() {
+        let paths = ["https://slow/a", "https://slow/b", "https://fast/a", "people.csv"];
+        assert_eq!(lane(paths[0]), lane(paths[1]));
+        // Each call waits until all four are running.
+        let barrier = Barrier::new(paths.len());
+        let planned = map_in_lanes(
+            &paths,
+            |path| lane(path),
+            |path| {
                 barrier.wait();
-                (*place).to_owned()
+                (*path).to_owned()
             },
         );
-        assert_eq!(planned, places);
+        assert_eq!(planned, paths);
     }
 
     #[test]
     fn threads_are_bounded_and_everything_is_planned() {
-        let (running, most) = (Mutex::new(0), Mutex::new(0));
+        let (running, peak) = (Mutex::new(0), Mutex::new(0));
         let items: Vec<usize> = (0..5 * LOCAL_AT_ONCE).collect();
-        let planned = each(
+        let planned = map_in_lanes(
             &items,
             |_| Lane::Local,
             |item| {
@@ -143,15 +143,15 @@ mod tests {
                         })
                         .unwrap()
                 };
-                let mut most = most.lock().unwrap();
-                *most = now.max(*most);
-                drop(most);
+                let mut peak = peak.lock().unwrap();
+                *peak = now.max(*peak);
+                drop(peak);
                 std::thread::yield_now();
                 *running.lock().unwrap() -= 1;
                 *item
             },
         );
         assert_eq!(planned, items);
-        assert!(*most.lock().unwrap() <= LOCAL_AT_ONCE);
+        assert!(*peak.lock().unwrap() <= LOCAL_AT_ONCE);
     }
 }

@@ -1,30 +1,30 @@
-//! Whether a connection's keys are those of the workspace that the state is about.
+//! Checks that the keys of a connection belong to the workspace that the recorded members are in.
 //!
-//! The record says endpoint, partner and connection, which two workspaces of one company may share. What tells
-//! them apart is the key that is sent with, of which the state remembers a fingerprint: see [`crate::state::Marks`].
+//! Two workspaces of one company may share the endpoint, the partner and the connection of a membership. Only the key
+//! distinguishes them, so the state records its fingerprint: see [`KeyFingerprints`].
 
 use std::collections::BTreeMap;
 
+use super::context::{ApplyResources, PlanInputs};
 use super::plan_error::PlanError;
-use super::report::RunPlan;
-use super::{ApplyResources, PlanInputs};
+use super::run_plan::RunPlan;
 use crate::apply::ApplyStop;
 use crate::config::Config;
 use crate::connector::braze::{BrazeClient, BrazeKeyKind};
 use crate::model::{ConnectionName, DeliveryMethod, Timestamp};
 use crate::state::{KeyFingerprints, StateError, StateReader, StateWriter};
 
-/// A connection by the name that it has, and by those that it had.
+/// The name of a connection and its former names.
 fn names<'a>(config: &'a Config, name: &'a ConnectionName) -> impl Iterator<Item = &'a ConnectionName> {
     let formerly = config.braze.get(name).map(|braze| braze.formerly.as_slice()).unwrap_or_default();
     std::iter::once(name).chain(formerly)
 }
 
-/// Why nothing may be sent to a connection in one way or the other.
-pub(super) type WorkspaceMismatches = BTreeMap<(ConnectionName, DeliveryMethod), ApplyStop>;
+/// Why nothing may be sent to a connection, by delivery method.
+pub(super) type KeyMismatches = BTreeMap<(ConnectionName, DeliveryMethod), ApplyStop>;
 
 /// Fails if the key fingerprints of a connection cannot be read: then nothing may be sent to it.
-pub(super) fn readable(name: &ConnectionName, inputs: PlanInputs<'_>) -> Result<(), PlanError> {
+pub(super) fn check_readable(name: &ConnectionName, inputs: PlanInputs<'_>) -> Result<(), PlanError> {
     let found = inputs.state.marks(names(inputs.config, name));
     found.map(drop).map_err(|error| match error {
         StateError::Damaged { .. } => PlanError::Workspace(name.clone(), error),
@@ -32,32 +32,34 @@ pub(super) fn readable(name: &ConnectionName, inputs: PlanInputs<'_>) -> Result<
     })
 }
 
-/// Looks at the keys that a plan would be sent with.
-pub(super) fn refusals(
+/// Checks the keys that a plan would be sent with.
+pub(super) fn mismatches(
     plan: &RunPlan,
     config: &Config,
-    means: &ApplyResources,
-) -> Result<WorkspaceMismatches, StateError> {
-    let mut refusals = WorkspaceMismatches::new();
+    resources: &ApplyResources,
+) -> Result<KeyMismatches, StateError> {
+    let mut mismatches = KeyMismatches::new();
     for cohort in &plan.cohorts {
         let (name, delivery) = (&cohort.connection, cohort.delivery());
         let key = (name.clone(), delivery.clone());
-        let Some(braze) = means.links.get(name).filter(|_| !refusals.contains_key(&key)) else { continue };
-        let kinds = [Some(BrazeKeyKind::of(delivery)), cohort.triggers().then_some(BrazeKeyKind::Rest)];
+        let Some(braze) = resources.links.get(name).filter(|_| !mismatches.contains_key(&key)) else {
+            continue;
+        };
+        let kinds = [Some(BrazeKeyKind::of(delivery)), cohort.fires_triggers().then_some(BrazeKeyKind::Rest)];
         for kind in kinds.into_iter().flatten() {
-            let halt = match refusal(config, name, (braze, kind), means.state.reader()) {
-                // A damaged file stops this workspace and no other.
+            let halt = match mismatch(config, name, (braze, kind), resources.state.reader()) {
+                // A damaged file stops only this workspace.
                 Err(error) if error.is_of_one_file() => Some(error.into()),
                 found => found?,
             };
-            refusals.extend(halt.map(|halt| (key.clone(), halt)));
+            mismatches.extend(halt.map(|halt| (key.clone(), halt)));
         }
     }
-    Ok(refusals)
+    Ok(mismatches)
 }
 
-/// Nothing is known of a state that has never sent, or not since it remembers.
-fn refusal(
+/// A key that differs from the recorded one. `None` if no key is recorded yet.
+fn mismatch(
     config: &Config,
     name: &ConnectionName,
     (braze, kind): (&BrazeClient, BrazeKeyKind),
@@ -70,8 +72,8 @@ fn refusal(
     Ok(is_other.then_some(ApplyStop::OtherWorkspace { connection, key }))
 }
 
-/// Remembers the key with which Braze has taken something, if none is remembered yet.
-pub(super) fn adopt(
+/// Records the fingerprint of a key that Braze accepted, if none is recorded.
+pub(super) fn remember(
     config: &Config,
     name: &ConnectionName,
     (braze, kind): (&BrazeClient, BrazeKeyKind),

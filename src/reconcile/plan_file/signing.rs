@@ -1,8 +1,8 @@
-//! Signed, compressed files: what was written comes back bit for bit, or not at all.
+//! Signed, compressed files. A file is read exactly as it was written, or not at all.
 //!
 //! ```text
 //! zstd frames
-//! length of the unpacked text (8 bytes, little end first)
+//! length of the unpacked text (8 bytes, little-endian)
 //! HMAC-SHA256 (32 bytes) of all bytes before it
 //! "syncplan" (8 bytes)
 //! ```
@@ -27,11 +27,11 @@ const BUFFER_LEN: usize = 1 << 16;
 #[derive(Debug)]
 pub(super) enum SignedError {
     Io(io::Error),
-    /// It does not begin like a signed file.
+    /// It does not start like a signed file.
     Foreign,
     /// It was cut off.
     Cut,
-    /// Its bytes, or the key, are not those that it was signed with.
+    /// Its bytes or the keys differ from those of the signature.
     Signature,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct SignedWriter<'a> {
     unpacked: u64,
 }
 
-/// Signs the bytes on their way to the file.
+/// Writes bytes to the file and updates their signature.
 struct Signing<'a> {
     file: &'a mut File,
     mac: Hmac<Sha256>,
@@ -98,7 +98,7 @@ impl Write for SignedWriter<'_> {
     }
 }
 
-/// The text of a file that is signed with one of these keys, and the key's place among them.
+/// Opens a file that is signed with one of these keys. Returns its text and the index of the key.
 pub(super) fn open(mut file: File, keys: &[[u8; 32]]) -> Result<(impl BufRead + use<>, usize), SignedError> {
     let length = file.metadata()?.len();
     let mut head = Vec::new();
@@ -126,7 +126,7 @@ pub(super) fn open(mut file: File, keys: &[[u8; 32]]) -> Result<(impl BufRead + 
     Ok((BufReader::with_capacity(BUFFER_LEN, text), key))
 }
 
-/// Which of the keys these bytes are signed with.
+/// The index of the key that these bytes are signed with.
 fn signed_with(bytes: &mut impl Read, signature: &[u8], keys: &[[u8; 32]]) -> io::Result<Option<usize>> {
     let mut macs = keys.iter().map(|key| hmac(key)).collect::<io::Result<Vec<_>>>()?;
     let mut buffer = vec![0; BUFFER_LEN];
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_found() {
+    fn every_flipped_bit_and_every_truncation_is_found() {
         let text = b"one\ntwo\nthree\n".repeat(20);
         let bytes = signed(&text);
         assert_eq!(read(&bytes, &[[1; 32], KEY]).unwrap(), text);

@@ -1,0 +1,125 @@
+//! Applies the plan of a run: all cohorts in parallel, with one journal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use super::apply_cohort::apply_cohort;
+use super::apply_stages::CohortContext;
+use super::context::{ApplyResources, WorkspaceClient};
+use super::end_of_run::tidy_state;
+use super::key_check;
+use super::mirror_tables::MirrorTables;
+use super::report::{CohortReport, RunReport};
+use super::run_plan::RunPlan;
+use crate::apply::{ApplyStop, ConnectionHealth};
+use crate::config::Config;
+use crate::connector::braze::BrazeKeyKind;
+use crate::contained::{Panicked, contained_task};
+use crate::model::{ConnectionName, RunId};
+use crate::state::{JournalEvent, StateError};
+
+/// The clients of the workspaces that a plan sends to.
+type Workspaces = BTreeMap<ConnectionName, Arc<WorkspaceClient>>;
+
+/// Applies the approved part of a plan.
+///
+/// # Errors
+/// When the journal or the key fingerprints cannot be read or written, before the first request. Every later error is
+/// in the report, with the counts of what was sent.
+pub async fn apply(
+    plan: RunPlan,
+    config: &Config,
+    resources: ApplyResources,
+) -> Result<RunReport, StateError> {
+    let began = resources.clock.now();
+    let journal = Arc::new(resources.state.journal(&resources.run, began)?);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    journal.append(began, JournalEvent::Began { syncline: version, config: plan.config.clone() })?;
+    let workspaces = workspaces(&plan, config, &resources);
+    let mismatches = key_check::mismatches(&plan, config, &resources)?;
+    let mut report = RunReport::new(&resources.run, &plan);
+    let tables = Arc::new(MirrorTables::of(config));
+    let mut tasks = JoinSet::new();
+    for (position, cohort) in plan.cohorts.into_iter().enumerate() {
+        let context = CohortContext {
+            workspace: workspaces.get(&cohort.connection).cloned(),
+            mismatch: mismatches.get(&(cohort.connection.clone(), cohort.delivery().clone())).cloned(),
+            tables: Arc::clone(&tables),
+            resources: resources.clone(),
+            journal: Arc::clone(&journal),
+        };
+        let begun = CohortReport::new(&cohort);
+        let task = async move {
+            let applied = contained_task(apply_cohort(cohort, &context)).await;
+            let report =
+                applied.unwrap_or_else(|panicked| panicked_report(begun, panicked, &context.resources));
+            (position, report)
+        };
+        tasks.spawn(task.in_current_span());
+    }
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok((position, cohort)) => report.insert(position, cohort),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    remember_keys(&report, &workspaces, config, &resources);
+    report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
+    let ended = JournalEvent::Ended { result: report.word().to_owned(), requests: report.requests };
+    let journaled = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync());
+    report.halt = journaled.err().map(ApplyStop::from);
+    tokio::task::block_in_place(|| tidy_state(&resources.state, config, resources.clock));
+    Ok(report)
+}
+
+/// The report of a plan that the guard blocks when it may be applied only as a whole. Nothing is sent, and the state
+/// stays as it is.
+#[must_use]
+pub fn blocked(plan: &RunPlan, run: &RunId) -> RunReport {
+    let mut report = RunReport::new(run, plan);
+    for (position, cohort) in plan.cohorts.iter().enumerate() {
+        let mut unsent = CohortReport::new(cohort);
+        unsent.outcome.halt = cohort.sends().then_some(ApplyStop::Blocked);
+        report.insert(position, unsent);
+    }
+    report
+}
+
+/// The report of a cohort after a panic in its apply. Requests without a recorded answer are in doubt, as after a crash.
+fn panicked_report(mut report: CohortReport, panicked: Panicked, resources: &ApplyResources) -> CohortReport {
+    let recorded = tokio::task::block_in_place(|| resources.state.reader().version(&report.id));
+    report.outcome.in_doubt = recorded.ok().flatten().map_or(0, |version| version.in_doubt);
+    report.outcome.halt = Some(ApplyStop::Local(panicked.into()));
+    resources.progress.finished(&report.id);
+    report
+}
+
+fn workspaces(plan: &RunPlan, config: &Config, resources: &ApplyResources) -> Workspaces {
+    let used = config.braze.iter().filter(|(name, _)| plan.sends_to(name));
+    let client = |(name, settings): (&ConnectionName, &crate::config::BrazeConfig)| {
+        let workspace = WorkspaceClient {
+            braze: resources.links.get(name).map(Arc::clone)?,
+            health: ConnectionHealth::default(),
+            retry: settings.retry,
+            settle_again_after: settings.settle_again_after,
+        };
+        Some((name.clone(), Arc::new(workspace)))
+    };
+    used.filter_map(client).collect()
+}
+
+/// Records the fingerprints of the keys with which Braze accepted a request. A failure is logged: the members are sent.
+fn remember_keys(report: &RunReport, workspaces: &Workspaces, config: &Config, resources: &ApplyResources) {
+    let accepted = report.cohorts.iter().filter(|cohort| cohort.outcome.answers.contains_key("accepted"));
+    for CohortReport { connection: name, delivery, .. } in accepted {
+        let Some(workspace) = workspaces.get(name) else { continue };
+        let key = (&*workspace.braze, BrazeKeyKind::of(delivery));
+        let remembered = key_check::remember(config, name, key, &resources.state, resources.clock.now());
+        if let Err(error) = remembered {
+            tracing::warn!(connection = %name, "its key fingerprint could not be recorded: {error}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Compares the changes of a plan file with the recorded membership, so that the guard sees the numbers of the state.
+
+use super::file::SavedCohort;
+use crate::model::{ChangeOp, MemberKey, Standing};
+use crate::plan::{ChangeSink as _, DiffTally};
+use crate::reconcile::context::PlanInputs;
+use crate::reconcile::diff_result::{ChangeSpools, DiffResult};
+use crate::reconcile::plan_error::PlanError;
+use crate::source::{DesiredError, SortedMembers};
+use crate::state::{Membership, MembershipCursor};
+
+/// Compares the saved changes with the recorded membership, and counts them like a diff.
+pub(in crate::reconcile) fn recount(
+    saved: SavedCohort,
+    previous: Option<&Membership>,
+    inputs: PlanInputs<'_>,
+) -> Result<DiffResult, PlanError> {
+    let (mut changes, mut tally) = (ChangeSpools::default(), DiffTally::default());
+    let cursor = inputs.state.members(&saved.id, previous)?;
+    let mut recorded = RecordedBeside { cursor, at: None, is_changed: false };
+    recorded.advance(&mut tally)?;
+    let mut removes = saved.sides.removes.into_members();
+    let mut adds = saved.sides.adds.into_members();
+    let (mut remove, mut add) = (next(&mut removes)?, next(&mut adds)?);
+    loop {
+        let (op, key) = match (remove, add) {
+            (None, None) => break,
+            (Some(key), other) if other.is_none_or(|other| key <= other) => (ChangeOp::Remove, key),
+            (_, Some(key)) => (ChangeOp::Add, key),
+            (Some(key), None) => (ChangeOp::Remove, key),
+        };
+        let standing = recorded.standing_of(key, &mut tally)?;
+        count(op, standing, &mut tally);
+        match op {
+            ChangeOp::Remove => {
+                changes.change(op, removes.packed())?;
+                remove = next(&mut removes)?;
+            }
+            ChangeOp::Add => {
+                changes.change(op, adds.packed())?;
+                add = next(&mut adds)?;
+            }
+        }
+    }
+    while recorded.at.is_some() {
+        recorded.advance(&mut tally)?;
+    }
+    tally.unchanged = tally.members.saturating_sub(tally.removed + tally.added_again);
+    (tally.rejected, tally.rekeyed) = (saved.rejected, saved.rekeyed.min(tally.removed));
+    Ok(DiffResult { tally, changes, settles: None })
+}
+
+fn next(members: &mut SortedMembers) -> Result<Option<MemberKey>, PlanError> {
+    Ok(members.advance().map_err(DesiredError::Scratch)?)
+}
+
+fn count(op: ChangeOp, standing: Option<Standing>, tally: &mut DiffTally) {
+    let counted = match (op, standing) {
+        (ChangeOp::Remove, Some(Standing::Member)) => &mut tally.removed,
+        (ChangeOp::Remove, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_removed,
+        (ChangeOp::Remove, Some(Standing::Refused) | None) => &mut tally.removed_again,
+        (ChangeOp::Add, Some(Standing::Member)) => &mut tally.added_again,
+        (ChangeOp::Add, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_added,
+        (ChangeOp::Add, Some(Standing::Refused) | None) => &mut tally.added,
+    };
+    *counted += 1;
+}
+
+/// Cursor over the recorded members beside the saved changes.
+struct RecordedBeside {
+    cursor: MembershipCursor,
+    at: Option<(MemberKey, Option<Standing>)>,
+    /// Whether the plan changes the current member.
+    is_changed: bool,
+}
+
+impl RecordedBeside {
+    fn advance(&mut self, tally: &mut DiffTally) -> Result<(), PlanError> {
+        let is_left = matches!(self.at, Some((_, Some(Standing::InDoubt)))) && !self.is_changed;
+        tally.left_in_doubt += u64::from(is_left);
+        (self.at, self.is_changed) = (self.cursor.advance_any()?, false);
+        tally.members += u64::from(matches!(self.at, Some((_, Some(Standing::Member)))));
+        Ok(())
+    }
+
+    /// The recorded standing of this key. Calls must come in ascending order of the keys.
+    fn standing_of(&mut self, key: MemberKey, tally: &mut DiffTally) -> Result<Option<Standing>, PlanError> {
+        while self.at.is_some_and(|(at, _)| at < key) {
+            self.advance(tally)?;
+        }
+        let found = self.at.filter(|(at, _)| *at == key);
+        self.is_changed |= found.is_some();
+        Ok(found.and_then(|(_, standing)| standing))
+    }
+}

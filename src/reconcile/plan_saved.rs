@@ -1,0 +1,65 @@
+//! Plans a cohort from a plan file: rebuilds its plan with the numbers of the state.
+
+use std::path::Path;
+
+use super::context::PlanInputs;
+use super::delivery_change;
+use super::guarded::guard_declared;
+use super::plan_cohort::with_stages;
+use super::plan_error::PlanError;
+use super::plan_file::{self, PlanFileError, SavedCohort};
+use super::plan_recorded;
+use super::policy::{self, CohortNames};
+use super::read_source::{SourceFindings, tally_of};
+use super::run_plan::CohortPlan;
+use super::triggers::Transitions;
+use crate::config::CohortConfig;
+use crate::state::Membership;
+
+/// Rebuilds the plan of a cohort from a plan file, with the numbers of the state.
+pub(super) fn plan_saved(
+    path: &Path,
+    saved: SavedCohort,
+    names: &CohortNames,
+    inputs: PlanInputs<'_>,
+) -> Result<CohortPlan, PlanFileError> {
+    let damaged = |error: PlanError| PlanFileError::damaged(path, error.to_string());
+    let previous = inputs.state.version(&saved.id)?;
+    if previous.as_ref().map_or(0, |membership| membership.number) != saved.base {
+        let id = &saved.id;
+        return Err(PlanFileError::Stale(format!("cohort {id} has been applied since it was made")));
+    }
+    let unknown = || PlanFileError::damaged(path, format!("cohort {} is not in the config", saved.id));
+    if saved.empties {
+        let (id, membership) = (saved.id.clone(), previous.ok_or_else(unknown)?);
+        let diff = plan_file::recount(saved, Some(&membership), inputs).map_err(damaged)?;
+        return plan_recorded::empty(&id, membership, diff, inputs).map_err(damaged);
+    }
+    let declared = inputs.config.cohorts.iter().find(|declared| declared.id == saved.id);
+    let declared = declared.ok_or_else(unknown)?;
+    resume_declared(declared, previous, saved, names, inputs).map_err(damaged)
+}
+
+fn resume_declared(
+    cohort: &CohortConfig,
+    previous: Option<Membership>,
+    saved: SavedCohort,
+    names: &CohortNames,
+    inputs: PlanInputs<'_>,
+) -> Result<CohortPlan, PlanError> {
+    let braze = policy::connection(&cohort.to, inputs.config)?;
+    let previous = previous.map(|membership| policy::at_home(membership, cohort, braze));
+    let matched = saved.matched.clone();
+    let source = matched.as_ref().map(|matched| tally_of(matched, saved.hollow.clone()));
+    let (due, is_delivery_change) = (saved.due.clone(), saved.moves);
+    let diff = plan_file::recount(saved, previous.as_ref(), inputs)?;
+    let mut changes = match previous {
+        Some(membership) if is_delivery_change => {
+            delivery_change::guard_change(cohort, membership, diff, source.unwrap_or_default(), inputs)?
+        }
+        previous => guard_declared(cohort, names, previous, diff, source, inputs)?,
+    };
+    let transitions = Transitions::saved(cohort, due, &mut changes.verdict.approved, inputs)?;
+    let findings = SourceFindings { matched, ..SourceFindings::default() };
+    with_stages(cohort, changes, findings, transitions, inputs)
+}

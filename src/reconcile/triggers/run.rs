@@ -1,0 +1,215 @@
+//! Runs the triggers of a cohort: recorded before members are sent, triggered once the members are settled.
+//!
+//! # Guarantees
+//! A trigger fires only for a user with a fitting recorded membership at that moment: an entry for a settled member, an
+//! exit for a user who is settled to be out. The list of due triggers is written before the membership is committed, so
+//! after a crash in between it may name users who never entered or left: those are dropped here.
+
+use std::collections::BTreeMap;
+
+use super::plan::TriggersPlan;
+use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome, TriggerRequest};
+use crate::connector::braze::BrazeClient;
+use crate::model::{CohortId, MemberKey, Standing};
+use crate::reconcile::context::ApplyResources;
+use crate::state::{DueTrigger, Reject, RejectLog, StateError, StateReader, Transition};
+
+/// The triggers of a cohort while its members are sent.
+pub(in crate::reconcile) struct TriggerRun<'a> {
+    plan: TriggersPlan,
+    /// Whether the guard blocks a change, so that the membership of due users may still change.
+    is_blocked: bool,
+    resources: &'a ApplyResources,
+}
+
+impl<'a> TriggerRun<'a> {
+    /// Records the list of due triggers. Requests of earlier runs without an answer are no longer on it.
+    pub(in crate::reconcile) fn begin(
+        cohort: &CohortId,
+        mut plan: TriggersPlan,
+        is_blocked: bool,
+        resources: &'a ApplyResources,
+    ) -> Result<Self, StateError> {
+        tokio::task::block_in_place(|| resources.state.put_outbox(cohort, &mut plan.outbox))?;
+        Ok(Self { plan, is_blocked, resources })
+    }
+
+    /// Fires the chosen triggers, unless sending members stopped early. `done` has an outcome for each trigger that was
+    /// tried, in the order of the plan, also after an error.
+    pub(in crate::reconcile) async fn run(
+        &mut self,
+        cohort: &CohortId,
+        outcome: &ApplyOutcome,
+        braze: Option<&BrazeClient>,
+        context: Option<ApplyContext<'_>>,
+        rejects: &mut RejectLog,
+        done: &mut Vec<TriggerOutcome>,
+    ) -> Result<(), ApplyStop> {
+        reject_unanswered(&self.plan.unanswered, rejects)?;
+        if outcome.halt.is_some() {
+            return Ok(self.take_back(cohort, outcome)?);
+        }
+        if self.plan.users() == 0 {
+            return Ok(());
+        }
+        let (braze, context) = braze.zip(context).ok_or(ApplyStop::NoKeys)?;
+        tokio::task::block_in_place(|| self.drop_unsettled(cohort))?;
+        for at in 0..self.plan.triggers.len() {
+            done.push(TriggerOutcome::default());
+            let Some(last) = done.last_mut() else { continue };
+            let plan = &self.plan.triggers[at];
+            let (transition, trigger, users) = (plan.transition, &plan.trigger, &plan.now);
+            let request = TriggerRequest { cohort, transition, trigger, users };
+            let result = if plan.now.is_empty() {
+                Ok(())
+            } else {
+                apply::trigger(request, braze, &mut self.plan.outbox, context, last).await
+            };
+            reject_unanswered(&last.lost, rejects)?;
+            reject_recipients(&last.rejected, rejects)?;
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Drops the users with a recorded membership that does not fit, and records the shorter list.
+    fn drop_unsettled(&mut self, cohort: &CohortId) -> Result<(), StateError> {
+        let state = self.resources.state.reader();
+        let users: Vec<&DueTrigger> = self.plan.triggers.iter().flat_map(|plan| &plan.now).collect();
+        let standings = standings(cohort, &users, state)?;
+        let is_blocked = self.is_blocked;
+        let fit =
+            |due: &DueTrigger| fit(due.crossing, standings.get(&key_of(due, state)).copied(), is_blocked);
+        let mut dropped: Vec<DueTrigger> = Vec::new();
+        for plan in &mut self.plan.triggers {
+            dropped.extend(plan.now.iter().filter(|due| fit(due) == Fit::Never).cloned());
+            plan.now.retain(|due| fit(due) == Fit::Now);
+        }
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(%cohort, users = dropped.len(), "triggers dropped: their users did not enter or leave");
+        self.plan.outbox.due.retain(|due| !dropped.contains(due));
+        self.resources.state.put_outbox(cohort, &mut self.plan.outbox)
+    }
+
+    /// Takes the new due triggers back if nothing was sent: then there was no transition.
+    fn take_back(&mut self, cohort: &CohortId, outcome: &ApplyOutcome) -> Result<(), StateError> {
+        if !outcome.changed_anything() && outcome.in_doubt == 0 {
+            let new = &self.plan.new;
+            self.plan.outbox.due.retain(|due| !new.contains(due));
+            tokio::task::block_in_place(|| self.resources.state.put_outbox(cohort, &mut self.plan.outbox))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a trigger may fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Now,
+    /// The membership is not settled yet: it stays due.
+    Later,
+    /// There was no such transition.
+    Never,
+}
+
+fn fit(transition: Transition, standing: Option<Standing>, is_blocked: bool) -> Fit {
+    match (transition, standing) {
+        (Transition::Enter, Some(Standing::Member)) | (Transition::Exit, None | Some(Standing::Refused)) => {
+            Fit::Now
+        }
+        (_, Some(Standing::InDoubt)) | (Transition::Exit, Some(Standing::Disputed)) => Fit::Later,
+        (Transition::Enter, None | Some(Standing::Refused | Standing::Disputed))
+        | (Transition::Exit, Some(Standing::Member)) => {
+            if is_blocked {
+                Fit::Later
+            } else {
+                Fit::Never
+            }
+        }
+    }
+}
+
+fn key_of(due: &DueTrigger, state: &StateReader) -> MemberKey {
+    let mut packed = Vec::new();
+    due.who.identifier().pack_into(&mut packed);
+    MemberKey::of(state.seed(), &packed)
+}
+
+/// The standings of these users in the recorded membership. Users without a record are missing.
+fn standings(
+    cohort: &CohortId,
+    users: &[&DueTrigger],
+    state: &StateReader,
+) -> Result<BTreeMap<MemberKey, Standing>, StateError> {
+    let mut keys: Vec<MemberKey> = users.iter().map(|due| key_of(due, state)).collect();
+    keys.sort_unstable();
+    let mut found = BTreeMap::new();
+    let version = state.version(cohort)?;
+    let mut members = state.members(cohort, version.as_ref())?;
+    let mut at = members.advance()?;
+    for key in keys {
+        while at.is_some_and(|(recorded, _)| recorded < key) {
+            members.skip(members.ahead().partition_point(|ahead| *ahead < key));
+            at = members.advance()?;
+        }
+        found.extend(at.filter(|(recorded, _)| *recorded == key));
+    }
+    Ok(found)
+}
+
+/// Writes the recipients of requests without an answer to the rejects.
+fn reject_unanswered(unanswered: &[DueTrigger], rejects: &mut RejectLog) -> Result<(), StateError> {
+    let detail = "triggered without an answer from Braze: it may have fired, and is not sent again";
+    unanswered.iter().try_for_each(|due| write_reject("action_unanswered", detail, due, rejects))
+}
+
+/// Writes the recipients that Braze rejected to the rejects.
+fn reject_recipients(recipients: &[(DueTrigger, String)], rejects: &mut RejectLog) -> Result<(), StateError> {
+    recipients.iter().try_for_each(|(due, why)| write_reject("action_rejected", why, due, rejects))
+}
+
+fn write_reject(
+    reason: &'static str,
+    detail: &str,
+    due: &DueTrigger,
+    rejects: &mut RejectLog,
+) -> Result<(), StateError> {
+    let column = match due.crossing {
+        Transition::Enter => "on_enter",
+        Transition::Exit => "on_exit",
+    };
+    let value = due.who.identifier().in_full();
+    rejects.push(&Reject { reason, detail, column, value: &value, ..Reject::default() }.line())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trigger_fires_only_for_a_settled_transition() {
+        let enter = [
+            (None, Fit::Never),
+            (Some(Standing::Member), Fit::Now),
+            (Some(Standing::InDoubt), Fit::Later),
+            (Some(Standing::Refused), Fit::Never),
+            (Some(Standing::Disputed), Fit::Never),
+        ];
+        let exit = [
+            (None, Fit::Now),
+            (Some(Standing::Member), Fit::Never),
+            (Some(Standing::InDoubt), Fit::Later),
+            (Some(Standing::Refused), Fit::Now),
+            (Some(Standing::Disputed), Fit::Later),
+        ];
+        for (transition, cases) in [(Transition::Enter, enter), (Transition::Exit, exit)] {
+            for (standing, expected) in cases {
+                assert_eq!(fit(transition, standing, false), expected, "{transition:?} {standing:?}");
+                let blocked = if expected == Fit::Never { Fit::Later } else { expected };
+                assert_eq!(fit(transition, standing, true), blocked, "{transition:?} {standing:?}");
+            }
+        }
+    }
+}
