@@ -79,7 +79,7 @@ fn location(home: &Path) -> Location {
 /// Writes the recorded membership of all cohorts, as if Braze had accepted every member.
 fn make(home: &Path, members: u64) {
     let clock = Clock::new(Timestamp::now);
-    let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), heard: None };
+    let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), renewal: None };
     let state = StateWriter::open(&location(home), &holder, clock, 7).unwrap();
     for at in 0..COHORTS[0] + COHORTS[1] {
         let from = at as u64 * (members / 4);

@@ -454,7 +454,7 @@ fn state_size(state: &Path) -> String {
 fn ingest(deliveries: u64, segments: u64) {
     let home = tempfile::tempdir().unwrap();
     let clock = Clock::new(Timestamp::now);
-    let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), heard: None };
+    let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), renewal: None };
     let state = StateWriter::open(&Location::Folder(home.path().to_owned()), &holder, clock, 7).unwrap();
     let (state, heap) = (Arc::new(state), ConnectionName::new("heap").unwrap());
     let inbox = Inbox::open(&state, &EndpointName::of_heap(&heap), InboxQuota::new(1 << 32), clock).unwrap();
@@ -479,7 +479,7 @@ fn ingest(deliveries: u64, segments: u64) {
         let ingest_context = IngestContext { state: &state, heap: &heap, run: &run, now, incomplete_after };
         let folded = fold(&files, ingest_context).unwrap();
         took += began.elapsed();
-        assert_eq!((folded.put_aside, folded.duplicates), (0, 0));
+        assert_eq!((folded.invalid, folded.duplicates), (0, 0));
         inbox.used(&folded.used);
     }
     let segment_states = state.reader().segments(&heap).unwrap();

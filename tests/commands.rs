@@ -154,11 +154,11 @@ fn completions_and_manual_contain_every_command() {
 fn a_state_of_a_newer_program_is_not_changed() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(2));
-    w.write(".syncline/format.json", r#"{"format":2}"#);
+    w.write(".syncline/format.json", r#"{"format":3}"#);
     for command in ["plan", "reconcile", "status", "history"] {
         w.run(&[command])
             .expect(1)
-            .says(&["format.json has format 2; this program knows format 1", "use a newer syncline"]);
+            .says(&["format.json has format 3; this program supports format 2", "use a newer syncline"]);
     }
     assert_eq!(sandbox.writes(), 0);
 }

@@ -108,7 +108,7 @@ fn expect_finding(kind: &str, name: &str, fields: Value, code: &str, words: &[&s
     let first = setup.check(10);
     let found = finding(&first, code);
     assert_eq!((&first["result"], &found["level"]), (&json!("drifted"), &json!("drift")));
-    assert_eq!(found["fine_at"], fine, "the last check without the finding");
+    assert_eq!(found["absent_at"], fine, "the last check without the finding");
     let second = setup.check(10);
     assert_eq!(finding(&second, code)["since"], found["since"], "since the first check with the finding");
     assert_eq!(second["segments"][0]["since"], first["segments"][0]["since"]);
@@ -309,23 +309,23 @@ fn a_drift_persists_while_braze_is_unreachable() {
 #[test]
 fn a_finding_quotes_the_last_check_that_saw_its_evidence() {
     let setup = Setup::new();
-    let fine_at = setup.check(0)["segments"][0]["since"].clone();
+    let absent_at = setup.check(0)["segments"][0]["since"].clone();
     setup.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
     setup.check(5);
     setup.sandbox.faults("[]");
     setup.change("campaigns", "We miss you", json!({ "enabled": false }));
     let first = finding(&setup.check(10), "use_stopped");
-    assert_eq!(first["fine_at"], fine_at, "the check between them saw no campaign");
+    assert_eq!(first["absent_at"], absent_at, "the check between them saw no campaign");
     // The campaign is checked successfully while another request fails.
     setup.change("campaigns", "We miss you", json!({ "enabled": true }));
     setup.sandbox.faults(r#"[{"on": "segments_series", "times": 0, "do": {"status": 503}}]"#);
     let report = setup.check(5);
-    assert_eq!(finding(&report, "not_reported")["fine_at"], first["since"]);
+    assert_eq!(finding(&report, "not_reported")["absent_at"], first["since"]);
     setup.sandbox.faults("[]");
     setup.change("campaigns", "We miss you", json!({ "enabled": false }));
     let second = finding(&setup.check(10), "use_stopped");
     assert!(second["since"].as_str() > first["since"].as_str(), "it was fine between them");
-    assert!(second["fine_at"].as_str() > first["since"].as_str());
+    assert!(second["absent_at"].as_str() > first["since"].as_str());
 }
 
 #[test]

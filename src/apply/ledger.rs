@@ -66,7 +66,7 @@ impl<'a> InDoubtLedger<'a> {
         }
         ledger.review_late(plan, sides);
         if let Some(name) = name {
-            ledger.is_new_name = ledger.membership.sending_name(name);
+            ledger.is_new_name = ledger.membership.mark_name_sent(name);
         }
         for op in [ChangeOp::Remove, ChangeOp::Add] {
             if *sides.of(op) && !plan.changes.of(op).is_empty() {
@@ -105,7 +105,7 @@ impl<'a> InDoubtLedger<'a> {
     /// Records that each request with the name has a response, so Braze handles none of them late.
     pub(super) fn mark_name_answered(&mut self) {
         if std::mem::take(&mut self.is_new_name) {
-            self.membership.name_answered();
+            self.membership.mark_name_answered();
             self.is_dirty = true;
         }
     }
@@ -154,7 +154,7 @@ impl<'a> InDoubtLedger<'a> {
             self.membership.late.retain(|late| late.until > at);
         }
         // A killed run could not record its requests, so any row in doubt may have been in one.
-        self.membership.add_late_doubt(until);
+        self.membership.note_late_doubt(until);
     }
 
     /// Ends the sending. Requests without a response are recorded already, and the other rows in doubt were in no request

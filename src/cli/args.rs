@@ -9,7 +9,7 @@ use super::find_args::{DiscoverArgs, ImportTablesArgs};
 use super::identity_args::IdentityArgs;
 use super::sandbox_args::SandboxArgs;
 use super::state_args::StateArgs;
-use crate::model::{CohortId, ExportId, SegmentId, Timestamp, moment};
+use crate::model::{CohortId, ExportId, SegmentId, Timestamp, parse_time};
 use crate::plan::PlanDigest;
 
 /// The config that is meant when none is named.
@@ -388,7 +388,7 @@ fn export(text: &str) -> Result<ExportId, String> {
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
-    moment(text).ok_or_else(|| "write it like 2026-11-01 or 2026-11-01T06:00Z".to_owned())
+    parse_time(text).ok_or_else(|| "write it like 2026-11-01 or 2026-11-01T06:00Z".to_owned())
 }
 
 fn ceiling(text: &str) -> Result<(CohortId, u64), String> {

@@ -57,7 +57,7 @@ pub(super) fn holder() -> Holder {
         host: host.unwrap_or_else(|| "this machine".to_owned()),
         process: std::process::id(),
         since: clock().now(),
-        heard: None,
+        renewal: None,
     }
 }
 

@@ -119,7 +119,7 @@ impl From<StateError> for CommandError {
                 .hint("use a newer syncline, or another `state:`")
                 .hint("if no newer syncline has written the file, it is damaged: restore it from a backup"),
             StateError::Damaged { path, .. } => damaged_hints(&path).into_iter().fold(failed, Self::hint),
-            StateError::Older { place, .. } => older_hints(&place).into_iter().fold(failed, Self::hint),
+            StateError::Older { entry: place, .. } => older_hints(&place).into_iter().fold(failed, Self::hint),
             StateError::Store(error) if error.is_remote() => failed.hint(
                 "is the bucket the right one, and are there credentials? They come from AWS_…, GOOGLE_… or AZURE_… \
                  variables, or from the machine's identity",
@@ -287,8 +287,8 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
 /// What to do about a cohort that could not be planned, a line each.
 pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
     let hints = match error {
-        PlanError::Desired(DesiredError::State(StateError::Older { place, .. }))
-        | PlanError::State(StateError::Older { place, .. }) => older_hints(place),
+        PlanError::Desired(DesiredError::State(StateError::Older { entry: place, .. }))
+        | PlanError::State(StateError::Older { entry: place, .. }) => older_hints(place),
         PlanError::Desired(DesiredError::State(StateError::Damaged { path, .. }))
         | PlanError::State(StateError::Damaged { path, .. }) => damaged_hints(path),
         PlanError::Workspace(name, _) => vec![

@@ -20,7 +20,7 @@ pub(super) fn marks_of(
     braze: &BrazeConfig,
     state: &StateReader,
 ) -> Result<Option<KeyFingerprints>, StateError> {
-    state.marks(std::iter::once(name).chain(&braze.formerly))
+    state.key_fingerprints(std::iter::once(name).chain(&braze.formerly))
 }
 
 /// The fingerprint of a key.

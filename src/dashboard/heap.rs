@@ -88,7 +88,7 @@ fn undeclared(html: &mut Html, board: &DashboardView, segments: &[UndeclaredSegm
                 html.node("li", &[], |html| {
                     html.name(&segment.name);
                     html.text(&format!(" ({}), last told ", segment.segment));
-                    age(html, segment.told_at, board.now);
+                    age(html, segment.delivered_at, board.now);
                 });
             }
         });

@@ -293,7 +293,7 @@ pub struct UndeclaredSegmentView {
     /// Heap's name of it.
     pub name: String,
     /// When Heap last told of it.
-    pub told_at: Timestamp,
+    pub delivered_at: Timestamp,
 }
 
 /// An export from Braze to Heap.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::export::user_in;
 use crate::model::{CohortId, ConnectionName, Identifier, IdentifierKind, Timestamp};
 use crate::state::{
-    ClosedFile, Contents, Delivery, ErasedFile, HeldEvent, HeldEvents, IdentityMap, KnownHandles, MirrorNote,
+    ClosedFile, Contents, Delivery, ErasedFile, HeldEvent, HoldReason, IdentityMap, KnownHandles, MirrorNote,
     Recorded, StateError, StateWriter,
 };
 
@@ -121,7 +121,7 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Eras
     // Last, since it knows what is the user's: erasing again after a crash needs it.
     let identity = state.erase_identity(&mut person.map.borrow_mut(), id)?;
     forgotten.identity = forgotten.note("identity".to_owned(), identity);
-    forgotten.tables = state.reader().pushdown_tables(&[])?;
+    forgotten.tables = state.reader().mirror_tables_of(&[])?;
     Ok(forgotten)
 }
 
@@ -133,7 +133,7 @@ fn erase_events(
 ) -> Result<(), StateError> {
     for export in state.reader().exports()? {
         let mut record = state.reader().export(&export)?;
-        let erased = state.erase_waiting(&export, &mut record, &|waiting| person.is_awaited(waiting))?;
+        let erased = state.erase_held_events(&export, &mut record, &|waiting| person.is_awaited(waiting))?;
         forgotten.waiting += forgotten.note(format!("exports/{export}"), erased);
         person.check()?;
     }
@@ -202,12 +202,12 @@ impl ErasedUser<'_> {
         }
     }
 
-    fn is_awaited(&self, waiting: &HeldEvents<'_>) -> bool {
+    fn is_awaited(&self, waiting: &HeldEvent<'_>) -> bool {
         let is_awaited = match waiting.awaited {
-            HeldEvent::Person { user_id, device_id } => {
+            HoldReason::Person { user_id, device_id } => {
                 user_id == self.id || device_id == self.id || self.owns(user_id, device_id)
             }
-            HeldEvent::Limit { who } => who == self.id || user_in(waiting.event) == self.id,
+            HoldReason::Limit { who } => who == self.id || user_in(waiting.event) == self.id,
         };
         is_awaited || self.is_of_event(&String::from_utf8_lossy(waiting.event))
     }
@@ -339,7 +339,7 @@ mod tests {
     /// A user with the external id `id` and the Braze id `b1`.
     fn person<'a>(home: &tempfile::TempDir, id: &'a str) -> ErasedUser<'a> {
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
-        let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
+        let holder = Holder { host: String::new(), process: 1, since: clock.now(), renewal: None };
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let mut map = IdentityMap::open(&state).unwrap();
@@ -348,7 +348,7 @@ mod tests {
             IdentityKey::DeviceId("d1"),
             IdentityKey::Alias { label: "c:rm", name: "a1" },
         ] {
-            map.tie(handle, id, Timestamp::UNIX_EPOCH).unwrap();
+            map.link(handle, id, Timestamp::UNIX_EPOCH).unwrap();
         }
         let handles = map.handles_of(id).unwrap();
         ErasedUser { id, handles, map: map.into(), failed: RefCell::default() }

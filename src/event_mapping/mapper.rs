@@ -13,7 +13,7 @@ use super::outcome::{
 use super::person::{EventPerson, Ids};
 use super::rules::{Rules, TypeRules};
 use super::time::{Count, EventTime};
-use crate::model::{AvroRecord, AvroValue, Timestamp, usable};
+use crate::model::{AvroRecord, AvroValue, Timestamp, normalize_identifier};
 
 /// The longest `idempotency_key` (Heap, `/api/track`: fewer than 1,024 characters).
 const KEY_LEN_MAX: usize = 1023;
@@ -231,7 +231,7 @@ fn write_who(who: &EventUser<'_>, out: &mut Vec<u8>) {
 
 fn event_id<'h>(head: &'h EventHead<'_>) -> Result<&'h [u8], Rejection> {
     let id = head.id.as_deref().unwrap_or_default();
-    match usable(id, KEY_LEN_MAX, &[]) {
+    match normalize_identifier(id, KEY_LEN_MAX, &[]) {
         Ok(Some(id)) => Ok(id),
         Ok(None) => Err(Rejection::new(EventRejectReason::NoId, "id")),
         Err(_) => {

@@ -10,7 +10,7 @@ use super::outcome::{
 };
 use super::rules::Rules;
 use super::settings::{AnonymousPolicy, IdentityFrom};
-use crate::model::{InvalidIdentifier, usable};
+use crate::model::{InvalidIdentifier, normalize_identifier};
 
 /// The longest identity in characters (Heap, `/api/track`).
 const IDENTITY_LEN_MAX: usize = 255;
@@ -141,9 +141,9 @@ fn judged<'a>(
     match value {
         None => Ok(None),
         Some(Cow::Borrowed(bytes)) => {
-            usable(bytes, len_max, &[])?.map(|bytes| text(bytes).map(Cow::Borrowed)).transpose()
+            normalize_identifier(bytes, len_max, &[])?.map(|bytes| text(bytes).map(Cow::Borrowed)).transpose()
         }
-        Some(Cow::Owned(bytes)) => usable(bytes, len_max, &[])?
+        Some(Cow::Owned(bytes)) => normalize_identifier(bytes, len_max, &[])?
             .map(|bytes| text(bytes).map(|text| Cow::Owned(text.to_owned())))
             .transpose(),
     }

@@ -25,7 +25,7 @@ use crate::config::RetryPolicy;
 use crate::connector::Retry;
 use crate::connector::heap::{EventAdmission, HeapCall, HeapClient, HeapReply, PersonKey};
 use crate::model::{Clock, ExportId};
-use crate::state::{HeldEvent, IdentityMap, Journal, JournalEvent, LEASE_ENDED, Reject, StateWriter};
+use crate::state::{HoldReason, IdentityMap, Journal, JournalEvent, LEASE_ENDED, Reject, StateWriter};
 
 /// The interval between two commits of settled events.
 const CHECKPOINT: Duration = Duration::from_secs(5);
@@ -180,7 +180,7 @@ impl<'a> HeapDelivery<'a> {
             // An event that is held for this limit already stays held.
             if !matches!(item.origin, BatchOrigin::Waiting { is_person: false, .. }) {
                 let element = batch.element(at);
-                ledger.wait_for(HeldEvent::Limit { who: &user_in(element) }, false, element)?;
+                ledger.wait_for(HoldReason::Limit { who: &user_in(element) }, false, element)?;
                 ledger.done(item.origin);
             }
         }
@@ -284,7 +284,7 @@ impl<'a> HeapDelivery<'a> {
         *locked(self.ledger).tally.answers.entry(word).or_default() += 1;
         let posted = JournalEvent::Posted {
             export: self.export.to_string(),
-            what: call.as_str().to_owned(),
+            operation: call.as_str().to_owned(),
             events: events as u64,
             outcome: word.to_owned(),
         };

@@ -102,7 +102,7 @@ pub(super) fn find(
 
 /// Whether a complete listing is due.
 pub(super) fn is_listing_due(record: &ExportProgress, now: Timestamp) -> bool {
-    record.listed_whole.is_none_or(|at| age(at, now) >= WHOLE_EVERY)
+    record.fully_listed_at.is_none_or(|at| age(at, now) >= WHOLE_EVERY)
 }
 
 /// The oldest day that is open or has an incomplete file.
@@ -186,7 +186,7 @@ impl<'a> Listing<'a> {
     /// Whether the file is incomplete and has not changed.
     fn is_waited_for(&self, object: &EventFile) -> bool {
         let part = self.record.parts.get(&*object.path).filter(|part| part.print == object.print);
-        let since = part.and_then(|part| part.cut_since);
+        let since = part.and_then(|part| part.truncated_since);
         since.is_some_and(|since| age(since, self.now) < self.incomplete_after)
     }
 
@@ -287,7 +287,7 @@ mod tests {
         let again = find(&record, now);
         assert!(!settle_days(&mut record, &again, now), "they have only just come");
         let soon = now.checked_add(2 * HOUR).unwrap();
-        record.listed_whole = Some(soon);
+        record.fully_listed_at = Some(soon);
         assert!(!settle_days(&mut record, &found, soon), "they were not read yet");
         assert!(settle_days(&mut record, &again, soon));
         assert!(matches!(record.days[&Day(20_200_101)], DayProgress::Settled { files: 1, .. }));
@@ -301,7 +301,7 @@ mod tests {
         let settled = DayProgress::Settled { files, sum, seen_until: before(now, CLOCKS) };
         record.days.insert(Day(20_200_101), settled);
         assert_eq!(paths(&find(&record, soon)), ["1.avro", "3.avro"]);
-        let part = PartialFile { print: 1, offset: 0, cut_since: Some(now) };
+        let part = PartialFile { print: 1, offset: 0, truncated_since: Some(now) };
         record.parts.insert("event_type=a.B/date=2019-05-01-00/x.avro".to_owned(), part);
         assert_eq!(oldest_open(&record, soon), Day(20_190_501), "its rest may come");
     }
@@ -316,10 +316,10 @@ mod tests {
             |record: &ExportProgress, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
         let mut record = ExportProgress::default();
         let print = find(&record, now).objects[0].print;
-        let part = PartialFile { print, offset: 2, cut_since: Some(now) };
+        let part = PartialFile { print, offset: 2, truncated_since: Some(now) };
         record.parts = BTreeMap::from([
             ("cut.avro".to_owned(), part),
-            ("gone.avro".to_owned(), PartialFile { print: 1, offset: 0, cut_since: Some(now) }),
+            ("gone.avro".to_owned(), PartialFile { print: 1, offset: 0, truncated_since: Some(now) }),
         ]);
         let found = find(&record, now);
         assert!(found.objects.is_empty());
@@ -343,7 +343,7 @@ mod tests {
         let mut found = find(&record, now);
         let cut = found.objects.pop().unwrap();
         read(&mut record, &found);
-        let part = PartialFile { print: cut.print, offset: 2, cut_since: Some(now) };
+        let part = PartialFile { print: cut.print, offset: 2, truncated_since: Some(now) };
         record.parts.insert(cut.path.to_string(), part);
         let found = find(&record, now);
         assert!(settle_days(&mut record, &found, now));

@@ -13,7 +13,7 @@ use crate::event_mapping::{
     AnonymousIds, EventRejectReason, IdentityLink, Mapped, MappingOutcome, OwnerLookup,
 };
 use crate::model::{Clock, Timestamp};
-use crate::state::{HeldEvent, IdentityKey, IdentityKeyKind, IdentityMap, Reject, StateError};
+use crate::state::{HoldReason, IdentityKey, IdentityKeyKind, IdentityMap, Reject, StateError};
 
 /// The longest name of an event type that is counted, in bytes.
 const TYPE_LEN_MAX: usize = 256;
@@ -98,7 +98,7 @@ impl<'a> KnownUsers<'a> {
                     [(IdentityKeyKind::BrazeId, &keys.user_id), (IdentityKeyKind::DeviceId, &keys.device_id)]
                 {
                     if let Some(value) = value {
-                        map.tie(IdentityKey::of(kind, value), external_user_id, seen)?;
+                        map.link(IdentityKey::of(kind, value), external_user_id, seen)?;
                     }
                 }
             }
@@ -112,7 +112,7 @@ impl<'a> KnownUsers<'a> {
     }
 
     pub(super) fn is_forgotten(&self, who: &str) -> bool {
-        locked(self.map).is_forgotten(who)
+        locked(self.map).is_being_deleted(who)
     }
 
     pub(super) fn is_deleted(&self, user_id: &str) -> bool {
@@ -193,7 +193,7 @@ impl EventDispatch<'_> {
                 if self.known.is_deleted(&user_id) {
                     tally.ignored("deleted");
                 } else {
-                    let awaited = HeldEvent::Person { user_id: &user_id, device_id: &device_id };
+                    let awaited = HoldReason::Person { user_id: &user_id, device_id: &device_id };
                     let is_profile = what == crate::event_mapping::EventKind::Profile;
                     locked(self.ledger).wait_for(awaited, is_profile, &out.withdraw())?;
                     tally.held += 1;

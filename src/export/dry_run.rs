@@ -43,7 +43,7 @@ pub fn survey(
     clock: Clock,
 ) -> Result<ExportDryRun, ExportStop> {
     let record = state.export(&export.id)?;
-    let mut survey = ExportDryRun { waiting: record.waiting_len(), ..ExportDryRun::default() };
+    let mut survey = ExportDryRun { waiting: record.held_len(), ..ExportDryRun::default() };
     let source = match &export.source {
         ExportSource::Storage(source) => source,
         ExportSource::Http(_) => {
@@ -89,9 +89,9 @@ pub fn has_work(
 ) -> Result<bool, ExportStop> {
     let (record, now) = (state.export(&export.id)?, clock.now());
     let is_due = |file: &crate::state::HeldEventsFile| {
-        file.limited() > 0 || (file.waiting() > 0 && age(file.oldest, now) >= export.hold_age_max)
+        file.awaiting_limit() > 0 || (file.held() > 0 && age(file.oldest, now) >= export.hold_age_max)
     };
-    if record.waiting.iter().any(is_due) {
+    if record.held.iter().any(is_due) {
         return Ok(true);
     }
     let ExportSource::Storage(source) = &export.source else {

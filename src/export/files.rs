@@ -69,7 +69,7 @@ pub(super) fn feed(
         match ended {
             ReadEnd::Whole | ReadEnd::Bad => file.close(object.len, FileRemainder::None),
             ReadEnd::Cut(_) if reading.again => file.close(object.len, FileRemainder::None),
-            ReadEnd::Cut(offset) => file.cut(offset, part.and_then(|part| part.cut_since))?,
+            ReadEnd::Cut(offset) => file.cut(offset, part.and_then(|part| part.truncated_since))?,
             ReadEnd::Unread(what) => {
                 let mut ledger = locked(reading.ledger);
                 tracing::warn!("{what}");

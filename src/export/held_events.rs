@@ -10,7 +10,7 @@ use super::ledger::{ExportLedger, locked};
 use crate::connector::heap::HeapClient;
 use crate::event_mapping::{AnonymousIds, EventKind, EventUser, OwnerLookup as _, complete};
 use crate::model::{Clock, ExportId};
-use crate::state::{HeldEvent, HeldEvents, HeldEventsFile, Reject, StateReader};
+use crate::state::{HeldEvent, HeldEventsFile, HoldReason, Reject, StateReader};
 
 /// What releasing held events needs.
 pub(super) struct HeldEventsContext<'a> {
@@ -27,10 +27,10 @@ pub(super) struct HeldEventsContext<'a> {
 impl HeldEventsContext<'_> {
     /// Reads all files of held events once, and dispatches what is due.
     pub(super) fn feed(&self, out: &mut Output) -> Result<(), FeedEnd> {
-        let files = locked(self.ledger).record.waiting.clone();
-        let persons: u64 = files.iter().map(|file| file.persons).sum();
+        let files = locked(self.ledger).record.held.clone();
+        let persons: u64 = files.iter().map(|file| file.awaiting_user).sum();
         let mut excess = persons.saturating_sub(self.len_max);
-        for (list, file) in files.iter().enumerate().filter(|(_, file)| file.waiting() > 0) {
+        for (list, file) in files.iter().enumerate().filter(|(_, file)| file.held() > 0) {
             self.file(list, file, &mut excess, out)?;
             self.dispatch.known.check()?;
         }
@@ -44,12 +44,12 @@ impl HeldEventsContext<'_> {
         excess: &mut u64,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
-        let mut rows = self.state.waiting(self.export, file)?;
+        let mut rows = self.state.held_events(self.export, file)?;
         let mut settled = file.settled.ranges().iter().peekable();
         while let Some((row, waiting)) = rows.advance()? {
             while settled.next_if(|range| range.end <= row).is_some() {}
             if settled.peek().is_none_or(|range| row < range.start) {
-                let is_person = matches!(waiting.awaited, HeldEvent::Person { .. });
+                let is_person = matches!(waiting.awaited, HoldReason::Person { .. });
                 self.row(BatchOrigin::Waiting { list, row, is_person }, &waiting, excess, out)?;
             }
         }
@@ -59,13 +59,13 @@ impl HeldEventsContext<'_> {
     fn row(
         &self,
         origin: BatchOrigin,
-        waiting: &HeldEvents<'_>,
+        waiting: &HeldEvent<'_>,
         excess: &mut u64,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
         let what = if waiting.is_profile { EventKind::Profile } else { EventKind::Event };
         match waiting.awaited {
-            HeldEvent::Limit { who } => {
+            HoldReason::Limit { who } => {
                 if self.dispatch.known.is_forgotten(who) {
                     locked(self.ledger).done(origin);
                 } else if !self.heap.limiter.is_exhausted(user_key_of_text(who), Instant::now()) {
@@ -73,7 +73,7 @@ impl HeldEventsContext<'_> {
                     out.push(what, &EventUser::Identity(who.into()), origin)?;
                 }
             }
-            HeldEvent::Person { user_id, device_id } => {
+            HoldReason::Person { user_id, device_id } => {
                 let keys = AnonymousIds {
                     user_id: (!user_id.is_empty()).then(|| user_id.into()),
                     device_id: (!device_id.is_empty()).then(|| device_id.into()),
@@ -95,8 +95,8 @@ impl HeldEventsContext<'_> {
         Ok(())
     }
 
-    fn give_up(&self, origin: BatchOrigin, waiting: &HeldEvents<'_>, reason: &str) -> Result<(), FeedEnd> {
-        let HeldEvent::Person { user_id, device_id } = waiting.awaited else { return Ok(()) };
+    fn give_up(&self, origin: BatchOrigin, waiting: &HeldEvent<'_>, reason: &str) -> Result<(), FeedEnd> {
+        let HoldReason::Person { user_id, device_id } = waiting.awaited else { return Ok(()) };
         let key = serde_json::json!({ "user_id": user_id, "device_id": device_id }).to_string();
         let held = String::from_utf8_lossy(waiting.event);
         let mut ledger = locked(self.ledger);

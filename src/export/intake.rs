@@ -61,7 +61,7 @@ fn apply_listing(
     // Only when nothing is left, so that unread files are listed again.
     let is_done = found.is_whole && found.objects.is_empty() && found.reopened.is_empty();
     if is_done && discover_files::is_listing_due(&ledger.record, listed) {
-        ledger.record.listed_whole = Some(listed);
+        ledger.record.fully_listed_at = Some(listed);
         ledger.touch();
     }
     Ok(())

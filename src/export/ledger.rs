@@ -13,7 +13,7 @@ use super::report::TYPES_LEN_MAX;
 use crate::connector::currents::EventFile;
 use crate::model::{Clock, ExportId, Timestamp};
 use crate::state::{
-    ClosedFile, DayProgress, ExportProgress, HeldEvent, HeldEvents, HeldEventsWriter, IdentityMap,
+    ClosedFile, DayProgress, ExportProgress, HeldEvent, HeldEventsWriter, HoldReason, IdentityMap,
     PartialFile, Reject, RejectLog, StateError, StateWriter,
 };
 
@@ -126,7 +126,7 @@ impl ExportLedger {
                 }
             }
             BatchOrigin::Waiting { list, row, is_person } => {
-                if let Some(file) = self.record.waiting.get_mut(list) {
+                if let Some(file) = self.record.held.get_mut(list) {
                     file.settle(row, is_person);
                     self.is_changed = true;
                 }
@@ -150,11 +150,11 @@ impl ExportLedger {
                     self.tally.files += 1;
                 }
                 BlockOrigin::Object(object) => {
-                    let cut_since = match block.rest {
+                    let truncated_since = match block.rest {
                         FileRemainder::Missing(since) => Some(since),
                         FileRemainder::Open | FileRemainder::None => None,
                     };
-                    let part = PartialFile { print: object.print, offset: block.end, cut_since };
+                    let part = PartialFile { print: object.print, offset: block.end, truncated_since };
                     self.record.parts.insert(object.path.to_string(), part);
                 }
             }
@@ -167,15 +167,15 @@ impl ExportLedger {
     /// Holds an event.
     pub(super) fn wait_for(
         &mut self,
-        awaited: HeldEvent<'_>,
+        awaited: HoldReason<'_>,
         is_profile: bool,
         event: &[u8],
     ) -> Result<(), StateError> {
         let writer = match &mut self.waiting {
             Some(writer) => writer,
-            none => none.insert(self.state.waiting_writer(&self.export)?),
+            none => none.insert(self.state.held_writer(&self.export)?),
         };
-        writer.push(&HeldEvents { is_profile, since: self.clock.now(), awaited, event })?;
+        writer.push(&HeldEvent { is_profile, since: self.clock.now(), awaited, event })?;
         self.is_changed = true;
         Ok(())
     }
@@ -223,7 +223,7 @@ impl ExportLedger {
     /// failure every commit fails, and another run repeats everything since the last one.
     fn commit(&mut self, identity: &mut IdentityMap) -> Result<(), StateError> {
         if let Some(why) = &self.failed {
-            return Err(StateError::Scratch(std::io::Error::other(why.clone())));
+            return Err(StateError::TemporaryFile(std::io::Error::other(why.clone())));
         }
         let committed = self.try_commit(identity);
         self.failed = committed.as_ref().err().map(ToString::to_string);
@@ -234,7 +234,7 @@ impl ExportLedger {
         self.advance();
         self.rejects.sync()?;
         if let Some(waiting) = self.waiting.take() {
-            self.record.waiting.push(waiting.finish()?);
+            self.record.held.push(waiting.finish()?);
             self.is_changed = true;
         }
         identity.commit()?;
@@ -299,7 +299,7 @@ mod tests {
     async fn after_a_failed_commit_no_later_commit_succeeds() {
         let home = tempfile::tempdir().unwrap();
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
-        let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
+        let holder = Holder { host: String::new(), process: 1, since: clock.now(), renewal: None };
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let (export, run) = (ExportId::new("e").unwrap(), RunId::new(clock.now(), 0));
@@ -311,7 +311,7 @@ mod tests {
         let ledger = open();
         let file = Arc::new(ClosedFile { path: "inbox/currents.e/1-a.log".to_owned(), bytes: 1 });
         let number = locked(&ledger).open_block(&BlockOrigin::Posted(file));
-        let awaited = HeldEvent::Person { user_id: "b1", device_id: "" };
+        let awaited = HoldReason::Person { user_id: "b1", device_id: "" };
         locked(&ledger).wait_for(awaited, false, b"{}").unwrap();
         locked(&ledger).close_block(number, 0, 0, FileRemainder::None);
         let versions = home.path().join("exports/e/versions");
@@ -323,6 +323,6 @@ mod tests {
         let ledger = open();
         locked(&ledger).wait_for(awaited, false, b"{}").unwrap();
         checkpoint(&ledger, &identity).unwrap();
-        assert_eq!(open().into_inner().unwrap().record.waiting_len(), 1);
+        assert_eq!(open().into_inner().unwrap().record.held_len(), 1);
     }
 }

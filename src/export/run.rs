@@ -72,7 +72,7 @@ async fn within(
 /// Releases held events, repeatedly while waiting for Heap's limits helps.
 async fn release_held(shared: &ExportShared, report: &mut ExportReport) -> Result<(), ExportStop> {
     checkpoint(&shared.ledger, &shared.context.identity)?;
-    let has_new_links = locked(&shared.context.identity).has_news_for(&shared.export.id);
+    let has_new_links = locked(&shared.context.identity).has_updates_for(&shared.export.id);
     let mut has_learned = (has_new_links && shared.has_unidentified()) || shared.has_overdue();
     loop {
         let is_limited = limited(shared) > 0;
@@ -102,7 +102,7 @@ async fn release_held(shared: &ExportShared, report: &mut ExportReport) -> Resul
 
 /// The number of events that wait for Heap's limit for one user.
 fn limited(shared: &ExportShared) -> u64 {
-    locked(&shared.ledger).record.waiting.iter().map(HeldEventsFile::limited).sum()
+    locked(&shared.ledger).record.held.iter().map(HeldEventsFile::awaiting_limit).sum()
 }
 
 impl ExportShared {
@@ -121,14 +121,14 @@ impl ExportShared {
 
     /// Whether an event waits for its user to be identified.
     fn has_unidentified(&self) -> bool {
-        locked(&self.ledger).record.waiting.iter().any(|file| file.persons > 0)
+        locked(&self.ledger).record.held.iter().any(|file| file.awaiting_user > 0)
     }
 
     /// Whether a held event is overdue, or more are held than `hold` allows.
     fn has_overdue(&self) -> bool {
         let (ledger, now) = (locked(&self.ledger), self.context.clock.now());
-        let files = || ledger.record.waiting.iter().filter(|file| file.persons > 0);
-        let persons: u64 = files().map(|file| file.persons).sum();
+        let files = || ledger.record.held.iter().filter(|file| file.awaiting_user > 0);
+        let persons: u64 = files().map(|file| file.awaiting_user).sum();
         persons > self.export.hold_len_max
             || files().any(|file| discover_files::age(file.oldest, now) >= self.export.hold_age_max)
     }
@@ -150,7 +150,7 @@ fn settle(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateE
         drop(identity);
         let number = {
             let ledger = locked(&shared.ledger);
-            report.waiting = ledger.record.waiting_len();
+            report.waiting = ledger.record.held_len();
             ledger.record.number
         };
         let rejects_before = discover_files::before(now, shared.export.rejects_kept);
@@ -166,21 +166,21 @@ fn settle(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateE
 fn compact(shared: &ExportShared) -> Result<(), StateError> {
     let state = &shared.context.state;
     let mut ledger = locked(&shared.ledger);
-    let before = ledger.record.waiting.len();
-    ledger.record.waiting.retain(|file| file.waiting() > 0);
-    if ledger.record.waiting.len() > WAITING_FILES_MAX {
-        let mut writer = state.waiting_writer(&shared.export.id)?;
-        for file in &ledger.record.waiting {
-            let mut rows = state.reader().waiting(&shared.export.id, file)?;
+    let before = ledger.record.held.len();
+    ledger.record.held.retain(|file| file.held() > 0);
+    if ledger.record.held.len() > WAITING_FILES_MAX {
+        let mut writer = state.held_writer(&shared.export.id)?;
+        for file in &ledger.record.held {
+            let mut rows = state.reader().held_events(&shared.export.id, file)?;
             while let Some((row, waiting)) = rows.advance()? {
                 if !file.settled.contains(row) {
                     writer.push(&waiting)?;
                 }
             }
         }
-        ledger.record.waiting = vec![writer.finish()?];
+        ledger.record.held = vec![writer.finish()?];
         ledger.touch();
-    } else if ledger.record.waiting.len() < before {
+    } else if ledger.record.held.len() < before {
         ledger.touch();
     }
     Ok(())

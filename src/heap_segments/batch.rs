@@ -6,7 +6,7 @@ use super::payload::DeliveryPage;
 use crate::model::{
     ChangeOp, ConnectionName, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, KeySeed, MemberKey,
 };
-use crate::state::{Change, PartRef, SegmentTable, StateError, StateWriter, sync_hash, told};
+use crate::state::{Change, PartRef, SegmentTable, StateError, StateWriter, acknowledge_all, sync_hash};
 
 /// Why a user is rejected, as a stable code.
 pub(super) type Reason = &'static str;
@@ -57,7 +57,7 @@ impl SegmentBatch {
     }
 
     /// Returns the index of an unmerged sync with several pages.
-    pub(super) fn place_of(&self, segment: &SegmentTable, sync: &str) -> Option<usize> {
+    pub(super) fn index_of(&self, segment: &SegmentTable, sync: &str) -> Option<usize> {
         let signed = *self.signed.get(sync)?;
         let from = segment.syncs.partition_point(|other| other.signed < signed);
         let same_time = segment.syncs.get(from..)?.iter().take_while(|other| other.signed == signed);
@@ -149,5 +149,5 @@ pub(super) fn write_part(
     }
     let mut part = state.segment_part(heap, op)?;
     members.iter().try_for_each(|(_, packed)| part.push(packed))?;
-    part.finish().map(|part| Some(told(part)))
+    part.finish().map(|part| Some(acknowledge_all(part)))
 }

@@ -19,26 +19,26 @@ const GAPS_KEPT: usize = 10;
 
 /// Whether a delivery contained anything new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LedgerEntry {
+pub(super) enum Applied {
     New,
     Known,
 }
 
 /// Why a page or a drain is not applied.
-pub(super) enum LearnError {
+pub(super) enum ApplyError {
     /// It is invalid.
-    Unusable(InvalidDelivery),
+    Invalid(InvalidDelivery),
     /// The state cannot be read.
     State(StateError),
 }
 
-impl From<InvalidDelivery> for LearnError {
-    fn from(unusable: InvalidDelivery) -> Self {
-        Self::Unusable(unusable)
+impl From<InvalidDelivery> for ApplyError {
+    fn from(invalid: InvalidDelivery) -> Self {
+        Self::Invalid(invalid)
     }
 }
 
-impl From<StateError> for LearnError {
+impl From<StateError> for ApplyError {
     fn from(error: StateError) -> Self {
         Self::State(error)
     }
@@ -63,8 +63,8 @@ impl<'a> SegmentLedger<'a> {
         self.changed.iter().copied()
     }
 
-    pub(super) fn put_aside(&mut self) {
-        self.segments.put_aside += 1;
+    pub(super) fn count_invalid(&mut self) {
+        self.segments.invalid += 1;
     }
 
     /// Returns the rejected users.
@@ -74,13 +74,13 @@ impl<'a> SegmentLedger<'a> {
     }
 
     /// Returns a segment and its batch.
-    fn touched(
+    fn segment_and_batch(
         &mut self,
         id: u64,
         received: Timestamp,
     ) -> Result<(&mut SegmentTable, &mut SegmentBatch), StateError> {
         let segment = self.segments.by_id.entry(id).or_insert_with(|| SegmentTable::new(received));
-        segment.told_at = segment.told_at.max(received);
+        segment.delivered_at = segment.delivered_at.max(received);
         let batch = match self.batches.entry(id) {
             std::collections::btree_map::Entry::Occupied(batch) => batch.into_mut(),
             std::collections::btree_map::Entry::Vacant(none) => {
@@ -92,17 +92,17 @@ impl<'a> SegmentLedger<'a> {
     }
 
     /// Applies a page.
-    pub(super) fn page(&mut self, page: DeliveryPage<'_>) -> Result<LedgerEntry, LearnError> {
+    pub(super) fn page(&mut self, page: DeliveryPage<'_>) -> Result<Applied, ApplyError> {
         let (id, seed) = (page.segment, self.state.reader().seed());
-        let (segment, batch) = self.touched(id, page.received)?;
+        let (segment, batch) = self.segment_and_batch(id, page.received)?;
         if let Some(is_whole) = batch.merged(&page.sync) {
-            return if is_whole { Ok(LedgerEntry::Known) } else { Err(late_page(&page).into()) };
+            return if is_whole { Ok(Applied::Known) } else { Err(late_page(&page).into()) };
         }
-        let known = batch.place_of(segment, &page.sync);
+        let known = batch.index_of(segment, &page.sync);
         let signed = known.map_or(page.signed, |at| segment.syncs[at].signed.min(page.signed));
         // The segment was drained later, or this page was already applied.
         if segment.drained.is_some_and(|drained| signed <= drained) || batch.has_page(page_hash(&page)) {
-            return Ok(LedgerEntry::Known);
+            return Ok(Applied::Known);
         }
         if known.is_none() && segment.merged_to.is_some_and(|merged| signed < merged) {
             return Err(late_page(&page).into());
@@ -112,11 +112,11 @@ impl<'a> SegmentLedger<'a> {
         let mut order = None;
         let is_large = page.add.len() + page.remove.len() > merge::SYNC_LEN_MAX;
         if known.is_some() || page.pages > 1 || is_large {
-            let sync = place(&mut segment.syncs, known, signed, next, &page);
+            let sync = position_sync(&mut segment.syncs, known, signed, next, &page);
             order = Some(sync.order);
             batch.sign(&page.sync, signed);
             if !sync.seen.entry(page.page).or_default().insert(page.hash) {
-                return Ok(LedgerEntry::Known);
+                return Ok(Applied::Known);
             }
             sync.pages = sync.pages.max(page.pages);
             sync.last_page = sync.last_page.max(page.received);
@@ -129,19 +129,14 @@ impl<'a> SegmentLedger<'a> {
             segment.name = page.name.into_owned();
         }
         self.changed.insert(id);
-        Ok(LedgerEntry::New)
+        Ok(Applied::New)
     }
 
     /// Applies a drain: removes all members that earlier syncs added.
-    pub(super) fn drain(
-        &mut self,
-        id: u64,
-        name: &str,
-        delivery: &Delivery,
-    ) -> Result<LedgerEntry, LearnError> {
-        let (segment, batch) = self.touched(id, delivery.received)?;
+    pub(super) fn drain(&mut self, id: u64, name: &str, delivery: &Delivery) -> Result<Applied, ApplyError> {
+        let (segment, batch) = self.segment_and_batch(id, delivery.received)?;
         if segment.drained.is_some_and(|drained| delivery.stamp <= drained) {
-            return Ok(LedgerEntry::Known);
+            return Ok(Applied::Known);
         }
         if segment.merged_to.is_some_and(|merged| delivery.stamp < merged) {
             return Err(too_late("a drain").into()); // the base also contains users who entered after the drain
@@ -156,7 +151,7 @@ impl<'a> SegmentLedger<'a> {
             name.clone_into(&mut segment.name);
         }
         self.changed.insert(id);
-        Ok(LedgerEntry::New)
+        Ok(Applied::New)
     }
 
     /// Gives up the syncs with pages that have been missing for longer than `after`. Returns how many.
@@ -197,7 +192,7 @@ impl<'a> SegmentLedger<'a> {
 }
 
 /// Returns the sync of a page, positioned by its signed time.
-fn place<'a>(
+fn position_sync<'a>(
     syncs: &'a mut Vec<SegmentSync>,
     known: Option<usize>,
     signed: i64,

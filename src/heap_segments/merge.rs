@@ -32,7 +32,7 @@ pub(super) fn write(
     heap: &ConnectionName,
 ) -> Result<(), StateError> {
     for (id, changes) in std::mem::take(&mut batch.by_sync) {
-        let Some(at) = batch.place_of(segment, &id) else { continue };
+        let Some(at) = batch.index_of(segment, &id) else { continue };
         if changes.len() > SYNC_LEN_MAX {
             write_parts(&mut segment.syncs[at], &changes, state, heap)?;
         } else {
@@ -76,7 +76,7 @@ fn write_parts(
     for (op, parts) in [(ChangeOp::Add, &mut sync.adds), (ChangeOp::Remove, &mut sync.removes)] {
         parts.extend(write_part(changes, op, state, heap)?);
         if parts.len() > PARTS_MAX {
-            let merged = state.merge_told(heap, parts, op)?;
+            let merged = state.merge_parts(heap, parts, op)?;
             *parts = merged.into_iter().collect();
         }
     }

@@ -25,7 +25,7 @@ use crate::state::{
     ClosedFile, Contents, Delivery, HeapSegments, Reject, RejectLog, StateError, StateReader, StateWriter,
 };
 
-use ledger::{LearnError, LedgerEntry, SegmentLedger};
+use ledger::{Applied, ApplyError, SegmentLedger};
 use payload::{InvalidDelivery, WebhookPayload};
 
 /// Bytes of deliveries per commit. They take several times as much memory.
@@ -54,7 +54,7 @@ pub struct IngestReport {
     /// Deliveries that were repeated or have no effect any more.
     pub duplicates: u64,
     /// Invalid deliveries, kept as rejects.
-    pub put_aside: u64,
+    pub invalid: u64,
     /// Users without a valid identifier, kept as rejects.
     pub rejected: u64,
     /// The segments that changed.
@@ -71,16 +71,16 @@ pub struct IngestReport {
 ///
 /// # Errors
 /// When the state cannot be read or written. Earlier commits stay; the rest is ingested next time.
-pub fn fold(files: &[ClosedFile], folding: IngestContext<'_>) -> Result<IngestReport, StateError> {
-    let mut folded = IngestReport::default();
-    let mut rejects = folding.state.rejects(folding.run, &format!("inbox.{}", folding.heap));
+pub fn ingest(files: &[ClosedFile], context: IngestContext<'_>) -> Result<IngestReport, StateError> {
+    let mut report = IngestReport::default();
+    let mut rejects = context.state.rejects(context.run, &format!("inbox.{}", context.heap));
     let mut rest = files;
     loop {
         let (batch, later) = rest.split_at(batch_len(rest));
-        commit(batch, folding, &mut folded, &mut rejects)?;
+        commit(batch, context, &mut report, &mut rejects)?;
         rest = later;
         if rest.is_empty() {
-            return Ok(folded);
+            return Ok(report);
         }
     }
 }
@@ -90,7 +90,7 @@ pub fn fold(files: &[ClosedFile], folding: IngestContext<'_>) -> Result<IngestRe
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn drained(files: &[ClosedFile], state: &StateReader) -> Result<BTreeSet<u64>, StateError> {
+pub fn drained_segments(files: &[ClosedFile], state: &StateReader) -> Result<BTreeSet<u64>, StateError> {
     let mut drained = BTreeSet::new();
     for file in files {
         for delivery in &state.deliveries(file)?.deliveries {
@@ -114,11 +114,11 @@ fn batch_len(files: &[ClosedFile]) -> usize {
 
 fn commit(
     files: &[ClosedFile],
-    folding: IngestContext<'_>,
-    folded: &mut IngestReport,
+    context: IngestContext<'_>,
+    report: &mut IngestReport,
     rejects: &mut RejectLog,
 ) -> Result<(), StateError> {
-    let IngestContext { state, heap, now, incomplete_after, .. } = folding;
+    let IngestContext { state, heap, now, incomplete_after, .. } = context;
     let before = state.reader().segments(heap)?;
     let mut ledger = SegmentLedger::new(before.clone(), state, heap);
     for file in files {
@@ -128,29 +128,29 @@ fn commit(
         }
         for bytes in damaged {
             tracing::error!(%heap, "a delivery in {} is damaged and is kept as a reject", file.path);
-            put_aside(&damage(), &bytes, &mut ledger, rejects)?;
+            reject_delivery(&damage(), &bytes, &mut ledger, rejects)?;
         }
         for delivery in &deliveries {
-            match learn(delivery, &mut ledger) {
-                Ok(LedgerEntry::New) => folded.deliveries += 1,
-                Ok(LedgerEntry::Known) => folded.duplicates += 1,
-                Err(LearnError::Unusable(unusable)) => {
-                    put_aside(&unusable, &delivery.body, &mut ledger, rejects)?;
+            match apply(delivery, &mut ledger) {
+                Ok(Applied::New) => report.deliveries += 1,
+                Ok(Applied::Known) => report.duplicates += 1,
+                Err(ApplyError::Invalid(invalid)) => {
+                    reject_delivery(&invalid, &delivery.body, &mut ledger, rejects)?;
                 }
-                Err(LearnError::State(error)) => return Err(error),
+                Err(ApplyError::State(error)) => return Err(error),
             }
         }
     }
     for rejected in ledger.rejected() {
         rejects.push(&rejected.line())?;
-        folded.rejected += 1;
+        report.rejected += 1;
     }
     // Synced before the files are removed, because there is no other copy.
     rejects.sync()?;
-    folded.given_up += ledger.give_up(now, incomplete_after);
-    folded.segments.extend(ledger.changed());
+    report.given_up += ledger.give_up(now, incomplete_after);
+    report.segments.extend(ledger.changed());
     let mut after = ledger.write()?;
-    folded.put_aside += after.put_aside - before.put_aside;
+    report.invalid += after.invalid - before.invalid;
     let is_changed = after != before;
     if is_changed {
         after.number += 1;
@@ -158,16 +158,16 @@ fn commit(
     }
     for file in files {
         state.remove_used(file)?;
-        folded.used.push(file.clone());
+        report.used.push(file.clone());
     }
-    folded.next_deadline = next_deadline(&after, incomplete_after);
+    report.next_deadline = next_deadline(&after, incomplete_after);
     if is_changed && let Err(error) = state.tidy_segments(heap, after.number, now) {
         tracing::warn!(%heap, "superseded segment files could not be removed: {error}");
     }
     Ok(())
 }
 
-fn learn(delivery: &Delivery, ledger: &mut SegmentLedger<'_>) -> Result<LedgerEntry, LearnError> {
+fn apply(delivery: &Delivery, ledger: &mut SegmentLedger<'_>) -> Result<Applied, ApplyError> {
     match WebhookPayload::read(delivery)? {
         WebhookPayload::Sync(page) => ledger.page(page),
         WebhookPayload::Drain { segment, name } => ledger.drain(segment, &name, delivery),
@@ -179,16 +179,16 @@ fn damage() -> InvalidDelivery {
 }
 
 /// Writes a whole invalid delivery to the rejects: it was acknowledged, so Heap does not send it again.
-fn put_aside(
-    unusable: &InvalidDelivery,
+fn reject_delivery(
+    invalid: &InvalidDelivery,
     body: &[u8],
     ledger: &mut SegmentLedger<'_>,
     rejects: &mut RejectLog,
 ) -> Result<(), StateError> {
-    ledger.put_aside();
+    ledger.count_invalid();
     let value = String::from_utf8_lossy(body);
     let reject =
-        Reject { reason: unusable.reason, detail: &unusable.detail, value: &value, ..Reject::default() };
+        Reject { reason: invalid.reason, detail: &invalid.detail, value: &value, ..Reject::default() };
     rejects.push(&reject.line())
 }
 

@@ -159,14 +159,14 @@ impl<'de> Deserialize<'de> for Number {
 impl<'a> WebhookPayload<'a> {
     /// Parses a delivery.
     pub(super) fn read(delivery: &'a Delivery) -> Result<Self, InvalidDelivery> {
-        let unusable = |detail: String| InvalidDelivery { reason: "not_understood", detail };
+        let invalid = |detail: String| InvalidDelivery { reason: "not_understood", detail };
         let body: PayloadBody<'a> =
-            serde_json::from_slice(&delivery.body).map_err(|e| unusable(e.to_string()))?;
+            serde_json::from_slice(&delivery.body).map_err(|e| invalid(e.to_string()))?;
         let (action, data) = match body.heap {
             Some(inner) if body.data.is_none() => (inner.action_type, inner.data),
             _ => (body.action_type, body.data),
         };
-        let data = data.ok_or_else(|| unusable("there is no `data`".to_owned()))?;
+        let data = data.ok_or_else(|| invalid("there is no `data`".to_owned()))?;
         match action.as_deref() {
             Some("segment.users.sync") => DeliveryPage::read(data, delivery).map(Self::Sync),
             Some("segment.users.drain") => {
@@ -182,21 +182,21 @@ impl<'a> WebhookPayload<'a> {
 
 impl<'a> DeliveryPage<'a> {
     fn read(data: PayloadData<'a>, delivery: &Delivery) -> Result<Self, InvalidDelivery> {
-        let unusable = |what: &str| InvalidDelivery { reason: "not_understood", detail: what.to_owned() };
+        let invalid = |what: &str| InvalidDelivery { reason: "not_understood", detail: what.to_owned() };
         if data.add.is_none() && data.remove.is_none() {
-            return Err(unusable("there is neither `add` nor `remove`"));
+            return Err(invalid("there is neither `add` nor `remove`"));
         }
         let hash = xxh3_64(&delivery.body);
         let info = data.sync_info.as_ref();
         let number = |number: Option<Number>| number.map_or(Ok(1), |Number(n)| u32::try_from(n));
         let page = number(info.and_then(|info| info.page_number));
         let pages = number(info.and_then(|info| info.total_pages));
-        let (Ok(page), Ok(pages)) = (page, pages) else { return Err(unusable("page numbers out of range")) };
+        let (Ok(page), Ok(pages)) = (page, pages) else { return Err(invalid("page numbers out of range")) };
         if pages > PAGES_MAX {
-            return Err(unusable("more pages than a sync can have"));
+            return Err(invalid("more pages than a sync can have"));
         }
         if page > pages {
-            return Err(unusable("a page number beyond the last page"));
+            return Err(invalid("a page number beyond the last page"));
         }
         let name = data.sync_info.and_then(|info| info.sync_task_id).map(|IdText(id)| id.into_owned());
         // Without an id each delivery is a sync of its own, identified by its time and content.

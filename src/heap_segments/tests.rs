@@ -30,7 +30,7 @@ impl World {
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let clock = Clock::new(|| Timestamp::from_millisecond(NOW).unwrap_or_default());
-        let holder = Holder { host: "h".to_owned(), process: 1, since: at(NOW), heard: None };
+        let holder = Holder { host: "h".to_owned(), process: 1, since: at(NOW), renewal: None };
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let heap = ConnectionName::new("heap").unwrap();
@@ -46,11 +46,11 @@ impl World {
         self.runtime.block_on(self.inbox.keep(delivery)).unwrap();
     }
 
-    fn fold(&self, now: i64) -> IngestReport {
+    fn ingest(&self, now: i64) -> IngestReport {
         let files = self.runtime.block_on(self.inbox.close_file()).unwrap();
         let (state, heap, run) = (&self.state, &self.heap, &self.run);
         let incomplete_after = Duration::from_secs(3600);
-        fold(&files, IngestContext { state, heap, run, now: at(now), incomplete_after }).unwrap()
+        ingest(&files, IngestContext { state, heap, run, now: at(now), incomplete_after }).unwrap()
     }
 
     /// How many member files the newest version names.
@@ -95,7 +95,7 @@ struct Life {
     /// The deliveries in order of arrival: the index of the sync and of the page.
     order: Vec<(usize, usize)>,
     /// After how many deliveries there is an ingest.
-    folds: Vec<usize>,
+    ingests: Vec<usize>,
 }
 
 fn life() -> impl Strategy<Value = Life> {
@@ -110,15 +110,15 @@ fn life() -> impl Strategy<Value = Life> {
             syncs.iter().enumerate().flat_map(|(s, pages)| (0..pages.len()).map(move |p| (s, p))).collect();
         // Heap sends one sync after the other; repetitions may arrive a few deliveries later.
         let late = proptest::collection::vec((0usize..4, any::<bool>()), all.len());
-        let folds = proptest::collection::vec(0..all.len() * 2 + 1, 0..12);
-        (Just(syncs), late, folds).prop_map(move |(syncs, late, folds)| {
+        let ingests = proptest::collection::vec(0..all.len() * 2 + 1, 0..12);
+        (Just(syncs), late, ingests).prop_map(move |(syncs, late, ingests)| {
             let mut order: Vec<(usize, (usize, usize))> = Vec::new();
             for (place, (delivery, (late, twice))) in all.iter().zip(late).enumerate() {
                 order.push((place * 2 + late * 2, *delivery));
                 order.extend(twice.then_some((place * 2 + 5, *delivery)));
             }
             order.sort_by_key(|(place, _)| *place);
-            Life { syncs, order: order.into_iter().map(|(_, delivery)| delivery).collect(), folds }
+            Life { syncs, order: order.into_iter().map(|(_, delivery)| delivery).collect(), ingests }
         })
     })
 }
@@ -146,15 +146,15 @@ proptest! {
             let (add, remove) = &pages[*page];
             let stamp = NOW + i64::try_from(*sync).unwrap() * 1000;
             world.receive(stamp, NOW, &body(&format!("t{sync}"), page + 1, pages.len(), add, remove));
-            for _ in life.folds.iter().filter(|fold| **fold == place) {
-                world.fold(NOW);
+            for _ in life.ingests.iter().filter(|ingest| **ingest == place) {
+                world.ingest(NOW);
             }
         }
-        let folded = world.fold(NOW);
-        prop_assert_eq!(folded.next_deadline, None);
+        let report = world.ingest(NOW);
+        prop_assert_eq!(report.next_deadline, None);
         prop_assert_eq!(world.members(7), naive(&life.syncs));
         let tables = world.state.reader().segments(&world.heap).unwrap();
-        prop_assert_eq!(tables.put_aside, 0);
+        prop_assert_eq!(tables.invalid, 0);
         let verified = world.state.reader().verify().unwrap();
         prop_assert!(verified.is_clean(), "{:?}", verified.findings);
     }
@@ -166,19 +166,19 @@ fn a_sync_with_a_missing_page_removes_no_members_until_it_is_given_up() {
     world.receive(NOW, NOW, &body("t0", 1, 1, &[1, 2, 3], &[]));
     world.receive(NOW + 1000, NOW, &body("t1", 1, 3, &[4], &[1]));
     world.receive(NOW + 1000, NOW + 500, &body("t1", 3, 3, &[], &[2]));
-    let folded = world.fold(NOW);
+    let report = world.ingest(NOW);
     let names = |ids: &[u8]| ids.iter().map(|id| format!("u{id}")).collect::<BTreeSet<_>>();
     assert_eq!(world.members(7), names(&[1, 2, 3, 4]), "users enter immediately");
-    assert_eq!(folded.next_deadline, Some(at(NOW + 500 + 3_600_000)));
-    assert_eq!(world.fold(NOW + 3_600_000).given_up, 0);
-    let folded = world.fold(NOW + 3_601_000);
-    assert_eq!((folded.given_up, folded.segments.len()), (1, 1));
+    assert_eq!(report.next_deadline, Some(at(NOW + 500 + 3_600_000)));
+    assert_eq!(world.ingest(NOW + 3_600_000).given_up, 0);
+    let report = world.ingest(NOW + 3_601_000);
+    assert_eq!((report.given_up, report.segments.len()), (1, 1));
     assert_eq!(world.members(7), names(&[3, 4]));
     let gaps = world.state.reader().segments(&world.heap).unwrap().by_id[&7].gaps.clone();
     assert_eq!((&*gaps[0].sync, &*gaps[0].missing, gaps[0].pages), ("t1", &[2][..], 3));
     // If the page arrives later, the gap is closed.
     world.receive(NOW + 1000, NOW + 3_700_000, &body("t1", 2, 3, &[5], &[3]));
-    world.fold(NOW + 3_700_000);
+    world.ingest(NOW + 3_700_000);
     assert_eq!(world.members(7), names(&[4, 5]));
     assert_eq!(world.state.reader().segments(&world.heap).unwrap().by_id[&7].gaps, []);
 }
@@ -192,8 +192,8 @@ fn a_drain_removes_earlier_members_and_no_later_ones() {
     world.receive(NOW + 1000, NOW, drain);
     world.receive(NOW + 1000, NOW, drain);
     world.receive(NOW + 500, NOW, &body("t1", 1, 1, &[9], &[]));
-    let folded = world.fold(NOW);
-    assert_eq!((folded.deliveries, folded.duplicates), (3, 2));
+    let report = world.ingest(NOW);
+    assert_eq!((report.deliveries, report.duplicates), (3, 2));
     assert_eq!(world.members(7), BTreeSet::from(["u3".to_owned()]));
 }
 
@@ -211,8 +211,8 @@ fn invalid_deliveries_and_users_are_kept_and_counted() {
             r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7}},"add":[{people}]}}}}"#
         ),
     );
-    let folded = world.fold(NOW);
-    assert_eq!((folded.put_aside, folded.rejected, folded.deliveries), (2, 4, 1));
+    let report = world.ingest(NOW);
+    assert_eq!((report.invalid, report.rejected, report.deliveries), (2, 4, 1));
     assert_eq!(world.members(7), BTreeSet::from(["u1".to_owned()]));
     let tables: BTreeMap<u64, _> = world.state.reader().segments(&world.heap).unwrap().by_id;
     assert_eq!(tables.keys().collect::<Vec<_>>(), [&7]);
@@ -226,11 +226,11 @@ fn ingesting_the_same_file_twice_changes_nothing() {
     world.receive(NOW, NOW, &body("t0", 1, 1, &[2], &[]));
     let files = world.runtime.block_on(world.inbox.close_file()).unwrap();
     let copy: Vec<Delivery> = world.state.reader().deliveries(&files[0]).unwrap().deliveries;
-    world.fold(NOW);
+    world.ingest(NOW);
     // As after a crash between the commit and the removal of the file.
     copy.into_iter().for_each(|delivery| world.runtime.block_on(world.inbox.keep(delivery)).unwrap());
-    let folded = world.fold(NOW);
-    assert_eq!((folded.deliveries, folded.duplicates), (0, 2));
+    let report = world.ingest(NOW);
+    assert_eq!((report.deliveries, report.duplicates), (0, 2));
     assert_eq!(world.members(7).len(), 2);
 }
 
@@ -243,8 +243,8 @@ fn invalid_deliveries_are_kept_whole_across_many_files() {
         world.receive(NOW, NOW, &long(name));
         world.runtime.block_on(world.inbox.close_file()).unwrap();
     }
-    let folded = world.fold(NOW);
-    assert_eq!((folded.put_aside, folded.used.len()), (3, 3));
+    let report = world.ingest(NOW);
+    assert_eq!((report.invalid, report.used.len()), (3, 3));
     let path = world.home.path().join(format!("rejects/{}", world.run));
     let file = std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
     let text = std::fs::read_to_string(file).unwrap();
@@ -260,20 +260,20 @@ fn invalid_deliveries_are_kept_whole_across_many_files() {
 fn a_sync_with_an_impossible_number_of_pages_is_invalid() {
     let world = World::new();
     world.receive(NOW, NOW, &body("huge", 1, u32::MAX as usize, &[1], &[]));
-    assert_eq!(world.fold(NOW).put_aside, 1);
-    assert_eq!(world.fold(NOW + 7_200_000).given_up, 0);
+    assert_eq!(world.ingest(NOW).invalid, 1);
+    assert_eq!(world.ingest(NOW + 7_200_000).given_up, 0);
 }
 
 /// Without ids each delivery is a sync of its own.
 #[test]
 fn many_syncs_in_one_ingest_become_one_file() {
     let world = World::new();
-    for (fold, files) in [(0, 1), (1, 2), (2, 2), (3, 3)] {
-        for n in fold * 500..fold * 500 + 500 {
+    for (round, files) in [(0, 1), (1, 2), (2, 2), (3, 3)] {
+        for n in round * 500..round * 500 + 500 {
             let text = body("", 1, 1, &[u8::try_from(n % 100).unwrap()], &[]);
             world.receive(NOW + n, NOW + n, &text);
         }
-        assert_eq!(world.fold(NOW + 5000).deliveries, 500);
+        assert_eq!(world.ingest(NOW + 5000).deliveries, 500);
         assert_eq!(world.members(7).len(), 100);
         assert_eq!(world.files(), files, "the base, and changes that are not merged yet");
     }
@@ -289,7 +289,7 @@ fn many_unfinished_syncs_become_one_file_per_ingest() {
             let text = body(&format!("t{n}"), page, 2, &add, &remove);
             world.receive(NOW + i64::from(n), NOW, &text);
         }
-        assert_eq!(world.fold(NOW).deliveries, 100);
+        assert_eq!(world.ingest(NOW).deliveries, 100);
         assert_eq!(world.files(), 1);
         assert_eq!(world.members(7).len(), 100 * page);
     }
@@ -302,7 +302,7 @@ fn files_stay_few_with_frequent_ingests() {
     for n in 0..40 {
         let text = body(&format!("s{n}"), 1, 1, &[u8::try_from(n).unwrap()], &[]);
         world.receive(NOW + n * 1000, NOW + n * 1000, &text);
-        world.fold(NOW + n * 1000);
+        world.ingest(NOW + n * 1000);
         let tables = world.state.reader().segments(&world.heap).unwrap();
         assert!(tables.by_id[&7].changes.len() <= 8);
     }
@@ -317,13 +317,13 @@ fn deliveries_after_later_syncs_were_merged_change_no_members() {
         let text = body(&format!("s{n}"), 1, 1, &[u8::try_from(n % 60).unwrap()], &[]);
         world.receive(NOW + n * 1000, NOW + n * 1000, &text);
         if n % 60 == 59 {
-            world.fold(NOW + 300_000);
+            world.ingest(NOW + 300_000);
         }
     }
     let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":7,"name":"S"}}}"#;
     world.receive(NOW - 1000, NOW + 300_000, drain);
     world.receive(NOW - 1000, NOW + 300_000, &body("late", 1, 1, &[61], &[3]));
-    assert_eq!(world.fold(NOW + 300_000).put_aside, 2);
+    assert_eq!(world.ingest(NOW + 300_000).invalid, 2);
     assert_eq!(world.members(7).len(), 60);
 }
 
@@ -339,15 +339,15 @@ fn of_syncs_signed_for_the_same_time_the_last_to_arrive_wins() {
             world.receive(NOW, NOW, &body(&format!("{}", 9 - n), page, pages, add, remove));
         }
         if n == 2 {
-            world.fold(NOW);
+            world.ingest(NOW);
             assert_eq!(world.members(7), ["u3", "u9"].map(str::to_owned).into(), "{n}");
         }
     }
-    world.fold(NOW);
+    world.ingest(NOW);
     assert_eq!(world.members(7), ["u3", "u9"].map(str::to_owned).into());
     world.receive(NOW, NOW, &body("last", 1, 2, &[1, 2], &[]));
     world.receive(NOW, NOW, &body("last", 2, 2, &[], &[3]));
-    world.fold(NOW);
+    world.ingest(NOW);
     assert_eq!(world.members(7), ["u1", "u2", "u9"].map(str::to_owned).into());
 }
 
@@ -357,10 +357,10 @@ fn a_repeated_page_does_not_override_later_syncs() {
     let world = World::new();
     let first = body("t0", 1, 1, &[1], &[]);
     world.receive(NOW, NOW, &first);
-    world.fold(NOW);
+    world.ingest(NOW);
     world.receive(NOW + 1000, NOW, &body("t1", 1, 1, &[], &[1]));
     world.receive(NOW + 2000, NOW, &first);
-    assert_eq!(world.fold(NOW).duplicates, 1);
+    assert_eq!(world.ingest(NOW).duplicates, 1);
     assert_eq!(world.members(7), BTreeSet::new());
 }
 
@@ -370,12 +370,12 @@ fn a_drain_ends_a_sync_with_all_its_pages() {
     // The second page is signed after the drain; its sync is older.
     world.receive(NOW, NOW, &body("t0", 1, 3, &[1], &[]));
     world.receive(NOW + 2000, NOW, &body("t0", 2, 3, &[2], &[]));
-    world.fold(NOW);
+    world.ingest(NOW);
     assert_eq!(world.members(7).len(), 2);
     let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":7,"name":"S"}}}"#;
     world.receive(NOW + 1000, NOW, drain);
     world.receive(NOW + 1500, NOW, &body("t1", 1, 1, &[3], &[]));
-    world.fold(NOW);
+    world.ingest(NOW);
     assert_eq!(world.members(7), BTreeSet::from(["u3".to_owned()]));
 }
 
@@ -383,7 +383,7 @@ fn a_drain_ends_a_sync_with_all_its_pages() {
 fn damaged_changes_are_an_error_that_names_the_file() {
     let world = World::new();
     world.receive(NOW, NOW, &body("t0", 1, 1, &[1, 2], &[]));
-    world.fold(NOW);
+    world.ingest(NOW);
     let folder = world.home.path().join("segments/heap/parts");
     let path = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
     let mut bytes = std::fs::read(&path).unwrap();

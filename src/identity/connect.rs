@@ -13,9 +13,8 @@ use std::sync::Mutex;
 
 use super::{ImportError, ImportSummary, RowRejectReason, locked, noted, text};
 use crate::config::DumpSource;
-use crate::connector::file;
+use crate::connector::file::{self, FileError, RowSink};
 use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp};
 use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
@@ -36,7 +35,7 @@ pub struct DumpImport {
     /// Whether the tables were rebuilt from the beginning.
     pub is_anew: bool,
     /// Statistics of the rows.
-    pub taught: ImportSummary,
+    pub summary: ImportSummary,
 }
 
 fn name_of(source: &DumpSource) -> SourceName {
@@ -47,14 +46,14 @@ fn name_of(source: &DumpSource) -> SourceName {
 ///
 /// # Errors
 /// [`ImportError`]. Then the map is unchanged.
-pub fn learn_dumps(
+pub fn import_dumps(
     source: &DumpSource,
     from: file::FileAccess<'_>,
     map: &Mutex<IdentityMap>,
 ) -> Result<DumpImport, ImportError> {
     let dumps = Dumps::find(&source.place, from)?;
     for _ in 0..ATTEMPTS_MAX {
-        if let Some(dumped) = try_to_learn(source, &dumps, map)? {
+        if let Some(dumped) = try_import(source, &dumps, map)? {
             return Ok(dumped);
         }
     }
@@ -62,14 +61,14 @@ pub fn learn_dumps(
 }
 
 /// Returns `None` if another import has changed the tables meanwhile.
-fn try_to_learn(
+fn try_import(
     source: &DumpSource,
     dumps: &Dumps,
     map: &Mutex<IdentityMap>,
 ) -> Result<Option<DumpImport>, ImportError> {
     let (name, newest) = (name_of(source), dumps.all().last().map_or(0, |dump| dump.id));
     let known = locked(map).bookmark(&name).cloned();
-    let before = known.as_ref().filter(|mark| goes_on(mark, source, dumps));
+    let before = known.as_ref().filter(|bookmark| continues(bookmark, source, dumps));
     if before.is_some_and(|before| before.dump >= newest) {
         return Ok(Some(DumpImport { newest, ..DumpImport::default() }));
     }
@@ -80,39 +79,43 @@ fn try_to_learn(
         let people = map.table(&name, SourceTable::People, before.is_none())?;
         (map.state(), people, map.table(&name, SourceTable::Joins, joins_anew)?)
     };
-    let mut taught = ImportSummary::default();
-    let read = replay.people(&mut people, &mut taught)?;
-    replay.joins(&mut joins, &mut taught)?;
+    let mut summary = ImportSummary::default();
+    let read = replay.people(&mut people, &mut summary)?;
+    replay.joins(&mut joins, &mut summary)?;
     let begins = replay.begins.or(before.map(|before| before.from)).unwrap_or(newest);
     let seen = dumps.all().iter().filter(|dump| dump.id >= begins).map(|dump| (dump.id, dump.mark));
-    let bookmark =
-        SourceBookmark { dump: newest, from: begins, seen: seen.collect(), mark: source.owner.clone() };
+    let bookmark = SourceBookmark {
+        dump: newest,
+        from: begins,
+        seen: seen.collect(),
+        fingerprint: source.owner.clone(),
+    };
     let is_anew = before.is_none() && known.is_some();
     let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
-    let is_taught = locked(map).teach(&name, bookmark, people, joins)?;
-    Ok(is_taught.then_some(DumpImport { newest, read, is_anew, taught }))
+    let is_imported = locked(map).import(&name, bookmark, people, joins)?;
+    Ok(is_imported.then_some(DumpImport { newest, read, is_anew, summary }))
 }
 
 /// Whether there are dumps that were not imported yet. Reads no table.
-pub(super) fn has_news(
+pub(super) fn has_changes(
     source: &DumpSource,
     from: file::FileAccess<'_>,
     state: &StateReader,
 ) -> Result<bool, ImportError> {
     let dumps = Dumps::find(&source.place, from)?;
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
-    let before = state.bookmark(&name_of(source))?.filter(|mark| goes_on(mark, source, &dumps));
+    let before = state.bookmark(&name_of(source))?.filter(|bookmark| continues(bookmark, source, &dumps));
     Ok(before.is_none_or(|before| before.dump < newest))
 }
 
 /// Whether the dumps continue the imported ones: no dump that the tables include was added or changed since. Missing old
 /// dumps do not count.
-fn goes_on(mark: &SourceBookmark, source: &DumpSource, dumps: &Dumps) -> bool {
+fn continues(bookmark: &SourceBookmark, source: &DumpSource, dumps: &Dumps) -> bool {
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
-    let mut within = dumps.all().iter().filter(|dump| (mark.from..=mark.dump).contains(&dump.id));
-    mark.mark == source.owner
-        && newest >= mark.from
-        && within.all(|dump| mark.seen.contains(&(dump.id, dump.mark)))
+    let mut within = dumps.all().iter().filter(|dump| (bookmark.from..=bookmark.dump).contains(&dump.id));
+    bookmark.fingerprint == source.owner
+        && newest >= bookmark.from
+        && within.all(|dump| bookmark.seen.contains(&(dump.id, dump.mark)))
 }
 
 /// Which dumps and tables to read, in order.
@@ -147,7 +150,7 @@ impl<'a> ReplayPlan<'a> {
                 && plan.begins.is_none()
             {
                 oldest = Some(dump.id);
-                plan.begins = plan.says_owners(dump, users)?.then_some(dump.id);
+                plan.begins = plan.has_owners(dump, users)?.then_some(dump.id);
             }
             plan.manifests.push((dump, manifest));
             if plan.begins.is_some() && plan.migrations.is_some() {
@@ -164,7 +167,7 @@ impl<'a> ReplayPlan<'a> {
     }
 
     /// Whether a table has the owner column, by the schema of its files, or by the manifest if it has no files.
-    fn says_owners(&self, dump: &Dump, users: &DumpTable) -> Result<bool, DumpError> {
+    fn has_owners(&self, dump: &Dump, users: &DumpTable) -> Result<bool, DumpError> {
         match users.files.first() {
             Some(file) => Ok(self.dumps.open(dump, users, file)?.has(&self.source.owner)),
             None => Ok(users.columns.is_empty() || users.columns.contains(&self.source.owner)),
@@ -172,25 +175,25 @@ impl<'a> ReplayPlan<'a> {
     }
 
     /// Replays `users`. Returns the dumps that were read.
-    fn people(&self, table: &mut ReplayTable, taught: &mut ImportSummary) -> Result<Vec<u64>, ImportError> {
+    fn people(&self, table: &mut ReplayTable, summary: &mut ImportSummary) -> Result<Vec<u64>, ImportError> {
         let (mut read, mut is_known) = (Vec::new(), self.begins.is_none());
         let needed =
             self.manifests.iter().filter(|(dump, _)| self.begins.is_none_or(|first| dump.id >= first));
         for (dump, manifest) in needed {
             read.push(dump.id);
             let Some(users) = manifest.table(USERS) else { continue };
-            let says_owners = self.says_owners(dump, users)?;
-            is_known |= says_owners;
-            match (users.is_incremental, says_owners) {
+            let has_owners = self.has_owners(dump, users)?;
+            is_known |= has_owners;
+            match (users.is_incremental, has_owners) {
                 (true, _) => {}
                 (false, true) => table.clear(),
                 (false, false) => {
-                    self.keep_listed(dump, users, table, taught)?;
+                    self.keep_listed(dump, users, table, summary)?;
                     continue;
                 }
             }
             for file in &users.files {
-                self.file(dump, users, file, table, taught, IdentityRow::People)?;
+                self.file(dump, users, file, table, summary, IdentityRow::People)?;
             }
         }
         if is_known {
@@ -206,22 +209,22 @@ impl<'a> ReplayPlan<'a> {
         dump: &Dump,
         users: &DumpTable,
         table: &mut ReplayTable,
-        taught: &mut ImportSummary,
+        summary: &mut ImportSummary,
     ) -> Result<(), ImportError> {
         let mut listed = table.another()?;
         for file in &users.files {
-            self.file(dump, users, file, &mut listed, taught, IdentityRow::Rows)?;
+            self.file(dump, users, file, &mut listed, summary, IdentityRow::Rows)?;
         }
         Ok(table.keep_only(listed)?)
     }
 
     /// Replays the newest `user_migrations`, if there is a new one.
-    fn joins(&self, table: &mut ReplayTable, taught: &mut ImportSummary) -> Result<(), ImportError> {
+    fn joins(&self, table: &mut ReplayTable, summary: &mut ImportSummary) -> Result<(), ImportError> {
         let found = self.manifests.iter().find(|(dump, _)| Some(dump.id) == self.migrations);
         let Some((dump, manifest)) = found else { return Ok(()) };
         if let Some(migrations) = manifest.table(MIGRATIONS) {
             for file in &migrations.files {
-                self.file(dump, migrations, file, table, taught, IdentityRow::Joins)?;
+                self.file(dump, migrations, file, table, summary, IdentityRow::Joins)?;
             }
         }
         Ok(())
@@ -233,25 +236,25 @@ impl<'a> ReplayPlan<'a> {
         of: &DumpTable,
         file: &DumpFile,
         table: &mut ReplayTable,
-        taught: &mut ImportSummary,
-        said: IdentityRow,
+        summary: &mut ImportSummary,
+        kind: IdentityRow,
     ) -> Result<(), ImportError> {
         let rows = self.dumps.open(dump, of, file)?;
         let columns = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect::<Vec<_>>();
-        let (required, optional) = match said {
+        let (required, optional) = match kind {
             IdentityRow::People if rows.has(&self.source.owner) => {
                 (columns(&["user_id", &self.source.owner]), columns(&["last_modified", "joindate"]))
             }
             IdentityRow::People | IdentityRow::Rows => (columns(&["user_id"]), Vec::new()),
             IdentityRow::Joins => (columns(&["from_user_id", "to_user_id"]), Vec::new()),
         };
-        let says_nothing = matches!(said, IdentityRow::People) && required.len() == 1;
-        let mut replayer = DumpReplayer { table, taught, said, says_nothing, failed: None };
+        let lacks_owner = matches!(kind, IdentityRow::People) && required.len() == 1;
+        let mut replayer = DumpReplayer { table, summary, kind, lacks_owner, failed: None };
         let read = rows.read(&required, &optional, &mut replayer);
         match replayer.failed.take() {
             Some(error) => Err(error.into()),
             None => {
-                taught.rows += read?;
+                summary.rows += read?;
                 Ok(())
             }
         }
@@ -271,10 +274,10 @@ enum IdentityRow {
 
 struct DumpReplayer<'a> {
     table: &'a mut ReplayTable,
-    taught: &'a mut ImportSummary,
-    said: IdentityRow,
+    summary: &'a mut ImportSummary,
+    kind: IdentityRow,
     /// Whether the file lacks the owner column.
-    says_nothing: bool,
+    lacks_owner: bool,
     failed: Option<StateError>,
 }
 
@@ -282,20 +285,20 @@ impl DumpReplayer<'_> {
     fn take(&mut self, fields: &impl Fields) -> Result<(), RowRejectReason> {
         let id = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(RowRejectReason::Unused("no_alias"));
         let user = id(0)?;
-        match self.said {
-            IdentityRow::People if self.says_nothing => Err(RowRejectReason::Unused("no_column")),
+        match self.kind {
+            IdentityRow::People if self.lacks_owner => Err(RowRejectReason::Unused("no_column")),
             IdentityRow::People => {
                 let owner = text(fields, 1, EXTERNAL_ID_LEN_MAX);
                 let seen = time(fields, 2).or_else(|| time(fields, 3)).unwrap_or(Timestamp::UNIX_EPOCH);
                 let said = owner.as_ref().ok().copied().flatten().map(|owner| (owner, seen));
-                self.table.tie(user, said)?;
-                self.taught.ties += u64::from(said.is_some());
+                self.table.link(user, said)?;
+                self.summary.ties += u64::from(said.is_some());
                 owner?.map(drop).ok_or(RowRejectReason::Unused("no_external_id"))
             }
-            IdentityRow::Rows => Ok(self.table.there(user)?),
+            IdentityRow::Rows => Ok(self.table.mark_existing(user)?),
             IdentityRow::Joins => {
                 self.table.join(user, id(1)?)?;
-                self.taught.joins += 1;
+                self.summary.joins += 1;
                 Ok(())
             }
         }
@@ -309,12 +312,17 @@ fn time(fields: &impl Fields, at: usize) -> Option<Timestamp> {
 }
 
 impl RowSink for DumpReplayer<'_> {
-    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
+    fn row(&mut self, fields: &impl Fields, _: file::RowLocation<'_>) -> Result<(), FileError> {
         let done = self.take(fields);
-        noted(done, self.taught, &mut self.failed)
+        noted(done, self.summary, &mut self.failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
-        noted(Err(RowRejectReason::Unused(reason)), self.taught, &mut self.failed)
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        _: &str,
+        _: file::RowLocation<'_>,
+    ) -> Result<(), FileError> {
+        noted(Err(RowRejectReason::Unused(reason)), self.summary, &mut self.failed)
     }
 }

@@ -5,12 +5,11 @@
 use std::sync::Mutex;
 
 use super::{
-    DumpImport, HandleColumn, IdentityLayout, ImportError, ImportSummary, RowRejectReason, learn_dumps,
+    DumpImport, HandleColumn, IdentityLayout, ImportError, ImportSummary, RowRejectReason, import_dumps,
     locked, noted, ties,
 };
 use crate::config::{Config, IdentitySource, MappingSource};
-use crate::connector::file::{self, FileError, fingerprint};
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
+use crate::connector::file::{self, FileError, RowSink, fingerprint};
 use crate::model::{Fields, Timestamp};
 use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
@@ -20,7 +19,7 @@ use crate::state::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityImport {
     /// The source is unchanged.
-    NothingNew,
+    Unchanged,
     /// Dumps.
     Dumps(DumpImport),
     /// Files.
@@ -31,7 +30,7 @@ pub enum IdentityImport {
 ///
 /// # Errors
 /// [`ImportError`]. Then the map is unchanged.
-pub fn learn(
+pub fn import_source(
     source: &IdentitySource,
     from: file::FileAccess<'_>,
     map: &Mutex<IdentityMap>,
@@ -39,14 +38,10 @@ pub fn learn(
 ) -> Result<IdentityImport, ImportError> {
     match source {
         IdentitySource::HeapConnect(source) => {
-            let dumped = learn_dumps(source, from, map)?;
-            Ok(if dumped.read.is_empty() {
-                IdentityImport::NothingNew
-            } else {
-                IdentityImport::Dumps(dumped)
-            })
+            let dumped = import_dumps(source, from, map)?;
+            Ok(if dumped.read.is_empty() { IdentityImport::Unchanged } else { IdentityImport::Dumps(dumped) })
         }
-        IdentitySource::File(source) => learn_files(source, from, map, now),
+        IdentitySource::File(source) => import_files(source, from, map, now),
     }
 }
 
@@ -54,18 +49,18 @@ pub fn learn(
 ///
 /// # Errors
 /// When the source or the state cannot be read.
-pub fn has_news(
+pub fn has_changes(
     source: &IdentitySource,
     from: file::FileAccess<'_>,
     state: &StateReader,
     now: Timestamp,
 ) -> Result<bool, ImportError> {
     match source {
-        IdentitySource::HeapConnect(source) => super::connect::has_news(source, from, state),
+        IdentitySource::HeapConnect(source) => super::connect::has_changes(source, from, state),
         IdentitySource::File(source) => {
             let known = state.bookmark(&name_of(source))?;
-            let mark = mark_of(source, from, now)?;
-            Ok(mark.is_none() || known.map(|known| known.mark) != mark)
+            let fingerprint = fingerprint_of(source, from, now)?;
+            Ok(fingerprint.is_none() || known.map(|known| known.fingerprint) != fingerprint)
         }
     }
 }
@@ -82,7 +77,7 @@ fn name_of(source: &MappingSource) -> SourceName {
 }
 
 /// Returns a fingerprint of the files and of the settings. `None`: the files are too recent for one.
-fn mark_of(
+fn fingerprint_of(
     source: &MappingSource,
     from: file::FileAccess<'_>,
     now: Timestamp,
@@ -90,16 +85,16 @@ fn mark_of(
     Ok(fingerprint(&source.files, from)?.text(&format!("{source:?}"), now))
 }
 
-fn learn_files(
+fn import_files(
     source: &MappingSource,
     from: file::FileAccess<'_>,
     map: &Mutex<IdentityMap>,
     now: Timestamp,
 ) -> Result<IdentityImport, ImportError> {
-    let (name, mark) = (name_of(source), mark_of(source, from, now)?);
-    let known = locked(map).bookmark(&name).map(|known| known.mark.clone());
-    if mark.is_some() && known == mark {
-        return Ok(IdentityImport::NothingNew);
+    let (name, fingerprint) = (name_of(source), fingerprint_of(source, from, now)?);
+    let known = locked(map).bookmark(&name).map(|known| known.fingerprint.clone());
+    if fingerprint.is_some() && known == fingerprint {
+        return Ok(IdentityImport::Unchanged);
     }
     let (state, mut people, joins) = {
         let map = locked(map);
@@ -116,22 +111,23 @@ fn learn_files(
         handles: &handles,
         table: &mut people,
         now,
-        taught: ImportSummary::default(),
+        summary: ImportSummary::default(),
         failed: None,
     };
     let read = file::read(&source.files, from, &columns, &mut mapper);
-    let MapUpdater { mut taught, failed, .. } = mapper;
+    let MapUpdater { mut summary, failed, .. } = mapper;
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let (summary, fingerprint) = read?;
-    taught.rows = summary.rows;
+    let read = read?;
+    summary.rows = read.rows;
     // The fingerprint of what was read, in case the files changed since the check.
-    let mark = fingerprint.text(&format!("{source:?}"), now).unwrap_or_default();
+    let fingerprint =
+        read.fingerprint.and_then(|print| print.text(&format!("{source:?}"), now)).unwrap_or_default();
     let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
-    let bookmark = SourceBookmark { mark, ..SourceBookmark::default() };
-    if locked(map).teach(&name, bookmark, people, joins)? {
-        Ok(IdentityImport::Files(taught))
+    let bookmark = SourceBookmark { fingerprint, ..SourceBookmark::default() };
+    if locked(map).import(&name, bookmark, people, joins)? {
+        Ok(IdentityImport::Files(summary))
     } else {
         Err(ImportError::Busy)
     }
@@ -150,19 +146,24 @@ struct MapUpdater<'a> {
     handles: &'a [HandleColumn],
     table: &'a mut ReplayTable,
     now: Timestamp,
-    taught: ImportSummary,
+    summary: ImportSummary,
     failed: Option<StateError>,
 }
 
 impl RowSink for MapUpdater<'_> {
-    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
-        let Self { handles, table, now, taught, failed } = self;
-        let tied = ties(fields, handles, |handle, owner| table.tie_handle(handle, (owner, *now)));
-        let tied = tied.map(|count| taught.ties += count);
-        noted(tied, taught, failed)
+    fn row(&mut self, fields: &impl Fields, _: file::RowLocation<'_>) -> Result<(), FileError> {
+        let Self { handles, table, now, summary, failed } = self;
+        let tied = ties(fields, handles, |handle, owner| table.link_key(handle, (owner, *now)));
+        let tied = tied.map(|count| summary.ties += count);
+        noted(tied, summary, failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
-        noted(Err(RowRejectReason::Unused(reason)), &mut self.taught, &mut self.failed)
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        _: &str,
+        _: file::RowLocation<'_>,
+    ) -> Result<(), FileError> {
+        noted(Err(RowRejectReason::Unused(reason)), &mut self.summary, &mut self.failed)
     }
 }

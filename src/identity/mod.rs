@@ -8,17 +8,18 @@
 mod connect;
 mod declared;
 
-pub use connect::{DumpImport, learn_dumps};
-pub use declared::{IdentityImport, from, has_news, learn};
+pub use connect::{DumpImport, import_dumps};
+pub use declared::{IdentityImport, from, has_changes, import_source};
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::FileSource;
-use crate::connector::file::{self, FileError};
+use crate::connector::file::{self, FileError, RowLocation, RowSink};
 use crate::connector::heap_connect::DumpError;
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
-use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, InvalidIdentifier, Timestamp, usable};
+use crate::model::{
+    ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, InvalidIdentifier, Timestamp, normalize_identifier,
+};
 use crate::state::{IdentityKey, IdentityMap, StateError};
 
 /// A column with identifiers of a user.
@@ -110,7 +111,7 @@ fn locked(map: &Mutex<IdentityMap>) -> MutexGuard<'_, IdentityMap> {
 ///
 /// # Errors
 /// [`ImportError`]. Then the map is unchanged.
-pub fn teach(
+pub fn import_file(
     source: &FileSource,
     from: file::FileAccess<'_>,
     layout: &IdentityLayout,
@@ -118,38 +119,38 @@ pub fn teach(
     seen: Timestamp,
 ) -> Result<ImportSummary, ImportError> {
     let (before, columns) = (map.conflicts(), layout.columns());
-    let mut teacher = IdentityImporter { layout, map, seen, taught: ImportSummary::default(), failed: None };
-    let read = file::read(source, from, &columns, &mut teacher);
-    let IdentityImporter { mut taught, failed, .. } = teacher;
+    let mut importer =
+        IdentityImporter { layout, map, seen, summary: ImportSummary::default(), failed: None };
+    let read = file::read(source, from, &columns, &mut importer);
+    let IdentityImporter { mut summary, failed, .. } = importer;
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let (summary, _) = read?;
-    taught.rows = summary.rows;
+    summary.rows = read?.rows;
     map.settle()?;
-    taught.conflicts = map.conflicts() - before;
-    Ok(taught)
+    summary.conflicts = map.conflicts() - before;
+    Ok(summary)
 }
 
 struct IdentityImporter<'a> {
     layout: &'a IdentityLayout,
     map: &'a mut IdentityMap,
     seen: Timestamp,
-    taught: ImportSummary,
+    summary: ImportSummary,
     failed: Option<StateError>,
 }
 
 impl IdentityImporter<'_> {
     fn ties(&mut self, fields: &impl Fields, handles: &[HandleColumn]) -> Result<(), RowRejectReason> {
         let Self { map, seen, .. } = self;
-        self.taught.ties += ties(fields, handles, |handle, owner| map.tie(handle, owner, *seen))?;
+        self.summary.ties += ties(fields, handles, |handle, owner| map.link(handle, owner, *seen))?;
         Ok(())
     }
 
     fn join(&mut self, fields: &impl Fields, label: &str) -> Result<(), RowRejectReason> {
         let name = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(RowRejectReason::Unused("no_alias"));
         self.map.join(label, name(0)?, name(1)?)?;
-        self.taught.joins += 1;
+        self.summary.joins += 1;
         Ok(())
     }
 }
@@ -158,7 +159,7 @@ impl IdentityImporter<'_> {
 fn ties(
     fields: &impl Fields,
     handles: &[HandleColumn],
-    mut tie: impl FnMut(IdentityKey<'_>, &str) -> Result<(), StateError>,
+    mut link: impl FnMut(IdentityKey<'_>, &str) -> Result<(), StateError>,
 ) -> Result<u64, RowRejectReason> {
     let owner = text(fields, 0, EXTERNAL_ID_LEN_MAX)?.ok_or(RowRejectReason::Unused("no_external_id"))?;
     let mut count = 0;
@@ -172,7 +173,7 @@ fn ties(
             }
         };
         if let Some(handle) = handle {
-            tie(handle, owner)?;
+            link(handle, owner)?;
             count += 1;
         }
     }
@@ -194,18 +195,18 @@ impl From<StateError> for RowRejectReason {
 /// Records the outcome of a row.
 fn noted(
     done: Result<(), RowRejectReason>,
-    taught: &mut ImportSummary,
+    summary: &mut ImportSummary,
     failed: &mut Option<StateError>,
-) -> Result<(), SinkStopped> {
+) -> Result<(), FileError> {
     match done {
         Ok(()) => Ok(()),
         Err(RowRejectReason::Unused(reason)) => {
-            *taught.unused.entry(reason).or_default() += 1;
+            *summary.unused.entry(reason).or_default() += 1;
             Ok(())
         }
         Err(RowRejectReason::Failed(error)) => {
             *failed = Some(error);
-            Err(SinkStopped)
+            Err(FileError::Stopped)
         }
     }
 }
@@ -217,7 +218,7 @@ fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>,
         Field::Other(why, _) => return Err(RowRejectReason::Unused(why.as_str())),
         Field::Text(bytes) | Field::Whole { id: bytes, .. } => bytes,
     };
-    let found = usable(bytes, len_max, &[]).map_err(|unusable| {
+    let found = normalize_identifier(bytes, len_max, &[]).map_err(|unusable| {
         RowRejectReason::Unused(match unusable {
             InvalidIdentifier::Placeholder => "placeholder",
             InvalidIdentifier::Number(why) => why.as_str(),
@@ -230,15 +231,15 @@ fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>,
 }
 
 impl RowSink for IdentityImporter<'_> {
-    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
+    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), FileError> {
         let done = match self.layout {
             IdentityLayout::Ties { handles, .. } => self.ties(fields, handles),
             IdentityLayout::Joins { label, .. } => self.join(fields, label),
         };
-        noted(done, &mut self.taught, &mut self.failed)
+        noted(done, &mut self.summary, &mut self.failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
-        noted(Err(RowRejectReason::Unused(reason)), &mut self.taught, &mut self.failed)
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), FileError> {
+        noted(Err(RowRejectReason::Unused(reason)), &mut self.summary, &mut self.failed)
     }
 }

@@ -81,7 +81,7 @@ pub fn is_ambiguous(text: &str) -> bool {
 /// Returns the visible form: without invisible characters, composed, ASCII in lower case. Texts that look alike have the
 /// same.
 #[must_use]
-pub fn look(text: &str) -> String {
+pub fn visible_form(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }

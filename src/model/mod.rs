@@ -27,20 +27,20 @@ pub use delivery::DeliveryMethod;
 pub use field::{Field, Fields, NonIdentifier};
 pub use guarded::{guarded, is_guarded};
 pub use id::{CohortId, ConnectionName, EndpointName, ExportId, IdError, RunId, SegmentId};
-pub use id_shapes::{IdShapes, is_ambiguous, is_invisible, look};
+pub use id_shapes::{IdShapes, is_ambiguous, is_invisible, visible_form};
 pub use identifier::{
     ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, IdentifierKind, PACKED_LEN_MAX,
 };
 pub use key::{KeySeed, MemberKey};
 pub use limits::{Ceilings, GuardLimits};
 pub use matched::MatchTally;
-pub use normalize::{InvalidIdentifier, all_placeholders, usable};
+pub use normalize::{InvalidIdentifier, all_placeholders, normalize_identifier};
 pub use percentage::{Percentage, PercentageError};
 pub use progress::{NoProgress, Progress, Stage};
 pub use rows::RowSet;
 pub use rule::MatchRule;
 pub use table_checksum::TableChecksum;
-pub use time::{Clock, Day, Timestamp, moment, timestamp_text};
+pub use time::{Clock, Day, Timestamp, parse_time, timestamp_text};
 
 /// The change of one member: entering or leaving a cohort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ pub enum Standing {
     /// A request was sent without an answer: the user may be a member or not.
     InDoubt,
     /// Braze has rejected the identifier.
-    Refused,
+    Rejected,
     /// Braze has rejected the identifier, but an earlier request may have added it. It is not added again, and is
     /// removed when it is no longer desired.
     Disputed,

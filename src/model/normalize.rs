@@ -92,7 +92,7 @@ const FIRST: [bool; 256] = {
 /// # Errors
 /// Why the value cannot be an identifier.
 #[inline]
-pub fn usable<'a>(
+pub fn normalize_identifier<'a>(
     bytes: &'a [u8],
     len_max: usize,
     null_values: &[Box<[u8]>],
@@ -125,10 +125,10 @@ fn text(bytes: &[u8]) -> Result<(&[u8], bool), InvalidIdentifier> {
 /// next one, but has already decided the result.
 #[inline]
 fn is_graphic(bytes: &[u8]) -> bool {
-    const TOPS: u64 = each(0x80);
+    const TOPS: u64 = repeat(0x80);
     let other = |eight: &[u8; 8]| {
         let eight = u64::from_ne_bytes(*eight);
-        eight | eight.wrapping_add(each(1)) | !eight.wrapping_add(each(0x80 - 0x21))
+        eight | eight.wrapping_add(repeat(1)) | !eight.wrapping_add(repeat(0x80 - 0x21))
     };
     match bytes.last_chunk() {
         Some(last) => {
@@ -138,7 +138,7 @@ fn is_graphic(bytes: &[u8]) -> bool {
     }
 }
 
-const fn each(byte: u8) -> u64 {
+const fn repeat(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
@@ -164,7 +164,7 @@ mod tests {
 
     fn check(bytes: &[u8], expected: Result<Option<&str>, InvalidIdentifier>) {
         assert_eq!(
-            usable(bytes, 40, &[]),
+            normalize_identifier(bytes, 40, &[]),
             expected.map(|text| text.map(str::as_bytes)),
             "{}",
             bytes.escape_ascii()

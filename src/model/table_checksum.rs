@@ -32,9 +32,9 @@ mod tests {
     #[test]
     fn changes_in_any_order_give_the_same_checksum() {
         let of = |hashes: &[i64]| {
-            let mut tabled = TableChecksum::default();
-            hashes.iter().for_each(|hash| tabled.add(*hash));
-            tabled
+            let mut checksum = TableChecksum::default();
+            hashes.iter().for_each(|hash| checksum.add(*hash));
+            checksum
         };
         let before = of(&[i64::MIN, i64::MIN, 7]);
         assert_eq!(before.after(of(&[i64::MIN]), of(&[9, 3])), Some(of(&[3, 7, 9, i64::MIN])));

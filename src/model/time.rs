@@ -50,7 +50,7 @@ impl std::fmt::Display for Day {
 
 /// Parses a point in time: `2026-11-01` for midnight in UTC, `2026-11-01T06:00Z`, or any time with an offset.
 #[must_use]
-pub fn moment(text: &str) -> Option<Timestamp> {
+pub fn parse_time(text: &str) -> Option<Timestamp> {
     let midnight = || text.parse::<jiff::civil::Date>().ok().map(|day| format!("{day}T00:00:00Z"));
     text.parse().ok().or_else(|| midnight()?.parse().ok())
 }
@@ -67,10 +67,10 @@ mod tests {
 
     #[test]
     fn a_date_is_parsed_as_midnight() {
-        assert_eq!(timestamp_text(moment("2026-11-01").unwrap()), "2026-11-01T00:00:00.000Z");
-        assert_eq!(timestamp_text(moment("2026-11-01T06:00Z").unwrap()), "2026-11-01T06:00:00.000Z");
-        assert_eq!(moment("2026-13-01"), None);
-        assert_eq!(moment("yesterday"), None);
+        assert_eq!(timestamp_text(parse_time("2026-11-01").unwrap()), "2026-11-01T00:00:00.000Z");
+        assert_eq!(timestamp_text(parse_time("2026-11-01T06:00Z").unwrap()), "2026-11-01T06:00:00.000Z");
+        assert_eq!(parse_time("2026-13-01"), None);
+        assert_eq!(parse_time("yesterday"), None);
     }
 
     #[test]

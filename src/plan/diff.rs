@@ -233,7 +233,7 @@ fn settle_desired(standing: Standing, is_late: bool, tally: &mut DiffTally) -> b
             tally.unchanged += 1;
         }
         Standing::InDoubt => tally.doubt_added += 1,
-        Standing::Refused | Standing::Disputed => tally.rejected += 1,
+        Standing::Rejected | Standing::Disputed => tally.rejected += 1,
     }
     standing == Standing::InDoubt || (standing == Standing::Member && is_late)
 }
@@ -246,9 +246,9 @@ fn settle_undesired(standing: Standing, tally: &mut DiffTally) -> bool {
             tally.removed += 1;
         }
         Standing::InDoubt | Standing::Disputed => tally.doubt_removed += 1,
-        Standing::Refused => {}
+        Standing::Rejected => {}
     }
-    standing != Standing::Refused
+    standing != Standing::Rejected
 }
 
 fn next_desired<D: DesiredCursor>(
@@ -372,7 +372,7 @@ mod tests {
         let holds = |key: u8, standing: Standing| match standing {
             Standing::Member => true,
             Standing::InDoubt | Standing::Disputed => truth >> (key % 32) & 1 == 1,
-            Standing::Refused => false,
+            Standing::Rejected => false,
         };
         let mut braze: BTreeSet<u8> = known.iter().filter(|(k, s)| holds(*k, *s)).map(|(k, _)| *k).collect();
         // The order within a side is arbitrary, so it is reversed here.
@@ -383,7 +383,7 @@ mod tests {
         for (_, key) in changes.iter().filter(|(op, _)| *op == ChangeOp::Add).rev() {
             braze.insert(*key);
         }
-        let refused = |key: &u8| matches!(record.get(key), Some(Standing::Refused | Standing::Disputed));
+        let refused = |key: &u8| matches!(record.get(key), Some(Standing::Rejected | Standing::Disputed));
         let disputed =
             |key: &u8| record.get(key) == Some(&Standing::Disputed) && holds(*key, Standing::Disputed);
         let expected: BTreeSet<u8> =
@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(tally.desired(), desired.len() as u64);
         let after: Vec<(u8, Standing)> = desired
             .iter()
-            .map(|key| (*key, if refused(key) { Standing::Refused } else { Standing::Member }))
+            .map(|key| (*key, if refused(key) { Standing::Rejected } else { Standing::Member }))
             .collect();
         assert_eq!(run(&wanted, &after).unwrap().1, [], "a second plan is empty");
     }
@@ -406,7 +406,7 @@ mod tests {
             None,
             Some(Standing::Member),
             Some(Standing::InDoubt),
-            Some(Standing::Refused),
+            Some(Standing::Rejected),
             Some(Standing::Disputed),
         ];
         for wanted in 0u32..8 {
@@ -427,7 +427,7 @@ mod tests {
             record in proptest::collection::btree_map(any::<u8>(), 0usize..4, 0..200),
             truth in any::<u32>(),
         ) {
-            let standings = [Standing::Member, Standing::InDoubt, Standing::Refused, Standing::Disputed];
+            let standings = [Standing::Member, Standing::InDoubt, Standing::Rejected, Standing::Disputed];
             check(&desired, &record.into_iter().map(|(key, at)| (key, standings[at])).collect(), truth);
         }
     }

@@ -118,7 +118,7 @@ pub(super) async fn run_triggers(
 /// Marks an emptied cohort as removed, so that later runs skip it. Waits while a late request may still fill it.
 pub(super) fn mark_removed(cohort: &CohortId, resources: &ApplyResources) -> Result<(), StateError> {
     let membership = resources.state.reader().version(cohort)?;
-    let open = membership.filter(|membership| !membership.removed && !membership.may_be_filled_late());
+    let open = membership.filter(|membership| !membership.removed && !membership.may_gain_late_members());
     let Some(mut membership) = open else { return Ok(()) };
     membership.number += 1;
     membership.removed = true;
@@ -129,7 +129,7 @@ pub(super) fn mark_removed(cohort: &CohortId, resources: &ApplyResources) -> Res
 
 /// Deletes the used approvals. A failure is only logged, because an approval is valid for one plan.
 pub(super) fn delete_approvals(cohort: &CohortId, resources: &ApplyResources) {
-    if let Err(error) = tokio::task::block_in_place(|| resources.state.forget_approvals(cohort)) {
+    if let Err(error) = tokio::task::block_in_place(|| resources.state.remove_approvals(cohort)) {
         tracing::warn!(%cohort, "could not delete the used approval: {error}");
     }
 }

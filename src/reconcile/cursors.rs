@@ -190,7 +190,7 @@ impl RecordedMembers {
                 continue;
             };
             match Some((key, standing)) {
-                Some((_, Standing::Refused)) if self.forget_rejected => {}
+                Some((_, Standing::Rejected)) if self.forget_rejected => {}
                 Some((key, Standing::Disputed)) if self.forget_rejected => {
                     return Ok(Some((key, Standing::InDoubt)));
                 }

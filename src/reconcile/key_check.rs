@@ -25,7 +25,7 @@ pub(super) type KeyMismatches = BTreeMap<(ConnectionName, DeliveryMethod), Apply
 
 /// Fails if the key fingerprints of a connection cannot be read: then nothing may be sent to it.
 pub(super) fn check_readable(name: &ConnectionName, inputs: PlanInputs<'_>) -> Result<(), PlanError> {
-    let found = inputs.state.marks(names(inputs.config, name));
+    let found = inputs.state.key_fingerprints(names(inputs.config, name));
     found.map(drop).map_err(|error| match error {
         StateError::Damaged { .. } => PlanError::Workspace(name.clone(), error),
         other => other.into(),
@@ -65,7 +65,7 @@ fn mismatch(
     (braze, kind): (&BrazeClient, BrazeKeyKind),
     state: &StateReader,
 ) -> Result<Option<ApplyStop>, StateError> {
-    let Some(marks) = state.marks(names(config, name))? else { return Ok(None) };
+    let Some(marks) = state.key_fingerprints(names(config, name))? else { return Ok(None) };
     let Some(mark) = braze.key_fingerprint(&marks.salt, kind) else { return Ok(None) };
     let is_other = marks.keys.get(kind.code()).is_some_and(|known| *known != mark);
     let (connection, key) = (name.to_string(), kind.name());
@@ -80,7 +80,7 @@ pub(super) fn remember(
     state: &StateWriter,
     now: Timestamp,
 ) -> Result<(), StateError> {
-    let known = state.reader().marks(names(config, name))?;
+    let known = state.reader().key_fingerprints(names(config, name))?;
     if known.as_ref().is_some_and(|marks| marks.keys.contains_key(kind.code())) {
         return Ok(());
     }

@@ -84,14 +84,14 @@ pub(super) fn tidy(id: &CohortId, resources: &ApplyResources) -> Result<(), Stat
     let (state, now) = (&resources.state, resources.clock.now());
     let number =
         || Ok::<_, StateError>(state.reader().version(id)?.map_or(0, |membership| membership.number));
-    let Some(note) = state.reader().pushdown(id)? else { return state.tidy(id, now) };
+    let Some(note) = state.reader().mirror_note(id)? else { return state.tidy(id, now) };
     let before = number()?;
     state.tidy(id, now)?;
     let version = number()?;
     if note.version != before || version == before {
         return Ok(());
     }
-    state.note_pushdown(id, Some(&MirrorNote { version, ..note }))
+    state.put_mirror_note(id, Some(&MirrorNote { version, ..note }))
 }
 
 fn database<'a>(
@@ -110,7 +110,7 @@ fn drop_unless(
     tables: &MirrorTables,
     resources: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
-    let Some(note) = resources.state.reader().pushdown(id)? else { return Ok(()) };
+    let Some(note) = resources.state.reader().mirror_note(id)? else { return Ok(()) };
     let MirrorNote { connection, schema, table: name, .. } = note;
     let table = MirrorTableName { schema, name };
     if wanted.is_some_and(|(at, wanted)| *wanted == table && at.as_str() == connection) {
@@ -124,7 +124,7 @@ fn drop_unless(
         return Ok(());
     };
     pushdown::drop_table(database, &table)?;
-    Ok(resources.state.note_pushdown(id, None)?)
+    Ok(resources.state.put_mirror_note(id, None)?)
 }
 
 fn bring_up_to_date(
@@ -144,7 +144,7 @@ fn bring_up_to_date(
     drop_unless(id, Some((connection, &table)), tables, resources)?;
     let Some(membership) = state.reader().version(id)? else { return Ok(()) };
     let is_distrusted = matches!(before.pushdown, Some(PushdownReport::Here { .. }));
-    let note = state.reader().pushdown(id)?.filter(|note| !is_distrusted && note.version == before.number);
+    let note = state.reader().mirror_note(id)?.filter(|note| !is_distrusted && note.version == before.number);
     let changed = note.as_ref().and_then(|_| changed_parts(&before.parts, &membership.parts));
     let tabled = match (note, changed) {
         (Some(note), Some(_)) if note.version == membership.number => return Ok(()),
@@ -157,7 +157,7 @@ fn bring_up_to_date(
     let MirrorTableName { schema, name } = table;
     let (connection, version) = (connection.to_string(), membership.number);
     let note = MirrorNote { connection, schema, table: name, version, tabled };
-    Ok(state.note_pushdown(id, Some(&note))?)
+    Ok(state.put_mirror_note(id, Some(&note))?)
 }
 
 /// The parts that may change the standing of a member. `None` if earlier parts are missing, so that this is unknown.

@@ -121,7 +121,7 @@ pub fn fold_all(
     for (heap, settings) in &config.heap {
         let incomplete_after = settings.incomplete_after;
         let context = IngestContext { state, heap, run, now: clock.now(), incomplete_after };
-        match heap_segments::fold(&state.reader().inbox(&EndpointName::of_heap(heap))?, context) {
+        match heap_segments::ingest(&state.reader().inbox(&EndpointName::of_heap(heap))?, context) {
             Ok(_) => {}
             Err(error) if error.is_of_one_file() => damaged.push((heap.clone(), error)),
             Err(error) => return Err(error),

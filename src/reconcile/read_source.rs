@@ -158,7 +158,7 @@ pub(super) fn unchanged_mark(
 ) -> Result<Option<SourceMark>, PlanError> {
     let now = inputs.clock.now();
     let is_settled = |membership: &&Membership| {
-        let is_certain = membership.settles_again_at().is_none_or(|at| at > now);
+        let is_certain = membership.resend_at().is_none_or(|at| at > now);
         membership.in_doubt == 0 && membership.members.is_some() && !membership.removed && is_certain
     };
     let Some(mark) = previous.filter(is_settled).and_then(|membership| membership.source.as_ref()) else {

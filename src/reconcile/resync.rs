@@ -49,7 +49,7 @@ fn all_again(
                 changes.change(ChangeOp::Remove, cursor.packed()?)?;
             }
             Some(Standing::InDoubt) => tally.left_in_doubt += 1,
-            Some(Standing::Refused | Standing::Disputed) => tally.rejected += 1,
+            Some(Standing::Rejected | Standing::Disputed) => tally.rejected += 1,
         }
     }
     Ok(DiffResult { tally, changes, settles: None })

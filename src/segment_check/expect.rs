@@ -111,7 +111,7 @@ fn walk(
             match standing {
                 Standing::Member => who.surely |= bit(at),
                 Standing::InDoubt | Standing::Disputed => who.perhaps |= bit(at),
-                Standing::Refused => {}
+                Standing::Rejected => {}
             }
             *head = cohorts[at].advance()?;
         }

@@ -28,7 +28,7 @@ pub struct SegmentFinding {
     /// The first check that found it.
     pub since: Timestamp,
     /// The last earlier check that saw the evidence without the finding.
-    pub fine_at: Option<Timestamp>,
+    pub absent_at: Option<Timestamp>,
 }
 
 /// The kinds of findings.

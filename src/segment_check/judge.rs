@@ -232,8 +232,8 @@ fn compared(case: &SegmentCase<'_>, size: &SeenSize) -> ComparedSize {
     let ExpectedSegment { mut least, mut most, .. } = *case.expected;
     let known = case.last.map(|last| last.expectations.as_slice()).unwrap_or_default();
     for expectation in known.iter().filter(|known| is_around(&known.day, &size.day)) {
-        least = least.min(expectation.least);
-        most = most.max(expectation.most);
+        least = least.min(expectation.min);
+        most = most.max(expectation.max);
     }
     ComparedSize { seen: size.clone(), least, most }
 }
@@ -276,10 +276,10 @@ pub(super) fn expectations(case: &SegmentCase<'_>) -> Vec<Expectation> {
     }
     let ExpectedSegment { mut least, mut most, .. } = *case.expected;
     for earlier in known.iter().filter(|known| known.day == today) {
-        (least, most) = (least.min(earlier.least), most.max(earlier.most));
+        (least, most) = (least.min(earlier.min), most.max(earlier.max));
     }
     let mut all: Vec<Expectation> = known.into_iter().filter(|known| known.day != today).collect();
-    all.push(Expectation { day: today, least, most });
+    all.push(Expectation { day: today, min: least, max: most });
     all.sort_by(|a, b| a.day.cmp(&b.day));
     let past = all.len().saturating_sub(super::DAYS_KEPT);
     all.split_off(past)

@@ -91,7 +91,7 @@ fn is_known(
     state: &StateReader,
     asking: &EvidenceRequest<'_>,
 ) -> Result<Option<bool>, StateError> {
-    let Some(marks) = state.marks(names_of(name, config))? else { return Ok(None) };
+    let Some(marks) = state.key_fingerprints(names_of(name, config))? else { return Ok(None) };
     Ok(marks.keys.get(BrazeKeyKind::Rest.code()).map(|known| *known == asking.mark(&marks.salt)))
 }
 
@@ -120,7 +120,7 @@ pub fn remember(
         return Ok(());
     }
     let now = checked.check.at.0;
-    let mut marks = match state.reader().marks(names_of(name, config))? {
+    let mut marks = match state.reader().key_fingerprints(names_of(name, config))? {
         Some(marks) => marks.next(now),
         None => KeyFingerprints::first(now)?,
     };
@@ -160,14 +160,14 @@ fn about(of: MessagingKind, named: &BrazeObject) -> String {
 fn dated(what: &CheckedObject, last: Option<&SegmentCheck>, now: Timestamp) -> SegmentFinding {
     let (code, about) = (what.code(), what.about());
     let earlier = last.and_then(|last| {
-        let known = last.findings.iter().chain(&last.unasked);
+        let known = last.findings.iter().chain(&last.unverified);
         known.into_iter().find(|known| known.code == code && known.about == about)
     });
-    let (since, fine_at) = match earlier {
-        Some(earlier) => (earlier.since.0, earlier.fine_at.map(|at| at.0)),
+    let (since, absent_at) = match earlier {
+        Some(earlier) => (earlier.since.0, earlier.absent_at.map(|at| at.0)),
         None => (now, last.and_then(|last| last.seen.get(&what.evidence())).map(|at| at.0)),
     };
-    SegmentFinding { what: what.clone(), since, fine_at }
+    SegmentFinding { what: what.clone(), since, absent_at }
 }
 
 fn verdict(findings: &[SegmentFinding]) -> CheckVerdict {
@@ -191,11 +191,11 @@ fn remembered(
     let found: Vec<CheckFinding> = findings.iter().map(to_state).collect();
     let seen_now = seen_evidence(evidence, findings);
     let wanted = wanted_evidence(evidence);
-    let before = last.into_iter().flat_map(|last| last.findings.iter().chain(&last.unasked));
-    let unasked = before
+    let before = last.into_iter().flat_map(|last| last.findings.iter().chain(&last.unverified));
+    let unverified = before
         .filter(|before| wanted.contains(&before.evidence) && !seen_now.contains(&before.evidence))
         .filter(|before| is_worth(before, &found));
-    let unasked = unasked.cloned().collect();
+    let unverified = unverified.cloned().collect();
     let mut seen = last.map(|last| last.seen.clone()).unwrap_or_default();
     seen.retain(|evidence, _| wanted.contains(evidence));
     seen.extend(seen_now.into_iter().map(|evidence| (evidence, now)));
@@ -209,7 +209,7 @@ fn remembered(
             _ => last.and_then(|last| last.in_sync_at),
         },
         findings: found,
-        unasked,
+        unverified,
         seen,
         segment: seen_segment(evidence, judged, last),
         size: judged.size.clone().or_else(|| last.and_then(|last| last.size.clone())),
@@ -271,7 +271,7 @@ fn to_state(finding: &SegmentFinding) -> CheckFinding {
         level: finding.what.level(),
         text: finding.what.to_string(),
         since: CheckTime(finding.since),
-        fine_at: finding.fine_at.map(CheckTime),
+        absent_at: finding.absent_at.map(CheckTime),
     }
 }
 

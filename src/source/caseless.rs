@@ -1,6 +1,6 @@
 //! The caseless form of an identifier: lower case, composed, and without invisible characters.
 
-use crate::model::{Identifier, IdentifierError, is_ambiguous, look};
+use crate::model::{Identifier, IdentifierError, is_ambiguous, visible_form};
 
 /// Whether the value of a packed identifier equals its caseless form.
 #[inline]
@@ -18,6 +18,6 @@ pub(super) fn is_caseless(packed: &[u8]) -> bool {
 pub(super) fn caseless<'a>(packed: &[u8], out: &'a mut Vec<u8>) -> Result<&'a [u8], IdentifierError> {
     let (Identifier { kind, label, value }, _) = Identifier::unpack(packed)?;
     out.clear();
-    Identifier::pack(kind, label, look(value).as_bytes(), out);
+    Identifier::pack(kind, label, visible_form(value).as_bytes(), out);
     Ok(out)
 }

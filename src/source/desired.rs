@@ -150,7 +150,7 @@ cohorts:
         let home = tempfile::tempdir().unwrap();
         let config = config(home.path());
         let now = Timestamp::UNIX_EPOCH;
-        let holder = Holder { host: String::new(), process: 1, since: now, heard: None };
+        let holder = Holder { host: String::new(), process: 1, since: now, renewal: None };
         let location = Location::Folder(home.path().join("state"));
         let clock = crate::model::Clock::new(|| Timestamp::UNIX_EPOCH);
         let state = StateWriter::open(&location, &holder, clock, 7).unwrap();

@@ -25,7 +25,7 @@ impl SourceReader for HeapSegmentSource {
         while members.advance()?.is_some() {
             rows += 1;
             let (member, _) = Identifier::unpack(members.packed())
-                .map_err(|error| StateError::Scratch(std::io::Error::other(error.to_string())))?;
+                .map_err(|error| StateError::TemporaryFile(std::io::Error::other(error.to_string())))?;
             let location = RowLocation { file: &name, line: rows };
             sink.row(&IdColumn(member.value), location)?;
         }

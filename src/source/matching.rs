@@ -8,7 +8,8 @@
 //! anonymous users by `device_id`.
 
 use crate::model::{
-    DeliveryMethod, Field, Fields, Identifier, InvalidIdentifier, MatchRule, NonIdentifier, usable,
+    DeliveryMethod, Field, Fields, Identifier, InvalidIdentifier, MatchRule, NonIdentifier,
+    normalize_identifier,
 };
 
 /// The reason why a row has no usable identifier.
@@ -131,7 +132,7 @@ impl Matcher {
                 }
                 Field::Text(bytes) | Field::Whole { id: bytes, .. } => bytes,
             };
-            match usable(bytes, rule.kind.value_len_max(), &self.null_values) {
+            match normalize_identifier(bytes, rule.kind.value_len_max(), &self.null_values) {
                 Ok(None) => {}
                 Ok(Some(value)) => {
                     Identifier::pack(rule.kind, &rule.label, value, out);

@@ -238,7 +238,7 @@ mod tests {
     fn added_and_dropped_members_are_applied_to_the_membership() {
         let home = tempfile::tempdir().unwrap();
         let since = Timestamp::UNIX_EPOCH;
-        let holder = Holder { host: String::new(), process: 1, since, heard: None };
+        let holder = Holder { host: String::new(), process: 1, since, renewal: None };
         let location = Location::Folder(home.path().to_owned());
         let state =
             StateWriter::open(&location, &holder, Clock::new(|| Timestamp::UNIX_EPOCH), SEED.0).unwrap();

@@ -227,7 +227,7 @@ mod tests {
     fn every_member_is_returned_once_with_its_latest_owner() {
         let home = tempfile::tempdir().unwrap();
         let since = Timestamp::UNIX_EPOCH;
-        let holder = Holder { host: String::new(), process: 1, since, heard: None };
+        let holder = Holder { host: String::new(), process: 1, since, renewal: None };
         let location = Location::Folder(home.path().to_owned());
         let state =
             Arc::new(StateWriter::open(&location, &holder, Clock::new(|| Timestamp::UNIX_EPOCH), 7).unwrap());
@@ -235,7 +235,7 @@ mod tests {
         for round in 0..5 {
             for n in (round..3_000).step_by(2 + round) {
                 let seen = Timestamp::from_second(i64::try_from(round).unwrap()).unwrap();
-                map.tie(IdentityKey::DeviceId(&format!("d{n}")), &format!("u{n}-{round}"), seen).unwrap();
+                map.link(IdentityKey::DeviceId(&format!("d{n}")), &format!("u{n}-{round}"), seen).unwrap();
             }
             map.commit().unwrap();
         }

@@ -107,7 +107,7 @@ pub fn pushdown_source<'a>(cohort: &'a CohortConfig, config: &'a Config) -> Opti
 /// The name of a cohort's mirror table.
 #[must_use]
 pub fn mirror_table_of(cohort: &CohortId, schema: &str, state: &StateReader) -> MirrorTableName {
-    MirrorTableName { schema: schema.to_owned(), name: state.pushdown_table(cohort) }
+    MirrorTableName { schema: schema.to_owned(), name: state.mirror_table_name(cohort) }
 }
 
 /// The state's note of a mirror table, if the table has the current version.
@@ -118,7 +118,7 @@ fn current_note(
     membership: Option<&Membership>,
     state: &StateReader,
 ) -> Result<Result<MirrorNote, PushdownFallback>, DesiredError> {
-    let Some(note) = state.pushdown(&cohort.id)? else { return Ok(Err(PushdownFallback::NoTable)) };
+    let Some(note) = state.mirror_note(&cohort.id)? else { return Ok(Err(PushdownFallback::NoTable)) };
     let current = membership.map_or(0, |membership| membership.number);
     if note.connection != connection || note.schema != table.schema || note.table != table.name {
         return Ok(Err(PushdownFallback::OtherLocation));

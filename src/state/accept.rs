@@ -10,21 +10,21 @@ use crate::model::{CohortId, ConnectionName};
 
 /// A state entry, such as `cohorts/vip`, with fewer versions than were committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OlderPlace {
+pub struct OlderEntry {
     /// The entry's name for `state accept`.
-    pub place: String,
+    pub entry: String,
     /// The newest version that exists. 0: none.
     pub found: u64,
     /// The newest version that was committed.
-    pub known: u64,
+    pub committed: u64,
 }
 
 /// The folder with the versions of an entry.
-fn versions_of(place: &str) -> String {
-    match place.split('/').next() {
-        Some("cohorts" | "segments" | "exports" | "workspaces") => format!("{place}/versions"),
+fn versions_of(entry: &str) -> String {
+    match entry.split('/').next() {
+        Some("cohorts" | "segments" | "exports" | "workspaces") => format!("{entry}/versions"),
         Some("identity") => identity::VERSIONS.to_owned(),
-        _ => place.to_owned(),
+        _ => entry.to_owned(),
     }
 }
 
@@ -33,23 +33,23 @@ impl StateReader {
     ///
     /// # Errors
     /// When the state cannot be listed.
-    pub fn older_places(&self) -> Result<Vec<OlderPlace>, StateError> {
+    pub fn older_entries(&self) -> Result<Vec<OlderEntry>, StateError> {
         let mut older = Vec::new();
-        if let Some(place) = self.heads.lost() {
-            let known = number_of(place.trim_start_matches("heads/")).unwrap_or(0);
-            older.push(OlderPlace { place, found: known.saturating_sub(1), known });
+        if let Some(entry) = self.heads.lost() {
+            let committed = number_of(entry.trim_start_matches("heads/")).unwrap_or(0);
+            older.push(OlderEntry { entry, found: committed.saturating_sub(1), committed });
         }
-        for (place, known) in self.heads.all() {
-            let found = self.newest_of(&place)?;
-            if found < known {
-                older.push(OlderPlace { place, found, known });
+        for (entry, committed) in self.heads.all() {
+            let found = self.newest_of(&entry)?;
+            if found < committed {
+                older.push(OlderEntry { entry, found, committed });
             }
         }
         Ok(older)
     }
 
-    fn newest_of(&self, place: &str) -> Result<u64, StateError> {
-        let names = self.store.list(&versions_of(place))?;
+    fn newest_of(&self, entry: &str) -> Result<u64, StateError> {
+        let names = self.store.list(&versions_of(entry))?;
         Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
     }
 }
@@ -60,33 +60,34 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the state cannot be read or written.
-    pub fn accept(&self, older: &OlderPlace) -> Result<(), StateError> {
+    pub fn accept(&self, older: &OlderEntry) -> Result<(), StateError> {
         self.lease.check()?;
         let heads = &self.reader.heads;
-        match older.place.split_once('/') {
+        match older.entry.split_once('/') {
             Some(("heads", _)) => heads.accept_lost(),
             Some(("cohorts", id)) if older.found > 0 => {
-                let cohort = CohortId::new(id).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
+                let cohort =
+                    CohortId::new(id).map_err(|e| StateError::TemporaryFile(std::io::Error::other(e)))?;
                 let found = membership::read(&self.reader.store, &cohort, older.found)?;
-                self.commit(&cohort, &Membership { number: older.known + 1, source: None, ..found })?;
+                self.commit(&cohort, &Membership { number: older.committed + 1, source: None, ..found })?;
                 self.remove_versions(older)?;
             }
             Some(("segments", name)) => {
-                let heap =
-                    ConnectionName::new(name).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
-                let empty = HeapSegments { number: older.known + 1, ..HeapSegments::default() };
+                let heap = ConnectionName::new(name)
+                    .map_err(|e| StateError::TemporaryFile(std::io::Error::other(e)))?;
+                let empty = HeapSegments { number: older.committed + 1, ..HeapSegments::default() };
                 self.commit_segments(&heap, &empty)?;
                 self.remove_versions(older)?;
             }
-            _ => heads.accept(&older.place, older.found),
+            _ => heads.accept(&older.entry, older.found),
         }
         self.note_heads();
         Ok(())
     }
 
     /// Removes the versions before the gap. The version just committed replaces them.
-    fn remove_versions(&self, older: &OlderPlace) -> Result<(), StateError> {
-        let folder = versions_of(&older.place);
+    fn remove_versions(&self, older: &OlderEntry) -> Result<(), StateError> {
+        let folder = versions_of(&older.entry);
         for name in self.reader.store.list(&folder)? {
             if number_of(&name).is_some_and(|number| number <= older.found) {
                 self.reader.store.remove(&format!("{folder}/{name}"))?;
@@ -107,22 +108,22 @@ impl StateWriter {
         cohort: &CohortId,
         first: Option<Membership>,
     ) -> Result<Option<Membership>, StateError> {
-        let place = format!("cohorts/{cohort}");
-        let Some(older) = self.reader.older_places()?.into_iter().find(|older| older.place == place) else {
+        let entry = format!("cohorts/{cohort}");
+        let Some(older) = self.reader.older_entries()?.into_iter().find(|older| older.entry == entry) else {
             return Ok(None);
         };
         let store = &self.reader.store;
         let found = membership::newest(store, cohort)?.or(first);
         let missing = || StateError::Damaged {
             path: store.at(&membership::folder_of(cohort)),
-            what: "no version is left, and the config does not declare the cohort".to_owned(),
+            problem: "no version is left, and the config does not declare the cohort".to_owned(),
         };
         let mut record = found.ok_or_else(missing)?;
         for file in store.files(&folder_of(cohort))? {
             let Some(id) = file.name.strip_suffix(".parquet") else { continue };
             if !record.parts.iter().any(|part| *part.id == *id) {
                 let blob = store.open_blob(&path_of(cohort, id))?;
-                record.parts.push(PartCursor::adopted(blob, id, self.reader.seed())?);
+                record.parts.push(PartCursor::read_unnamed(blob, id, self.reader.seed())?);
             }
         }
         let mut cursor = self.reader.members(cohort, Some(&record))?;
@@ -131,7 +132,7 @@ impl StateWriter {
             members += u64::from(standing == crate::model::Standing::Member);
             in_doubt += u64::from(standing == crate::model::Standing::InDoubt);
         }
-        let number = older.known + 1;
+        let number = older.committed + 1;
         let recovered = Membership { number, source: None, members: Some(members), in_doubt, ..record };
         self.commit(cohort, &recovered)?;
         self.remove_versions(&older)?;

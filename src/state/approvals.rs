@@ -17,7 +17,7 @@ use super::{checked, format};
 use crate::model::{CohortId, Timestamp, timestamp_text};
 
 /// How long an approval is valid.
-const GOOD_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const VALIDITY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// One approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Approval {
     /// The digest of everything the plan would send.
     pub plan: String,
     /// When the plan was approved.
-    pub given: Timestamp,
+    pub approved_at: Timestamp,
 }
 
 /// The file format.
@@ -36,7 +36,7 @@ struct ApprovalJson {
     format: u64,
     cohort: String,
     plan: String,
-    given_at: String,
+    approved_at: String,
 }
 
 /// Writes approvals. It does not need the lease.
@@ -64,13 +64,13 @@ impl Approvals {
     ///
     /// # Errors
     /// When the write fails.
-    pub fn give(&self, approval: &Approval) -> Result<(), StateError> {
+    pub fn put(&self, approval: &Approval) -> Result<(), StateError> {
         let path = path_of(&approval.cohort, &approval.plan);
         let shape = ApprovalJson {
-            format: format::KNOWN,
+            format: format::SUPPORTED,
             cohort: approval.cohort.to_string(),
             plan: approval.plan.clone(),
-            given_at: timestamp_text(approval.given),
+            approved_at: timestamp_text(approval.approved_at),
         };
         self.0.remove(&path)?;
         if !checked::put_new(&self.0, &path, &shape)? {
@@ -86,13 +86,13 @@ impl StateReader {
     /// # Errors
     /// When they cannot be read.
     pub fn approvals(&self, cohort: &CohortId, now: Timestamp) -> Result<Vec<Approval>, StateError> {
-        let mut good = Vec::new();
+        let mut valid = Vec::new();
         for name in self.store.list(&folder_of(cohort))? {
             let Some(approval) = self.approval(cohort, &name)? else { continue };
-            let age = Duration::try_from(now.duration_since(approval.given)).unwrap_or(Duration::ZERO);
-            good.extend(Some(approval).filter(|_| age < GOOD_FOR));
+            let age = Duration::try_from(now.duration_since(approval.approved_at)).unwrap_or(Duration::ZERO);
+            valid.extend(Some(approval).filter(|_| age < VALIDITY));
         }
-        Ok(good)
+        Ok(valid)
     }
 
     fn approval(&self, cohort: &CohortId, name: &str) -> Result<Option<Approval>, StateError> {
@@ -107,8 +107,8 @@ impl StateReader {
             }
             Err(error) => return Err(error),
         };
-        let given = shape.given_at.parse().ok().filter(|_| shape.cohort == cohort.as_str());
-        Ok(given.map(|given| Approval { cohort: cohort.clone(), plan: shape.plan, given }))
+        let approved_at = shape.approved_at.parse().ok().filter(|_| shape.cohort == cohort.as_str());
+        Ok(approved_at.map(|approved_at| Approval { cohort: cohort.clone(), plan: shape.plan, approved_at }))
     }
 }
 
@@ -117,7 +117,7 @@ impl StateWriter {
     ///
     /// # Errors
     /// When one cannot be removed.
-    pub fn forget_approvals(&self, cohort: &CohortId) -> Result<(), StateError> {
+    pub fn remove_approvals(&self, cohort: &CohortId) -> Result<(), StateError> {
         for name in self.reader().store.list(&folder_of(cohort))? {
             self.reader().store.remove(&format!("{}/{name}", folder_of(cohort)))?;
         }
@@ -135,11 +135,11 @@ mod tests {
         let store = Store::in_folder(home.path());
         let (reader, approvals) =
             (StateReader { store: store.clone(), format: None, heads: Default::default() }, Approvals(store));
-        let given: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
-        let approval = Approval { cohort: CohortId::new("c").unwrap(), plan: "ab12".to_owned(), given };
-        approvals.give(&approval).unwrap();
-        approvals.give(&approval).unwrap();
-        let at = |hours: u64| given.checked_add(Duration::from_secs(hours * 3600)).unwrap();
+        let approved_at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let approval = Approval { cohort: CohortId::new("c").unwrap(), plan: "ab12".to_owned(), approved_at };
+        approvals.put(&approval).unwrap();
+        approvals.put(&approval).unwrap();
+        let at = |hours: u64| approved_at.checked_add(Duration::from_secs(hours * 3600)).unwrap();
         assert_eq!(reader.approvals(&approval.cohort, at(1)).unwrap(), std::slice::from_ref(&approval));
         assert_eq!(reader.approvals(&approval.cohort, at(24 * 8)).unwrap(), []);
         assert_eq!(reader.approvals(&CohortId::new("d").unwrap(), at(1)).unwrap(), []);

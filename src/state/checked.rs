@@ -71,7 +71,7 @@ pub(super) fn put_new_compact(
 pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result<Option<T>, StateError> {
     let Some(bytes) = store.read(relative)? else { return Ok(None) };
     let path = store.at(relative);
-    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+    let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
     if !is_whole(relative, &bytes) {
         // A later format may compute its checksum differently.
         if let Err(newer @ StateError::Newer { .. }) = format::check_format(&bytes, &path) {
@@ -96,7 +96,7 @@ pub(super) fn existing<T: DeserializeOwned>(store: &Store, relative: &str) -> Re
 }
 
 pub(super) fn gone(store: &Store, relative: &str) -> StateError {
-    StateError::Damaged { path: store.at(relative), what: "it is missing".to_owned() }
+    StateError::Damaged { path: store.at(relative), problem: "it is missing".to_owned() }
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     fn every_flipped_bit_truncation_and_swap_is_detected() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let shape = |name: &str| Shape { format: format::KNOWN, name: name.to_owned() };
+        let shape = |name: &str| Shape { format: format::SUPPORTED, name: name.to_owned() };
         assert!(put_new(&store, "a.json", &shape("one")).unwrap());
         assert!(put_new(&store, "b.json", &shape("two")).unwrap());
         assert_eq!(existing::<Shape>(&store, "a.json").unwrap(), shape("one"));

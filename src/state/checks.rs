@@ -91,7 +91,7 @@ pub struct CheckFinding {
     pub since: CheckTime,
     /// The last earlier check that saw the evidence without this finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fine_at: Option<CheckTime>,
+    pub absent_at: Option<CheckTime>,
 }
 
 /// A segment as Braze described it.
@@ -137,9 +137,9 @@ pub struct Expectation {
     /// The day, `2026-11-25`.
     pub day: String,
     /// The minimum.
-    pub least: u64,
+    pub min: u64,
     /// The maximum.
-    pub most: u64,
+    pub max: u64,
 }
 
 /// One check of one segment.
@@ -160,7 +160,7 @@ pub struct SegmentCheck {
     pub findings: Vec<CheckFinding>,
     /// Findings of earlier checks that this check had no evidence for or against.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unasked: Vec<CheckFinding>,
+    pub unverified: Vec<CheckFinding>,
     /// When each kind of evidence was last seen, by its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub seen: BTreeMap<String, CheckTime>,
@@ -206,7 +206,7 @@ impl StateReader {
         if shape.check.number == newest {
             Ok(Some(shape.check))
         } else {
-            Err(StateError::Damaged { path: self.store.at(&file), what: "it is another".to_owned() })
+            Err(StateError::Damaged { path: self.store.at(&file), problem: "it is another".to_owned() })
         }
     }
 }
@@ -219,7 +219,7 @@ impl StateWriter {
     pub fn commit_check(&self, segment: &SegmentId, check: &SegmentCheck) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
-        let shape = CheckJson { format: format::KNOWN, check: check.clone() };
+        let shape = CheckJson { format: format::SUPPORTED, check: check.clone() };
         if !checked::put_new(store, &path_of(segment, check.number), &shape)? {
             return Err(StateError::Lost);
         }
@@ -241,7 +241,7 @@ mod tests {
     fn the_newest_check_is_current_and_old_ones_are_removed() {
         let home = tempfile::tempdir().unwrap();
         let location = Location::Folder(home.path().to_owned());
-        let holder = Holder { host: "h".to_owned(), process: 1, since: Timestamp::UNIX_EPOCH, heard: None };
+        let holder = Holder { host: "h".to_owned(), process: 1, since: Timestamp::UNIX_EPOCH, renewal: None };
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let state = StateWriter::open(&location, &holder, clock, 7).unwrap();
         let id = SegmentId::new("win_back").unwrap();
@@ -254,11 +254,11 @@ mod tests {
             since: stamp,
             in_sync_at: Some(stamp),
             findings: Vec::new(),
-            unasked: Vec::new(),
+            unverified: Vec::new(),
             seen: BTreeMap::new(),
             segment: None,
             size: None,
-            expectations: vec![Expectation { day: "2026-11-25".to_owned(), least: 1, most: 2 }],
+            expectations: vec![Expectation { day: "2026-11-25".to_owned(), min: 1, max: 2 }],
             uses: Vec::new(),
         };
         for number in 1..=12 {

@@ -22,37 +22,37 @@ const LATE_MAX: usize = 6;
 const PARTS_MAX: usize = 24;
 
 /// Returns an uncommitted version with fewer parts, if a merge is due.
-pub(super) fn tidied(
+pub(super) fn compacted(
     store: &Store,
     cohort: &CohortId,
     version: &Membership,
     seed: KeySeed,
 ) -> Result<Option<Membership>, StateError> {
     if version.late.len() > LATE_MAX {
-        return late_merged(store, cohort, version, seed).map(Some);
+        return merge_late(store, cohort, version, seed).map(Some);
     }
     // A merged part does not record the operation that its rows in doubt were sent with.
-    if !version.knows_its_doubt() {
+    if !version.has_noted_doubt() {
         return Ok(None);
     }
     let largest = version.parts.iter().map(|part| part.rows).max().unwrap_or(0);
     let all: u64 = version.parts.iter().map(|part| part.rows).sum();
     if all - largest > (largest / SHARE).max(ROWS_MIN) {
-        return merged(store, cohort, version, seed).map(Some);
+        return merge_all(store, cohort, version, seed).map(Some);
     }
     if version.parts.len() <= PARTS_MAX {
         return Ok(None);
     }
-    let fewer = small_merged(store, cohort, version, seed)?;
+    let fewer = merge_small(store, cohort, version, seed)?;
     if fewer.parts.len() <= PARTS_MAX / 2 {
         Ok(Some(fewer))
     } else {
-        merged(store, cohort, version, seed).map(Some)
+        merge_all(store, cohort, version, seed).map(Some)
     }
 }
 
 /// Merges the members of late requests into one part per operation, so that the original parts can be removed.
-fn late_merged(
+fn merge_late(
     store: &Store,
     cohort: &CohortId,
     version: &Membership,
@@ -76,7 +76,7 @@ fn late_merged(
 }
 
 /// Merges consecutive small parts that are fully acknowledged: each of their members is either in or out.
-fn small_merged(
+fn merge_small(
     store: &Store,
     cohort: &CohortId,
     version: &Membership,
@@ -87,7 +87,7 @@ fn small_merged(
     let mut parts: Vec<PartRef> = version.parts[..=largest].to_vec();
     for group in version.parts[largest + 1..].chunk_by(|a, b| is_settled(a) && is_settled(b)) {
         match group {
-            [_, _, _, ..] => parts.extend(last_words(store, cohort, version, group, seed)?),
+            [_, _, _, ..] => parts.extend(merge_settled(store, cohort, version, group, seed)?),
             few => parts.extend_from_slice(few),
         }
     }
@@ -95,7 +95,7 @@ fn small_merged(
 }
 
 /// Writes one part with the members that the group removes, and one with those that it adds.
-fn last_words(
+fn merge_settled(
     store: &Store,
     cohort: &CohortId,
     version: &Membership,
@@ -121,7 +121,7 @@ fn last_words(
 }
 
 /// Merges all parts of the version into one. Removed members are dropped.
-pub(super) fn merged(
+pub(super) fn merge_all(
     store: &Store,
     cohort: &CohortId,
     version: &Membership,
@@ -129,19 +129,19 @@ pub(super) fn merged(
 ) -> Result<Membership, StateError> {
     let mut record = MembershipCursor::open(store, cohort, Some(version), seed)?;
     let mut writer = PartWriter::create(store, cohort, ChangeOp::Add, seed)?;
-    let (mut rows, mut acknowledged, mut refused) = (0, RowSet::default(), RowSet::default());
+    let (mut rows, mut acknowledged, mut rejected) = (0, RowSet::default(), RowSet::default());
     while let Some((_, standing)) = record.advance()? {
         writer.push(record.packed()?)?;
         match standing {
             Standing::Member => acknowledged.insert(rows..rows + 1),
-            Standing::Refused => refused.insert(rows..rows + 1),
+            Standing::Rejected => rejected.insert(rows..rows + 1),
             // One part cannot record both states of a disputed member, so it is sent again.
             Standing::InDoubt | Standing::Disputed => {}
         }
         rows += 1;
     }
     let mut part = writer.finish()?;
-    (part.acknowledged, part.refused, part.noted) = (acknowledged, refused, true);
+    (part.acknowledged, part.rejected, part.noted) = (acknowledged, rejected, true);
     let (members, in_doubt) = (Some(part.acknowledged.len()), part.in_doubt());
     let parts = if rows == 0 { Vec::new() } else { vec![part] };
     Ok(Membership { number: version.number + 1, members, in_doubt, parts, ..version.clone() })

@@ -1,7 +1,7 @@
 //! Erasure of one user from the identity map, held events, inboxes and rejects. Files are rewritten without the user;
 //! superseded files are removed immediately instead of after an hour.
 
-use super::exports::{WAITING_SUFFIX, waiting_folder_of};
+use super::exports::{HELD_SUFFIX, held_folder_of};
 use super::identity;
 use super::inbox::ClosedFile;
 use super::store::TEMPORARY;
@@ -64,17 +64,17 @@ impl StateWriter {
     ///
     /// # Errors
     /// When they cannot be read or written. Then nothing was erased.
-    pub fn erase_waiting(
+    pub fn erase_held_events(
         &self,
         export: &ExportId,
         record: &mut ExportProgress,
-        is_picked: &dyn Fn(&super::HeldEvents<'_>) -> bool,
+        is_picked: &dyn Fn(&super::HeldEvent<'_>) -> bool,
     ) -> Result<u64, StateError> {
         let (mut erased, mut is_changed) = (0, false);
-        for file in &mut record.waiting {
+        for file in &mut record.held {
             let mut is_there = false;
-            let mut writer = self.waiting_writer(export)?;
-            let mut rows = self.reader().waiting(export, file)?;
+            let mut writer = self.held_writer(export)?;
+            let mut rows = self.reader().held_events(export, file)?;
             while let Some((row, waiting)) = rows.advance()? {
                 let (is_settled, is_picked) = (file.settled.contains(row), is_picked(&waiting));
                 is_there |= is_picked;
@@ -92,8 +92,8 @@ impl StateWriter {
             record.number += 1;
             self.commit_export(export, record)?;
         }
-        let kept: Vec<Box<str>> = record.waiting.iter().map(|file| file.file.id.clone()).collect();
-        self.remove_all_but(&waiting_folder_of(export), WAITING_SUFFIX, &kept)?;
+        let kept: Vec<Box<str>> = record.held.iter().map(|file| file.file.id.clone()).collect();
+        self.remove_all_but(&held_folder_of(export), HELD_SUFFIX, &kept)?;
         Ok(erased)
     }
 
@@ -117,7 +117,7 @@ impl StateWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{HeldEvent, HeldEvents, Holder, Location};
+    use super::super::{HeldEvent, HoldReason, Holder, Location};
     use super::*;
     use crate::model::Clock;
 
@@ -125,31 +125,31 @@ mod tests {
     fn erasure_removes_released_events_and_incomplete_files() {
         let home = tempfile::tempdir().unwrap();
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
-        let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
+        let holder = Holder { host: String::new(), process: 1, since: clock.now(), renewal: None };
         let location = Location::Folder(home.path().to_owned());
         let state = StateWriter::open(&location, &holder, clock, 7).unwrap();
         let export = ExportId::new("e").unwrap();
-        let mut writer = state.waiting_writer(&export).unwrap();
+        let mut writer = state.held_writer(&export).unwrap();
         for who in ["gone", "stays"] {
-            let (since, awaited) = (clock.now(), HeldEvent::Limit { who });
-            writer.push(&HeldEvents { is_profile: false, since, awaited, event: b"{}" }).unwrap();
+            let (since, awaited) = (clock.now(), HoldReason::Limit { who });
+            writer.push(&HeldEvent { is_profile: false, since, awaited, event: b"{}" }).unwrap();
         }
         let mut file = writer.finish().unwrap();
         file.settle(0, false);
-        let mut record = ExportProgress { number: 1, waiting: vec![file], ..ExportProgress::default() };
+        let mut record = ExportProgress { number: 1, held: vec![file], ..ExportProgress::default() };
         state.commit_export(&export, &record).unwrap();
         let folder = home.path().join("inbox/currents.e");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::File::create(folder.join(format!("{TEMPORARY}x"))).unwrap();
-        let is_gone = |waiting: &HeldEvents<'_>| waiting.awaited == HeldEvent::Limit { who: "gone" };
-        assert_eq!(state.erase_waiting(&export, &mut record, &is_gone).unwrap(), 0);
+        let is_gone = |waiting: &HeldEvent<'_>| waiting.awaited == HoldReason::Limit { who: "gone" };
+        assert_eq!(state.erase_held_events(&export, &mut record, &is_gone).unwrap(), 0);
         state.remove_half_written().unwrap();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
-        let files = state.reader().store.files(&waiting_folder_of(&export)).unwrap();
-        let path = format!("{}/{}", waiting_folder_of(&export), files[0].name);
+        let files = state.reader().store.files(&held_folder_of(&export)).unwrap();
+        let path = format!("{}/{}", held_folder_of(&export), files[0].name);
         let bytes = state.reader().store.read(&path).unwrap().unwrap();
         let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
         assert!(files.len() == 1 && has(b"stays") && !has(b"gone"));
-        assert_eq!(state.reader().export(&export).unwrap().waiting_len(), 1);
+        assert_eq!(state.reader().export(&export).unwrap().held_len(), 1);
     }
 }

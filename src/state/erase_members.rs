@@ -36,7 +36,7 @@ pub struct Recorded {
     /// Until when Braze may still add the user: an add request had no answer before the user was removed.
     pub late_until: Option<Timestamp>,
     /// Braze has rejected the user.
-    is_refused: bool,
+    is_rejected: bool,
     keys: BTreeSet<MemberKey>,
 }
 
@@ -45,8 +45,8 @@ fn is_packed(packed: &[u8], is_theirs: IsTheirs<'_>) -> bool {
 }
 
 /// Returns the part with no row acknowledged or rejected, so that a cursor yields every row.
-fn unanswered(part: &PartRef) -> PartRef {
-    PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() }
+fn without_outcomes(part: &PartRef) -> PartRef {
+    PartRef { acknowledged: RowSet::default(), rejected: RowSet::default(), ..part.clone() }
 }
 
 impl StateReader {
@@ -61,14 +61,14 @@ impl StateReader {
         while let Some((key, standing)) = members.advance_any()? {
             if is_packed(members.packed()?, is_theirs) {
                 found.keys.insert(key);
-                found.is_refused |= standing == Some(Standing::Refused);
-                found.is_member |= standing.is_some_and(|standing| standing != Standing::Refused);
+                found.is_rejected |= standing == Some(Standing::Rejected);
+                found.is_member |= standing.is_some_and(|standing| standing != Standing::Rejected);
             }
         }
         for part in version.parts.iter().filter(|part| part.in_doubt() > 0 && !part.noted) {
             // Such a request may arrive after later ones; the next run notes this before it relies on them.
             let standings = self.rows_of(PartFolder::Cohort(cohort), part, &found.keys)?;
-            let is_settled = |row: &u64| part.acknowledged.contains(*row) || part.refused.contains(*row);
+            let is_settled = |row: &u64| part.acknowledged.contains(*row) || part.rejected.contains(*row);
             found.is_member |= !standings.iter().all(is_settled);
         }
         found.is_member &= !version.removed;
@@ -86,7 +86,7 @@ impl StateReader {
         found: &mut Recorded,
     ) -> Result<(), StateError> {
         let mut members =
-            MembershipCursor::of_parts(&self.store, cohort, &[unanswered(&late.part)], self.seed())?;
+            MembershipCursor::of_parts(&self.store, cohort, &[without_outcomes(&late.part)], self.seed())?;
         let mut row = 0;
         while let Some((key, _)) = members.advance_any()? {
             if is_packed(members.packed()?, is_theirs) {
@@ -103,14 +103,14 @@ impl StateReader {
     /// Returns the rows of a part with these keys.
     fn rows_of(
         &self,
-        home: PartFolder<'_>,
+        folder: PartFolder<'_>,
         part: &PartRef,
         keys: &BTreeSet<MemberKey>,
     ) -> Result<Vec<u64>, StateError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut cursor, mut rows, mut row) = (self.cursor(home, part)?, Vec::new(), 0);
+        let (mut cursor, mut rows, mut row) = (self.cursor(folder, part)?, Vec::new(), 0);
         while let Some(key) = cursor.key() {
             if keys.contains(&key) {
                 rows.push(row);
@@ -121,9 +121,9 @@ impl StateReader {
         Ok(rows)
     }
 
-    fn cursor(&self, home: PartFolder<'_>, part: &PartRef) -> Result<PartCursor, StateError> {
+    fn cursor(&self, folder: PartFolder<'_>, part: &PartRef) -> Result<PartCursor, StateError> {
         let mut cursor =
-            PartCursor::open(self.store.open_blob(&path_of(home, &part.id))?, part, self.seed())?;
+            PartCursor::open(self.store.open_blob(&path_of(folder, &part.id))?, part, self.seed())?;
         cursor.advance()?;
         Ok(cursor)
     }
@@ -141,23 +141,24 @@ struct Rewritten {
 impl Rewritten {
     /// Returns the new part with the row states of the old one.
     fn after(&self, old: &PartRef) -> Option<PartRef> {
-        let (acknowledged, refused) = (old.acknowledged.without(&self.rows), old.refused.without(&self.rows));
-        self.part.clone().map(|part| PartRef { acknowledged, refused, noted: old.noted, ..part })
+        let (acknowledged, rejected) =
+            (old.acknowledged.without(&self.rows), old.rejected.without(&self.rows));
+        self.part.clone().map(|part| PartRef { acknowledged, rejected, noted: old.noted, ..part })
     }
 }
 
 /// Rewrites the parts of one folder, each once.
 struct Rewrites<'a> {
     state: &'a StateWriter,
-    home: PartFolder<'a>,
+    folder: PartFolder<'a>,
     keys: &'a BTreeSet<MemberKey>,
     by_id: BTreeMap<Box<str>, Option<Rewritten>>,
     files: Vec<ErasedFile>,
 }
 
 impl<'a> Rewrites<'a> {
-    fn new(state: &'a StateWriter, home: PartFolder<'a>, keys: &'a BTreeSet<MemberKey>) -> Self {
-        Self { state, home, keys, by_id: BTreeMap::new(), files: Vec::new() }
+    fn new(state: &'a StateWriter, folder: PartFolder<'a>, keys: &'a BTreeSet<MemberKey>) -> Self {
+        Self { state, folder, keys, by_id: BTreeMap::new(), files: Vec::new() }
     }
 
     /// Writes a part without the user. `None`: the user is not in it.
@@ -166,12 +167,12 @@ impl<'a> Rewrites<'a> {
             return Ok(done.clone());
         }
         let reader = self.state.reader();
-        let rows = reader.rows_of(self.home, part, self.keys)?;
+        let rows = reader.rows_of(self.folder, part, self.keys)?;
         let done = if rows.is_empty() {
             None
         } else {
             let entries = Some(rows.len() as u64);
-            self.files.push(ErasedFile { path: path_of(self.home, &part.id), entries });
+            self.files.push(ErasedFile { path: path_of(self.folder, &part.id), entries });
             let new = if rows.len() as u64 == part.rows { None } else { Some(self.copied(part)?) };
             Some(Rewritten { rows, part: new })
         };
@@ -181,8 +182,8 @@ impl<'a> Rewrites<'a> {
 
     fn copied(&self, part: &PartRef) -> Result<PartRef, StateError> {
         let reader = self.state.reader();
-        let mut cursor = reader.cursor(self.home, part)?;
-        let mut writer = PartWriter::create(&reader.store, self.home, part.op, reader.seed())?;
+        let mut cursor = reader.cursor(self.folder, part)?;
+        let mut writer = PartWriter::create(&reader.store, self.folder, part.op, reader.seed())?;
         let mut packed = Vec::new();
         while let Some(key) = cursor.key() {
             if !self.keys.contains(&key) {
@@ -212,7 +213,7 @@ impl<'a> Rewrites<'a> {
     fn late(&mut self, all: &[Late]) -> Result<Vec<Late>, StateError> {
         let mut left = Vec::with_capacity(all.len());
         for late in all {
-            let rows = self.state.reader().rows_of(self.home, &late.part, self.keys)?;
+            let rows = self.state.reader().rows_of(self.folder, &late.part, self.keys)?;
             if late.part.op == ChangeOp::Add && rows.iter().any(|row| late.rows.contains(*row)) {
                 left.push(late.clone());
                 continue;
@@ -256,14 +257,14 @@ impl StateWriter {
         let mut files = rewrites.files;
         let mut newest = version;
         if (&parts, &late) != (&newest.parts, &newest.late) {
-            let note = self.reader().pushdown(cohort)?.filter(|note| note.version == newest.number);
+            let note = self.reader().mirror_note(cohort)?.filter(|note| note.version == newest.number);
             // The rejected user may return with the source, so the source must be read again.
-            let source = newest.source.take().filter(|_| !recorded.is_refused);
+            let source = newest.source.take().filter(|_| !recorded.is_rejected);
             newest = Membership { number: newest.number + 1, written_at: now, source, parts, late, ..newest };
             self.commit(cohort, &newest)?;
             if let Some(note) = note {
                 // The members are unchanged, and so is the mirror table.
-                self.note_pushdown(cohort, Some(&MirrorNote { version: newest.number, ..note }))?;
+                self.put_mirror_note(cohort, Some(&MirrorNote { version: newest.number, ..note }))?;
             }
         }
         let kept: Vec<Box<str>> = newest.all_parts().map(|part| part.id.clone()).collect();
@@ -312,18 +313,18 @@ impl StateWriter {
         segment: &mut SegmentTable,
         is_theirs: IsTheirs<'_>,
     ) -> Result<Vec<ErasedFile>, StateError> {
-        let (reader, home) = (self.reader(), PartFolder::Segments(heap));
+        let (reader, folder) = (self.reader(), PartFolder::Segments(heap));
         let mut keys = BTreeSet::new();
         for part in segment.parts() {
             let mut members =
-                MembershipCursor::of_parts(&reader.store, home, &[unanswered(part)], reader.seed())?;
+                MembershipCursor::of_parts(&reader.store, folder, &[without_outcomes(part)], reader.seed())?;
             while let Some((key, _)) = members.advance_any()? {
                 if is_packed(members.packed()?, is_theirs) {
                     keys.insert(key);
                 }
             }
         }
-        let mut rewrites = Rewrites::new(self, home, &keys);
+        let mut rewrites = Rewrites::new(self, folder, &keys);
         let base: Vec<PartRef> = segment.base.iter().cloned().collect();
         segment.base = rewrites.all(&base)?.pop();
         for sync in &mut segment.syncs {
@@ -340,7 +341,7 @@ impl StateWriter {
                 changed.push(file.clone());
                 continue;
             }
-            let path = format!("{}/{}{}", folder_of(home), file.id, heap_segments::SUFFIX);
+            let path = format!("{}/{}{}", folder_of(folder), file.id, heap_segments::SUFFIX);
             files.push(ErasedFile { path, entries: Some((rows - changes.len()) as u64) });
             if !changes.is_empty() {
                 changed.push(self.write_changes(heap, &changes)?);
@@ -355,11 +356,11 @@ impl StateWriter {
         &self,
         versions: &str,
         newest: u64,
-        home: PartFolder<'_>,
+        folder: PartFolder<'_>,
         kept: &[Box<str>],
     ) -> Result<Vec<ErasedFile>, StateError> {
         self.check_lease()?;
-        let (store, parts) = (&self.reader().store, folder_of(home));
+        let (store, parts) = (&self.reader().store, folder_of(folder));
         let mut files = Vec::new();
         let mut remove = |path: String| {
             store.remove(&path)?;

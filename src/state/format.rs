@@ -10,7 +10,7 @@ use super::{StateError, checked};
 use crate::model::{KeySeed, Timestamp, timestamp_text};
 
 /// The newest format that this program supports.
-pub(super) const KNOWN: u64 = 1;
+pub(super) const SUPPORTED: u64 = 2;
 const FILE: &str = "format.json";
 /// A copy with the same bytes.
 pub(super) const COPY: &str = "format.copy.json";
@@ -33,7 +33,7 @@ struct FormatJson {
 impl StateFormat {
     pub(super) fn read(store: &Store) -> Result<Option<Self>, StateError> {
         let Some(shape) = checked::read::<FormatJson>(store, FILE)? else { return Ok(None) };
-        let damaged = |what: String| StateError::Damaged { path: store.at(FILE), what };
+        let damaged = |problem: String| StateError::Damaged { path: store.at(FILE), problem };
         let seed = u64::from_str_radix(&shape.key_seed, 16).map_err(|e| damaged(e.to_string()))?;
         Ok(Some(Self { id: shape.id, seed: KeySeed(seed) }))
     }
@@ -60,7 +60,7 @@ impl StateFormat {
 
     pub(super) fn create(store: &Store, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {
         let shape = FormatJson {
-            format: KNOWN,
+            format: SUPPORTED,
             id: uuid::Uuid::new_v4().to_string(),
             key_seed: format!("{:016x}", seed.0),
             created_at: timestamp_text(now),
@@ -68,7 +68,7 @@ impl StateFormat {
         checked::put_new(store, FILE, &shape)?;
         // Another process may have created it first: the file on disk is authoritative.
         Self::read(store)?
-            .ok_or_else(|| StateError::Damaged { path: store.at(FILE), what: "it is missing".to_owned() })
+            .ok_or_else(|| StateError::Damaged { path: store.at(FILE), problem: "it is missing".to_owned() })
     }
 }
 
@@ -77,19 +77,24 @@ pub(super) fn has_copy(store: &Store) -> Result<bool, StateError> {
     Ok(store.read(COPY)?.is_some_and(|bytes| checked::is_whole(FILE, &bytes)))
 }
 
-/// Rejects a file of a newer format before its content is parsed.
+/// Rejects a file of another format before its content is parsed.
 ///
 /// # Errors
-/// [`StateError::Newer`], or [`StateError::Damaged`] when it has no format number.
+/// [`StateError::Newer`], or [`StateError::Damaged`] when it has no format number or an old one.
 pub(super) fn check_format(bytes: &[u8], path: &std::path::Path) -> Result<(), StateError> {
     #[derive(Deserialize)]
     struct Only {
         format: u64,
     }
-    let damaged = |e: serde_json::Error| StateError::Damaged { path: path.to_owned(), what: e.to_string() };
+    let damaged =
+        |e: serde_json::Error| StateError::Damaged { path: path.to_owned(), problem: e.to_string() };
     let Only { format } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if format > KNOWN {
-        return Err(StateError::Newer { path: path.to_owned(), found: format, known: KNOWN });
+    if format > SUPPORTED {
+        return Err(StateError::Newer { path: path.to_owned(), found: format, supported: SUPPORTED });
+    }
+    if format < SUPPORTED {
+        let problem = format!("format {format} is not supported any more, only format {SUPPORTED}");
+        return Err(StateError::Damaged { path: path.to_owned(), problem });
     }
     Ok(())
 }
@@ -103,8 +108,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         assert!(StateFormat::read(&store).unwrap().is_none());
-        store.put_new(FILE, br#"{"format":2,"shape":"unknown"}"#).unwrap();
-        assert!(matches!(StateFormat::read(&store), Err(StateError::Newer { found: 2, known: 1, .. })));
+        store.put_new(FILE, br#"{"format":3,"shape":"unknown"}"#).unwrap();
+        assert!(matches!(StateFormat::read(&store), Err(StateError::Newer { found: 3, supported: 2, .. })));
     }
 
     #[test]

@@ -84,12 +84,11 @@ pub(super) fn of_export(
 ) -> Result<Vec<Garbage>, StateError> {
     let named = |number| {
         let record = state.export_at(export, number)?;
-        Ok(record.waiting.into_iter().map(|room| room.file.id).collect())
+        Ok(record.held.into_iter().map(|held| held.file.id).collect())
     };
-    let (versions, parts) = (exports::folder_of(export), exports::waiting_folder_of(export));
-    let place =
-        GcFolder { versions: &versions, parts: &parts, suffix: exports::WAITING_SUFFIX, named: &named };
-    of(&state.store, &place, now)
+    let (versions, parts) = (exports::folder_of(export), exports::held_folder_of(export));
+    let folder = GcFolder { versions: &versions, parts: &parts, suffix: exports::HELD_SUFFIX, named: &named };
+    of(&state.store, &folder, now)
 }
 
 /// Finds the garbage of the identity map.
@@ -98,24 +97,24 @@ pub(super) fn of_identity(state: &StateReader, now: Timestamp) -> Result<Vec<Gar
         let parts = identity::parts_at(&state.store, number)?;
         Ok(parts.into_iter().map(|part| part.id).collect())
     };
-    let place = GcFolder {
+    let folder = GcFolder {
         versions: identity::VERSIONS,
         parts: identity::PARTS,
         suffix: identity::SUFFIX,
         named: &named,
     };
-    of(&state.store, &place, now)
+    of(&state.store, &folder, now)
 }
 
-fn of(store: &Store, place: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
+fn of(store: &Store, folder: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
     let is_old = |written| is_old(written, now);
     let mut garbage = Vec::new();
     let mut versions: Vec<(u64, StoredFile)> = Vec::new();
-    for found in store.files(place.versions)? {
+    for found in store.files(folder.versions)? {
         match membership::number_of(&found.name) {
             Some(number) => versions.push((number, found)),
             None if found.name.starts_with(TEMPORARY) && is_old(found.written) => {
-                garbage.push(item(place.versions, &found, "temporary file of a crash"));
+                garbage.push(item(folder.versions, &found, "temporary file of a crash"));
             }
             None => {}
         }
@@ -130,33 +129,33 @@ fn of(store: &Store, place: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage
         let is_beyond = versions.len() - at > KEPT_MAX + 1;
         match next {
             Some(replaced) if is_old(replaced) => {
-                garbage.push(item(place.versions, found, "replaced by a newer version"));
+                garbage.push(item(folder.versions, found, "replaced by a newer version"));
             }
             Some(replaced) if is_beyond && is_older(replaced, now, GRACE_MIN) => {
-                dropped.extend((place.named)(*number)?);
-                garbage.push(item(place.versions, found, "replaced by many newer versions"));
+                dropped.extend((folder.named)(*number)?);
+                garbage.push(item(folder.versions, found, "replaced by many newer versions"));
             }
             _ => recent.push(*number),
         }
     }
     // A recent unnamed part may belong to a version that is not committed yet, unless a dropped version named it.
-    let mut unnamed = store.files(place.parts)?;
+    let mut unnamed = store.files(folder.parts)?;
     let id_of = |name: &str| -> Option<Box<str>> {
-        Some(name.strip_suffix(place.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
+        Some(name.strip_suffix(folder.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
     };
     let was_named = |found: &StoredFile| id_of(&found.name).is_some_and(|id| dropped.contains(&id));
     unnamed.retain(|found| is_old(found.written) || was_named(found));
     // The newest version names nearly all parts, so the older ones are read only if unnamed parts are left.
     for (at, number) in recent.iter().rev().enumerate() {
         if at == 0 || !unnamed.is_empty() {
-            let named: BTreeSet<Box<str>> = (place.named)(*number)?.into_iter().collect();
+            let named: BTreeSet<Box<str>> = (folder.named)(*number)?.into_iter().collect();
             unnamed.retain(|found| !id_of(&found.name).is_some_and(|id| named.contains(&id)));
         }
     }
     for found in &unnamed {
         let crashed = found.name.starts_with(TEMPORARY);
         let why = if crashed { "temporary file of a crash" } else { "no version names it" };
-        garbage.push(item(place.parts, found, why));
+        garbage.push(item(folder.parts, found, why));
     }
     Ok(garbage)
 }
@@ -194,10 +193,10 @@ impl StateWriter {
     pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
         let store = &self.reader.store;
         let Some(version) = self.reader.version(cohort)? else { return Ok(()) };
-        if let Some(tidied) = super::compact::tidied(store, cohort, &version, self.reader.seed())? {
-            self.commit(cohort, &membership::Membership { written_at: now, ..tidied })?;
+        if let Some(compacted) = super::compact::compacted(store, cohort, &version, self.reader.seed())? {
+            self.commit(cohort, &membership::Membership { written_at: now, ..compacted })?;
         }
-        match self.is_to_be_collected(&membership::folder_of(cohort), version.number) {
+        match self.is_gc_due(&membership::folder_of(cohort), version.number) {
             true => self.remove(&of_cohort(store, cohort, now)?),
             false => Ok(()),
         }
@@ -205,7 +204,7 @@ impl StateWriter {
 
     /// Whether garbage collection of a folder is due: once at the start of a process, then every [`COLLECT_EVERY`]
     /// versions, because it lists the folder.
-    pub(super) fn is_to_be_collected(&self, versions: &str, number: u64) -> bool {
+    pub(super) fn is_gc_due(&self, versions: &str, number: u64) -> bool {
         let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
         let last = collected.get(versions).copied();
         let is_due = last.is_none_or(|last| number >= last.saturating_add(COLLECT_EVERY) || number < last);
@@ -304,10 +303,10 @@ mod tests {
             read.borrow_mut().push(number);
             Ok(if number == 8 { vec!["a".into()] } else { Vec::new() })
         };
-        let place = GcFolder { versions: "v", parts: "r", suffix: ".part", named: &named };
+        let folder = GcFolder { versions: "v", parts: "r", suffix: ".part", named: &named };
         let found = |ahead: u64| {
             let now = newest.checked_add(Duration::from_secs(ahead)).unwrap();
-            let paths = of(&store, &place, now).unwrap().into_iter().map(|item| item.path);
+            let paths = of(&store, &folder, now).unwrap().into_iter().map(|item| item.path);
             (paths.filter(|path| path.starts_with('r')).count(), read.take())
         };
         assert_eq!(found(10), (0, vec![9]), "no file is old");
@@ -327,11 +326,11 @@ mod tests {
         }
         store.put_new("r/next.part", b"").unwrap();
         let named = |number: u64| Ok([number, number - 1].map(|part| part.to_string().into()).to_vec());
-        let place = GcFolder { versions: "v", parts: "r", suffix: ".part", named: &named };
+        let folder = GcFolder { versions: "v", parts: "r", suffix: ".part", named: &named };
         let newest = store.files("r").unwrap().iter().map(|found| found.written).max().unwrap();
         let left = |after: u64| {
             let now = newest.checked_add(Duration::from_secs(after)).unwrap();
-            for item in of(&store, &place, now).unwrap() {
+            for item in of(&store, &folder, now).unwrap() {
                 store.remove(&item.path).unwrap();
             }
             (store.files("v").unwrap().len(), store.files("r").unwrap().len())

@@ -33,17 +33,17 @@ const TRIES: u32 = 4;
 
 /// The file format.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Shape {
+struct HeadsJson {
     /// The numbers include all commits of runs with smaller ids. It is not a run id once all runs have ended.
     run: String,
     heads: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct HeadsState {
     /// The number of the newest file. 0: there is none.
     number: u64,
-    shape: Shape,
+    shape: HeadsJson,
     /// Commits that are not in the file yet.
     unwritten: u32,
     is_changed: bool,
@@ -60,7 +60,7 @@ fn after(run: &str) -> String {
 
 /// The numbers, shared by the readers of one process.
 #[derive(Debug, Default)]
-pub(super) struct Heads(Mutex<Known>);
+pub(super) struct Heads(Mutex<HeadsState>);
 
 impl Heads {
     /// Reads the numbers, with a constant number of listings.
@@ -75,7 +75,7 @@ impl Heads {
             Err(error @ StateError::Damaged { .. }) => {
                 tracing::warn!("{error}, and so is its copy");
                 let number = newest_number(store)?;
-                (number, Shape::default(), Some(number.max(noted)))
+                (number, HeadsJson::default(), Some(number.max(noted)))
             }
             Err(error) => return Err(error),
         };
@@ -97,26 +97,26 @@ impl Heads {
                 }
             }
         }
-        Ok(Self(Mutex::new(Known { number, shape, is_changed, lost, ..Known::default() })))
+        Ok(Self(Mutex::new(HeadsState { number, shape, is_changed, lost, ..HeadsState::default() })))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HeadsState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails if the newest version of an entry is older than one that was committed.
-    pub(super) fn check(&self, store: &Store, place: &str, found: u64) -> Result<(), StateError> {
+    pub(super) fn check(&self, store: &Store, entry: &str, found: u64) -> Result<(), StateError> {
         let known = self.lock();
-        let older = |place: String, found, known| {
-            Err(StateError::Older { path: store.at(&place), place, found, known })
+        let older = |entry: String, found, known| {
+            Err(StateError::Older { path: store.at(&entry), entry, found, committed: known })
         };
         if let Some(noted) = known.lost {
             // A damaged file counts as missing.
             let found = known.number.min(noted.saturating_sub(1));
             return older(format!("{FOLDER}/{noted:012}.json"), found, noted);
         }
-        match known.shape.heads.get(place) {
-            Some(head) if *head > found => older(place.to_owned(), found, *head),
+        match known.shape.heads.get(entry) {
+            Some(head) if *head > found => older(entry.to_owned(), found, *head),
             _ => Ok(()),
         }
     }
@@ -132,9 +132,9 @@ impl Heads {
     }
 
     /// Records that a version of an entry was committed. Returns whether the numbers must be written now.
-    pub(super) fn committed(&self, place: &str, number: u64) -> bool {
+    pub(super) fn committed(&self, entry: &str, number: u64) -> bool {
         let mut known = self.lock();
-        let head = known.shape.heads.entry(place.to_owned()).or_default();
+        let head = known.shape.heads.entry(entry.to_owned()).or_default();
         *head = number.max(*head);
         known.unwritten += 1;
         known.is_changed = true;
@@ -168,9 +168,9 @@ impl Heads {
     }
 
     /// Accepts an existing version as the newest.
-    pub(super) fn accept(&self, place: &str, found: u64) {
+    pub(super) fn accept(&self, entry: &str, found: u64) {
         let mut known = self.lock();
-        known.shape.heads.insert(place.to_owned(), found);
+        known.shape.heads.insert(entry.to_owned(), found);
         known.is_changed = true;
     }
 
@@ -219,9 +219,9 @@ pub(super) fn without_copy(store: &Store) -> Result<Vec<String>, StateError> {
 }
 
 /// Reads the newest numbers, from the file or from its copy.
-fn read_newest(store: &Store) -> Result<Option<(u64, Shape)>, StateError> {
+fn read_newest(store: &Store) -> Result<Option<(u64, HeadsJson)>, StateError> {
     let (file, copy) = (read_newest_in(store, FOLDER), read_newest_in(store, COPIES));
-    let number = |found: &Option<(u64, Shape)>| found.as_ref().map(|(number, _)| *number);
+    let number = |found: &Option<(u64, HeadsJson)>| found.as_ref().map(|(number, _)| *number);
     match (file, copy) {
         (Ok(file), Ok(copy)) => Ok(if number(&copy) > number(&file) { copy } else { file }),
         (Err(error @ StateError::Damaged { .. }), Ok(copy))
@@ -237,13 +237,13 @@ fn read_newest(store: &Store) -> Result<Option<(u64, Shape)>, StateError> {
     }
 }
 
-fn read_newest_in(store: &Store, folder: &str) -> Result<Option<(u64, Shape)>, StateError> {
-    let mut read = versioned_json::newest::<Shape>(store, folder);
+fn read_newest_in(store: &Store, folder: &str) -> Result<Option<(u64, HeadsJson)>, StateError> {
+    let mut read = versioned_json::newest::<HeadsJson>(store, folder);
     for _ in 1..TRIES {
         match &read {
             // A writer may have replaced it since it was listed.
             Err(StateError::Damaged { path, .. }) if !path.exists() => {
-                read = versioned_json::newest::<Shape>(store, folder);
+                read = versioned_json::newest::<HeadsJson>(store, folder);
             }
             _ => break,
         }

@@ -75,7 +75,7 @@ pub enum JournalEvent {
         /// The cohort.
         cohort: String,
         /// `name`, `add` or `remove`.
-        what: String,
+        operation: String,
         /// Identifiers in it.
         members: u64,
         /// The outcome, as a stable code.
@@ -86,9 +86,9 @@ pub enum JournalEvent {
         /// The cohort.
         cohort: String,
         /// `on_enter` or `on_exit`.
-        what: String,
+        operation: String,
         /// Users in it.
-        people: u64,
+        users: u64,
         /// The outcome, as a stable code.
         outcome: String,
     },
@@ -97,7 +97,7 @@ pub enum JournalEvent {
         /// The export.
         export: String,
         /// `track` or `user_properties`.
-        what: String,
+        operation: String,
         /// Events or users in it.
         events: u64,
         /// The outcome, as a stable code.
@@ -129,7 +129,7 @@ pub enum JournalEvent {
         /// Members removed.
         removed: u64,
         /// Identifiers that Braze rejected.
-        refused: u64,
+        rejected: u64,
         /// Members left in doubt.
         in_doubt: u64,
         /// The error, if it failed.
@@ -209,12 +209,12 @@ impl Journal {
 impl JournalEvent {
     /// The event of a trigger request.
     #[must_use]
-    pub fn triggered(cohort: &CohortId, enters: bool, people: u64, outcome: &str) -> Self {
-        let what = if enters { "on_enter" } else { "on_exit" };
+    pub fn triggered(cohort: &CohortId, enters: bool, users: u64, outcome: &str) -> Self {
+        let operation = if enters { "on_enter" } else { "on_exit" };
         Self::Triggered {
             cohort: cohort.to_string(),
-            what: what.to_owned(),
-            people,
+            operation: operation.to_owned(),
+            users,
             outcome: outcome.to_owned(),
         }
     }
@@ -228,8 +228,8 @@ impl JournalEvent {
     /// The event of a request. Without an `op`, the request set the cohort's name.
     #[must_use]
     pub fn sent(cohort: &CohortId, op: Option<ChangeOp>, members: u64, outcome: &str) -> Self {
-        let what = op.map_or("name", ChangeOp::as_str).to_owned();
-        Self::Sent { cohort: cohort.to_string(), what, members, outcome: outcome.to_owned() }
+        let operation = op.map_or("name", ChangeOp::as_str).to_owned();
+        Self::Sent { cohort: cohort.to_string(), operation, members, outcome: outcome.to_owned() }
     }
 }
 

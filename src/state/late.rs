@@ -24,7 +24,7 @@ impl Late {
         PartRef {
             op: ChangeOp::Remove,
             acknowledged: RowSet::default(),
-            refused: others,
+            rejected: others,
             ..self.part.clone()
         }
     }
@@ -43,7 +43,7 @@ pub struct LateName {
 impl Membership {
     /// Whether a late request may still add members.
     #[must_use]
-    pub fn may_be_filled_late(&self) -> bool {
+    pub fn may_gain_late_members(&self) -> bool {
         self.late.iter().any(|late| late.part.op == ChangeOp::Add)
     }
 
@@ -55,7 +55,7 @@ impl Membership {
 
     /// Returns when the first late request expires, so that members or the name must be sent again.
     #[must_use]
-    pub fn settles_again_at(&self) -> Option<Timestamp> {
+    pub fn resend_at(&self) -> Option<Timestamp> {
         self.late_times().min()
     }
 
@@ -73,7 +73,7 @@ impl Membership {
     }
 
     /// Marks a name as in doubt before it is sent. Returns whether it was not in doubt before.
-    pub fn sending_name(&mut self, name: &str) -> bool {
+    pub fn mark_name_sent(&mut self, name: &str) -> bool {
         let is_known = self.late_names.iter().any(|late| late.until.is_none() && late.name == name);
         if !is_known {
             self.late_names.push(LateName { name: name.to_owned(), until: None });
@@ -82,20 +82,20 @@ impl Membership {
     }
 
     /// Marks all requests with the last name as answered: none of them can be late.
-    pub fn name_answered(&mut self) {
+    pub fn mark_name_answered(&mut self) {
         self.late_names.pop_if(|late| late.until.is_none());
     }
 
     /// Records that Braze has accepted a name that was first sent at `sent`. Unanswered name requests may arrive until
     /// `until`.
-    pub fn named(&mut self, name: &str, sent: Timestamp, until: Timestamp) {
+    pub fn record_name(&mut self, name: &str, sent: Timestamp, until: Timestamp) {
         self.name = Some(name.to_owned());
         self.late_names.retain(|late| late.until.is_none_or(|until| until > sent));
         self.late_names.iter_mut().for_each(|late| late.until = late.until.or(Some(until)));
     }
 
     /// Removes requests that can no longer arrive at this time. Returns whether there were any.
-    pub fn forget_late(&mut self, at: Timestamp) -> bool {
+    pub fn remove_expired_late(&mut self, at: Timestamp) -> bool {
         let before = (self.late.len(), self.late_names.len());
         self.late.retain(|late| late.until > at);
         self.late_names.retain(|late| late.until.is_none_or(|until| until > at));
@@ -104,7 +104,7 @@ impl Membership {
 
     /// How many members were in requests without an answer.
     #[must_use]
-    pub fn uncertain(&self) -> u64 {
+    pub fn late_members(&self) -> u64 {
         self.late.iter().map(|late| late.rows.len()).sum()
     }
 
@@ -118,7 +118,7 @@ impl Membership {
             }
             None => {
                 let part =
-                    PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() };
+                    PartRef { acknowledged: RowSet::default(), rejected: RowSet::default(), ..part.clone() };
                 self.late.push(Late { part, rows: rows.clone(), until });
             }
         }
@@ -126,12 +126,12 @@ impl Membership {
 
     /// Records all rows in doubt as possibly late. Each part is noted once, because its requests were sent before, and a
     /// later part may have settled them since.
-    pub fn add_late_doubt(&mut self, until: Timestamp) {
+    pub fn note_late_doubt(&mut self, until: Timestamp) {
         for at in 0..self.parts.len() {
             let part = &mut self.parts[at];
             if part.in_doubt() > 0 && !std::mem::replace(&mut part.noted, true) {
                 let mut settled = part.acknowledged.clone();
-                settled.extend(&part.refused);
+                settled.extend(&part.rejected);
                 let rows = settled.complement(part.rows);
                 self.add_late(at, &rows, until);
             }
@@ -155,36 +155,36 @@ mod tests {
             delivery: DeliveryMethod::CohortImport,
         };
         let mut known = Membership::first(&RunId::new(at(0), 1), at(0), workspace);
-        assert!(known.sending_name("A"));
-        known.name_answered();
-        known.named("A", at(0), at(10));
+        assert!(known.mark_name_sent("A"));
+        known.mark_name_answered();
+        known.record_name("A", at(0), at(10));
         assert!(known.late_names.is_empty() && !known.is_name_in_doubt(at(100)));
         // The run was killed, so the name is in doubt.
-        assert!(known.sending_name("B"));
-        assert!(!known.sending_name("B"), "it is noted once");
+        assert!(known.mark_name_sent("B"));
+        assert!(!known.mark_name_sent("B"), "it is noted once");
         assert!(known.is_name_in_doubt(at(1)));
         // The next run sends the old name again, and Braze accepts it.
-        assert!(known.sending_name("A"));
-        known.name_answered();
-        known.named("A", at(2), at(12));
-        assert_eq!((known.is_name_in_doubt(at(11)), known.settles_again_at()), (false, Some(at(12))));
+        assert!(known.mark_name_sent("A"));
+        known.mark_name_answered();
+        known.record_name("A", at(2), at(12));
+        assert_eq!((known.is_name_in_doubt(at(11)), known.resend_at()), (false, Some(at(12))));
         // The late request can no longer arrive, but may have arrived before.
         assert!(known.is_name_in_doubt(at(12)));
-        known.sending_name("A");
-        known.name_answered();
+        known.mark_name_sent("A");
+        known.mark_name_answered();
         assert!(known.is_name_in_doubt(at(12)), "Braze rejected it");
-        known.sending_name("A");
-        known.name_answered();
-        known.named("A", at(12), at(22));
+        known.mark_name_sent("A");
+        known.mark_name_answered();
+        known.record_name("A", at(12), at(22));
         assert!(known.late_names.is_empty());
         // A retry with the same name was answered. The unanswered attempt matters once the name changes.
-        known.sending_name("C");
-        known.named("C", at(30), at(41));
+        known.mark_name_sent("C");
+        known.record_name("C", at(30), at(41));
         assert!(!known.is_name_in_doubt(at(50)));
-        known.sending_name("D");
-        known.name_answered();
-        known.named("D", at(35), at(45));
+        known.mark_name_sent("D");
+        known.mark_name_answered();
+        known.record_name("D", at(35), at(45));
         assert_eq!((known.is_name_in_doubt(at(40)), known.is_name_in_doubt(at(41))), (false, true));
-        assert!(known.forget_late(at(41)) && !known.forget_late(at(41)));
+        assert!(known.remove_expired_late(at(41)) && !known.remove_expired_late(at(41)));
     }
 }

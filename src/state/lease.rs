@@ -23,17 +23,17 @@ use crate::model::{Clock, Timestamp, timestamp_text};
 
 const FILE: &str = "lease.json";
 /// How often, and for how long, taking the lock waits for a reader that holds it briefly.
-const LOOKS: u32 = 4;
-const LOOK: Duration = Duration::from_millis(25);
+const ATTEMPTS: u32 = 4;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(25);
 /// Renewals per lease duration.
-const BEATS: u32 = 3;
+const RENEWALS: u32 = 3;
 /// The longest duration of one renewal, and the pause after a failed one, as fractions of the lease.
-const BEAT_LIMIT: u32 = 6;
-const BEAT_AGAIN: u32 = 12;
+const RENEWAL_LIMIT: u32 = 6;
+const RETRY_PAUSE: u32 = 12;
 /// Resolution of a store's clock.
 const TICK: Duration = Duration::from_secs(1);
 /// How long a reader still considers an expired holder alive, because its clock may be wrong.
-const LOOK_SLACK: Duration = Duration::from_secs(60);
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// The longest duration of releasing the lease.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -47,7 +47,7 @@ pub struct Holder {
     /// Since when.
     pub since: Timestamp,
     /// In a bucket: when the lease was last renewed, and when it expires.
-    pub heard: Option<(Timestamp, Timestamp)>,
+    pub renewal: Option<(Timestamp, Timestamp)>,
 }
 
 impl Holder {
@@ -61,7 +61,7 @@ impl Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {} since {}", self.process, self.host, timestamp_text(self.since))?;
-        let Some((seen, until)) = self.heard else { return Ok(()) };
+        let Some((seen, until)) = self.renewal else { return Ok(()) };
         write!(f, ", renewed at {}, expires at {}", timestamp_text(seen), timestamp_text(until))?;
         f.write_str(" unless it is renewed again")
     }
@@ -94,7 +94,7 @@ struct LeaseJson {
 impl LeaseJson {
     fn new(holder: &Holder) -> Self {
         Self {
-            format: super::format::KNOWN,
+            format: super::format::SUPPORTED,
             host: holder.host.clone(),
             process: holder.process,
             since: timestamp_text(holder.since),
@@ -121,9 +121,9 @@ impl LeaseJson {
 
     fn holder(self) -> Option<Holder> {
         let renewed = self.renewed.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-        let heard =
+        let renewal =
             renewed.and_then(|at| Some((at, at.checked_add(Duration::from_millis(self.lasts_ms)).ok()?)));
-        Some(Holder { host: self.host, process: self.process, since: self.since.parse().ok()?, heard })
+        Some(Holder { host: self.host, process: self.process, since: self.since.parse().ok()?, renewal })
     }
 }
 
@@ -197,16 +197,16 @@ pub(super) fn heads_of(store: &Store) -> Result<u64, StateError> {
 
 impl Lease {
     /// How long it is certain that no other process writes. `None`: as long as this process lives.
-    pub(super) fn left(&self) -> Option<Duration> {
+    pub(super) fn remaining(&self) -> Option<Duration> {
         match self {
             Self::Lock(_) => None,
-            Self::Renewed(renewed) => Some(renewed.left()),
+            Self::Renewed(renewed) => Some(renewed.remaining()),
         }
     }
 }
 
 /// Returns the current holder.
-pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, StateError> {
+pub(super) fn current_holder(store: &Store, now: Timestamp) -> Result<Option<Holder>, StateError> {
     let text = store.read(FILE)?.unwrap_or_default();
     let Ok(shape) = LeaseJson::read(&text) else { return Ok(None) };
     match store {
@@ -218,13 +218,13 @@ pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, Stat
             Ok(shape.holder().filter(|_| held))
         }
         Store::Bucket(_) => {
-            let is_heard = |holder: &Holder| {
+            let is_valid = |holder: &Holder| {
                 holder
-                    .heard
-                    .is_none_or(|(_, until)| until.checked_add(LOOK_SLACK).is_ok_and(|late| now < late))
+                    .renewal
+                    .is_none_or(|(_, until)| until.checked_add(CLOCK_SLACK).is_ok_and(|late| now < late))
             };
             let released = shape.released;
-            Ok(shape.holder().filter(|holder| !released && is_heard(holder)))
+            Ok(shape.holder().filter(|holder| !released && is_valid(holder)))
         }
     }
 }
@@ -241,10 +241,10 @@ fn lock(folder: &FolderStore, holder: &Holder) -> Result<Lock, StateError> {
     options.read(true).write(true).create(true).truncate(false);
     private(&mut options);
     let mut file = options.open(&path).map_err(|e| failed("open", e))?;
-    for look in 0.. {
+    for attempt in 0.. {
         match file.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::WouldBlock) if look < LOOKS => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) if attempt < ATTEMPTS => std::thread::sleep(ATTEMPT_PAUSE),
             Err(TryLockError::WouldBlock) => {
                 let mut text = Vec::new();
                 let _ = file.read_to_end(&mut text);
@@ -264,7 +264,7 @@ fn lock(folder: &FolderStore, holder: &Holder) -> Result<Lock, StateError> {
 }
 
 fn unknown() -> Holder {
-    Holder { host: "this machine".to_owned(), process: 0, since: Timestamp::UNIX_EPOCH, heard: None }
+    Holder { host: "this machine".to_owned(), process: 0, since: Timestamp::UNIX_EPOCH, renewal: None }
 }
 
 /// Whether the holder may still be alive, by the store's clock alone.
@@ -285,17 +285,17 @@ pub(super) struct Renewed {
 
 #[derive(Debug)]
 struct LeaseShared {
-    now: Mutex<Now>,
+    now: Mutex<LeaseState>,
     wake: Condvar,
 }
 
 #[derive(Debug)]
-struct Now {
+struct LeaseState {
     shape: LeaseJson,
     tag: Tag,
     /// Until when the lease is certainly ours. Both clocks count: the monotonic clock stops while the machine sleeps, and
     /// the wall clock may be set.
-    good_until: (Instant, Timestamp),
+    valid_until: (Instant, Timestamp),
     /// Another process has taken it.
     lost: bool,
     stop: bool,
@@ -310,7 +310,7 @@ impl Renewed {
     ) -> Result<Self, StateError> {
         let mut shape = LeaseJson::new(holder);
         shape.lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-        for _ in 0..LOOKS {
+        for _ in 0..ATTEMPTS {
             let (began, now) = (Instant::now(), clock.now());
             shape.renewed = Some(timestamp_text(now));
             let tag = match bucket.read(FILE)? {
@@ -322,7 +322,7 @@ impl Renewed {
                 }
                 Some((bytes, tag)) => {
                     let path = bucket.at(FILE);
-                    let damaged = |what| StateError::Damaged { path, what };
+                    let damaged = |problem| StateError::Damaged { path, problem };
                     let other = LeaseJson::read(&bytes).map_err(damaged)?;
                     if is_alive(bucket, &other, tag.written)? {
                         return Err(StateError::Held(other.holder().unwrap_or_else(unknown)));
@@ -332,24 +332,24 @@ impl Renewed {
                 }
             };
             if let Some(tag) = tag {
-                let good_until = good_until(began, now, lasts);
-                let now = Now { shape, tag, good_until, lost: false, stop: false };
+                let valid_until = valid_until(began, now, lasts);
+                let now = LeaseState { shape, tag, valid_until, lost: false, stop: false };
                 return Ok(Self::start(bucket.clone(), clock, now, lasts));
             }
         }
         Err(StateError::Held(unknown())) // other processes took it repeatedly
     }
 
-    fn start(bucket: BucketStore, clock: Clock, now: Now, lasts: Duration) -> Self {
+    fn start(bucket: BucketStore, clock: Clock, now: LeaseState, lasts: Duration) -> Self {
         let shared = Arc::new(LeaseShared { now: Mutex::new(now), wake: Condvar::new() });
         let (at, ours) = (bucket.clone(), Arc::clone(&shared));
-        let thread = std::thread::spawn(move || beat(&at, clock, &ours, lasts));
+        let thread = std::thread::spawn(move || renew_periodically(&at, clock, &ours, lasts));
         Self { bucket, clock, shared, thread: Some(thread) }
     }
 
-    fn left(&self) -> Duration {
+    fn remaining(&self) -> Duration {
         let now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let (instant, time) = now.good_until;
+        let (instant, time) = now.valid_until;
         let by_clock = Duration::try_from(time.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
         let left = instant.saturating_duration_since(Instant::now()).min(by_clock);
         if now.lost { Duration::ZERO } else { left }
@@ -357,7 +357,7 @@ impl Renewed {
 
     fn check(&self) -> Result<(), StateError> {
         let now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let (instant, time) = now.good_until;
+        let (instant, time) = now.valid_until;
         if now.lost || Instant::now() >= instant || self.clock.now() >= time {
             return Err(StateError::Lost);
         }
@@ -366,15 +366,15 @@ impl Renewed {
 }
 
 #[cfg(test)]
-mod left_tests {
+mod holder_tests {
     use super::*;
 
     #[test]
     fn a_process_is_identified_by_host_id_and_start() {
         let since = Timestamp::UNIX_EPOCH;
-        let first = Holder { host: "pod".to_owned(), process: 1, since, heard: None };
-        let heard = Holder { heard: Some((since, since)), ..first.clone() };
-        assert!(first.is_same_process(&heard));
+        let first = Holder { host: "pod".to_owned(), process: 1, since, renewal: None };
+        let renewal = Holder { renewal: Some((since, since)), ..first.clone() };
+        assert!(first.is_same_process(&renewal));
         let later = since.checked_add(Duration::from_secs(1)).unwrap();
         for other in
             [Holder { since: later, ..first.clone() }, Holder { host: "other".to_owned(), ..first.clone() }]
@@ -385,15 +385,15 @@ mod left_tests {
 }
 
 /// The end of our validity, shortly before other processes may take the lease.
-fn good_until(began: Instant, now: Timestamp, lasts: Duration) -> (Instant, Timestamp) {
+fn valid_until(began: Instant, now: Timestamp, lasts: Duration) -> (Instant, Timestamp) {
     let good = lasts - lasts / 6;
     (began + good, now.checked_add(good).unwrap_or(now))
 }
 
 /// Renews the lease until it is stopped or lost.
-fn beat(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, lasts: Duration) {
+fn renew_periodically(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, lasts: Duration) {
     let mut now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
-    let (id, mut pause) = (now.shape.id.clone(), lasts / BEATS);
+    let (id, mut pause) = (now.shape.id.clone(), lasts / RENEWALS);
     while !now.stop && !now.lost {
         let waited = shared.wake.wait_timeout(now, pause).unwrap_or_else(PoisonError::into_inner);
         now = waited.0;
@@ -404,18 +404,18 @@ fn beat(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, lasts: Duratio
         now.shape.renewed = Some(timestamp_text(time));
         let (bytes, tag) = (now.shape.bytes(), now.tag.clone());
         drop(now);
-        let renewed = renew(bucket, &bytes, &tag, &id, lasts / BEAT_LIMIT);
+        let renewed = renew(bucket, &bytes, &tag, &id, lasts / RENEWAL_LIMIT);
         now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
-        pause = lasts / BEATS;
+        pause = lasts / RENEWALS;
         match renewed {
             Ok(LeaseRenewal::Renewed(tag)) => {
-                (now.tag, now.good_until) = (tag, good_until(began, time, lasts))
+                (now.tag, now.valid_until) = (tag, valid_until(began, time, lasts))
             }
             Ok(LeaseRenewal::WasRenewed(tag)) => (now.tag, pause) = (tag, Duration::ZERO),
             Ok(LeaseRenewal::Lost) => now.lost = true,
             Err(error) => {
                 tracing::warn!("the lease on the state is not renewed yet: {error}");
-                pause = lasts / BEAT_AGAIN;
+                pause = lasts / RETRY_PAUSE;
             }
         }
     }
@@ -470,17 +470,21 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
-        let holder =
-            |process| Holder { host: "ci-7".to_owned(), process, since: Timestamp::UNIX_EPOCH, heard: None };
+        let holder = |process| Holder {
+            host: "ci-7".to_owned(),
+            process,
+            since: Timestamp::UNIX_EPOCH,
+            renewal: None,
+        };
         let take = |process| Lease::take(&store, &holder(process), Duration::ZERO, clock);
         let first = take(41).unwrap();
-        assert_eq!(look(&store, Timestamp::UNIX_EPOCH).unwrap(), Some(holder(41)));
+        assert_eq!(current_holder(&store, Timestamp::UNIX_EPOCH).unwrap(), Some(holder(41)));
         match take(42) {
-            Err(StateError::Held(who)) => assert_eq!(who, holder(41)),
+            Err(StateError::Held(other)) => assert_eq!(other, holder(41)),
             other => panic!("{other:?}"),
         }
         drop(first);
-        assert_eq!(look(&store, Timestamp::UNIX_EPOCH).unwrap(), None);
+        assert_eq!(current_holder(&store, Timestamp::UNIX_EPOCH).unwrap(), None);
         take(42).unwrap();
     }
 }

@@ -435,7 +435,7 @@ mod tests {
     }
 
     fn state(home: &tempfile::TempDir) -> StateWriter {
-        let holder = Holder { host: String::new(), process: 1, since: at(0), heard: None };
+        let holder = Holder { host: String::new(), process: 1, since: at(0), renewal: None };
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         StateWriter::open(&Location::Folder(home.path().to_owned()), &holder, clock, 7).unwrap()
     }

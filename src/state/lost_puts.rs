@@ -8,7 +8,7 @@ use crate::model::{ConnectionName, DeliveryMethod, ExportId};
 #[test]
 fn a_write_whose_number_is_taken_is_an_error() {
     let home = tempfile::tempdir().unwrap();
-    let holder = Holder { host: "h".to_owned(), process: 1, since: Timestamp::UNIX_EPOCH, heard: None };
+    let holder = Holder { host: "h".to_owned(), process: 1, since: Timestamp::UNIX_EPOCH, renewal: None };
     let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
     let location = Location::Folder(home.path().to_owned());
     let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
@@ -27,7 +27,7 @@ fn a_write_whose_number_is_taken_is_an_error() {
     // Two writers that have read the same version.
     let mut maps = [(); 2].map(|()| IdentityMap::open(&state).unwrap());
     for (map, owner) in maps.iter_mut().zip(["u1", "u2"]) {
-        map.tie(IdentityKey::BrazeId("b1"), owner, Timestamp::UNIX_EPOCH).unwrap();
+        map.link(IdentityKey::BrazeId("b1"), owner, Timestamp::UNIX_EPOCH).unwrap();
     }
     let mut write = |map: usize| {
         [
@@ -35,15 +35,15 @@ fn a_write_whose_number_is_taken_is_an_error() {
             ("segments", state.commit_segments(&heap, &segments)),
             ("export", state.commit_export(&export, &record)),
             ("outbox", state.put_outbox(&cohort, &mut Outbox::default())),
-            ("unknown users", state.put_strangers(&cohort, &mut UnknownUsers::default())),
+            ("unknown users", state.put_unknown_users(&cohort, &mut UnknownUsers::default())),
             ("identity map", maps[map].commit()),
         ]
     };
-    for (what, first) in write(0) {
-        assert!(first.is_ok(), "{what}: {first:?}");
+    for (entry, first) in write(0) {
+        assert!(first.is_ok(), "{entry}: {first:?}");
     }
-    for (what, second) in write(1) {
+    for (entry, second) in write(1) {
         let is_noticed = matches!(second, Err(StateError::Lost | StateError::Conflict { .. }));
-        assert!(is_noticed, "{what}: {second:?}");
+        assert!(is_noticed, "{entry}: {second:?}");
     }
 }

@@ -65,7 +65,7 @@ pub struct PartRef {
     /// Rows that Braze has accepted.
     pub acknowledged: RowSet,
     /// Rows that Braze has rejected.
-    pub refused: RowSet,
+    pub rejected: RowSet,
     /// Whether the version records which rows in doubt were in requests that may be handled late.
     pub noted: bool,
 }
@@ -74,7 +74,7 @@ impl PartRef {
     /// How many rows are neither accepted nor rejected.
     #[must_use]
     pub fn in_doubt(&self) -> u64 {
-        self.rows - self.acknowledged.len() - self.refused.len()
+        self.rows - self.acknowledged.len() - self.rejected.len()
     }
 }
 
@@ -87,7 +87,7 @@ pub struct SourceMark {
     /// Statistics of reading it.
     pub matched: MatchTally,
     /// Its members that Braze has rejected.
-    pub refused: u64,
+    pub rejected: u64,
 }
 
 /// The recorded membership of a cohort as of one commit.
@@ -151,9 +151,9 @@ impl Membership {
     /// Whether no member is, or may become, a member in Braze.
     #[must_use]
     pub fn is_vacant(&self) -> bool {
-        let refused = self.parts.iter().any(|part| !part.refused.is_empty());
+        let rejected = self.parts.iter().any(|part| !part.rejected.is_empty());
         let is_empty =
-            self.members == Some(0) && self.in_doubt == 0 && !refused && !self.may_be_filled_late();
+            self.members == Some(0) && self.in_doubt == 0 && !rejected && !self.may_gain_late_members();
         self.removed || is_empty
     }
 
@@ -163,7 +163,7 @@ impl Membership {
     }
 
     /// Whether the late requests behind every row in doubt are noted, so that parts may be merged.
-    pub(super) fn knows_its_doubt(&self) -> bool {
+    pub(super) fn has_noted_doubt(&self) -> bool {
         self.parts.iter().all(|part| part.in_doubt() == 0 || part.noted)
     }
 }
@@ -193,7 +193,7 @@ pub(super) fn newest(store: &Store, cohort: &CohortId) -> Result<Option<Membersh
 pub(super) fn read(store: &Store, cohort: &CohortId, number: u64) -> Result<Membership, StateError> {
     let file = path_of(cohort, number);
     let path = store.at(&file);
-    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+    let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
     let shape: MembershipJson = checked::existing(store, &file)?;
     let version = shape.into_version().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
     if version.number == number { Ok(version) } else { Err(damaged("it is another version".to_owned())) }
@@ -258,7 +258,7 @@ struct PartRefJson {
     xxh3: String,
     footer: FooterShape,
     acknowledged: Vec<[u64; 2]>,
-    refused: Vec<[u64; 2]>,
+    rejected: Vec<[u64; 2]>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     noted: bool,
 }
@@ -273,7 +273,7 @@ enum ChangeOpJson {
 impl MembershipJson {
     fn from_version(version: &Membership) -> Self {
         Self {
-            format: format::KNOWN,
+            format: format::SUPPORTED,
             version: version.number,
             run: version.run.clone(),
             written_at: timestamp_text(version.written_at),
@@ -355,18 +355,18 @@ impl PartRefJson {
             xxh3: format!("{:032x}", part.checksum),
             footer: FooterShape::from_footer(part.footer),
             acknowledged: pairs(&part.acknowledged),
-            refused: pairs(&part.refused),
+            rejected: pairs(&part.rejected),
             noted: part.noted,
         }
     }
 
     /// `None`: a value is out of range, for example rows outside the part or a row both accepted and rejected.
     fn into_part(self) -> Option<PartRef> {
-        let (acknowledged, refused) = (rows(&self.acknowledged), rows(&self.refused));
+        let (acknowledged, rejected) = (rows(&self.acknowledged), rows(&self.rejected));
         let within = |set: &RowSet| set.ranges().last().is_none_or(|last| last.end <= self.rows);
-        let both = RowSet::from_ranges(acknowledged.ranges().iter().chain(refused.ranges()).cloned());
+        let both = RowSet::from_ranges(acknowledged.ranges().iter().chain(rejected.ranges()).cloned());
         let sound =
-            within(&acknowledged) && within(&refused) && both.len() == acknowledged.len() + refused.len();
+            within(&acknowledged) && within(&rejected) && both.len() == acknowledged.len() + rejected.len();
         sound.then_some(())?;
         Some(PartRef {
             checksum: u128::from_str_radix(&self.xxh3, 16).ok()?,
@@ -379,7 +379,7 @@ impl PartRefJson {
             bytes: self.bytes,
             footer: self.footer.into_footer()?,
             acknowledged,
-            refused,
+            rejected,
             noted: self.noted,
         })
     }
@@ -413,11 +413,11 @@ mod tests {
             checksum: u128::MAX,
             footer: Footer { bytes: 9, checksum: u64::MAX },
             acknowledged: RowSet::from_ranges([0..4, 6..8]),
-            refused: RowSet::from_ranges(std::iter::once(4..5)),
+            rejected: RowSet::from_ranges(std::iter::once(4..5)),
             noted: true,
         };
         let late = Late {
-            part: PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() },
+            part: PartRef { acknowledged: RowSet::default(), rejected: RowSet::default(), ..part.clone() },
             rows: RowSet::from_ranges(std::iter::once(8..10)),
             until: "2026-11-23T19:31:11Z".parse().unwrap(),
         };
@@ -457,7 +457,7 @@ mod tests {
             String::from_utf8(store.read("cohorts/c/versions/000000000001.json").unwrap().unwrap()).unwrap();
         for (number, bad) in [
             (2, text.replace("\"rows\": 10", "\"rows\": 7")),
-            (3, text.replace("\"format\": 1", "\"format\": 9")),
+            (3, text.replace("\"format\": 2", "\"format\": 9")),
             (4, text[..text.len() / 2].to_owned()),
             (5, text.replace("2026-11-23T", "yesterday")),
         ] {

@@ -2,7 +2,7 @@
 
 use super::StateError;
 use super::membership::{Membership, PartRef};
-use super::part::{PartCursor, PartFolder, Word, path_of};
+use super::part::{PartCursor, PartFolder, RowOutcome, path_of};
 use super::store::Store;
 use crate::model::{ChangeOp, CohortId, KeySeed, MemberKey, Standing};
 
@@ -42,14 +42,14 @@ impl MembershipCursor {
     /// Opens a cursor over some parts, oldest first.
     pub(super) fn of_parts<'a>(
         store: &Store,
-        home: impl Into<PartFolder<'a>>,
+        folder: impl Into<PartFolder<'a>>,
         parts: &[PartRef],
         seed: KeySeed,
     ) -> Result<Self, StateError> {
-        let home = home.into();
+        let folder = folder.into();
         let mut cursors = Vec::with_capacity(parts.len());
         for part in parts {
-            let mut cursor = PartCursor::open(store.open_blob(&path_of(home, &part.id))?, part, seed)?;
+            let mut cursor = PartCursor::open(store.open_blob(&path_of(folder, &part.id))?, part, seed)?;
             cursor.advance()?;
             cursors.push(cursor);
         }
@@ -79,7 +79,7 @@ impl MembershipCursor {
     pub fn advance_any(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, StateError> {
         let Some(at) = self.next_key()? else { return Ok(None) };
         let standing = match self.lead {
-            Some(lead) => fold(None, self.parts[lead.part].word()),
+            Some(lead) => fold(None, self.parts[lead.part].outcome()),
             None => self.standing(at),
         };
         Ok(Some((at, standing)))
@@ -133,7 +133,7 @@ impl MembershipCursor {
     /// Combines the outcomes of all parts for a key, oldest first. `None`: Braze has removed the member.
     fn standing(&mut self, key: MemberKey) -> Option<Standing> {
         let parts = self.parts.iter_mut().filter(|part| part.key() == Some(key));
-        parts.fold(None, |standing, part| fold(standing, part.word()))
+        parts.fold(None, |standing, part| fold(standing, part.outcome()))
     }
 
     /// The latest part with the current key, which decides on the member.
@@ -156,16 +156,16 @@ impl MembershipCursor {
 
 /// Applies the outcome of a later part. A rejected change leaves the member as before: a user who was added, or may have
 /// been, may still be a member.
-fn fold(before: Option<Standing>, word: Word) -> Option<Standing> {
-    match word {
-        Word::Accepted(ChangeOp::Add) => Some(Standing::Member),
-        Word::Accepted(ChangeOp::Remove) => None,
-        Word::Refused(ChangeOp::Add) => match before {
-            None | Some(Standing::Refused) => Some(Standing::Refused),
+fn fold(before: Option<Standing>, outcome: RowOutcome) -> Option<Standing> {
+    match outcome {
+        RowOutcome::Accepted(ChangeOp::Add) => Some(Standing::Member),
+        RowOutcome::Accepted(ChangeOp::Remove) => None,
+        RowOutcome::Rejected(ChangeOp::Add) => match before {
+            None | Some(Standing::Rejected) => Some(Standing::Rejected),
             Some(Standing::Member | Standing::InDoubt | Standing::Disputed) => Some(Standing::Disputed),
         },
-        Word::Refused(ChangeOp::Remove) => before,
-        Word::Unanswered => Some(Standing::InDoubt),
+        RowOutcome::Rejected(ChangeOp::Remove) => before,
+        RowOutcome::Unanswered => Some(Standing::InDoubt),
     }
 }
 
@@ -245,19 +245,19 @@ mod tests {
             let home = tempfile::tempdir().unwrap();
             let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
             let (mut naive, mut refs) = (BTreeMap::new(), Vec::new());
-            for (add, people, accepted, refused) in parts {
+            for (add, people, accepted, rejected) in parts {
                 let op = if add { ChangeOp::Add } else { ChangeOp::Remove };
                 let (mut part, keys) = write(&store, &cohort, op, people.into_iter());
-                let (accepted, refused) = (accepted.min(part.rows), refused.min(part.rows));
+                let (accepted, rejected) = (accepted.min(part.rows), rejected.min(part.rows));
                 part.acknowledged = RowSet::all(accepted);
-                part.refused = RowSet::from_ranges(std::iter::once(accepted..refused.max(accepted)));
+                part.rejected = RowSet::from_ranges(std::iter::once(accepted..rejected.max(accepted)));
                 for (row, key) in (0..).zip(keys) {
-                    match (part.acknowledged.contains(row), part.refused.contains(row), op) {
+                    match (part.acknowledged.contains(row), part.rejected.contains(row), op) {
                         (true, _, ChangeOp::Add) => drop(naive.insert(key, Standing::Member)),
                         (true, _, ChangeOp::Remove) => drop(naive.remove(&key)),
                         (_, true, ChangeOp::Add) => {
-                            let in_it = naive.get(&key).is_some_and(|known| *known != Standing::Refused);
-                            let known = if in_it { Standing::Disputed } else { Standing::Refused };
+                            let in_it = naive.get(&key).is_some_and(|known| *known != Standing::Rejected);
+                            let known = if in_it { Standing::Disputed } else { Standing::Rejected };
                             naive.insert(key, known);
                         }
                         (_, true, ChangeOp::Remove) => {}
@@ -269,7 +269,7 @@ mod tests {
             let whole = version(refs);
             prop_assert_eq!(&read(&store, &cohort, &whole), &naive);
             // A merge keeps every standing, except that one part cannot record disputed members.
-            let merged = super::super::compact::merged(&store, &cohort, &whole, SEED).unwrap();
+            let merged = super::super::compact::merge_all(&store, &cohort, &whole, SEED).unwrap();
             let plain = |standing| if standing == Standing::Disputed { Standing::InDoubt } else { standing };
             let naive: BTreeMap<MemberKey, Standing> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
             prop_assert_eq!(read(&store, &cohort, &merged), naive.clone());

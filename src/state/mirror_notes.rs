@@ -32,7 +32,7 @@ pub struct MirrorNote {
     /// The version with the settled members that the table holds. 0: unknown.
     pub version: u64,
     /// The checksum of its rows.
-    pub tabled: TableChecksum,
+    pub checksum: TableChecksum,
 }
 
 /// The file format. The sum is a string, because many JSON readers lose bits of large numbers.
@@ -73,7 +73,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When the note cannot be read. A damaged note counts as missing.
-    pub fn pushdown(&self, cohort: &CohortId) -> Result<Option<MirrorNote>, StateError> {
+    pub fn mirror_note(&self, cohort: &CohortId) -> Result<Option<MirrorNote>, StateError> {
         let (_, found) = newest(&self.store, cohort)?;
         Ok(found.filter(|shape| !shape.is_gone).map(MirrorNoteJson::into_note))
     }
@@ -82,10 +82,10 @@ impl StateReader {
     ///
     /// # Errors
     /// When a note or a membership cannot be read.
-    pub fn pushdown_tables(&self, cohorts: &[CohortId]) -> Result<Vec<(CohortId, MirrorNote)>, StateError> {
+    pub fn mirror_tables_of(&self, cohorts: &[CohortId]) -> Result<Vec<(CohortId, MirrorNote)>, StateError> {
         let mut tables = Vec::new();
         for cohort in self.cohorts()? {
-            let Some(note) = self.pushdown(&cohort)? else { continue };
+            let Some(note) = self.mirror_note(&cohort)? else { continue };
             let version = self.version(&cohort)?.map_or(0, |record| record.number);
             if cohorts.contains(&cohort) || note.version != version {
                 tables.push((cohort, note));
@@ -96,7 +96,7 @@ impl StateReader {
 
     /// The name of a cohort's mirror table, unique among all states and cohorts.
     #[must_use]
-    pub fn pushdown_table(&self, cohort: &CohortId) -> String {
+    pub fn mirror_table_name(&self, cohort: &CohortId) -> String {
         let unique = xxh3_64(format!("{:016x}/{cohort}", self.seed().0).as_bytes());
         let id: String = cohort.as_str().chars().take(ID_LEN_MAX).collect();
         format!("syncline_{id}_{unique:016x}")
@@ -108,7 +108,7 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the write fails, or another process may be writing.
-    pub fn note_pushdown(&self, cohort: &CohortId, note: Option<&MirrorNote>) -> Result<(), StateError> {
+    pub fn put_mirror_note(&self, cohort: &CohortId, note: Option<&MirrorNote>) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
         let (number, before) = newest(store, cohort)?;
@@ -127,8 +127,8 @@ impl MirrorNoteJson {
             schema: note.schema.clone(),
             table: note.table.clone(),
             version: note.version,
-            rows: note.tabled.rows,
-            sum: note.tabled.sum.to_string(),
+            rows: note.checksum.rows,
+            sum: note.checksum.sum.to_string(),
             is_gone: false,
         }
     }
@@ -141,7 +141,7 @@ impl MirrorNoteJson {
             schema: self.schema,
             table: self.table,
             version: self.version,
-            tabled: TableChecksum { rows: self.rows, sum },
+            checksum: TableChecksum { rows: self.rows, sum },
         }
     }
 }
@@ -156,27 +156,27 @@ mod tests {
     fn the_newest_note_is_current_until_the_table_is_dropped() {
         let home = tempfile::tempdir().unwrap();
         let since = Timestamp::UNIX_EPOCH;
-        let holder = Holder { host: String::new(), process: 1, since, heard: None };
+        let holder = Holder { host: String::new(), process: 1, since, renewal: None };
         let location = Location::Folder(home.path().to_owned());
         let state = StateWriter::open(&location, &holder, Clock::new(|| Timestamp::UNIX_EPOCH), 7).unwrap();
         let cohort = CohortId::new("carts").unwrap();
-        assert_eq!(state.reader().pushdown(&cohort).unwrap(), None);
-        state.note_pushdown(&cohort, None).unwrap();
-        let table = state.reader().pushdown_table(&cohort);
+        assert_eq!(state.reader().mirror_note(&cohort).unwrap(), None);
+        state.put_mirror_note(&cohort, None).unwrap();
+        let table = state.reader().mirror_table_name(&cohort);
         assert!(table.starts_with("syncline_carts_") && table.len() < 63 - "_next".len(), "{table}");
         for version in 1..5 {
-            let tabled = TableChecksum { rows: version, sum: -i128::from(u64::MAX) };
+            let checksum = TableChecksum { rows: version, sum: -i128::from(u64::MAX) };
             let (connection, schema) = ("w".to_owned(), "s".to_owned());
-            let note = MirrorNote { connection, schema, table: table.clone(), version, tabled };
-            state.note_pushdown(&cohort, Some(&note)).unwrap();
-            assert_eq!(state.reader().pushdown(&cohort).unwrap(), Some(note));
+            let note = MirrorNote { connection, schema, table: table.clone(), version, checksum };
+            state.put_mirror_note(&cohort, Some(&note)).unwrap();
+            assert_eq!(state.reader().mirror_note(&cohort).unwrap(), Some(note));
             if version == 2 {
                 let path = home.path().join("mirror_tables/carts/000000000002.json");
                 std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), b"{").unwrap();
-                assert_eq!(state.reader().pushdown(&cohort).unwrap(), None, "a damaged note is ignored");
+                assert_eq!(state.reader().mirror_note(&cohort).unwrap(), None, "a damaged note is ignored");
             }
         }
-        state.note_pushdown(&cohort, None).unwrap();
-        assert_eq!(state.reader().pushdown(&cohort).unwrap(), None);
+        state.put_mirror_note(&cohort, None).unwrap();
+        assert_eq!(state.reader().mirror_note(&cohort).unwrap(), None);
     }
 }

@@ -87,7 +87,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-pub use accept::OlderPlace;
+pub use accept::OlderEntry;
 pub use approvals::{Approval, Approvals};
 pub use checks::{
     CheckFinding, CheckLevel, CheckTime, CheckVerdict, Expectation, SeenSegment, SeenSize, SeenUse,
@@ -95,12 +95,13 @@ pub use checks::{
 };
 pub use erase_members::{ErasedFile, Recorded};
 pub use exports::{
-    DayProgress, ExportProgress, HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter,
+    DayProgress, ExportProgress, HeldEvent, HeldEventRows, HeldEventsFile, HeldEventsWriter, HoldReason,
     PartialFile,
 };
 pub use gc::Garbage;
 pub use heap_segments::{
-    Change, HeapSegments, Merged, SegmentCursor, SegmentSync, SegmentTable, SyncGap, sync_hash, told,
+    Change, HeapSegments, Merged, SegmentCursor, SegmentSync, SegmentTable, SyncGap, acknowledge_all,
+    sync_hash,
 };
 pub use identity::{
     Finished, IdentityKey, IdentityKeyKind, IdentityMap, IdentityOwners, IdentityStats, KnownHandles,
@@ -139,34 +140,34 @@ pub enum StateError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The content of a file is not what was written.
-    #[error("{} is damaged: {what}", .path.display())]
+    #[error("{} is damaged: {problem}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        what: String,
+        problem: String,
     },
     /// The state was written by a newer program.
-    #[error("{} has format {found}; this program knows format {known}", .path.display())]
+    #[error("{} has format {found}; this program supports format {supported}", .path.display())]
     Newer {
         /// The file with the format number.
         path: PathBuf,
         /// Its format.
         found: u64,
         /// The newest format that this program supports.
-        known: u64,
+        supported: u64,
     },
     /// A committed version does not exist any more.
-    #[error("{} is older than what was committed: version {known} was committed, and the newest one there is {found}", .path.display())]
+    #[error("{} is older than problem was committed: version {committed} was committed, the newest that exists is {found}", .path.display())]
     Older {
         /// The folder, or the missing file.
         path: PathBuf,
         /// The entry's name for `state accept`.
-        place: String,
+        entry: String,
         /// The newest version that exists. 0: none.
         found: u64,
         /// The newest version that was committed.
-        known: u64,
+        committed: u64,
     },
     /// Another process holds the state.
     #[error("the state is held by {0}")]
@@ -175,12 +176,12 @@ pub enum StateError {
     #[error("this process lost the lease on the state: it was not renewed in time")]
     Lost,
     /// The bucket does not support conditional puts.
-    #[error("{} lacks conditional puts, which keep two writers apart: {what}", .path.display())]
+    #[error("{} lacks conditional puts, which keep two writers apart: {problem}", .path.display())]
     NoConditionalPut {
         /// The bucket.
         path: PathBuf,
         /// How the probe failed.
-        what: String,
+        problem: String,
     },
     /// Another process has committed this version first.
     #[error("version {version} of cohort {cohort} was written by another process")]
@@ -192,7 +193,7 @@ pub enum StateError {
     },
     /// A temporary file failed.
     #[error("a temporary file failed: {0}")]
-    Scratch(#[from] std::io::Error),
+    TemporaryFile(#[from] std::io::Error),
 }
 
 impl StateError {
@@ -204,7 +205,7 @@ impl StateError {
 
     /// Whether the error is transient: a remote store did not answer.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_remote() && error.kind() == std::io::ErrorKind::Other,
             _ => false,
@@ -229,7 +230,7 @@ impl StateReader {
         let store = Store::open(location)?;
         let format = StateFormat::existing(&store)?;
         if format.is_none() {
-            no_orphans(&store)?;
+            check_format_exists(&store)?;
         }
         let heads = Arc::new(Heads::read(&store)?);
         Ok(Self { store, format, heads })
@@ -239,7 +240,7 @@ impl StateReader {
     ///
     /// # Errors
     /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
-    pub fn is_there(location: &Location) -> Result<bool, StateError> {
+    pub fn exists_at(location: &Location) -> Result<bool, StateError> {
         Ok(StateFormat::read(&Store::open(location)?)?.is_some())
     }
 
@@ -268,7 +269,7 @@ impl StateReader {
     /// # Errors
     /// When the state cannot be read.
     pub fn holder(&self, now: Timestamp) -> Result<Option<Holder>, StateError> {
-        lease::look(&self.store, now)
+        lease::current_holder(&self.store, now)
     }
 
     /// Returns the cohorts in the state, sorted.
@@ -376,7 +377,7 @@ impl StateReader {
 
 /// Fails if there are cohorts without `format.json`: the seed of their keys is lost, and another seed would not find
 /// any member again.
-fn no_orphans(store: &Store) -> Result<(), StateError> {
+fn check_format_exists(store: &Store) -> Result<(), StateError> {
     if store.list("cohorts")?.is_empty() {
         return Ok(());
     }
@@ -428,7 +429,7 @@ impl StateWriter {
         let format = match StateFormat::existing(&store)? {
             Some(format) => format,
             None => {
-                no_orphans(&store)?;
+                check_format_exists(&store)?;
                 StateFormat::create(&store, KeySeed(random_seed), holder.since)?
             }
         };
@@ -455,7 +456,7 @@ impl StateWriter {
     /// long as this process lives.
     #[must_use]
     pub fn lease_left(&self) -> Option<Duration> {
-        self.lease.left()
+        self.lease.remaining()
     }
 
     /// Awaits a future while the lease is valid. Afterwards another process may write, so the request must be cancelled.
@@ -494,8 +495,8 @@ impl StateWriter {
     }
 
     /// Records that a version of an entry was committed.
-    fn committed(&self, place: &str, number: u64) {
-        if self.reader.heads.committed(place, number) {
+    fn committed(&self, entry: &str, number: u64) {
+        if self.reader.heads.committed(entry, number) {
             self.note_heads();
         }
     }

@@ -54,9 +54,9 @@ impl From<Identifier<'_>> for OutboxUser {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DueTrigger {
     /// Enter or exit.
-    pub crossing: Transition,
+    pub transition: Transition,
     /// The user.
-    pub who: OutboxUser,
+    pub user: OutboxUser,
     /// When the transition was found.
     pub at: CheckTime,
     /// The trigger's properties.
@@ -64,16 +64,16 @@ pub struct DueTrigger {
     pub properties: BTreeMap<String, String>,
     /// Names of properties that are not sent, because of their type or size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
+    pub omitted: Vec<String>,
 }
 
 /// A trigger that was sent recently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecentTriggers {
     /// Enter or exit.
-    pub crossing: Transition,
+    pub transition: Transition,
     /// The user.
-    pub who: OutboxUser,
+    pub user: OutboxUser,
     /// When it was sent.
     pub at: CheckTime,
 }
@@ -87,7 +87,7 @@ pub struct Outbox {
     /// Triggers to send, the oldest first.
     pub due: Vec<DueTrigger>,
     /// Triggers in a request that has no answer yet.
-    pub under_way: Vec<DueTrigger>,
+    pub in_flight: Vec<DueTrigger>,
     /// Triggers that were sent recently.
     pub recent: Vec<RecentTriggers>,
 }
@@ -133,12 +133,12 @@ impl StateWriter {
         is_theirs: &dyn Fn(&Identifier<'_>) -> bool,
     ) -> Result<u64, StateError> {
         let mut outbox = self.reader().outbox(cohort)?;
-        let is_it = |who: &OutboxUser| is_theirs(&who.identifier());
-        let count = |outbox: &Outbox| outbox.due.len() + outbox.under_way.len() + outbox.recent.len();
+        let is_it = |user: &OutboxUser| is_theirs(&user.identifier());
+        let count = |outbox: &Outbox| outbox.due.len() + outbox.in_flight.len() + outbox.recent.len();
         let before = count(&outbox);
-        outbox.due.retain(|due| !is_it(&due.who));
-        outbox.under_way.retain(|due| !is_it(&due.who));
-        outbox.recent.retain(|recent| !is_it(&recent.who));
+        outbox.due.retain(|due| !is_it(&due.user));
+        outbox.in_flight.retain(|due| !is_it(&due.user));
+        outbox.recent.retain(|recent| !is_it(&recent.user));
         let erased = before - count(&outbox);
         if erased > 0 {
             self.put_outbox(cohort, &mut outbox)?;

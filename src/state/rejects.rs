@@ -189,7 +189,7 @@ fn copy_others(
 ) -> Result<u64, StateError> {
     let failed = |e| match file {
         Some(file) => StoreError::new("write", &file.path(), e).into(),
-        None => StateError::Scratch(e),
+        None => StateError::TemporaryFile(e),
     };
     let writer = file.map(PendingFile::writer).transpose().map_err(failed)?;
     let (mut out, mut picked) = (writer.map(BufWriter::new), 0);

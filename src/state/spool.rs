@@ -159,7 +159,7 @@ impl SpoolBatch {
             .iter()
             .map(unpack)
             .collect::<Result<_, _>>()
-            .map_err(|e| StateError::Scratch(io::Error::other(e)))
+            .map_err(|e| StateError::TemporaryFile(io::Error::other(e)))
     }
 }
 

@@ -16,14 +16,14 @@ use crate::model::{CohortId, Identifier};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownUser {
     /// The user.
-    pub who: OutboxUser,
+    pub user: OutboxUser,
     /// When the user was first found to be unknown.
     pub since: CheckTime,
     /// When Braze was last asked for the profile.
-    pub asked: CheckTime,
+    pub checked_at: CheckTime,
     /// The profile exists now, so the user must be sent again.
     #[serde(default)]
-    pub is_known: bool,
+    pub has_profile: bool,
 }
 
 /// The unknown users of a cohort.
@@ -33,7 +33,7 @@ pub struct UnknownUsers {
     #[serde(skip)]
     pub number: u64,
     /// The users.
-    pub people: Vec<UnknownUser>,
+    pub users: Vec<UnknownUser>,
 }
 
 fn folder_of(cohort: &CohortId) -> String {
@@ -45,11 +45,11 @@ impl StateReader {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn strangers(&self, cohort: &CohortId) -> Result<UnknownUsers, StateError> {
+    pub fn unknown_users(&self, cohort: &CohortId) -> Result<UnknownUsers, StateError> {
         let found = versioned_json::newest::<UnknownUsers>(&self.store, &folder_of(cohort))?;
         let number = found.as_ref().map_or(0, |(number, _)| *number);
         self.heads.check(&self.store, &folder_of(cohort), number)?;
-        Ok(found.map(|(number, strangers)| UnknownUsers { number, ..strangers }).unwrap_or_default())
+        Ok(found.map(|(number, list)| UnknownUsers { number, ..list }).unwrap_or_default())
     }
 }
 
@@ -58,11 +58,11 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the write fails, or another process has written since.
-    pub fn put_strangers(&self, cohort: &CohortId, strangers: &mut UnknownUsers) -> Result<(), StateError> {
+    pub fn put_unknown_users(&self, cohort: &CohortId, list: &mut UnknownUsers) -> Result<(), StateError> {
         self.check_lease()?;
-        versioned_json::put(&self.reader().store, &folder_of(cohort), strangers.number, strangers)?;
-        strangers.number += 1;
-        self.committed(&folder_of(cohort), strangers.number);
+        versioned_json::put(&self.reader().store, &folder_of(cohort), list.number, list)?;
+        list.number += 1;
+        self.committed(&folder_of(cohort), list.number);
         Ok(())
     }
 
@@ -75,14 +75,14 @@ impl StateWriter {
         cohort: &CohortId,
         is_theirs: &dyn Fn(&Identifier<'_>) -> bool,
     ) -> Result<u64, StateError> {
-        let mut strangers = self.reader().strangers(cohort)?;
-        let before = strangers.people.len();
-        strangers.people.retain(|stranger| !is_theirs(&stranger.who.identifier()));
-        let erased = before - strangers.people.len();
+        let mut list = self.reader().unknown_users(cohort)?;
+        let before = list.users.len();
+        list.users.retain(|user| !is_theirs(&user.user.identifier()));
+        let erased = before - list.users.len();
         if erased > 0 {
-            self.put_strangers(cohort, &mut strangers)?;
+            self.put_unknown_users(cohort, &mut list)?;
         }
-        versioned_json::remove_others(&self.reader().store, &folder_of(cohort), strangers.number)?;
+        versioned_json::remove_others(&self.reader().store, &folder_of(cohort), list.number)?;
         Ok(erased as u64)
     }
 }

@@ -8,7 +8,7 @@ use super::immutable_file::{ImmutableFile, checksum};
 use super::log_lines::{LogLines, Quality};
 use super::membership::{self, PartRef};
 use super::part::{self, PartCursor, PartFolder};
-use super::{Contents, OlderPlace, StateError, StateReader, checked};
+use super::{Contents, OlderEntry, StateError, StateReader, checked};
 use super::{exports, heap_segments, identity};
 use crate::model::{CohortId, ConnectionName, EndpointName, ExportId};
 
@@ -24,7 +24,7 @@ pub struct VerifyFinding {
     /// The file.
     pub path: String,
     /// What is wrong with it.
-    pub what: String,
+    pub problem: String,
     /// No data is lost, and `gc` removes the file.
     pub harmless: bool,
 }
@@ -51,8 +51,8 @@ impl Verification {
         self.findings.iter().all(|finding| finding.harmless)
     }
 
-    fn find(&mut self, path: String, what: &dyn ToString, harmless: bool) {
-        self.findings.push(VerifyFinding { path, what: what.to_string(), harmless });
+    fn find(&mut self, path: String, problem: &dyn ToString, harmless: bool) {
+        self.findings.push(VerifyFinding { path, problem: problem.to_string(), harmless });
     }
 }
 
@@ -88,12 +88,12 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
         lines(state, folder, depth, &mut found)?;
     }
     lease(state, &mut found)?;
-    for OlderPlace { place, found: newest, known } in state.older_places()? {
-        let what = format!(
-            "older than what was committed: version {known} was committed, the newest that exists is {newest}; \
-             `syncline state accept {place}` accepts it"
+    for OlderEntry { entry, found: newest, committed } in state.older_entries()? {
+        let problem = format!(
+            "older than problem was committed: version {committed} was committed, the newest that exists is {newest}; \
+             `syncline state accept {entry}` accepts it"
         );
-        found.find(place, &what, false);
+        found.find(entry, &problem, false);
     }
     Ok(found)
 }
@@ -137,13 +137,13 @@ fn lines(
         while let Some(quality) = lines.advance()? {
             is_empty = false;
             let line = lines.number();
-            let what = match quality {
+            let problem = match quality {
                 Quality::Whole => continue,
                 Quality::Damaged => format!("line {line} is damaged: its checksum does not match"),
                 Quality::Unfinished => format!("line {line} is incomplete"),
             };
             // One finding per file is enough: a file of another run has thousands of such lines.
-            found.find(path.clone(), &format!("{what}; no run depends on it"), true);
+            found.find(path.clone(), &format!("{problem}; no run depends on it"), true);
             break;
         }
         if is_empty {
@@ -205,8 +205,8 @@ fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Resul
         membership::read(&state.store, id, number).map(|version| all(version.all_parts().cloned().collect()))
     };
     let (versions, parts) = (membership::folder_of(id), part::folder_of(id));
-    let place = VerifiedFolder { versions, parts, suffix: MEMBERS, named: &named };
-    let is_empty = one(state, &place, found)?;
+    let folder = VerifiedFolder { versions, parts, suffix: MEMBERS, named: &named };
+    let is_empty = verify_entry(state, &folder, found)?;
     if let Err(error @ StateError::Damaged { .. }) = state.version(id)
         && is_empty
     {
@@ -225,62 +225,71 @@ fn segments_of(
         Ok(all(parts).into_iter().chain(all(changes)).collect())
     };
     let (versions, parts) = (heap_segments::folder_of(heap), part::folder_of(PartFolder::Segments(heap)));
-    one(state, &VerifiedFolder { versions, parts, suffix: heap_segments::SUFFIX, named: &named }, found)?;
+    verify_entry(
+        state,
+        &VerifiedFolder { versions, parts, suffix: heap_segments::SUFFIX, named: &named },
+        found,
+    )?;
     inbox(state, &EndpointName::of_heap(heap), found)
 }
 
 fn export(state: &StateReader, id: &ExportId, found: &mut Verification) -> Result<(), StateError> {
     let named = |number| {
         let record = state.export_at(id, number)?;
-        Ok(record.waiting.into_iter().map(|room| room.file.into()).collect())
+        Ok(record.held.into_iter().map(|held| held.file.into()).collect())
     };
-    let (versions, parts) = (exports::folder_of(id), exports::waiting_folder_of(id));
-    one(state, &VerifiedFolder { versions, parts, suffix: exports::WAITING_SUFFIX, named: &named }, found)?;
+    let (versions, parts) = (exports::folder_of(id), exports::held_folder_of(id));
+    verify_entry(
+        state,
+        &VerifiedFolder { versions, parts, suffix: exports::HELD_SUFFIX, named: &named },
+        found,
+    )?;
     inbox(state, &EndpointName::of_export(id), found)
 }
 
 fn identity_map(state: &StateReader, found: &mut Verification) -> Result<(), StateError> {
     let named = |number| identity::parts_at(&state.store, number).map(all);
     let (versions, parts) = (identity::VERSIONS.to_owned(), identity::PARTS.to_owned());
-    one(state, &VerifiedFolder { versions, parts, suffix: identity::SUFFIX, named: &named }, found).map(drop)
+    verify_entry(state, &VerifiedFolder { versions, parts, suffix: identity::SUFFIX, named: &named }, found)
+        .map(drop)
 }
 
-fn inbox(state: &StateReader, door: &EndpointName, found: &mut Verification) -> Result<(), StateError> {
-    for file in state.inbox(door)? {
+fn inbox(state: &StateReader, endpoint: &EndpointName, found: &mut Verification) -> Result<(), StateError> {
+    for file in state.inbox(endpoint)? {
         let Contents { torn, damaged, .. } = state.deliveries(&file)?;
         if torn > 0 {
-            let what = format!("its last {torn} bytes are a partial delivery that was never acknowledged");
-            found.find(file.path.clone(), &what, true);
+            let problem = format!("its last {torn} bytes are a partial delivery that was never acknowledged");
+            found.find(file.path.clone(), &problem, true);
         }
         if !damaged.is_empty() {
-            let what = "a delivery in it is damaged; the next run keeps it as a reject";
-            found.find(file.path, &what, false);
+            let problem = "a delivery in it is damaged; the next run keeps it as a reject";
+            found.find(file.path, &problem, false);
         }
     }
     Ok(())
 }
 
 /// Verifies one entry. Returns whether its versions name no parts.
-fn one(
+fn verify_entry(
     state: &StateReader,
-    place: &VerifiedFolder<'_>,
+    folder: &VerifiedFolder<'_>,
     found: &mut Verification,
 ) -> Result<bool, StateError> {
-    let named = versions(state, place, found)?;
+    let named = versions(state, folder, found)?;
     let mut present = BTreeSet::new();
-    for file in state.store.files(&place.parts)? {
-        let id = file.name.strip_suffix(place.suffix).or_else(|| file.name.strip_suffix(MEMBERS));
+    for file in state.store.files(&folder.parts)? {
+        let id = file.name.strip_suffix(folder.suffix).or_else(|| file.name.strip_suffix(MEMBERS));
         match id.filter(|part| named.contains_key(*part)) {
             Some(part) => drop(present.insert(part.to_owned())),
             None => {
-                let what = "no version names it; a crash left it";
-                found.find(format!("{}/{}", place.parts, file.name), &what, true);
+                let problem = "no version names it; a crash left it";
+                found.find(format!("{}/{}", folder.parts, file.name), &problem, true);
             }
         }
     }
     for (part, newest) in named.values() {
-        let suffix = if part.members.is_some() { MEMBERS } else { place.suffix };
-        let path = format!("{}/{}{suffix}", place.parts, part.file.id);
+        let suffix = if part.members.is_some() { MEMBERS } else { folder.suffix };
+        let path = format!("{}/{}{suffix}", folder.parts, part.file.id);
         if present.contains(&*part.file.id) {
             found.parts += 1;
             found.bytes += part.file.bytes;
@@ -298,22 +307,22 @@ fn one(
 /// Returns the parts that versions name, each with whether the newest version names it.
 fn versions(
     state: &StateReader,
-    place: &VerifiedFolder<'_>,
+    folder: &VerifiedFolder<'_>,
     found: &mut Verification,
 ) -> Result<BTreeMap<Box<str>, (NamedPart, bool)>, StateError> {
     let (mut named, mut last) = (BTreeMap::new(), None);
     let mut numbers = Vec::new();
-    for file in state.store.files(&place.versions)? {
+    for file in state.store.files(&folder.versions)? {
         match membership::number_of(&file.name) {
             Some(number) => numbers.push(number),
             None => {
-                let path = format!("{}/{}", place.versions, file.name);
+                let path = format!("{}/{}", folder.versions, file.name);
                 found.find(path, &"incomplete file of a crash", true);
             }
         }
     }
     numbers.sort_unstable();
-    let path_of = |number: u64| format!("{}/{number:012}.json", place.versions);
+    let path_of = |number: u64| format!("{}/{number:012}.json", folder.versions);
     for number in &numbers {
         found.versions += 1;
         let newest = numbers.last() == Some(number);
@@ -321,7 +330,7 @@ fn versions(
             found.find(path_of(number - 1), &"it is missing, and an older version exists", false);
         }
         last = Some(*number);
-        match (place.named)(*number) {
+        match (folder.named)(*number) {
             Ok(parts) => named.extend(parts.into_iter().map(|part| (part.file.id.clone(), (part, newest)))),
             Err(error) => found.find(path_of(*number), &error, false),
         }
@@ -332,8 +341,9 @@ fn versions(
 /// Reads a whole part: its checksum, and for members the order and each identifier's key.
 fn whole(state: &StateReader, path: &str, part: &NamedPart) -> Result<(), StateError> {
     let blob = state.store.open_blob(path)?;
-    let damaged = |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
-    if checksum(&blob).map_err(StateError::Scratch)? != part.file.checksum {
+    let damaged =
+        |problem: &str| StateError::Damaged { path: blob.path().to_owned(), problem: problem.to_owned() };
+    if checksum(&blob).map_err(StateError::TemporaryFile)? != part.file.checksum {
         return Err(damaged("its checksum does not match"));
     }
     let Some(part) = &part.members else {

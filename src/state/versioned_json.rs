@@ -11,7 +11,7 @@ use super::{StateError, checked, format};
 struct DocumentJson<T> {
     format: u64,
     #[serde(flatten)]
-    what: T,
+    content: T,
 }
 
 fn path_of(folder: &str, number: u64) -> String {
@@ -29,7 +29,7 @@ pub(super) fn newest<T: DeserializeOwned>(
     let names = store.list(folder)?;
     let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
     let shape: DocumentJson<T> = checked::existing(store, &path_of(folder, number))?;
-    Ok(Some((number, shape.what)))
+    Ok(Some((number, shape.content)))
 }
 
 /// Writes the version after `before`, which is 0 if there is none. Version `before` stays for concurrent readers, and
@@ -37,11 +37,16 @@ pub(super) fn newest<T: DeserializeOwned>(
 ///
 /// # Errors
 /// When the write fails, or another process wrote first.
-pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serialize) -> Result<(), StateError> {
+pub(super) fn put(
+    store: &Store,
+    folder: &str,
+    before: u64,
+    content: &impl Serialize,
+) -> Result<(), StateError> {
     if !checked::put_new_compact(
         store,
         &path_of(folder, before + 1),
-        &DocumentJson { format: format::KNOWN, what },
+        &DocumentJson { format: format::SUPPORTED, content },
     )? {
         return Err(StateError::Lost);
     }

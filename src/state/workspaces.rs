@@ -42,7 +42,7 @@ pub struct KeyFingerprints {
 struct FingerprintsJson {
     format: u64,
     #[serde(flatten)]
-    marks: KeyFingerprints,
+    fingerprints: KeyFingerprints,
 }
 
 impl KeyFingerprints {
@@ -52,7 +52,7 @@ impl KeyFingerprints {
     /// When the system provides no random bytes.
     pub fn first(at: Timestamp) -> Result<Self, StateError> {
         let mut salt = [0; SALT_LEN];
-        getrandom::fill(&mut salt).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
+        getrandom::fill(&mut salt).map_err(|e| StateError::TemporaryFile(std::io::Error::other(e)))?;
         let salt = salt.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { number: 1, at: CheckTime(at), salt, keys: BTreeMap::new() })
     }
@@ -73,9 +73,13 @@ fn path_of(connection: &ConnectionName, number: u64) -> String {
 }
 
 /// Writes the fingerprints. `false`: another process wrote this version first.
-fn put(store: &Store, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<bool, StateError> {
-    let shape = FingerprintsJson { format: format::KNOWN, marks: marks.clone() };
-    Ok(checked::put_new(store, &path_of(connection, marks.number), &shape)?)
+fn put(
+    store: &Store,
+    connection: &ConnectionName,
+    fingerprints: &KeyFingerprints,
+) -> Result<bool, StateError> {
+    let shape = FingerprintsJson { format: format::SUPPORTED, fingerprints: fingerprints.clone() };
+    Ok(checked::put_new(store, &path_of(connection, fingerprints.number), &shape)?)
 }
 
 fn newest(store: &Store, connection: &ConnectionName) -> Result<Option<KeyFingerprints>, StateError> {
@@ -83,10 +87,10 @@ fn newest(store: &Store, connection: &ConnectionName) -> Result<Option<KeyFinger
     let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
     let file = path_of(connection, number);
     let shape: FingerprintsJson = checked::existing(store, &file)?;
-    if shape.marks.number != number {
-        return Err(StateError::Damaged { path: store.at(&file), what: "it is another".to_owned() });
+    if shape.fingerprints.number != number {
+        return Err(StateError::Damaged { path: store.at(&file), problem: "it is another".to_owned() });
     }
-    Ok(Some(shape.marks))
+    Ok(Some(shape.fingerprints))
 }
 
 impl StateReader {
@@ -94,16 +98,16 @@ impl StateReader {
     ///
     /// # Errors
     /// When they cannot be read or are damaged.
-    pub fn marks<'a>(
+    pub fn key_fingerprints<'a>(
         &self,
         names: impl IntoIterator<Item = &'a ConnectionName>,
     ) -> Result<Option<KeyFingerprints>, StateError> {
         for name in names {
             let found = newest(&self.store, name)?;
-            let number = found.as_ref().map_or(0, |marks| marks.number);
+            let number = found.as_ref().map_or(0, |fingerprints| fingerprints.number);
             self.heads.check(&self.store, &format!("workspaces/{name}"), number)?;
-            if let Some(marks) = found {
-                return Ok(Some(marks));
+            if let Some(fingerprints) = found {
+                return Ok(Some(fingerprints));
             }
         }
         Ok(None)
@@ -115,10 +119,14 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the write fails.
-    pub fn adopt(&self, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<(), StateError> {
+    pub fn adopt(
+        &self,
+        connection: &ConnectionName,
+        fingerprints: &KeyFingerprints,
+    ) -> Result<(), StateError> {
         self.check_lease()?;
-        if put(&self.reader().store, connection, marks)? {
-            self.committed(&format!("workspaces/{connection}"), marks.number);
+        if put(&self.reader().store, connection, fingerprints)? {
+            self.committed(&format!("workspaces/{connection}"), fingerprints.number);
         } else {
             tracing::info!(%connection, "another process adopted key fingerprints; the next run checks those");
         }
@@ -143,8 +151,12 @@ impl AdoptedKeys {
     ///
     /// # Errors
     /// When the write fails.
-    pub fn adopt(&self, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<bool, StateError> {
-        put(&self.0, connection, marks)
+    pub fn adopt(
+        &self,
+        connection: &ConnectionName,
+        fingerprints: &KeyFingerprints,
+    ) -> Result<bool, StateError> {
+        put(&self.0, connection, fingerprints)
     }
 
     /// Returns the newest version number, even if its file is damaged. 0: there is none.
@@ -173,21 +185,25 @@ mod tests {
     fn the_newest_adoption_is_current_and_each_number_is_used_once() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let (reader, adoptions) = (
+        let (reader, adopted) = (
             StateReader { store: store.clone(), format: None, heads: Default::default() },
             AdoptedKeys(store),
         );
         let name = |text| ConnectionName::new(text).unwrap();
         let (old, new) = (name("old"), name("new"));
-        assert_eq!(reader.marks([&new, &old]).unwrap(), None);
+        assert_eq!(reader.key_fingerprints([&new, &old]).unwrap(), None);
         let mut first = KeyFingerprints::first(Timestamp::UNIX_EPOCH).unwrap();
         first.keys.insert("data_import".to_owned(), "ab".to_owned());
-        assert!(adoptions.adopt(&old, &first).unwrap());
-        assert_eq!(reader.marks([&new, &old]).unwrap(), Some(first.clone()), "found by the former name");
+        assert!(adopted.adopt(&old, &first).unwrap());
+        assert_eq!(
+            reader.key_fingerprints([&new, &old]).unwrap(),
+            Some(first.clone()),
+            "found by the former name"
+        );
         let next = first.next(Timestamp::UNIX_EPOCH);
-        assert!(adoptions.adopt(&old, &next).unwrap());
-        assert!(!adoptions.adopt(&old, &next).unwrap());
-        assert_eq!(reader.marks([&old]).unwrap().map(|marks| marks.number), Some(2));
+        assert!(adopted.adopt(&old, &next).unwrap());
+        assert!(!adopted.adopt(&old, &next).unwrap());
+        assert_eq!(reader.key_fingerprints([&old]).unwrap().map(|fingerprints| fingerprints.number), Some(2));
         assert_ne!(KeyFingerprints::first(Timestamp::UNIX_EPOCH).unwrap().salt, first.salt);
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn look(cohort: CohortId, looking: CohortRunContext) -> CohortR
         CohortRunEnd { is_lost, ..CohortRunEnd::failed(cohort.clone(), error.to_string()) }
     });
     let record = late(&cohort, &looking);
-    let settles_again_at = record.as_ref().and_then(Membership::settles_again_at);
+    let settles_again_at = record.as_ref().and_then(Membership::resend_at);
     let uncertain_until = record.as_ref().and_then(Membership::uncertain_until);
     looking.board.cohort(&cohort, |status| status.uncertain_until = uncertain_until);
     let looked = CohortRunEnd { settles_again_at, ..looked };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::status::WatchStatus;
 use super::{ClientAccess, WatchEnvironment, on_thread};
 use crate::config::{Config, ExportConfig, ExportSource, HttpSource, SourceConfig};
-use crate::heap_segments::{IngestContext, IngestReport, fold};
+use crate::heap_segments::{IngestContext, IngestReport, ingest};
 use crate::model::{Clock, CohortId, ConnectionName, EndpointName, ExportId, Timestamp};
 use crate::reconcile;
 use crate::state::{HeapSegments, Inbox, InboxError, InboxQuota, StateError, StateWriter};
@@ -142,7 +142,7 @@ impl EndpointInboxes {
     }
 
     /// Folds what one Heap has told.
-    pub(super) fn fold(
+    pub(super) fn ingest(
         &self,
         heap: &ConnectionName,
         config: &Config,
@@ -166,10 +166,10 @@ impl EndpointInboxes {
             let work = move || {
                 let (run, now) = (at.new_run(), at.clock().now());
                 let folding = IngestContext { state: &state, heap: &name, run: &run, now, incomplete_after };
-                let folded = fold(&files, folding).map_err(Arc::new);
+                let folded = ingest(&files, folding).map_err(Arc::new);
                 // An ingest has no journal, but it may add rejects.
                 let has_rejects =
-                    folded.as_ref().is_ok_and(|folded: &IngestReport| folded.put_aside + folded.rejected > 0);
+                    folded.as_ref().is_ok_and(|folded: &IngestReport| folded.invalid + folded.rejected > 0);
                 if has_rejects && let Err(error) = state.tidy_logs(&retention, now) {
                     tracing::warn!("journal and rejects could not be merged or pruned: {error}");
                 }

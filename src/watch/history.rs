@@ -45,7 +45,7 @@ mod tests {
             cohort: "carts".to_owned(),
             added,
             removed,
-            refused: 0,
+            rejected: 0,
             in_doubt: 0,
             error: None,
         };

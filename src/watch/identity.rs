@@ -54,7 +54,7 @@ impl Leader {
                 }
             };
             let from = identity::from(&config, &stores);
-            let learn = |source| identity::learn(source, from, &map, now);
+            let learn = |source| identity::import_source(source, from, &map, now);
             let each = config.identity.iter().map(|source| (source.path().to_owned(), learn(source)));
             let each: Vec<_> = each.collect();
             if each.iter().any(|(_, lesson)| is_new(lesson)) {
@@ -79,7 +79,7 @@ impl Leader {
             let about = format!("identity {path}");
             match lesson {
                 Ok(lesson) => {
-                    if lesson != IdentityImport::NothingNew {
+                    if lesson != IdentityImport::Unchanged {
                         tracing::info!(source = path, "learned who is who");
                     }
                     self.exports.unlearned.remove(&path);

@@ -512,7 +512,7 @@ impl Leader {
                 continue;
             }
             (fold.due, fold.waits_since, fold.deadline) = (None, None, None);
-            if let Some(work) = self.inboxes.fold(heap, &self.config, &self.state, &self.at) {
+            if let Some(work) = self.inboxes.ingest(heap, &self.config, &self.state, &self.at) {
                 fold.is_running = true;
                 started.push((heap.clone(), work));
             }

@@ -212,7 +212,7 @@ impl Metrics {
     /// Deliveries were folded.
     pub(super) fn folded(&self, connection: &str, folded: &crate::heap_segments::IngestReport) {
         let counts =
-            [("used", folded.deliveries), ("known", folded.duplicates), ("put_aside", folded.put_aside)];
+            [("used", folded.deliveries), ("known", folded.duplicates), ("put_aside", folded.invalid)];
         for (what, number) in counts {
             let labels = HeapLabels { connection: connection.to_owned(), what };
             self.deliveries.get_or_create(&labels).inc_by(number);

@@ -213,7 +213,7 @@ pub async fn run(
         match ended.how {
             Ok(LeaderEnd::Stopped) => break (Ok(()), ended.grace_ends),
             Ok(LeaderEnd::Lost) => tracing::warn!("the state is somebody else's now; this process stands by"),
-            Err(WatchError::State(error)) if error.may_pass() => {
+            Err(WatchError::State(error)) if error.is_transient() => {
                 tracing::warn!("the state cannot be used now; this process stands by: {error}");
             }
             Err(error) => break (Err(error), ended.grace_ends),

@@ -91,10 +91,10 @@ impl Leader {
             Ok(folded) => {
                 let wall = self.at.clock().now();
                 fold.deadline = folded.next_deadline.map(|at| now + schedule::until(at, wall));
-                if folded.deliveries + folded.put_aside > 0 {
+                if folded.deliveries + folded.invalid > 0 {
                     tracing::info!(
                         heap = %end.heap, deliveries = folded.deliveries, known = folded.duplicates,
-                        put_aside = folded.put_aside, segments = folded.segments.len(), "Heap has told"
+                        put_aside = folded.invalid, segments = folded.segments.len(), "Heap has told"
                     );
                 }
                 self.shared.board.metrics.folded(end.heap.as_str(), folded);

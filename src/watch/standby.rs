@@ -94,7 +94,7 @@ impl Standby<'_> {
                     leader = Some(other.clone());
                     self.board.standing_by(other);
                 }
-                Err(error) if was_there && error.may_pass() => {
+                Err(error) if was_there && error.is_transient() => {
                     tracing::warn!("the state cannot be reached, and is waited for: {error}");
                 }
                 Err(error) => return Err(error),

@@ -198,7 +198,7 @@ fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &StatusInner, now: Tim
         connection: name.clone(),
         bytes: heap.waiting_bytes,
         waiting_since: heap.waiting_since,
-        last_delivery: segments().map(|(_, segment)| segment.told_at).max(),
+        last_delivery: segments().map(|(_, segment)| segment.delivered_at).max(),
         put_aside: heap.told.put_aside,
         missing: missing.collect(),
         gaps: segments().flat_map(|(id, segment)| gaps(*id, segment, now)).collect(),
@@ -206,7 +206,7 @@ fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &StatusInner, now: Tim
             .map(|(id, segment)| page::UndeclaredSegmentView {
                 segment: *id,
                 name: segment.name.clone(),
-                told_at: segment.told_at,
+                delivered_at: segment.delivered_at,
             })
             .collect(),
     }

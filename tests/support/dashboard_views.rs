@@ -256,7 +256,7 @@ fn inbox_in_trouble() -> InboxView {
         undeclared: vec![UndeclaredSegmentView {
             segment: 99,
             name: "Internal testers".to_owned(),
-            told_at: before(3 * HOUR),
+            delivered_at: before(3 * HOUR),
         }],
         ..inbox()
     }
@@ -320,7 +320,7 @@ pub(crate) fn with_cohorts(number: u64) -> DashboardView {
 
 /// A standby.
 pub(crate) fn standby() -> DashboardView {
-    let holder = Holder { host: "syncline-0".to_owned(), process: 7, since: before(3 * DAY), heard: None };
+    let holder = Holder { host: "syncline-0".to_owned(), process: 7, since: before(3 * DAY), renewal: None };
     DashboardView {
         role: RoleView::StandingBy { since: before(2 * HOUR), holder: Some(holder) },
         ..all_in_sync()
@@ -337,7 +337,7 @@ pub(crate) fn hostile() -> DashboardView {
     let mut view = with_alerts();
     view.config.ignored = Some(IgnoredConfigView { since: before(MINUTE), problems: 1, text: bad() });
     (view.version, view.config.digest) = (bad(), bad());
-    let holder = Holder { host: bad(), process: 7, since: before(DAY), heard: None };
+    let holder = Holder { host: bad(), process: 7, since: before(DAY), renewal: None };
     view.role = RoleView::StandingBy { since: before(HOUR), holder: Some(holder) };
     for cohort in &mut view.cohorts {
         (cohort.name, cohort.declared_at) = (bad(), bad());

@@ -35,7 +35,7 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
         // The newest fingerprints are damaged or gone: new ones take their place.
         Err(error) if error.is_of_one_file() => {
             let newest = adoptions.newest_number(name)?;
-            let committed = if let StateError::Older { known, .. } = error { known } else { 0 };
+            let committed = if let StateError::Older { committed: known, .. } = error { known } else { 0 };
             damaged = matches!(error, StateError::Damaged { .. }).then_some(newest);
             KeyFingerprints { number: newest.max(committed) + 1, ..KeyFingerprints::first(now)? }
         }

@@ -23,8 +23,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, C
         return Err(none.hint("`syncline plan` shows what it refuses"));
     }
     let given = environment::clock().now();
-    let approval = Approval { cohort: args.cohort.clone(), plan: args.plan.to_string(), given };
-    Approvals::open(&super::location(&config))?.give(&approval)?;
+    let approval = Approval { cohort: args.cohort.clone(), plan: args.plan.to_string(), approved_at: given };
+    Approvals::open(&super::location(&config))?.put(&approval)?;
     out(&match args.format {
         OutputFormat::Human => format!(
             "{} {} of {}: the next run that makes exactly this plan carries it out, within a week",

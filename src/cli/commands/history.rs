@@ -63,7 +63,9 @@ fn human(run: &RunRecord) -> String {
             lines.push(line);
             continue;
         }
-        let JournalEvent::Finished { cohort, added, removed, refused, in_doubt, error } = &entry.event else {
+        let JournalEvent::Finished { cohort, added, removed, rejected: refused, in_doubt, error } =
+            &entry.event
+        else {
             continue;
         };
         let mut line = format!("  {cohort}: added {}, removed {}", count(*added), count(*removed));

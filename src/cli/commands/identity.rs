@@ -20,8 +20,7 @@ use crate::config::{CohortConfig, Config, DumpFolder, DumpSource, FileSource, Fi
 use crate::connector::file;
 use crate::foreign::escaped;
 use crate::identity::{
-    self, DumpImport, HandleColumn, IdentityImport, IdentityLayout, ImportError, ImportSummary, learn_dumps,
-    teach,
+    self, DumpImport, HandleColumn, IdentityImport, IdentityLayout, ImportError, ImportSummary, import_file,
 };
 use crate::model::{CohortId, timestamp_text};
 use crate::source;
@@ -127,7 +126,8 @@ fn import(config: &Config, args: &IdentityImportArgs) -> Result<ShownIdentity, C
         final_newline: FinalNewline::Required,
     };
     let mut map = IdentityMap::open(&state)?;
-    let taught = teach(&source, from, &layout, &mut map, environment::clock().now()).map_err(of_teaching)?;
+    let taught =
+        import_file(&source, from, &layout, &mut map, environment::clock().now()).map_err(of_teaching)?;
     Ok((taught_text(&taught), taught_json(&taught)))
 }
 
@@ -150,11 +150,11 @@ fn import_dumps(
     };
     let state = Arc::new(super::writer(config)?);
     let map = Mutex::new(IdentityMap::open(&state)?);
-    let dumped = learn_dumps(&source, from, &map).map_err(of_teaching)?;
+    let dumped = identity::import_dumps(&source, from, &map).map_err(of_teaching)?;
     let map = map.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.tidy_identity(&map, environment::clock().now())?;
     let value = json!({
-        "dump": dumped.newest, "read": dumped.read, "anew": dumped.is_anew, "taught": taught_json(&dumped.taught),
+        "dump": dumped.newest, "read": dumped.read, "anew": dumped.is_anew, "taught": taught_json(&dumped.summary),
     });
     Ok((dumped_text(&dumped), value))
 }
@@ -177,13 +177,13 @@ fn dumped_text(dumped: &DumpImport) -> String {
         }
     };
     let anew = if dumped.is_anew { "; what they said before is set aside" } else { "" };
-    format!("{dumps}{anew}\n{}", taught_text(&dumped.taught))
+    format!("{dumps}{anew}\n{}", taught_text(&dumped.summary))
 }
 
 fn taken_back(config: &Config, address: &str, label: &str) -> Result<ShownIdentity, CommandError> {
     let state = Arc::new(super::writer(config)?);
     let name = SourceName { address: address.to_owned(), label: label.to_owned() };
-    let is_known = IdentityMap::open(&state)?.unteach(&name)?;
+    let is_known = IdentityMap::open(&state)?.remove_source(&name)?;
     if !is_known {
         let what = format!("nothing was learned from dumps in {address} under the label {label}");
         return Err(CommandError::new(Exit::Failed, what).hint("`identity stats` shows the sources"));
@@ -222,8 +222,8 @@ pub(super) fn learn(
     };
     for source in sources {
         let now = environment::clock().now();
-        match identity::learn(source, identity::from(config, stores), &map, now) {
-            Ok(IdentityImport::NothingNew) => {}
+        match identity::import_source(source, identity::from(config, stores), &map, now) {
+            Ok(IdentityImport::Unchanged) => {}
             Ok(lesson) => {
                 is_more = true;
                 tell(&format!("{}: {}", source.path(), lesson_text(&lesson)));
@@ -240,7 +240,7 @@ pub(super) fn learn(
 
 fn lesson_text(lesson: &IdentityImport) -> String {
     match lesson {
-        IdentityImport::NothingNew => String::new(),
+        IdentityImport::Unchanged => String::new(),
         IdentityImport::Dumps(dumped) => dumped_text(dumped),
         IdentityImport::Files(taught) => taught_text(taught),
     }
@@ -257,7 +257,7 @@ pub(super) fn tell_news(
     let mut worst = None;
     for source in declared(config, only) {
         let now = environment::clock().now();
-        match identity::has_news(source, identity::from(config, stores), state, now) {
+        match identity::has_changes(source, identity::from(config, stores), state, now) {
             Ok(false) => {}
             Ok(true) => tell(&format!(
                 "{} has something new of who is who: `reconcile` learns it first, and may plan otherwise than this",

@@ -68,7 +68,7 @@ fn writer(config: &Config) -> Result<StateWriter, CommandError> {
 
 /// Refuses a state that is not there and must be: its members would be taken for nobody.
 fn must_exist(config: &Config) -> Result<(), CommandError> {
-    if !config.state_must_exist || StateReader::is_there(&location(config))? {
+    if !config.state_must_exist || StateReader::exists_at(&location(config))? {
         return Ok(());
     }
     let message = format!("there is no state in {}, and `state: {{ must_exist: true }}`", location(config));

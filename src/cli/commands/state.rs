@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::heap_segments;
 use crate::model::{ChangeOp, CohortId, ConnectionName, EndpointName, timestamp_text};
 use crate::reconcile;
-use crate::state::{Garbage, Membership, OlderPlace, PartRef, StateReader, Verification};
+use crate::state::{Garbage, Membership, OlderEntry, PartRef, StateReader, Verification};
 
 pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -40,7 +40,7 @@ type StateAnswer = (String, Value, Exit);
 
 fn created(config: &Config) -> Result<StateAnswer, CommandError> {
     let location = super::location(config);
-    if StateReader::is_there(&location)? {
+    if StateReader::exists_at(&location)? {
         return Err(CommandError::new(Exit::Usage, format!("there is a state in {location} already")));
     }
     drop(super::create(config)?);
@@ -50,9 +50,9 @@ fn created(config: &Config) -> Result<StateAnswer, CommandError> {
 
 fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer, CommandError> {
     let state = super::writer(config)?;
-    let older = state.reader().older_places()?;
-    let Some(place) = older.iter().find(|older| older.place == part) else {
-        let names: Vec<&str> = older.iter().map(|older| older.place.as_str()).collect();
+    let older = state.reader().older_entries()?;
+    let Some(place) = older.iter().find(|older| older.entry == part) else {
+        let names: Vec<&str> = older.iter().map(|older| older.entry.as_str()).collect();
         let message = format!("`{part}` is not older than what was committed");
         return Err(CommandError::new(Exit::Usage, message).hint(if names.is_empty() {
             "no part of this state is".to_owned()
@@ -65,7 +65,7 @@ fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer,
         refuse_differences(config, heap, state.reader(), full_sync)?;
     }
     state.accept(place)?;
-    let OlderPlace { place, found, known } = place;
+    let OlderEntry { entry: place, found, committed: known } = place;
     let text = match &heap {
         Some(heap) => format!("the segments of `{heap}` begin anew with the deliveries in the inbox"),
         None => {
@@ -83,7 +83,7 @@ fn refuse_differences(
     full_sync: bool,
 ) -> Result<(), CommandError> {
     let files = state.inbox(&EndpointName::of_heap(heap))?;
-    let whole = heap_segments::drained(&files, state)?;
+    let whole = heap_segments::drained_segments(&files, state)?;
     let used: BTreeSet<u64> =
         config.cohorts.iter().filter_map(|cohort| cohort.source.segment_of(heap)).collect();
     let unsure: Vec<String> = used.difference(&whole).map(u64::to_string).collect();
@@ -160,7 +160,7 @@ fn part_value(part: &PartRef) -> Value {
         "op": part.op.as_str(),
         "rows": part.rows,
         "acknowledged": part.acknowledged.len(),
-        "refused": part.refused.len(),
+        "refused": part.rejected.len(),
         "in_doubt": part.in_doubt(),
         "bytes": part.bytes,
     })
@@ -180,7 +180,7 @@ fn show(state: &StateReader, id: &CohortId) -> Result<StateAnswer, CommandError>
     for part in &version.parts {
         let sign = if part.op == ChangeOp::Add { green("+") } else { red("-") };
         let mut text = format!("  {sign} {}  {}", part.id, counted(part.rows, "row"));
-        for (number, what) in [(part.refused.len(), "refused"), (part.in_doubt(), "in doubt")] {
+        for (number, what) in [(part.rejected.len(), "refused"), (part.in_doubt(), "in doubt")] {
             if number > 0 {
                 text.push_str(&format!(", {} {what}", count(number)));
             }
@@ -199,7 +199,7 @@ fn verified(found: &Verification) -> StateAnswer {
     let mut lines: Vec<String> = Vec::new();
     for finding in &found.findings {
         let sign = if finding.harmless { yellow("!") } else { red("✗") };
-        lines.push(format!("{sign} {}: {}", finding.path, finding.what));
+        lines.push(format!("{sign} {}: {}", finding.path, finding.problem));
     }
     let looked = format!(
         "{}, {}, {} ({} bytes)",
@@ -217,7 +217,7 @@ fn verified(found: &Verification) -> StateAnswer {
     let findings: Vec<Value> = found
         .findings
         .iter()
-        .map(|f| json!({ "path": f.path, "what": f.what, "harmless": f.harmless }))
+        .map(|f| json!({ "path": f.path, "what": f.problem, "harmless": f.harmless }))
         .collect();
     let value = json!({
         "clean": found.is_clean(), "cohorts": found.cohorts, "versions": found.versions,

@@ -170,7 +170,7 @@ fn to_json(row: &StatusRow) -> serde_json::Value {
             "name": version.name,
             "members": members,
             "in_doubt": version.in_doubt,
-            "uncertain": version.uncertain(),
+            "uncertain": version.late_members(),
             "uncertain_until": version.uncertain_until().map(timestamp_text),
             "protected": version.protected,
             "parts": version.parts.len(),

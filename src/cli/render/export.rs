@@ -204,9 +204,9 @@ pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &Ex
             lines.push(format!("    {} {} {text}", yellow("!"), count(number)));
         }
     };
-    warn(record.waiting_len(), "wait for their person to become known, or for Heap to take more");
+    warn(record.held_len(), "wait for their person to become known, or for Heap to take more");
     warn(number("rejected"), "were rejected so far; `syncline replay` sends them again");
-    let cut = record.parts.values().filter(|part| part.cut_since.is_some()).count() as u64;
+    let cut = record.parts.values().filter(|part| part.truncated_since.is_some()).count() as u64;
     warn(cut, "files end too early; their rest is waited for");
     lines
 }
@@ -220,8 +220,8 @@ pub(in crate::cli) fn status_json(id: &str, source: &str, to: &str, record: &Exp
         "version": record.number,
         "written_at": record.written_at.map(timestamp_text),
         "counts": record.counts,
-        "waiting": record.waiting_len(),
-        "cut": record.parts.values().filter(|part| part.cut_since.is_some()).count(),
+        "waiting": record.held_len(),
+        "cut": record.parts.values().filter(|part| part.truncated_since.is_some()).count(),
         "unknown_types": record.unknown_types,
     })
 }

@@ -62,8 +62,8 @@ pub(in crate::cli) fn lines(told: &[HeapSegmentReport], config: &Config, now: Ti
         if *waiting > 0 {
             lines.push(format!("    {} bytes wait in the inbox; the next run uses them", count(*waiting)));
         }
-        if segments.put_aside > 0 {
-            let what = counted_of_deliveries(segments.put_aside);
+        if segments.invalid > 0 {
+            let what = counted_of_deliveries(segments.invalid);
             lines.push(format!("    {} {what} could not be used; see the rejects", yellow("!")));
         }
     }
@@ -83,7 +83,7 @@ fn segment_lines(
     now: Timestamp,
     lines: &mut Vec<String>,
 ) {
-    let age = ago(segment.told_at, now);
+    let age = ago(segment.delivered_at, now);
     let who =
         format!("segment {id} \"{}\": {}, told {age}", escaped(&segment.name), counted(members, "person"));
     let who = who.replace("persons", "people");
@@ -140,7 +140,7 @@ pub(in crate::cli) fn to_json(told: &[HeapSegmentReport], config: &Config) -> Ve
             "id": id,
             "name": segment.name,
             "members": members,
-            "told_at": timestamp_text(segment.told_at),
+            "delivered_at": timestamp_text(segment.delivered_at),
             "cohort": cohort_of(config, &told.heap, id),
             "waits_for": waiting,
             "gaps": segment.gaps,
@@ -153,7 +153,7 @@ pub(in crate::cli) fn to_json(told: &[HeapSegmentReport], config: &Config) -> Ve
             "connection": told.heap.as_str(),
             "segments": segments,
             "inbox_bytes": told.waiting,
-            "put_aside": told.segments.put_aside,
+            "put_aside": told.segments.invalid,
         })
     };
     told.iter().map(one).collect()

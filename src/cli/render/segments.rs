@@ -125,7 +125,7 @@ impl SegmentReport<'_> {
             "about": finding.what.about(),
             "text": finding.what.to_string(),
             "since": timestamp_text(finding.since),
-            "fine_at": finding.fine_at.map(timestamp_text),
+            "absent_at": finding.absent_at.map(timestamp_text),
             "steps": steps(&finding.what, segment, self.config),
         })
     }
@@ -256,9 +256,9 @@ fn verdict_line(checked: &CheckedSegment) -> String {
 
 /// Since when something is so, for what is amiss.
 fn since(finding: &SegmentFinding) -> Option<String> {
-    let SegmentFinding { what, since, fine_at } = finding;
+    let SegmentFinding { what, since, absent_at } = finding;
     let since = timestamp_text(*since);
-    (what.level() > CheckLevel::Note).then(|| match fine_at {
+    (what.level() > CheckLevel::Note).then(|| match absent_at {
         Some(fine) => format!("found first at {since}; not so at {}", timestamp_text(*fine)),
         None => format!("found first at {since}, by the first check of it"),
     })

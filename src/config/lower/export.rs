@@ -10,7 +10,7 @@ use crate::config::text::{Identity, OneOrMany, Text};
 use crate::event_mapping::{
     AnonymousPolicy, CustomEventNaming, EventNaming, IdentityFrom, MappingSettings, Pii, PropertyFilter,
 };
-use crate::model::{ConnectionName, ExportId, IdError, moment};
+use crate::model::{ConnectionName, ExportId, IdError, parse_time};
 
 /// `roots` are the folders that files may be in; the config's own is the first.
 pub(super) fn export(
@@ -27,7 +27,7 @@ pub(super) fn export(
         batch_len_max: usize::try_from(shape.batch.0).unwrap_or(1),
         flush_every: shape.flush_every.0,
         rejects_kept: shape.keep_rejects.0,
-        since: shape.since.and_then(|text| moment(&text.0)),
+        since: shape.since.and_then(|text| parse_time(&text.0)),
         schedule: shape.schedule.map(server::schedule),
         declared_at,
         settings: MappingSettings {

@@ -94,7 +94,7 @@ patterned!(
     "A day, or a point in time.",
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?Z)?$",
     "a day like `2026-11-01`, or a time like `2026-11-01T06:00Z`",
-    |text| crate::model::moment(text).is_some()
+    |text| crate::model::parse_time(text).is_some()
 );
 patterned!(
     PathPart,

@@ -168,7 +168,7 @@ fn write(plan: &mut RunPlan, file: &mut File, key: &[u8]) -> io::Result<()> {
             let list = cohort.verdict.approved.list_mut(op);
             let written = list.for_each(|packed| {
                 let (id, _) =
-                    Identifier::unpack(packed).map_err(|e| StateError::Scratch(io::Error::other(e)))?;
+                    Identifier::unpack(packed).map_err(|e| StateError::TemporaryFile(io::Error::other(e)))?;
                 let kind = IdentifierKind::ALL.iter().position(|kind| *kind == id.kind).unwrap_or(0);
                 changes += 1;
                 Ok(line(&mut out, &PlanFileChange(position, sign, kind, id.label.into(), id.value.into()))?)

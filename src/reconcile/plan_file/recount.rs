@@ -58,10 +58,10 @@ fn count(op: ChangeOp, standing: Option<Standing>, tally: &mut DiffTally) {
     let counted = match (op, standing) {
         (ChangeOp::Remove, Some(Standing::Member)) => &mut tally.removed,
         (ChangeOp::Remove, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_removed,
-        (ChangeOp::Remove, Some(Standing::Refused) | None) => &mut tally.removed_again,
+        (ChangeOp::Remove, Some(Standing::Rejected) | None) => &mut tally.removed_again,
         (ChangeOp::Add, Some(Standing::Member)) => &mut tally.added_again,
         (ChangeOp::Add, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_added,
-        (ChangeOp::Add, Some(Standing::Refused) | None) => &mut tally.added,
+        (ChangeOp::Add, Some(Standing::Rejected) | None) => &mut tally.added,
     };
     *counted += 1;
 }

@@ -41,7 +41,7 @@ pub(in crate::reconcile) fn known_now(
     if cohort.preflight.is_none() {
         return Ok(BTreeSet::new());
     }
-    let list = inputs.state.strangers(&cohort.id)?;
+    let list = inputs.state.unknown_users(&cohort.id)?;
     let key = |unknown: &UnknownUser| {
         let mut packed = Vec::new();
         unknown.who.identifier().pack_into(&mut packed);
@@ -57,7 +57,7 @@ pub(in crate::reconcile) fn plan(
     inputs: PlanInputs<'_>,
 ) -> Result<Option<PreflightPlan>, StateError> {
     let Some(settings) = cohort.preflight else { return Ok(None) };
-    let (mut list, now) = (inputs.state.strangers(&cohort.id)?, inputs.clock.now());
+    let (mut list, now) = (inputs.state.unknown_users(&cohort.id)?, inputs.clock.now());
     let before = list.people.len();
     if !list.people.is_empty() && approved.changes(ChangeOp::Remove) > 0 {
         let users: BTreeSet<OutboxUser> = list.people.iter().map(|unknown| unknown.who.clone()).collect();

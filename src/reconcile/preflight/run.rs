@@ -61,7 +61,7 @@ impl<'a> PreflightRun<'a> {
         record_answers(&mut run.plan.list, &mut run.report, &entering, &due, answers, now);
         if run.plan.is_changed || run.plan.list != before {
             let list = &mut run.plan.list;
-            tokio::task::block_in_place(|| resources.state.put_strangers(cohort, list))?;
+            tokio::task::block_in_place(|| resources.state.put_unknown_users(cohort, list))?;
         }
         Ok(run)
     }
@@ -108,7 +108,7 @@ impl<'a> PreflightRun<'a> {
         let added_again = &self.added_again;
         self.plan.list.people.retain(|user| !added_again.contains(&user.who));
         let (cohort, list) = (&self.cohort, &mut self.plan.list);
-        let recorded = tokio::task::block_in_place(|| self.resources.state.put_strangers(cohort, list));
+        let recorded = tokio::task::block_in_place(|| self.resources.state.put_unknown_users(cohort, list));
         (self.report, recorded)
     }
 }

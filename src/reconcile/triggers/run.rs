@@ -116,11 +116,11 @@ enum Fit {
 
 fn fit(transition: Transition, standing: Option<Standing>, is_blocked: bool) -> Fit {
     match (transition, standing) {
-        (Transition::Enter, Some(Standing::Member)) | (Transition::Exit, None | Some(Standing::Refused)) => {
+        (Transition::Enter, Some(Standing::Member)) | (Transition::Exit, None | Some(Standing::Rejected)) => {
             Fit::Now
         }
         (_, Some(Standing::InDoubt)) | (Transition::Exit, Some(Standing::Disputed)) => Fit::Later,
-        (Transition::Enter, None | Some(Standing::Refused | Standing::Disputed))
+        (Transition::Enter, None | Some(Standing::Rejected | Standing::Disputed))
         | (Transition::Exit, Some(Standing::Member)) => {
             if is_blocked {
                 Fit::Later
@@ -194,14 +194,14 @@ mod tests {
             (None, Fit::Never),
             (Some(Standing::Member), Fit::Now),
             (Some(Standing::InDoubt), Fit::Later),
-            (Some(Standing::Refused), Fit::Never),
+            (Some(Standing::Rejected), Fit::Never),
             (Some(Standing::Disputed), Fit::Never),
         ];
         let exit = [
             (None, Fit::Now),
             (Some(Standing::Member), Fit::Never),
             (Some(Standing::InDoubt), Fit::Later),
-            (Some(Standing::Refused), Fit::Now),
+            (Some(Standing::Rejected), Fit::Now),
             (Some(Standing::Disputed), Fit::Later),
         ];
         for (transition, cases) in [(Transition::Enter, enter), (Transition::Exit, exit)] {

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use super::super::immutable_file::{ImmutableFile, ImmutableWriter, checksum};
 use super::super::store::Blob;
 use super::super::{StateError, StateReader, StateWriter};
-use super::waiting_folder_of;
+use super::held_folder_of;
 use crate::model::{ExportId, RowSet, Timestamp};
 
 pub(in super::super) const SUFFIX: &str = ".events";
@@ -27,7 +27,7 @@ pub struct HeldEventsFile {
     /// Since when the oldest of them is held.
     pub oldest: Timestamp,
     /// How many of its entries wait for their user; the others wait for Heap's limit.
-    pub persons: u64,
+    pub awaiting_user: u64,
     /// Entries that are released.
     pub settled: RowSet,
 }
@@ -35,28 +35,28 @@ pub struct HeldEventsFile {
 impl HeldEventsFile {
     /// How many are still held.
     #[must_use]
-    pub fn waiting(&self) -> u64 {
+    pub fn held(&self) -> u64 {
         self.file.rows - self.settled.len()
     }
 
     /// How many wait for Heap's limit.
     #[must_use]
-    pub fn limited(&self) -> u64 {
-        self.waiting().saturating_sub(self.persons)
+    pub fn awaiting_limit(&self) -> u64 {
+        self.held().saturating_sub(self.awaiting_user)
     }
 
     /// Releases an entry. `is_person`: it waited for its user.
     pub fn settle(&mut self, row: u64, is_person: bool) {
         if !self.settled.contains(row) {
             self.settled.insert(row..row + 1);
-            self.persons = self.persons.saturating_sub(u64::from(is_person));
+            self.awaiting_user = self.awaiting_user.saturating_sub(u64::from(is_person));
         }
     }
 }
 
 /// What an event waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldEvent<'a> {
+pub enum HoldReason<'a> {
     /// Until the user with one of these ids is known. An empty id is ignored.
     Person {
         /// Braze's id.
@@ -73,26 +73,26 @@ pub enum HeldEvent<'a> {
 
 /// A held event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldEvents<'a> {
+pub struct HeldEvent<'a> {
     /// Whether it is a user profile instead of an event.
     pub is_profile: bool,
     /// Since when it is held.
     pub since: Timestamp,
     /// What it waits for.
-    pub awaited: HeldEvent<'a>,
+    pub awaited: HoldReason<'a>,
     /// The JSON object. It has no identity while the user is unknown.
     pub event: &'a [u8],
 }
 
-impl<'a> HeldEvents<'a> {
+impl<'a> HeldEvent<'a> {
     fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
         out.push(u8::from(self.is_profile));
         out.extend_from_slice(&self.since.as_millisecond().to_le_bytes());
         let (kind, texts) = match self.awaited {
-            HeldEvent::Person { user_id, device_id } => (PERSON, [user_id, device_id]),
-            HeldEvent::Limit { who } => (LIMIT, [who, ""]),
+            HoldReason::Person { user_id, device_id } => (PERSON, [user_id, device_id]),
+            HoldReason::Limit { who } => (LIMIT, [who, ""]),
         };
         out.push(kind);
         for text in texts {
@@ -113,8 +113,8 @@ impl<'a> HeldEvents<'a> {
         let (first, rest) = text(rest)?;
         let (second, event) = text(rest)?;
         let awaited = match *kind {
-            PERSON => HeldEvent::Person { user_id: first, device_id: second },
-            LIMIT => HeldEvent::Limit { who: first },
+            PERSON => HoldReason::Person { user_id: first, device_id: second },
+            LIMIT => HoldReason::Limit { who: first },
             _ => return None,
         };
         let since = Timestamp::from_millisecond(i64::from_le_bytes(*since)).ok()?;
@@ -133,7 +133,7 @@ pub struct HeldEventsWriter {
     file: ImmutableWriter,
     entry: Vec<u8>,
     oldest: Option<Timestamp>,
-    persons: u64,
+    awaiting_user: u64,
 }
 
 impl HeldEventsWriter {
@@ -141,9 +141,9 @@ impl HeldEventsWriter {
     ///
     /// # Errors
     /// When the write fails.
-    pub fn push(&mut self, waiting: &HeldEvents<'_>) -> Result<(), StateError> {
+    pub fn push(&mut self, waiting: &HeldEvent<'_>) -> Result<(), StateError> {
         self.oldest = Some(self.oldest.map_or(waiting.since, |oldest| oldest.min(waiting.since)));
-        self.persons += u64::from(matches!(waiting.awaited, HeldEvent::Person { .. }));
+        self.awaiting_user += u64::from(matches!(waiting.awaited, HoldReason::Person { .. }));
         self.entry.clear();
         waiting.write(&mut self.entry);
         self.file.push(&self.entry, 1)
@@ -154,8 +154,13 @@ impl HeldEventsWriter {
     /// # Errors
     /// When the write fails.
     pub fn finish(self) -> Result<HeldEventsFile, StateError> {
-        let (oldest, persons) = (self.oldest.unwrap_or(Timestamp::MAX), self.persons);
-        self.file.finish().map(|file| HeldEventsFile { file, oldest, persons, settled: RowSet::default() })
+        let (oldest, awaiting_user) = (self.oldest.unwrap_or(Timestamp::MAX), self.awaiting_user);
+        self.file.finish().map(|file| HeldEventsFile {
+            file,
+            oldest,
+            awaiting_user,
+            settled: RowSet::default(),
+        })
     }
 }
 
@@ -173,7 +178,7 @@ impl HeldEventRows {
     ///
     /// # Errors
     /// When the file cannot be read or is damaged.
-    pub fn advance(&mut self) -> Result<Option<(u64, HeldEvents<'_>)>, StateError> {
+    pub fn advance(&mut self) -> Result<Option<(u64, HeldEvent<'_>)>, StateError> {
         if !self.fill(4)? {
             return Ok(None);
         }
@@ -185,10 +190,10 @@ impl HeldEventRows {
         let start = self.at + 4;
         self.at = start + len;
         self.row += 1;
-        if HeldEvents::read(&self.buffer[start..start + len]).is_none() {
+        if HeldEvent::read(&self.buffer[start..start + len]).is_none() {
             return Err(self.damaged("an entry is invalid"));
         }
-        Ok(HeldEvents::read(&self.buffer[start..start + len]).map(|entry| (self.row - 1, entry)))
+        Ok(HeldEvent::read(&self.buffer[start..start + len]).map(|entry| (self.row - 1, entry)))
     }
 
     /// Buffers at least `len` bytes. `false`: the end of the file.
@@ -208,8 +213,8 @@ impl HeldEventRows {
         }
     }
 
-    fn damaged(&self, what: &str) -> StateError {
-        StateError::Damaged { path: self.blob.path().to_owned(), what: what.to_owned() }
+    fn damaged(&self, problem: &str) -> StateError {
+        StateError::Damaged { path: self.blob.path().to_owned(), problem: problem.to_owned() }
     }
 }
 
@@ -231,13 +236,13 @@ impl StateReader {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn waiting(&self, export: &ExportId, room: &HeldEventsFile) -> Result<HeldEventRows, StateError> {
-        let path = format!("{}/{}{SUFFIX}", waiting_folder_of(export), room.file.id);
+    pub fn held_events(&self, export: &ExportId, file: &HeldEventsFile) -> Result<HeldEventRows, StateError> {
+        let path = format!("{}/{}{SUFFIX}", held_folder_of(export), file.file.id);
         let blob = self.store.open_blob(&path)?;
         // A damaged event must not be sent.
-        if checksum(&blob).map_err(StateError::Scratch)? != room.file.checksum {
-            let what = "its checksum does not match: it was changed, or is another file".to_owned();
-            return Err(StateError::Damaged { path: blob.path().to_owned(), what });
+        if checksum(&blob).map_err(StateError::TemporaryFile)? != file.file.checksum {
+            let problem = "its checksum does not match: it was changed, or is another file".to_owned();
+            return Err(StateError::Damaged { path: blob.path().to_owned(), problem });
         }
         Ok(HeldEventRows { blob, position: 0, buffer: Vec::new(), at: 0, row: 0 })
     }
@@ -248,9 +253,9 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the write fails.
-    pub fn waiting_writer(&self, export: &ExportId) -> Result<HeldEventsWriter, StateError> {
-        let file = ImmutableWriter::create(&self.reader().store, &waiting_folder_of(export), SUFFIX)?;
-        Ok(HeldEventsWriter { file, entry: Vec::new(), oldest: None, persons: 0 })
+    pub fn held_writer(&self, export: &ExportId) -> Result<HeldEventsWriter, StateError> {
+        let file = ImmutableWriter::create(&self.reader().store, &held_folder_of(export), SUFFIX)?;
+        Ok(HeldEventsWriter { file, entry: Vec::new(), oldest: None, awaiting_user: 0 })
     }
 }
 
@@ -263,13 +268,13 @@ mod tests {
     fn events_held_for_the_limit_and_for_a_user_are_counted_separately() {
         let file = ImmutableFile { id: "f".into(), rows: 5, bytes: 9, checksum: 0 };
         let settled = RowSet::default();
-        let mut room = HeldEventsFile { file, oldest: Timestamp::UNIX_EPOCH, persons: 3, settled };
-        room.settle(0, true);
-        room.settle(0, true);
-        room.settle(1, true);
-        assert_eq!((room.waiting(), room.persons, room.limited()), (3, 1, 2));
-        room.settle(4, false);
-        assert_eq!((room.waiting(), room.persons, room.limited()), (2, 1, 1));
+        let mut file = HeldEventsFile { file, oldest: Timestamp::UNIX_EPOCH, awaiting_user: 3, settled };
+        file.settle(0, true);
+        file.settle(0, true);
+        file.settle(1, true);
+        assert_eq!((file.held(), file.awaiting_user, file.awaiting_limit()), (3, 1, 2));
+        file.settle(4, false);
+        assert_eq!((file.held(), file.awaiting_user, file.awaiting_limit()), (2, 1, 1));
     }
 
     #[test]
@@ -277,20 +282,20 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let file = ImmutableWriter::create(&store, "exports/e/held", SUFFIX).unwrap();
-        let mut writer = HeldEventsWriter { file, entry: Vec::new(), oldest: None, persons: 0 };
+        let mut writer = HeldEventsWriter { file, entry: Vec::new(), oldest: None, awaiting_user: 0 };
         let since = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         let large = vec![b'x'; 3 * BUFFER_LEN];
-        let person = HeldEvent::Person { user_id: "b1", device_id: "" };
+        let person = HoldReason::Person { user_id: "b1", device_id: "" };
         let all = [
-            HeldEvents { is_profile: false, since, awaited: person, event: b"{}" },
-            HeldEvents { is_profile: true, since, awaited: HeldEvent::Limit { who: "é" }, event: &large },
-            HeldEvents { is_profile: false, since, awaited: HeldEvent::Limit { who: "" }, event: b"" },
+            HeldEvent { is_profile: false, since, awaited: person, event: b"{}" },
+            HeldEvent { is_profile: true, since, awaited: HoldReason::Limit { who: "é" }, event: &large },
+            HeldEvent { is_profile: false, since, awaited: HoldReason::Limit { who: "" }, event: b"" },
         ];
         all.iter().for_each(|waiting| writer.push(waiting).unwrap());
-        let room = writer.finish().unwrap();
-        assert_eq!((room.file.rows, room.waiting(), room.persons, room.oldest), (3, 3, 1, since));
+        let file = writer.finish().unwrap();
+        assert_eq!((file.file.rows, file.held(), file.awaiting_user, file.oldest), (3, 3, 1, since));
         let reader = StateReader { store, format: None, heads: Default::default() };
-        let mut rows = reader.waiting(&ExportId::new("e").unwrap(), &room).unwrap();
+        let mut rows = reader.held_events(&ExportId::new("e").unwrap(), &file).unwrap();
         for (number, expected) in all.iter().enumerate() {
             let (row, waiting) = rows.advance().unwrap().unwrap();
             assert_eq!((row, waiting), (number as u64, *expected));

@@ -14,10 +14,10 @@ pub(super) struct ExportProgressJson {
     format: u64,
     version: u64,
     written_at: Option<String>,
-    listed_whole: Option<String>,
+    fully_listed_at: Option<String>,
     days: BTreeMap<String, DayProgressJson>,
     parts: BTreeMap<String, PartialFileJson>,
-    waiting: Vec<HeldEventsJson>,
+    held: Vec<HeldEventsJson>,
     counts: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unknown_types: BTreeMap<String, u64>,
@@ -36,14 +36,14 @@ struct PartialFileJson {
     print: String,
     offset: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    cut_since: Option<String>,
+    truncated_since: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct HeldEventsJson {
     file: ImmutableFileJson,
     oldest: String,
-    persons: u64,
+    awaiting_user: u64,
     settled: Vec<[u64; 2]>,
 }
 
@@ -76,23 +76,23 @@ impl ExportProgressJson {
             (day.to_string(), shape)
         };
         let part = |(path, part): (&String, &PartialFile)| {
-            let cut_since = part.cut_since.map(timestamp_text);
-            (path.clone(), PartialFileJson { print: hex(part.print), offset: part.offset, cut_since })
+            let truncated_since = part.truncated_since.map(timestamp_text);
+            (path.clone(), PartialFileJson { print: hex(part.print), offset: part.offset, truncated_since })
         };
-        let room = |room: &HeldEventsFile| HeldEventsJson {
-            file: ImmutableFileJson::from_file(&room.file),
-            oldest: timestamp_text(room.oldest),
-            persons: room.persons,
-            settled: room.settled.ranges().iter().map(|range| [range.start, range.end]).collect(),
+        let file = |file: &HeldEventsFile| HeldEventsJson {
+            file: ImmutableFileJson::from_file(&file.file),
+            oldest: timestamp_text(file.oldest),
+            awaiting_user: file.awaiting_user,
+            settled: file.settled.ranges().iter().map(|range| [range.start, range.end]).collect(),
         };
         Self {
-            format: format::KNOWN,
+            format: format::SUPPORTED,
             version: record.number,
             written_at: record.written_at.map(timestamp_text),
-            listed_whole: record.listed_whole.map(timestamp_text),
+            fully_listed_at: record.fully_listed_at.map(timestamp_text),
             days: record.days.iter().map(day).collect(),
             parts: record.parts.iter().map(part).collect(),
-            waiting: record.waiting.iter().map(room).collect(),
+            held: record.held.iter().map(file).collect(),
             counts: record.counts.clone(),
             unknown_types: record.unknown_types.clone(),
         }
@@ -118,17 +118,17 @@ impl ExportProgressJson {
                 PartialFile {
                     print: number(&shape.print)?,
                     offset: shape.offset,
-                    cut_since: time(shape.cut_since)?,
+                    truncated_since: time(shape.truncated_since)?,
                 },
             ))
         };
         Some(ExportProgress {
             number: self.version,
             written_at: time(self.written_at)?,
-            listed_whole: time(self.listed_whole)?,
+            fully_listed_at: time(self.fully_listed_at)?,
             days: self.days.into_iter().map(day).collect::<Option<_>>()?,
             parts: self.parts.into_iter().map(part).collect::<Option<_>>()?,
-            waiting: self.waiting.into_iter().map(HeldEventsJson::into_room).collect::<Option<_>>()?,
+            held: self.held.into_iter().map(HeldEventsJson::into_held).collect::<Option<_>>()?,
             counts: self.counts,
             unknown_types: self.unknown_types,
         })
@@ -136,11 +136,11 @@ impl ExportProgressJson {
 }
 
 impl HeldEventsJson {
-    fn into_room(self) -> Option<HeldEventsFile> {
+    fn into_held(self) -> Option<HeldEventsFile> {
         let file = self.file.into_file()?;
         let settled = RowSet::from_ranges(self.settled.iter().map(|[start, end]| *start..*end));
         let is_within = settled.ranges().last().is_none_or(|last| last.end <= file.rows);
         let oldest = self.oldest.parse().ok()?;
-        is_within.then_some(HeldEventsFile { file, oldest, persons: self.persons, settled })
+        is_within.then_some(HeldEventsFile { file, oldest, awaiting_user: self.awaiting_user, settled })
     }
 }

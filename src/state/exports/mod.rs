@@ -25,8 +25,8 @@ use super::{StateError, StateReader, StateWriter};
 use crate::model::{Day, ExportId, Timestamp};
 use json::ExportProgressJson;
 
-pub(super) use held_events::SUFFIX as WAITING_SUFFIX;
-pub use held_events::{HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter};
+pub(super) use held_events::SUFFIX as HELD_SUFFIX;
+pub use held_events::{HeldEvent, HeldEventRows, HeldEventsFile, HeldEventsWriter, HoldReason};
 
 /// The progress of an export as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,13 +36,13 @@ pub struct ExportProgress {
     /// When it was written.
     pub written_at: Option<Timestamp>,
     /// When all files were last listed, including those of settled days.
-    pub listed_whole: Option<Timestamp>,
+    pub fully_listed_at: Option<Timestamp>,
     /// The files that have been read, by day.
     pub days: BTreeMap<Day, DayProgress>,
     /// Files that were read in part, by path.
     pub parts: BTreeMap<String, PartialFile>,
     /// Held events, the oldest file first.
-    pub waiting: Vec<HeldEventsFile>,
+    pub held: Vec<HeldEventsFile>,
     /// Total counts of events by outcome.
     pub counts: BTreeMap<String, u64>,
     /// Event types without a mapping, with their counts.
@@ -78,21 +78,21 @@ pub struct PartialFile {
     /// The offset up to which it was read.
     pub offset: u64,
     /// Since when the rest is missing. `None`: the file is being read.
-    pub cut_since: Option<Timestamp>,
+    pub truncated_since: Option<Timestamp>,
 }
 
 impl ExportProgress {
     /// Adds to a count.
-    pub fn count(&mut self, what: &str, number: u64) {
+    pub fn count(&mut self, outcome: &str, number: u64) {
         if number > 0 {
-            *self.counts.entry(what.to_owned()).or_default() += number;
+            *self.counts.entry(outcome.to_owned()).or_default() += number;
         }
     }
 
     /// How many events are held.
     #[must_use]
-    pub fn waiting_len(&self) -> u64 {
-        self.waiting.iter().map(HeldEventsFile::waiting).sum()
+    pub fn held_len(&self) -> u64 {
+        self.held.iter().map(HeldEventsFile::held).sum()
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn folder_of(export: &ExportId) -> String {
     format!("exports/{export}/versions")
 }
 
-pub(super) fn waiting_folder_of(export: &ExportId) -> String {
+pub(super) fn held_folder_of(export: &ExportId) -> String {
     format!("exports/{export}/held")
 }
 
@@ -135,7 +135,7 @@ impl StateReader {
     pub(super) fn export_at(&self, export: &ExportId, number: u64) -> Result<ExportProgress, StateError> {
         let file = path_of(export, number);
         let path = self.store.at(&file);
-        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
         let shape: ExportProgressJson = checked::existing(&self.store, &file)?;
         let record = shape.into_record().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
         if record.number == number { Ok(record) } else { Err(damaged("it is another version".to_owned())) }
@@ -170,7 +170,7 @@ impl StateWriter {
         rejects_before: Timestamp,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        if !self.is_to_be_collected(&folder_of(export), number) {
+        if !self.is_gc_due(&folder_of(export), number) {
             return Ok(());
         }
         self.remove(&super::gc::of_export(self.reader(), export, now)?)?;
@@ -192,16 +192,16 @@ mod tests {
         let record = ExportProgress {
             number: 3,
             written_at: Some(at(1_700_000_001)),
-            listed_whole: Some(at(1_700_000_002)),
+            fully_listed_at: Some(at(1_700_000_002)),
             days: BTreeMap::from([
                 (Day(20_261_119), settled),
                 (Day(20_261_120), DayProgress::Open { prints: BTreeSet::from([1, u64::MAX]), latest: at(9) }),
             ]),
             parts: BTreeMap::from([
-                ("a/b.avro".to_owned(), PartialFile { print: 7, offset: 1 << 60, cut_since: None }),
-                ("c.avro".to_owned(), PartialFile { print: 8, offset: 0, cut_since: Some(at(5)) }),
+                ("a/b.avro".to_owned(), PartialFile { print: 7, offset: 1 << 60, truncated_since: None }),
+                ("c.avro".to_owned(), PartialFile { print: 8, offset: 0, truncated_since: Some(at(5)) }),
             ]),
-            waiting: Vec::new(),
+            held: Vec::new(),
             counts: BTreeMap::from([("sent".to_owned(), 9)]),
             unknown_types: BTreeMap::from([("a.B".to_owned(), 2)]),
         };

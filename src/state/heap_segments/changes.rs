@@ -107,7 +107,8 @@ impl StateReader {
         file: &ImmutableFile,
     ) -> Result<Vec<Change>, StateError> {
         let path = format!("{}/{}{SUFFIX}", folder_of(PartFolder::Segments(connection)), file.id);
-        let damaged = |what: &str| StateError::Damaged { path: self.store.at(&path), what: what.to_owned() };
+        let damaged =
+            |problem: &str| StateError::Damaged { path: self.store.at(&path), problem: problem.to_owned() };
         let bytes = self.store.read(&path)?.ok_or_else(|| damaged("it is missing"))?;
         if xxh3_128(&bytes) != file.checksum {
             return Err(damaged("its checksum does not match"));

@@ -16,7 +16,7 @@ use crate::state::part::FooterShape;
 pub(super) struct HeapSegmentsJson {
     format: u64,
     version: u64,
-    put_aside: u64,
+    invalid: u64,
     segments: Vec<SegmentTableJson>,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct HeapSegmentsJson {
 struct SegmentTableJson {
     id: u64,
     name: String,
-    told_at: String,
+    delivered_at: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     drained: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,9 +71,9 @@ impl SegmentPartJson {
 
     fn into_part(self, op: ChangeOp) -> Option<PartRef> {
         let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
-        let (acknowledged, refused) = (RowSet::all(self.rows), RowSet::default());
+        let (acknowledged, rejected) = (RowSet::all(self.rows), RowSet::default());
         let (id, rows, bytes, footer) = (self.id, self.rows, self.bytes, self.footer.into_footer()?);
-        Some(PartRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false })
+        Some(PartRef { id, op, rows, bytes, checksum, footer, acknowledged, rejected, noted: false })
     }
 }
 
@@ -89,9 +89,9 @@ impl HeapSegmentsJson {
     pub(super) fn from_segments(segments: &HeapSegments) -> Self {
         let each = segments.by_id.iter().map(|(id, segment)| SegmentTableJson::from_segment(*id, segment));
         Self {
-            format: format::KNOWN,
+            format: format::SUPPORTED,
             version: segments.number,
-            put_aside: segments.put_aside,
+            invalid: segments.invalid,
             segments: each.collect(),
         }
     }
@@ -100,7 +100,7 @@ impl HeapSegmentsJson {
         let each = self.segments.into_iter().map(|shape| Some((shape.id, shape.into_segment()?)));
         Some(HeapSegments {
             number: self.version,
-            put_aside: self.put_aside,
+            invalid: self.invalid,
             by_id: each.collect::<Option<_>>()?,
         })
     }
@@ -111,7 +111,7 @@ impl SegmentTableJson {
         Self {
             id,
             name: segment.name.clone(),
-            told_at: timestamp_text(segment.told_at),
+            delivered_at: timestamp_text(segment.delivered_at),
             drained: segment.drained,
             merged_to: segment.merged_to,
             base: segment.base.as_ref().map(SegmentPartJson::from_part),
@@ -130,7 +130,7 @@ impl SegmentTableJson {
         };
         Some(SegmentTable {
             name: self.name,
-            told_at: self.told_at.parse().ok()?,
+            delivered_at: self.delivered_at.parse().ok()?,
             drained: self.drained,
             merged_to: self.merged_to,
             base,

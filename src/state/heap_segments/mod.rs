@@ -41,7 +41,7 @@ pub struct HeapSegments {
     /// The segments by Heap's id.
     pub by_id: BTreeMap<u64, SegmentTable>,
     /// Total count of invalid deliveries.
-    pub put_aside: u64,
+    pub invalid: u64,
 }
 
 /// One segment.
@@ -50,7 +50,7 @@ pub struct SegmentTable {
     /// Heap's name of it, as last delivered.
     pub name: String,
     /// When Heap last delivered something about it.
-    pub told_at: Timestamp,
+    pub delivered_at: Timestamp,
     /// The segment was drained: syncs signed up to this time have no effect.
     pub drained: Option<i64>,
     /// Syncs signed before this are merged.
@@ -138,10 +138,10 @@ impl SegmentSync {
 impl SegmentTable {
     /// Creates an empty segment.
     #[must_use]
-    pub fn new(told_at: Timestamp) -> Self {
+    pub fn new(delivered_at: Timestamp) -> Self {
         Self {
             name: String::new(),
-            told_at,
+            delivered_at,
             drained: None,
             merged_to: None,
             base: None,
@@ -246,7 +246,7 @@ impl StateReader {
     fn segments_at(&self, connection: &ConnectionName, number: u64) -> Result<HeapSegments, StateError> {
         let file = path_of(connection, number);
         let path = self.store.at(&file);
-        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
         let shape: HeapSegmentsJson = checked::existing(&self.store, &file)?;
         let segments = shape.into_segments().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
         if segments.number == number {
@@ -333,15 +333,15 @@ impl StateWriter {
     ///
     /// # Errors
     /// When a part cannot be read or written.
-    pub fn merge_told(
+    pub fn merge_parts(
         &self,
         connection: &ConnectionName,
         parts: &[PartRef],
         op: ChangeOp,
     ) -> Result<Option<PartRef>, StateError> {
         let reader = self.reader();
-        let home = PartFolder::Segments(connection);
-        let mut members = MembershipCursor::of_parts(&reader.store, home, parts, reader.seed())?;
+        let folder = PartFolder::Segments(connection);
+        let mut members = MembershipCursor::of_parts(&reader.store, folder, parts, reader.seed())?;
         let mut writer = self.segment_part(connection, op)?;
         let mut rows = 0;
         while let Some((_, standing)) = members.advance_any()? {
@@ -350,7 +350,7 @@ impl StateWriter {
                 rows += 1;
             }
         }
-        if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(told(part))) }
+        if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(acknowledge_all(part))) }
     }
 
     /// Writes the members by a segment's parts and the given changes as its new base. `None`: there are no members.
@@ -370,7 +370,7 @@ impl StateWriter {
             writer.push(members.packed())?;
             rows += 1;
         }
-        if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(told(part))) }
+        if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(acknowledge_all(part))) }
     }
 
     /// Removes superseded files of the segment tables, once in several versions. `number` is the newest version.
@@ -383,7 +383,7 @@ impl StateWriter {
         number: u64,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        match self.is_to_be_collected(&folder_of(connection), number) {
+        match self.is_gc_due(&folder_of(connection), number) {
             true => self.remove(&super::gc::of_segments(self.reader(), connection, now)?),
             false => Ok(()),
         }
@@ -392,6 +392,6 @@ impl StateWriter {
 
 /// Marks all rows as acknowledged: deliveries from Heap are never in doubt.
 #[must_use]
-pub fn told(part: PartRef) -> PartRef {
+pub fn acknowledge_all(part: PartRef) -> PartRef {
     PartRef { acknowledged: RowSet::all(part.rows), ..part }
 }

@@ -44,11 +44,11 @@ impl IdentityMap {
         let is_owned =
             |known: &KnownIdentity| matches!(known, KnownIdentity::Owner(owner, ..) if **owner == *id);
         collect(&self.parts, &mut keys, |known, _| is_owned(known))?;
-        for taught in &self.sources {
-            let people = opened(store, &taught.people)?;
-            let joins = opened(store, &taught.joins)?;
+        for source in &self.sources {
+            let people = opened(store, &source.people)?;
+            let joins = opened(store, &source.joins)?;
             collect(&people, &mut keys, |known, _| is_owned(known))?;
-            let label = &taught.name.label;
+            let label = &source.name.label;
             let is_joined = |known: &KnownIdentity, keys: &BTreeSet<MapKey>| match known {
                 KnownIdentity::Merged(into) => {
                     keys.contains(&IdentityKey::Alias { label, name: into }.key(seed))
@@ -66,27 +66,28 @@ impl IdentityMap {
     /// # Errors
     /// As [`IdentityMap::commit`].
     pub fn settle(&mut self) -> Result<(), StateError> {
-        if !self.is_to_forget && self.parts.len() < PARTS_MAX {
+        if !self.has_deletions && self.parts.len() < PARTS_MAX {
             return self.commit();
         }
         self.write()?;
-        if !self.is_to_forget {
+        if !self.has_deletions {
             return self.merge_small().and_then(|()| self.put());
         }
-        let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
+        let (deleted_owners, deleted, seed) =
+            (self.deleted_owners.clone(), self.deleted.clone(), self.seed());
         let keeps = |_: MapKey, known: &KnownIdentity| match known {
-            KnownIdentity::Owner(owner, ..) => !forgotten.contains(owner),
+            KnownIdentity::Owner(owner, ..) => !deleted_owners.contains(owner),
             KnownIdentity::Merged(into) => !deleted.contains(&IdentityKey::BrazeId(into).key(seed)),
             KnownIdentity::Gone => true,
         };
         self.merge_all(&keeps)?;
         self.keep_in_sources(
-            &|_, _, known| !matches!(known, KnownIdentity::Owner(owner, ..) if forgotten.contains(owner)),
+            &|_, _, known| !matches!(known, KnownIdentity::Owner(owner, ..) if deleted_owners.contains(owner)),
         )?;
         self.put()?;
-        self.forgotten.clear();
-        self.is_to_forget = false;
-        self.taught.clear();
+        self.deleted_owners.clear();
+        self.has_deletions = false;
+        self.recent.clear();
         Ok(())
     }
 
@@ -126,14 +127,14 @@ impl IdentityMap {
         // The parts are rewritten even if nothing was erased, because superseded parts may contain the user.
         let erased = self.merge_all(&keeps)? + self.erase_in_sources(id)?;
         self.put()?;
-        self.taught.clear();
+        self.recent.clear();
         Ok(erased)
     }
 
     /// The ids of all parts of the map.
     pub(in crate::state) fn part_ids(&self) -> Vec<Box<str>> {
-        let taught = self.sources.iter().flat_map(SourceState::files);
-        self.files.iter().chain(taught).map(|file| file.id.clone()).collect()
+        let source = self.sources.iter().flat_map(SourceState::files);
+        self.files.iter().chain(source).map(|file| file.id.clone()).collect()
     }
 
     /// Merges all parts into one. Returns how many entries were dropped.
@@ -154,7 +155,7 @@ impl IdentityMap {
         self.files.truncate(from);
         self.parts.extend(part);
         self.files.extend(file);
-        self.asked.clear();
+        self.cached.clear();
         Ok(erased)
     }
 
@@ -179,9 +180,9 @@ impl IdentityMap {
     ) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
         let erased = Cell::new(0);
-        for taught in &mut self.sources {
-            let label = &taught.name.label;
-            for files in [&mut taught.people, &mut taught.joins] {
+        for source in &mut self.sources {
+            let label = &source.name.label;
+            for files in [&mut source.people, &mut source.joins] {
                 let parts: Vec<MapPart> =
                     files.iter().map(|file| MapPart::open(store, file)).collect::<Result<_, _>>()?;
                 let keeps = |key: MapKey, known: &KnownIdentity| {

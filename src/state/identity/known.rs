@@ -114,7 +114,7 @@ impl KnownIdentity {
     }
 
     /// Whether this adds nothing to the existing entry, or contradicts it with older evidence.
-    pub(super) fn is_old_news(&self, before: &Self) -> bool {
+    pub(super) fn is_superseded_by(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::Owner(owner, seen, _), Self::Owner(known, known_seen, _)) if owner == known => {
                 *seen < known_seen.saturating_add(NEWER)
@@ -139,7 +139,7 @@ impl KnownIdentity {
 
     /// Whether this entry takes precedence over another one of the same key: a merge over an owner, and of two owners
     /// the newer evidence.
-    pub(super) fn counts_before(&self, other: &Self) -> bool {
+    pub(super) fn overrides(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Owner(_, seen, _), Self::Owner(_, other, _)) => seen >= other,
             (_, Self::Gone) | (Self::Owner(..), Self::Merged(_)) => false,
@@ -164,12 +164,13 @@ mod tests {
     #[test]
     fn the_newest_evidence_wins_regardless_of_its_order() {
         let known = owner("u1", 1000);
-        assert!(owner("u2", 999).is_old_news(&known) && owner("u2", 999).contradicts(&known));
-        assert!(!owner("u2", 1000).is_old_news(&known), "within the same second the last one wins");
-        assert!(owner("u1", 1000 + NEWER - 1).is_old_news(&known));
-        assert!(!owner("u1", 1000 + NEWER).is_old_news(&known));
+        assert!(owner("u2", 999).is_superseded_by(&known) && owner("u2", 999).contradicts(&known));
+        assert!(!owner("u2", 1000).is_superseded_by(&known), "within the same second the last one wins");
+        assert!(owner("u1", 1000 + NEWER - 1).is_superseded_by(&known));
+        assert!(!owner("u1", 1000 + NEWER).is_superseded_by(&known));
         assert!(
-            !owner("u1", 5).is_old_news(&KnownIdentity::Gone) && !KnownIdentity::Gone.is_old_news(&known)
+            !owner("u1", 5).is_superseded_by(&KnownIdentity::Gone)
+                && !KnownIdentity::Gone.is_superseded_by(&known)
         );
         assert!(!KnownIdentity::Gone.contradicts(&known));
     }

@@ -38,17 +38,17 @@ pub struct IdentityMap {
     pub(super) people: Vec<Vec<MapPart>>,
     pending: ByKey<KnownIdentity>,
     /// Counts updates.
-    learned: u64,
+    updates: u64,
     /// The value of `learned` when each export last checked it.
-    looked: BTreeMap<ExportId, u64>,
+    checked: BTreeMap<ExportId, u64>,
     /// Hashes of entries that are known to be in the map, to skip repeated updates.
-    pub(super) taught: ByKey<u64>,
+    pub(super) recent: ByKey<u64>,
     /// Cached lookups in the parts.
-    pub(super) asked: ByKey<Option<KnownIdentity>>,
+    pub(super) cached: ByKey<Option<KnownIdentity>>,
     /// External ids of deleted users whose entries must be removed.
-    pub(super) forgotten: BTreeSet<Box<str>>,
+    pub(super) deleted_owners: BTreeSet<Box<str>>,
     /// Whether a user was deleted since the parts were last merged.
-    pub(super) is_to_forget: bool,
+    pub(super) has_deletions: bool,
     /// Keys of the Braze ids that were deleted while this map was open.
     pub(super) deleted: BTreeSet<MapKey>,
 }
@@ -71,12 +71,12 @@ impl IdentityMap {
             sources,
             people: Vec::new(),
             pending: ByKey::default(),
-            learned: 0,
-            looked: BTreeMap::new(),
-            taught: ByKey::default(),
-            asked: ByKey::default(),
-            forgotten: BTreeSet::new(),
-            is_to_forget: false,
+            updates: 0,
+            checked: BTreeMap::new(),
+            recent: ByKey::default(),
+            cached: ByKey::default(),
+            deleted_owners: BTreeSet::new(),
+            has_deletions: false,
             deleted: BTreeSet::new(),
         };
         map.open_sources()?;
@@ -96,9 +96,9 @@ impl IdentityMap {
     ///
     /// # Errors
     /// When a part cannot be read or written.
-    pub fn tie(&mut self, handle: IdentityKey<'_>, owner: &str, seen: Timestamp) -> Result<(), StateError> {
+    pub fn link(&mut self, handle: IdentityKey<'_>, owner: &str, seen: Timestamp) -> Result<(), StateError> {
         let key = handle.key(self.seed());
-        self.learn(key, (owner.len() <= TEXT_LEN_MAX).then(|| KnownIdentity::owner(owner, seen)))
+        self.record(key, (owner.len() <= TEXT_LEN_MAX).then(|| KnownIdentity::owner(owner, seen)))
     }
 
     /// Records that one alias was merged into another one with the same label.
@@ -107,7 +107,7 @@ impl IdentityMap {
     /// When a part cannot be read or written.
     pub fn join(&mut self, label: &str, from: &str, into: &str) -> Result<(), StateError> {
         let key = IdentityKey::Alias { label, name: from }.key(self.seed());
-        self.learn(
+        self.record(
             key,
             (into.len() <= TEXT_LEN_MAX && from != into).then(|| KnownIdentity::Merged(into.into())),
         )
@@ -119,7 +119,7 @@ impl IdentityMap {
     /// When a part cannot be read or written.
     pub fn merge(&mut self, from: &str, into: &str) -> Result<(), StateError> {
         let key = self.key(IdentityKeyKind::BrazeId, from);
-        self.learn(
+        self.record(
             key,
             (into.len() <= TEXT_LEN_MAX && from != into).then(|| KnownIdentity::Merged(into.into())),
         )
@@ -131,11 +131,11 @@ impl IdentityMap {
     /// When a part cannot be read or written.
     pub fn delete(&mut self, user_id: &str) -> Result<(), StateError> {
         if let Some(owner) = self.owner(user_id, "")? {
-            self.forgotten.insert(owner.into());
+            self.deleted_owners.insert(owner.into());
         }
         let key = self.key(IdentityKeyKind::BrazeId, user_id);
-        self.is_to_forget |= self.deleted.insert(key);
-        self.learn(key, Some(KnownIdentity::Gone))
+        self.has_deletions |= self.deleted.insert(key);
+        self.record(key, Some(KnownIdentity::Gone))
     }
 
     /// Whether this user was deleted while this map was open.
@@ -146,21 +146,21 @@ impl IdentityMap {
 
     /// Whether the user with this external id or Braze id is being removed.
     #[must_use]
-    pub fn is_forgotten(&self, who: &str) -> bool {
-        self.is_to_forget && (self.forgotten.contains(who) || self.is_deleted(who))
+    pub fn is_being_deleted(&self, who: &str) -> bool {
+        self.has_deletions && (self.deleted_owners.contains(who) || self.is_deleted(who))
     }
 
-    fn learn(&mut self, key: MapKey, known: Option<KnownIdentity>) -> Result<(), StateError> {
+    fn record(&mut self, key: MapKey, known: Option<KnownIdentity>) -> Result<(), StateError> {
         let Some(mut known) = known else { return Ok(()) };
         let (kind, _, text) = known.parts();
         let print = xxh3_64(text.as_bytes()).wrapping_add(u64::from(kind));
-        if self.taught.get(&key) == Some(&print) {
+        if self.recent.get(&key) == Some(&print) {
             return Ok(());
         }
         if let Some(before) = self.known(key)? {
             let is_contested = known.contradicts(&before);
             self.conflicts += u64::from(is_contested);
-            if known.is_old_news(&before) {
+            if known.is_superseded_by(&before) {
                 if !is_contested {
                     self.remember(key, print);
                     return Ok(());
@@ -174,34 +174,34 @@ impl IdentityMap {
                 known = known.contested();
             }
         }
-        self.taught.remove(&key);
+        self.recent.remove(&key);
         self.pending.insert(key, known);
-        self.learned += 1;
+        self.updates += 1;
         if self.pending.len() >= PENDING_MAX { self.write() } else { Ok(()) }
     }
 
     /// Remembers that this entry is in the map, so that it need not be looked up again.
     fn remember(&mut self, key: MapKey, print: u64) {
-        if self.taught.len() >= RECENT_MAX {
-            self.taught.clear();
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.clear();
         }
-        self.taught.insert(key, print);
+        self.recent.insert(key, print);
     }
 
-    pub(super) fn has_learned(&mut self) {
-        self.learned += 1;
+    pub(super) fn count_update(&mut self) {
+        self.updates += 1;
     }
 
     /// Whether the map was updated since the last call for the same export.
-    pub fn has_news_for(&mut self, export: &ExportId) -> bool {
-        self.looked.insert(export.clone(), self.learned) != Some(self.learned)
+    pub fn has_updates_for(&mut self, export: &ExportId) -> bool {
+        self.checked.insert(export.clone(), self.updates) != Some(self.updates)
     }
 
     fn in_parts(&mut self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
         if self.parts.is_empty() {
             return Ok(None);
         }
-        if let Some(known) = self.asked.get(&key) {
+        if let Some(known) = self.cached.get(&key) {
             return Ok(known.clone());
         }
         let mut found = None;
@@ -211,10 +211,10 @@ impl IdentityMap {
                 break;
             }
         }
-        if self.asked.len() >= RECENT_MAX {
-            self.asked.clear();
+        if self.cached.len() >= RECENT_MAX {
+            self.cached.clear();
         }
-        self.asked.insert(key, found.clone());
+        self.cached.insert(key, found.clone());
         Ok(found)
     }
 
@@ -243,11 +243,13 @@ impl IdentityMap {
             let mut key = self.key(kind, value);
             for _ in 0..HOPS_MAX {
                 let known = match (self.known(key)?, self.in_sources(key)?) {
-                    (Some(known), Some(said)) => Some(if said.counts_before(&known) { said } else { known }),
-                    (known, said) => known.or(said),
+                    (Some(known), Some(imported)) => {
+                        Some(if imported.overrides(&known) { imported } else { known })
+                    }
+                    (known, imported) => known.or(imported),
                 };
                 match known {
-                    Some(KnownIdentity::Owner(owner, ..)) if !self.forgotten.contains(&owner) => {
+                    Some(KnownIdentity::Owner(owner, ..)) if !self.deleted_owners.contains(&owner) => {
                         return Ok(Some(owner.into()));
                     }
                     Some(KnownIdentity::Merged(into)) => key = self.key(IdentityKeyKind::BrazeId, &into),
@@ -274,7 +276,7 @@ impl IdentityMap {
         self.parts.push(MapPart::open(store, &file)?);
         self.files.push(file);
         self.pending.clear();
-        self.asked.clear();
+        self.cached.clear();
         if self.parts.len() > 2 * PARTS_MAX { self.merge_small() } else { Ok(()) }
     }
 
@@ -295,11 +297,11 @@ impl IdentityMap {
     pub(super) fn put(&mut self) -> Result<(), StateError> {
         self.state.check_lease()?;
         let shape = MapVersionJson {
-            format: format::KNOWN,
+            format: format::SUPPORTED,
             version: self.number + 1,
             conflicts: self.conflicts,
             parts: self.files.iter().map(ImmutableFileJson::from_file).collect(),
-            sources: self.sources.iter().map(SourceStateJson::from_taught).collect(),
+            sources: self.sources.iter().map(SourceStateJson::from_state).collect(),
         };
         let store = &self.state.reader().store;
         if !checked::put_new_compact(store, &path_of(self.number + 1), &shape)? {
@@ -322,7 +324,7 @@ mod tests {
     }
 
     fn state(home: &tempfile::TempDir) -> Arc<StateWriter> {
-        let holder = Holder { host: "h".to_owned(), process: 1, since: now(), heard: None };
+        let holder = Holder { host: "h".to_owned(), process: 1, since: now(), renewal: None };
         let location = Location::Folder(home.path().to_owned());
         Arc::new(StateWriter::open(&location, &holder, Clock::new(now), 7).unwrap())
     }
@@ -332,11 +334,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
-        map.tie(IdentityKey::BrazeId("b1"), "u1", now()).unwrap();
-        map.tie(IdentityKey::DeviceId("d1"), "u1", now()).unwrap();
+        map.link(IdentityKey::BrazeId("b1"), "u1", now()).unwrap();
+        map.link(IdentityKey::DeviceId("d1"), "u1", now()).unwrap();
         map.merge("b0", "b1").unwrap();
-        map.tie(IdentityKey::DeviceId("d2"), "u1", now()).unwrap();
-        map.tie(IdentityKey::DeviceId("d2"), "u2", now()).unwrap();
+        map.link(IdentityKey::DeviceId("d2"), "u1", now()).unwrap();
+        map.link(IdentityKey::DeviceId("d2"), "u2", now()).unwrap();
         assert_eq!(map.owner("b0", "").unwrap().as_deref(), Some("u1"), "before the commit");
         map.commit().unwrap();
         map.commit().unwrap();
@@ -360,7 +362,7 @@ mod tests {
         assert_eq!(map.owner("", "d2").unwrap().as_deref(), Some("u2"));
         assert_eq!(map.erase("u2").unwrap(), 1);
         assert_eq!(map.owner("", "d2").unwrap(), None);
-        map.tie(IdentityKey::BrazeId("b5"), "u5", now()).unwrap();
+        map.link(IdentityKey::BrazeId("b5"), "u5", now()).unwrap();
         map.merge("b4", "b5").unwrap();
         assert_eq!(map.erase("u5").unwrap(), 2, "including the user merged into it");
     }
@@ -373,7 +375,7 @@ mod tests {
         for round in 0..20 {
             for n in 0..500 {
                 let owner = format!("u{}", (n + round) % 500);
-                map.tie(IdentityKey::BrazeId(&format!("b{n}")), &owner, now()).unwrap();
+                map.link(IdentityKey::BrazeId(&format!("b{n}")), &owner, now()).unwrap();
             }
             map.settle().unwrap();
         }
@@ -391,12 +393,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut map = IdentityMap::open(&state(&home)).unwrap();
         for n in 0..2_000 {
-            map.tie(IdentityKey::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
+            map.link(IdentityKey::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
         }
         map.settle().unwrap();
         let first = map.part_ids()[0].clone();
         for n in 0..30 {
-            map.tie(IdentityKey::BrazeId(&format!("b{n}")), "u2", now()).unwrap();
+            map.link(IdentityKey::BrazeId(&format!("b{n}")), "u2", now()).unwrap();
             map.settle().unwrap();
             assert!(map.parts.len() <= PARTS_MAX && map.part_ids()[0] == first);
         }
@@ -405,10 +407,10 @@ mod tests {
             assert_eq!(owner.as_deref(), Some(if n < 30 { "u2" } else { "u1" }), "{n}");
         }
         for n in 2_000..3_000 {
-            map.tie(IdentityKey::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
+            map.link(IdentityKey::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
         }
         (0..PARTS_MAX).for_each(|n| {
-            map.tie(IdentityKey::DeviceId(&format!("d{n}")), "u1", now()).unwrap();
+            map.link(IdentityKey::DeviceId(&format!("d{n}")), "u1", now()).unwrap();
             map.settle().unwrap();
         });
         assert!(map.part_ids()[0] != first, "the small parts have grown to a share of it");

@@ -143,8 +143,8 @@ impl MapPart {
         let (mut entries, mut last) = (part.entries(), None);
         while let Some((key, _)) = entries.advance()? {
             if last.is_some_and(|last| last >= key) {
-                let what = "its entries are not sorted".to_owned();
-                return Err(StateError::Damaged { path: part.blob.path().to_owned(), what });
+                let problem = "its entries are not sorted".to_owned();
+                return Err(StateError::Damaged { path: part.blob.path().to_owned(), problem });
             }
             last = Some(key);
         }
@@ -153,7 +153,7 @@ impl MapPart {
 
     fn of(blob: Blob, rows: u64) -> Result<Self, StateError> {
         let damaged =
-            |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
+            |problem: &str| StateError::Damaged { path: blob.path().to_owned(), problem: problem.to_owned() };
         let at = blob.len().checked_sub(TRAILER_LEN as u64).ok_or_else(|| damaged("it is truncated"))?;
         let mut trailer = [0; TRAILER_LEN];
         blob.read_exact_at(&mut trailer, at)?;
@@ -217,8 +217,10 @@ impl MapPart {
     pub(super) fn block(&self, at: usize) -> Result<Vec<(MapKey, KnownIdentity)>, StateError> {
         let Block { start, checksum, .. } = self.index[at];
         let end = self.index.get(at + 1).map_or(self.end, |next| next.start);
-        let damaged =
-            |what: &str| StateError::Damaged { path: self.blob.path().to_owned(), what: what.to_owned() };
+        let damaged = |problem: &str| StateError::Damaged {
+            path: self.blob.path().to_owned(),
+            problem: problem.to_owned(),
+        };
         let len = end.checked_sub(start).and_then(|len| usize::try_from(len).ok());
         let mut bytes = vec![
             0;

@@ -84,11 +84,11 @@ impl MapVersion {
 fn version_at(store: &Store, number: u64) -> Result<MapVersion, StateError> {
     let file = path_of(number);
     let path = store.at(&file);
-    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+    let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
     let shape: MapVersionJson = checked::existing(store, &file)?;
     let (version, conflicts) = (shape.version, shape.conflicts);
     let parts = shape.parts.into_iter().map(ImmutableFileJson::into_file).collect::<Option<_>>();
-    let sources = shape.sources.into_iter().map(SourceStateJson::into_taught).collect::<Option<_>>();
+    let sources = shape.sources.into_iter().map(SourceStateJson::into_state).collect::<Option<_>>();
     let found = parts.zip(sources).filter(|_| version == number);
     let (parts, sources) = found.ok_or_else(|| damaged("a value is out of range".to_owned()))?;
     Ok(MapVersion { number, conflicts, parts, sources })
@@ -159,8 +159,8 @@ impl StateReader {
     /// # Errors
     /// When the map cannot be read or is damaged.
     pub fn bookmark(&self, name: &SourceName) -> Result<Option<SourceBookmark>, StateError> {
-        let known = newest(self)?.sources.into_iter().find(|taught| taught.name == *name);
-        Ok(known.map(|taught| taught.bookmark))
+        let known = newest(self)?.sources.into_iter().find(|source| source.name == *name);
+        Ok(known.map(|source| source.bookmark))
     }
 
     /// Returns the version of the identity map. 0: it was never written.

@@ -5,7 +5,9 @@ use std::ops::Range;
 use super::known::{IdentityKey, KnownIdentity, MapKey};
 use super::map_part::MapPart;
 use super::{MapVersion, newest};
-use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, KeySeed, Timestamp, usable};
+use crate::model::{
+    EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, KeySeed, Timestamp, normalize_identifier,
+};
 use crate::state::{StateError, StateReader};
 
 /// More merges than this in a chain are a cycle.
@@ -31,10 +33,10 @@ pub struct OwnerQuery(MapKey);
 
 impl IdentityOwners {
     pub(super) fn open(state: &StateReader) -> Result<Option<Self>, StateError> {
-        let MapVersion { parts: learned, sources, .. } = newest(state)?;
-        let tables = sources.iter().flat_map(|taught| [&taught.people, &taught.joins]);
+        let MapVersion { parts: entries, sources, .. } = newest(state)?;
+        let tables = sources.iter().flat_map(|source| [&source.people, &source.joins]);
         let (mut parts, mut groups) = (Vec::new(), Vec::new());
-        for files in std::iter::once(&learned).chain(tables) {
+        for files in std::iter::once(&entries).chain(tables) {
             let first = parts.len();
             for file in files {
                 parts.push(MapPart::open(&state.store, file)?);
@@ -55,7 +57,7 @@ impl IdentityOwners {
     /// Creates the query for the owner of a member. `None`: the member has an external id or no owner. Reads no file.
     #[must_use]
     #[inline]
-    pub fn question(&self, member: &Identifier<'_>) -> Option<OwnerQuery> {
+    pub fn query(&self, member: &Identifier<'_>) -> Option<OwnerQuery> {
         self.may_know(IdentityKey::of_member(member)?)
     }
 
@@ -87,7 +89,7 @@ type LastBlock = Option<(usize, Vec<(MapKey, KnownIdentity)>)>;
 
 /// Returns the external id as an identifier, if Braze accepts it.
 fn named(owner: &str) -> Option<Identifier<'_>> {
-    let value = usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()??;
+    let value = normalize_identifier(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()??;
     let value = std::str::from_utf8(value).ok()?;
     Some(Identifier { kind: IdentifierKind::ExternalId, label: "", value })
 }
@@ -116,11 +118,11 @@ impl OwnerAnswers<'_> {
     /// When a part cannot be read or is damaged.
     pub fn owner(
         &mut self,
-        asked: OwnerQuery,
+        query: OwnerQuery,
         member: &Identifier<'_>,
     ) -> Result<Option<(Identifier<'_>, bool)>, StateError> {
         let Some(handle) = IdentityKey::of_member(member) else { return Ok(None) };
-        let Some(FoundOwner { place, is_contested }) = self.last(asked.0, handle)? else { return Ok(None) };
+        let Some(FoundOwner { place, is_contested }) = self.last(query.0, handle)? else { return Ok(None) };
         Ok(match self.at(place) {
             Some(KnownIdentity::Owner(owner, _, before)) => {
                 named(owner).map(|who| (who, *before || is_contested))
@@ -174,7 +176,7 @@ impl OwnerAnswers<'_> {
                 (Some(KnownIdentity::Gone), _) if at > 0 => false,
                 (Some(known), Some(best)) => {
                     is_contested |= known.contradicts(best);
-                    known.counts_before(best)
+                    known.overrides(best)
                 }
                 (Some(_), None) => true,
             };

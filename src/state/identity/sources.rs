@@ -30,7 +30,7 @@ pub struct SourceBookmark {
     /// All dumps since then, each with a fingerprint of its content.
     pub seen: Vec<(u64, u64)>,
     /// Fingerprint of the settings that its rows depend on, such as the owner column or the set of files.
-    pub mark: String,
+    pub fingerprint: String,
 }
 
 /// The tables of a source.
@@ -87,13 +87,13 @@ pub(super) struct SourceStateJson {
 }
 
 impl SourceStateJson {
-    pub(super) fn from_taught(taught: &SourceState) -> Self {
+    pub(super) fn from_state(source: &SourceState) -> Self {
         let shapes = |files: &[ImmutableFile]| files.iter().map(ImmutableFileJson::from_file).collect();
-        let (people, joins) = (shapes(&taught.people), shapes(&taught.joins));
-        Self { name: taught.name.clone(), bookmark: taught.bookmark.clone(), people, joins }
+        let (people, joins) = (shapes(&source.people), shapes(&source.joins));
+        Self { name: source.name.clone(), bookmark: source.bookmark.clone(), people, joins }
     }
 
-    pub(super) fn into_taught(self) -> Option<SourceState> {
+    pub(super) fn into_state(self) -> Option<SourceState> {
         let files =
             |shapes: Vec<ImmutableFileJson>| shapes.into_iter().map(ImmutableFileJson::into_file).collect();
         let (people, joins): (Option<_>, Option<_>) = (files(self.people), files(self.joins));
@@ -103,7 +103,7 @@ impl SourceStateJson {
 
 impl IdentityMap {
     fn source(&self, name: &SourceName) -> Option<&SourceState> {
-        self.sources.iter().find(|taught| taught.name == *name)
+        self.sources.iter().find(|source| source.name == *name)
     }
 
     /// Returns the state that the map belongs to.
@@ -115,7 +115,7 @@ impl IdentityMap {
     /// Returns how far a source was read. `None`: it was never imported.
     #[must_use]
     pub fn bookmark(&self, name: &SourceName) -> Option<&SourceBookmark> {
-        self.source(name).map(|taught| &taught.bookmark)
+        self.source(name).map(|source| &source.bookmark)
     }
 
     /// Opens a table of a source, or an empty one, to replay dumps onto it. Changes take effect with
@@ -129,9 +129,9 @@ impl IdentityMap {
         which: SourceTable,
         is_anew: bool,
     ) -> Result<ReplayTable, StateError> {
-        let opened = self.source(name).map_or_else(Vec::new, |taught| match which {
-            SourceTable::People => taught.people.clone(),
-            SourceTable::Joins => taught.joins.clone(),
+        let opened = self.source(name).map_or_else(Vec::new, |source| match which {
+            SourceTable::People => source.people.clone(),
+            SourceTable::Joins => source.joins.clone(),
         });
         ReplayTable::open(&self.state, &name.label, opened, is_anew)
     }
@@ -141,7 +141,7 @@ impl IdentityMap {
     ///
     /// # Errors
     /// As [`IdentityMap::commit`].
-    pub fn teach(
+    pub fn import(
         &mut self,
         name: &SourceName,
         bookmark: SourceBookmark,
@@ -154,13 +154,13 @@ impl IdentityMap {
         if of_people != people.opened || of_joins != joins.opened {
             return Ok(false);
         }
-        let taught = SourceState { name: name.clone(), bookmark, people: people.files, joins: joins.files };
+        let source = SourceState { name: name.clone(), bookmark, people: people.files, joins: joins.files };
         match known {
-            Some(at) => self.sources[at] = taught,
-            None => self.sources.push(taught),
+            Some(at) => self.sources[at] = source,
+            None => self.sources.push(source),
         }
         self.open_sources()?;
-        self.has_learned();
+        self.count_update();
         self.write()?;
         self.put()?;
         Ok(true)
@@ -169,7 +169,7 @@ impl IdentityMap {
     /// Opens the owner tables of all sources.
     pub(super) fn open_sources(&mut self) -> Result<(), StateError> {
         let store = &self.state.reader().store;
-        let files = self.sources.iter().map(|taught| &taught.people);
+        let files = self.sources.iter().map(|source| &source.people);
         let open = |files: &Vec<ImmutableFile>| files.iter().map(|file| MapPart::open(store, file)).collect();
         self.people = files.map(open).collect::<Result<_, _>>()?;
         Ok(())
@@ -188,7 +188,7 @@ impl IdentityMap {
             }
             let found = found.filter(|known| *known != KnownIdentity::Gone);
             best = match (found, best) {
-                (Some(found), Some(best)) if !found.counts_before(&best) => Some(best),
+                (Some(found), Some(best)) if !found.overrides(&best) => Some(best),
                 (found, best) => found.or(best),
             };
         }
@@ -199,9 +199,9 @@ impl IdentityMap {
     ///
     /// # Errors
     /// As [`IdentityMap::commit`].
-    pub fn unteach(&mut self, name: &SourceName) -> Result<bool, StateError> {
+    pub fn remove_source(&mut self, name: &SourceName) -> Result<bool, StateError> {
         let before = self.sources.len();
-        self.sources.retain(|taught| taught.name != *name);
+        self.sources.retain(|source| source.name != *name);
         let is_known = self.sources.len() < before;
         if is_known {
             self.open_sources()?;
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn state(home: &tempfile::TempDir) -> Arc<StateWriter> {
-        let holder = Holder { host: "h".to_owned(), process: 1, since: at(1), heard: None };
+        let holder = Holder { host: "h".to_owned(), process: 1, since: at(1), renewal: None };
         let location = Location::Folder(home.path().to_owned());
         Arc::new(StateWriter::open(&location, &holder, Clock::new(|| Timestamp::UNIX_EPOCH), 7).unwrap())
     }
@@ -244,7 +244,7 @@ mod tests {
     }
 
     /// Imports a dump: rows with their owner, and merges.
-    fn teach(
+    fn import_dump(
         state: &Arc<StateWriter>,
         dump: u64,
         is_full: bool,
@@ -255,13 +255,13 @@ mod tests {
         let mut people = map.table(&name(), SourceTable::People, is_full).unwrap();
         for (id, owner) in rows {
             let owner = (!owner.is_empty()).then(|| (*owner, at(1_000)));
-            people.tie(id, owner).unwrap();
+            people.link(id, owner).unwrap();
         }
         let mut table = map.table(&name(), SourceTable::Joins, true).unwrap();
         joins.iter().for_each(|(from, into)| table.join(from, into).unwrap());
         let bookmark = SourceBookmark { dump, from: 1, seen: vec![(1, 2)], ..SourceBookmark::default() };
         let (people, table) = (people.finish(state).unwrap(), table.finish(state).unwrap());
-        assert!(map.teach(&name(), bookmark, people, table).unwrap());
+        assert!(map.import(&name(), bookmark, people, table).unwrap());
         assert_eq!(map.bookmark(&name()).unwrap().dump, dump);
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let state = state(&home);
         let many: Vec<(String, String)> = (0..100).map(|n| (format!("m{n}"), format!("u{n}"))).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|(id, owner)| (id.as_str(), owner.as_str())).collect();
-        teach(
+        import_dump(
             &state,
             1,
             true,
@@ -282,23 +282,23 @@ mod tests {
             |ids: &[&str]| ids.iter().map(|id| owner(&state, id).unwrap_or_default()).collect::<Vec<_>>();
         assert_eq!(shown(&["4", "5", "6", "m99"]), ["u5", "u5", "u6", "u99"]);
         // A few rows become a small part beside the large one. A row without an owner removes the earlier one.
-        teach(&state, 2, false, &[("5", "v5"), ("6", "")], &[("5", "7")]);
+        import_dump(&state, 2, false, &[("5", "v5"), ("6", "")], &[("5", "7")]);
         assert_eq!(shown(&["4", "5", "6", "7", "m99"]), ["", "u7", "", "u7", "u99"]);
-        teach(&state, 3, false, &[], &[]);
+        import_dump(&state, 3, false, &[], &[]);
         assert_eq!(shown(&["4", "5", "6", "7"]), ["", "v5", "", "u7"]);
         let stats = state.reader().identity_stats().unwrap();
         assert_eq!((stats.sources[0].dump, stats.parts), (3, 2));
-        teach(&state, 4, true, &[("5", "w5"), ("8", "u8")], &[("9", "8")]);
+        import_dump(&state, 4, true, &[("5", "w5"), ("8", "u8")], &[("9", "8")]);
         assert_eq!(shown(&["5", "7", "8", "9", "m99"]), ["w5", "", "u8", "u8", ""]);
         let mut map = IdentityMap::open(&state).unwrap();
         // Single entries coexist with the source: the newest evidence wins.
-        map.tie(IdentityKey::Alias { label: LABEL, name: "5" }, "old", at(999)).unwrap();
-        map.tie(IdentityKey::Alias { label: LABEL, name: "8" }, "new", at(1_001)).unwrap();
+        map.link(IdentityKey::Alias { label: LABEL, name: "5" }, "old", at(999)).unwrap();
+        map.link(IdentityKey::Alias { label: LABEL, name: "8" }, "new", at(1_001)).unwrap();
         map.commit().unwrap();
         assert_eq!(shown(&["5", "8", "9"]), ["w5", "new", "new"]);
         assert_eq!(map.erase("u8").unwrap(), 2, "including the alias merged into it");
         assert_eq!(shown(&["5", "9"]), ["w5", ""]);
-        assert!(map.unteach(&name()).unwrap() && !map.unteach(&name()).unwrap());
+        assert!(map.remove_source(&name()).unwrap() && !map.remove_source(&name()).unwrap());
         assert_eq!(shown(&["5", "8"]), ["old", "new"]);
         assert_eq!(map.part_ids().len(), 1);
     }
@@ -309,19 +309,19 @@ mod tests {
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
         let mut people = map.table(&name(), SourceTable::People, true).unwrap();
-        let mut there = map.table(&name(), SourceTable::People, true).unwrap();
+        let mut existing = map.table(&name(), SourceTable::People, true).unwrap();
         for n in 0..310_000 {
-            people.tie(&n.to_string(), Some((&format!("u{}", n % 7), at(1)))).unwrap();
+            people.link(&n.to_string(), Some((&format!("u{}", n % 7), at(1)))).unwrap();
             if n % 2 == 0 {
-                there.there(&n.to_string()).unwrap();
+                existing.mark_existing(&n.to_string()).unwrap();
             }
         }
-        people.tie("8", None).unwrap();
-        people.keep_only(there).unwrap();
-        people.tie("3", Some(("u3", at(2)))).unwrap();
+        people.link("8", None).unwrap();
+        people.keep_only(existing).unwrap();
+        people.link("3", Some(("u3", at(2)))).unwrap();
         let joins = map.table(&name(), SourceTable::Joins, true).unwrap();
         let (people, joins) = (people.finish(&state).unwrap(), joins.finish(&state).unwrap());
-        assert!(map.teach(&name(), SourceBookmark::default(), people, joins).unwrap());
+        assert!(map.import(&name(), SourceBookmark::default(), people, joins).unwrap());
         let stats = state.reader().identity_stats().unwrap();
         assert_eq!((stats.entries, stats.parts), (155_000, 1));
         let shown = ["2", "3", "4", "5", "8", "309998"].map(|id| owner(&state, id));
@@ -332,7 +332,7 @@ mod tests {
         let (people, joins) = (table(&map, SourceTable::People), table(&map, SourceTable::Joins));
         let (mut other, bookmark) = (table(&map, SourceTable::People), SourceBookmark::default);
         other.files = people.opened.iter().take(0).cloned().collect();
-        assert!(map.teach(&name(), bookmark(), other, table(&map, SourceTable::Joins)).unwrap());
-        assert!(!map.teach(&name(), bookmark(), people, joins).unwrap());
+        assert!(map.import(&name(), bookmark(), other, table(&map, SourceTable::Joins)).unwrap());
+        assert!(!map.import(&name(), bookmark(), people, joins).unwrap());
     }
 }

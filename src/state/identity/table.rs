@@ -63,7 +63,7 @@ impl ReplayTable {
     }
 
     fn empty(seed: KeySeed, label: &str) -> Result<Self, StateError> {
-        let folder = tempfile::tempdir().map_err(StateError::Scratch)?;
+        let folder = tempfile::tempdir().map_err(StateError::TemporaryFile)?;
         let scratch = Store::in_folder(folder.path());
         let (opened, base, parts, pending) = (Vec::new(), Vec::new(), Vec::new(), ByKey::default());
         let (label, pending_len) = (label.into(), 0);
@@ -86,23 +86,19 @@ impl ReplayTable {
     ///
     /// # Errors
     /// When a temporary file cannot be written.
-    pub fn tie(&mut self, name: &str, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
-        self.tie_key(self.key(name), owner)
+    pub fn link(&mut self, name: &str, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
+        self.link_hash(self.key(name), owner)
     }
 
     /// Sets the owner of a key of any kind.
     ///
     /// # Errors
     /// When a temporary file cannot be written.
-    pub fn tie_handle(
-        &mut self,
-        handle: IdentityKey<'_>,
-        owner: (&str, Timestamp),
-    ) -> Result<(), StateError> {
-        self.tie_key(handle.key(self.seed), Some(owner))
+    pub fn link_key(&mut self, handle: IdentityKey<'_>, owner: (&str, Timestamp)) -> Result<(), StateError> {
+        self.link_hash(handle.key(self.seed), Some(owner))
     }
 
-    fn tie_key(&mut self, key: MapKey, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
+    fn link_hash(&mut self, key: MapKey, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
         let owner = owner.filter(|(owner, _)| owner.len() <= TEXT_LEN_MAX);
         self.put(key, owner.map(|(owner, seen)| KnownIdentity::owner(owner, seen)))
     }
@@ -156,7 +152,7 @@ impl ReplayTable {
     ///
     /// # Errors
     /// When a temporary file cannot be written.
-    pub fn there(&mut self, name: &str) -> Result<(), StateError> {
+    pub fn mark_existing(&mut self, name: &str) -> Result<(), StateError> {
         self.put_known(self.key(name), KnownIdentity::Gone)
     }
 

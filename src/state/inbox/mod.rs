@@ -64,8 +64,8 @@ enum InboxOrder {
 #[derive(Debug)]
 pub struct Inbox {
     orders: Option<mpsc::Sender<InboxOrder>>,
-    room: InboxQuota,
-    part: Arc<QuotaShare>,
+    quota: InboxQuota,
+    share: Arc<QuotaShare>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -76,19 +76,19 @@ impl Inbox {
     /// When it cannot be listed, or the thread cannot be started.
     pub fn open(
         state: &Arc<StateWriter>,
-        door: &EndpointName,
-        room: InboxQuota,
+        endpoint: &EndpointName,
+        quota: InboxQuota,
         clock: Clock,
     ) -> Result<Self, StateError> {
-        let closed = files(&state.reader().store, door)?;
-        let part = Arc::new(room.part(bytes_of(&closed)));
+        let closed = files(&state.reader().store, endpoint)?;
+        let share = Arc::new(quota.share(bytes_of(&closed)));
         let (orders, incoming) = mpsc::channel(WAITING_MAX);
-        let folder = folder_of(door);
-        let (state, writes) = (Arc::clone(state), Arc::clone(&part));
-        let writer = InboxWriter { state, folder, clock, open: None, closed, part: writes };
-        let thread = std::thread::Builder::new().name(format!("inbox {door}"));
+        let folder = folder_of(endpoint);
+        let (state, writes) = (Arc::clone(state), Arc::clone(&share));
+        let writer = InboxWriter { state, folder, clock, open: None, closed, share: writes };
+        let thread = std::thread::Builder::new().name(format!("inbox {endpoint}"));
         let thread = thread.spawn(move || writer.run(incoming))?;
-        Ok(Self { orders: Some(orders), room, part, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), quota, share, thread: Some(thread) })
     }
 
     /// Stores a delivery. It is on disk when this returns.
@@ -97,7 +97,7 @@ impl Inbox {
     /// [`InboxError`]. Then it may or may not be stored.
     pub async fn keep(&self, delivery: Delivery) -> Result<(), InboxError> {
         let bytes = (HEAD_LEN + delivery.body.len()) as u64;
-        if self.room.is_full(bytes) {
+        if self.quota.is_full(bytes) {
             return Err(InboxError::Full);
         }
         let (reply, answer) = oneshot::channel();
@@ -123,13 +123,13 @@ impl Inbox {
 
     /// Releases the quota of files that were processed and removed.
     pub fn used(&self, files: &[ClosedFile]) {
-        self.part.less(bytes_of(files));
+        self.share.release(bytes_of(files));
     }
 
     /// Bytes stored in it.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.part.bytes()
+        self.share.bytes()
     }
 }
 
@@ -150,7 +150,7 @@ struct InboxWriter {
     open: Option<OpenFile>,
     /// Closed files that may still exist. Removed ones are dropped at the next listing.
     closed: Vec<ClosedFile>,
-    part: Arc<QuotaShare>,
+    share: Arc<QuotaShare>,
 }
 
 struct OpenFile {
@@ -193,7 +193,7 @@ impl InboxWriter {
         };
         let kept = open.file.append(bytes).and_then(|()| open.file.sync());
         open.bytes += bytes.len() as u64;
-        self.part.more(bytes.len() as u64);
+        self.share.add(bytes.len() as u64);
         if kept.is_err() || open.bytes >= FILE_LEN {
             // After a failure as well: deliveries after a partial batch could not be found again.
             self.close();
@@ -213,7 +213,7 @@ impl InboxWriter {
         self.close();
         let store = &self.state.reader().store;
         let there = list(store, &self.folder).map_err(|error| InboxError::State(Arc::new(error)))?;
-        self.part.is(bytes_of(&there));
+        self.share.set(bytes_of(&there));
         self.closed.retain(|file| there.iter().any(|found| belongs(&found.path, &file.path)));
         let is_closed = |found: &ClosedFile| self.closed.iter().any(|file| belongs(&found.path, &file.path));
         Ok(there.into_iter().filter(is_closed).collect())
@@ -245,8 +245,8 @@ fn bytes_of(files: &[ClosedFile]) -> u64 {
     files.iter().map(|file| file.bytes).sum()
 }
 
-fn folder_of(door: &EndpointName) -> String {
-    format!("inbox/{door}")
+fn folder_of(endpoint: &EndpointName) -> String {
+    format!("inbox/{endpoint}")
 }
 
 /// Whether a file is `file`, or in a bucket a continuation of it.
@@ -254,8 +254,8 @@ fn belongs(found: &str, file: &str) -> bool {
     found == file || found.strip_prefix(file.trim_end_matches("log")).is_some()
 }
 
-fn files(store: &Store, door: &EndpointName) -> Result<Vec<ClosedFile>, StateError> {
-    list(store, &folder_of(door))
+fn files(store: &Store, endpoint: &EndpointName) -> Result<Vec<ClosedFile>, StateError> {
+    list(store, &folder_of(endpoint))
 }
 
 /// Lists the files of a folder, oldest first, with continuations in order.
@@ -280,8 +280,8 @@ impl StateReader {
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub fn inbox(&self, door: &EndpointName) -> Result<Vec<ClosedFile>, StateError> {
-        files(&self.store, door)
+    pub fn inbox(&self, endpoint: &EndpointName) -> Result<Vec<ClosedFile>, StateError> {
+        files(&self.store, endpoint)
     }
 
     /// Lists the files of all inboxes, by endpoint.
@@ -289,9 +289,10 @@ impl StateReader {
     /// # Errors
     /// When they cannot be listed.
     pub fn inboxes(&self) -> Result<Vec<(String, Vec<ClosedFile>)>, StateError> {
-        let doors = self.store.list("inbox")?;
-        let of = |door: String| list(&self.store, &format!("inbox/{door}")).map(|files| (door, files));
-        doors.into_iter().map(of).collect()
+        let endpoints = self.store.list("inbox")?;
+        let of =
+            |endpoint: String| list(&self.store, &format!("inbox/{endpoint}")).map(|files| (endpoint, files));
+        endpoints.into_iter().map(of).collect()
     }
 
     /// Reads the content of an inbox file.
@@ -328,34 +329,34 @@ mod tests {
     async fn the_quota_counts_existing_files_even_after_failures() {
         let home = tempfile::tempdir().unwrap();
         let since = Timestamp::UNIX_EPOCH;
-        let holder = super::super::Holder { host: String::new(), process: 1, since, heard: None };
+        let holder = super::super::Holder { host: String::new(), process: 1, since, renewal: None };
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let location = super::super::Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
-        let (room, door) =
+        let (quota, endpoint) =
             (InboxQuota::new(1 << 20), EndpointName::of_heap(&ConnectionName::new("heap").unwrap()));
-        let open = || Inbox::open(&state, &door, room.clone(), clock).unwrap();
+        let open = || Inbox::open(&state, &endpoint, quota.clone(), clock).unwrap();
         let inbox = open();
         inbox.keep(delivery("body")).await.unwrap();
         let one = (HEAD_LEN + 4) as u64;
-        assert_eq!((room.held(), inbox.held()), (one, one));
+        assert_eq!((quota.held(), inbox.held()), (one, one));
         let files = inbox.close_file().await.unwrap();
         // The file was removed, and then the ingest failed, so `used` was not called.
         state.remove_used(&files[0]).unwrap();
         inbox.keep(delivery("body")).await.unwrap();
-        assert_eq!(room.held(), 2 * one);
+        assert_eq!(quota.held(), 2 * one);
         let files = inbox.close_file().await.unwrap();
-        assert_eq!((files.len(), room.held()), (1, one));
+        assert_eq!((files.len(), quota.held()), (1, one));
         // After closing and opening again, it is not counted twice.
         drop(inbox);
-        assert_eq!(room.held(), 0);
+        assert_eq!(quota.held(), 0);
         let inbox = open();
-        assert_eq!(room.held(), one);
+        assert_eq!(quota.held(), one);
         let files = inbox.close_file().await.unwrap();
         state.remove_used(&files[0]).unwrap();
         inbox.used(&files);
         inbox.used(&files);
-        assert_eq!((room.held(), inbox.held()), (0, 0));
+        assert_eq!((quota.held(), inbox.held()), (0, 0));
     }
 
     #[test]
@@ -365,8 +366,9 @@ mod tests {
         for name in ["2-b.log", "1-a.10.log", "1-a.2.log", "1-a.log", "x.tmp"] {
             store.growing(&format!("inbox/heap/{name}")).unwrap();
         }
-        let door = EndpointName::of_heap(&ConnectionName::new("heap").unwrap());
-        let names: Vec<String> = files(&store, &door).unwrap().into_iter().map(|file| file.path).collect();
+        let endpoint = EndpointName::of_heap(&ConnectionName::new("heap").unwrap());
+        let names: Vec<String> =
+            files(&store, &endpoint).unwrap().into_iter().map(|file| file.path).collect();
         assert_eq!(
             names,
             ["1-a.log", "1-a.2.log", "1-a.10.log", "2-b.log"].map(|n| format!("inbox/heap/{n}"))

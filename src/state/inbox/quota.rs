@@ -30,10 +30,10 @@ impl InboxQuota {
     }
 
     /// Takes a share of the quota that uses these bytes.
-    pub(super) fn part(&self, bytes: u64) -> QuotaShare {
-        let part = QuotaShare { held: Arc::clone(&self.held), bytes: AtomicU64::new(0) };
-        part.is(bytes);
-        part
+    pub(super) fn share(&self, bytes: u64) -> QuotaShare {
+        let share = QuotaShare { held: Arc::clone(&self.held), bytes: AtomicU64::new(0) };
+        share.set(bytes);
+        share
     }
 
     pub(super) fn is_full(&self, more: u64) -> bool {
@@ -54,18 +54,18 @@ impl QuotaShare {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn more(&self, bytes: u64) {
+    pub(super) fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn less(&self, bytes: u64) {
+    pub(super) fn release(&self, bytes: u64) {
         let less = |had: u64| Some(had.saturating_sub(bytes));
         let had = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or(0);
         self.held.fetch_sub(bytes.min(had), Ordering::Relaxed);
     }
 
-    pub(super) fn is(&self, bytes: u64) {
+    pub(super) fn set(&self, bytes: u64) {
         let had = self.bytes.swap(bytes, Ordering::Relaxed);
         // The difference may be negative; the sum of all shares is not.
         self.held.fetch_add(bytes.wrapping_sub(had), Ordering::Relaxed);
@@ -74,6 +74,6 @@ impl QuotaShare {
 
 impl Drop for QuotaShare {
     fn drop(&mut self) {
-        self.is(0);
+        self.set(0);
     }
 }

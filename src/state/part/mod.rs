@@ -17,7 +17,7 @@ mod read;
 mod seal;
 mod write;
 
-pub(super) use read::{PartCursor, Word};
+pub(super) use read::{PartCursor, RowOutcome};
 pub use seal::Footer;
 pub(super) use seal::FooterShape;
 pub use write::PartWriter;
@@ -47,14 +47,14 @@ impl<'a> From<&'a CohortId> for PartFolder<'a> {
 }
 
 /// The folder of an entry's parts.
-pub(super) fn folder_of<'a>(home: impl Into<PartFolder<'a>>) -> String {
-    match home.into() {
+pub(super) fn folder_of<'a>(folder: impl Into<PartFolder<'a>>) -> String {
+    match folder.into() {
         PartFolder::Cohort(cohort) => format!("cohorts/{cohort}/parts"),
         PartFolder::Segments(connection) => format!("segments/{connection}/parts"),
     }
 }
 
 /// The path of a part in the state.
-pub(super) fn path_of<'a>(home: impl Into<PartFolder<'a>>, id: &str) -> String {
-    format!("{}/{id}.parquet", folder_of(home))
+pub(super) fn path_of<'a>(folder: impl Into<PartFolder<'a>>, id: &str) -> String {
+    format!("{}/{id}.parquet", folder_of(folder))
 }

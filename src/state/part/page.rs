@@ -47,8 +47,8 @@ impl PlainColumn {
     }
 }
 
-fn damaged(what: &str) -> ParquetError {
-    ParquetError::General(what.to_owned())
+fn damaged(problem: &str) -> ParquetError {
+    ParquetError::General(problem.to_owned())
 }
 
 /// The two columns of keys.

@@ -33,9 +33,9 @@ const IDENTIFIERS_LEN_MAX: usize = 512;
 
 /// The outcome of one member's change in one part.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) enum Word {
+pub(in super::super) enum RowOutcome {
     Accepted(ChangeOp),
-    Refused(ChangeOp),
+    Rejected(ChangeOp),
     Unanswered,
 }
 
@@ -60,14 +60,14 @@ pub(in super::super) struct PartCursor {
     block_start: u64,
     at: usize,
     /// The outcome of all rows from the current one up to `word_end`.
-    word: Word,
-    word_end: u64,
+    outcome: RowOutcome,
+    outcome_end: u64,
 }
 
 impl PartCursor {
     pub(in super::super) fn open(blob: Blob, part: &PartRef, seed: KeySeed) -> Result<Self, StateError> {
         let path = blob.path().to_owned();
-        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
         if blob.len() != part.bytes {
             return Err(damaged(format!("it has {} bytes, {} were written", blob.len(), part.bytes)));
         }
@@ -97,33 +97,33 @@ impl PartCursor {
             block: Vec::new(),
             block_start: 0,
             at: 0,
-            word: Word::Unanswered,
-            word_end: 0,
+            outcome: RowOutcome::Unanswered,
+            outcome_end: 0,
         })
     }
 
     /// Reads and verifies a part that no version names. All its members are in doubt.
-    pub(in super::super) fn adopted(blob: Blob, id: &str, seed: KeySeed) -> Result<PartRef, StateError> {
+    pub(in super::super) fn read_unnamed(blob: Blob, id: &str, seed: KeySeed) -> Result<PartRef, StateError> {
         let path = blob.path().to_owned();
-        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
         let bytes = blob.len();
-        let checksum = checksum(&blob).map_err(StateError::Scratch)?;
+        let checksum = checksum(&blob).map_err(StateError::TemporaryFile)?;
         let mut end = [0; FOOTER_END];
         let start =
             bytes.checked_sub(end.len() as u64).ok_or_else(|| damaged("it is truncated".to_owned()))?;
-        blob.read_exact_at(&mut end, start).map_err(StateError::Scratch)?;
+        blob.read_exact_at(&mut end, start).map_err(StateError::TemporaryFile)?;
         let length = end.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length));
         let length = (u64::from(length) + end.len() as u64).min(bytes);
         let mut footer = vec![0; usize::try_from(length).unwrap_or(0)];
-        blob.read_exact_at(&mut footer, bytes - length).map_err(StateError::Scratch)?;
+        blob.read_exact_at(&mut footer, bytes - length).map_err(StateError::TemporaryFile)?;
         let file = RandomAccess(Arc::new(blob));
         let metadata = unpanicked(|| ParquetMetaDataReader::new().parse_and_finish(&file));
         let metadata = metadata.map_err(|e| damaged(e.to_string()))?;
         let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
         let rows = u64::try_from(rows).map_err(|e| damaged(e.to_string()))?;
-        let (acknowledged, refused) = (RowSet::default(), RowSet::default());
+        let (acknowledged, rejected) = (RowSet::default(), RowSet::default());
         let (id, op, footer) = (id.into(), ChangeOp::Add, Footer::of(&footer));
-        let part = PartRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false };
+        let part = PartRef { id, op, rows, bytes, checksum, footer, acknowledged, rejected, noted: false };
         let RandomAccess(blob) = file;
         let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still in use".to_owned()))?;
         let mut cursor = Self::open(blob, &part, seed)?;
@@ -149,16 +149,16 @@ impl PartCursor {
 
     /// The outcome of the current member's change.
     #[inline]
-    pub(in super::super) fn word(&mut self) -> Word {
-        if self.row() >= self.word_end {
-            self.find_word();
+    pub(in super::super) fn outcome(&mut self) -> RowOutcome {
+        if self.row() >= self.outcome_end {
+            self.find_outcome();
         }
-        self.word
+        self.outcome
     }
 
     /// Buffered keys that follow the current one and have the same outcome. Valid only after [`Self::outcome`].
     pub(in super::super) fn ahead(&self) -> &[MemberKey] {
-        let same = usize::try_from(self.word_end - self.block_start).unwrap_or(usize::MAX);
+        let same = usize::try_from(self.outcome_end - self.block_start).unwrap_or(usize::MAX);
         self.block.get(self.at + 1..same.min(self.block.len())).unwrap_or_default()
     }
 
@@ -167,19 +167,19 @@ impl PartCursor {
         self.at += count;
     }
 
-    fn find_word(&mut self) {
+    fn find_outcome(&mut self) {
         let (accepted, accepted_end) = stretch(&self.part.acknowledged, self.row());
-        let (refused, refused_end) = stretch(&self.part.refused, self.row());
-        self.word_end = accepted_end.min(refused_end);
-        self.word = match (accepted, refused) {
-            (true, _) => Word::Accepted(self.part.op),
-            (false, true) => Word::Refused(self.part.op),
-            (false, false) => Word::Unanswered,
+        let (rejected, refused_end) = stretch(&self.part.rejected, self.row());
+        self.outcome_end = accepted_end.min(refused_end);
+        self.outcome = match (accepted, rejected) {
+            (true, _) => RowOutcome::Accepted(self.part.op),
+            (false, true) => RowOutcome::Rejected(self.part.op),
+            (false, false) => RowOutcome::Unanswered,
         };
     }
 
-    fn damaged(&self, what: impl std::fmt::Display) -> StateError {
-        StateError::Damaged { path: self.path.clone(), what: what.to_string() }
+    fn damaged(&self, problem: impl std::fmt::Display) -> StateError {
+        StateError::Damaged { path: self.path.clone(), problem: problem.to_string() }
     }
 
     /// Advances to the next member.
@@ -280,7 +280,7 @@ fn check_footer(
 ) -> Result<(), StateError> {
     let start = blob.len().checked_sub(footer.bytes).ok_or_else(|| damaged("it is truncated".to_owned()))?;
     let mut bytes = vec![0; usize::try_from(footer.bytes).unwrap_or(0)];
-    blob.read_exact_at(&mut bytes, start).map_err(StateError::Scratch)?;
+    blob.read_exact_at(&mut bytes, start).map_err(StateError::TemporaryFile)?;
     if Footer::of(&bytes) == footer {
         return Ok(());
     }

@@ -42,22 +42,22 @@ pub struct PartWriter {
 impl PartWriter {
     pub(in super::super) fn create<'a>(
         store: &Store,
-        home: impl Into<PartFolder<'a>>,
+        folder: impl Into<PartFolder<'a>>,
         op: ChangeOp,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
-        Self::create_as(store, home.into(), op, seed, properties())
+        Self::create_as(store, folder.into(), op, seed, properties())
     }
 
     fn create_as(
         store: &Store,
-        home: PartFolder<'_>,
+        folder: PartFolder<'_>,
         op: ChangeOp,
         seed: KeySeed,
         properties: WriterProperties,
     ) -> Result<Self, StateError> {
         let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
-        let file = store.pending(&path_of(home, &id))?;
+        let file = store.pending(&path_of(folder, &id))?;
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
         let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties))
             .map_err(|e| write_error(&file, e))?;
@@ -103,9 +103,9 @@ impl PartWriter {
         let closed = self.parquet.into_inner().and_then(|sink| Ok(sink.close_with_kept()?));
         let (bytes, checksum, footer) = closed.map_err(|e| write_error(&self.file, e))?;
         self.file.commit_new()?;
-        let (acknowledged, refused) = (RowSet::default(), RowSet::default());
+        let (acknowledged, rejected) = (RowSet::default(), RowSet::default());
         let (id, op, rows, footer, noted) = (self.id, self.op, self.rows, Footer::of(&footer), false);
-        Ok(PartRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted })
+        Ok(PartRef { id, op, rows, bytes, checksum, footer, acknowledged, rejected, noted })
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
@@ -119,8 +119,8 @@ impl PartWriter {
         written.map_err(|e| write_error(&self.file, e))
     }
 
-    fn damaged(&self, what: &str) -> StateError {
-        StateError::Damaged { path: self.file.path(), what: what.to_owned() }
+    fn damaged(&self, problem: &str) -> StateError {
+        StateError::Damaged { path: self.file.path(), problem: problem.to_owned() }
     }
 }
 

@@ -200,8 +200,10 @@ impl BucketStore {
             return Ok(()); // it was tested when the state was created
         }
         let probe = format!("{PROBES}/{random:016x}");
-        let lacks =
-            |what: &str| StateError::NoConditionalPut { path: self.0.url.clone(), what: what.to_owned() };
+        let lacks = |problem: &str| StateError::NoConditionalPut {
+            path: self.0.url.clone(),
+            problem: problem.to_owned(),
+        };
         let rejected = |e: StoreError| match e.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => StateError::Store(e),
             _ => lacks(&e.to_string()),
