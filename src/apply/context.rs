@@ -77,7 +77,7 @@ impl ApplyOutcome {
             cohort: cohort.to_string(),
             added: self.added,
             removed: self.removed,
-            refused: self.refused,
+            rejected: self.refused,
             in_doubt: self.in_doubt,
             error: self.halt.as_ref().map(ToString::to_string),
         }

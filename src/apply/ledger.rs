@@ -112,7 +112,7 @@ impl<'a> InDoubtLedger<'a> {
 
     /// Commits the name that Braze accepted.
     pub(super) fn commit_name(&mut self, name: &str) -> Result<(), StateError> {
-        self.membership.named(name, self.started_at, self.certain_at());
+        self.membership.record_name(name, self.started_at, self.certain_at());
         self.is_dirty = true;
         self.checkpoint()
     }
@@ -177,7 +177,7 @@ impl<'a> InDoubtLedger<'a> {
     /// Records a rejected row.
     pub(super) fn reject(&mut self, op: ChangeOp, row: u64) {
         if let Some(part) = self.part(op) {
-            part.refused.insert(row..row + 1);
+            part.rejected.insert(row..row + 1);
         }
         if op == ChangeOp::Remove {
             self.membership.members = None; // the row may still be a member, so the count is unknown

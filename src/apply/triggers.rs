@@ -81,7 +81,7 @@ pub async fn trigger(
             return Err(error);
         }
         let recipients: Vec<Recipient<'_>> =
-            users[batch.clone()].iter().map(|due| (due.who.identifier(), &due.properties)).collect();
+            users[batch.clone()].iter().map(|due| (due.user.identifier(), &due.properties)).collect();
         let response = endpoint.trigger(trigger.of, &trigger.id, &recipients);
         let (outcome, notice) = context.state.within_lease(response).await.unwrap_or_else(|| {
             endpoint.trigger_limiter().release();
@@ -154,15 +154,15 @@ impl TriggerSender<'_> {
     fn mark_in_flight(&mut self, batch: &Range<usize>) {
         let sent = &self.users[batch.clone()];
         self.outbox.due.retain(|due| !sent.iter().any(|user| is_same(user, due)));
-        self.outbox.under_way = sent.to_vec();
+        self.outbox.in_flight = sent.to_vec();
     }
 
     fn settle(&mut self, outcome: RequestOutcome, batch: Range<usize>, now: Timestamp) -> NextStep {
         let sent = &self.users[batch.clone()];
-        self.outbox.under_way.clear();
+        self.outbox.in_flight.clear();
         let recent = |due: &DueTrigger| RecentTriggers {
-            crossing: due.crossing,
-            who: due.who.clone(),
+            transition: due.transition,
+            user: due.user.clone(),
             at: CheckTime(now),
         };
         let lost = match &outcome {
@@ -227,7 +227,7 @@ impl TriggerSender<'_> {
 }
 
 fn is_same(one: &DueTrigger, other: &DueTrigger) -> bool {
-    one.crossing == other.crossing && one.who == other.who
+    one.transition == other.transition && one.user == other.user
 }
 
 /// Waits for the rate limit. Fails when the endpoint has failed, or a stop is requested.
