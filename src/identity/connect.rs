@@ -13,8 +13,9 @@ use std::sync::Mutex;
 
 use super::{ImportError, ImportSummary, RowRejectReason, locked, noted, text};
 use crate::config::DumpSource;
-use crate::connector::file::{self, FileError, RowSink};
+use crate::connector::file;
 use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp};
 use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
@@ -312,17 +313,12 @@ fn time(fields: &impl Fields, at: usize) -> Option<Timestamp> {
 }
 
 impl RowSink for DumpReplayer<'_> {
-    fn row(&mut self, fields: &impl Fields, _: file::RowLocation<'_>) -> Result<(), FileError> {
+    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         let done = self.take(fields);
         noted(done, self.summary, &mut self.failed)
     }
 
-    fn unreadable(
-        &mut self,
-        reason: &'static str,
-        _: &str,
-        _: file::RowLocation<'_>,
-    ) -> Result<(), FileError> {
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         noted(Err(RowRejectReason::Unused(reason)), self.summary, &mut self.failed)
     }
 }

@@ -9,7 +9,8 @@ use super::{
     locked, noted, ties,
 };
 use crate::config::{Config, IdentitySource, MappingSource};
-use crate::connector::file::{self, FileError, RowSink, fingerprint};
+use crate::connector::file::{self, FileError, fingerprint};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::model::{Fields, Timestamp};
 use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
@@ -119,11 +120,10 @@ fn import_files(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let read = read?;
+    let (read, fingerprint) = read?;
     summary.rows = read.rows;
     // The fingerprint of what was read, in case the files changed since the check.
-    let fingerprint =
-        read.fingerprint.and_then(|print| print.text(&format!("{source:?}"), now)).unwrap_or_default();
+    let fingerprint = fingerprint.text(&format!("{source:?}"), now).unwrap_or_default();
     let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
     let bookmark = SourceBookmark { fingerprint, ..SourceBookmark::default() };
     if locked(map).import(&name, bookmark, people, joins)? {
@@ -151,19 +151,14 @@ struct MapUpdater<'a> {
 }
 
 impl RowSink for MapUpdater<'_> {
-    fn row(&mut self, fields: &impl Fields, _: file::RowLocation<'_>) -> Result<(), FileError> {
+    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         let Self { handles, table, now, summary, failed } = self;
         let tied = ties(fields, handles, |handle, owner| table.link_key(handle, (owner, *now)));
         let tied = tied.map(|count| summary.ties += count);
         noted(tied, summary, failed)
     }
 
-    fn unreadable(
-        &mut self,
-        reason: &'static str,
-        _: &str,
-        _: file::RowLocation<'_>,
-    ) -> Result<(), FileError> {
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         noted(Err(RowRejectReason::Unused(reason)), &mut self.summary, &mut self.failed)
     }
 }

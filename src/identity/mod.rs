@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::FileSource;
-use crate::connector::file::{self, FileError, RowLocation, RowSink};
+use crate::connector::file::{self, FileError};
 use crate::connector::heap_connect::DumpError;
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::model::{
     ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, InvalidIdentifier, Timestamp, normalize_identifier,
 };
@@ -126,7 +127,8 @@ pub fn import_file(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    summary.rows = read?.rows;
+    let (read, _) = read?;
+    summary.rows = read.rows;
     map.settle()?;
     summary.conflicts = map.conflicts() - before;
     Ok(summary)
@@ -197,7 +199,7 @@ fn noted(
     done: Result<(), RowRejectReason>,
     summary: &mut ImportSummary,
     failed: &mut Option<StateError>,
-) -> Result<(), FileError> {
+) -> Result<(), SinkStopped> {
     match done {
         Ok(()) => Ok(()),
         Err(RowRejectReason::Unused(reason)) => {
@@ -206,7 +208,7 @@ fn noted(
         }
         Err(RowRejectReason::Failed(error)) => {
             *failed = Some(error);
-            Err(FileError::Stopped)
+            Err(SinkStopped)
         }
     }
 }
@@ -231,7 +233,7 @@ fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>,
 }
 
 impl RowSink for IdentityImporter<'_> {
-    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), FileError> {
+    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         let done = match self.layout {
             IdentityLayout::Ties { handles, .. } => self.ties(fields, handles),
             IdentityLayout::Joins { label, .. } => self.join(fields, label),
@@ -239,7 +241,7 @@ impl RowSink for IdentityImporter<'_> {
         noted(done, &mut self.summary, &mut self.failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), FileError> {
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
         noted(Err(RowRejectReason::Unused(reason)), &mut self.summary, &mut self.failed)
     }
 }

@@ -151,7 +151,7 @@ fn forget_late(membership: &mut Membership, verdict: &GuardVerdict<Spool>) -> bo
     let plan = verdict.approved.plan();
     let is_over = verdict.violations.is_empty() && verdict.approved.is_in_sync();
     let Some(at) = plan.settles.filter(|_| is_over) else { return false };
-    membership.forget_late(at)
+    membership.remove_expired_late(at)
 }
 
 /// The request that creates or renames the cohort in Braze. A cohort in an attribute has no name there.

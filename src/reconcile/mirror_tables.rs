@@ -148,15 +148,15 @@ fn bring_up_to_date(
     let changed = note.as_ref().and_then(|_| changed_parts(&before.parts, &membership.parts));
     let tabled = match (note, changed) {
         (Some(note), Some(_)) if note.version == membership.number => return Ok(()),
-        (Some(note), Some(changed)) if changed.is_empty() => note.tabled,
+        (Some(note), Some(changed)) if changed.is_empty() => note.checksum,
         (Some(note), Some(changed)) => {
-            update(id, database, &table, note.tabled, &changed, &membership, resources)?
+            update(id, database, &table, note.checksum, &changed, &membership, resources)?
         }
         _ => rebuild(id, database, &table, &membership, resources)?,
     };
     let MirrorTableName { schema, name } = table;
     let (connection, version) = (connection.to_string(), membership.number);
-    let note = MirrorNote { connection, schema, table: name, version, tabled };
+    let note = MirrorNote { connection, schema, table: name, version, checksum: tabled };
     Ok(state.put_mirror_note(id, Some(&note))?)
 }
 

@@ -73,7 +73,7 @@ fn skip_source(
     ComparedSource {
         findings: SourceFindings { matched: Some(mark.matched.clone()), ..SourceFindings::default() },
         tally: tally_of(&mark.matched, None),
-        diff: DiffResult::unchanged(previous, mark.refused),
+        diff: DiffResult::unchanged(previous, mark.rejected),
         mark: Some(mark),
         transitions,
     }
@@ -101,7 +101,7 @@ fn read_and_compare(
     let mark = fingerprint.filter(|_| hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
         matched,
-        refused: diff.tally.rejected,
+        rejected: diff.tally.rejected,
     });
     Ok(ComparedSource { findings, tally, diff, mark, transitions })
 }

@@ -164,7 +164,7 @@ pub(super) fn unchanged_mark(
     let Some(mark) = previous.filter(is_settled).and_then(|membership| membership.source.as_ref()) else {
         return Ok(None);
     };
-    if inputs.retry_rejected && mark.refused > 0 {
+    if inputs.retry_rejected && mark.rejected > 0 {
         return Ok(None);
     }
     let found = cohort.source.fingerprint(inputs.of_source())?;

@@ -131,7 +131,7 @@ impl<'a> OwnerLookup<'a> {
             return Ok(());
         }
         let (identifier, _) = Identifier::unpack(&batch[start..])?;
-        if let Some(query) = self.owners.question(&identifier) {
+        if let Some(query) = self.owners.query(&identifier) {
             if self.files.last().is_none_or(|file| **file != *location.file) {
                 self.files.push(location.file.into());
             }

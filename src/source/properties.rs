@@ -167,7 +167,7 @@ impl<W: Fn(Identifier<'_>) -> bool> RowSink for PropertyReader<'_, W> {
             return Ok(());
         }
         let Ok((identifier, _)) = Identifier::unpack(&self.packed) else { return Ok(()) };
-        let query = self.owners.and_then(|owners| owners.question(&identifier));
+        let query = self.owners.and_then(|owners| owners.query(&identifier));
         if query.is_none() && !(self.wanted)(identifier) {
             return Ok(());
         }

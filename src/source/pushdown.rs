@@ -126,7 +126,7 @@ fn current_note(
     if note.version != current {
         return Ok(Err(PushdownFallback::Stale { table: note.version, current }));
     }
-    let (table, recorded) = (note.tabled.rows, membership.and_then(|membership| membership.members));
+    let (table, recorded) = (note.checksum.rows, membership.and_then(|membership| membership.members));
     match recorded.filter(|members| *members != table) {
         Some(recorded) => Ok(Err(PushdownFallback::CountMismatch { table, recorded })),
         None => Ok(Ok(note)),
@@ -167,7 +167,7 @@ pub fn read_difference(
         };
         let packed = Vec::with_capacity(PACKED_LEN_MAX);
         let mut sink = DifferenceReader { rows, drops: &mut drops, packed, transferred: 0, failed: None };
-        let counted = pushdown::difference(source, database, &rules, (&table, note.tabled), &mut sink);
+        let counted = pushdown::difference(source, database, &rules, (&table, note.checksum), &mut sink);
         let DifferenceReader { transferred, failed, .. } = sink;
         if let Some(failed) = failed {
             return Err(failed);

@@ -199,7 +199,7 @@ fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &StatusInner, now: Tim
         bytes: heap.waiting_bytes,
         waiting_since: heap.waiting_since,
         last_delivery: segments().map(|(_, segment)| segment.delivered_at).max(),
-        put_aside: heap.told.put_aside,
+        put_aside: heap.told.invalid,
         missing: missing.collect(),
         gaps: segments().flat_map(|(id, segment)| gaps(*id, segment, now)).collect(),
         undeclared: undeclared

@@ -44,10 +44,10 @@ pub(in crate::reconcile) fn known_now(
     let list = inputs.state.unknown_users(&cohort.id)?;
     let key = |unknown: &UnknownUser| {
         let mut packed = Vec::new();
-        unknown.who.identifier().pack_into(&mut packed);
+        unknown.user.identifier().pack_into(&mut packed);
         MemberKey::of(inputs.state.seed(), &packed)
     };
-    Ok(list.people.iter().filter(|unknown| unknown.is_known).map(key).collect())
+    Ok(list.users.iter().filter(|unknown| unknown.is_known).map(key).collect())
 }
 
 /// The unknown users of a cohort without those that these changes remove. `None` without `preflight:`.
@@ -58,21 +58,21 @@ pub(in crate::reconcile) fn plan(
 ) -> Result<Option<PreflightPlan>, StateError> {
     let Some(settings) = cohort.preflight else { return Ok(None) };
     let (mut list, now) = (inputs.state.unknown_users(&cohort.id)?, inputs.clock.now());
-    let before = list.people.len();
-    if !list.people.is_empty() && approved.changes(ChangeOp::Remove) > 0 {
-        let users: BTreeSet<OutboxUser> = list.people.iter().map(|unknown| unknown.who.clone()).collect();
+    let before = list.users.len();
+    if !list.users.is_empty() && approved.changes(ChangeOp::Remove) > 0 {
+        let users: BTreeSet<OutboxUser> = list.users.iter().map(|unknown| unknown.who.clone()).collect();
         let mut removed = BTreeSet::new();
         approved.list_mut(ChangeOp::Remove).for_each(|packed| {
             let user = Identifier::unpack(packed).ok().map(|(user, _)| OutboxUser::from(user));
             removed.extend(user.filter(|user| users.contains(user)));
             Ok(())
         })?;
-        list.people.retain(|unknown| !removed.contains(&unknown.who));
+        list.users.retain(|unknown| !removed.contains(&unknown.who));
     }
-    let count = |is: &dyn Fn(&UnknownUser) -> bool| list.people.iter().filter(|user| is(user)).count() as u64;
+    let count = |is: &dyn Fn(&UnknownUser) -> bool| list.users.iter().filter(|user| is(user)).count() as u64;
     Ok(Some(PreflightPlan {
         settings,
-        is_changed: list.people.len() != before,
+        is_changed: list.users.len() != before,
         known: count(&|unknown| unknown.is_known),
         due: count(&|unknown| is_due(unknown, settings, now)),
         unknown: count(&|unknown| !unknown.is_known),
@@ -83,5 +83,5 @@ pub(in crate::reconcile) fn plan(
 /// Whether Braze must be asked for this user again.
 pub(super) fn is_due(unknown: &UnknownUser, settings: PreflightConfig, now: Timestamp) -> bool {
     let wait = SignedDuration::try_from(settings.retry_unknown).unwrap_or(SignedDuration::MAX);
-    !unknown.is_known && now.duration_since(unknown.asked.0) >= wait
+    !unknown.has_profile && now.duration_since(unknown.checked_at.0) >= wait
 }

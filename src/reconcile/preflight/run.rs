@@ -54,7 +54,7 @@ impl<'a> PreflightRun<'a> {
         let mut run = Self { cohort: cohort.clone(), plan, resources, added_again, report };
         let entering = run.entering(approved)?;
         let now = resources.clock.now();
-        let due = run.plan.list.people.iter().filter(|user| is_due(user, run.plan.settings, now));
+        let due = run.plan.list.users.iter().filter(|user| is_due(user, run.plan.settings, now));
         let due: Vec<OutboxUser> = due.map(|user| user.who.clone()).collect();
         let before = run.plan.list.clone();
         let answers = ask(&entering, &due, braze).await;
@@ -75,7 +75,7 @@ impl<'a> PreflightRun<'a> {
         let sample = self.plan.settings.sample;
         let limit = sample.map_or(USERS_MAX, |sample| usize::try_from(sample).unwrap_or(usize::MAX));
         let mut too_many = 0;
-        let known = self.plan.list.people.iter().filter(|user| user.is_known);
+        let known = self.plan.list.users.iter().filter(|user| user.is_known);
         let known: BTreeSet<OutboxUser> = known.map(|user| user.who.clone()).collect();
         approved.list_mut(ChangeOp::Add).for_each(|packed| {
             let Ok((user, _)) = Identifier::unpack(packed) else { return Ok(()) };
@@ -106,7 +106,7 @@ impl<'a> PreflightRun<'a> {
             return (self.report, Ok(()));
         }
         let added_again = &self.added_again;
-        self.plan.list.people.retain(|user| !added_again.contains(&user.who));
+        self.plan.list.users.retain(|user| !added_again.contains(&user.who));
         let (cohort, list) = (&self.cohort, &mut self.plan.list);
         let recorded = tokio::task::block_in_place(|| self.resources.state.put_unknown_users(cohort, list));
         (self.report, recorded)
@@ -156,7 +156,7 @@ fn record_answers(
     now: Timestamp,
 ) {
     let mut users: BTreeMap<OutboxUser, UnknownUser> =
-        list.people.drain(..).map(|user| (user.who.clone(), user)).collect();
+        list.users.drain(..).map(|user| (user.who.clone(), user)).collect();
     for who in due {
         if let (Some(user), Some(is_known)) = (users.get_mut(who), answers.is_known.get(who)) {
             (user.asked, user.is_known) = (CheckTime(now), *is_known);
@@ -169,7 +169,7 @@ fn record_answers(
         report.unknown += u64::from(is_known == Some(false));
         let asked = if is_known.is_some() { now } else { Timestamp::UNIX_EPOCH };
         let user =
-            UnknownUser { who: who.clone(), since: CheckTime(now), asked: CheckTime(asked), is_known: false };
+            UnknownUser { user: who.clone(), since: CheckTime(now), checked_at: CheckTime(asked), has_profile: false };
         match is_known {
             Some(true) => drop(users.remove(who)),
             _ if users.len() < USERS_MAX => drop(users.insert(who.clone(), user)),
@@ -178,7 +178,7 @@ fn record_answers(
     }
     report.waiting = users.values().filter(|user| !user.is_known).count() as u64;
     report.error = answers.error;
-    list.people = users.into_values().collect();
+    list.users = users.into_values().collect();
 }
 
 #[cfg(test)]
@@ -191,7 +191,7 @@ mod tests {
 
     fn unknown(value: &str, asked: Timestamp, is_known: bool) -> UnknownUser {
         let since = CheckTime(Timestamp::UNIX_EPOCH);
-        UnknownUser { who: id(value), since, asked: CheckTime(asked), is_known }
+        UnknownUser { user: id(value), since, checked_at: CheckTime(asked), has_profile: is_known }
     }
 
     #[test]
@@ -199,12 +199,12 @@ mod tests {
         let now = Timestamp::from_second(60).unwrap();
         let old = Timestamp::UNIX_EPOCH;
         let people = vec![unknown("ada", old, false), unknown("bob", old, false)];
-        let mut list = UnknownUsers { people, ..UnknownUsers::default() };
+        let mut list = UnknownUsers { users: people, ..UnknownUsers::default() };
         let is_known = BTreeMap::from([(id("ada"), true), (id("bob"), false), (id("new"), true)]);
         let answers = PreflightAnswers { is_known, error: None };
         let mut report = PreflightReport::default();
         record_answers(&mut list, &mut report, &[id("new")], &[id("ada"), id("bob")], answers, now);
-        assert_eq!(list.people, [unknown("ada", now, true), unknown("bob", now, false)]);
+        assert_eq!(list.users, [unknown("ada", now, true), unknown("bob", now, false)]);
         assert_eq!(report, PreflightReport { asked: 1, known_now: 1, waiting: 1, ..report.clone() });
     }
 
@@ -215,7 +215,7 @@ mod tests {
         let answers = PreflightAnswers { is_known: BTreeMap::from([(id("b"), false)]), error: error.clone() };
         let (mut list, mut report) = (UnknownUsers::default(), PreflightReport::default());
         record_answers(&mut list, &mut report, &[id("a"), id("b")], &[], answers, now);
-        let asked: Vec<Timestamp> = list.people.iter().map(|user| user.asked.0).collect();
+        let asked: Vec<Timestamp> = list.users.iter().map(|user| user.asked.0).collect();
         assert_eq!(asked, [Timestamp::UNIX_EPOCH, now]);
         assert_eq!(report, PreflightReport { asked: 1, unknown: 1, waiting: 2, error, ..report.clone() });
     }

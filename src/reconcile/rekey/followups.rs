@@ -103,7 +103,7 @@ fn find_owners(
     while let Some(batch) = batches.next_batch()? {
         for packed in (0..batch.len()).map(|at| batch.packed(at)) {
             let (identifier, _) = Identifier::unpack(packed).map_err(damaged)?;
-            let query = if kinds.contains(&identifier.kind) { owners.question(&identifier) } else { None };
+            let query = if kinds.contains(&identifier.kind) { owners.query(&identifier) } else { None };
             queries.extend(query.map(|query| (query, packed.into())));
         }
         if queries.len() >= QUERIES_MAX {

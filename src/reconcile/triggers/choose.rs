@@ -25,21 +25,21 @@ pub(in crate::reconcile) fn choose(
 ) -> Result<TriggersPlan, PlanError> {
     let now = inputs.clock.now();
     let mut outbox = inputs.state.outbox(&cohort.id)?;
-    let (unanswered, before) = (std::mem::take(&mut outbox.under_way), outbox.due.clone());
+    let (unanswered, before) = (std::mem::take(&mut outbox.in_flight), outbox.due.clone());
     // A request without an answer may have fired, so its users are in cool-down.
     let fired = |due: &DueTrigger| RecentTriggers {
-        crossing: due.crossing,
-        who: due.who.clone(),
+        transition: due.transition,
+        user: due.user.clone(),
         at: CheckTime(now),
     };
     outbox.recent.extend(unanswered.iter().map(fired));
     follow_rekeys::follow(&mut transitions, &mut outbox, inputs)?;
-    outbox.due.retain(|due| !transitions.reversed.contains(&(due.crossing, due.who.clone())));
+    outbox.due.retain(|due| !transitions.reversed.contains(&(due.transition, due.user.clone())));
     let (mut choices, mut new) = (Vec::new(), Vec::new());
     let configured = [(Transition::Enter, &cohort.on_enter), (Transition::Exit, &cohort.on_exit)];
     for (transition, trigger) in configured {
         let Some(trigger) = trigger else {
-            outbox.due.retain(|due| due.crossing != transition);
+            outbox.due.retain(|due| due.transition != transition);
             continue;
         };
         let op = if transition == Transition::Enter { ChangeOp::Add } else { ChangeOp::Remove };
@@ -72,8 +72,8 @@ fn read_properties(
     let Some(trigger) = cohort.on_enter.as_ref().filter(|trigger| !trigger.properties.is_empty()) else {
         return Ok(());
     };
-    let entering = new.iter().filter(|due| due.crossing == Transition::Enter);
-    let users: BTreeSet<OutboxUser> = entering.map(|due| due.who.clone()).collect();
+    let entering = new.iter().filter(|due| due.transition == Transition::Enter);
+    let users: BTreeSet<OutboxUser> = entering.map(|due| due.user.clone()).collect();
     if users.is_empty() {
         return Ok(());
     }
@@ -82,9 +82,9 @@ fn read_properties(
     })?;
     for due in new.iter_mut() {
         let mut packed = Vec::new();
-        due.who.identifier().pack_into(&mut packed);
+        due.user.identifier().pack_into(&mut packed);
         let properties = found.remove(packed.as_slice()).unwrap_or_default();
-        (due.properties, due.left_out) = (properties.values, properties.omitted);
+        (due.properties, due.omitted) = (properties.values, properties.omitted);
     }
     for (property, users) in omitted_properties(new) {
         tracing::warn!(cohort = %cohort.id, property, users, "values of a property are omitted");
@@ -116,7 +116,7 @@ impl TriggerChoice {
     }
 
     fn is_in_cool_down(&self, recent: &RecentTriggers) -> bool {
-        recent.crossing == self.plan.transition && self.is_within(recent.at.0, self.plan.trigger.cool_down)
+        recent.transition == self.plan.transition && self.is_within(recent.at.0, self.plan.trigger.cool_down)
     }
 
     fn is_within(&self, then: Timestamp, length: std::time::Duration) -> bool {
@@ -127,9 +127,9 @@ impl TriggerChoice {
     /// The users among these that the trigger becomes due for.
     fn newly_due(&mut self, users: &[OutboxUser], outbox: &Outbox) -> Vec<DueTrigger> {
         let recent = outbox.recent.iter().filter(|recent| self.is_in_cool_down(recent));
-        let recent: BTreeSet<&OutboxUser> = recent.map(|recent| &recent.who).collect();
-        let listed = outbox.due.iter().filter(|due| due.crossing == self.plan.transition);
-        let listed: BTreeSet<&OutboxUser> = listed.map(|due| &due.who).collect();
+        let recent: BTreeSet<&OutboxUser> = recent.map(|recent| &recent.user).collect();
+        let listed = outbox.due.iter().filter(|due| due.transition == self.plan.transition);
+        let listed: BTreeSet<&OutboxUser> = listed.map(|due| &due.user).collect();
         let mut due = Vec::new();
         for user in users {
             if user.identifier().kind == IdentifierKind::DeviceId {
@@ -138,11 +138,11 @@ impl TriggerChoice {
                 self.plan.in_cool_down += 1;
             } else if !listed.contains(user) {
                 due.push(DueTrigger {
-                    crossing: self.plan.transition,
-                    who: user.clone(),
+                    transition: self.plan.transition,
+                    user: user.clone(),
                     at: CheckTime(self.now),
                     properties: BTreeMap::new(),
-                    left_out: Vec::new(),
+                    omitted: Vec::new(),
                 });
             }
         }
@@ -154,11 +154,11 @@ impl TriggerChoice {
         let transition = self.plan.transition;
         let before = outbox.due.len();
         let within = self.plan.trigger.within;
-        outbox.due.retain(|due| due.crossing != transition || self.is_within(due.at.0, within));
+        outbox.due.retain(|due| due.transition != transition || self.is_within(due.at.0, within));
         self.plan.expired = (before - outbox.due.len()) as u64;
-        let is_kept = |recent: &RecentTriggers| recent.crossing != transition || self.is_in_cool_down(recent);
+        let is_kept = |recent: &RecentTriggers| recent.transition != transition || self.is_in_cool_down(recent);
         outbox.recent.retain(is_kept);
-        let due: Vec<&DueTrigger> = outbox.due.iter().filter(|due| due.crossing == transition).collect();
+        let due: Vec<&DueTrigger> = outbox.due.iter().filter(|due| due.transition == transition).collect();
         let at_most = usize::try_from(self.plan.trigger.at_most).unwrap_or(usize::MAX);
         let count = if self.plan.quiet_until.is_some() { 0 } else { due.len().min(at_most) };
         self.plan.now = due[..count].iter().map(|due| (*due).clone()).collect();
@@ -203,19 +203,19 @@ mod tests {
 
     fn due(value: &str, hour: i64) -> DueTrigger {
         DueTrigger {
-            crossing: Transition::Enter,
-            who: id(value),
+            transition: Transition::Enter,
+            user: id(value),
             at: CheckTime(time(hour)),
             properties: BTreeMap::new(),
-            left_out: Vec::new(),
+            omitted: Vec::new(),
         }
     }
 
     #[test]
     fn devices_recent_users_and_listed_users_do_not_become_due() {
         let recent = |value, hour| RecentTriggers {
-            crossing: Transition::Enter,
-            who: id(value),
+            transition: Transition::Enter,
+            user: id(value),
             at: CheckTime(time(hour)),
         };
         let outbox = Outbox {

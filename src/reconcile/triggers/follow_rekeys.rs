@@ -19,7 +19,7 @@ pub(super) fn follow(
     outbox: &mut Outbox,
     inputs: PlanInputs<'_>,
 ) -> Result<(), StateError> {
-    let users = outbox.due.iter().map(|due| &due.who).chain(outbox.recent.iter().map(|recent| &recent.who));
+    let users = outbox.due.iter().map(|due| &due.user).chain(outbox.recent.iter().map(|recent| &recent.user));
     let users = users.chain(&transitions.rekeyed).chain(transitions.reversed.iter().map(|(_, user)| user));
     let users = users.chain(transitions.sides.get(&Transition::Exit).into_iter().flatten());
     let owners = owners_of(users, inputs)?;
@@ -33,11 +33,11 @@ pub(super) fn follow(
 /// Replaces the users of the outbox by their owners.
 fn rekey_outbox(transitions: &mut Transitions, outbox: &mut Outbox, owners: &Owners) {
     if !owners.is_empty() {
-        outbox.due.iter_mut().for_each(|due| replace(&mut due.who, owners));
-        outbox.recent.iter_mut().for_each(|recent| replace(&mut recent.who, owners));
+        outbox.due.iter_mut().for_each(|due| replace(&mut due.user, owners));
+        outbox.recent.iter_mut().for_each(|recent| replace(&mut recent.user, owners));
         // Several identifiers of one owner are due once, by the first entry.
         let mut seen = BTreeSet::new();
-        outbox.due.retain(|due| seen.insert((due.crossing, due.who.clone())));
+        outbox.due.retain(|due| seen.insert((due.transition, due.user.clone())));
         let reversed = std::mem::take(&mut transitions.reversed).into_iter();
         transitions.reversed = reversed
             .map(|(transition, mut user)| {
@@ -51,7 +51,7 @@ fn rekey_outbox(transitions: &mut Transitions, outbox: &mut Outbox, owners: &Own
     transitions
         .reversed
         .retain(|(transition, user)| *transition == Transition::Exit || !added.contains(user));
-    outbox.due.retain(|due| due.crossing == Transition::Enter || !added.contains(&due.who));
+    outbox.due.retain(|due| due.transition == Transition::Enter || !added.contains(&due.user));
 }
 
 /// Drops the entry and the exit of each user who is only re-keyed.
@@ -85,7 +85,7 @@ fn owners_of<'a>(
         return Ok(Owners::new());
     }
     let Some(identity) = inputs.state.owners()? else { return Ok(Owners::new()) };
-    let query = |user: &'a OutboxUser| Some((identity.question(&user.identifier())?, user));
+    let query = |user: &'a OutboxUser| Some((identity.query(&user.identifier())?, user));
     let mut queries: Vec<(OwnerQuery, &OutboxUser)> = users.filter_map(query).collect();
     queries.sort_unstable();
     queries.dedup();
@@ -118,7 +118,7 @@ mod tests {
 
     fn due(transition: Transition, who: OutboxUser) -> DueTrigger {
         let at = CheckTime(Timestamp::UNIX_EPOCH);
-        DueTrigger { crossing: transition, who, at, properties: BTreeMap::new(), left_out: Vec::new() }
+        DueTrigger { transition: transition, user: who, at, properties: BTreeMap::new(), omitted: Vec::new() }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl TriggerPlan {
 /// Omitted properties with the number of users.
 pub(super) fn omitted_properties(due: &[DueTrigger]) -> BTreeMap<&str, u64> {
     let mut users = BTreeMap::new();
-    for property in due.iter().flat_map(|due| &due.left_out) {
+    for property in due.iter().flat_map(|due| &due.omitted) {
         *users.entry(property.as_str()).or_default() += 1;
     }
     users

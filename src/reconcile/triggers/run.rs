@@ -79,7 +79,7 @@ impl<'a> TriggerRun<'a> {
         let standings = standings(cohort, &users, state)?;
         let is_blocked = self.is_blocked;
         let fit =
-            |due: &DueTrigger| fit(due.crossing, standings.get(&key_of(due, state)).copied(), is_blocked);
+            |due: &DueTrigger| fit(due.transition, standings.get(&key_of(due, state)).copied(), is_blocked);
         let mut dropped: Vec<DueTrigger> = Vec::new();
         for plan in &mut self.plan.triggers {
             dropped.extend(plan.now.iter().filter(|due| fit(due) == Fit::Never).cloned());
@@ -133,7 +133,7 @@ fn fit(transition: Transition, standing: Option<Standing>, is_blocked: bool) -> 
 
 fn key_of(due: &DueTrigger, state: &StateReader) -> MemberKey {
     let mut packed = Vec::new();
-    due.who.identifier().pack_into(&mut packed);
+    due.user.identifier().pack_into(&mut packed);
     MemberKey::of(state.seed(), &packed)
 }
 
@@ -176,11 +176,11 @@ fn write_reject(
     due: &DueTrigger,
     rejects: &mut RejectLog,
 ) -> Result<(), StateError> {
-    let column = match due.crossing {
+    let column = match due.transition {
         Transition::Enter => "on_enter",
         Transition::Exit => "on_exit",
     };
-    let value = due.who.identifier().in_full();
+    let value = due.user.identifier().in_full();
     rejects.push(&Reject { reason, detail, column, value: &value, ..Reject::default() }.line())
 }
 

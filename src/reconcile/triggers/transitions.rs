@@ -47,11 +47,11 @@ impl Transitions {
         let outbox = inputs.state.outbox(&cohort.id)?;
         let packed = |due: &DueTrigger| {
             let mut bytes = Vec::new();
-            due.who.identifier().pack_into(&mut bytes);
+            due.user.identifier().pack_into(&mut bytes);
             bytes.into_boxed_slice()
         };
         let may_be_rekeyed =
-            outbox.due.iter().any(|due| due.who.identifier().kind != IdentifierKind::ExternalId);
+            outbox.due.iter().any(|due| due.user.identifier().kind != IdentifierKind::ExternalId);
         let due = outbox.due.iter().map(packed).collect();
         Ok(Some(Self { due, may_be_rekeyed, ..Self::default() }))
     }
