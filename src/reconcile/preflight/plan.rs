@@ -47,7 +47,7 @@ pub(in crate::reconcile) fn known_now(
         unknown.user.identifier().pack_into(&mut packed);
         MemberKey::of(inputs.state.seed(), &packed)
     };
-    Ok(list.users.iter().filter(|unknown| unknown.is_known).map(key).collect())
+    Ok(list.users.iter().filter(|unknown| unknown.has_profile).map(key).collect())
 }
 
 /// The unknown users of a cohort without those that these changes remove. `None` without `preflight:`.
@@ -60,22 +60,22 @@ pub(in crate::reconcile) fn plan(
     let (mut list, now) = (inputs.state.unknown_users(&cohort.id)?, inputs.clock.now());
     let before = list.users.len();
     if !list.users.is_empty() && approved.changes(ChangeOp::Remove) > 0 {
-        let users: BTreeSet<OutboxUser> = list.users.iter().map(|unknown| unknown.who.clone()).collect();
+        let users: BTreeSet<OutboxUser> = list.users.iter().map(|unknown| unknown.user.clone()).collect();
         let mut removed = BTreeSet::new();
         approved.list_mut(ChangeOp::Remove).for_each(|packed| {
             let user = Identifier::unpack(packed).ok().map(|(user, _)| OutboxUser::from(user));
             removed.extend(user.filter(|user| users.contains(user)));
             Ok(())
         })?;
-        list.users.retain(|unknown| !removed.contains(&unknown.who));
+        list.users.retain(|unknown| !removed.contains(&unknown.user));
     }
     let count = |is: &dyn Fn(&UnknownUser) -> bool| list.users.iter().filter(|user| is(user)).count() as u64;
     Ok(Some(PreflightPlan {
         settings,
         is_changed: list.users.len() != before,
-        known: count(&|unknown| unknown.is_known),
+        known: count(&|unknown| unknown.has_profile),
         due: count(&|unknown| is_due(unknown, settings, now)),
-        unknown: count(&|unknown| !unknown.is_known),
+        unknown: count(&|unknown| !unknown.has_profile),
         list,
     }))
 }

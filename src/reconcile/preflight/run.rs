@@ -55,7 +55,7 @@ impl<'a> PreflightRun<'a> {
         let entering = run.entering(approved)?;
         let now = resources.clock.now();
         let due = run.plan.list.users.iter().filter(|user| is_due(user, run.plan.settings, now));
-        let due: Vec<OutboxUser> = due.map(|user| user.who.clone()).collect();
+        let due: Vec<OutboxUser> = due.map(|user| user.user.clone()).collect();
         let before = run.plan.list.clone();
         let answers = ask(&entering, &due, braze).await;
         record_answers(&mut run.plan.list, &mut run.report, &entering, &due, answers, now);
@@ -75,8 +75,8 @@ impl<'a> PreflightRun<'a> {
         let sample = self.plan.settings.sample;
         let limit = sample.map_or(USERS_MAX, |sample| usize::try_from(sample).unwrap_or(usize::MAX));
         let mut too_many = 0;
-        let known = self.plan.list.users.iter().filter(|user| user.is_known);
-        let known: BTreeSet<OutboxUser> = known.map(|user| user.who.clone()).collect();
+        let known = self.plan.list.users.iter().filter(|user| user.has_profile);
+        let known: BTreeSet<OutboxUser> = known.map(|user| user.user.clone()).collect();
         approved.list_mut(ChangeOp::Add).for_each(|packed| {
             let Ok((user, _)) = Identifier::unpack(packed) else { return Ok(()) };
             let is_full = users.len() >= limit;
@@ -106,7 +106,7 @@ impl<'a> PreflightRun<'a> {
             return (self.report, Ok(()));
         }
         let added_again = &self.added_again;
-        self.plan.list.users.retain(|user| !added_again.contains(&user.who));
+        self.plan.list.users.retain(|user| !added_again.contains(&user.user));
         let (cohort, list) = (&self.cohort, &mut self.plan.list);
         let recorded = tokio::task::block_in_place(|| self.resources.state.put_unknown_users(cohort, list));
         (self.report, recorded)
@@ -156,10 +156,10 @@ fn record_answers(
     now: Timestamp,
 ) {
     let mut users: BTreeMap<OutboxUser, UnknownUser> =
-        list.users.drain(..).map(|user| (user.who.clone(), user)).collect();
+        list.users.drain(..).map(|user| (user.user.clone(), user)).collect();
     for who in due {
         if let (Some(user), Some(is_known)) = (users.get_mut(who), answers.is_known.get(who)) {
-            (user.asked, user.is_known) = (CheckTime(now), *is_known);
+            (user.checked_at, user.has_profile) = (CheckTime(now), *is_known);
             report.known_now += u64::from(*is_known);
         }
     }
@@ -168,15 +168,19 @@ fn record_answers(
         report.asked += u64::from(is_known.is_some());
         report.unknown += u64::from(is_known == Some(false));
         let asked = if is_known.is_some() { now } else { Timestamp::UNIX_EPOCH };
-        let user =
-            UnknownUser { user: who.clone(), since: CheckTime(now), checked_at: CheckTime(asked), has_profile: false };
+        let user = UnknownUser {
+            user: who.clone(),
+            since: CheckTime(now),
+            checked_at: CheckTime(asked),
+            has_profile: false,
+        };
         match is_known {
             Some(true) => drop(users.remove(who)),
             _ if users.len() < USERS_MAX => drop(users.insert(who.clone(), user)),
             _ => report.too_many += 1,
         }
     }
-    report.waiting = users.values().filter(|user| !user.is_known).count() as u64;
+    report.waiting = users.values().filter(|user| !user.has_profile).count() as u64;
     report.error = answers.error;
     list.users = users.into_values().collect();
 }
@@ -215,7 +219,7 @@ mod tests {
         let answers = PreflightAnswers { is_known: BTreeMap::from([(id("b"), false)]), error: error.clone() };
         let (mut list, mut report) = (UnknownUsers::default(), PreflightReport::default());
         record_answers(&mut list, &mut report, &[id("a"), id("b")], &[], answers, now);
-        let asked: Vec<Timestamp> = list.users.iter().map(|user| user.asked.0).collect();
+        let asked: Vec<Timestamp> = list.users.iter().map(|user| user.checked_at.0).collect();
         assert_eq!(asked, [Timestamp::UNIX_EPOCH, now]);
         assert_eq!(report, PreflightReport { asked: 1, unknown: 1, waiting: 2, error, ..report.clone() });
     }

@@ -156,7 +156,8 @@ impl TriggerChoice {
         let within = self.plan.trigger.within;
         outbox.due.retain(|due| due.transition != transition || self.is_within(due.at.0, within));
         self.plan.expired = (before - outbox.due.len()) as u64;
-        let is_kept = |recent: &RecentTriggers| recent.transition != transition || self.is_in_cool_down(recent);
+        let is_kept =
+            |recent: &RecentTriggers| recent.transition != transition || self.is_in_cool_down(recent);
         outbox.recent.retain(is_kept);
         let due: Vec<&DueTrigger> = outbox.due.iter().filter(|due| due.transition == transition).collect();
         let at_most = usize::try_from(self.plan.trigger.at_most).unwrap_or(usize::MAX);
