@@ -25,7 +25,7 @@ pub struct GuardPolicy {
     /// Another cohort with the same name in the workspace.
     pub name_taken_by: Option<CohortId>,
     /// The workspace of the recorded members and that of the config, if they differ.
-    pub moved: Option<(String, String)>,
+    pub workspace_change: Option<(String, String)>,
     /// The digests of approved plans, each of the whole plan.
     pub approved: Vec<PlanDigest>,
 }
@@ -88,7 +88,7 @@ pub enum GuardViolation {
         rejects: BTreeMap<String, u64>,
     },
     /// A file of the source has no header row.
-    Hollow {
+    HeaderMissing {
         /// The file.
         file: String,
     },
@@ -123,7 +123,7 @@ pub enum GuardViolation {
         by: CohortId,
     },
     /// The recorded members are in another workspace than the config's.
-    Moved {
+    WorkspaceChanged {
         /// The workspace of the recorded members.
         from: String,
         /// The workspace of the config.
@@ -164,14 +164,16 @@ impl GuardViolation {
                 ChangeOp::Remove => ChangeSide::Removes,
                 ChangeOp::Add => ChangeSide::Adds,
             },
-            Self::Emptied { .. } | Self::Hollow { .. } | Self::Unreadable { .. } | Self::Protected { .. } => {
-                ChangeSide::Removes
-            }
+            Self::Emptied { .. }
+            | Self::HeaderMissing { .. }
+            | Self::Unreadable { .. }
+            | Self::Protected { .. } => ChangeSide::Removes,
             Self::ArrayFull(_) => ChangeSide::Adds,
             Self::NameTaken { .. } => ChangeSide::Naming,
-            Self::EmptyAtFirst | Self::NoneUsable { .. } | Self::Damaged { .. } | Self::Moved { .. } => {
-                ChangeSide::All
-            }
+            Self::EmptyAtFirst
+            | Self::NoneUsable { .. }
+            | Self::Damaged { .. }
+            | Self::WorkspaceChanged { .. } => ChangeSide::All,
         }
     }
 
@@ -184,14 +186,14 @@ impl GuardViolation {
             | Self::Emptied { .. }
             | Self::EmptyAtFirst
             | Self::NoneUsable { .. }
-            | Self::Hollow { .. }
+            | Self::HeaderMissing { .. }
             | Self::Damaged { .. }
             | Self::Unreadable { .. } => true,
             Self::Ceiling { .. }
             | Self::Protected { .. }
             | Self::ArrayFull(_)
             | Self::NameTaken { .. }
-            | Self::Moved { .. } => false,
+            | Self::WorkspaceChanged { .. } => false,
         }
     }
 }
@@ -304,12 +306,14 @@ pub fn guard<C>(plan: MembershipPlan<C>, policy: &GuardPolicy) -> GuardVerdict<C
 #[must_use]
 pub fn violations<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardViolation> {
     let mut found = Vec::new();
-    found.extend(policy.moved.clone().map(|(from, to)| GuardViolation::Moved { from, to }));
+    found.extend(
+        policy.workspace_change.clone().map(|(from, to)| GuardViolation::WorkspaceChanged { from, to }),
+    );
     found.extend(name_taken(plan, policy));
     found.extend(array_full(plan, policy));
     found.extend(emptied(plan, policy));
     found.extend(nothing_at_first(plan, policy));
-    found.extend(hollow(plan));
+    found.extend(header_missing(plan));
     found.extend(unreadable(plan, policy));
     found.extend(damaged(plan, policy));
     found.extend([ChangeOp::Remove, ChangeOp::Add].into_iter().filter_map(|op| too_many(plan, policy, op)));
@@ -359,9 +363,9 @@ fn nothing_at_first<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option
 }
 
 /// An export that failed before its first byte looks like this, so it is checked also with `allow_empty`.
-fn hollow<C>(plan: &MembershipPlan<C>) -> Option<GuardViolation> {
-    let file = plan.source.as_ref()?.hollow.clone()?;
-    (plan.tally.removes() > 0).then_some(GuardViolation::Hollow { file })
+fn header_missing<C>(plan: &MembershipPlan<C>) -> Option<GuardViolation> {
+    let file = plan.source.as_ref()?.headerless_file.clone()?;
+    (plan.tally.removes() > 0).then_some(GuardViolation::HeaderMissing { file })
 }
 
 /// An unreadable row may name a member, who must not be removed.

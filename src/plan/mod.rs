@@ -79,7 +79,7 @@ pub struct SourceTally {
     /// Rejected rows by reason.
     pub rejects: BTreeMap<String, u64>,
     /// A file without a header row, if there is one.
-    pub hollow: Option<String>,
+    pub headerless_file: Option<String>,
 }
 
 /// The changes of one cohort. `C` holds the changes of one side, each a packed identifier.

@@ -68,7 +68,7 @@ pub async fn apply(
     }
     remember_keys(&report, &workspaces, config, &resources);
     report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
-    let ended = JournalEvent::Ended { result: report.word().to_owned(), requests: report.requests };
+    let ended = JournalEvent::Ended { result: report.result().to_owned(), requests: report.requests };
     let journaled = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync());
     report.halt = journaled.err().map(ApplyStop::from);
     tokio::task::block_in_place(|| tidy_state(&resources.state, config, resources.clock));

@@ -113,7 +113,7 @@ pub type BrazeClients = BTreeMap<ConnectionName, Arc<BrazeClient>>;
 ///
 /// # Errors
 /// When the HTTP client cannot be created.
-pub fn link(
+pub fn connect_braze(
     config: &Config,
     access: &BTreeMap<ConnectionName, BrazeAccess>,
     clock: Clock,

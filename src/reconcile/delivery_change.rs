@@ -2,7 +2,7 @@
 //!
 //! A membership has one delivery method, so a cohort is never delivered in two ways at once. The first run removes all
 //! members by the old method. The next run finds an empty membership and fills the cohort by the new method, see
-//! [`policy::at_home`]. If the change is interrupted, the membership still says who must be removed by which method.
+//! [`policy::at_home`]. If the change is interrupted, the membership still has the members and their old method.
 
 use super::compare::{DiffExtras, compare};
 use super::context::PlanInputs;
@@ -30,8 +30,9 @@ pub(super) fn plan(
 ) -> Result<(SourceFindings, GuardedChanges), PlanError> {
     let mut source = read_source::read_in_full(cohort, None, inputs)?;
     while source.wanted.advance()?.is_some() {}
-    let (findings, hollow, _) = source.finish()?;
-    let tally = findings.matched.as_ref().map(|matched| tally_of(matched, hollow)).unwrap_or_default();
+    let (findings, headerless_file, _) = source.finish()?;
+    let tally =
+        findings.matched.as_ref().map(|matched| tally_of(matched, headerless_file)).unwrap_or_default();
     let no_members = &mut WantedMembers::None;
     let diff = compare(&cohort.id, no_members, Some(&membership), DiffExtras::default(), inputs)?;
     Ok((findings, guard_change(cohort, membership, diff, tally, inputs)?))
@@ -54,7 +55,7 @@ pub(super) fn guard_change(
         limits: cohort.limits,
         ceilings: guarded::ceilings(&cohort.id, inputs),
         protected: cohort.protect.unwrap_or(membership.protected),
-        moved: policy::moved(&membership.workspace, &old, braze),
+        workspace_change: policy::workspace_change(&membership.workspace, &old, braze),
         ..GuardPolicy::default()
     };
     let (policy, is_approved) = guarded::with_approvals(&plan, policy, inputs)?;

@@ -107,7 +107,7 @@ pub async fn export(
     }
     let mut reports: Vec<ExportReport> = order.iter().filter_map(|id| reports.remove(id)).collect();
     let requests = reports.iter().map(|report| report.tally.requests()).sum();
-    let ended = JournalEvent::Ended { result: word(&reports).to_owned(), requests };
+    let ended = JournalEvent::Ended { result: result(&reports).to_owned(), requests };
     if let Err(error) = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync()) {
         // The exports of a run share the journal.
         let halt = ExportStop::from(error);
@@ -121,7 +121,7 @@ pub async fn export(
 
 /// The result of the exports as the JSON output and the journal show it.
 #[must_use]
-pub fn word(reports: &[ExportReport]) -> &'static str {
+pub fn result(reports: &[ExportReport]) -> &'static str {
     let changed = reports.iter().any(ExportReport::changed_anything);
     match (changed, reports.iter().all(ExportReport::is_whole)) {
         (true, true) => "exported",

@@ -54,7 +54,8 @@ pub(super) fn guard_declared(
 ) -> Result<GuardedChanges, PlanError> {
     let braze = policy::connection(&cohort.to, inputs.config)?;
     let workspace = policy::workspace(&cohort.to, braze, &cohort.delivery);
-    let moved = previous.as_ref().and_then(|known| policy::moved(&known.workspace, &workspace, braze));
+    let workspace_change =
+        previous.as_ref().and_then(|known| policy::workspace_change(&known.workspace, &workspace, braze));
     let naming = naming(cohort, previous.as_ref(), inputs.clock.now());
     let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, (braze, &cohort.delivery));
     let again = plan.tally.added_again + plan.tally.removed_again;
@@ -63,7 +64,7 @@ pub(super) fn guard_declared(
     let mut membership = previous
         .clone()
         .unwrap_or_else(|| Membership::first(inputs.run, inputs.clock.now(), workspace.clone()));
-    if moved.is_none() {
+    if workspace_change.is_none() {
         membership.workspace = workspace;
         membership.protected = cohort.protect.unwrap_or(membership.protected);
         membership.removed = false;
@@ -75,7 +76,7 @@ pub(super) fn guard_declared(
         share_base: membership.share_base,
         array_full: names.array_full(cohort, braze),
         name_taken_by: names.taken_by(cohort),
-        moved,
+        workspace_change,
         approved: Vec::new(),
     };
     let (policy, is_approved) = with_approvals(&plan, policy, inputs)?;
@@ -107,7 +108,7 @@ pub(super) fn guard_removed(
         limits: GuardLimits::default(),
         ceilings: ceilings(id, inputs),
         protected: membership.protected,
-        moved: policy::moved(&membership.workspace, &here, braze),
+        workspace_change: policy::workspace_change(&membership.workspace, &here, braze),
         ..GuardPolicy::default()
     };
     Ok((name, settle(membership, guard(plan, &policy), false)))

@@ -135,7 +135,7 @@ fn bring_up_to_date(
     tables: &MirrorTables,
     resources: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
-    if matches!(&before.pushdown, Some(PushdownReport::Here { why }) if why.is_permanent()) {
+    if matches!(&before.pushdown, Some(PushdownReport::InFull { reason }) if reason.is_permanent()) {
         return Ok(());
     }
     let state = &resources.state;
@@ -143,7 +143,7 @@ fn bring_up_to_date(
     let table = source::mirror_table_of(id, schema, state.reader());
     drop_unless(id, Some((connection, &table)), tables, resources)?;
     let Some(membership) = state.reader().version(id)? else { return Ok(()) };
-    let is_distrusted = matches!(before.pushdown, Some(PushdownReport::Here { .. }));
+    let is_distrusted = matches!(before.pushdown, Some(PushdownReport::InFull { .. }));
     let note = state.reader().mirror_note(id)?.filter(|note| !is_distrusted && note.version == before.number);
     let changed = note.as_ref().and_then(|_| changed_parts(&before.parts, &membership.parts));
     let tabled = match (note, changed) {

@@ -38,13 +38,13 @@ mod run_plan;
 mod triggers;
 
 pub use apply_run::{apply, blocked};
-pub use context::{ApplyResources, BrazeAccess, BrazeClients, PlanInputs, link};
+pub use context::{ApplyResources, BrazeAccess, BrazeClients, PlanInputs, connect_braze};
 pub use end_of_run::log_retention;
-pub use export_run::{ExportJob, Exporting, export, word as exports_word};
+pub use export_run::{ExportJob, Exporting, export, result as exports_result};
 pub use lanes::Lane;
 pub use plan_error::{FailedKind, PlanError};
 pub use plan_file::PlanFileError;
-pub use plan_run::{first_version, fold_all, orphaned, plan, resume, resync, save};
+pub use plan_run::{first_membership, ingest_deliveries, orphaned, plan, resume, resync, save};
 pub use policy::OrphanedCohort;
 pub use preflight::{PreflightPlan, PreflightReport};
 pub use read_source::PushdownReport;

@@ -94,11 +94,11 @@ fn read_and_compare(
     let extras = DiffExtras { rekeyed: source.rekeyed.take(), transitions, add_again };
     let mut diff = compare(&cohort.id, &mut source.wanted, previous, extras, inputs)?;
     let transitions = diff.changes.transitions.take();
-    let (findings, hollow, fingerprint) = source.finish()?;
+    let (findings, headerless_file, fingerprint) = source.finish()?;
     let matched = findings.matched.clone().unwrap_or_default();
-    let tally = tally_of(&matched, hollow.clone());
+    let tally = tally_of(&matched, headerless_file.clone());
     let fingerprint = fingerprint.and_then(|fingerprint| fingerprint.text(&rules, began));
-    let mark = fingerprint.filter(|_| hollow.is_none()).map(|fingerprint| SourceMark {
+    let mark = fingerprint.filter(|_| headerless_file.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
         matched,
         rejected: diff.tally.rejected,

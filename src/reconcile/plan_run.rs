@@ -111,7 +111,7 @@ pub fn resync(cohort: &CohortId, inputs: PlanInputs<'_>) -> Result<Option<RunPla
 ///
 /// # Errors
 /// When the state cannot be read or written.
-pub fn fold_all(
+pub fn ingest_deliveries(
     config: &Config,
     state: &StateWriter,
     run: &RunId,
@@ -140,7 +140,7 @@ pub fn orphaned(config: &Config, state: &StateReader) -> Result<Vec<OrphanedCoho
 
 /// The first version of a declared cohort's membership.
 #[must_use]
-pub fn first_version(id: &CohortId, config: &Config, run: &RunId, now: Timestamp) -> Option<Membership> {
+pub fn first_membership(id: &CohortId, config: &Config, run: &RunId, now: Timestamp) -> Option<Membership> {
     let cohort = config.cohorts.iter().find(|cohort| cohort.id == *id)?;
     let workspace = policy::workspace(&cohort.to, config.braze.get(&cohort.to)?, &cohort.delivery);
     Some(Membership::first(run, now, workspace))

@@ -50,8 +50,8 @@ fn resume_declared(
     let braze = policy::connection(&cohort.to, inputs.config)?;
     let previous = previous.map(|membership| policy::at_home(membership, cohort, braze));
     let matched = saved.matched.clone();
-    let source = matched.as_ref().map(|matched| tally_of(matched, saved.hollow.clone()));
-    let (due, is_delivery_change) = (saved.due.clone(), saved.moves);
+    let source = matched.as_ref().map(|matched| tally_of(matched, saved.headerless_file.clone()));
+    let (due, is_delivery_change) = (saved.due.clone(), saved.is_delivery_change);
     let diff = plan_file::recount(saved, previous.as_ref(), inputs)?;
     let mut changes = match previous {
         Some(membership) if is_delivery_change => {

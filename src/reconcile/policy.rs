@@ -187,7 +187,7 @@ pub(super) fn workspace(
 
 /// The recorded and the configured workspace, if they differ: the recorded members are not in the configured one. Two
 /// workspaces of one company may share endpoint and partner, so the name of the connection is compared as well.
-pub(super) fn moved(
+pub(super) fn workspace_change(
     recorded: &RecordedWorkspace,
     configured: &RecordedWorkspace,
     braze: &BrazeConfig,
@@ -202,7 +202,7 @@ pub(super) fn moved(
 /// An empty membership starts anew in the configured workspace and with the configured delivery method.
 pub(super) fn at_home(membership: Membership, cohort: &CohortConfig, braze: &BrazeConfig) -> Membership {
     let here = workspace(&cohort.to, braze, &cohort.delivery);
-    let is_same = moved(&membership.workspace, &here, braze).is_none()
+    let is_same = workspace_change(&membership.workspace, &here, braze).is_none()
         && membership.workspace.delivery == here.delivery;
     if !membership.is_vacant() || is_same {
         return membership;

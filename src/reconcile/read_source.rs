@@ -18,16 +18,16 @@ use crate::state::{Membership, Permit, SourceMark};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushdownReport {
     /// In the database.
-    There {
+    InDatabase {
         /// Members and rows that were read.
         transferred: u64,
         /// Rows of the source.
         rows: u64,
     },
-    /// Here, with every row read.
-    Here {
-        /// Why.
-        why: PushdownFallback,
+    /// In this process, with every row read.
+    InFull {
+        /// Why the database was not used.
+        reason: PushdownFallback,
     },
 }
 
@@ -103,7 +103,7 @@ pub(super) fn read(
     let PushdownResult { members, permit, rows, transferred, rejects, rekeyed, rekeyed_rows, ambiguous_rows } =
         match difference {
             Ok(difference) => difference,
-            Err(why) => return read_in_full(cohort, Some(PushdownReport::Here { why }), inputs),
+            Err(reason) => return read_in_full(cohort, Some(PushdownReport::InFull { reason }), inputs),
         };
     Ok(SourceRead {
         wanted: WantedMembers::Overlay(Box::new(members)),
@@ -114,7 +114,7 @@ pub(super) fn read(
         rekeyed: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
         rekeyed_rows,
         ambiguous_rows,
-        pushdown: Some(PushdownReport::There { transferred, rows }),
+        pushdown: Some(PushdownReport::InDatabase { transferred, rows }),
     })
 }
 
@@ -182,9 +182,9 @@ pub(super) fn rules_text(cohort: &CohortConfig, inputs: PlanInputs<'_>) -> Resul
 }
 
 /// The numbers of a source for the guard.
-pub(super) fn tally_of(matched: &MatchTally, hollow: Option<String>) -> SourceTally {
+pub(super) fn tally_of(matched: &MatchTally, headerless_file: Option<String>) -> SourceTally {
     let MatchTally { rows, duplicates, unreadable, shapes, .. } = *matched;
     let rejects = matched.rejects.clone();
     let named = rows.saturating_sub(rejects.values().sum());
-    SourceTally { rows, duplicates, unreadable, matched: named, shapes, rejects, hollow }
+    SourceTally { rows, duplicates, unreadable, matched: named, shapes, rejects, headerless_file }
 }

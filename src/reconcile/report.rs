@@ -183,7 +183,7 @@ impl RunReport {
 
     /// The result as the JSON output and the journal show it.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn result(&self) -> &'static str {
         match (self.changed_anything(), self.is_whole()) {
             (true, true) => "applied",
             (true, false) => "applied_in_part",

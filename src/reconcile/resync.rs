@@ -23,8 +23,10 @@ pub(super) fn plan(
     let naming = membership.name.clone().map(|name| CohortNaming::Create { name });
     let plan = diff.into_plan(id, Some(&membership), naming, None, (braze, &here.delivery));
     let plan = MembershipPlan { mixed: true, target: here.to_string(), ..plan };
-    let policy =
-        GuardPolicy { moved: policy::moved(&membership.workspace, &here, braze), ..GuardPolicy::default() };
+    let policy = GuardPolicy {
+        workspace_change: policy::workspace_change(&membership.workspace, &here, braze),
+        ..GuardPolicy::default()
+    };
     let verdict = guard(plan, &policy);
     Ok((connection, GuardedChanges { verdict, membership, membership_changed: false, is_approved: false }))
 }

@@ -116,7 +116,7 @@ impl CohortPlan {
     /// Whether the mirror table must be rebuilt.
     #[must_use]
     pub fn rebuilds_mirror_table(&self) -> bool {
-        matches!(&self.pushdown, Some(PushdownReport::Here { why }) if !why.is_permanent())
+        matches!(&self.pushdown, Some(PushdownReport::InFull { reason }) if !reason.is_permanent())
     }
 
     /// Whether members or triggers would be sent.

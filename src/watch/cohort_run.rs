@@ -242,7 +242,7 @@ fn judged(id: &CohortId, report: &RunReport, looking: &CohortRunContext) -> Coho
             cohort: id.clone(),
             added: outcome.added,
             removed: outcome.removed,
-            result: report.word().to_owned(),
+            result: report.result().to_owned(),
             error: outcome.halt.as_ref().map(ToString::to_string),
         });
     }

@@ -231,6 +231,6 @@ impl Leader {
     }
 
     pub(super) fn linked(&self, config: &Config) -> Result<BrazeClients, crate::connector::http::HttpError> {
-        reconcile::link(config, &self.reach.access, self.at.clock())
+        reconcile::connect_braze(config, &self.reach.access, self.at.clock())
     }
 }

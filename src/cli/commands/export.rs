@@ -191,7 +191,7 @@ pub(super) fn finish(
         }
         OutputFormat::Json => {
             let exports = view::to_json(reports);
-            envelope(command, reconcile::exports_word(reports), &json!({ "exports": exports }))
+            envelope(command, reconcile::exports_result(reports), &json!({ "exports": exports }))
         }
     });
     shown.map_err(|OutputLost(error)| {

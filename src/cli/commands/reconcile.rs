@@ -37,7 +37,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     tracing::info!("the run begins");
     let again = SuggestedCommand::new(global).run(&args.run, args.plan.as_ref());
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
-    let uningested = reconcile::fold_all(&config, &state, &run, environment::clock())?;
+    let uningested = reconcile::ingest_deliveries(&config, &state, &run, environment::clock())?;
     for (heap, error) in &uningested {
         tell(&format!("the deliveries of connection `{heap}` wait in the inbox: {error}"));
     }
@@ -98,7 +98,7 @@ pub(super) fn apply(
         let sandboxes = access::Sandboxes::default();
         let reached = sandboxes.reach(config, keys, |name| plan.sends_to(name)).await?;
         let clock = environment::clock();
-        let links = reconcile::link(config, &reached, clock)?;
+        let links = reconcile::connect_braze(config, &reached, clock)?;
         let of_exports = (Arc::clone(&state), interrupt.clone());
         let means = ApplyResources { state, links, run, clock, progress, interrupt, secrets };
         let report = reconcile::apply(plan, config, means).await?;
@@ -116,7 +116,7 @@ pub(super) fn apply(
         Err(stopped.hint("what was under way is in doubt; the next run settles it"))
     })?;
     let exit = exit(&report, &exports);
-    tracing::info!(result = report.word(), requests = report.requests, "the run ends");
+    tracing::info!(result = report.result(), requests = report.requests, "the run ends");
     let shown = out(&match format {
         OutputFormat::Human => human::human(&report, &failed, &exports, exit, &again),
         OutputFormat::Json => json::report(&report, &exports, &again),
@@ -137,7 +137,7 @@ fn blocked(
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
     let report = reconcile::blocked(plan, run);
     let exit = exit(&report, &[]);
-    tracing::info!(result = report.word(), requests = 0, "the run ends");
+    tracing::info!(result = report.result(), requests = 0, "the run ends");
     out(&match format {
         OutputFormat::Human => human::human(&report, &failed, &[], exit, again),
         OutputFormat::Json => json::report(&report, &[], again),

@@ -51,7 +51,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
 /// Recovers a cohort whose state is older than what was committed.
 fn recover(args: &ResyncArgs, config: &Config, state: &StateWriter) -> Result<(), CommandError> {
     let (run, now) = (environment::new_run(), environment::clock().now());
-    let first = reconcile::first_version(&args.cohort, config, &run, now);
+    let first = reconcile::first_membership(&args.cohort, config, &run, now);
     if let Some(recovered) = state.recover(&args.cohort, first)? {
         tell(&format!(
             "{}: the state is older than what was committed; {} of its parts are in doubt, and the next \

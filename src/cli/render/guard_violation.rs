@@ -30,7 +30,7 @@ pub(in crate::cli) struct BlockedSubject<'a> {
 
 /// Explains the violations of one cohort.
 pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<BlockedWords> {
-    let hollow = violations.iter().any(|violation| matches!(violation, GuardViolation::Hollow { .. }));
+    let hollow = violations.iter().any(|violation| matches!(violation, GuardViolation::HeaderMissing { .. }));
     let mut all: Vec<BlockedWords> = violations.iter().map(|violation| in_words(violation, about)).collect();
     // A file without a header is a failed export, not an empty list: `allow_empty` would not help.
     for words in all.iter_mut().filter(|words| hollow && words.code == "emptied") {
@@ -135,7 +135,7 @@ fn of_source(violation: &GuardViolation, at: &str) -> Option<(&'static str, Stri
                 ],
             )
         }
-        GuardViolation::Hollow { file } => (
+        GuardViolation::HeaderMissing { file } => (
             "hollow",
             format!("{file} has no header row, so its export probably failed"),
             vec!["export it again; an empty list still has a header row".to_owned()],
@@ -189,7 +189,7 @@ fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (&'static s
             ),
             vec![format!("give `{id}` another name ({at}), or empty `{by}` under `removed:`")],
         ),
-        GuardViolation::Moved { from, to } => (
+        GuardViolation::WorkspaceChanged { from, to } => (
             "moved",
             format!("the recorded members are in {from}, and the config sends to {to}"),
             vec![

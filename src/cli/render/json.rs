@@ -164,9 +164,9 @@ pub(in crate::cli) fn report(
 /// The result in a word, of cohorts and exports together.
 fn word(report: &RunReport, exports: &[ExportReport]) -> &'static str {
     let changed = exports.iter().any(ExportReport::changed_anything);
-    match (report.word(), changed, exports.iter().all(ExportReport::is_whole)) {
+    match (report.result(), changed, exports.iter().all(ExportReport::is_whole)) {
         ("in_sync", true, true) => "applied",
-        ("applied" | "in_sync", _, true) => report.word(),
+        ("applied" | "in_sync", _, true) => report.result(),
         ("in_sync", false, false) => "failed",
         ("applied" | "in_sync", ..) | (_, true, _) => "applied_in_part",
         (word, ..) => word,

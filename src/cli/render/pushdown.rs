@@ -8,11 +8,11 @@ use crate::reconcile::PushdownReport;
 /// A line about it, where the config asks for it.
 pub(super) fn line(compared: Option<&PushdownReport>) -> Option<String> {
     Some(match compared? {
-        PushdownReport::There { transferred, rows } => {
+        PushdownReport::InDatabase { transferred, rows } => {
             let (transferred, rows) = (count(*transferred), count(*rows));
             dim(&format!("    pushdown: {transferred} of {rows} rows came over the wire"))
         }
-        PushdownReport::Here { why } => format!("    {} read in full: {why}", yellow("!")),
+        PushdownReport::InFull { reason } => format!("    {} read in full: {reason}", yellow("!")),
     })
 }
 
@@ -27,10 +27,10 @@ pub(super) fn to_json(compared: Option<&PushdownReport>, trouble: Option<&str>) 
     match compared {
         None if trouble.is_none() => Value::Null,
         None => json!({ "table_error": trouble }),
-        Some(PushdownReport::There { transferred, rows }) => {
+        Some(PushdownReport::InDatabase { transferred, rows }) => {
             json!({ "used": true, "keys_read": transferred, "rows": rows, "table_error": trouble })
         }
-        Some(PushdownReport::Here { why }) => {
+        Some(PushdownReport::InFull { reason: why }) => {
             json!({ "used": false, "why": why.to_string(), "table_error": trouble })
         }
     }

@@ -88,13 +88,13 @@ pub(in crate::reconcile) struct SavedCohort {
     pub(in crate::reconcile) base: u64,
     pub(in crate::reconcile) empties: bool,
     /// Whether the plan is a delivery change.
-    pub(in crate::reconcile) moves: bool,
+    pub(in crate::reconcile) is_delivery_change: bool,
     /// Triggers that become due.
     pub(in crate::reconcile) due: Vec<DueTrigger>,
     pub(super) rejected: u64,
     pub(super) rekeyed: u64,
     pub(in crate::reconcile) matched: Option<MatchTally>,
-    pub(in crate::reconcile) hollow: Option<String>,
+    pub(in crate::reconcile) headerless_file: Option<String>,
     pub(super) sides: Sides<SortedSet>,
 }
 
@@ -114,7 +114,7 @@ struct PlanFileCohort {
     base: u64,
     empties: bool,
     #[serde(default)]
-    moves: bool,
+    is_delivery_change: bool,
     /// Triggers that become due.
     #[serde(default)]
     due: Vec<DueTrigger>,
@@ -122,7 +122,7 @@ struct PlanFileCohort {
     #[serde(default)]
     rekeyed: u64,
     matched: Option<MatchTally>,
-    hollow: Option<String>,
+    headerless_file: Option<String>,
 }
 
 /// A change: index of the cohort in the head, `+` or `-`, index of the kind in [`IdentifierKind::ALL`], label, value.
@@ -191,12 +191,12 @@ fn head_of(cohort: &CohortPlan) -> PlanFileCohort {
         id: cohort.id.to_string(),
         base: plan.base,
         empties: cohort.empties,
-        moves: plan.next_delivery.is_some(),
+        is_delivery_change: plan.next_delivery.is_some(),
         due: cohort.triggers.as_ref().map(|triggers| triggers.new.clone()).unwrap_or_default(),
         rejected: plan.tally.rejected,
         rekeyed: plan.tally.rekeyed,
         matched: cohort.matched.clone(),
-        hollow: plan.source.as_ref().and_then(|source| source.hollow.clone()),
+        headerless_file: plan.source.as_ref().and_then(|source| source.headerless_file.clone()),
     }
 }
 
@@ -237,9 +237,30 @@ pub(in crate::reconcile) fn load(path: &Path, inputs: PlanInputs<'_>) -> Result<
     let id = |id: &str| CohortId::new(id).map_err(|e| damaged(e.to_string()));
     let mut saved = SavedPlan { config: head.config, cohorts: Vec::new(), failed: Vec::new() };
     for (cohort, sides) in head.cohorts.into_iter().zip(changes.sides) {
-        let PlanFileCohort { base, empties, moves, due, rejected, rekeyed, matched, hollow, .. } = cohort;
+        let PlanFileCohort {
+            base,
+            empties,
+            is_delivery_change,
+            due,
+            rejected,
+            rekeyed,
+            matched,
+            headerless_file,
+            ..
+        } = cohort;
         let id = id(&cohort.id)?;
-        let cohort = SavedCohort { id, base, empties, moves, due, rejected, rekeyed, matched, hollow, sides };
+        let cohort = SavedCohort {
+            id,
+            base,
+            empties,
+            is_delivery_change,
+            due,
+            rejected,
+            rekeyed,
+            matched,
+            headerless_file,
+            sides,
+        };
         saved.cohorts.push(cohort);
     }
     for (failed, why) in head.failed {
