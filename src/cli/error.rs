@@ -426,7 +426,7 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
             )
         }
         SqlErrorKind::Writes => "a source is only read: the query must not write".to_owned(),
-        SqlErrorKind::Lend(_) => {
+        SqlErrorKind::TempTable(_) => {
             "nobody was added or removed. The driver must put rows into temporary tables in bulk, as those of DuckDB \
              and SQLite do"
                 .to_owned()

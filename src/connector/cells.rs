@@ -1,21 +1,21 @@
-//! The values of one column for some rows, from formats that have types. It decides, for every such format alike,
-//! which values are identifiers: text as it is, whole numbers in their decimal form, and nothing else.
+//! The values of one column for some rows, from typed formats. Decides for all these formats which values are
+//! identifiers: text as it is and whole numbers in decimal form.
 
 use crate::model::{Field, Fields, NonIdentifier};
 
-/// From here on a `float` stores neighboring whole numbers as the same number.
+/// From this number on, `float` cannot represent every whole number.
 const SINGLE_WHOLE_END: f64 = 16_777_216.0;
 /// The same for a `double`.
 pub(in crate::connector) const DOUBLE_WHOLE_END: f64 = 9_007_199_254_740_992.0;
-/// The same for a number of 16 bits.
+/// The same for 16-bit floats.
 const HALF_WHOLE_END: f64 = 2_048.0;
 
 #[derive(Clone, Copy, Debug)]
 enum ColumnCell {
     Absent,
-    /// The end of the text; it starts where the one before ends.
+    /// The end of the text. It starts at the end of the previous one.
     Text(usize),
-    /// The end of the whole number, and of the text that begins with it.
+    /// The end of the whole number, and of the text that starts with it.
     Whole(usize, usize),
     Other(NonIdentifier, usize),
 }
@@ -37,7 +37,7 @@ impl ColumnCells {
         self.cells.clear();
     }
 
-    /// Adds a cell whose text ends where all texts end now.
+    /// Adds a cell with the given text.
     fn push(&mut self, text: &[u8], cell: impl FnOnce(usize) -> ColumnCell) {
         let start = self.text.len();
         self.text.extend_from_slice(text);
@@ -52,7 +52,7 @@ impl ColumnCells {
         self.push(text, ColumnCell::Text);
     }
 
-    /// A boolean names no user, and its word is rejected as a placeholder like the same word in a text.
+    /// A boolean is no identifier: its word is rejected as a placeholder, like the same word in a text column.
     pub(in crate::connector) fn boolean(&mut self, value: bool) {
         self.text(if value { b"true" } else { b"false" });
     }
@@ -65,28 +65,28 @@ impl ColumnCells {
         self.text(number.to_string().as_bytes());
     }
 
-    /// A value that is no identifier, and its text.
+    /// A value that is no identifier, with its text.
     pub(in crate::connector) fn other(&mut self, why: NonIdentifier, text: &[u8]) {
         self.push(text, |end| ColumnCell::Other(why, end));
     }
 
-    /// A number of 16 bits.
+    /// A 16-bit float.
     pub(in crate::connector) fn half(&mut self, number: f32) {
         self.float(f64::from(number), HALF_WHOLE_END, || format!("{number:?}"));
     }
 
-    /// A number of 32 bits.
+    /// A 32-bit float.
     pub(in crate::connector) fn single(&mut self, number: f32) {
         self.float(f64::from(number), SINGLE_WHOLE_END, || format!("{number:?}"));
     }
 
-    /// A number of 64 bits.
+    /// A 64-bit float.
     pub(in crate::connector) fn double(&mut self, number: f64) {
         self.float(number, DOUBLE_WHOLE_END, || format!("{number:?}"));
     }
 
-    /// A floating-point number that is whole is an identifier: programs without a column of whole numbers that may be
-    /// null store them so. `end` is where whole numbers are no longer told apart.
+    /// A float that is a whole number is an identifier, because programs without nullable integer columns store ids
+    /// so. From `end` on, floats cannot represent every whole number.
     fn float(&mut self, number: f64, end: f64, text: impl FnOnce() -> String) {
         let why = if number.is_nan() {
             return self.other(NonIdentifier::NotANumber, b"NaN");
@@ -106,7 +106,7 @@ impl ColumnCells {
         self.other(why, text.strip_suffix(".0").unwrap_or(&text).as_bytes());
     }
 
-    /// An exact decimal: digits, perhaps with decimal places.
+    /// An exact decimal: digits, optionally with decimal places.
     pub(in crate::connector) fn decimal(&mut self, text: &[u8]) {
         let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
         let is_whole = text[point..].iter().all(|byte| matches!(byte, b'.' | b'0'));
@@ -120,7 +120,7 @@ impl ColumnCells {
         }
     }
 
-    /// The text of a `numeric` of PostgreSQL.
+    /// The text of a PostgreSQL `numeric`.
     pub(in crate::connector) fn numeric(&mut self, text: &[u8]) {
         match text {
             b"NaN" => self.double(f64::NAN),
@@ -130,10 +130,10 @@ impl ColumnCells {
         }
     }
 
-    /// A JSON value, as it is written.
+    /// A JSON value in its original text.
     ///
     /// # Errors
-    /// When it is no JSON.
+    /// When it is invalid JSON.
     pub(in crate::connector) fn json(&mut self, json: &str) -> Result<(), serde_json::Error> {
         let json = json.trim_ascii();
         match json.as_bytes() {
@@ -149,7 +149,7 @@ impl ColumnCells {
         Ok(())
     }
 
-    /// A JSON value that a database returns. What is no JSON is no identifier.
+    /// A JSON value from a database. Invalid JSON is no identifier.
     pub(in crate::connector) fn json_text(&mut self, json: &[u8]) {
         let done = std::str::from_utf8(json).is_ok_and(|json| self.json(json).is_ok());
         if !done {
@@ -157,8 +157,8 @@ impl ColumnCells {
         }
     }
 
-    /// A number without decimal places and exponent is exact. Any other one was a `double` in most programs that write
-    /// JSON, and is held to what a `double` can store.
+    /// A number without decimal places and exponent is exact. Any other number was a `double` in most programs that
+    /// write JSON, so the limits of `double` apply.
     fn json_number(&mut self, json: &str) -> Result<(), serde_json::Error> {
         let is_double = json.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
         if json == "-0" {
@@ -166,7 +166,7 @@ impl ColumnCells {
             return Ok(());
         }
         if !is_double {
-            // Checks that there is nothing but digits.
+            // Checks that there are only digits.
             serde_json::from_str::<serde::de::IgnoredAny>(json)?;
             self.text(json.as_bytes());
             return Ok(());

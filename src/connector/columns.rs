@@ -1,7 +1,7 @@
-//! Columns in Apache Arrow's memory layout, as Parquet files and the drivers of warehouses give them → fields.
+//! Columns in Apache Arrow's memory layout, from Parquet files and database drivers → fields.
 //!
 //! Text is borrowed, whole numbers become their decimal form, UUIDs their hyphenated form. Other values carry the
-//! reason why they are no identifier. A column inside records is named by its path, `user.id`.
+//! reason why they are no identifier. Nested columns are addressed by path, `user.id`.
 
 use std::sync::Arc;
 
@@ -25,22 +25,22 @@ use super::cells::ColumnCells;
 use super::iso8601::{self, Unit};
 use crate::model::{Field, Fields, NonIdentifier};
 
-/// Arrow's names for a UUID and for JSON, in the metadata of a field.
+/// Arrow's extension names for UUID and JSON, in the metadata of a field.
 const UUID: &str = "arrow.uuid";
 const JSON: &str = "arrow.json";
-/// Where the driver of PostgreSQL puts the type of a column that it returns as text.
+/// Metadata key in which the PostgreSQL driver stores the original type of a text column.
 const POSTGRES_TYPE: &str = "ADBC:postgresql:typname";
 
-/// The wanted columns of some rows.
+/// The requested columns of some rows.
 pub(super) struct Columns(Vec<ColumnReader>);
 
 impl Columns {
-    /// Takes columns out of a batch, each by its path.
+    /// Selects columns of a batch by path.
     pub(super) fn of<'p>(batch: &RecordBatch, paths: impl IntoIterator<Item = &'p [Box<str>]>) -> Self {
         Self(paths.into_iter().map(|path| ColumnReader::at(batch, path)).collect())
     }
 
-    /// One row of them.
+    /// One row of the columns.
     pub(super) fn row(&self, row: usize) -> ColumnsRow<'_> {
         ColumnsRow { columns: &self.0, row }
     }
@@ -59,7 +59,7 @@ impl Fields for ColumnsRow<'_> {
 }
 
 struct ColumnReader {
-    /// Of the records around it as well.
+    /// Nulls of the column and of the records around it.
     nulls: Option<NullBuffer>,
     values: ColumnValues,
 }
@@ -72,14 +72,14 @@ enum ColumnValues {
     LargeBytes(LargeBinaryArray),
     BytesView(BinaryViewArray),
     FixedBytes(FixedSizeBinaryArray),
-    /// Which of some other values each is.
+    /// All values are of one other type.
     Coded(Vec<usize>, Box<ColumnReader>),
     Made(ColumnCells),
     Other(NonIdentifier),
 }
 
 impl ColumnReader {
-    /// The column at a path; one of nothing when there is none.
+    /// The column at a path; an empty column if there is none.
     fn at(batch: &RecordBatch, path: &[Box<str>]) -> Self {
         let schema = batch.schema();
         let found = path.first().and_then(|name| schema.column_with_name(name));
@@ -178,7 +178,7 @@ fn values(array: &Arc<dyn Array>, field: &Described) -> ColumnValues {
     }
 }
 
-/// What a value without a text is.
+/// The reason why a type is no identifier.
 fn why(kind: &DataType) -> NonIdentifier {
     match kind {
         DataType::List(_)
@@ -256,7 +256,7 @@ fn moment<T: ArrowPrimitiveType<Native: Into<i64>>>(
     made(array, |row, cells| cells.other(of, text(numbers.value(row).into()).unwrap_or_default().as_bytes()))
 }
 
-/// Values that are stored as text and are something else.
+/// Values that are stored as text and have another type.
 fn texts(array: &Arc<dyn Array>, field: &Described, cell: impl Fn(&mut ColumnCells, &[u8])) -> ColumnValues {
     let plain = Described::new(field.name(), array.data_type().clone(), true);
     let column = ColumnReader { nulls: array.logical_nulls(), values: values(array, &plain) };

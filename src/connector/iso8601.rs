@@ -1,11 +1,11 @@
-//! Dates and times as numbers → their text in ISO 8601. A value out of range has none.
+//! Numeric dates and times as ISO 8601 text. A value out of range has no text.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
 
 const NANOS_IN_SECOND: i128 = 1_000_000_000;
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connector) enum Unit {
     Seconds,
@@ -26,14 +26,14 @@ impl Unit {
     }
 }
 
-/// A date by its days since 1970-01-01.
+/// A date from its days since 1970-01-01.
 pub(in crate::connector) fn date(days: i64) -> Option<String> {
     let hours = days.checked_mul(24)?;
     let date = Date::constant(1970, 1, 1).checked_add(SignedDuration::try_from_hours(hours)?).ok()?;
     Some(date.to_string())
 }
 
-/// A time of day by what has passed since midnight.
+/// A time of day from the time since midnight.
 pub(in crate::connector) fn time(number: i64, unit: Unit) -> Option<String> {
     let nanos = i64::try_from(unit.nanos(number)).ok()?;
     let is_of_a_day = (0..86_400 * i64::try_from(NANOS_IN_SECOND).ok()?).contains(&nanos);
@@ -41,12 +41,12 @@ pub(in crate::connector) fn time(number: i64, unit: Unit) -> Option<String> {
     time.filter(|_| is_of_a_day).map(|time| time.to_string())
 }
 
-/// A point in time by what has passed since 1970-01-01T00:00:00Z.
+/// A timestamp from the time since 1970-01-01T00:00:00Z.
 pub(in crate::connector) fn timestamp(number: i64, unit: Unit) -> Option<String> {
     Timestamp::from_nanosecond(unit.nanos(number)).ok().map(|time| time.to_string())
 }
 
-/// A date and a time of day in no time zone.
+/// A date and time of day without a time zone.
 pub(in crate::connector) fn local_timestamp(number: i64, unit: Unit) -> Option<String> {
     let nanos = unit.nanos(number);
     let seconds = i64::try_from(nanos.div_euclid(NANOS_IN_SECOND)).ok()?;
@@ -55,7 +55,7 @@ pub(in crate::connector) fn local_timestamp(number: i64, unit: Unit) -> Option<S
     DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(since).ok().map(|time| time.to_string())
 }
 
-/// A length of time.
+/// A duration.
 pub(in crate::connector) fn duration(number: i64, unit: Unit) -> Option<String> {
     let nanos = unit.nanos(number);
     let seconds = i64::try_from(nanos / NANOS_IN_SECOND).ok()?;

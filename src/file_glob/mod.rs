@@ -1,12 +1,12 @@
-//! Path globs: which files and which object keys a pattern names, and the walk over folders that finds them.
+//! Path globs: which files and object keys match a pattern, and the search for matching files.
 //!
-//! `*`, `?` and `[…]` stay within one path component, `**` spans components. The components before the first
-//! wildcard are the literal prefix. Below it, names of hidden or temporary entries match only where the pattern
-//! itself spells them: see [`Glob`].
+//! `*`, `?` and `[…]` stay within one path component, `**` spans components. The components before the first wildcard
+//! are the literal prefix. Below it, names of hidden or temporary entries match only if the pattern spells out what
+//! hides them: see [`Glob`].
 //!
 //! # Guarantees
-//! A walk returns every file that the pattern names, or an error. An entry that cannot be named, entered or looked at
-//! is an error if it may be, or may contain, a file that the pattern names.
+//! A search returns every matching file, or an error. An inaccessible entry is an error if it may be, or may contain,
+//! a matching file.
 
 mod walk;
 
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Name endings of files that are still being written: browsers, copy tools, exporters.
 const TEMPORARY: [&str; 7] =
     [".crdownload", ".part", ".partial", ".filepart", ".download", ".opdownload", ".tmp"];
-/// Matches within one path component; the walk itself knows of components.
+/// Options for one path component. The search handles components itself.
 const MATCHING: glob::MatchOptions = glob::MatchOptions {
     case_sensitive: true,
     require_literal_separator: false,
@@ -30,7 +30,7 @@ pub fn is_glob(pattern: &str) -> bool {
     pattern.contains(['*', '?', '['])
 }
 
-/// A pattern whose wildcards cannot be understood.
+/// An invalid pattern.
 #[derive(Debug, thiserror::Error)]
 #[error("`{pattern}` is not a glob: {what}")]
 pub struct GlobError {
@@ -68,7 +68,7 @@ impl Part {
         }
     }
 
-    /// Whether the pattern spells what hides a name.
+    /// Whether the pattern spells out what hides a name.
     fn spells(&self, hidden: Option<Hidden>) -> bool {
         match (self, hidden) {
             (Self::Name { wildcards: Some(_), text }, Some(hidden)) => hidden.is_spelled(text),
@@ -77,22 +77,22 @@ impl Part {
     }
 }
 
-/// Positions in a pattern that the components so far lead to.
+/// Positions in a pattern after some components of a path.
 pub type Positions = Vec<usize>;
 
 /// The relation of an object key to a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyMatch {
-    /// The pattern names it.
+    /// The key matches.
     Named,
-    /// The pattern would name it if it were not hidden or temporary.
+    /// The key would match if it were not hidden or temporary.
     Skipped,
-    /// The pattern does not name it.
+    /// The key does not match.
     Other,
 }
 
 impl Glob {
-    /// Compiles a path pattern. Empty components and `.` mean nothing.
+    /// Compiles a path pattern. Empty components and `.` are ignored.
     ///
     /// # Errors
     /// [`GlobError`] when a wildcard is not valid.
@@ -103,7 +103,7 @@ impl Glob {
         Self::compile(pattern, &std::iter::once(first).chain(rest).copied().collect::<Vec<_>>())
     }
 
-    /// Compiles a pattern of object keys, in which each byte counts.
+    /// Compiles a pattern of object keys, in which every byte counts.
     ///
     /// # Errors
     /// [`GlobError`] when a wildcard is not valid.
@@ -126,7 +126,7 @@ impl Glob {
                 ".." => return Err(failed("`..` cannot stand behind a wildcard")),
                 text => {
                     let wildcards = if is_glob(text) {
-                        // Two stars within a name are one.
+                        // Two stars within a name equal one.
                         let single = text.replace("***", "*").replace("**", "*");
                         Some(glob::Pattern::new(&single).map_err(|error| failed(error.msg))?)
                     } else {
@@ -164,7 +164,7 @@ impl Glob {
         }
     }
 
-    /// Follows one more component. Where `exposed`, hidden names are names like any others.
+    /// Advances by one component. If `exposed`, hidden names match like any others.
     fn judge(&self, positions: &[usize], name: &str, exposed: bool) -> Judged<Positions> {
         let mut judged = Judged::default();
         let mut next = Vec::new();
@@ -190,7 +190,7 @@ impl Glob {
         judged
     }
 
-    /// The relation of an object key, taken exactly, to the pattern.
+    /// The relation of an exact object key to the pattern.
     #[must_use]
     pub fn match_key(&self, key: &str) -> KeyMatch {
         let Some(rest) = key.strip_prefix(self.prefix.as_str()) else { return KeyMatch::Other };
@@ -213,10 +213,10 @@ impl Glob {
         self.judge(&positions, name, exposed).file
     }
 
-    /// Walks the folders below `folder` that the pattern leads to.
+    /// Finds the matching files below `folder`.
     ///
     /// # Errors
-    /// [`WalkError`] when something that the pattern may name cannot be named, entered or looked at.
+    /// [`WalkError`] when an entry that may match cannot be accessed.
     pub fn find(&self, folder: &Path) -> Result<Matches, WalkError> {
         let mut finding = Finding { glob: self, found: Matches::default() };
         let root = if self.prefix.is_empty() { folder.to_owned() } else { folder.join(&self.prefix) };
@@ -230,23 +230,23 @@ impl Glob {
         walked.map(|()| found)
     }
 
-    /// The folders in which a change may change what the pattern names, as far as they can be entered.
+    /// The folders in which a change may change the result of a search; only accessible ones.
     #[must_use]
     pub fn folders(&self, folder: &Path) -> Vec<PathBuf> {
         let mut finding = Finding { glob: self, found: Matches::default() };
         let root = if self.prefix.is_empty() { folder.to_owned() } else { folder.join(&self.prefix) };
-        // A folder that cannot be entered is reported by the walk that looks for files.
+        // The search for files reports folders that cannot be entered.
         let _ = walk(&root, &self.start(), &mut finding);
         finding.found.folders
     }
 }
 
-/// The result of a walk.
+/// The result of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Matches {
-    /// Files that the pattern names, sorted.
+    /// Matching files, sorted.
     pub files: Vec<PathBuf>,
-    /// Folders whose names match the last component and that the walk does not enter.
+    /// Folders that match the last component and are not entered.
     pub named_folders: Vec<PathBuf>,
     /// Folders that were entered.
     pub folders: Vec<PathBuf>,
@@ -284,7 +284,7 @@ impl Visit for Finding<'_> {
     }
 }
 
-/// What a message adds about skipped entries; nothing if there are none.
+/// Text about skipped entries for a message; empty if there are none.
 #[must_use]
 pub fn skipped_text(skipped: u64) -> String {
     match skipped {
@@ -294,7 +294,7 @@ pub fn skipped_text(skipped: u64) -> String {
     }
 }
 
-/// Why a name is not meant for readers.
+/// The reason why a name is skipped.
 #[derive(Clone, Copy)]
 enum Hidden {
     Begins(char),
@@ -304,14 +304,14 @@ enum Hidden {
 impl Hidden {
     fn of(name: &str) -> Option<Self> {
         match name.chars().next() {
-            // Components of keys, and no names.
+            // These are components of keys, not names.
             _ if matches!(name, "." | "..") => None,
             Some(first @ ('.' | '_')) => Some(Self::Begins(first)),
             _ => ending(name).map(Self::Ends),
         }
     }
 
-    /// Whether a component of a pattern spells what hides the name.
+    /// Whether a component of a pattern spells out what hides the name.
     fn is_spelled(self, pattern: &str) -> bool {
         match self {
             Self::Ends(ending) => pattern.to_ascii_lowercase().ends_with(ending),

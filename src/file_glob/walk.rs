@@ -1,26 +1,26 @@
-//! The walk over folders: follows links, stops at loops, and runs nothing over without a reason.
+//! Traverses folders: follows links, stops at loops, and reports inaccessible entries that may match.
 
 use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Folders within folders beyond this are a fault of whatever made them.
+/// Deepest nesting of folders. More is a fault in the file system.
 const DEPTH_MAX: usize = 64;
 
-/// A folder or an entry that cannot be looked at.
+/// A folder or an entry that cannot be accessed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list {}: {source}", .path.display())]
 pub struct WalkError {
     /// The folder or the entry.
     pub path: PathBuf,
-    /// What the system reported, or why the entry cannot be taken.
+    /// The system's error, or the reason for the rejection.
     pub source: io::Error,
 }
 
-/// What is to be done with an entry, by its name alone.
+/// Decision about an entry, by its name.
 #[derive(Clone, Debug)]
 pub struct Judged<S> {
-    /// A file of this name is wanted.
+    /// A file of this name matches.
     pub file: bool,
     /// A folder of this name is entered, with this state.
     pub folder: Option<S>,
@@ -39,33 +39,33 @@ impl<S> Default for Judged<S> {
 /// The names of the folders in a folder, with their states.
 pub type Folders<S> = Vec<(String, S)>;
 
-/// Decides about entries and receives files.
+/// Decides about entries and receives matching files.
 pub trait Visit {
-    /// What is known of a folder.
+    /// State of a folder.
     type State;
 
     /// Decides about an entry of a folder by its name.
     fn judge(&mut self, folder: &Self::State, name: &str) -> Judged<Self::State>;
-    /// Receives a wanted file.
+    /// Receives a matching file.
     ///
     /// # Errors
-    /// When the file cannot be looked at.
+    /// When the file cannot be accessed.
     fn file(&mut self, folder: &Self::State, path: &Path, name: &str) -> io::Result<()>;
-    /// Checks a link that may be wanted or entered.
+    /// Checks a link that may match or be entered.
     ///
     /// # Errors
     /// When it must not be followed.
     fn link(&mut self, _path: &Path) -> io::Result<()> {
         Ok(())
     }
-    /// Whether a pipe, a socket or a device that is wanted ends the walk. If not, it is refused when it is opened.
+    /// Whether a matching pipe, socket or device ends the search. If not, it is rejected when it is opened.
     fn refuses_special(&self) -> bool {
         true
     }
-    /// The folders in a folder, with their states, if its entries are known and need not be read.
+    /// The folders in a folder, with their states, if its entries are cached and need not be read.
     ///
     /// # Errors
-    /// When it cannot be looked at.
+    /// When it cannot be accessed.
     fn known(&mut self, _path: &Path, _state: &Self::State) -> io::Result<Option<Folders<Self::State>>> {
         Ok(None)
     }
@@ -77,15 +77,15 @@ pub trait Visit {
     fn named_folder(&mut self, _path: &Path) {}
     /// A hidden or temporary entry is skipped.
     fn skip(&mut self) {}
-    /// A file is not wanted.
+    /// A file does not match.
     fn other(&mut self) {}
 }
 
-/// Walks a folder.
+/// Traverses a folder.
 ///
 /// # Errors
-/// [`WalkError`] for the first entry that the visitor may want and that cannot be named, entered or looked at. The
-/// error has the kind `NotFound` and the path `root` when there is no such folder at all.
+/// [`WalkError`] for the first inaccessible entry that may match. The error has the kind `NotFound` and the path
+/// `root` if the folder does not exist.
 pub fn walk<V: Visit>(root: &Path, state: &V::State, visit: &mut V) -> Result<(), WalkError> {
     let path = if root.as_os_str().is_empty() { Path::new(".") } else { root };
     let real = path.canonicalize().map_err(|source| WalkError { path: root.to_owned(), source })?;
@@ -94,7 +94,7 @@ pub fn walk<V: Visit>(root: &Path, state: &V::State, visit: &mut V) -> Result<()
 
 struct Walk<'a, V> {
     visit: &'a mut V,
-    /// The folders from the root to the current one, each where it really is.
+    /// The real paths of the folders from the root to the current one.
     chain: Vec<PathBuf>,
 }
 
@@ -154,7 +154,7 @@ impl<V: Visit> Walk<'_, V> {
                 self.visit.file(state, path, name)?;
             }
             (is_folder, Judged { skipped_file, skipped_folder, .. }) => {
-                // A link that is skipped is not followed, so it may be either.
+                // A skipped link is not followed, so it may be a file or a folder.
                 if skipped_folder && (is_folder || is_link) || skipped_file && !is_folder {
                     self.visit.skip();
                 } else if !is_folder {
@@ -183,7 +183,7 @@ impl<V: Visit> Walk<'_, V> {
     }
 }
 
-/// A fault of an entry, or of something below it.
+/// An error of an entry, or of an entry below it.
 enum Fault {
     Entry(io::Error),
     Below(WalkError),
@@ -220,7 +220,7 @@ fn broken_link(error: io::Error) -> io::Error {
     }
 }
 
-/// Refuses an entry that is neither a file nor a folder: reading it may never end.
+/// Rejects an entry that is neither a file nor a folder: a read may never end.
 ///
 /// # Errors
 /// For pipes, sockets and devices.

@@ -1,10 +1,9 @@
-//! Foreign text: answers of servers and drivers, names given by users of Heap and Braze, file names, headers of
-//! files. Makes it safe to show.
+//! Foreign text, made safe to show: answers of servers and drivers, names that users of Heap and Braze choose, file
+//! names, file headers.
 //!
-//! [`cleaned`] is for text that enters the program from a server or a driver: it removes secrets and escapes the
-//! rest. [`escaped`] is for foreign text inside one line of output, [`markdown`] for the same in Markdown.
-//! [`terminal`] and [`json`] are the last step of all output and only a safety net: they never remove a secret, since
-//! a secret is never part of a text that gets that far.
+//! [`cleaned`] is for text from a server or a driver: it removes secrets and escapes the rest. [`escaped`] is for
+//! foreign text in one line of output, [`markdown`] for foreign text in Markdown. [`terminal`] and [`json`] are a
+//! safety net for all output. They do not remove secrets.
 
 mod secrets;
 
@@ -13,14 +12,14 @@ use std::fmt::Write as _;
 
 pub use secrets::{SECRET_LEN_MIN, keep_secret, without_secrets};
 
-/// A text from a server or a driver, ready to be shown or stored: in one line, without secrets.
+/// Text from a server or a driver, in one line and without secrets.
 #[must_use]
 pub fn cleaned(text: &str) -> String {
     escaped(&without_secrets(text)).into_owned()
 }
 
-/// A foreign text for one line of a terminal or a log: line breaks, other control characters and marks that change
-/// the direction of text become visible escapes. Escaping twice changes nothing.
+/// Foreign text for one line of a terminal or a log. Line breaks, other control characters and bidirectional marks
+/// become visible escapes. Escaping twice changes nothing.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
@@ -37,8 +36,8 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// A foreign text for Markdown: a code span, in which neither markup nor HTML, links or mentions have a meaning.
-/// It may stand in a table's cell.
+/// Foreign text for Markdown: a code span, in which markup, HTML, links and mentions have no effect. Valid in a table
+/// cell.
 #[must_use]
 pub fn markdown(text: &str) -> String {
     let safe = escaped(text).replace('|', "\\|");
@@ -51,8 +50,8 @@ pub fn markdown(text: &str) -> String {
     format!("{fence}{pad}{safe}{pad}{fence}")
 }
 
-/// Finished output for a terminal or a log: line breaks, tabs and our colors stay, everything else that is unsafe is
-/// escaped, and no line is a command to the runner of a CI job.
+/// Finished output for a terminal or a log. Line breaks, tabs and our colors stay; other unsafe characters are
+/// escaped. No line is a command to a CI runner.
 #[must_use]
 pub fn terminal(text: &str) -> Cow<'_, str> {
     let is_suspect = |c: char| c != '\n' && is_unsafe(c);
@@ -67,7 +66,7 @@ pub fn terminal(text: &str) -> Cow<'_, str> {
 }
 
 fn terminal_line(line: &str, safe: &mut String) {
-    // Colors before the text do not keep a runner from reading the line as a command.
+    // A CI runner reads a command even after color codes.
     let is_blank = |text: &str| text.trim().is_empty();
     let mut rest = line;
     let (mut is_start, mut before) = (true, String::new());
@@ -93,8 +92,8 @@ fn terminal_line(line: &str, safe: &mut String) {
     safe.push_str(&before);
 }
 
-/// Finished JSON: characters that a terminal or a runner would act on are written as JSON escapes. The values stay
-/// what they are.
+/// Finished JSON. Characters that a terminal or a CI runner would interpret become JSON escapes. The values do not
+/// change.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     let is_suspect = |c: char| c != '\n' && is_unsafe(c);
@@ -103,7 +102,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     }
     let mut safe = String::with_capacity(text.len() + 16);
     for (at, character) in text.char_indices() {
-        // Outside of strings JSON has no character of these but line breaks and tabs.
+        // Outside of strings, JSON has only line breaks and tabs of these characters.
         if is_command_mark(&text[at..]) || (is_unsafe(character) && !matches!(character, '\n' | '\r' | '\t'))
         {
             let mut units = [0; 2];
@@ -117,7 +116,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Whether a terminal acts on a character instead of showing it: C0, C1, line separators, marks of direction.
+/// Whether a terminal interprets a character: C0, C1, line separators, bidirectional marks.
 #[must_use]
 pub fn is_unsafe(character: char) -> bool {
     character.is_control()
@@ -136,14 +135,14 @@ fn push_escape(safe: &mut String, character: char) {
     }
 }
 
-/// The length of a color's escape sequence at the start of a text: `ESC [ digits and semicolons m`.
+/// The length of a color code at the start of a text: `ESC [ digits and semicolons m`.
 fn color_len(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\x1b[")?;
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
     parameters[end..].starts_with('m').then_some(2 + end + 1)
 }
 
-/// Whether a text begins with a command of Azure Pipelines or the older form of GitHub's: `##vso[…`, `##[…`.
+/// Whether a text starts with a command of Azure Pipelines or the older form of GitHub's: `##vso[…`, `##[…`.
 fn is_command_mark(text: &str) -> bool {
     text.strip_prefix("##")
         .is_some_and(|rest| rest.trim_start_matches(|c: char| c.is_ascii_alphabetic()).starts_with('['))

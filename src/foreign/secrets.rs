@@ -1,25 +1,24 @@
-//! The secrets of this process, and foreign text without them.
+//! Removes the secrets of this process from foreign text.
 //!
-//! Only text of servers, drivers and libraries is searched, at the place where it enters the program. A secret is
-//! found as it is, and in every form that such text writes it: escaped for JSON, a URL, a shell, SQL or HTML, with
-//! backslashes that were themselves escaped. Secrets of less than [`SECRET_LEN_MIN`] characters are common words
-//! rather than secrets, and are not searched for.
+//! Only text of servers, drivers and libraries is searched, where it enters the program. A secret is found in plain
+//! form and in every escaped form: for JSON, a URL, a shell, SQL or HTML, also with backslashes that were escaped
+//! again. Secrets shorter than [`SECRET_LEN_MIN`] characters are likely common words and are not searched.
 
 use std::borrow::Cow;
 use std::sync::{PoisonError, RwLock};
 
-/// The least length, in characters, of a secret that is removed from foreign text.
+/// The minimum length, in characters, of a secret that is removed.
 pub const SECRET_LEN_MIN: usize = 8;
-/// The least length of a line of a secret that has several, such as a private key.
+/// The minimum length of one line of a multi-line secret, such as a private key.
 const LINE_LEN_MIN: usize = 16;
-/// How many backslashes may stand before an escaped character: text that was escaped several times has some.
+/// Most backslashes before an escaped character: text that was escaped several times has several.
 const BACKSLASHES_MAX: usize = 8;
-/// What stands for a secret.
+/// The replacement of a secret.
 const MASK: &str = "[secret]";
 
 static SECRETS: RwLock<Vec<Box<str>>> = RwLock::new(Vec::new());
 
-/// From now on, this secret is removed from foreign text.
+/// Registers a secret for removal from foreign text.
 pub fn keep_secret(secret: &str) {
     let lines = secret.lines().map(str::trim).filter(|line| is_long(line, LINE_LEN_MIN));
     let lines = lines.filter(|line| *line != secret && !line.starts_with("-----"));
@@ -31,7 +30,7 @@ pub fn keep_secret(secret: &str) {
         let mut known = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
         if !is_known(&known) {
             known.push(part.into());
-            // A secret that begins with another one is looked for first.
+            // Longer secrets come first, because one secret may be the prefix of another.
             known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         }
     }
@@ -41,7 +40,7 @@ fn is_long(text: &str, len_min: usize) -> bool {
     text.chars().nth(len_min - 1).is_some()
 }
 
-/// The text with `[secret]` in the place of every secret, in whatever form it stands there.
+/// The text with `[secret]` instead of every secret, in any of its forms.
 #[must_use]
 pub fn without_secrets(text: &str) -> Cow<'_, str> {
     let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +50,7 @@ pub fn without_secrets(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// The text without one secret; none if it does not hold it.
+/// The text without one secret; none if the text does not contain it.
 fn without(text: &str, secret: &str) -> Option<String> {
     let (mut safe, mut from, mut at) = (String::new(), 0, 0);
     while at < text.len() {
@@ -67,9 +66,9 @@ fn without(text: &str, secret: &str) -> Option<String> {
     (from > 0).then(|| safe + &text[from..])
 }
 
-/// Where a secret that begins at `start` ends, in any of its forms.
+/// The end of a secret that starts at `start`, in any of its forms.
 fn end_of(text: &str, start: usize, secret: &str) -> Option<usize> {
-    // All places at which the text may be after the characters so far: one character has several forms.
+    // All possible positions after the characters so far: one character has several forms.
     let (mut places, mut next) = (vec![start], Vec::new());
     for character in secret.chars() {
         next.clear();
@@ -86,7 +85,7 @@ fn end_of(text: &str, start: usize, secret: &str) -> Option<usize> {
     places.last().copied()
 }
 
-/// Reports the length of every form of a character that the text begins with.
+/// Reports the length of every form of a character at the start of the text.
 fn forms(text: &str, character: char, mut found: impl FnMut(usize)) {
     let bare = text.trim_start_matches('\\');
     let backslashes = (text.len() - bare.len()).min(BACKSLASHES_MAX);
@@ -127,7 +126,7 @@ fn forms(text: &str, character: char, mut found: impl FnMut(usize)) {
     spelled.iter().filter(|form| text.starts_with(**form)).for_each(|form| found(form.len()));
 }
 
-/// `u00e9`, `ud83d\ude00`, `u{e9}` or `x1b`, after their first backslash.
+/// `u00e9`, `ud83d\ude00`, `u{e9}` or `x1b`, after the first backslash.
 fn unicode_len(text: &str, character: char) -> Option<usize> {
     let starts = |form: &str| text.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form));
     let mut units = [0; 2];
@@ -140,7 +139,7 @@ fn unicode_len(text: &str, character: char) -> Option<usize> {
         .map(String::len)
 }
 
-/// `%22`, or `%C3%A9` for a character of several bytes.
+/// `%22`, or `%C3%A9` for a multi-byte character.
 fn percent_len(text: &str, character: char) -> Option<usize> {
     if !text.starts_with('%') {
         return None;

@@ -1,6 +1,6 @@
 //! Addresses of buckets and web servers, and the client settings for them.
 
-/// The bucket's own address, and the key or pattern in it, exactly.
+/// Splits an address into the bucket's address and the key or pattern, unchanged.
 #[must_use]
 pub fn split(url: &str) -> (&str, &str) {
     let host = url.find("://").map_or(0, |at| at + 3);
@@ -10,13 +10,13 @@ pub fn split(url: &str) -> (&str, &str) {
     }
 }
 
-/// Whether an address is a web server's and no bucket's.
+/// Whether an address belongs to a web server, not to a bucket.
 #[must_use]
 pub fn is_web(url: &str) -> bool {
     ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
-/// Settings of a client: what the environment says, and an address and a region that the config says.
+/// Client settings: from the environment, plus endpoint and region of the config.
 #[must_use]
 pub fn settings(
     environment: &[(String, String)],

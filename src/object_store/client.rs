@@ -20,10 +20,10 @@ use super::exact_keys::{self, Listing, Span};
 use super::location::{Location, Signing};
 use super::thread::{Pending, RequestThread};
 
-/// A prefix of a bucket, to talk to.
+/// A client of a bucket, or of a prefix in it.
 #[derive(Clone)]
 pub struct BucketClient {
-    /// Its address, without a slash at its end.
+    /// Its address, without a trailing slash.
     pub url: PathBuf,
     /// The prefix.
     pub prefix: Path,
@@ -41,12 +41,12 @@ impl fmt::Debug for BucketClient {
 }
 
 impl BucketClient {
-    /// A client of the store at `url`, with the settings among `options` that it knows. Nothing is sent yet.
+    /// Creates a client for the store at `url`, with the supported settings among `options`. Sends nothing.
     ///
     /// # Errors
-    /// Why there can be none.
+    /// The reason why the client cannot be created.
     pub fn open(url: &str, options: &[(String, String)]) -> io::Result<Self> {
-        // A second installation for this process changes nothing.
+        // Only the first call has an effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (root, key) = split(url);
         let parsed = url::Url::parse(root).map_err(io::Error::other)?;
@@ -61,10 +61,10 @@ impl BucketClient {
         Ok(Self { url, prefix, store, lists, is_azure, thread: RequestThread::start()? })
     }
 
-    /// The location of exactly this key, from the bucket's root on.
+    /// The location of exactly this key, from the bucket's root.
     ///
     /// # Errors
-    /// Why the key cannot be asked for.
+    /// The reason why the key is not supported.
     pub fn exact(&self, key: &str) -> Result<Location, String> {
         if self.is_azure && key.ends_with('/') {
             return Err("its key ends with a slash, which the client drops".to_owned());
@@ -72,7 +72,7 @@ impl BucketClient {
         Location::of(key, !self.is_azure)
     }
 
-    /// Asks for the length and the tag of an object.
+    /// Requests the length and the tag of an object.
     ///
     /// # Errors
     /// Those of the request.
@@ -90,7 +90,7 @@ impl BucketClient {
         if self.prefix.is_root() { relative.to_owned() } else { format!("{}/{relative}", self.prefix) }
     }
 
-    /// Lists the keys that begin with `prefix`, each exactly as the store has it.
+    /// Lists the keys that begin with `prefix`, exactly as stored.
     ///
     /// # Errors
     /// Those of the requests.
@@ -126,14 +126,14 @@ impl BucketClient {
     }
 }
 
-/// The client of a store, in both of its roles.
+/// The client of a store, for objects and for listings.
 struct Connected {
     store: Arc<dyn ObjectStore>,
     lists: Arc<dyn PaginatedListStore>,
     is_azure: bool,
 }
 
-/// The client of the store that the address names, with the settings that it knows.
+/// Creates the client for an address, with the supported settings.
 fn connect(url: &url::Url, options: &[(String, String)]) -> Result<Connected, Error> {
     let signing = Arc::<Signing>::default();
     macro_rules! builder {
@@ -175,7 +175,7 @@ fn both<S: ObjectStore + PaginatedListStore>(
     (Arc::clone(&store) as Arc<dyn ObjectStore>, store as Arc<dyn PaginatedListStore>)
 }
 
-/// A store that does not answer is given up on while somebody still waits for the answer.
+/// Retries end while the caller still waits for the answer.
 fn retry() -> RetryConfig {
     RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
 }

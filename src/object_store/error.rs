@@ -6,10 +6,10 @@ use object_store::Error;
 
 use crate::foreign::{escaped, without_secrets};
 
-/// Longest message of a store that is repeated.
+/// Longest store message that is quoted.
 const MESSAGE_LEN_MAX: usize = 300;
 
-/// The kind of trouble, and what the store says.
+/// The error as an I/O error with the store's message.
 #[must_use]
 pub fn io_error(error: &Error) -> io::Error {
     let kind = match error {
@@ -21,7 +21,7 @@ pub fn io_error(error: &Error) -> io::Error {
     io::Error::new(kind, error_text(error))
 }
 
-/// What an error says with all of its causes: short, without secrets and without the query of any address.
+/// The message with all causes: short, without secrets and without the query of any address.
 pub(super) fn error_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -32,7 +32,7 @@ pub(super) fn error_text(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    // Before the query of an address is cut off: a part of a secret is not recognized.
+    // Secrets are removed before queries of addresses: a partial secret would not be recognized.
     let text = without_secrets(&text).into_owned();
     let words = text.split_whitespace().map(|word| word.split('?').next().unwrap_or(word));
     escaped(&words.collect::<Vec<_>>().join(" ")).chars().take(MESSAGE_LEN_MAX).collect()

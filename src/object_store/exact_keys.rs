@@ -1,8 +1,8 @@
-//! Listings in which each key is exactly the one that the store has.
+//! Listings with exact keys.
 //!
-//! The store's client takes keys for paths: one key in a listing that is no path to it (`a//b`, `..`, a control
-//! character) makes the whole listing unreadable, and a slash at a key's end is lost. So before the client reads a
-//! listing, each key in it is written in hexadecimal digits, and afterwards it is read from them.
+//! The client library parses keys as paths. One key that is no valid path (`a//b`, `..`, a control character) makes
+//! the whole listing unreadable, and a trailing slash is lost. So each key in a response is rewritten as hexadecimal
+//! digits before the library parses it, and decoded afterwards.
 //!
 //! Source: S3 and Google Cloud Storage `ListObjectsV2` (`Contents/Key`, `CommonPrefixes/Prefix`); Azure `List Blobs`
 //! (`Blob/Name`, `BlobPrefix/Name`, where `Encoded="true"` means percent-encoded).
@@ -23,13 +23,13 @@ use quick_xml::reader::Reader;
 
 use super::location::{Signing, put_key};
 
-/// Elements whose text is a key, each with the element that holds it.
+/// XML elements that contain a key, each with its parent element.
 const KEYS: [(&[u8], &[u8]); 4] =
     [(b"Contents", b"Key"), (b"CommonPrefixes", b"Prefix"), (b"Blob", b"Name"), (b"BlobPrefix", b"Name")];
-/// A path of digits alone would be good as well; this shows what it is.
+/// Prefix of rewritten keys. It makes them recognizable in errors.
 const MARK: &str = "key-";
 
-/// Marks requests whose answers list keys in digits.
+/// Marks requests for which the keys in the response are rewritten.
 #[derive(Clone, Copy, Debug)]
 struct InDigits;
 
@@ -40,33 +40,33 @@ pub struct Entry {
     pub key: String,
     /// Its length in bytes.
     pub len: u64,
-    /// The store's own mark of this content.
+    /// The store's tag of the content.
     pub tag: Option<String>,
-    /// When it was written, by the store's clock.
+    /// Modification time, by the store's clock.
     pub modified: std::time::SystemTime,
 }
 
-/// What is below a prefix.
+/// Content below a prefix.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// Objects, in the store's order.
     pub objects: Vec<Entry>,
-    /// Prefixes up to the next slash, which they end with.
+    /// Prefixes up to the next slash, including it.
     pub folders: Vec<String>,
 }
 
-/// Which keys below a prefix are listed.
+/// Limits of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct Span {
-    /// Keys go only up to the next slash.
+    /// List only up to the next slash.
     pub one_level: bool,
-    /// Only keys behind this one.
+    /// Only keys after this one.
     pub after: Option<String>,
     /// Only keys before this one.
     pub before: Option<String>,
 }
 
-/// Lists keys. A key that cannot be asked for does not hide the others.
+/// Lists keys. An unsupported key does not hide the others.
 pub(super) async fn list(
     store: Arc<dyn PaginatedListStore>,
     prefix: String,
@@ -86,7 +86,7 @@ pub(super) async fn list(
         let page = store.list_paginated(prefix.as_deref(), options).await?;
         for found in page.result.objects {
             let key = from_digits(found.location.as_ref())?;
-            // Azure's first key may be the one to begin behind.
+            // Azure's first key may equal the key to start after.
             if span.after.as_ref().is_some_and(|after| key <= *after) {
                 continue;
             }
@@ -125,7 +125,7 @@ fn from_digits(text: &str) -> Result<String, Error> {
     read().ok_or_else(failed)
 }
 
-/// Makes clients that write keys in digits where a request asks for it, and put exact keys into addresses.
+/// Creates HTTP clients that rewrite keys in responses and put exact keys into addresses.
 #[derive(Debug)]
 pub(super) struct Connector(pub(super) Arc<Signing>);
 
@@ -158,7 +158,7 @@ impl HttpService for Service {
     }
 }
 
-/// The same listing, with each key in hexadecimal digits.
+/// The listing with each key as hexadecimal digits.
 fn in_hex(xml: &[u8]) -> Result<Vec<u8>, quick_xml::Error> {
     let mut reader = Reader::from_reader(xml);
     let mut writer = Writer::new(Vec::with_capacity(xml.len() * 2));
@@ -177,7 +177,7 @@ fn in_hex(xml: &[u8]) -> Result<Vec<u8>, quick_xml::Error> {
                 open.push(name);
             }
             (Event::Empty(start), _) => {
-                // An empty key: written out, or it would have no digits.
+                // An empty key has no digits, so it is written explicitly.
                 let holder = open.last().map(Vec::as_slice).unwrap_or_default();
                 if KEYS.contains(&(holder, start.local_name().as_ref())) {
                     writer.write_event(Event::Start(start.borrow()))?;
@@ -199,7 +199,7 @@ fn in_hex(xml: &[u8]) -> Result<Vec<u8>, quick_xml::Error> {
                     Some(character) => Some(character),
                     None => predefined(reference),
                 };
-                // An entity that XML does not know is kept as it stands, so that the key cannot be another's.
+                // An unknown XML entity stays unchanged, so that the key cannot become another one.
                 match known {
                     Some(character) => {
                         key.bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());

@@ -1,8 +1,8 @@
-//! The location of an object: its exact key, also one that the store's client cannot write as a path because it has a
-//! control character or begins with a slash.
+//! The location of an object by its exact key, including keys that the client library cannot represent: with a
+//! control character or a leading slash.
 //!
-//! For such a key the client gets a stand-in path, and the request carries the key. Before the request is sent, its
-//! address gets the key, percent-encoded once, and is signed again (S3; Google Cloud Storage signs no addresses).
+//! For such a key the library gets a stand-in path. Before the request is sent, the address gets the percent-encoded
+//! key and is signed again (S3; Google Cloud Storage does not sign addresses).
 //!
 //! Source: AWS, "Create a signed AWS API request": for S3 the canonical URI is the path, encoded once.
 
@@ -14,9 +14,9 @@ use object_store::client::{HttpError, HttpErrorKind, HttpRequest};
 use object_store::path::{Path, PathPart};
 use reqwest::header::AUTHORIZATION;
 
-/// What the client takes for the path; errors of the client show it.
+/// The path for the client library. Its errors show it.
 const STAND_IN: &str = "object-of-this-key";
-/// The region if the settings name none.
+/// The region if no setting names one.
 const REGION: &str = "us-east-1";
 
 /// An object of a bucket.
@@ -26,18 +26,18 @@ pub struct Location {
     key: Option<RawKey>,
 }
 
-/// The key that belongs into a request's address.
+/// The key for the request's address.
 #[derive(Clone, Debug)]
 struct RawKey(Arc<str>);
 
-/// How requests to S3 are signed, known once the client is built.
+/// Signing parameters for S3, known once the client is built.
 #[derive(Debug, Default)]
 pub(super) struct Signing(OnceLock<(AwsCredentialProvider, String)>);
 
 impl Signing {
     pub(super) fn set(&self, credentials: &AwsCredentialProvider, region: Option<String>) {
         let region = region.unwrap_or_else(|| REGION.to_owned());
-        // It is set once, by the function that makes it.
+        // Set once, by the function that creates it.
         let _ = self.0.set((Arc::clone(credentials), region));
     }
 }
@@ -49,10 +49,11 @@ impl From<Path> for Location {
 }
 
 impl Location {
-    /// The location of a key. `can_stand_in`: the store's requests can be changed after the client has signed them.
+    /// The location of a key. `can_stand_in`: requests to this store can be changed after the library has signed
+    /// them.
     ///
     /// # Errors
-    /// Why the key cannot be asked for: HTTP clients remove `.` and `..` from addresses.
+    /// The reason why the key is not supported: HTTP clients remove `.` and `..` from addresses.
     pub(super) fn of(key: &str, can_stand_in: bool) -> Result<Self, String> {
         if key.is_empty() {
             return Err("its key is empty".to_owned());
@@ -78,15 +79,15 @@ impl Location {
     }
 }
 
-/// The client's own path of a key, if it has one.
+/// The library's path of a key, if it has one.
 fn path(key: &str) -> Option<Path> {
     let mut parts = key.split('/').map(PathPart::parse);
     let path = parts.try_fold(Path::ROOT, |path, part| part.map(|part| path.join(part))).ok()?;
-    // A component that the client changes would be another key.
+    // If the library changes a component, the path is another key.
     (path.as_ref() == key).then_some(path)
 }
 
-/// Puts the key that a request carries into its address.
+/// Puts the key of a request into its address.
 pub(super) async fn put_key(request: &mut HttpRequest, signing: &Signing) -> Result<(), HttpError> {
     let Some(RawKey(key)) = request.extensions().get::<RawKey>().cloned() else { return Ok(()) };
     let address = request.uri().to_string();

@@ -1,8 +1,7 @@
-//! A bucket's client: S3, Google Cloud Storage or Azure Blob Storage, or a web server; for whoever blocks.
+//! Blocking client for buckets (S3, Google Cloud Storage, Azure Blob Storage) and for files on web servers.
 //!
-//! Requests run on a thread of their own, so that callers on any thread can wait for them. What is stored, and
-//! what an error means, is not known here; errors are words without the query of any address, which may hold a
-//! signature.
+//! Requests run on their own thread, so that callers on any thread can wait for them. Error texts omit the query of
+//! addresses, which may contain a signature.
 
 mod address;
 mod client;

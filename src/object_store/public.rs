@@ -1,8 +1,8 @@
-//! Connections to web servers that a config names: not to machines that only this one can reach.
+//! Connections to web servers of a config: not to hosts that only this machine can reach.
 //!
-//! A name is checked when it is resolved, each time, so a server of the name's owner cannot answer with a private
-//! address later on. Redirects are followed, and each of them is checked like the address in the config. Behind a
-//! proxy it is the proxy that resolves names, and only literal addresses are checked here.
+//! A host name is checked each time it is resolved, so its owner cannot switch to a private address later. Each
+//! redirect is checked like the address in the config. A proxy resolves names itself, so only literal addresses are
+//! checked then.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,7 +18,7 @@ use crate::model::{is_loopback_host, is_private_address};
 
 const REDIRECTS_MAX: usize = 5;
 
-/// Hosts that a config or a redirect named, and not the machine's own settings, such as a proxy.
+/// Hosts of the config and of redirects, but not of the machine's own settings, such as a proxy.
 type Named = Arc<Mutex<BTreeSet<String>>>;
 
 /// A client for the server of this address.
@@ -71,7 +71,7 @@ fn is_private(url: &url::Url) -> bool {
     }
 }
 
-/// Resolves names as the system does, and refuses those of private addresses.
+/// Resolves names like the system and rejects names with private addresses.
 struct PublicNames(Named);
 
 impl Resolve for PublicNames {
@@ -88,7 +88,7 @@ impl Resolve for PublicNames {
     }
 }
 
-/// One private address among them is enough: which of them is connected to is not known here.
+/// One private address is enough to reject the name: which address gets connected is unknown here.
 fn refuse_private(found: &[SocketAddr]) -> io::Result<()> {
     let is_refused = |address: &SocketAddr| address.ip().is_loopback() || is_private_address(address.ip());
     match found.iter().any(is_refused) {
@@ -122,7 +122,7 @@ mod tests {
             let name: Name = "localhost".parse().unwrap();
             runtime.block_on(PublicNames(named).resolve(name)).is_ok()
         };
-        // A name that resolves to this machine, as one of a config and as a proxy's.
+        // A name that resolves to this machine, as a host of a config and as a proxy.
         assert!(resolve("https://data.example.com/a.csv"));
         assert!(resolve("http://localhost/a.csv"));
         let named = Named::default();

@@ -1,8 +1,8 @@
-//! One object, read in ranges: from its start with the next range under way, or anywhere by blocks.
+//! Reads an object by ranges: sequentially with prefetch, or at any position by blocks.
 //!
 //! # Guarantees
-//! All bytes are of one content: each request names the content's tag, and one that was replaced is an error of
-//! kind `StaleNetworkFileHandle`. A range that comes short or breaks off is asked for again, and then an error.
+//! All bytes belong to one version: each request states the tag, and a replaced object is an error of kind
+//! `StaleNetworkFileHandle`. An incomplete range is requested again and then becomes an error.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,27 +21,27 @@ use super::location::Location;
 use super::thread::Pending;
 use super::web::{Validators, WebFile, is_weak, replaced, strong_part};
 
-/// Bytes of one request of whoever reads from the start.
+/// Bytes per request of a sequential read.
 const RANGE_LEN: u64 = 8 << 20;
-/// Bytes of a block of whoever reads anywhere.
+/// Bytes of a block.
 const BLOCK_LEN: u64 = 2 << 20;
-/// Blocks that are kept.
+/// Blocks in the cache.
 const BLOCKS_MAX: usize = 6;
-/// How often a range is asked for whose bytes do not all come. The client itself repeats what has no answer.
+/// Attempts for a range that arrives incomplete. The client library itself repeats requests without an answer.
 const ATTEMPTS_MAX: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// An object that was found.
+/// A remote object.
 #[derive(Clone, Debug)]
 pub struct RemoteObject {
     place: Place,
-    /// Its length in bytes, as far as it is known.
+    /// Its length in bytes, if known.
     pub len: u64,
-    /// The store's own mark of this content.
+    /// The store's tag of the content.
     pub tag: Option<String>,
-    /// When it was written, by the store's clock.
+    /// Modification time, by the store's clock.
     pub modified: Option<SystemTime>,
-    /// What went wrong while it was read, whatever became of the error on its way.
+    /// The first error of a read, kept because parsers may replace it.
     trouble: ReadFailure,
 }
 
@@ -55,33 +55,33 @@ enum Place {
 pub type ReadFailure = Arc<Mutex<Option<io::Error>>>;
 
 impl RemoteObject {
-    /// An object of which this is known.
+    /// An object with this metadata.
     #[must_use]
     pub fn new(objects: &BucketClient, location: Location, len: u64, tag: Option<String>) -> Self {
         let place = Place::Bucket(objects.clone(), location);
         Self { place, len, tag, modified: None, trouble: ReadFailure::default() }
     }
 
-    /// An object that was asked for.
+    /// An object from a metadata request.
     #[must_use]
     pub fn of(objects: &BucketClient, location: Location, meta: ObjectMeta) -> Self {
         let modified = Some(SystemTime::from(meta.last_modified));
         Self { modified, ..Self::new(objects, location, meta.size, meta.e_tag) }
     }
 
-    /// An object of a listing by exact keys.
+    /// An object of a listing.
     ///
     /// # Errors
-    /// Why its key cannot be asked for.
+    /// The reason why its key is not supported.
     pub fn listed(objects: &BucketClient, entry: Entry) -> Result<Self, String> {
         let location = objects.exact(&entry.key)?;
         Ok(Self { modified: Some(entry.modified), ..Self::new(objects, location, entry.len, entry.tag) })
     }
 
-    /// A file on a web server, which is asked for it. Unless it is allowed, it is no machine of a private network.
+    /// A file on a web server. Unless `is_allowed`, private addresses are rejected.
     ///
     /// # Errors
-    /// When it is not there, or the server cannot be asked.
+    /// When the file does not exist, or the server does not answer.
     pub fn on_web(url: &str, is_allowed: bool) -> io::Result<Self> {
         let file = WebFile::find(url, is_allowed)?;
         let Validators { len, tag, modified } = file.found.clone();
@@ -89,10 +89,10 @@ impl RemoteObject {
         Ok(Self { place: Place::Web(Box::new(file)), len, tag, modified, trouble: ReadFailure::default() })
     }
 
-    /// Fetches all bytes of a file whose server has no ranges; none where there are ranges.
+    /// Downloads a file if its server does not support ranges; none if it does.
     ///
     /// # Errors
-    /// When they do not come.
+    /// When the download fails.
     pub fn download(&self) -> Option<io::Result<File>> {
         match &self.place {
             Place::Web(file) if !file.has_ranges => Some(file.download()),
@@ -100,7 +100,7 @@ impl RemoteObject {
         }
     }
 
-    /// The tag for comparisons: weak and strong tags of one content are the same.
+    /// The tag for comparisons: weak and strong tags of one content are equal.
     #[must_use]
     pub fn comparable_tag(&self) -> Option<&str> {
         self.tag.as_deref().map(strong_part)
@@ -118,8 +118,8 @@ impl RemoteObject {
             Place::Bucket(objects, location) => {
                 let (store, location, tag) = (Arc::clone(&objects.store), location.clone(), self.tag.clone());
                 objects.begin(async move {
-                    let got = whole(&*store, &location, tag, range).await;
-                    got.map_err(|error| match &error {
+                    let received = whole(&*store, &location, tag, range).await;
+                    received.map_err(|error| match &error {
                         Error::Precondition { .. } | Error::NotFound { .. } => replaced(),
                         error => io_error(error),
                     })
@@ -129,10 +129,10 @@ impl RemoteObject {
     }
 
     fn end(&self, pending: Pending<io::Result<Bytes>>) -> io::Result<Bytes> {
-        let got = pending.end().unwrap_or_else(|| Err(io::Error::other("the request was dropped")));
-        got.map_err(|error| {
+        let received = pending.end().unwrap_or_else(|| Err(io::Error::other("the request was dropped")));
+        received.map_err(|error| {
             let error = match error.kind() {
-                // It was there when it was found.
+                // The object existed when it was found.
                 io::ErrorKind::NotFound => replaced(),
                 _ => error,
             };
@@ -143,7 +143,7 @@ impl RemoteObject {
     }
 }
 
-/// A whole range.
+/// Requests a whole range.
 async fn whole(
     store: &dyn ObjectStore,
     location: &Location,
@@ -155,13 +155,13 @@ async fn whole(
         let range = range.clone();
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
-            // A weak tag never fulfils it.
+            // A weak tag never satisfies `If-Match`.
             if_match: tag.clone().filter(|tag| !is_weak(tag)),
             ..location.options()
         };
-        let got = match store.get_opts(&location.path, options).await {
+        let received = match store.get_opts(&location.path, options).await {
             Ok(found) => {
-                // Where the condition was sent, the store has compared the tags itself.
+                // If the condition was sent, the store has compared the tags.
                 let now = found.meta.e_tag.as_deref().map(strong_part);
                 let is_weak = tag.as_deref().is_some_and(is_weak);
                 if is_weak && tag.as_deref().map(strong_part) != now {
@@ -170,10 +170,10 @@ async fn whole(
                 }
                 found.bytes().await
             }
-            // What has an answer, or was repeated already, is not repeated.
+            // Definitive answers and repeated requests are not retried.
             Err(error) => return Err(error),
         };
-        match got {
+        match received {
             Ok(bytes) if bytes.len() as u64 == range.end - range.start => return Ok(bytes),
             Ok(bytes) if attempt == ATTEMPTS_MAX => {
                 let what = format!("{} of {} bytes came", bytes.len(), range.end - range.start);
@@ -186,7 +186,7 @@ async fn whole(
     }
 }
 
-/// An object from some byte on, with the next range under way.
+/// Sequential reader with prefetch of the next range.
 pub struct RangeReader {
     object: RemoteObject,
     at: u64,
@@ -195,7 +195,7 @@ pub struct RangeReader {
 }
 
 impl RangeReader {
-    /// Begins at a byte. Nothing is asked for yet.
+    /// Starts at a byte. Sends no request yet.
     #[must_use]
     pub fn new(object: RemoteObject, from: u64) -> Self {
         Self { object, at: from, buffer: Bytes::new(), ahead: None }
@@ -223,14 +223,14 @@ impl Read for RangeReader {
     }
 }
 
-/// An object, anywhere, by blocks of which the last few are kept.
+/// Random access by blocks, with a cache of the last blocks.
 pub struct CachedBlocks {
     object: RemoteObject,
     kept: Mutex<VecDeque<(u64, Bytes)>>,
 }
 
 impl CachedBlocks {
-    /// Keeps nothing yet.
+    /// An empty cache.
     #[must_use]
     pub fn new(object: RemoteObject) -> Self {
         Self { object, kept: Mutex::default() }
@@ -242,22 +242,22 @@ impl CachedBlocks {
         self.object.len
     }
 
-    /// Whether it holds nothing.
+    /// Whether the object is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.object.len == 0
     }
 
-    /// The same object, with blocks of its own.
+    /// The same object with its own cache.
     #[must_use]
     pub fn anew(&self) -> Self {
         Self::new(self.object.clone())
     }
 
-    /// Reads some bytes at a position; none at the end.
+    /// Reads bytes at a position. Returns none at the end.
     ///
     /// # Errors
-    /// When they do not come, or are not of the same content any more.
+    /// When the read fails, or the object has another version now.
     pub fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
         if position >= self.object.len {
             return Ok(0);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-/// A thread that requests run on.
+/// A thread that runs requests.
 #[derive(Clone)]
 pub(super) struct RequestThread(Arc<Owned>);
 
-/// The runtime of it. It must not end by waiting, wherever the last of its users is dropped.
+/// The runtime. Its drop must not block, whichever thread drops the last handle.
 struct Owned(Option<Runtime>);
 
 impl fmt::Debug for RequestThread {
@@ -34,7 +34,7 @@ impl RequestThread {
         Ok(Self(Arc::new(Owned(Some(runtime)))))
     }
 
-    /// Begins a request, to wait for it later.
+    /// Starts a request, to wait for it later.
     pub(super) fn begin<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -54,7 +54,7 @@ impl RequestThread {
     }
 }
 
-/// A request under way.
+/// A running request.
 pub(super) struct Pending<T>(std::sync::mpsc::Receiver<T>);
 
 impl<T> Pending<T> {

@@ -1,8 +1,8 @@
-//! A file on a web server: what the server says of it, and its bytes, by ranges where the server has them and else by
-//! one plain request.
+//! A file on a web server: its metadata and its bytes, by ranges if the server supports them, otherwise by one plain
+//! request.
 //!
-//! Source: RFC 9110. A weak tag (`W/"…"`) never fulfils `If-Match` (13.1.1): it is compared with the tag of each answer
-//! instead (8.8.3.2).
+//! Source: RFC 9110. A weak tag (`W/"…"`) never satisfies `If-Match` (13.1.1), so it is compared with the tag of each
+//! answer instead (8.8.3.2).
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -22,16 +22,16 @@ use super::public;
 use super::thread::{Pending, RequestThread};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time in which nothing comes.
+/// Read timeout without any byte.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPTS_MAX: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// What an answer says of the file's content.
+/// Metadata of the content in an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Validators {
     pub(super) len: Option<u64>,
-    /// As the server wrote it.
+    /// The tag as the server wrote it.
     pub(super) tag: Option<String>,
     pub(super) modified: Option<SystemTime>,
 }
@@ -43,15 +43,15 @@ pub(super) struct WebFile {
     url: Url,
     thread: RequestThread,
     pub(super) found: Validators,
-    /// The server sends any range, and its answers show whether they are of one content.
+    /// The server supports ranges, and its answers identify the content.
     pub(super) has_ranges: bool,
 }
 
 impl WebFile {
-    /// Asks the server for the file, without its bytes. Unless it is allowed, it is no machine of a private network.
+    /// Requests the file's metadata. Unless `is_allowed`, private addresses are rejected.
     pub(super) fn find(url: &str, is_allowed: bool) -> io::Result<Self> {
         let url = Url::parse(url).map_err(io::Error::other)?;
-        // A second installation for this process changes nothing.
+        // Only the first call has an effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         #[allow(
             clippy::disallowed_methods,
@@ -71,7 +71,7 @@ impl WebFile {
         Ok(Self { client, url, thread, found, has_ranges })
     }
 
-    /// Begins to fetch a range.
+    /// Starts the request of a range.
     pub(super) fn begin(&self, range: Range<u64>) -> Pending<io::Result<Bytes>> {
         let file = self.clone();
         self.thread.begin(async move { file.range(range).await })
@@ -85,11 +85,11 @@ impl WebFile {
             if let Some(tag) = self.found.tag.as_ref().filter(|tag| !is_weak(tag)) {
                 request = request.header(IF_MATCH, tag);
             }
-            let got = match send(request).await {
+            let received = match send(request).await {
                 Ok(response) => self.part(response, &range).await,
                 Err(error) => Err(error),
             };
-            match got {
+            match received {
                 Ok(bytes) => return Ok(bytes),
                 Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
                     return Err(error);
@@ -100,7 +100,7 @@ impl WebFile {
         }
     }
 
-    /// The bytes of an answer, if they are of the content that was found.
+    /// The bytes of an answer, if they belong to the expected content.
     async fn part(&self, response: Response, range: &Range<u64>) -> Result<Bytes, WebReadError> {
         let of_answer = validators(response.headers());
         let total = content_range(response.headers());
@@ -113,7 +113,7 @@ impl WebFile {
         let bytes = response.bytes().await.map_err(WebReadError::from)?;
         match total {
             Some((start, _)) if start == range.start && bytes.len() == wanted => Ok(bytes),
-            // The whole file came for a range of it.
+            // The server returned the whole file for a range.
             None if usize::try_from(range.end).is_ok_and(|end| end <= bytes.len()) => {
                 let start = usize::try_from(range.start).unwrap_or(usize::MAX);
                 Ok(bytes.slice(start..start + wanted))
@@ -125,7 +125,7 @@ impl WebFile {
         }
     }
 
-    /// The whole file, by one request, in a file that is gone with its handle.
+    /// Downloads the whole file into a temporary file without a name.
     pub(super) fn download(&self) -> io::Result<File> {
         let file = self.clone();
         self.thread.wait(async move {
@@ -146,7 +146,7 @@ impl WebFile {
     async fn whole(&self) -> Result<File, WebReadError> {
         let mut response = send(get(&self.client, Method::GET, &self.url)).await?;
         let mut file = tempfile::tempfile().map_err(WebReadError::lasting)?;
-        // The transport itself notices an answer that ends before its length.
+        // The HTTP client detects an answer that ends early.
         while let Some(chunk) = response.chunk().await.map_err(WebReadError::from)? {
             file.write_all(&chunk).map_err(WebReadError::lasting)?;
         }
@@ -155,7 +155,7 @@ impl WebFile {
     }
 }
 
-/// What the server says of a file, and whether it sends ranges. Servers without HEAD are asked for one byte.
+/// The file's metadata, and whether the server supports ranges. Servers without HEAD are asked for one byte.
 async fn ask(client: &Client, url: &Url) -> io::Result<(Validators, bool)> {
     let mut attempt = 1;
     loop {
@@ -164,9 +164,9 @@ async fn ask(client: &Client, url: &Url) -> io::Result<(Validators, bool)> {
                 let ranges = head.headers().get(ACCEPT_RANGES).is_some_and(|value| value == "bytes");
                 Ok((validators(head.headers()), ranges))
             }
-            _ => send(get(client, Method::GET, url).header(RANGE, "bytes=0-0")).await.map(|got| {
-                let total = content_range(got.headers()).map(|(_, total)| total);
-                let found = validators(got.headers());
+            _ => send(get(client, Method::GET, url).header(RANGE, "bytes=0-0")).await.map(|received| {
+                let total = content_range(received.headers()).map(|(_, total)| total);
+                let found = validators(received.headers());
                 (Validators { len: total.or(found.len), ..found }, total.is_some())
             }),
         };
@@ -183,12 +183,12 @@ async fn ask(client: &Client, url: &Url) -> io::Result<(Validators, bool)> {
     }
 }
 
-/// A request for the bytes as they are stored.
+/// A request for the bytes without content encoding.
 fn get(client: &Client, method: Method, url: &Url) -> RequestBuilder {
     client.request(method, url.clone()).header(ACCEPT_ENCODING, "identity")
 }
 
-/// An error, and whether another attempt may succeed.
+/// An error, and whether a retry may succeed.
 struct WebReadError {
     error: io::Error,
     passes: bool,
@@ -247,7 +247,7 @@ fn validators(headers: &HeaderMap) -> Validators {
     Validators { len: length(headers), tag: text(headers, &ETAG), modified }
 }
 
-/// The start of a part, and the length of the whole.
+/// The start of a range, and the length of the whole file.
 fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
     let text = text(headers, &CONTENT_RANGE)?;
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
@@ -255,12 +255,12 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
 }
 
 impl Validators {
-    /// Whether an answer is of the content that was found, as far as it says.
+    /// Whether an answer may belong to the expected content.
     fn is_same(&self, answer: &Self) -> bool {
         let same_len = self.len.zip(answer.len).is_none_or(|(found, now)| found == now);
         let same_tag = match (&self.tag, &answer.tag) {
             (Some(found), Some(now)) => strong_part(found) == strong_part(now),
-            // A server that stops to send tags says nothing of its content any more.
+            // A server that no longer sends tags does not identify its content.
             (Some(_), None) => false,
             (None, _) => self.modified == answer.modified,
         };
@@ -268,12 +268,12 @@ impl Validators {
     }
 }
 
-/// Whether a tag says only that two contents mean the same.
+/// Whether a tag is weak: it promises equivalence only.
 pub(super) fn is_weak(tag: &str) -> bool {
     tag.starts_with("W/")
 }
 
-/// A tag for a weak comparison.
+/// The tag without its weak marker.
 pub(super) fn strong_part(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }

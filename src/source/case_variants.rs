@@ -1,8 +1,8 @@
-//! Counts members whose identifiers differ only by upper and lower case, by invisible characters or by Unicode
+//! Counts members with identifiers that differ only by upper and lower case, by invisible characters or by Unicode
 //! composition. To Braze they are different users; usually they are one user. No member is changed.
 //!
 //! Only members that differ from their caseless form are kept, sorted by the key of that form. A merge with all members
-//! in key order finds the member whose identifier is the caseless form. Letters beyond ASCII keep their case.
+//! in key order finds the member that has the caseless form as its identifier. Letters beyond ASCII keep their case.
 
 use std::io;
 

@@ -18,7 +18,7 @@ pub struct DesiredMembers {
     pub set: SortedSet,
     /// Hold this memory permit for as long as the members are in use.
     pub permit: Option<Permit<'static>>,
-    /// Counts members whose identifiers differ only by upper and lower case.
+    /// Counts members with identifiers that differ only by upper and lower case.
     pub case_variants: CaseVariants,
     /// Files and rows.
     pub summary: ReadSummary,
@@ -30,7 +30,7 @@ pub struct DesiredMembers {
     pub rekeyed: Option<SortedSet>,
     /// Number of rows with such a device or alias.
     pub rekeyed_rows: u64,
-    /// Number of these rows whose device or alias has had several owners.
+    /// Number of these rows with several owners of the device or alias.
     pub ambiguous_rows: u64,
 }
 

@@ -111,7 +111,7 @@ fn required_dumps<'a>(name: &str, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, Man
         let manifest = dumps.manifest(dump)?;
         let table = manifest.table(name);
         is_found |= table.is_some();
-        // Heap writes this table in full each time, whatever the manifest says.
+        // Heap writes this table in full each time, regardless of the manifest.
         let is_full = table.is_some_and(|table| !table.is_incremental || table.name == "user_migrations");
         required.push((dump, manifest));
         if is_full {

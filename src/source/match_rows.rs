@@ -22,7 +22,7 @@ const PROGRESS_EVERY: u64 = 16 << 10;
 const BATCH_LEN: usize = 512 << 10;
 /// Batches that may wait for the partitioner.
 const WAITING_MAX: usize = 2;
-/// Memory for members whose identifiers are not caseless; the rest spills to a temporary file.
+/// Memory for members with identifiers that are not caseless; the rest spills to a temporary file.
 const CASED_MEMORY: usize = 16 << 20;
 
 /// Whether a member's identifier can change to its owner's id: rules other than `external_id` match devices or aliases.
@@ -45,7 +45,7 @@ pub(super) struct MatchedRows {
 pub(super) struct MemberSets {
     /// All members.
     pub(super) all: SortedSet,
-    /// Members whose identifier differs from its caseless form, sorted by that form.
+    /// Members with an identifier that differs from its caseless form, sorted by that form.
     pub(super) cased: SortedSet,
 }
 

@@ -1,7 +1,7 @@
 //! Matches a source row to a Braze identifier by the cohort's `match` rules.
 //!
-//! Pure: no I/O. It runs once per row, for tens of millions of rows, so it allocates nothing. The first rule whose column
-//! is not empty decides, even if its value is unusable: a user whose identity is `[REDACTED]` is identified, and must not
+//! Pure: no I/O. It runs once per row, for tens of millions of rows, so it allocates nothing. The first rule with a non-empty column
+//! decides, even if its value is unusable: a user with the identity `[REDACTED]` is identified, and must not
 //! be addressed by device.
 //!
 //! Braze documents its side under "Partner cohort import", user matching: identified users by `external_id` or alias,

@@ -10,7 +10,7 @@ use crate::connector::rows::RowLocation;
 use crate::model::{Identifier, IdentifierError, IdentifierKind, KeySeed};
 use crate::state::{Growth, IdentityOwners, OwnerQuery, StateError};
 
-/// Deferred members and re-keyed identifiers get one part each in so many of the memory.
+/// Deferred members and re-keyed identifiers get one part each of the memory.
 const MEMORY_SHARE: usize = 8;
 /// Initial limit of deferred bytes, and the step by which it grows.
 const DEFERRED_FREE: usize = 1 << 20;
@@ -68,7 +68,7 @@ pub(super) struct RekeyedRows {
     pub(super) set: SortedSet,
     /// Number of their rows.
     pub(super) rows: u64,
-    /// Number of their rows whose identifier has had several owners.
+    /// Number of their rows with several owners of the identifier.
     pub(super) ambiguous: u64,
 }
 

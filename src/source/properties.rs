@@ -25,7 +25,7 @@ pub const PROPERTIES_LEN_MAX: usize = 32 << 10;
 pub struct UserProperties {
     /// Texts by the names of properties.
     pub values: BTreeMap<String, String>,
-    /// Names of properties whose value cannot be sent.
+    /// Names of properties with a value that cannot be sent.
     pub omitted: Vec<String>,
 }
 

@@ -21,7 +21,7 @@ use crate::connector::sql::pushdown::{
 use crate::model::{ChangeOp, CohortId, Fields, PACKED_LEN_MAX, Progress};
 use crate::state::{Membership, MirrorNote, Permit, StateReader};
 
-/// Dropped members get one part in so many of the memory.
+/// Dropped members get one part of the memory.
 const MEMORY_SHARE: usize = 4;
 
 /// The desired members of a cohort, as a difference from its membership.
@@ -41,7 +41,7 @@ pub struct PushdownResult {
     pub rekeyed: Option<SortedSet>,
     /// Number of rows with such a device or alias.
     pub rekeyed_rows: u64,
-    /// Number of these rows whose device or alias has had several owners.
+    /// Number of these rows with several owners of the device or alias.
     pub ambiguous_rows: u64,
 }
 

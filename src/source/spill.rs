@@ -7,7 +7,7 @@ use memmap2::MmapMut;
 
 use crate::state::Growth;
 
-/// Longest chunk in bytes. Each chunk occupies this much in memory and in the file, whatever its length.
+/// Longest chunk in bytes. Each chunk occupies this much in memory and in the file, regardless of its length.
 pub(super) const CHUNK_LEN: usize = 16 << 10;
 /// Bytes of one memory allocation.
 const SLAB_LEN: usize = 4 << 20;

@@ -86,7 +86,7 @@ pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
         SqlErrorKind::Credentials | SqlErrorKind::Certificate => "credentials",
         SqlErrorKind::Permission | SqlErrorKind::RowSecurity | SqlErrorKind::Writes => "permission",
         SqlErrorKind::MissingColumn { .. } | SqlErrorKind::DuplicateColumn(_) => "columns",
-        SqlErrorKind::Query | SqlErrorKind::TypeGuess(_) | SqlErrorKind::Lend(_) => "query",
+        SqlErrorKind::Query | SqlErrorKind::TypeGuess(_) | SqlErrorKind::TempTable(_) => "query",
         SqlErrorKind::Unreachable
         | SqlErrorKind::Busy
         | SqlErrorKind::Broken

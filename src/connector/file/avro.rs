@@ -1,5 +1,5 @@
-//! Avro object container files: each by its own schema, only the wanted fields. Fields of records within records
-//! are named by their path, `user.id`.
+//! Avro object container files: reads only the requested fields by the file's own schema. Fields of nested records
+//! are addressed by path, `user.id`.
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::model::{AvroRecord, AvroValue, NonIdentifier};
 
 const BUFFER_LEN: usize = 256 << 10;
 
-/// How a value becomes a cell.
+/// Converts a value to a cell.
 type ToCell = fn(AvroValue<'_>, &mut ColumnCells);
 
-/// Reads a file, each of whose columns must be there.
+/// Reads a file that must contain all requested columns.
 pub(super) fn read(
     file: Box<dyn Read>,
     path: &Path,
@@ -30,7 +30,7 @@ pub(super) fn read(
     Ok(true)
 }
 
-/// A file whose front was read.
+/// A file after its header was read.
 struct Opened {
     path: PathBuf,
     input: BufReader<Box<dyn Read>>,
@@ -44,7 +44,7 @@ impl Opened {
         Ok(Self { path: path.to_owned(), input, header })
     }
 
-    /// Hands over all rows: of each the columns that must be there, and those that may be. How many there were.
+    /// Pushes all rows with the required and the optional columns. Returns the number of rows.
     fn read(
         self,
         required: &[Box<str>],
@@ -80,7 +80,7 @@ impl Opened {
     }
 }
 
-/// One Avro file, whatever its name ends with.
+/// One Avro file, regardless of its name.
 pub(in crate::connector) struct AvroFile {
     opened: Opened,
     watch: ChangeDetector,
@@ -90,17 +90,17 @@ impl AvroFile {
     pub(in crate::connector) fn open(found: &FoundFile) -> Result<Self, FileError> {
         let (handle, watch) = open::open(found)?;
         let opened = Opened::new(handle.reader(), found.path());
-        // Whatever a parser made of it: what did not come is not damaged.
+        // An incomplete download is reported as such, before any parser error that it caused.
         watch.came_whole()?;
         Ok(Self { opened: opened?, watch })
     }
 
-    /// Whether its schema has this field.
+    /// Whether the schema has this field.
     pub(in crate::connector) fn has(&self, column: &str) -> bool {
         self.opened.header.schema.fields().contains(&column)
     }
 
-    /// The fields of its schema, in their order.
+    /// The fields of the schema, in order.
     pub(in crate::connector) fn columns(&self) -> Vec<&str> {
         self.opened.header.schema.fields()
     }
@@ -109,7 +109,7 @@ impl AvroFile {
         &self.opened.path
     }
 
-    /// Hands over all rows: of each the columns that must be there, and those that may be. How many there were.
+    /// Pushes all rows with the required and the optional columns. Returns the number of rows.
     pub(in crate::connector) fn read(
         self,
         required: &[Box<str>],
@@ -119,7 +119,7 @@ impl AvroFile {
         self.read_each(required, optional, cell, sink)
     }
 
-    /// The same, with each value as its text: fractions, yes and no, and JSON as well, which can name nobody.
+    /// The same, with every value as text, including fractions, booleans and JSON, which are not identifiers.
     pub(in crate::connector) fn read_as_text(
         self,
         required: &[Box<str>],
@@ -152,7 +152,7 @@ fn missing(schema: &AvroSchema, path: &Path, column: &str) -> FileError {
     header::missing_in_names(path, column, schema.fields().into_iter().map(str::to_owned))
 }
 
-/// The place of a column's datum: that of a field, or of a value inside one.
+/// The position of a column: of a field, or of a value inside one.
 fn place(schema: &mut AvroSchema, column: &str) -> Option<usize> {
     let at = |schema: &AvroSchema, name: &str| schema.fields().iter().position(|field| *field == name);
     if let Some(whole) = at(schema, column) {

@@ -1,5 +1,5 @@
-//! What a file really is, by its first bytes and whatever its name is: unpacks gzip and zstd, and names what cannot
-//! be read together with what to do.
+//! Detects a file's format from its first bytes, decompresses gzip and zstd, and describes unsupported formats with a
+//! remedy.
 
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
@@ -8,11 +8,11 @@ use super::FileError;
 use super::open::{BUFFER_LEN, FileBytes, FileInput};
 use crate::config::Format;
 
-/// Bytes that are looked at.
+/// Bytes that are inspected.
 const FRONT_LEN: usize = 8 << 10;
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The kind of some content.
+/// A kind of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Gzip,
@@ -21,14 +21,14 @@ pub(super) enum Kind {
     Avro,
     /// A JSON object, or a list of JSON values.
     Json,
-    /// Text whose lines end with a carriage return alone.
+    /// Text with lines that end with a carriage return alone.
     CrText,
     Text,
     Empty,
     Foreign(Foreign),
 }
 
-/// Content that is not read: what it is, and what to do.
+/// Unsupported content: its description and the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Foreign {
     what: &'static str,
@@ -100,7 +100,7 @@ impl Kind {
         text(front)
     }
 
-    /// The format that the content itself shows.
+    /// The format that the content shows.
     fn format(self) -> Option<Format> {
         match self {
             Self::Parquet => Some(Format::Parquet),
@@ -110,7 +110,7 @@ impl Kind {
         }
     }
 
-    /// In words, after "is".
+    /// The description, to follow "is".
     fn words(self) -> &'static str {
         match self {
             Self::Gzip => "compressed with gzip",
@@ -125,14 +125,14 @@ impl Kind {
     }
 }
 
-/// Content ready to be read.
+/// Decompressed content and its kind.
 pub(super) struct Content {
     pub(super) kind: Kind,
     pub(super) input: FileInput,
 }
 
 impl Content {
-    /// Looks at a file's first bytes, and unpacks it if it is compressed.
+    /// Inspects a file's first bytes and decompresses it if necessary.
     pub(super) fn of(handle: FileBytes, path: &Path) -> Result<Self, FileError> {
         let mut plain = FileInput { reader: handle.reader(), packed: false };
         let (kind, reader) = look(&mut plain, path)?;
@@ -145,7 +145,7 @@ impl Content {
                 Box::new(decoder.map_err(|source| FileError::Unpack { path: path.to_owned(), source })?)
             }
             Kind::Empty if is_packed(path) => {
-                // The unpackers take nothing for a whole file of nothing.
+                // The decompressors accept an empty file.
                 let what = "it is empty, not even compressed".to_owned();
                 return Err(FileError::Truncated { path: path.to_owned(), what });
             }
@@ -160,7 +160,7 @@ impl Content {
         }
     }
 
-    /// The format to read it as: the config's, or else that of the content itself, or else that of the name.
+    /// The format to read: from the config, else from the content, else from the name.
     pub(super) fn format(&self, declared: Option<Format>, path: &Path) -> Result<Format, FileError> {
         if let Kind::Foreign(Foreign { what, remedy }) = self.kind {
             let by_name = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("br"));
@@ -179,7 +179,7 @@ impl Content {
             }
             (Kind::CrText, Format::Csv | Format::Tsv) => Err(foreign_error(
                 path,
-                "text whose lines end with a carriage return alone (old Mac line ends)",
+                "text with lines that end with a carriage return alone (old Mac line ends)",
                 "save it with line feeds, for example with `tr '\\r' '\\n'`",
             )),
             _ => Ok(format),
@@ -205,13 +205,13 @@ pub(super) fn foreign_error(path: &Path, what: &str, remedy: &str) -> FileError 
     FileError::Foreign { path: path.to_owned(), what: what.to_owned(), remedy: remedy.to_owned() }
 }
 
-/// Whether the name says that the file is compressed.
+/// Whether the name has the ending of a compressed file.
 fn is_packed(path: &Path) -> bool {
     path.extension()
         .is_some_and(|suffix| suffix.eq_ignore_ascii_case("gz") || suffix.eq_ignore_ascii_case("zst"))
 }
 
-/// The kind of an input, and all of its bytes.
+/// The kind of an input, and a reader of all its bytes.
 fn look(input: &mut FileInput, path: &Path) -> Result<(Kind, Box<dyn Read>), FileError> {
     let (mut front, mut len) = (vec![0; FRONT_LEN], 0);
     while len < FRONT_LEN {
@@ -242,7 +242,7 @@ fn archive(front: &[u8]) -> Option<Kind> {
     })
 }
 
-/// UTF-16 without its mark: every other byte of its line ends and Latin letters is zero.
+/// UTF-16 without a byte order mark: every second byte of line breaks and Latin letters is zero.
 fn utf16(front: &[u8]) -> Option<Kind> {
     let zeros = |first: usize| front.iter().skip(first).step_by(2).filter(|byte| **byte == 0).count();
     let (even, odd, pairs) = (zeros(0), zeros(1), front.len() / 2);
@@ -250,12 +250,12 @@ fn utf16(front: &[u8]) -> Option<Kind> {
     (pairs > 1 && many * 8 >= pairs && few * 8 <= many).then_some(foreign("UTF-16 and not UTF-8", UTF8))
 }
 
-/// Whether too much of it is what no text has. Exports of Hive have control characters between their fields.
+/// Whether too many bytes do not occur in text. Exports of Hive have control characters between fields.
 fn is_binary(front: &[u8]) -> bool {
     let is_control = |byte: &&u8| matches!(byte, 0 | 3..=8 | 11 | 14..=26 | 127);
     let controls = front.iter().filter(is_control).count();
     let zeros = front.iter().filter(|byte| **byte == 0).count();
-    // The front may end within a character.
+    // The inspected bytes may end within a character.
     let is_utf8 = match std::str::from_utf8(front) {
         Ok(_) => true,
         Err(error) => error.error_len().is_none() && error.valid_up_to() > 0,

@@ -1,9 +1,9 @@
 //! CSV and TSV (RFC 4180), stricter than most readers where leniency would lose rows.
 //!
-//! A quote opens a field only as its first byte; after the closing one comes a separator or the end of
-//! the row, or the file is malformed: from there on nobody can tell rows apart, and swallowing them
-//! would make a smaller cohort. Rows without quotes, nearly all of them, never leave the fast path:
-//! one search over the whole buffer and no copy.
+//! A quote opens a field only as its first byte. After the closing quote, only a delimiter or the end of the row may
+//! follow. Otherwise the file is malformed: rows cannot be separated from there on, and merged rows would shrink the
+//! cohort. Rows without quotes, nearly all of them, stay on the fast path: one search over the whole buffer and no
+//! copy.
 
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
@@ -12,10 +12,10 @@ use super::{FileError, REPEATED_HEADER, header};
 use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::{Field, Fields};
 
-/// A byte order mark. Files that were put together have one each.
+/// A byte order mark. Concatenated files have one each.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads a file with a header row. `false`: it has not even that.
+/// Reads a file with a header row. Returns `false` if the file is empty.
 pub(super) fn read(
     mut lines: Lines,
     delimiter: u8,
@@ -39,17 +39,17 @@ pub(super) fn read(
         if row.cells.len() == table.width && row.joined(delimiter, lines.bytes()) == header {
             table.repeated(lines.line(), sink)?;
         } else {
-            table.hand_over(&row, lines.bytes(), lines.line(), sink)?;
+            table.push(&row, lines.bytes(), lines.line(), sink)?;
         }
         lines.consume(stretch, row.breaks);
     }
 }
 
-/// What is the same for all rows of a file.
+/// Settings that are the same for all rows of a file.
 struct CsvLayout<'a> {
     delimiter: u8,
     name: &'a str,
-    /// How many fields a row has.
+    /// Number of fields of a row.
     width: usize,
     wanted: &'a [usize],
     /// The fields of the header row, each followed by a delimiter.
@@ -57,9 +57,8 @@ struct CsvLayout<'a> {
 }
 
 impl CsvLayout<'_> {
-    /// Hands over the rows that lie whole in the buffer before its first quote. One search finds the
-    /// ends of fields and rows alike. What is left is for [`next`]: the row that has a quote in it, or
-    /// goes on beyond the buffer.
+    /// Pushes the complete rows in the buffer before its first quote. One search finds the ends of fields and rows.
+    /// [`next`] reads the rest: a row that contains a quote or continues beyond the buffer.
     fn plain_rows(
         &self,
         lines: &mut Lines,
@@ -82,7 +81,7 @@ impl CsvLayout<'_> {
                     if self.is_header(row, &bytes[row_start..row_end]) {
                         self.repeated(line, sink)?;
                     } else {
-                        self.hand_over(row, bytes, line, sink)?;
+                        self.push(row, bytes, line, sink)?;
                     }
                     row.clear();
                 }
@@ -98,20 +97,20 @@ impl CsvLayout<'_> {
         Ok(())
     }
 
-    /// Whether a row without quotes is the header row once more. Most rows have another length.
+    /// Whether a row without quotes repeats the header row. Most rows differ in length.
     #[inline]
     fn is_header(&self, row: &CsvFields, line: &[u8]) -> bool {
         line.len() + 1 == self.header.len() && row.cells.len() == self.width && self.header.starts_with(line)
     }
 
-    /// Files that were put together have a header row each.
+    /// Concatenated files have a header row each.
     fn repeated(&self, line: u64, sink: &mut impl RowSink) -> Result<(), FileError> {
         let location = RowLocation { file: self.name, line };
         Ok(sink.unreadable(REPEATED_HEADER, "it repeats the header row", location)?)
     }
 
     #[inline]
-    fn hand_over(
+    fn push(
         &self,
         row: &CsvFields,
         bytes: &[u8],
@@ -127,7 +126,7 @@ impl CsvLayout<'_> {
     }
 }
 
-/// Finds the wanted columns in the header row.
+/// Finds the requested columns in the header row.
 fn wanted(lines: &Lines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
     let path = || lines.path().to_owned();
     let name = |at| String::from_utf8_lossy(row.cell(at, lines.bytes())).trim().to_owned();
@@ -145,11 +144,11 @@ fn wanted(lines: &Lines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<us
     columns.iter().map(|column| find(column)).collect()
 }
 
-/// The fields of one row, as places in the buffer or in `side`.
+/// The fields of one row, as ranges of the buffer or of `side`.
 #[derive(Default)]
 struct CsvFields {
     cells: Vec<CsvField>,
-    /// What stood in quotes, without them.
+    /// Unquoted content of quoted fields.
     side: Vec<u8>,
     /// Line breaks in the row, its own included.
     breaks: u64,
@@ -168,7 +167,7 @@ impl CsvFields {
         if quoted { &self.side[start..end] } else { &bytes[start..end] }
     }
 
-    /// The fields, each followed by a delimiter, whether they were in quotes or not.
+    /// The fields, each followed by a delimiter, without quotes.
     fn joined(&self, delimiter: u8, bytes: &[u8]) -> Vec<u8> {
         let mut joined = Vec::new();
         for at in 0..self.cells.len() {
@@ -190,7 +189,7 @@ impl CsvFields {
     }
 }
 
-/// The wanted fields of a row.
+/// The requested fields of a row.
 struct WantedFields<'a> {
     row: &'a CsvFields,
     bytes: &'a [u8],
@@ -204,7 +203,7 @@ impl Fields for WantedFields<'_> {
     }
 }
 
-/// Finds the fields of the next row that is not blank. It stays in the buffer until it is consumed.
+/// Finds the fields of the next non-blank row. The row stays in the buffer until it is consumed.
 fn next(lines: &mut Lines, delimiter: u8, row: &mut CsvFields) -> Result<Option<Stretch>, FileError> {
     row.clear();
     loop {
@@ -226,7 +225,7 @@ fn next(lines: &mut Lines, delimiter: u8, row: &mut CsvFields) -> Result<Option<
     }
 }
 
-/// Where the row that starts here really starts.
+/// The start of a row after a byte order mark.
 #[inline]
 fn after_mark(bytes: &[u8], start: usize) -> usize {
     let is_marked = bytes.get(start) == Some(&MARK[0]) && bytes[start..].starts_with(MARK);
@@ -252,7 +251,7 @@ fn without_return(line: &[u8]) -> usize {
     line.len() - usize::from(line.ends_with(b"\r"))
 }
 
-/// Splits a row that has quotes in it, and follows it over as many lines as they hold.
+/// Splits a row with quotes, over as many lines as they span.
 fn quoted(
     lines: &mut Lines,
     delimiter: u8,
@@ -270,7 +269,7 @@ fn quoted(
                 [next, ..] if *next == delimiter => at += 1,
                 _ => {
                     return Err(
-                        lines.malformed("text after a closing quote: rows cannot be told apart from here on")
+                        lines.malformed("text after a closing quote: rows cannot be separated from here on")
                     );
                 }
             }
@@ -284,7 +283,7 @@ fn quoted(
     }
 }
 
-/// Reads a field from behind its opening quote to behind its closing one.
+/// Reads a field from behind its opening quote to behind its closing quote.
 fn quoted_field(
     lines: &mut Lines,
     row: &mut CsvFields,
@@ -325,7 +324,7 @@ mod tests {
     use crate::config::FinalNewline;
     use crate::connector::rows::SinkStopped;
 
-    /// Gives its bytes in small pieces, so that rows lie across them.
+    /// Returns its bytes in small pieces, so that rows span pieces.
     struct Pieces(Vec<u8>, usize, usize);
 
     impl Read for Pieces {
@@ -339,7 +338,7 @@ mod tests {
 
     type Rows = Vec<(u64, Result<Vec<String>, String>)>;
 
-    /// Keeps rows of so many columns.
+    /// Collects rows with this number of columns.
     struct Kept(usize, Rows);
 
     impl RowSink for Kept {
@@ -442,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_another_width_is_told_with_its_line() {
+    fn a_row_of_another_width_is_rejected_with_its_line() {
         let found = rows(b"a,b\n1\n1,2,3\n1,2\n", &["a"], 5, FinalNewline::Required).unwrap();
         let bad = |count: usize| Err(format!("wrong_field_count: {count} fields where the header has 2"));
         assert_eq!(found, [(2, bad(1)), (3, bad(3)), (4, Ok(vec!["1".to_owned()]))]);
@@ -474,7 +473,7 @@ mod tests {
     }
 
     proptest! {
-        /// The `csv` crate is the judge of well-formed files.
+        /// The `csv` crate is the reference for well-formed files.
         #[test]
         fn it_reads_what_the_judge_wrote(
             table in proptest::collection::vec(proptest::collection::vec("[a\",\n\r é]{0,6}", 3), 0..12),
@@ -489,7 +488,7 @@ mod tests {
             prop_assert_eq!(found, table);
         }
 
-        /// The fast path changes nothing, wherever pieces end: byte by byte it never has a whole row.
+        /// Piece sizes do not change the result: one byte at a time, the fast path never has a whole row.
         #[test]
         fn the_fast_path_reads_what_the_careful_one_reads(
             text in "a,b(\r?\n\u{feff}?[a\",é\r]{0,4},?[\"ab]{0,3}){0,12}\n?",
@@ -508,7 +507,7 @@ mod tests {
         }
     }
 
-    /// Whatever the bytes are: an error, or no row fewer than there are line breaks outside quotes.
+    /// For any bytes: an error, or at least as many rows as there are line breaks outside quotes.
     fn none_fewer_than_the_judge(text: &str, piece: usize) {
         let text = format!("a\n{text}\n");
         if let Ok(found) = rows(text.as_bytes(), &["a"], piece, FinalNewline::Required) {

@@ -1,4 +1,4 @@
-//! Why a source cannot be read. Each of these means: no plan, and nobody is removed.
+//! Errors of file sources. Each prevents a plan, so no member is removed.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use crate::connector::rows::SinkStopped;
 use crate::file_glob::{GlobError, skipped_text};
 
 impl FileError {
-    /// What the store said, if it is about a file that is elsewhere.
+    /// The kind of the store's error, if the file is remote.
     #[must_use]
     pub fn remote_kind(&self) -> Option<io::ErrorKind> {
         match self {
@@ -21,7 +21,7 @@ impl FileError {
     }
 }
 
-/// Why a source cannot be read in full.
+/// The reason why a file source cannot be read in full.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The path or glob names no file.
@@ -29,46 +29,46 @@ pub enum FileError {
     NoMatch {
         /// The path or glob.
         pattern: String,
-        /// Hidden or temporary files that match otherwise.
+        /// Hidden or temporary files that match but were skipped.
         skipped: u64,
     },
-    /// An object's key cannot be asked for.
+    /// An object key is not supported.
     #[error("cannot read {}: {what}; nothing was removed", .path.display())]
     BadKey {
         /// Its address.
         path: PathBuf,
-        /// What is wrong with the key.
+        /// The defect of the key.
         what: String,
     },
-    /// The wildcards of a path cannot be understood.
+    /// The glob is invalid.
     #[error("{source}")]
     BadGlob {
-        /// Why not.
+        /// The defect.
         source: GlobError,
     },
-    /// A file or folder that the glob may name cannot be named, entered or looked at.
+    /// A file or folder below the glob cannot be listed.
     #[error("cannot list {}: {source}; nothing was removed", .path.display())]
     List {
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file is outside the folders that may be read from.
+    /// A file is outside the folders that may be read.
     #[error("{} is outside the folders that sources may be read from", .path.display())]
     Outside {
-        /// Where it really is.
+        /// Its real path.
         path: PathBuf,
     },
-    /// The system refused.
+    /// The system or the store reports an error.
     #[error("cannot read {}: {source}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error.
         source: io::Error,
     },
-    /// The name does not tell the format.
+    /// Neither name nor content shows the format.
     #[error("the format of {} is not known", .path.display())]
     UnknownFormat {
         /// The file.
@@ -80,21 +80,21 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// Files came or went while the glob was read.
+    /// Files appeared or disappeared during the read.
     #[error("the files that match {pattern} changed while they were read")]
     FilesChanged {
         /// The glob.
         pattern: String,
     },
-    /// The file ends where it should not.
+    /// The file is incomplete.
     #[error("{} is cut short: {what}", .path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// How that shows.
+        /// The evidence.
         what: String,
     },
-    /// The file's last line has no line break, so nobody knows whether it is whole.
+    /// The last line has no line break, so it may be incomplete.
     #[error("{} is cut short: it does not end with a line break (line {line})", .path.display())]
     NoFinalNewline {
         /// The file.
@@ -102,22 +102,22 @@ pub enum FileError {
         /// Its last line, from 1.
         line: u64,
     },
-    /// The file is of a kind that is not read, or not as this format.
+    /// The file has an unsupported format.
     #[error("{} is {what}", .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The format.
         what: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
-    /// The file is not what its name or its config says, or is cut short or damaged.
+    /// The content does not match its declared format, or is damaged.
     #[error("{} cannot be read {what}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// As what, and how that shows.
+        /// The expected format and the evidence.
         what: String,
     },
     /// The compressed data is damaged.
@@ -125,20 +125,20 @@ pub enum FileError {
     Unpack {
         /// The file.
         path: PathBuf,
-        /// What the unpacker said.
+        /// The decompressor's error.
         source: io::Error,
     },
-    /// A column that a rule names is not there.
+    /// A requested column is missing.
     #[error("{} has no column `{column}`", .path.display())]
     MissingColumn {
         /// The file.
         path: PathBuf,
         /// The column.
         column: String,
-        /// The columns that it has, as far as they may be shown.
+        /// The columns that may be shown.
         found: Vec<String>,
     },
-    /// The first row of a file is data of a user, which is not shown.
+    /// The first row looks like user data and is not shown.
     #[error("{} has no column `{column}`: its first row looks like data, not like a header row", .path.display())]
     NoHeader {
         /// The file.
@@ -146,7 +146,7 @@ pub enum FileError {
         /// The column.
         column: String,
     },
-    /// A column that a rule names is there twice.
+    /// A requested column exists twice.
     #[error("{} has two columns `{column}`", .path.display())]
     DuplicateColumn {
         /// The file.
@@ -154,17 +154,17 @@ pub enum FileError {
         /// The column.
         column: String,
     },
-    /// From here on, rows cannot be told apart.
+    /// Rows cannot be separated from here on.
     #[error("{}:{line}: {what}", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// What is wrong.
+        /// The defect.
         what: &'static str,
     },
-    /// Whoever takes the rows takes no more; it knows why.
+    /// The sink stopped the read. The sink keeps the reason.
     #[error("reading was stopped")]
     Stopped,
 }

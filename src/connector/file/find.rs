@@ -1,4 +1,4 @@
-//! A path or glob → the files that it names, sorted, each inside the folders that may be read from.
+//! Finds the files of a path or glob: sorted, and inside the folders that may be read.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use crate::file_glob::{Glob, WalkError, is_glob};
 const FOLDER: &str =
     "it is a folder of the name of a file; name the files in it, as in `people.csv/part-*.csv`";
 
-/// Where files are read from.
+/// Folders and settings that files are read with.
 #[derive(Clone, Copy)]
 pub struct FileAccess<'a> {
-    /// Where relative paths start.
+    /// The base of relative paths.
     pub folder: &'a Path,
-    /// The folders that may be read from.
+    /// The folders that may be read.
     pub roots: &'a [PathBuf],
-    /// What the environment says of object stores.
+    /// Settings of object stores from the environment.
     pub stores: &'a [(String, String)],
 }
 
-/// The files of a source. Never none: a source that names no file could not be read, and is not empty.
+/// The files of a source. An empty result is an error: a source without files is unreadable, not empty.
 pub(super) fn files(source: &FileSource, from: FileAccess<'_>) -> Result<FoundFiles, FileError> {
     let pattern = &source.pattern;
     if source.is_remote() {
@@ -43,7 +43,7 @@ pub(super) fn files(source: &FileSource, from: FileAccess<'_>) -> Result<FoundFi
     Ok(FoundFiles { files: found.into_iter().map(FoundFile::Local).collect(), skipped })
 }
 
-/// Where a path leads once all symbolic links are followed.
+/// The path with all symbolic links resolved.
 pub(in crate::connector) fn real(path: &Path) -> io::Result<PathBuf> {
     if path.as_os_str().is_empty() { Path::new(".").canonicalize() } else { path.canonicalize() }
 }
@@ -56,7 +56,7 @@ fn matches(folder: &Path, pattern: &str) -> Result<(Vec<PathBuf>, u64), FileErro
         Err(error) if error.path == root && is_missing(error.source.kind()) => return Ok((Vec::new(), 0)),
         Err(WalkError { path, source }) => return Err(FileError::List { path, source }),
     };
-    // Spark and Hadoop write a folder of parts under the name of a file.
+    // Spark and Hadoop write a folder of part files under a file name.
     match matches.named_folders.into_iter().find(|path| Format::from_name(path).is_some()) {
         Some(path) => Err(FileError::List { path, source: io::Error::other(FOLDER) }),
         None => Ok((matches.files, matches.skipped)),

@@ -1,4 +1,4 @@
-//! What tells the files of a source from what they were, without reading them.
+//! Fingerprint of a source's files, computed without reading them.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,10 +11,10 @@ use super::stamp::FileStamp;
 use crate::config::FileSource;
 use crate::model::Timestamp;
 
-/// A file that changed less than this before it was read may change again and show the same times.
+/// A file that changed less than this before the read may change again without a new time.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// Names, lengths, places and times of the files of a source.
+/// Hash of names, lengths, inodes and times of the files of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileFingerprint {
     hash: u128,
@@ -36,15 +36,15 @@ impl FileFingerprint {
             }
             for time in [stamp.modified, stamp.changed] {
                 hasher.update(&nanoseconds(time).to_le_bytes());
-                // A file system that does not tell the times tells nothing.
+                // Without times, a change cannot be detected.
                 newest = newest.zip(time).map(|(a, b)| a.max(b));
             }
         }
         Self { hash: hasher.digest128(), newest }
     }
 
-    /// The fingerprint as a version keeps it; none while the files are too fresh to be told by it.
-    /// `rules` is whatever else decides what their rows mean.
+    /// The fingerprint as the state stores it. None while the files are too recent for their times to show a change.
+    /// `rules` is the config that gives the rows their meaning.
     #[must_use]
     pub fn text(&self, rules: &str, now: Timestamp) -> Option<String> {
         let newest = Timestamp::try_from(self.newest?).ok()?;
@@ -54,10 +54,10 @@ impl FileFingerprint {
     }
 }
 
-/// The fingerprint of a source's files as they are now.
+/// The current fingerprint of a source's files.
 ///
 /// # Errors
-/// As for reading them: [`FileError`] when there are none, or one cannot be looked at.
+/// [`FileError`] when no file matches, or one is not accessible.
 pub fn fingerprint(source: &FileSource, from: FileAccess<'_>) -> Result<FileFingerprint, FileError> {
     let files = find::files(source, from)?.files;
     let stamps: Vec<FileStamp> = files.iter().map(FoundFile::stamp).collect::<Result<_, _>>()?;
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_file_is_not_told_by_its_times() {
+    fn a_recent_file_has_no_fingerprint() {
         assert_eq!(text(100, 1, 101), None);
         assert_eq!(text(100, 1, 99), None, "a clock that runs behind the disk's");
         assert!(text(100, 1, 102).is_some());

@@ -6,7 +6,7 @@ use super::FileError;
 use super::stamp::FileStamp;
 use crate::object_store::RemoteObject;
 
-/// A file that was found.
+/// A file of a source.
 #[derive(Clone, Debug)]
 pub(in crate::connector) enum FoundFile {
     /// On this machine.
@@ -23,7 +23,7 @@ impl FoundFile {
         }
     }
 
-    /// What tells it from any other: of what is here, as it is now; of an object, as it was found.
+    /// The file's current stamp, or the object's stamp from when it was found.
     pub(super) fn stamp(&self) -> Result<FileStamp, FileError> {
         match self {
             Self::Local(path) => FileStamp::of(path),
@@ -32,7 +32,7 @@ impl FoundFile {
     }
 }
 
-/// The files of a source, and how many hidden or temporary ones were skipped.
+/// The files of a source, and the number of hidden or temporary files that were skipped.
 #[derive(Debug)]
 pub(super) struct FoundFiles {
     pub(super) files: Vec<FoundFile>,

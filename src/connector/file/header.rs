@@ -1,5 +1,5 @@
-//! Which names of columns may be shown. A file that has lost its header row begins with data of a user, which must not
-//! reach a plan, a log, a dashboard or a notification.
+//! Column names that may be shown. A file without its header row begins with user data, which must not reach a plan,
+//! a log, a dashboard or a notification.
 
 use super::FileError;
 use std::path::Path;
@@ -9,12 +9,12 @@ pub const REPEATED_HEADER: &str = "repeated_header";
 
 /// Longest name of a column, in characters.
 const NAME_LEN_MAX: usize = 64;
-/// Most digits in the name of a column: a year and a quarter.
+/// Most digits in a column name: a year and a quarter.
 const DIGITS_MAX: usize = 5;
-/// Most digits in a row, unless they are a year.
+/// Most consecutive digits, unless they are a year.
 const DIGIT_RUN_MAX: usize = 3;
 
-/// Words of which one is in nearly every header row of identifiers, as they are and as parts of other words.
+/// Words of typical header rows: whole words, and parts of words.
 const WORDS: [&str; 14] =
     ["id", "ids", "uid", "uuid", "guid", "key", "age", "zip", "tag", "sku", "date", "time", "type", "kind"];
 const PARTS: [&str; 26] = [
@@ -23,7 +23,7 @@ const PARTS: [&str; 26] = [
     "segment", "account", "member", "person", "order", "alias",
 ];
 
-/// The error for a column that is not among the names in the first row of a text file.
+/// The error for a column that is missing in the first row of a text file.
 pub(super) fn missing_in_row(path: &Path, column: &str, names: &[String]) -> FileError {
     let (path, column) = (path.to_owned(), column.to_owned());
     // A single field may be a whole row with another delimiter.
@@ -41,7 +41,7 @@ pub(super) fn missing_in_row(path: &Path, column: &str, names: &[String]) -> Fil
     FileError::MissingColumn { path, column, found }
 }
 
-/// The error for a column that is not among the names in a file's schema, or among the keys of its objects.
+/// The error for a column that is missing in a schema, or among the keys of JSON objects.
 pub(super) fn missing_in_names(
     path: &Path,
     column: &str,
@@ -51,7 +51,7 @@ pub(super) fn missing_in_names(
     FileError::MissingColumn { path: path.to_owned(), column: column.to_owned(), found }
 }
 
-/// Whether a text may be the name of a column, and is not an address, a number, a date or an id.
+/// Whether a text may be a column name, and not an address, a number, a date or an id.
 fn is_plausible(text: &str) -> bool {
     let is_allowed = |c: char| c.is_alphanumeric() || " _-.:/()[]#%$&*".contains(c);
     let begins = text.starts_with(|c: char| c.is_alphabetic() || "_$#(".contains(c));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_data_are_told_from_header_rows() {
+    fn rows_of_data_are_distinguished_from_header_rows() {
         for data in [
             &["anna.private@example.com", "+4915112345678"][..],
             &["user-4711"],
@@ -110,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(shown(data), None, "{data:?}");
         }
-        // Nothing tells that these are names of columns.
+        // Words without any sign of a header row.
         for unknown in [&["anna", "berlin"][..], &["u1", "u2"], &["David Bowie"]] {
             assert_eq!(shown(unknown), Some(0), "{unknown:?}");
         }

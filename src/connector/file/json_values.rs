@@ -1,7 +1,7 @@
-//! Text → JSON values, one at a time and in bounded memory: one value a line, values without line breaks between them
+//! Splits text into JSON values, one at a time and in bounded memory: one value per line, values without line breaks
 //! (Firehose), values over several lines, and lists of values.
 //!
-//! A value that is damaged ends with its line, so that it does not take the following ones with it.
+//! A damaged value ends with its line, so that the following values remain readable.
 
 use memchr::{memchr, memchr_iter, memchr3};
 
@@ -10,25 +10,25 @@ use super::lines::Lines;
 use crate::config::FinalNewline;
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
-/// Begins a value in a JSON text sequence (RFC 7464).
+/// Starts a value in a JSON text sequence (RFC 7464).
 const RECORD_SEPARATOR: u8 = 0x1e;
 
 /// A cursor over the values of a file.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     in_list: bool,
-    /// A list was there, maybe an empty one.
+    /// The file has a list, possibly an empty one.
     pub(super) had_list: bool,
     /// Line breaks separate the values.
     by_line: bool,
-    /// Since the last value there was no line break.
+    /// No line break has followed the last value.
     is_open: bool,
-    /// The current line has several values: none of them is searched for the line's end.
+    /// The current line has several values, so the shortcut for one value per line is off.
     is_dense: bool,
 }
 
 impl Values {
-    /// Moves to the next value; `false` at the end of the file.
+    /// Advances to the next value. Returns `false` at the end of the file.
     pub(super) fn begin(&mut self, lines: &mut Lines) -> Result<bool, FileError> {
         loop {
             let Some(first) = lines.bytes().first().copied() else {
@@ -70,7 +70,7 @@ impl Values {
         if self.by_line && self.is_open { lines.unterminated(0).map(drop) } else { Ok(()) }
     }
 
-    /// The length of a line that seems to be one value, as nearly all are.
+    /// The length of a line that is probably one value, as nearly all lines are.
     #[inline]
     pub(super) fn plain_line(&self, lines: &Lines) -> Option<usize> {
         match lines.bytes() {
@@ -79,7 +79,7 @@ impl Values {
         }
     }
 
-    /// The length of the value that begins here. What is no whole value ends with its line.
+    /// The length of the value that starts here. An incomplete value ends with its line.
     pub(super) fn frame(&mut self, lines: &mut Lines) -> Result<usize, FileError> {
         self.is_dense = true;
         let is_container = matches!(lines.bytes(), [b'{' | b'[', ..]);
@@ -95,7 +95,7 @@ impl Values {
         self.followed(lines, len)
     }
 
-    /// What follows a value must be one of its separators, or the value is damaged.
+    /// A value must be followed by a separator, or it is damaged.
     fn followed(&self, lines: &mut Lines, len: usize) -> Result<usize, FileError> {
         let mut at = len;
         loop {
@@ -113,7 +113,7 @@ impl Values {
         }
     }
 
-    /// Moves past a value.
+    /// Advances over a value.
     #[inline]
     pub(super) fn consume(&mut self, lines: &mut Lines, len: usize) {
         let breaks = memchr_iter(b'\n', &lines.bytes()[..len]).count();
@@ -123,9 +123,9 @@ impl Values {
 }
 
 enum End {
-    /// The value has this length.
+    /// The length of the value.
     Whole(usize),
-    /// It is damaged, and its line ends here.
+    /// The value is damaged. Its line ends here.
     Broken(usize),
     OfFile,
 }
@@ -139,7 +139,7 @@ fn container(lines: &mut Lines) -> Result<End, FileError> {
             match memchr3(b'"', b'\\', b'\n', &bytes[at.min(bytes.len())..]).map(|found| at + found) {
                 Some(found) if bytes[found] == b'"' => (in_text, at) = (false, found + 1),
                 Some(found) if bytes[found] == b'\\' => at = found + 2,
-                // No text of JSON has a line break in it.
+                // JSON strings contain no line breaks.
                 Some(found) => return Ok(End::Broken(found)),
                 None => {
                     at = at.max(bytes.len());
@@ -158,7 +158,7 @@ fn container(lines: &mut Lines) -> Result<End, FileError> {
             Some(b'\n') => {
                 let is_only = *first_break.get_or_insert(at) == at;
                 match next_byte(lines, at + 1)? {
-                    // The next line begins a value of its own.
+                    // The next line starts a value of its own.
                     Some(b'{') => return Ok(End::Broken(first_break.unwrap_or(at))),
                     None if is_only => return Ok(End::Broken(at)),
                     None => return Ok(End::OfFile),
@@ -177,7 +177,7 @@ fn container(lines: &mut Lines) -> Result<End, FileError> {
     }
 }
 
-/// Finds the end of what is neither an object nor a list, within a list.
+/// Finds the end of a scalar within a list.
 fn scalar(lines: &mut Lines) -> Result<End, FileError> {
     let (mut at, mut in_text) = (0, false);
     loop {
@@ -209,7 +209,7 @@ fn next_byte(lines: &mut Lines, at: usize) -> Result<Option<u8>, FileError> {
     }
 }
 
-/// The length up to the end of the line. A last line without a line break may be half of one.
+/// The length up to the end of the line. A last line without a line break may be incomplete.
 fn rest_of_line(lines: &mut Lines, from: usize) -> Result<usize, FileError> {
     let mut searched = from;
     loop {

@@ -1,7 +1,6 @@
-//! Bytes → lines, through one buffer that is reused and grows only for a line that needs it.
+//! Bytes → lines, in one reused buffer that grows only for long lines.
 //!
-//! CSV rows may hold line breaks within quotes, so a line can be asked for together with what follows
-//! it. Nothing here knows what a field is.
+//! CSV rows may contain line breaks within quotes, so a line can be extended by the next one.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +11,10 @@ use super::open::FileInput;
 use crate::config::FinalNewline;
 
 const BUFFER_LEN: usize = 256 << 10;
-/// Longest row in bytes. A longer one is a quote that is never closed, or no row at all.
+/// Longest row in bytes. A longer row is an unclosed quote or not a row.
 const ROW_LEN_MAX: usize = 1 << 20;
 
-/// A walk over the lines of a file.
+/// Cursor over the lines of a file.
 pub(super) struct Lines {
     input: FileInput,
     path: PathBuf,
@@ -24,13 +23,13 @@ pub(super) struct Lines {
     /// Unread bytes are `buffer[start..end]`.
     start: usize,
     end: usize,
-    /// No more bytes come from the input.
+    /// The input has ended.
     finished: bool,
     /// The line that starts at `start`, from 1.
     line: u64,
 }
 
-/// A stretch of bytes that ends with a line break or with the file.
+/// Bytes up to a line break or to the end of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
     /// Its length without the line break.
@@ -54,7 +53,7 @@ impl Lines {
         &self.path
     }
 
-    /// The unread bytes that are in the buffer.
+    /// The unread bytes in the buffer.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
@@ -63,7 +62,7 @@ impl Lines {
     /// Finds the first line break at or after `from` bytes. None if the file ends there.
     ///
     /// # Errors
-    /// When the file cannot be read, is cut short, or has a row that is no row.
+    /// When the file cannot be read, is cut short, or has a row that is too long.
     #[inline]
     pub(super) fn stretch(&mut self, from: usize) -> Result<Option<Stretch>, FileError> {
         let mut searched = from;
@@ -79,12 +78,12 @@ impl Lines {
         }
     }
 
-    /// Whether a last row without a line break is taken.
+    /// Whether a last row without a line break is accepted.
     pub(super) fn final_newline(&self) -> FinalNewline {
         self.final_newline
     }
 
-    /// Reads more bytes into the buffer; `false` at the end of the file.
+    /// Reads more bytes into the buffer. Returns `false` at the end of the file.
     pub(super) fn more(&mut self) -> Result<bool, FileError> {
         if !self.finished {
             self.fill()?;
@@ -92,14 +91,14 @@ impl Lines {
         Ok(!self.finished)
     }
 
-    /// Moves past bytes with so many line breaks in them.
+    /// Advances over `len` bytes that contain `breaks` line breaks.
     #[inline]
     pub(super) fn advance(&mut self, len: usize, breaks: u64) {
         self.start += len;
         self.line += breaks;
     }
 
-    /// A last row of this length that has no line break.
+    /// A last row of this length without a line break.
     pub(super) fn unterminated(&self, len: usize) -> Result<Stretch, FileError> {
         match self.final_newline {
             FinalNewline::Optional => Ok(Stretch { len, terminated: false }),
@@ -114,12 +113,12 @@ impl Lines {
         FileError::Truncated { path: self.path.clone(), what: format!("{how} (line {})", self.line) }
     }
 
-    /// The error for rows that cannot be told apart from here on.
+    /// The error for rows that cannot be separated from here on.
     pub(super) fn malformed(&self, what: &'static str) -> FileError {
         FileError::Malformed { path: self.path.clone(), line: self.line, what }
     }
 
-    /// Moves on past `stretch`, which holds `breaks` line breaks with its own.
+    /// Advances over a stretch that contains `breaks` line breaks, its own included.
     #[inline]
     pub(super) fn consume(&mut self, stretch: Stretch, breaks: u64) {
         self.start += stretch.len + usize::from(stretch.terminated);
@@ -142,7 +141,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Drops a byte order mark at the very start.
+    /// Skips a byte order mark at the start.
     pub(super) fn skip_mark(&mut self) -> Result<(), FileError> {
         while self.end - self.start < 3 && !self.finished {
             self.fill()?;

@@ -1,13 +1,13 @@
-//! Source files → rows, streaming: CSV, TSV and NDJSON, plain or compressed, Parquet and Avro; one file or a
-//! glob, on this machine, in a bucket, or on a web server.
+//! Source files → rows, streaming: CSV, TSV, NDJSON, Parquet and Avro, plain or compressed; one file or a glob,
+//! local, in a bucket, or on a web server.
 //!
 //! # Guarantees
-//! Either every row of every file is handed over, each as fields or as unreadable with its reason, or
-//! there is an error: a file that is cut short, replaced, or changed while it is read never runs for
-//! a smaller one. Memory does not grow with the files.
+//! Either every row of every file reaches the sink, as fields or as unreadable with its reason, or the read fails. A
+//! file that is cut short, replaced or changed during the read is never taken as a shorter file. Memory does not grow
+//! with the files.
 //!
 //! # Assumptions
-//! Whoever writes a file writes it under another name first and renames it, or the reading fails.
+//! Writers write to a temporary name and rename the file. Otherwise the read may fail.
 
 mod avro;
 mod content;

@@ -1,6 +1,6 @@
-//! NDJSON and other sequences of JSON objects. Only the wanted keys are kept; the rest is skipped unread.
+//! NDJSON and other sequences of JSON objects. Only the requested keys are parsed; the rest is skipped.
 //!
-//! `user.id` is the value of the key `user.id`, or that of `id` in the object at `user`. A key that is absent is null.
+//! `user.id` is the value of the key `user.id`, or of `id` in the object at `user`. A missing key is null.
 
 use std::fmt;
 
@@ -14,21 +14,21 @@ use super::{FileError, header};
 use crate::connector::cells::{CellRow, ColumnCells};
 use crate::connector::rows::{RowLocation, RowSink};
 
-/// Keys that are listed when no wanted key occurs.
+/// Most keys that are listed if no requested key occurs.
 const KEYS_NAMED_MAX: usize = 20;
 
-/// Which keys occur in all NDJSON files of a source.
+/// The keys that occur in the NDJSON files of a source.
 #[derive(Debug, Default)]
 pub(super) struct SeenKeys {
-    /// A wanted key occurs in some object.
+    /// A requested key occurs in some object.
     is_any: bool,
-    /// The first file with objects of which none has a wanted key, and some keys of them.
+    /// The first file without any requested key, and some of its keys.
     first: Option<(std::path::PathBuf, Vec<String>)>,
 }
 
 impl SeenKeys {
     /// # Errors
-    /// When there are objects and none of them has a wanted key.
+    /// When there are objects without any requested key.
     pub(super) fn check(self, columns: &[Box<str>]) -> Result<(), FileError> {
         match (self.is_any, self.first, columns.first()) {
             (false, Some((path, found)), Some(column)) => Err(header::missing_in_names(&path, column, found)),
@@ -37,7 +37,7 @@ impl SeenKeys {
     }
 }
 
-/// Reads a file. `false`: it has not even a blank line, as a file that was never written.
+/// Reads a file. Returns `false` if it is empty.
 pub(super) fn read(
     mut lines: Lines,
     columns: &[Box<str>],
@@ -84,7 +84,7 @@ pub(super) fn read(
     Ok(begun)
 }
 
-/// The parser's words without its line, which is always 1, and without what stood there.
+/// The parser's message without its line, which is always 1, and without the input.
 fn what_is_wrong(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {
@@ -95,8 +95,8 @@ fn what_is_wrong(error: &serde_json::Error) -> String {
     }
 }
 
-/// A line in which `NaN` and `Infinity`, which are not JSON and which Python writes all the same, are texts. None if
-/// they are not in it.
+/// The line with `NaN` and `Infinity` as strings. Python writes these values, although they are not JSON. None if the
+/// line has none.
 fn quoted_numbers(line: &[u8]) -> Option<Vec<u8>> {
     const NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let (mut out, mut rest, mut is_text, mut is_changed) =
@@ -125,14 +125,14 @@ fn quoted_numbers(line: &[u8]) -> Option<Vec<u8>> {
     is_changed.then_some(out)
 }
 
-/// The wanted values of one line.
+/// The requested values of one line.
 struct JsonLine<'c> {
     columns: &'c [Box<str>],
     values: Vec<ColumnCells>,
-    /// The values that were found under the whole name of their column, which wins over a path.
+    /// The values of keys that equal the whole column name. They take precedence over paths.
     whole: Vec<bool>,
     key: String,
-    /// A wanted key has occurred.
+    /// A requested key has occurred.
     has_wanted: bool,
     others: Vec<String>,
     objects: u64,
@@ -161,7 +161,7 @@ impl<'c> JsonLine<'c> {
         Ok(())
     }
 
-    /// Takes the value of the last key for each column that it leads to.
+    /// Stores the value of the last key for each column that it leads to.
     fn take(&mut self, value: &str) -> Result<(), serde_json::Error> {
         for (at, column) in self.columns.iter().enumerate() {
             let Some(rest) = column.strip_prefix(self.key.as_str()) else { continue };
@@ -181,16 +181,16 @@ impl<'c> JsonLine<'c> {
     }
 }
 
-/// Whether a key is the whole of a path, or the first names of it.
+/// Whether a key is the whole path or its first components.
 fn leads(key: &str, path: &str) -> bool {
     path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The value at a path in an object. The value of a key with dots in it wins.
+/// The value at a path in an object. A key that contains dots takes precedence.
 fn find<'de>(object: &'de str, path: &str) -> Result<Option<&'de str>, serde_json::Error> {
     match object.as_bytes().first() {
         Some(b'{') => {}
-        Some(b'n') => return Ok(Some(object)), // null: so is whatever should be in it
+        Some(b'n') => return Ok(Some(object)), // null: its values are null as well
         _ => return Ok(None),
     }
     serde_json::Deserializer::from_str(object).deserialize_map(PathVisitor(path))
@@ -249,7 +249,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, '_> {
     }
 }
 
-/// Reads a key into a text that is used again for the next.
+/// Reads a key into a reused string.
 struct JsonKeySeed<'a>(&'a mut String);
 
 impl<'de> DeserializeSeed<'de> for JsonKeySeed<'_> {
@@ -438,7 +438,7 @@ mod tests {
         assert!(rows("id,device\nu1,d1\n").unwrap_err().to_string().contains("is not JSON"));
     }
 
-    /// Far more than is kept at once, and never a line break.
+    /// A list larger than the buffer, without a line break.
     #[test]
     fn a_long_list_in_one_line() {
         let object = format!("{{\"id\":\"a\",\"device\":1,\"more\":\"{}\"}}", "x".repeat(100));

@@ -1,4 +1,4 @@
-//! Opening a file, here or elsewhere: what unpacks it, and how we notice that it changed under us.
+//! Opens local and remote files, and detects files that change during the read.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use crate::object_store::{RangeReader, RemoteObject};
 
 pub(super) const BUFFER_LEN: usize = 64 << 10;
 
-/// Unpacked bytes, and whether an error in them is the unpacker's.
+/// Decompressed bytes.
 pub(super) struct FileInput {
     pub(super) reader: Box<dyn Read>,
     pub(super) packed: bool,
@@ -24,7 +24,7 @@ impl FileInput {
         Self { reader: Box::new(reader), packed: false }
     }
 
-    /// Reads some bytes; none at the end.
+    /// Reads bytes into the buffer. Returns 0 at the end.
     pub(super) fn read(&mut self, buffer: &mut [u8], path: &Path) -> Result<usize, FileError> {
         loop {
             match self.reader.read(buffer) {
@@ -47,7 +47,7 @@ impl FileInput {
     }
 }
 
-/// Reads some bytes at a position, whatever else reads the file; none at its end.
+/// Reads bytes at a position without moving the file's cursor. Returns 0 at the end.
 #[cfg(unix)]
 pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, position)
@@ -65,7 +65,7 @@ pub(super) enum FileBytes {
 }
 
 impl FileBytes {
-    /// Its bytes from the start.
+    /// A reader from the start.
     pub(super) fn reader(self) -> Box<dyn Read> {
         match self {
             Self::File(file) => Box::new(file),
@@ -73,7 +73,7 @@ impl FileBytes {
         }
     }
 
-    /// The same bytes once more.
+    /// A second handle to the same bytes.
     pub(super) fn again(&self) -> io::Result<Self> {
         match self {
             Self::File(file) => file.try_clone().map(Self::File),
@@ -82,7 +82,7 @@ impl FileBytes {
     }
 }
 
-/// Opens a file, and lets it be noticed if it changes.
+/// Opens a file with a detector for changes.
 pub(super) fn open(found: &FoundFile) -> Result<(FileBytes, ChangeDetector), FileError> {
     let path = match found {
         FoundFile::Local(path) => path,
@@ -104,7 +104,7 @@ pub(super) fn open(found: &FoundFile) -> Result<(FileBytes, ChangeDetector), Fil
     Ok((FileBytes::File(file), ChangeDetector { path: path.clone(), before, of: Of::File(same) }))
 }
 
-/// Opens a file. A pipe, a socket or a device is an error at once, also if it took the file's place a moment ago.
+/// Opens a regular file. Pipes, sockets and devices fail at once, even if one replaced the file a moment ago.
 pub(in crate::connector) fn open_file(path: &Path) -> io::Result<File> {
     special(std::fs::metadata(path)?.file_type())?;
     let mut options = File::options();
@@ -121,7 +121,7 @@ pub(in crate::connector) fn open_file(path: &Path) -> io::Result<File> {
     if kind.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
 }
 
-/// All bytes of a file, which may have so many.
+/// Reads a whole file, up to `len_max` bytes.
 pub(in crate::connector) fn read_whole(found: &FoundFile, len_max: u64) -> Result<Vec<u8>, FileError> {
     let (handle, watch) = open(found)?;
     let mut bytes = Vec::new();
@@ -132,7 +132,7 @@ pub(in crate::connector) fn read_whole(found: &FoundFile, len_max: u64) -> Resul
     Ok(bytes)
 }
 
-/// Notices that a file changed. A file that was replaced by another was still read as a whole.
+/// Detects that a file changed. A file that was replaced by a rename was still read in full.
 pub(super) struct ChangeDetector {
     path: PathBuf,
     before: FileStamp,
@@ -145,7 +145,7 @@ enum Of {
 }
 
 impl ChangeDetector {
-    /// Whether every byte that was asked for came, and was of one content.
+    /// Whether all requested bytes arrived and belong to one version of the object.
     pub(super) fn came_whole(&self) -> Result<(), FileError> {
         let Of::Object(object) = &self.of else { return Ok(()) };
         let path = self.path.clone();
@@ -158,8 +158,8 @@ impl ChangeDetector {
         }
     }
 
-    /// The file's stamp, the same at the end as when it was opened. Its entry may have changed meanwhile:
-    /// it was replaced, and read as a whole all the same.
+    /// Checks that the file did not change and returns its stamp. The inode's change time is ignored: a rename over
+    /// the file does not affect an open handle.
     pub(super) fn unchanged(&self) -> Result<FileStamp, FileError> {
         let Of::File(file) = &self.of else { return Ok(self.before) };
         let meta = file.metadata().map_err(|source| FileError::Io { path: self.path.clone(), source })?;

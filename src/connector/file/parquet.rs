@@ -1,7 +1,7 @@
-//! Parquet: of each row group only the wanted columns are read, on threads of their own, while the rows before
-//! them are matched. Nested columns are named by their path, `user.id`.
+//! Parquet: reads only the requested columns, on several threads, while earlier rows are matched. Nested columns are
+//! addressed by path, `user.id`.
 //!
-//! A file without its footer is no file, so one that is cut short is told at once.
+//! The footer is at the end of a file, so a truncated file fails at once.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -27,16 +27,16 @@ use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::guarded;
 use crate::object_store::CachedBlocks;
 
-/// Rows that are handed over at once.
+/// Rows of a batch.
 const BATCH_LEN: usize = 8192;
-/// Batches that may wait for whoever matches them, of each thread.
+/// Batches per thread that may wait for the matcher.
 const WAITING_MAX: usize = 2;
-/// Threads that unpack. One core matches meanwhile.
+/// Threads that decompress. One more core matches.
 const THREADS_MAX: usize = 4;
-/// Headers of pages are read byte by byte; the page itself goes past the buffer.
+/// Page headers are read byte by byte; pages bypass the buffer.
 const PAGE_HEADER_LEN: usize = 4 << 10;
 
-/// What a thread hands over: some rows, or the end of a row group.
+/// A message of a thread: a batch of rows, or the end of a row group.
 type RowBatch = Result<Option<RecordBatch>, FileError>;
 
 /// Reads a file.
@@ -48,7 +48,7 @@ pub(super) fn read(
     sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
     let file = Anywhere::of(file).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
-    // Types are taken from the columns themselves and not from what a writer says of its own memory.
+    // Types come from the columns themselves, not from the writer's Arrow schema.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let opened = guarded(|| ArrowReaderMetadata::load(&file, options)).ok_or_else(|| beyond_parsing(path))?;
     let opened = opened.map_err(|e| damaged(path, &e))?;
@@ -83,7 +83,7 @@ pub(super) fn read(
     })
 }
 
-/// What the parser gave up on without an error.
+/// A defect that the parser does not report as an error.
 fn beyond_parsing(path: &Path) -> FileError {
     FileError::Damaged { path: path.to_owned(), what: "as Parquet: it contradicts itself".to_owned() }
 }
@@ -92,10 +92,10 @@ fn damaged(path: &Path, error: &ParquetError) -> FileError {
     FileError::Damaged { path: path.to_owned(), what: format!("as Parquet: {error}") }
 }
 
-/// A column: the leaves to read for it, and its path.
+/// A column: its leaves and its path.
 type Wanted = (Vec<usize>, Vec<Box<str>>);
 
-/// The wanted columns, lists and records included.
+/// The requested columns, including lists and records.
 fn wanted(opened: &ArrowReaderMetadata, path: &Path, columns: &[Box<str>]) -> Result<Vec<Wanted>, FileError> {
     let leaves = opened.parquet_schema().columns();
     let names: Vec<String> = leaves.iter().map(|column| column.path().string()).collect();
@@ -114,7 +114,7 @@ fn wanted(opened: &ArrowReaderMetadata, path: &Path, columns: &[Box<str>]) -> Re
     each.collect()
 }
 
-/// The path of a leaf. A name may hold dots itself.
+/// The path of a leaf. A name may contain dots.
 fn parts(opened: &ArrowReaderMetadata, leaf: usize) -> Vec<Box<str>> {
     opened.parquet_schema().column(leaf).path().parts().iter().map(|part| part.as_str().into()).collect()
 }
@@ -134,14 +134,14 @@ fn group(opened: &ArrowReaderMetadata, names: &[String], wanted: &str) -> Option
     None
 }
 
-/// What a thread reads.
+/// The work of a thread.
 struct Reader {
     file: Anywhere,
     opened: ArrowReaderMetadata,
     wanted: Vec<usize>,
 }
 
-/// Starts a thread that unpacks some row groups.
+/// Starts a thread that decompresses some row groups.
 fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
     reader: Reader,
@@ -156,7 +156,7 @@ fn start<'scope>(
             Some(Err(error)) => damaged(&of_thread, &error),
             None => beyond_parsing(&of_thread),
         };
-        // Whoever takes the rows may take no more: then nobody is told.
+        // The send fails when the sink has stopped the read.
         let _ = batches.send(Err(error));
     };
     let thread = Builder::new().name("parquet".to_owned()).spawn_scoped(scope, unpack);
@@ -208,14 +208,14 @@ fn of_arrow(error: ArrowError) -> ParquetError {
     }
 }
 
-/// A file that several threads read at positions of their own.
+/// A file that several threads read at their own positions.
 #[derive(Clone)]
 struct Anywhere {
     bytes: Arc<Positioned>,
     len: u64,
 }
 
-/// Bytes that can be read at any position.
+/// Bytes with random access.
 #[allow(clippy::large_enum_variant, reason = "there is one for each file and thread")]
 enum Positioned {
     File(File),
@@ -231,7 +231,7 @@ impl Anywhere {
         Ok(Self { bytes: Arc::new(bytes), len })
     }
 
-    /// The same for a thread of its own, which does not wait for what others ask for.
+    /// A copy for another thread, with its own cache.
     fn of_thread(&self) -> Self {
         match &*self.bytes {
             Positioned::File(_) => self.clone(),
@@ -261,7 +261,7 @@ impl ChunkReader for Anywhere {
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let mut bytes = Vec::new();
-        // What the file claims is not taken as room before it is there.
+        // The file's claims are checked before memory is allocated.
         if self.at(start).take(length as u64).read_to_end(&mut bytes)? < length {
             return Err(ParquetError::EOF("the file ends before it should".to_owned()));
         }
@@ -269,7 +269,7 @@ impl ChunkReader for Anywhere {
     }
 }
 
-/// One place in a file.
+/// A position in a file.
 struct FilePosition {
     bytes: Arc<Positioned>,
     position: u64,
@@ -317,9 +317,9 @@ mod tests {
         Ok(counting.0)
     }
 
-    /// Wherever a file is damaged: all its rows or an error, and nothing worse.
+    /// A file with a damaged byte yields all its rows or an error.
     #[test]
-    fn damage_is_told_and_nothing_worse() {
+    fn damaged_files_are_reported_and_cause_no_panic() {
         let whole = include_bytes!("../../../tests/parquet/kinds.parquet");
         let columns = ["text", "huge", "user.deep.id"];
         columns.iter().for_each(|column| assert_eq!(count(whole, column).unwrap(), 3));

@@ -15,7 +15,7 @@ use crate::model::Fields;
 /// Reads every file of a source.
 ///
 /// # Errors
-/// [`FileError`] when the source cannot be read in full; what the sink was given is then of no use.
+/// [`FileError`] when the source cannot be read in full. Discard the rows then.
 pub fn read(
     source: &FileSource,
     from: FileAccess<'_>,
@@ -41,8 +41,8 @@ pub fn read(
     Ok((reading, FileFingerprint::new(&files, &stamps)))
 }
 
-/// Several files are one cohort only as they stood together: whoever moved from one that was read late
-/// to one that was read early is in none of what was read.
+/// Several files must be one snapshot: a user that moved from a file that was read late to one that was read early
+/// would be missing.
 fn check_unchanged(files: &[FoundFile], stamps: &[FileStamp]) -> Result<(), FileError> {
     for (found, before) in files.iter().zip(stamps) {
         if found.stamp()? != *before {
@@ -64,7 +64,7 @@ fn read_file(
     let mut counted = CountingSink { sink, rows: 0 };
     let (handle, watch) = open::open(found)?;
     let read = read_rows(source, (handle, path), columns, seen, &mut counted);
-    // Whatever a parser made of it: what did not come is not damaged.
+    // An incomplete download is reported as such, before any parser error that it caused.
     watch.came_whole()?;
     let headed = read?;
     reading.rows += counted.rows;
@@ -74,7 +74,7 @@ fn read_file(
     watch.unchanged()
 }
 
-/// Reads the rows of one file. Whether there was a header row, where there should be one.
+/// Reads the rows of one file. Returns `false` if a required header row is missing.
 fn read_rows(
     source: &FileSource,
     (handle, path): (open::FileBytes, &Path),
@@ -86,7 +86,7 @@ fn read_rows(
     let failed = |source| FileError::Io { path: path.to_owned(), source };
     let again = handle.again().map_err(failed)?;
     if source.format.or_else(|| Format::from_name(path)) == Some(Format::Parquet) {
-        // It is read at positions: only a file that cannot be read is looked at from its start.
+        // Parquet is read at positions. Only an unreadable file is inspected from its start.
         let read = parquet::read(handle, path, columns, &name, sink);
         let Err(damaged @ FileError::Damaged { .. }) = read else { return read };
         let format = Content::of(again, path).and_then(|content| content.format(Some(Format::Parquet), path));

@@ -9,7 +9,7 @@ use crate::config::FileSource;
 use crate::file_glob::{Glob, KeyMatch, is_glob};
 use crate::object_store::{BucketClient, RemoteObject, Span, io_error, is_web, settings, split};
 
-/// The files of a source that is elsewhere.
+/// The files of a source in a bucket or on a web server.
 pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<FoundFiles, FileError> {
     let pattern = source.pattern.as_str();
     let failed = |source| FileError::Io { path: pattern.into(), source };
@@ -29,7 +29,7 @@ pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<
     Ok(FoundFiles { files: vec![FoundFile::Remote(pattern.into(), object)], skipped: 0 })
 }
 
-/// The objects whose keys a glob names. Keys that it does not name may be of any kind.
+/// The objects that match a glob. Other keys may have any form.
 fn matches(objects: &BucketClient, root: &str, pattern: &str) -> Result<FoundFiles, FileError> {
     let address = |key: &str| PathBuf::from(format!("{root}/{key}"));
     let glob = Glob::key(pattern).map_err(|source| FileError::BadGlob { source })?;
@@ -39,7 +39,7 @@ fn matches(objects: &BucketClient, root: &str, pattern: &str) -> Result<FoundFil
     let folders: BTreeSet<String> = listing.objects.iter().flat_map(|entry| folders_of(&entry.key)).collect();
     let mut found = FoundFiles { files: Vec::new(), skipped: 0 };
     for entry in listing.objects {
-        // What some tools put where a folder is.
+        // Some tools create an empty object as a folder marker.
         let is_mark = entry.len == 0 && (entry.key.ends_with('/') || folders.contains(&entry.key));
         match glob.match_key(&entry.key) {
             _ if is_mark => {}
@@ -62,7 +62,7 @@ fn matches(objects: &BucketClient, root: &str, pattern: &str) -> Result<FoundFil
     Ok(found)
 }
 
-/// The folders that a key is in.
+/// The folders of a key.
 fn folders_of(key: &str) -> impl Iterator<Item = String> {
     key.match_indices('/').map(|(end, _)| key[..end].to_owned())
 }

@@ -9,26 +9,26 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::FileError;
 use crate::object_store::RemoteObject;
 
-/// What tells a file from any other, and from itself with other bytes in it.
+/// Identity and version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStamp {
     pub(super) len: u64,
-    /// When its bytes changed.
+    /// Modification time of the content.
     pub(super) modified: Option<SystemTime>,
-    /// When its entry changed, which no program can set back.
+    /// Change time of the inode, which programs cannot set back.
     pub(super) changed: Option<SystemTime>,
-    /// Where it lies.
+    /// The inode number, or a hash of the object's tag.
     pub(super) inode: u64,
 }
 
 impl FileStamp {
-    /// The stamp of whatever the path leads to now.
+    /// The current stamp of the file at a path.
     pub(super) fn of(path: &Path) -> Result<Self, FileError> {
         let meta = std::fs::metadata(path);
         meta.map(|meta| stamp(&meta)).map_err(|source| FileError::Io { path: path.to_owned(), source })
     }
 
-    /// The stamp of an object: its tag says it all, and without one its time must do.
+    /// The stamp of an object: from its tag, or from its time if it has no tag.
     pub(super) fn of_object(object: &RemoteObject) -> Self {
         let mark = object.comparable_tag().map(|tag| xxh3_64(tag.as_bytes()));
         let modified = if mark.is_some() { Some(SystemTime::UNIX_EPOCH) } else { object.modified };

@@ -1,8 +1,8 @@
-//! Any other warehouse, through a driver of Arrow Database Connectivity: a shared library that somebody installed.
+//! Queries through an ADBC (Arrow Database Connectivity) driver: a shared library that you install.
 //!
-//! Drivers agree on how rows are handed over, and on little else. So a query is never changed, only asked for as a
-//! part of a larger one, which no statement that writes can be; the connection is set to read only where a driver
-//! knows how; and the time that a query may take is kept here, by asking the driver to give up.
+//! Drivers agree on the format of rows and on little else. So a query is embedded unchanged in a `select`, where no
+//! writing statement is valid. The connection is set to read-only if the driver supports it. The time limit is
+//! enforced here, by cancelling the statement.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,14 +27,14 @@ use crate::connector::columns::Columns;
 use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::ConnectionName;
 
-/// One conversation with a driver.
+/// A connection through a driver.
 pub(super) struct AdbcSession<'a> {
     pub(super) name: &'a ConnectionName,
     settings: &'a AdbcConfig,
     pub(super) connection: ManagedConnection,
 }
 
-/// Asks a query, and hands over the wanted columns of every row. How many rows there were.
+/// Runs a query and pushes the requested columns of every row into `sink`. Returns the number of rows.
 pub(super) fn read(
     source: &SqlSource,
     database: Database<'_>,
@@ -45,12 +45,12 @@ pub(super) fn read(
     AdbcSession::open(database, settings)?.read(source, columns, sink)
 }
 
-/// Whether the driver is there and opens the database.
+/// Checks that the driver loads and opens the database.
 pub(super) fn greet(database: Database<'_>, settings: &AdbcConfig) -> Result<(), SqlError> {
     AdbcSession::open(database, settings).map(drop)
 }
 
-/// Whether a query could be asked and has the wanted columns. It is asked for no row.
+/// Checks that a query is valid and has the requested columns. Reads no row.
 pub(super) fn try_source(
     source: &SqlSource,
     database: Database<'_>,
@@ -67,7 +67,7 @@ pub(super) fn try_source(
 }
 
 impl<'a> AdbcSession<'a> {
-    /// Asks nothing yet.
+    /// Opens a connection and sends no query.
     pub(super) fn open(database: Database<'a>, settings: &'a AdbcConfig) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
         let fail = |error: &Error, trouble| failed(name, error, trouble);
@@ -79,12 +79,12 @@ impl<'a> AdbcSession<'a> {
         let opened =
             driver.new_database_with_opts(options).map_err(|e| fail(&e, SqlErrorKind::Unreachable))?;
         let mut connection = opened.new_connection().map_err(|e| fail(&e, SqlErrorKind::Unreachable))?;
-        // Not every driver knows the option, and the way in which queries are asked keeps them from writing.
+        // Some drivers lack the option. The embedding of queries prevents writes as well.
         let _ = connection.set_option(OptionConnection::ReadOnly, "true".into());
         Ok(Self { name, settings, connection })
     }
 
-    /// Asks a query, and hands over the wanted columns of every row. How many rows there were.
+    /// Runs a query and pushes the requested columns of every row into `sink`. Returns the number of rows.
     pub(super) fn read(
         &mut self,
         source: &SqlSource,
@@ -109,7 +109,7 @@ impl<'a> AdbcSession<'a> {
                     let taken = sink.row(&taken.row(row), RowLocation { file: &place, line: rows });
                     taken.map_err(|_| SqlError::new(session.name, SqlErrorKind::Stopped, String::new()))?;
                 }
-                // Drivers that cannot be told to give up are at least not asked for more.
+                // For drivers that cannot cancel a statement.
                 if begun.elapsed() > session.settings.statement_timeout {
                     return Err(session.too_long());
                 }
@@ -126,7 +126,7 @@ impl<'a> AdbcSession<'a> {
         Ok(statement)
     }
 
-    /// The values of a query's placeholders, as one row of text.
+    /// Binds the values of a query's placeholders, as one row of text.
     fn bind(&self, statement: &mut ManagedStatement, source: &SqlSource) -> Result<(), SqlError> {
         if source.params.is_empty() {
             return Ok(());
@@ -137,7 +137,7 @@ impl<'a> AdbcSession<'a> {
         statement.bind(row).map_err(|e| self.error(&e, SqlErrorKind::Query))
     }
 
-    /// The columns that the source has, without its rows where the driver can.
+    /// The columns of the source, without its rows if the driver supports that.
     fn columns(&mut self, source: &SqlSource) -> Result<Vec<String>, SqlError> {
         if let SqlQuery::Text(query) = &source.query
             && !is_one_statement(query)
@@ -158,7 +158,7 @@ impl<'a> AdbcSession<'a> {
         Ok(names(&schema))
     }
 
-    /// Does something that may take no longer than a query may.
+    /// Runs `work` within the time limit of a query.
     pub(super) fn within_time<T>(
         &self,
         statement: &mut ManagedStatement,
@@ -172,7 +172,7 @@ impl<'a> AdbcSession<'a> {
             scope.spawn(move || {
                 if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                     is_over.store(true, Ordering::Relaxed);
-                    // A driver that cannot give up is waited for.
+                    // If the driver cannot cancel, the result is awaited.
                     let _ = cancel.try_cancel();
                 }
             });
@@ -197,7 +197,7 @@ impl<'a> AdbcSession<'a> {
         failed(self.name, error, otherwise)
     }
 
-    /// An error in the middle of rows. Drivers that only begin to ask when rows are fetched fail here first.
+    /// An error while rows are fetched. Drivers that run the query lazily fail here first.
     pub(super) fn arrow_error(&self, error: &ArrowError, is_first: bool) -> SqlError {
         let otherwise = if is_first { SqlErrorKind::Query } else { SqlErrorKind::Broken };
         match error {
@@ -225,7 +225,7 @@ fn names(schema: &Schema) -> Vec<String> {
     schema.fields().iter().map(|field| field.name().clone()).collect()
 }
 
-/// What an error of a driver is. Many say no more than that they failed.
+/// Classifies a driver's error. Many drivers report no code.
 fn failed(database: &ConnectionName, error: &Error, otherwise: SqlErrorKind) -> SqlError {
     let state: String = error.sqlstate.iter().map(|c| char::from(c.to_ne_bytes()[0])).collect();
     let trouble = match (error.status, state.as_str()) {

@@ -1,4 +1,4 @@
-//! What a database refused, in kinds that matter: whom it is up to, and whether it may run.
+//! Errors of databases, classified by who can fix them and whether a retry can help.
 
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -6,73 +6,73 @@ use super::tls;
 use crate::foreign::{escaped, without_secrets};
 use crate::model::ConnectionName;
 
-/// Longest message of a server that is repeated, in characters.
+/// Longest server message that is quoted, in characters.
 const MESSAGE_LEN_MAX: usize = 300;
 
-/// What messages of drivers contain when a column's type was taken from its first rows: SQLite's; DuckDB's for CSV and
-/// JSON files, and for tables of SQLite.
+/// Parts of driver messages when the type of a column was inferred from its first rows: of SQLite; of DuckDB for CSV
+/// and JSON files, and for SQLite tables.
 const TYPE_GUESS_SIGNS: [&str; 5] =
     ["type mismatch in column", "auto-detect", "auto_detect", "sample_size", "invalid type in column"];
 
-/// What kind of trouble it is.
+/// Class of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlErrorKind {
-    /// The server was not reached, or does not speak to us.
+    /// The server cannot be reached, or its protocol is not supported.
     Unreachable,
-    /// The server takes no connection now, but may soon.
+    /// The server accepts no connection at present.
     Busy,
-    /// The connection broke, or the server was stopped, in the middle of the rows.
+    /// The connection broke, or the server stopped, while rows were read.
     Broken,
-    /// The server's certificate is not good for its name, or there is none.
+    /// The server's certificate is missing or does not match its name.
     Certificate,
-    /// User or password are refused.
+    /// User or password are wrong.
     Credentials,
-    /// The user may not read what the query asks for.
+    /// The user lacks a permission that the query needs.
     Permission,
     /// Row-level security would hide rows from the user.
     RowSecurity,
-    /// The query is wrong.
+    /// The query is invalid.
     Query,
-    /// The driver took the type of a column from its first rows, and a later row has another type.
+    /// The driver inferred the type of a column from its first rows, and a later row has another type.
     TypeGuess(Option<String>),
-    /// The query would have written.
+    /// The query writes.
     Writes,
-    /// A table that is lent to the database is not taken.
-    Lend(String),
-    /// The driver is not there, or does not work.
+    /// The database rejects a temporary table.
+    TempTable(String),
+    /// The driver is missing or does not work.
     Driver,
-    /// The query took longer than it may.
+    /// The query exceeded its time limit.
     Timeout,
-    /// A column that a rule names is not among those of the query.
+    /// A column of a rule is missing in the query.
     MissingColumn {
         /// The column.
         column: String,
-        /// The columns that there are.
+        /// The columns of the query.
         found: Vec<String>,
     },
-    /// A column that a rule names is there twice.
+    /// A column of a rule exists twice.
     DuplicateColumn(String),
-    /// Whoever takes the rows takes no more; it knows why.
+    /// The sink stopped the read. The sink keeps the reason.
     Stopped,
-    /// This machine does not give what it takes.
+    /// This machine lacks a resource.
     Local,
 }
 
-/// Why a query gave no rows, or not all of them.
+/// The reason why a query returned no rows, or not all of them.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", self.text())]
 pub struct SqlError {
     /// The connection.
     pub database: ConnectionName,
-    /// What kind of trouble it is.
+    /// Class of the error.
     pub trouble: SqlErrorKind,
-    /// What the server said.
+    /// The server's message.
     pub message: String,
 }
 
 impl SqlError {
     pub(super) fn new(database: &ConnectionName, trouble: SqlErrorKind, message: impl Into<String>) -> Self {
-        // Before anything is cut: a part of a secret is not recognized.
+        // Secrets are removed before the text is cut: a partial secret would not be recognized.
         let message = without_secrets(&message.into()).into_owned();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         let message = escaped(&message).chars().take(MESSAGE_LEN_MAX).collect();
@@ -85,7 +85,7 @@ impl SqlError {
         Self::new(database, SqlErrorKind::Local, "the config does not have it")
     }
 
-    /// What an error of the client library is.
+    /// Classifies an error of the client library.
     pub(super) fn of(database: &ConnectionName, error: &tokio_postgres::Error, before_rows: bool) -> Self {
         let Some(server) = error.as_db_error() else {
             let trouble = if before_rows { SqlErrorKind::Unreachable } else { SqlErrorKind::Broken };
@@ -117,7 +117,7 @@ impl SqlError {
         Self::new(database, trouble, message)
     }
 
-    /// The same error, as a [`Trouble::TypeGuess`] if its message says so. `columns` are those of the query.
+    /// The same error, as [`SqlErrorKind::TypeGuess`] if its message says so. `columns` are those of the query.
     pub(super) fn or_type_guess(self, columns: &[Box<str>]) -> Self {
         let message = self.message.to_ascii_lowercase();
         let may_be = matches!(self.trouble, SqlErrorKind::Query | SqlErrorKind::Broken);
@@ -162,7 +162,7 @@ impl SqlError {
                 )
             }
             SqlErrorKind::Writes => format!("the query would write to database `{database}`: {message}"),
-            SqlErrorKind::Lend(table) => {
+            SqlErrorKind::TempTable(table) => {
                 format!("database `{database}` does not take the table `{table}`: {message}")
             }
             SqlErrorKind::Driver => format!("the driver of database `{database}` cannot be used: {message}"),
@@ -179,7 +179,7 @@ impl SqlError {
     }
 }
 
-/// By the function of the server, since its messages may be in any language.
+/// Recognized by the server function, since messages may be in any language.
 fn is_about_row_security(error: &DbError) -> bool {
     error.routine() == Some("check_enable_rls")
 }

@@ -1,4 +1,4 @@
-//! A database looked at without asking for anybody: whether it is there, what it lets its user do, what time it has.
+//! Properties of a database for `doctor`: version, rights, clock and connections. No row is read.
 
 use super::adbc;
 use super::database::{Database, runtime};
@@ -7,24 +7,24 @@ use super::session::PostgresSession;
 use crate::config::{PostgresConfig, SqlConfig, SqlSource};
 use crate::model::Timestamp;
 
-/// What was seen of a database. What a server does not tell is none.
+/// Properties of a database. A property that the server does not report is none.
 #[derive(Clone, Debug, Default)]
 pub struct DatabaseInfo {
-    /// What it calls itself.
+    /// Product and version.
     pub server: Option<String>,
-    /// What time it has.
+    /// The server's current time.
     pub clock: Option<Timestamp>,
-    /// Connections that there are, and that there may be.
+    /// Open connections, and the maximum.
     pub connections: Option<(i64, i64)>,
-    /// Whether the user could do more than read.
+    /// Whether the user can write.
     pub may_write: Option<bool>,
-    /// A pooler gives each transaction another server connection.
+    /// A transaction pooler assigns server connections per transaction.
     pub pooled: bool,
 }
 
 const MILLIS: [&str; 2] = [
     "select (extract(epoch from clock_timestamp()) * 1000)::bigint",
-    // Redshift has no other.
+    // Redshift has no `clock_timestamp`.
     "select (extract(epoch from getdate()) * 1000)::bigint",
 ];
 const MAY_WRITE: &str = "select current_setting('is_superuser') = 'on' or exists (
@@ -32,10 +32,10 @@ const MAY_WRITE: &str = "select current_setting('is_superuser') = 'on' or exists
     where grantee in (current_user, 'PUBLIC') and privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
       and table_schema not in ('information_schema', 'pg_catalog'))";
 
-/// Connects and looks.
+/// Connects and reads the properties.
 ///
 /// # Errors
-/// [`SqlError`] when there is no conversation at all.
+/// [`SqlError`] when the connection fails.
 pub fn look(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
     let settings = match database.settings {
         SqlConfig::Adbc(settings) => {
@@ -64,8 +64,8 @@ pub fn look(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
     })
 }
 
-/// Whether a transaction pooler stands in between: two connections that are open at once share a server process, or
-/// one connection meets several. A pooler by session keeps the second connection waiting, which is no such sign.
+/// Whether a transaction pooler is in front of the server: two open connections share a server process, or one
+/// connection uses several. A session pooler makes the second connection wait, which does not count.
 async fn is_pooled(session: &PostgresSession<'_>, database: Database<'_>, settings: &PostgresConfig) -> bool {
     const SERVER_PROCESS: &str = "select pg_backend_pid()";
     let first = session.one::<i32>(SERVER_PROCESS).await;
@@ -78,10 +78,11 @@ async fn is_pooled(session: &PostgresSession<'_>, database: Database<'_>, settin
     first.is_some() && (first == other || (again.is_some() && first != again))
 }
 
-/// Whether a source could be asked: it is understood, may be read, and has the wanted columns. No row is asked for.
+/// Checks that a source can be queried: it is valid, the user may read it, and it has the requested columns. Reads no
+/// row.
 ///
 /// # Errors
-/// [`SqlError`], as reading it would give.
+/// [`SqlError`] when a read would fail.
 pub fn try_source(source: &SqlSource, database: Database<'_>, columns: &[Box<str>]) -> Result<(), SqlError> {
     match database.settings {
         SqlConfig::Adbc(settings) => adbc::try_source(source, database, settings, columns),

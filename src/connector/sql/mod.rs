@@ -1,13 +1,12 @@
-//! Queries → rows, streaming: PostgreSQL and Amazon Redshift over their protocol, any other warehouse through a
-//! driver that is installed.
+//! Queries → rows, streaming: PostgreSQL and Amazon Redshift over their protocol, any other warehouse through an ADBC
+//! driver.
 //!
 //! # Guarantees
-//! A query can only read, and is ended after a time. Either every row is handed over, or there is an error: a
-//! connection that breaks never runs for the end. Memory does not grow with the rows, since some thousands are
-//! asked for at a time.
+//! A query can only read, and has a time limit. Either every row reaches the sink, or the read fails: a broken
+//! connection is never taken as the end. Memory does not grow with the rows, because they arrive in batches.
 //!
 //! # Caveats
-//! Callers block: the conversation runs on the caller's thread. A driver is code of others in this process.
+//! Calls block: a session runs on the caller's thread. A driver is third-party code in this process.
 
 mod adbc;
 mod database;

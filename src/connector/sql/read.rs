@@ -8,10 +8,10 @@ use super::values::TypedRow;
 use crate::config::{SqlConfig, SqlSource};
 use crate::connector::rows::{RowLocation, RowSink};
 
-/// Asks a query, and hands over the wanted columns of every row. How many rows there were.
+/// Runs a query and pushes the requested columns of every row into `sink`. Returns the number of rows.
 ///
 /// # Errors
-/// [`SqlError`] when not every row was read; what the sink was given is then of no use.
+/// [`SqlError`] when not every row was read. Discard the rows then.
 pub fn read(
     source: &SqlSource,
     database: Database<'_>,

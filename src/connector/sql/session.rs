@@ -1,9 +1,9 @@
 //! A connection to PostgreSQL or Amazon Redshift and the transactions on it.
 //!
 //! # Guarantees
-//! A transaction pooler (PgBouncer, RDS Proxy, Odyssey) may stand in between, which gives each transaction another
-//! server connection: settings are made with `set local` and end with the transaction, and statements have no name,
-//! so that nothing stays on a server connection that others use. A row that row-level security would hide is an error.
+//! A transaction pooler (PgBouncer, RDS Proxy, Odyssey) may assign another server connection to each transaction. So
+//! settings use `set local` and end with the transaction, and statements are unnamed: nothing remains on a shared
+//! server connection. A row that row-level security would hide is an error.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -22,17 +22,17 @@ use crate::config::{PostgresConfig, RetryPolicy, SqlSource};
 use crate::connector::Retry;
 use crate::model::ConnectionName;
 
-/// How the server calls us among its connections.
+/// The application name of our connections.
 const APPLICATION: &str = "syncline";
-/// A connection that nothing is heard on is asked whether it is there.
+/// An idle connection is probed by keepalive packets.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// The waits for a server that takes no connection now. The time for connecting ends the attempts.
+/// Backoff for a server that accepts no connection at present. The connect timeout ends the attempts.
 const BUSY: RetryPolicy = RetryPolicy {
     attempts: u32::MAX,
     first_wait: Duration::from_millis(250),
     longest_wait: Duration::from_secs(5),
 };
-/// The first major version of PostgreSQL whose catalog is relied on. Amazon Redshift calls itself 8.
+/// The first major version of PostgreSQL with the catalog functions that are used. Amazon Redshift reports version 8.
 const MAJOR_MIN: u32 = 10;
 
 pub(super) struct PostgresSession<'a> {
@@ -41,12 +41,12 @@ pub(super) struct PostgresSession<'a> {
     statement_timeout: Duration,
     /// The server has PostgreSQL's functions for types and row-level security.
     is_modern: bool,
-    /// Moves the bytes, for as long as there is a session.
+    /// The task that drives the connection.
     _pump: tokio::task::JoinSet<()>,
 }
 
 impl<'a> PostgresSession<'a> {
-    /// Connects. A server that takes no connection now is asked again with backoff, within the time for connecting.
+    /// Connects. Retries with backoff within the connect timeout if the server accepts no connection.
     pub(super) async fn open(database: Database<'a>, settings: &PostgresConfig) -> Result<Self, SqlError> {
         let (started, mut retry) = (Instant::now(), Retry::new(BUSY));
         loop {
@@ -92,7 +92,7 @@ impl<'a> PostgresSession<'a> {
         Ok(Self { client, database: name, statement_timeout, is_modern, _pump: pump })
     }
 
-    /// Runs the source's query and runs every row to `take`.
+    /// Runs the source's query and passes every row to `take`.
     pub(super) async fn query(
         mut self,
         source: &SqlSource,
@@ -108,7 +108,7 @@ impl<'a> PostgresSession<'a> {
         asking.transaction.commit().await.map_err(|e| SqlError::of(database, &e, false))
     }
 
-    /// Runs the source's query with `limit 0`: whether it is valid and the user may run it.
+    /// Runs the source's query with `limit 0`: checks that it is valid and permitted.
     pub(super) async fn try_source(
         mut self,
         source: &SqlSource,
@@ -120,7 +120,7 @@ impl<'a> PostgresSession<'a> {
         asking.take_all(&statement, source, &mut |_| Ok(())).await
     }
 
-    /// The first column of the one row that a question of ours gives; none if the server does not know it.
+    /// The first column of the single row of an internal query; none if the server does not support the query.
     pub(super) async fn one<T>(&self, question: &str) -> Option<T>
     where
         T: for<'b> tokio_postgres::types::FromSql<'b>,
@@ -128,7 +128,7 @@ impl<'a> PostgresSession<'a> {
         self.client.query_typed_one(question, &[]).await.ok()?.try_get(0).ok()
     }
 
-    /// All rows that a question of ours gives.
+    /// All rows of an internal query.
     pub(super) async fn rows(&self, question: &str) -> Result<Vec<Row>, SqlError> {
         self.client.query_typed(question, &[]).await.map_err(|e| SqlError::of(self.database, &e, true))
     }
@@ -168,7 +168,7 @@ impl<'a> PostgresSession<'a> {
     }
 }
 
-/// A transaction. Its statements have no name.
+/// A transaction. Its statements are unnamed.
 pub(super) struct QueryTransaction<'s> {
     pub(super) transaction: Transaction<'s>,
     database: &'s ConnectionName,
@@ -176,7 +176,7 @@ pub(super) struct QueryTransaction<'s> {
 }
 
 impl QueryTransaction<'_> {
-    /// The wanted columns, each of which must be there once.
+    /// The requested columns. Each must exist once.
     pub(super) async fn columns<'c>(
         &self,
         source: &SqlSource,
@@ -200,7 +200,7 @@ impl QueryTransaction<'_> {
         columns.collect()
     }
 
-    /// The same from a server without the functions for it, by a named statement that ends with the transaction.
+    /// The same for a server without the functions, by a named statement that ends with the transaction.
     async fn described<'c>(
         &self,
         source: &SqlSource,
@@ -226,7 +226,7 @@ impl QueryTransaction<'_> {
         rows.try_collect().await.map_err(|e| of_source(self.database, &e, source))
     }
 
-    /// Runs every row of a statement about the source to `take`. Only the server's word ends the rows.
+    /// Passes every row of a statement to `take`. Only the server's completion message ends the rows.
     pub(super) async fn take_all(
         &self,
         statement: &str,
@@ -245,7 +245,7 @@ impl QueryTransaction<'_> {
     }
 }
 
-/// PostgreSQL's `typcategory` of a type, as far as it is about kinds of types.
+/// PostgreSQL's `typcategory` of a type, for the categories that decide how a value is read.
 fn category(of: &Type) -> char {
     match of.kind() {
         Kind::Array(_) => 'A',
@@ -260,7 +260,7 @@ fn values(source: &SqlSource) -> impl Iterator<Item = (AsText<'_>, Type)> {
     source.params.iter().map(|text| (AsText(text), Type::UNKNOWN))
 }
 
-/// What an error of a statement with placeholders is.
+/// Classifies an error of a statement with placeholders.
 fn of_source(database: &ConnectionName, error: &tokio_postgres::Error, source: &SqlSource) -> SqlError {
     const ABOUT_PLACEHOLDERS: [SqlState; 3] =
         [SqlState::PROTOCOL_VIOLATION, SqlState::INDETERMINATE_DATATYPE, SqlState::UNDEFINED_PARAMETER];
@@ -274,13 +274,13 @@ fn of_source(database: &ConnectionName, error: &tokio_postgres::Error, source: &
     found
 }
 
-/// Whether a server that says this of its version has what [`column_types`] needs, and row-level security.
+/// Whether the server's version supports [`column_types`] and row-level security.
 fn is_modern(version: Option<&str>) -> bool {
     let major = version.unwrap_or_default().split(|c: char| !c.is_ascii_digit()).next();
     major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= MAJOR_MIN)
 }
 
-/// Connects within a time: the library's own limit does not cover a server that accepts and says nothing.
+/// Connects within a time limit. The library's limit does not cover a server that accepts and never answers.
 async fn limited<T>(
     database: &ConnectionName,
     limit: Duration,
@@ -296,7 +296,7 @@ async fn limited<T>(
     }
 }
 
-/// Each wanted column must be among the columns once.
+/// Checks that each requested column exists once.
 pub(super) fn each_once(
     database: &ConnectionName,
     found: &[String],
@@ -313,7 +313,7 @@ pub(super) fn each_once(
     Ok(())
 }
 
-/// A value that the server reads as it would read it in a query's text, whatever its type.
+/// A value in text form. The server parses it like a literal of any type.
 #[derive(Debug)]
 struct AsText<'a>(&'a str);
 

@@ -1,13 +1,13 @@
-//! The statements that are sent. A query of the config's is never cut into and put together: it is asked as a
-//! whole, of which the wanted columns are taken.
+//! SQL text of the statements. A query of the config is embedded as a whole in a `select` of the requested columns,
+//! and never edited.
 
 use super::values::ColumnKind;
 use crate::config::{SqlQuery, SqlSource};
 
-/// What stands around names in standard SQL.
+/// Identifier quotes of standard SQL.
 pub(super) const DOUBLE: char = '"';
 
-/// The source as something that can stand after `from`.
+/// The source as an expression for `from`.
 pub(super) fn relation(source: &SqlSource, quote: char) -> String {
     match &source.query {
         SqlQuery::Text(query) => format!("(\n{query}\n) as asked"),
@@ -18,23 +18,24 @@ pub(super) fn relation(source: &SqlSource, quote: char) -> String {
     }
 }
 
-/// Asks for nothing, to learn the columns.
+/// Selects no row, to learn the columns.
 pub(super) fn columns_of(source: &SqlSource, quote: char) -> String {
     format!("select * from {} where 1 = 0", relation(source, quote))
 }
 
-/// One row of nulls with the source's columns, whether the source has rows or not. It does not read them.
+/// One row of nulls with the source's columns, even if the source has no rows. It reads no row.
 fn empty_row(source: &SqlSource) -> String {
     format!("(select 1) as one left join ({}) as asked on true", columns_of(source, DOUBLE))
 }
 
-/// Asks for the names of the source's columns, in order. For PostgreSQL.
+/// Selects the names of the source's columns, in order. For PostgreSQL.
 pub(super) fn column_names(source: &SqlSource) -> String {
     let row = empty_row(source);
     format!("select json_object_keys(row_to_json(named)) from (select asked.* from {row}) as named")
 }
 
-/// Asks for the type of each of these columns and its category, in order; of a domain, the type that it is based on. For PostgreSQL.
+/// Selects the type and its category of each of these columns, in order; for a domain, of its base type. For
+/// PostgreSQL.
 pub(super) fn column_types(source: &SqlSource, columns: &[Box<str>]) -> String {
     let types: Vec<String> =
         columns.iter().map(|name| format!("pg_typeof(asked.{})::oid", quoted(name, DOUBLE))).collect();
@@ -54,13 +55,13 @@ pub(super) fn column_types(source: &SqlSource, columns: &[Box<str>]) -> String {
     )
 }
 
-/// Asks for the wanted columns as they are.
+/// Selects the requested columns unchanged.
 pub(super) fn select_as_is(source: &SqlSource, columns: &[Box<str>], quote: char) -> String {
     let each: Vec<String> = columns.iter().map(|name| quoted(name, quote)).collect();
     format!("select {} from {}", each.join(", "), relation(source, quote))
 }
 
-/// Asks for the wanted columns, each as its kind is read.
+/// Selects the requested columns, each in the format of its kind.
 pub(super) fn select(source: &SqlSource, columns: &[StatementColumn<'_>]) -> String {
     let each = columns.iter().map(|column| {
         let name = quoted(column.name, DOUBLE);
@@ -69,8 +70,8 @@ pub(super) fn select(source: &SqlSource, columns: &[StatementColumn<'_>]) -> Str
     format!("select {} from {}", each.collect::<Vec<_>>().join(", "), relation(source, DOUBLE))
 }
 
-/// Whether a query is one statement: no semicolon stands outside of quotes and comments. Some drivers run whatever
-/// stands before the last of several, and what closes our parenthesis could then do anything.
+/// Whether a query is one statement: it has no semicolon outside of quotes and comments. Some drivers run every
+/// statement before the last one, so a query could close our parenthesis and run anything.
 pub(super) fn is_one_statement(query: &str) -> bool {
     let mut rest = query;
     while let Some(at) = rest.find([';', '\'', '"', '`', '-', '/', '$']) {
@@ -95,21 +96,21 @@ pub(super) fn is_one_statement(query: &str) -> bool {
     true
 }
 
-/// `$tag$` or `$$`, which begins a text that the same ends; `$1` is a placeholder.
+/// `$tag$` or `$$`, which starts a string that ends with the same tag. `$1` is a placeholder.
 fn dollar_tag(tail: &str) -> Option<&str> {
     let end = 1 + tail[1..].find('$')?;
     let is_name = tail[1..end].chars().all(|c| c.is_alphanumeric() || c == '_');
     (is_name && !tail[1..].starts_with(|c: char| c.is_ascii_digit())).then(|| &tail[..=end])
 }
 
-/// A wanted column.
+/// A requested column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StatementColumn<'a> {
     pub(super) name: &'a str,
     pub(super) kind: ColumnKind,
 }
 
-/// A name as SQL takes it for a name, whatever is in it.
+/// A quoted identifier, for any text.
 pub(super) fn quoted(name: &str, quote: char) -> String {
     let inner = name.replace(quote, &format!("{quote}{quote}"));
     format!("{quote}{inner}{quote}")
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn several_statements_are_told_from_semicolons_in_texts() {
+    fn several_statements_are_distinguished_from_semicolons_in_strings() {
         for one in [
             "select 1",
             "select ';' as a, \"b;\" from `c;d` -- e;\nwhere f <> 'it''s;' /* g; */",

@@ -1,4 +1,4 @@
-//! The tables of a database and their columns, as far as the user may see them. Nothing in them is read.
+//! Tables of a database and their columns, as visible to the user. No row is read.
 
 use adbc_core::Connection as _;
 use adbc_core::options::ObjectDepth;
@@ -13,15 +13,15 @@ use crate::config::SqlConfig;
 /// A table or a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqlTable {
-    /// Its name, after the names of what it lies in.
+    /// Its name, qualified by catalog and schema.
     pub name: Vec<String>,
     /// The names of its columns, in order.
     pub columns: Vec<String>,
-    /// About how many rows it has, if the database keeps an account.
+    /// Estimated number of rows, if the database keeps statistics.
     pub rows: Option<u64>,
 }
 
-/// What the database says of itself is not for cohorts.
+/// System schemas.
 const OWN: [&str; 3] = ["information_schema", "pg_catalog", "pg_internal"];
 
 const COLUMNS: &str = "select c.table_schema::text, c.table_name::text, c.column_name::text,
@@ -34,7 +34,7 @@ const COLUMNS: &str = "select c.table_schema::text, c.table_name::text, c.column
 /// All tables that the user may see.
 ///
 /// # Errors
-/// [`SqlError`] when they cannot be told.
+/// [`SqlError`] when they cannot be listed.
 pub fn tables(database: Database<'_>) -> Result<Vec<SqlTable>, SqlError> {
     match database.settings {
         SqlConfig::Postgres(settings) => runtime(database)?.block_on(async {
@@ -68,7 +68,7 @@ fn add(tables: &mut Vec<SqlTable>, name: Vec<String>, column: String, rows: Opti
     }
 }
 
-/// The tables of one answer: catalogs with schemas with tables with columns.
+/// The tables of one result: catalogs with schemas with tables with columns.
 fn of_batch(batch: &RecordBatch, tables: &mut Vec<SqlTable>) {
     let catalogs = StructArray::from(batch.clone());
     for catalog in 0..catalogs.len() {
@@ -81,7 +81,7 @@ fn of_batch(batch: &RecordBatch, tables: &mut Vec<SqlTable>) {
             }
             for table in 0..found.len() {
                 let Some(columns) = below(&found, "table_columns", table) else { continue };
-                // SQLite has neither; what all tables lie in need not be named.
+                // SQLite has neither. A qualifier that all tables share is omitted.
                 let name = [name.clone(), text(&found, "table_name", table)];
                 let name = name.into_iter().filter(|part| !part.is_empty()).collect();
                 let columns = (0..columns.len()).map(|at| text(&columns, "column_name", at)).collect();

@@ -1,9 +1,8 @@
-//! Rows of elsewhere, lent to a database for as long as one conversation lasts: temporary tables, which queries may
-//! name as they name any other.
+//! Temporary tables that are filled with rows from elsewhere and last as long as one session.
 //!
 //! # Guarantees
-//! A table is temporary or there is none: a driver that does not know such tables is not asked for others. Nothing
-//! that the database keeps is changed. Memory does not grow with the rows, as far as they are here.
+//! Tables are always temporary: a driver without temporary tables fails. Persistent data does not change. Memory in
+//! this process does not grow with the rows.
 
 use std::sync::Arc;
 
@@ -21,38 +20,38 @@ use crate::config::{SqlConfig, SqlSource};
 use crate::connector::rows::RowSink;
 use crate::model::{Field, Fields};
 
-/// Rows that are put at once.
+/// Rows per insert.
 const ROWS_MAX: usize = 8_192;
-/// Bytes of their texts, likewise.
+/// Bytes of text per insert.
 const LEN_MAX: usize = 4 << 20;
 
-/// A conversation with a database that tables are lent to. They are gone with it.
+/// A session with temporary tables. The database drops them at its end.
 pub struct TempTables<'a> {
     session: AdbcSession<'a>,
 }
 
 impl<'a> TempTables<'a> {
-    /// Begins it.
+    /// Opens a session.
     ///
     /// # Errors
-    /// [`SqlError`] when the database cannot be reached, or is not spoken to by a driver.
+    /// [`SqlError`] when the database cannot be reached, or has no ADBC driver.
     pub fn open(database: Database<'a>) -> Result<Self, SqlError> {
         match database.settings {
             SqlConfig::Adbc(settings) => Ok(Self { session: AdbcSession::open(database, settings)? }),
             SqlConfig::Postgres(_) => {
-                let message = "tables are lent through a driver only";
+                let message = "temporary tables need a connection of `kind: adbc`";
                 Err(SqlError::new(database.name, SqlErrorKind::Local, message))
             }
         }
     }
 
-    /// Begins a table with these columns, each a text or nothing.
+    /// Starts a table with these columns, each a nullable text.
     ///
     /// # Errors
-    /// [`SqlError`] when there are no columns, or two that no database tells apart.
+    /// [`SqlError`] when there are no columns, or two that differ only by case.
     pub fn table(&mut self, name: &str, columns: &[Box<str>]) -> Result<TempTableWriter<'_, 'a>, SqlError> {
         if let Some(what) = unfit(columns) {
-            return Err(SqlError::new(self.session.name, SqlErrorKind::Lend(name.to_owned()), what));
+            return Err(SqlError::new(self.session.name, SqlErrorKind::TempTable(name.to_owned()), what));
         }
         let fields = columns.iter().map(|column| Described::new(&**column, DataType::Utf8, true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -69,10 +68,10 @@ impl<'a> TempTables<'a> {
         })
     }
 
-    /// Asks a query, and hands over the wanted columns of every row. How many rows there were.
+    /// Runs a query and pushes the requested columns of every row into `sink`. Returns the number of rows.
     ///
     /// # Errors
-    /// [`SqlError`] when not every row was read; what the sink was given is then of no use.
+    /// [`SqlError`] when not every row was read. Discard the rows then.
     pub fn read(
         &mut self,
         source: &SqlSource,
@@ -83,7 +82,7 @@ impl<'a> TempTables<'a> {
     }
 }
 
-/// Why these cannot be the columns of a table. Some drivers would take them, and mix them up.
+/// The reason why a table cannot have these columns. Some drivers would accept them and mix them up.
 fn unfit(columns: &[Box<str>]) -> Option<String> {
     if columns.is_empty() {
         return Some("it has no columns".to_owned());
@@ -95,7 +94,7 @@ fn unfit(columns: &[Box<str>]) -> Option<String> {
     Some(format!("its columns `{}` and `{}` are the same to a database", same[0].1, same[1].1))
 }
 
-/// A table that rows are being put into.
+/// Writes rows into a temporary table.
 pub struct TempTableWriter<'s, 'a> {
     session: &'s mut AdbcSession<'a>,
     name: String,
@@ -107,10 +106,10 @@ pub struct TempTableWriter<'s, 'a> {
 }
 
 impl TempTableWriter<'_, '_> {
-    /// Puts a row. `false`, and no row at all any more, if one of its values is no text.
+    /// Adds a row. Returns `false` if one of its values is not UTF-8; the table must be discarded then.
     ///
     /// # Errors
-    /// [`SqlError`] when the database does not take the rows.
+    /// [`SqlError`] when the database rejects the rows.
     pub fn put(&mut self, row: &impl Fields) -> Result<bool, SqlError> {
         for (at, values) in self.values.iter_mut().enumerate() {
             match row.field(at) {
@@ -129,17 +128,17 @@ impl TempTableWriter<'_, '_> {
         Ok(true)
     }
 
-    /// Puts what is left. The table is there then, if only an empty one.
+    /// Writes the remaining rows. Creates the table even if it has none.
     ///
     /// # Errors
-    /// [`SqlError`] when the database does not take the rows.
+    /// [`SqlError`] when the database rejects the rows.
     pub fn finish(mut self) -> Result<(), SqlError> {
         if self.rows > 0 || !self.is_there { self.write() } else { Ok(()) }
     }
 
     fn write(&mut self) -> Result<(), SqlError> {
         let values = self.values.iter_mut().map(|values| Arc::new(values.finish()) as ArrayRef).collect();
-        let trouble = || SqlErrorKind::Lend(self.name.clone());
+        let trouble = || SqlErrorKind::TempTable(self.name.clone());
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), values)
             .map_err(|e| SqlError::new(self.session.name, trouble(), e.to_string()))?;
         let made = self.session.connection.new_statement();

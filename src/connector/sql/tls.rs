@@ -1,4 +1,4 @@
-//! TLS for a database's connection: the machine's certificates and those that the config names, by rustls.
+//! TLS for database connections by rustls, with the machine's certificates and those of the config.
 
 use std::future::Future;
 use std::io;
@@ -16,16 +16,16 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Makes connections encrypted.
+/// Creates TLS connections.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<ClientConfig>);
 
 impl Connector {
-    /// Trusts what the machine trusts, and the certificates in `ca`.
+    /// Trusts the machine's certificates and the certificates in `ca`.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut roots = RootCertStore::empty();
-        // A certificate that the machine has and rustls cannot use is one that nothing is signed by.
+        // Certificates of the machine that rustls does not support are skipped.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = ca {
             let failed = |e: String| format!("cannot use the certificates in {}: {e}", path.display());
@@ -53,7 +53,7 @@ impl MakeTlsConnect<Socket> for Connector {
     }
 }
 
-/// Encrypts one connection, to a host of this name.
+/// TLS handshake with a host of this name.
 pub(super) struct ToHost {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -69,7 +69,7 @@ impl TlsConnect<Socket> for ToHost {
     }
 }
 
-/// An encrypted connection.
+/// A TLS connection.
 pub(super) struct Encrypted(Box<TlsStream<Socket>>);
 
 impl tokio_postgres::tls::TlsStream for Encrypted {
@@ -102,13 +102,13 @@ impl AsyncWrite for Encrypted {
     }
 }
 
-/// Whether what failed is that the server cannot be trusted.
+/// Whether the error is about the server's certificate.
 pub(super) fn is_about_certificate(error: &tokio_postgres::Error) -> bool {
     let text = cause(error);
     text.contains("certificate") || text.contains("server does not support TLS")
 }
 
-/// The innermost cause, which is the one that says something.
+/// The innermost cause, which has the most specific message.
 pub(super) fn cause(error: &tokio_postgres::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {

@@ -1,5 +1,4 @@
-//! The values of PostgreSQL and Redshift → fields, by the type of their column: the same fields as from a file that has
-//! types.
+//! Values of PostgreSQL and Redshift → fields, by column type: the same fields as from typed files.
 //!
 //! Most types are requested as text. Floating-point numbers, dates and timestamps are requested in binary, since their
 //! text depends on settings of the server.
@@ -10,16 +9,16 @@ use crate::connector::cells::ColumnCells;
 use crate::connector::iso8601::{self, Unit};
 use crate::model::{Field, Fields, NonIdentifier};
 
-/// Days and microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
+/// Days and microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const EPOCH_DAYS: i64 = 10_957;
 const EPOCH_MICROS: i64 = EPOCH_DAYS * 86_400_000_000;
 
-/// How the values of a column are requested and read.
+/// How the values of a column are requested and parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ColumnKind {
-    /// As text, which is the value.
+    /// As text that is the value.
     Text,
-    /// As they are: the bytes of a text.
+    /// Raw bytes of text.
     Bytes,
     /// In binary.
     Single,
@@ -35,7 +34,7 @@ pub(super) enum ColumnKind {
 }
 
 impl ColumnKind {
-    /// The kind of a type. `category` is the type's `typcategory`: it decides for types that are not built in.
+    /// The kind of a type. `category` is the type's `typcategory`, for types that are not built in.
     pub(super) fn of(oid: Oid, category: char) -> Self {
         match Type::from_oid(oid) {
             Some(Type::BYTEA) => Self::Bytes,
@@ -69,7 +68,7 @@ impl ColumnKind {
         )
     }
 
-    /// Adds a value as the server sends it, or for a floating-point number the hexadecimal digits of that.
+    /// Adds a value in the server's format, or a floating-point number as hexadecimal digits of its binary format.
     fn cell(self, raw: &[u8], cells: &mut ColumnCells) {
         match self {
             Self::Text | Self::Bytes => cells.text(raw),
@@ -107,7 +106,7 @@ impl ColumnKind {
     }
 }
 
-/// `infinity` and `-infinity` are the largest number and the smallest.
+/// `infinity` and `-infinity` are the largest and the smallest number.
 fn is_infinite<T: PartialEq + std::ops::Not<Output = T> + Copy>(number: T, largest: T) -> bool {
     number == largest || number == !largest
 }
@@ -140,7 +139,7 @@ impl RowReader {
         Self { kinds, cells }
     }
 
-    /// Reads a row, whose first wanted value is at `first`.
+    /// Reads a row. Its first requested value is at `first`.
     pub(super) fn read<'r>(&'r mut self, raw: &'r Values<'r>, first: usize) -> TypedRow<'r> {
         for (at, (kind, cells)) in self.kinds.iter().zip(&mut self.cells).enumerate() {
             if *kind == ColumnKind::Text {
@@ -156,7 +155,7 @@ impl RowReader {
     }
 }
 
-/// The wanted fields of one row.
+/// The requested fields of one row.
 pub(super) struct TypedRow<'r> {
     reader: &'r RowReader,
     raw: &'r Values<'r>,
@@ -173,7 +172,7 @@ impl Fields for TypedRow<'_> {
     }
 }
 
-/// The values of one row, as the server sends them.
+/// The values of one row in the server's format.
 pub(super) struct Values<'a>(pub(super) &'a tokio_postgres::Row);
 
 impl Values<'_> {

@@ -12,21 +12,20 @@ use crate::config::{SqlConfig, SqlSource};
 use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::{ChangeOp, IdShapes, TableChecksum};
 
-/// Takes what differs; odd rows as a source's.
+/// Receives the differences. [`RowSink`] receives the rows that the database cannot match.
 pub trait Differences: RowSink {
-    /// Takes a member, as it is spelled, who is in the source and not in the table, or the other way round.
+    /// Receives a member in its text form: in the source but not in the mirror table, or the reverse.
     ///
     /// # Errors
-    /// `false` to end the reading.
+    /// Returns `false` to end the read.
     fn differs(&mut self, op: ChangeOp, member: &str) -> bool;
 }
 
-/// Finds what differs between the members of a source and those of a table, which is only done if the table holds
-/// what is expected. How many rows the source has, and what the
-/// identifiers in them look like.
+/// Finds the differences between the members of a source and those of its mirror table, if the table has the expected
+/// checksum. Returns the number of the source's rows and the shapes of their identifiers.
 ///
 /// # Errors
-/// [`SqlError`] when not everything was read; what the sink was given is then of no use.
+/// [`SqlError`] when not everything was read. Discard the differences then.
 pub fn difference(
     source: &SqlSource,
     database: Database<'_>,
@@ -61,10 +60,10 @@ pub fn difference(
     })
 }
 
-/// Why a source could not be compared in the database whatever table there were; none if it could.
+/// The reason why the database cannot compare a source, regardless of the mirror table; none if it can.
 ///
 /// # Errors
-/// [`SqlError`], as reading the source would give.
+/// [`SqlError`] when a read of the source would fail.
 pub fn unsupported(
     source: &SqlSource,
     database: Database<'_>,
@@ -85,18 +84,18 @@ pub fn unsupported(
     })
 }
 
-/// Ends a transaction in which nothing more is asked, so that the server need not wonder about it.
+/// Ends a transaction early.
 async fn left(database: Database<'_>, snapshot: QueryTransaction<'_>) -> Result<(), SqlError> {
     snapshot.transaction.rollback().await.map_err(|e| SqlError::of(database.name, &e, true))
 }
 
-/// The column that holds bytes, if there is one.
+/// The error for a column that holds bytes, if there is one.
 fn bytes(columns: &[StatementColumn<'_>]) -> Option<MirrorUnusable> {
     let found = columns.iter().find(|column| column.kind == ColumnKind::Bytes);
     found.map(|column| MirrorUnusable::Bytes(column.name.to_owned()))
 }
 
-/// Whether a table is there and holds what is expected.
+/// Whether the mirror table exists and has the expected checksum.
 async fn trusted(
     database: Database<'_>,
     snapshot: &QueryTransaction<'_>,
@@ -121,14 +120,14 @@ async fn trusted(
     }
 }
 
-/// The rows of the source, and what the identifiers of its plain rows look like.
+/// The number of rows of the source, and the shapes of the identifiers that the database matched.
 fn counted(text: &[u8]) -> Option<(u64, IdShapes)> {
     let mut numbers = std::str::from_utf8(text).ok()?.split(' ').map(|number| number.parse().ok());
     let mut number = || numbers.next().flatten();
     Some((number()?, IdShapes { decimal: number()?, exponent: number()?, invisible: 0 }))
 }
 
-/// Takes the rows of a difference.
+/// Parses the rows of a difference.
 struct DifferenceSink<'a, S> {
     database: Database<'a>,
     place: String,
@@ -139,7 +138,7 @@ struct DifferenceSink<'a, S> {
 
 impl<S: Differences> DifferenceSink<'_, S> {
     fn stopped(&self, trouble: SqlErrorKind) -> SqlError {
-        SqlError::new(self.database.name, trouble, "it did not tell what differs")
+        SqlError::new(self.database.name, trouble, "it did not return all differences")
     }
 
     fn take(&mut self, row: &Values<'_>) -> Result<(), SqlError> {

@@ -1,4 +1,4 @@
-//! Writing tables of members: anew, by what changed, and not at all any more. Each in one transaction.
+//! Writes mirror tables: rebuild, update and drop, each in one transaction.
 
 use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
@@ -12,16 +12,16 @@ use super::{member, query};
 use crate::config::{PostgresConfig, SqlConfig};
 use crate::model::TableChecksum;
 
-/// Bytes of members that one statement sends.
+/// Bytes of members per statement.
 const SENT_LEN: usize = 256 << 10;
-/// Members that one statement sends.
+/// Members per statement.
 const SENT_MEMBERS: usize = 16_384;
 
 fn settings<'a>(database: Database<'a>) -> Result<&'a PostgresConfig, SqlError> {
     match database.settings {
         SqlConfig::Postgres(settings) => Ok(settings),
         SqlConfig::Adbc(_) => {
-            Err(SqlError::new(database.name, SqlErrorKind::Query, "it keeps no tables of members"))
+            Err(SqlError::new(database.name, SqlErrorKind::Query, "it does not support mirror tables"))
         }
     }
 }
@@ -36,11 +36,11 @@ async fn open<'a>(database: Database<'a>) -> Result<PostgresSession<'a>, SqlErro
     }
 }
 
-/// Puts members into a new table, which takes the place of the one that may be there. `next` writes the next member,
-/// as it is spelled, and says whether there was one. What is in the table now.
+/// Builds a new mirror table that replaces an existing one. `next` writes the next member in its text form and
+/// returns whether there was one. Returns the table's checksum.
 ///
 /// # Errors
-/// What `next` fails with, or [`SqlError`]: the table is then what it was.
+/// The error of `next`, or [`SqlError`]. The table is unchanged then.
 pub fn rebuild<E: From<SqlError>>(
     database: Database<'_>,
     table: &MirrorTableName,
@@ -74,8 +74,8 @@ pub fn rebuild<E: From<SqlError>>(
     })
 }
 
-/// Creates the schema if it does not exist, in a transaction of its own: the lock that lets one cohort at a time create it
-/// is free again before any table is filled.
+/// Creates the schema if it does not exist, in its own transaction: the lock that serializes the creation is released
+/// before any table is filled.
 async fn create_schema(
     database: Database<'_>,
     session: &mut PostgresSession<'_>,
@@ -91,16 +91,16 @@ async fn create_schema(
     writing.commit().await.map_err(failed)
 }
 
-/// What arrived is not what was sent, or is hashed in another way.
+/// The inserted members differ from the sent ones, or the server's hash function differs.
 fn garbled(database: Database<'_>) -> SqlError {
     SqlError::new(database.name, SqlErrorKind::Query, "the members that arrived are not those that were sent")
 }
 
-/// Brings a table up to date. `next` writes the next candidate, as it is spelled, and says whether it is a member now;
-/// none after the last. `before` is what is in the table; what is in it now.
+/// Updates a mirror table. `next` writes the next changed identifier in its text form and returns whether it is a
+/// member now; none after the last one. `before` is the current checksum. Returns the new checksum.
 ///
 /// # Errors
-/// What `next` fails with, or [`SqlError`]: the table is then what it was.
+/// The error of `next`, or [`SqlError`]. The table is unchanged then.
 pub fn update<E: From<SqlError>>(
     database: Database<'_>,
     (table, before): (&MirrorTableName, TableChecksum),
@@ -120,20 +120,20 @@ pub fn update<E: From<SqlError>>(
             Ok::<_, E>(stays)
         })
         .await?;
-        let gone = writing.query_typed_one(&query::take_out(table), &[]).await.map_err(failed)?;
-        let gone = tabled(&gone).map_err(failed)?;
+        let removed = writing.query_typed_one(&query::take_out(table), &[]).await.map_err(failed)?;
+        let removed = tabled(&removed).map_err(failed)?;
         let inserted = writing.execute_typed(&query::put_in(table), &[]).await.map_err(failed)?;
-        let after = before.after(gone, come).filter(|_| inserted == come.rows);
+        let after = before.after(removed, come).filter(|_| inserted == come.rows);
         let after = after.ok_or_else(|| garbled(database))?;
         writing.commit().await.map_err(failed)?;
         Ok(after)
     })
 }
 
-/// Drops a table, if it is there.
+/// Drops a mirror table, if it exists.
 ///
 /// # Errors
-/// [`SqlError`] when the server does not do it.
+/// [`SqlError`] when the server rejects it.
 pub fn drop_table(database: Database<'_>, table: &MirrorTableName) -> Result<(), SqlError> {
     runtime(database)?.block_on(async {
         let mut session = PostgresSession::open(database, settings(database)?).await?;
@@ -144,15 +144,15 @@ pub fn drop_table(database: Database<'_>, table: &MirrorTableName) -> Result<(),
     })
 }
 
-/// Whether a row says if its member stays.
+/// Whether a row states that its member stays.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stays {
     Said,
     Unsaid,
 }
 
-/// Inserts the members that `next` writes, and whether each stays, until it returns none. As arrays of a statement
-/// without a name: `copy` takes only named statements of the client, which other sessions of a pooler could meet.
+/// Inserts the members that `next` writes until it returns none. It uses array parameters of unnamed statements:
+/// `copy` needs named statements, which another session of a pooler could see.
 async fn insert<E: From<SqlError>>(
     database: Database<'_>,
     writing: &Transaction<'_>,

@@ -1,15 +1,15 @@
-//! How a member is spelled in a table, and its hash, which is the one that PostgreSQL's `hashtextextended` gives.
+//! Text form of a member in a mirror table, and its hash, equal to PostgreSQL's `hashtextextended`.
 //!
 //! ```text
 //! e:u1           an external id
 //! d:D-7          a device id
 //! a3:crm:4711    an alias: the length of its label in bytes, the label, the name
 //! ```
-//! Whatever is in a label or a value, two members are never spelled alike.
+//! Different members always have different text forms.
 
 use crate::model::{Identifier, IdentifierError, IdentifierKind};
 
-/// What stands before the value.
+/// The part before the value.
 pub(super) fn prefix(kind: IdentifierKind, label: &str) -> String {
     match kind {
         IdentifierKind::ExternalId => "e:".to_owned(),
@@ -18,10 +18,10 @@ pub(super) fn prefix(kind: IdentifierKind, label: &str) -> String {
     }
 }
 
-/// Spells a packed identifier.
+/// Writes the text form of a packed identifier.
 ///
 /// # Errors
-/// When it is none: its data is damaged.
+/// When the packed data is damaged.
 pub fn format_member(packed: &[u8], out: &mut String) -> Result<(), IdentifierError> {
     let (Identifier { kind, label, value }, _) = Identifier::unpack(packed)?;
     out.clear();
@@ -34,7 +34,7 @@ pub fn format_member(packed: &[u8], out: &mut String) -> Result<(), IdentifierEr
     Ok(())
 }
 
-/// The identifier that is spelled; none if it is no member.
+/// Parses a text form; none if it is invalid.
 #[must_use]
 pub fn parse_member(text: &str) -> Option<Identifier<'_>> {
     let of = |kind, value| Some(Identifier { kind, label: "", value });
@@ -50,9 +50,8 @@ pub fn parse_member(text: &str) -> Option<Identifier<'_>> {
     }
 }
 
-/// `hashtextextended(member, 0)` of PostgreSQL 11 and newer, on processors that put the little end first: Bob
-/// Jenkins' `lookup3`, of which it is the second and the third word (`hash_bytes_extended` in its
-/// `src/common/hashfn.c`).
+/// `hashtextextended(member, 0)` of PostgreSQL 11 and newer on little-endian processors: the second and third word of
+/// Bob Jenkins' `lookup3` (`hash_bytes_extended` in `src/common/hashfn.c`).
 pub(super) fn hash(member: &str) -> i64 {
     let bytes = member.as_bytes();
     let start = 0x9e37_79b9_u32.wrapping_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
@@ -65,7 +64,7 @@ pub(super) fn hash(member: &str) -> i64 {
         c = c.wrapping_add(word(&twelve[8..]));
         (a, b, c) = mix(a, b, c);
     }
-    // The lowest byte of the third word is left to the length.
+    // The lowest byte of the third word is reserved for the length.
     let part = |from: usize, to: usize| word(rest.get(from..rest.len().min(to)).unwrap_or_default());
     a = a.wrapping_add(part(0, 4));
     b = b.wrapping_add(part(4, 8));
@@ -74,7 +73,7 @@ pub(super) fn hash(member: &str) -> i64 {
     (u64::from(b) << 32 | u64::from(c)).cast_signed()
 }
 
-/// Up to four bytes, the little end first.
+/// Up to four bytes as a little-endian word.
 fn word(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
 }
@@ -135,7 +134,7 @@ mod tests {
         }
     }
 
-    /// What a PostgreSQL 15 gave.
+    /// Values from PostgreSQL 15.
     #[test]
     fn the_hash_is_postgresqls() {
         for (text, hash) in [

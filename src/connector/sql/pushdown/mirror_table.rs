@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::model::TableChecksum;
 
-/// The oldest PostgreSQL that can do it: it has `materialized`.
+/// The oldest supported PostgreSQL: the query needs `materialized`.
 pub(super) const VERSION_MIN: u32 = 12;
 
-/// A table of members.
+/// A mirror table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorTableName {
     /// Its schema.
@@ -22,28 +22,28 @@ impl fmt::Display for MirrorTableName {
     }
 }
 
-/// Why a table cannot be compared with.
+/// The reason why a mirror table cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MirrorUnusable {
-    /// The server cannot do it: what it is.
+    /// The server is not supported: its description.
     Server(String),
     /// There is no table.
     Missing,
     /// It cannot be read.
     Unreadable(String),
-    /// There are other members in it than expected: so many, where so many should be.
+    /// The table does not have the expected checksum.
     Differs {
-        /// In the table.
+        /// Members in the table.
         found: u64,
-        /// Expected.
+        /// Expected members.
         expected: u64,
     },
-    /// A column holds bytes, of which a database does not know which text they are.
+    /// A column holds bytes. The database does not know their encoding.
     Bytes(String),
 }
 
 impl MirrorUnusable {
-    /// Whether it will be so again, whatever is done to the table.
+    /// Whether a new mirror table would not help.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Server(_) | Self::Bytes(_))
@@ -56,13 +56,13 @@ impl fmt::Display for MirrorUnusable {
             Self::Server(what) => {
                 write!(f, "pushdown needs PostgreSQL {VERSION_MIN} in UTF-8, and this is {what}")
             }
-            Self::Missing => f.write_str("the table of its members is not there"),
-            Self::Unreadable(message) => write!(f, "the table of its members cannot be read: {message}"),
+            Self::Missing => f.write_str("its mirror table does not exist"),
+            Self::Unreadable(message) => write!(f, "its mirror table cannot be read: {message}"),
             Self::Differs { found, expected } if found == expected => {
-                write!(f, "the table of its members holds others than were put there")
+                write!(f, "its mirror table holds other members than were written")
             }
             Self::Differs { found, expected } => {
-                write!(f, "the table of its members holds {found} of them, where {expected} were put there")
+                write!(f, "its mirror table holds {found} members, {expected} were written")
             }
             Self::Bytes(column) => {
                 write!(f, "column `{column}` holds bytes, which only this machine reads as text")
@@ -71,7 +71,7 @@ impl fmt::Display for MirrorUnusable {
     }
 }
 
-/// Two numbers that the server gave; numbers that are none are nobody's.
+/// Number of rows and sum of hashes. An invalid sum becomes one that never matches.
 pub(super) fn tabled(row: &tokio_postgres::Row) -> Result<TableChecksum, tokio_postgres::Error> {
     let (rows, sum): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
     Ok(TableChecksum { rows: rows.unsigned_abs(), sum: sum.parse().unwrap_or(i128::MAX) })

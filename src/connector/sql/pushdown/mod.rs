@@ -1,11 +1,11 @@
-//! Members compared where the rows are: a table of them beside the source, and what differs.
+//! Pushdown: PostgreSQL compares the rows of a query with a mirror table of the recorded members.
 //!
 //! # Guarantees
-//! [`difference`] only reads, and from one moment: the table is counted and hashed in the snapshot in which it is
-//! compared. A table that is not exactly what the caller expects is told, and never compared with.
+//! [`difference`] only reads, in one snapshot: the checksum of the table is computed in the snapshot of the
+//! comparison. A table with an unexpected checksum is reported and not compared.
 //!
 //! # Caveats
-//! What is in the table is the caller's matter: nothing here knows a record. PostgreSQL 12 or newer only, in UTF-8.
+//! The caller decides which members the table holds. PostgreSQL 12 or newer only, in UTF-8.
 
 mod difference;
 mod keep;

@@ -1,4 +1,4 @@
-//! The statements about a table of members, and the one that finds what differs. Nothing here is sent.
+//! SQL text of the statements for mirror tables, and of the query for the differences.
 
 use super::super::statement::{DOUBLE, StatementColumn, quoted, relation};
 use super::super::values::ColumnKind;
@@ -7,49 +7,49 @@ use super::mirror_table::MirrorTableName;
 use crate::config::SqlSource;
 use crate::model::{DeliveryMethod, IdentifierKind, MatchRule, all_placeholders};
 
-/// What makes members of rows.
+/// The rules that match rows to members.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberRules<'a> {
-    /// The rules, in their order.
+    /// The rules, in order.
     pub rules: &'a [MatchRule],
-    /// The columns that they name.
+    /// The columns of the rules.
     pub columns: &'a [Box<str>],
-    /// How the members are reached.
+    /// The delivery of the cohort.
     pub delivery: &'a DeliveryMethod,
-    /// Whether a device or an alias may turn out to be somebody.
+    /// Whether a device or an alias may be re-keyed to its owner.
     pub may_rekey: bool,
 }
 
-/// The sum of the members' hashes.
+/// The checksum of the members.
 const SUM: &str = "count(*), coalesce(sum(hashtextextended(member, 0)), 0)::text";
 
-/// A text as SQL takes it for a text, whatever is in it and however the server reads backslashes.
+/// A string literal, for any text and any setting of backslash escapes.
 fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// The table, with its schema.
+/// The qualified name of the table.
 pub(super) fn name(table: &MirrorTableName) -> String {
     format!("{}.{}", quoted(&table.schema, DOUBLE), quoted(&table.name, DOUBLE))
 }
 
-/// The name of what is to become the table.
+/// The name of the new table before it replaces the old one.
 pub(super) fn next_of(table: &MirrorTableName) -> MirrorTableName {
     MirrorTableName { schema: table.schema.clone(), name: format!("{}_next", table.name) }
 }
 
-/// Whether there is such a table.
+/// Whether the table exists.
 pub(super) fn exists(table: &MirrorTableName) -> String {
     format!("select to_regclass({}) is not null", literal(&name(table)))
 }
 
-/// Whether there is such a schema.
+/// Whether the schema exists.
 pub(super) fn schema_exists(schema: &str) -> String {
     format!("select exists (select from pg_namespace where nspname = {})", literal(schema))
 }
 
-/// What the user may do: is the schema there, may it be made, be looked into, be written to, and are there temporary
-/// tables.
+/// The user's rights: does the schema exist, may it be created, used and written to, and are temporary tables
+/// allowed.
 pub(super) fn rights(schema: &str) -> String {
     let schema = literal(schema);
     format!(
@@ -62,7 +62,7 @@ pub(super) fn rights(schema: &str) -> String {
     )
 }
 
-/// What is in the table, in two numbers.
+/// The checksum of the table.
 pub(super) fn sum(table: &MirrorTableName) -> String {
     format!("select {SUM} from {}", name(table))
 }
@@ -82,7 +82,7 @@ pub(super) fn insert(table: &MirrorTableName) -> String {
     format!("insert into {} (member) select unnest($1)", name(table))
 }
 
-/// Puts a table in the place of another, if there is one.
+/// Replaces a table by another one.
 pub(super) fn swap(from: &MirrorTableName, to: &MirrorTableName, about: &str) -> String {
     let (old, new) = (name(to), name(from));
     format!(
@@ -104,7 +104,7 @@ pub(super) const CANDIDATES: &str =
 pub(super) const INSERT_CANDIDATES: &str =
     "insert into pg_temp.syncline_candidates (member, stays) select * from unnest($1, $2)";
 
-/// Takes all candidates out, and tells what went.
+/// Deletes all changed identifiers and returns the checksum of the deleted rows.
 pub(super) fn take_out(table: &MirrorTableName) -> String {
     let table = name(table);
     format!(
@@ -115,31 +115,31 @@ pub(super) fn take_out(table: &MirrorTableName) -> String {
     )
 }
 
-/// Puts those in who are members.
+/// Inserts the changed identifiers that are members.
 pub(super) fn put_in(table: &MirrorTableName) -> String {
     format!("insert into {} (member) select member from pg_temp.syncline_candidates where stays", name(table))
 }
 
-/// What a row of the difference is.
+/// Types of rows in the result of the difference query.
 pub(super) mod mark {
-    /// How many rows the source has.
+    /// The number of rows of the source.
     pub(in super::super) const ROWS: &[u8] = b"=";
-    /// A member of the source who is not in the table.
+    /// A member of the source that is not in the table.
     pub(in super::super) const ADD: &[u8] = b"+";
-    /// A member of the table who is not in the source.
+    /// A member of the table that is not in the source.
     pub(in super::super) const DROP: &[u8] = b"-";
-    /// A row that must be looked at here.
+    /// A row that must be matched here.
     pub(in super::super) const ODD: &[u8] = b"?";
 }
 
-/// A number in exponent notation, as `IdShapes` counts it, behind the prefix of its kind.
+/// A number in exponent notation after the prefix of its kind, as in `IdShapes`.
 const EXPONENT: &str = r":-?[0-9]([.][0-9]+[eE][+-]?|[eE][+-])[0-9]{1,4}$";
 
-/// Finds the differences. Its columns: the mark of the row, the number of the row, and the wanted columns of an odd row
-/// or the member in the first of them.
+/// Selects the differences. Columns: the type of the row, the row number, and the requested columns of an unmatched
+/// row, or the member in the first of them.
 ///
-/// The server makes the member of a row where that needs no more than visible ASCII and a number without a fraction.
-/// All other rows are odd: they are returned, and matched here.
+/// The server matches a row only if the value is visible ASCII or a number without a fraction. All other rows are
+/// returned and matched here.
 pub(super) fn difference(
     source: &SqlSource,
     asking: &MemberRules<'_>,
@@ -176,10 +176,11 @@ pub(super) fn difference(
     )
 }
 
-/// A column, as an odd row returns it (`c`), and the identifier that it is (`m`); null where only matching here knows.
+/// A column, as an unmatched row returns it (`c`), and its identifier (`m`); null if only this program can compute
+/// it.
 fn value(at: usize, column: &StatementColumn<'_>) -> String {
     let of = format!("asked.{}", quoted(column.name, DOUBLE));
-    // A cast to a whole number is exact, and the text of a floating-point number depends on settings.
+    // A cast to a whole number is exact. The text of a floating-point number depends on settings.
     let float = |send: &str, end: &str| {
         let raw = format!("encode({send}({of}), 'hex')");
         let id = format!("case when abs({of}) < {end} and {of} = trunc({of}) then {of}::bigint::text end");
@@ -191,7 +192,7 @@ fn value(at: usize, column: &StatementColumn<'_>) -> String {
         ColumnKind::Double => float("float8send", "9007199254740992"),
         ColumnKind::Single => float("float4send", "16777216"),
         ColumnKind::Numeric => (text, format!("case when {of} = trunc({of}) then trunc({of})::text end")),
-        // A text without escapes, without its quotes.
+        // A string without escapes, without its quotes.
         ColumnKind::Json => {
             let is_plain = format!("{text} ~ {}", literal(r#"^"[^"\\]*"$"#));
             let id = format!("case when {is_plain} then substr({text}, 2, length({text}) - 2) end");
@@ -202,10 +203,10 @@ fn value(at: usize, column: &StatementColumn<'_>) -> String {
     format!("({raw}) collate \"C\" as c{at}, ({id}) collate \"C\" as m{at}")
 }
 
-/// The member of a plain row; null for an odd one.
+/// The member of a row; null if the row must be matched here.
 fn member(source: &SqlSource, asking: &MemberRules<'_>) -> String {
     let is_visible = |text: &&String| text.bytes().all(|byte| byte.is_ascii_graphic());
-    // A text that is not visible ASCII makes a row odd anyway.
+    // A value that is not visible ASCII is matched here anyway.
     let nulls = source.null_values.iter().filter(is_visible).map(|text| literal(text));
     let nulls: Vec<String> = std::iter::once("''".to_owned()).chain(nulls).collect();
     let placeholders: Vec<String> = all_placeholders().map(literal).collect();

@@ -1,4 +1,4 @@
-//! What a server can do, and what it lets its user do. Nothing is written to find out.
+//! Checks the server's version and the user's rights, without writing.
 
 use super::super::database::{Database, runtime};
 use super::super::error::SqlError;
@@ -7,27 +7,27 @@ use super::mirror_table::VERSION_MIN;
 use super::query;
 use crate::config::PostgresConfig;
 
-/// What a user may do in the schema for tables of members.
+/// The user's rights in the schema for mirror tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
-    /// What the server is, if it cannot do it at all.
+    /// The server's description, if it is not supported.
     pub unfit: Option<String>,
-    /// The schema is there.
+    /// The schema exists.
     pub exists: bool,
-    /// Schemas may be made.
+    /// The user may create schemas.
     pub may_make: bool,
-    /// The schema may be looked into.
+    /// The user may use the schema.
     pub may_use: bool,
-    /// Tables may be made in it.
+    /// The user may create tables in it.
     pub may_create: bool,
-    /// Temporary tables may be made.
+    /// The user may create temporary tables.
     pub may_make_temporary: bool,
 }
 
-/// Asks what the user may do in a schema; none if the server does not say.
+/// Reads the user's rights in a schema; none if the server does not report them.
 ///
 /// # Errors
-/// [`SqlError`] when there is no conversation at all.
+/// [`SqlError`] when the connection fails.
 pub fn rights(
     database: Database<'_>,
     settings: &PostgresConfig,
@@ -71,12 +71,12 @@ pub(super) async fn unsupported_server(session: &PostgresSession<'_>) -> Option<
     (encoding != "UTF8").then(|| format!("{} in {encoding}", short(&version)))
 }
 
-/// `PostgreSQL 15.3` of what a server says of itself.
+/// `PostgreSQL 15.3` from the server's version text.
 fn short(version: &str) -> &str {
     version.split(" on ").next().unwrap_or_default()
 }
 
-/// What a server is by its own words, if it cannot do it.
+/// The description of an unsupported server; none if it is supported.
 fn unsupported_version(version: &str) -> Option<String> {
     if version.contains("Redshift") {
         return Some("Amazon Redshift".to_owned());
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_told_by_their_words() {
+    fn unsupported_servers_are_recognized_by_their_version() {
         for fit in [
             "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64-pc-linux-gnu, 64-bit",
             "PostgreSQL 17beta1 on x",
