@@ -10,7 +10,7 @@ use crate::connector::rows::RowLocation;
 use crate::model::{Identifier, IdentifierError, IdentifierKind, KeySeed};
 use crate::state::{Growth, IdentityOwners, OwnerQuery, StateError};
 
-/// Deferred members and re-keyed identifiers get one part each of the memory.
+/// Divisor: deferred members and re-keyed identifiers each get this fraction of the memory.
 const MEMORY_SHARE: usize = 8;
 /// Initial limit of deferred bytes, and the step by which it grows.
 const DEFERRED_FREE: usize = 1 << 20;

@@ -21,7 +21,7 @@ use crate::connector::sql::pushdown::{
 use crate::model::{ChangeOp, CohortId, Fields, PACKED_LEN_MAX, Progress};
 use crate::state::{Membership, MirrorNote, Permit, StateReader};
 
-/// Dropped members get one part of the memory.
+/// Divisor: dropped members get this fraction of the memory.
 const MEMORY_SHARE: usize = 4;
 
 /// The desired members of a cohort, as a difference from its membership.
