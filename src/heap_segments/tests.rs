@@ -334,7 +334,7 @@ fn of_syncs_signed_for_the_same_time_the_last_to_arrive_wins() {
     for (n, pages) in [(0, 1), (1, 2), (2, 1), (3, 2), (4, 1), (5, 2)] {
         let (add, remove): (&[u8], &[u8]) = if n % 3 == 1 { (&[1, 2], &[]) } else { (&[3], &[1, 2]) };
         for page in 1..=pages {
-            // Ids whose order differs from the order of arrival.
+            // The order of the ids differs from the order of arrival.
             let (add, remove) = if page == 1 { (add, remove) } else { (&[9][..], &[][..]) };
             world.receive(NOW, NOW, &body(&format!("{}", 9 - n), page, pages, add, remove));
         }

@@ -14,8 +14,7 @@ pub struct IdError {
 }
 
 const SLUG_LEN_MAX: usize = 100;
-const SLUG_RULE: &str =
-    "1 to 100 characters from a-z, 0-9, `_` and `-`, of which the first is a letter or a digit";
+const SLUG_RULE: &str = "1 to 100 characters from a-z, 0-9, `_` and `-`, starting with a letter or a digit";
 
 fn is_slug(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();

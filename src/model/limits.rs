@@ -50,8 +50,8 @@ impl Default for GuardLimits {
 /// Ceilings that an operator allows for one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ceilings {
-    /// At most this many members may be removed, whatever the config's limits say.
+    /// At most this many members may be removed, regardless of the limits in the config.
     pub removes: Option<u64>,
-    /// At most this many members may be added, whatever the config's limits say.
+    /// At most this many members may be added, regardless of the limits in the config.
     pub adds: Option<u64>,
 }

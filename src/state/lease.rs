@@ -386,8 +386,8 @@ mod holder_tests {
 
 /// The end of our validity, shortly before other processes may take the lease.
 fn valid_until(began: Instant, now: Timestamp, lasts: Duration) -> (Instant, Timestamp) {
-    let good = lasts - lasts / 6;
-    (began + good, now.checked_add(good).unwrap_or(now))
+    let validity = lasts - lasts / 6;
+    (began + validity, now.checked_add(validity).unwrap_or(now))
 }
 
 /// Renews the lease until it is stopped or lost.

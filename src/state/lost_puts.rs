@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{ConnectionName, DeliveryMethod, ExportId};
 
 #[test]
-fn a_write_whose_number_is_taken_is_an_error() {
+fn a_write_with_a_taken_number_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let holder = Holder { host: "h".to_owned(), process: 1, since: Timestamp::UNIX_EPOCH, renewal: None };
     let clock = Clock::new(|| Timestamp::UNIX_EPOCH);

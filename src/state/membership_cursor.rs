@@ -319,7 +319,7 @@ mod tests {
         let members = damage(&whole).unwrap();
         assert_eq!(members.len(), 5_000);
         assert!(matches!(damage(&whole[..whole.len() - 1]), Err(StateError::Damaged { .. })));
-        let mut told = 0;
+        let mut detected = 0;
         for at in (0..whole.len()).step_by(whole.len() / 100) {
             let mut bad = whole.clone();
             bad[at] ^= 0x40;
@@ -327,10 +327,10 @@ mod tests {
                 Ok(read) => assert!(read == members, "a flipped bit at {at}"),
                 Err(error) => {
                     assert!(matches!(error, StateError::Damaged { .. }), "{error}");
-                    told += 1;
+                    detected += 1;
                 }
             }
         }
-        assert!(told > 80, "{told}");
+        assert!(detected > 80, "{detected}");
     }
 }

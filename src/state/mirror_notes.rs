@@ -112,8 +112,8 @@ impl StateWriter {
         self.check_lease()?;
         let store = &self.reader().store;
         let (number, before) = newest(store, cohort)?;
-        let gone = before.map(|shape| MirrorNoteJson { is_gone: true, ..shape });
-        match note.map(MirrorNoteJson::from_note).or(gone) {
+        let dropped = before.map(|shape| MirrorNoteJson { is_gone: true, ..shape });
+        match note.map(MirrorNoteJson::from_note).or(dropped) {
             Some(shape) => versioned_json::put(store, &folder_of(cohort), number, &shape),
             None => Ok(()),
         }

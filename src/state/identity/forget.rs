@@ -7,7 +7,7 @@ use super::known::{IdentityKey, IdentityKeyKind, KnownIdentity, MapKey};
 use super::learn::{IdentityMap, PARTS_MAX};
 use super::map_part::MapPart;
 use super::merge::{MapMerge, merged};
-use super::sources::SourceState;
+use super::source_state::SourceState;
 use crate::model::{Identifier, KeySeed};
 use crate::state::StateError;
 use crate::state::immutable_file::ImmutableFile;

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::by_key::ByKey;
 use super::known::{IdentityKey, IdentityKeyKind, KnownIdentity, MapKey};
 use super::map_part::{MapPart, MapWriter};
-use super::sources::{SourceState, SourceStateJson};
+use super::source_state::{SourceState, SourceStateJson};
 use super::{MapVersion, MapVersionJson, newest, path_of};
 use crate::model::{ExportId, KeySeed, Timestamp};
 use crate::state::immutable_file::{ImmutableFile, ImmutableFileJson};
@@ -45,7 +45,7 @@ pub struct IdentityMap {
     pub(super) recent: ByKey<u64>,
     /// Cached lookups in the parts.
     pub(super) cached: ByKey<Option<KnownIdentity>>,
-    /// External ids of deleted users whose entries must be removed.
+    /// External ids of deleted users. Their entries must be removed.
     pub(super) deleted_owners: BTreeSet<Box<str>>,
     /// Whether a user was deleted since the parts were last merged.
     pub(super) has_deletions: bool,

@@ -20,6 +20,7 @@ mod learn;
 mod map_part;
 mod merge;
 mod owners;
+mod source_state;
 mod sources;
 mod table;
 
@@ -35,8 +36,8 @@ pub use known::{IdentityKey, IdentityKeyKind};
 pub use learn::IdentityMap;
 pub(super) use map_part::MapPart;
 pub use owners::{IdentityOwners, OwnerAnswers, OwnerEvidence, OwnerQuery};
-pub use sources::{SourceBookmark, SourceName, SourceStats, SourceTable};
-use sources::{SourceState, SourceStateJson};
+pub use source_state::{SourceBookmark, SourceName, SourceStats, SourceTable};
+use source_state::{SourceState, SourceStateJson};
 pub use table::{Finished, ReplayTable};
 
 pub(super) const VERSIONS: &str = "identity/versions";

@@ -181,8 +181,8 @@ impl BucketStore {
         }
         let found = self.read(&probe)?;
         self.remove(&probe)?;
-        let gone = || StoreError::new("read", &self.at(&probe), io::ErrorKind::NotFound.into());
-        found.and_then(|(_, tag)| tag.written).ok_or_else(gone)
+        let missing = || StoreError::new("read", &self.at(&probe), io::ErrorKind::NotFound.into());
+        found.and_then(|(_, tag)| tag.written).ok_or_else(missing)
     }
 
     fn put(&self, relative: &str, bytes: &[u8], mode: PutMode) -> Result<Tag, Error> {
