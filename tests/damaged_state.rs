@@ -191,7 +191,7 @@ fn a_lost_or_older_segment_table_removes_no_members() {
         }
         let says = ["segments/heap is older than what was committed", "ask Heap for a full sync"];
         run_with(&w, &["reconcile"]).expect(1).says(&says);
-        run_with(&w, &["state", "verify"]).expect(1).says(&["segments/heap: it is older"]);
+        run_with(&w, &["state", "verify"]).expect(1).says(&["segments/heap: older"]);
         run_with(&w, &["state", "accept", "segments/heap"]).expect(6).says(&["no delivery of `heap` waits"]);
         // The next delta is neither read as a full sync nor lost.
         let second = watch(&w, &sandbox);
@@ -206,7 +206,7 @@ fn a_lost_or_older_segment_table_removes_no_members() {
             "segment 7",
             "state accept segments/heap --full-sync",
         ]);
-        run_with(&w, &["state", "verify"]).expect(1).says(&["segments/heap: it is older"]);
+        run_with(&w, &["state", "verify"]).expect(1).says(&["segments/heap: older"]);
         // After the segment is disabled and enabled, Heap sends a full sync.
         let third = watch(&w, &sandbox);
         post(&sandbox, "/_sandbox/heap/segments/7/drain", &json!({}));
@@ -487,7 +487,7 @@ fn the_numbers_and_the_key_seed_survive_the_loss_of_one_file() {
     std::fs::copy(w.path(".syncline/format.copy.json"), w.path(".syncline/format.json")).unwrap();
     w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     flip(&w, "format.copy.json");
-    w.run(&["state", "verify"]).expect(0).says(&["format.copy.json: it is damaged or gone"]);
+    w.run(&["state", "verify"]).expect(0).says(&["format.copy.json: it is damaged or missing"]);
     w.run(&["reconcile"]).expect(0);
     assert!(!w.run(&["state", "verify"]).expect(0).stdout.contains("format.copy.json"));
     assert_eq!(sandbox.members("trials").len(), 5);
@@ -539,7 +539,8 @@ fn a_flipped_bit_of_the_journal_costs_one_line_and_is_reported() {
     let line = text.lines().position(|line| line.contains("\"added\":40")).unwrap() + 1;
     w.write(path.to_str().unwrap(), text.replace("\"added\":40", "\"added\":50"));
     let name = path.strip_prefix(w.path(".syncline")).unwrap().to_str().unwrap().to_owned();
-    let history = w.run(&["history"]).expect(0).says(&["added 2", &name, &format!("line {line} is damaged")]);
+    let history =
+        w.run(&["history"]).expect(0).says(&["added 2", &name, &format!("the first is line {line}")]);
     assert!(!history.stdout.contains("added 50"), "{}", history.stdout);
     let found = format!("{name}: line {line} is damaged");
     w.run(&["state", "verify"]).expect(0).says(&[&found]);
