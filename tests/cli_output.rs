@@ -180,7 +180,7 @@ fn with_json_logs_errors_are_json() {
         (
             &["plan", "-c", "bad.yaml"][..],
             3,
-            "bad.yaml:2:1: `cohort` means nothing in the config [unknown-key]",
+            "bad.yaml:2:1: unknown key `cohort` in the config [unknown-key]",
         ),
         (&["reconcile", "--plan", "no.plan"], 1, "error: no.plan is not a plan file"),
         (&["plan", "absent"], 64, "error: the config has no cohort `absent`"),

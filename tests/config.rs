@@ -130,6 +130,9 @@ fn the_schema_in_the_repository_is_current() {
     let fresh = w.run(&["schema"]).expect(0).stdout;
     let committed = fs::read_to_string(root().join("schemas/sync.schema.json")).unwrap();
     assert!(fresh == committed, "regenerate it: cargo run -- schema > schemas/sync.schema.json");
+    let fresh = w.run(&["schema", "--include"]).expect(0).stdout;
+    let committed = fs::read_to_string(root().join("schemas/include.schema.json")).unwrap();
+    assert!(fresh == committed, "regenerate it: cargo run -- schema --include > schemas/include.schema.json");
 }
 
 /// A user may write the key itself into the config. The message must not repeat it.
@@ -245,7 +248,7 @@ fn entries_skipped_by_include_are_counted_and_shown() {
     fs::remove_file(w.path("parts/trials.yaml")).unwrap();
     w.run(&["validate"])
         .expect(3)
-        .says(&["`parts/*.yaml` names no file; 2 hidden or temporary entries were skipped"]);
+        .says(&["`parts/*.yaml` matches no file; 2 hidden or temporary entries were skipped"]);
 }
 
 /// The work for included files is limited by their number and size.

@@ -184,7 +184,7 @@ fn the_content_of_other_files_is_never_shown() {
             &["plan"],
             &["plan", "--log-format", "json"],
         ] {
-            let run = w.run(args).expect(3).says(&["parts/a.yaml", "nothing of it is shown"]);
+            let run = w.run(args).expect(3).says(&["parts/a.yaml", "its content is not shown"]);
             assert!(!format!("{run:?}").to_lowercase().contains("canary"), "{run:?}");
         }
         // The same as the main file.

@@ -90,7 +90,7 @@ pub(super) enum Command {
     Sandbox(Box<SandboxArgs>),
     /// Print the JSON Schema of the config
     #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
-    Schema,
+    Schema(SchemaArgs),
     /// Write a config to start from
     #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
     Init(InitArgs),
@@ -123,7 +123,7 @@ impl Command {
             Self::Approve(_) => "approve",
             Self::State(_) => "state",
             Self::Sandbox(_) => "sandbox",
-            Self::Schema => "schema",
+            Self::Schema(_) => "schema",
             Self::Init(_) => "init",
             Self::Completions(_) => "completions",
             Self::Man => "man",
@@ -360,6 +360,13 @@ pub(super) struct InitArgs {
     /// The folder to start in
     #[arg(value_name = "FOLDER", default_value = ".")]
     pub(super) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SchemaArgs {
+    /// Print the schema of files under `include:` instead
+    #[arg(long)]
+    pub(super) include: bool,
 }
 
 #[derive(Debug, Args)]

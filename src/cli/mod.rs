@@ -88,7 +88,7 @@ fn run(cli: &Cli) -> Exit {
         Command::Approve(args) => commands::approve::run(&cli.global, args),
         Command::State(args) => commands::state::run(&cli.global, args),
         Command::Sandbox(args) => commands::sandbox::run(args),
-        Command::Schema => commands::generate::schema(),
+        Command::Schema(args) => commands::generate::schema(args),
         Command::Init(args) => commands::init::run(args),
         Command::Completions(args) => commands::generate::completions(args),
         Command::Man => commands::generate::man(),

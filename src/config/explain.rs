@@ -1,7 +1,7 @@
-//! A schema error in words a person can act on: what is wrong, where, and what was probably meant.
+//! Turns schema errors into problems: the fault, its place, and a suggestion.
 //!
-//! The words depend on the schema's keywords alone, never on particular keys of the config, so a new
-//! setting gets good messages for nothing.
+//! The messages depend only on keywords of the schema, never on particular keys of the config, so a new setting needs
+//! no code here.
 
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
@@ -13,10 +13,10 @@ use super::schema::steps;
 use super::text::SLUG_RULE;
 use super::tree::{Index, PathStep, TreeNode, TreeValue};
 
-/// What an error is about.
+/// The node that an error is about, and the rule that it breaks.
 struct ErrorTarget<'a> {
     node: &'a TreeNode,
-    /// How messages call the node.
+    /// The name of the node in messages.
     name: String,
     /// The part of the schema that the error comes from.
     rule: SchemaAt<'a>,
@@ -24,7 +24,7 @@ struct ErrorTarget<'a> {
     schema: &'a Value,
 }
 
-/// Appends what the error means to `problems`.
+/// Appends the problems that an error stands for.
 pub(super) fn explain(
     error: &ValidationError<'_>,
     tree: &Index<'_>,
@@ -34,7 +34,7 @@ pub(super) fn explain(
     let path = steps(error.instance_path().iter());
     let place = ErrorTarget {
         node: tree.nearest(&path),
-        name: named(&path),
+        name: named(&path, tree),
         rule: SchemaAt::new(schema, error),
         tree,
         schema,
@@ -50,7 +50,7 @@ pub(super) fn explain(
     }
 }
 
-/// The schema itself does not compile: a bug of ours, reported like any other problem.
+/// Reports that the built-in schema does not compile, which is a bug.
 pub(super) fn broken_schema(error: &str) -> Problem {
     Problem::new(ProblemCode::BadFormat, format!("the built-in schema is broken: {error}"))
 }
@@ -72,17 +72,17 @@ impl<'a> SchemaAt<'a> {
         properties.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default()
     }
 
-    /// Whether the keys are names of the user's choice, of which only the form is given.
-    fn names_are_free(&self) -> bool {
+    /// Whether users choose the keys, so that the schema restricts only their form.
+    fn has_free_names(&self) -> bool {
         self.parent.is_some_and(|parent| parent.get("patternProperties").is_some())
     }
 
-    /// How a text of a certain form is written.
+    /// An example of a valid value.
     fn example(&self) -> Option<&'a str> {
         self.parent?.get("examples")?.get(0)?.as_str()
     }
 
-    /// The words among which there is a choice, if it is one of words.
+    /// The allowed words, if the schema is a choice of words.
     fn words(&self) -> Vec<&'a str> {
         let choices =
             self.parent.and_then(|parent| parent.get("oneOf").or_else(|| parent.get("anyOf"))?.as_array());
@@ -94,14 +94,21 @@ impl<'a> SchemaAt<'a> {
     }
 }
 
-/// How a message calls the thing at a path: the last key on it.
-fn named(path: &[PathStep]) -> String {
+/// The name of a node in messages: its key, or for an item of a list its id, such as "cohort `vip`".
+fn named(path: &[PathStep], tree: &Index<'_>) -> String {
     let key = path.iter().rev().find_map(|step| match step {
         PathStep::Key(key) => Some(key.as_str()),
         PathStep::Index(_) => None,
     });
     match (key, path.last()) {
-        (Some(key), Some(PathStep::Index(_))) => format!("this item of `{key}`"),
+        (Some(list), Some(PathStep::Index(_))) => {
+            let id = tree.nearest(path).get("id").filter(|id| mask::suspect(id).is_empty());
+            let id = id.and_then(|id| id.as_text()).filter(|id| !id.trim().is_empty());
+            id.map_or_else(
+                || format!("an item of `{list}`"),
+                |id| format!("{} `{id}`", list.strip_suffix('s').unwrap_or(list)),
+            )
+        }
         (Some(key), _) => format!("`{key}`"),
         (None, _) => "the config".to_owned(),
     }
@@ -110,25 +117,25 @@ fn named(path: &[PathStep]) -> String {
 fn unknown_key(key: &str, at: &ErrorTarget<'_>) -> Problem {
     let ErrorTarget { node, name, rule, tree, .. } = at;
     let place = tree.entry(node, key).map_or(node.span, |entry| entry.key_span);
-    if rule.names_are_free() {
-        return Problem::new(ProblemCode::BadFormat, format!("`{key}` cannot be a name in {name}"))
+    if rule.has_free_names() {
+        return Problem::new(ProblemCode::BadFormat, format!("invalid name `{key}` in {name}"))
             .suspect(tree.entry(node, key).map(mask::suspects).unwrap_or_default())
-            .at(place, SLUG_RULE);
+            .at(place, format!("expected {SLUG_RULE}"));
     }
     let known = rule.keys();
-    let problem = Problem::new(ProblemCode::UnknownKey, format!("`{key}` means nothing in {name}"))
+    let problem = Problem::new(ProblemCode::UnknownKey, format!("unknown key `{key}` in {name}"))
         .suspect(tree.entry(node, key).map(mask::suspects).unwrap_or_default());
     match did_you_mean(key, known.iter().copied()) {
         Some(near) => problem.at(place, "unknown key").hint(format!("did you mean `{near}`?")),
-        None => problem.at(place, "unknown key").hint(format!("{name} may hold {}", listed(&known))),
+        None => problem.at(place, "unknown key").hint(format!("known keys: {}", listed(&known))),
     }
 }
 
-/// One of the shapes that a value can have, by what tells it from the others.
+/// One of several shapes of a value, with the key that distinguishes it.
 struct ExpectedForm<'a> {
-    /// `kind: x` in it.
+    /// The tag, such as `kind: file`.
     tag: Option<(&'a str, &'a str)>,
-    /// Its only key, as in `{ env: … }`.
+    /// The only key, as in `{ env: … }`.
     only_key: Option<&'a str>,
 }
 
@@ -160,7 +167,7 @@ impl<'a> ExpectedForm<'a> {
     }
 }
 
-/// One of several shapes was wanted: speaks of the one that was meant, if its mark is there.
+/// Explains a value that has none of several shapes, by the errors of the shape that its tag names.
 fn explain_choice(
     context: &[Vec<ValidationError<'static>>],
     at: &ErrorTarget<'_>,
@@ -180,14 +187,17 @@ fn explain_choice(
             format!("a mapping with {}", one_of(&keys))
         };
         problems.push(
-            Problem::new(ProblemCode::WrongType, format!("{name} must be {wanted}"))
-                .suspect(mask::suspect(node))
-                .at(node.head(), format!("this is {}", kind_of(node))),
+            Problem::new(
+                ProblemCode::WrongType,
+                format!("{name}: expected {wanted}, found {}", kind_of(node)),
+            )
+            .suspect(mask::suspect(node))
+            .at(node.head(), format!("found {}", kind_of(node))),
         );
         return;
     };
     let meant = shapes.iter().position(|shape| shape.is(node));
-    // An overlay need not repeat the mark: the shape that fits best is meant.
+    // An overlay need not repeat the tag: then the shape with the fewest errors applies.
     let is_overlay = rule.parent.is_some_and(|parent| parent.get("anyOf").is_some());
     let is_marked = shapes.iter().filter_map(|shape| shape.tag).any(|(key, _)| node.get(key).is_some());
     let fits_best = || (0..context.len()).min_by_key(|shape| context[*shape].len());
@@ -200,14 +210,14 @@ fn explain_choice(
     problems.push(match (tags.first(), entries.first()) {
         (Some((key, _)), _) => wrong_tag(key, &tags, node, name),
         (None, Some(entry)) => suggest(
-            Problem::new(ProblemCode::UnknownKey, format!("`{}` means nothing in {name}", entry.key))
+            Problem::new(ProblemCode::UnknownKey, format!("unknown key `{}` in {name}", entry.key))
                 .suspect(mask::suspects(entry))
                 .at(entry.key_span, "unknown key"),
             &entry.key,
             &keys,
         ),
         (None, None) => Problem::new(ProblemCode::MissingKey, format!("{name} is empty"))
-            .at(node.span, format!("must hold {}", one_of(&keys))),
+            .at(node.span, format!("expected {}", one_of(&keys))),
     });
 }
 
@@ -215,22 +225,22 @@ fn wrong_tag(key: &str, tags: &[(&str, &str)], node: &TreeNode, name: &str) -> P
     let known: Vec<&str> = tags.iter().map(|(_, value)| *value).collect();
     match node.get(key) {
         Some(given) => unknown_value(given, &format!("`{key}`"), &known),
-        None => Problem::new(ProblemCode::MissingKey, format!("{name} lacks `{key}`"))
+        None => Problem::new(ProblemCode::MissingKey, format!("missing key `{key}` in {name}"))
             .at(node.head(), format!("`{key}:` is missing here"))
-            .hint(format!("it can be {}", listed(&known))),
+            .hint(format!("expected {}", one_of(&known))),
     }
 }
 
 fn suggest(problem: Problem, given: &str, known: &[&str]) -> Problem {
     match did_you_mean(given, known.iter().copied()) {
         Some(near) if known.len() > 1 => problem.hint(format!("did you mean `{near}`?")),
-        _ => problem.hint(format!("it can be {}", listed(known))),
+        _ => problem.hint(format!("expected {}", one_of(known))),
     }
 }
 
 fn unknown_value(node: &TreeNode, name: &str, known: &[&str]) -> Problem {
     let given = shown(node);
-    let problem = Problem::new(ProblemCode::UnknownValue, format!("`{given}` is not a value of {name}"));
+    let problem = Problem::new(ProblemCode::UnknownValue, format!("unknown value `{given}` of {name}"));
     suggest(problem.suspect(mask::suspect(node)).at(node.span, "unknown value"), &given, known)
 }
 
@@ -244,7 +254,7 @@ fn explain_one(
     match kind {
         Kind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
-            Problem::new(ProblemCode::MissingKey, format!("{name} lacks `{key}`"))
+            Problem::new(ProblemCode::MissingKey, format!("missing key `{key}` in {name}"))
                 .at(node.head(), format!("`{key}:` is missing here"))
         }
         Kind::Type { kind } => wrong_type(kind, node, name, rule),
@@ -255,18 +265,25 @@ fn explain_one(
         }
         Kind::Constant { expected_value } => unknown_value(node, name, &[&plain(expected_value)]),
         Kind::Pattern { .. } => {
-            Problem::new(ProblemCode::BadFormat, format!("`{}` cannot be {name}", shown(node)))
+            Problem::new(ProblemCode::BadFormat, format!("invalid value `{}` of {name}", shown(node)))
                 .suspect(mask::suspect(node))
-                .at(node.span, rule.text("patternErrorMessage").unwrap_or("does not have the right form"))
+                .at(
+                    node.span,
+                    format!("expected {}", rule.text("patternErrorMessage").unwrap_or("another form")),
+                )
         }
         Kind::Minimum { limit } => out_of_range(node, name, &format!("must be at least {limit}")),
         Kind::Maximum { limit } => out_of_range(node, name, &format!("must be at most {limit}")),
-        Kind::MinLength { limit } => out_of_range(node, name, &format!("needs at least {limit} characters")),
-        Kind::MaxLength { limit } => out_of_range(node, name, &format!("has more than {limit} characters")),
+        Kind::MinLength { limit } => {
+            out_of_range(node, name, &format!("must have at least {limit} characters"))
+        }
+        Kind::MaxLength { limit } => {
+            out_of_range(node, name, &format!("must have at most {limit} characters"))
+        }
         Kind::MinItems { limit: 1 } => out_of_range(node, name, "must not be empty"),
-        Kind::MinItems { limit } => out_of_range(node, name, &format!("needs at least {limit} items")),
-        Kind::MaxItems { limit } => out_of_range(node, name, &format!("has more than {limit} items")),
-        _ => Problem::new(ProblemCode::BadFormat, format!("{name} is not as it must be"))
+        Kind::MinItems { limit } => out_of_range(node, name, &format!("must have at least {limit} items")),
+        Kind::MaxItems { limit } => out_of_range(node, name, &format!("must have at most {limit} items")),
+        _ => Problem::new(ProblemCode::BadFormat, format!("{name} is invalid"))
             .at(node.head(), error.to_string()),
     }
 }
@@ -281,11 +298,14 @@ fn wrong_type(kind: &TypeKind, node: &TreeNode, name: &str, rule: &SchemaAt<'_>)
         TypeKind::Multiple(set) => set.iter().map(|t| t.to_string()).filter(|t| t != "null").collect(),
     };
     let words: Vec<&str> = wanted.iter().map(|t| in_words(t)).collect();
-    let problem = Problem::new(ProblemCode::WrongType, format!("{name} must be {}", words.join(" or ")))
-        .suspect(mask::suspect(node))
-        .at(node.head(), format!("this is {}", kind_of(node)));
+    let problem = Problem::new(
+        ProblemCode::WrongType,
+        format!("{name}: expected {}, found {}", words.join(" or "), kind_of(node)),
+    )
+    .suspect(mask::suspect(node))
+    .at(node.head(), format!("found {}", kind_of(node)));
     if let Some(example) = rule.example() {
-        return problem.hint(format!("write it like `{example}`"));
+        return problem.hint(format!("for example `{example}`"));
     }
     if wanted.iter().any(|t| t == "array") && matches!(node.value, TreeValue::Map(_)) {
         return problem.hint("begin each item of the list with `- `");
@@ -299,28 +319,28 @@ fn wrong_type(kind: &TypeKind, node: &TreeNode, name: &str, rule: &SchemaAt<'_>)
 
 fn in_words(json_type: &str) -> &'static str {
     match json_type {
-        "string" => "a text",
-        "integer" => "a whole number",
+        "string" => "a string",
+        "integer" => "an integer",
         "number" => "a number",
-        "boolean" => "`true` or `false`",
+        "boolean" => "a boolean",
         "array" => "a list",
         "object" => "a mapping",
-        _ => "something else",
+        _ => "another type",
     }
 }
 
 fn kind_of(node: &TreeNode) -> &'static str {
     match &node.value {
         TreeValue::Null => "nothing",
-        TreeValue::Bool(_) => "`true` or `false`",
+        TreeValue::Bool(_) => "a boolean",
         TreeValue::Number(_) => "a number",
-        TreeValue::Text(_) => "a text",
+        TreeValue::Text(_) => "a string",
         TreeValue::List(_) => "a list",
         TreeValue::Map(_) => "a mapping",
     }
 }
 
-/// A value in a message, unless it may be a secret in a wrong place.
+/// A value for a message, masked if it may be a misplaced secret.
 fn shown(node: &TreeNode) -> String {
     if mask::suspect(node).is_empty() { plain(&node.to_json()) } else { mask::MASKED.to_owned() }
 }

@@ -10,12 +10,12 @@ use std::path::{Component, Path, PathBuf};
 use super::confine;
 use super::mask;
 use super::problem::{Problem, ProblemCode, did_you_mean, listed as names_listed};
+use super::schema::INCLUDED_KEYS;
 use super::source::{ConfigSources, SourceSpan};
 use super::tree::{self, TreeEntry, TreeNode, TreeValue};
 use crate::file_glob::{Glob, is_glob, skipped_text, special};
 
 /// What an included file may hold: the parts that a team splits by file.
-const INCLUDABLE: [&str; 6] = ["connections", "cohorts", "identity", "segments", "exports", "removed"];
 /// What only the main file may hold.
 const MAIN_ONLY: [&str; 9] =
     ["version", "state", "bucket", "include", "roots", "memory", "allow_endpoint", "watch", "environments"];
@@ -94,12 +94,12 @@ fn too_large(file: &Path, place: SourceSpan) -> Problem {
     );
     Problem::new(ProblemCode::TooLarge, message)
         .at(place, "included from here")
-        .hint("include fewer files, or split the config into several configs, each with a state of its own")
+        .hint("include fewer files, or split the config into several configs, each with its own state")
 }
 
 fn empty(path: &Path) -> Problem {
-    Problem::new(ProblemCode::WrongType, format!("{} says nothing at all", path.display()))
-        .hint("`syncline init FOLDER` writes a config to start from into another folder")
+    Problem::new(ProblemCode::WrongType, format!("{} is empty", path.display()))
+        .hint("`syncline init FOLDER` creates a config in another folder")
 }
 
 /// The tree with the chosen environment laid over it, and without `environments:`.
@@ -154,7 +154,7 @@ fn read(
             let limit = tree::FILE_LEN_MAX >> 20;
             return refuse(
                 Problem::new(ProblemCode::TooLarge, format!("{name} is larger than {limit} MiB"))
-                    .hint("is it a config? People belong in a source file, not in the config"),
+                    .hint("is it a config? Users belong in a source file, not in the config"),
             );
         }
         Err(error) => {
@@ -163,7 +163,7 @@ fn read(
                     if place.is_some() {
                         "correct the path under `include:`"
                     } else {
-                        "name the file with --config, or make one with `syncline init`"
+                        "name the file with --config, or create one with `syncline init`"
                     },
                 ),
             );
@@ -175,7 +175,7 @@ fn read(
             let mut found = Vec::new();
             let tree = tree::parse(&text, file, &mut found);
             if !is_config(&text, tree.as_ref(), place.is_some()) {
-                // Whatever it is, nothing of it is shown.
+                // Whatever it is, its content is not shown.
                 sources.replace(file, String::new());
                 return refuse(no_config(&name, place.is_some()));
             }
@@ -200,14 +200,14 @@ fn read(
 /// that begins with such a key says so.
 fn is_config(text: &str, tree: Option<&TreeNode>, is_included: bool) -> bool {
     // A letter may be wrong.
-    let is_near = |key: &str| INCLUDABLE.iter().any(|known| strsim::damerau_levenshtein(known, key) <= 1);
-    let is_known = |key: &str| INCLUDABLE.contains(&key) || MAIN_ONLY.contains(&key);
+    let is_near = |key: &str| INCLUDED_KEYS.iter().any(|known| strsim::damerau_levenshtein(known, key) <= 1);
+    let is_known = |key: &str| INCLUDED_KEYS.contains(&key) || MAIN_ONLY.contains(&key);
     // Other formats have versions too, and write them as text.
     let is_version =
         |entry: &TreeEntry| entry.key == "version" && matches!(entry.node.value, TreeValue::Number(_));
     let begins = |line: &str| {
         line.split_once(':').is_some_and(|(key, rest)| {
-            (INCLUDABLE.contains(&key) && (rest.trim().is_empty() || rest.starts_with(' ')))
+            (INCLUDED_KEYS.contains(&key) && (rest.trim().is_empty() || rest.starts_with(' ')))
                 || (key == "version" && !is_included && rest.trim() == "1")
         })
     };
@@ -224,10 +224,10 @@ fn is_config(text: &str, tree: Option<&TreeNode>, is_included: bool) -> bool {
 
 fn no_config(name: &str, is_included: bool) -> Problem {
     let (keys, what) = match is_included {
-        true => (INCLUDABLE.join("`, `"), "a part of a config"),
+        true => (INCLUDED_KEYS.join("`, `"), "a part of a config"),
         false => ("version`, `connections`, `cohorts".to_owned(), "a config"),
     };
-    Problem::new(ProblemCode::NoConfig, format!("{name} is not {what}; nothing of it is shown"))
+    Problem::new(ProblemCode::NoConfig, format!("{name} is not {what}; its content is not shown"))
         .hint(format!("{what} is YAML with keys such as `{keys}`"))
 }
 
@@ -250,16 +250,17 @@ fn included(
     let mut patterns = HashSet::new();
     let items = tree.items("include");
     if let Some(item) = items.get(INCLUDES_MAX) {
-        let message = format!("`include` has {} entries, and {INCLUDES_MAX} are the most", items.len());
+        let message =
+            format!("`include` has {} entries, and at most {INCLUDES_MAX} are allowed", items.len());
         return Err(Problem::new(ProblemCode::TooLarge, message)
             .at(item.span, "too many")
-            .hint("name many files by one pattern, for example `cohorts/*.yaml`"));
+            .hint("match several files with one pattern, for example `cohorts/*.yaml`"));
     }
     for item in items {
         let Some(pattern) = item.as_text().filter(|pattern| patterns.insert(*pattern)) else { continue };
         if leaves_folder(Path::new(pattern)) {
             problems.push(
-                Problem::new(ProblemCode::PathOutside, format!("`{pattern}` leaves the config's folder"))
+                Problem::new(ProblemCode::PathOutside, format!("`{pattern}` is outside the config's folder"))
                     .at(item.span, "only files below the config's folder can be included")
                     .hint("move the file below the folder of the main file"),
             );
@@ -276,7 +277,7 @@ fn included(
         if found.is_empty() {
             let skipped = skipped_text(skipped);
             problems.push(
-                Problem::new(ProblemCode::IncludeNoMatch, format!("`{pattern}` names no file{skipped}"))
+                Problem::new(ProblemCode::IncludeNoMatch, format!("`{pattern}` matches no file{skipped}"))
                     .at(item.span, "no such file")
                     .hint(format!("paths are relative to {}", shown(folder))),
             );
@@ -296,9 +297,9 @@ fn included(
             }
         }
         if included.files.len() > INCLUDED_MAX {
-            let message = format!("`include` names more than {INCLUDED_MAX} files");
+            let message = format!("`include` matches more than {INCLUDED_MAX} files");
             return Err(Problem::new(ProblemCode::TooLarge, message)
-                .at(item.span, "the limit is passed here")
+                .at(item.span, "exceeds the limit")
                 .hint("put more cohorts into one file, or correct the pattern"));
         }
     }
@@ -326,7 +327,7 @@ fn listed(folder: &Path, pattern: &str) -> Result<(Vec<PathBuf>, u64), Problem> 
             Ok((Vec::new(), 0))
         }
         Err(error) => Err(Problem::new(ProblemCode::UnreadableFile, error.to_string())
-            .hint("nothing was removed: a file that cannot be listed may define cohorts. Correct it, or name the files one by one")),
+            .hint("nothing was removed: a file that cannot be listed may define cohorts. Correct it, or list the files one by one")),
     }
 }
 
@@ -353,22 +354,22 @@ fn add(tree: &mut TreeNode, part: TreeNode, known: &mut Known, problems: &mut Ve
         if !matches!(part.value, TreeValue::Null) {
             problems.push(
                 Problem::new(ProblemCode::WrongType, "an included file must be a mapping")
-                    .at(part.head(), format!("expected keys such as `{}:`", INCLUDABLE.join(":`, `"))),
+                    .at(part.head(), format!("expected keys such as `{}:`", INCLUDED_KEYS.join(":`, `"))),
             );
         }
         return;
     };
     let TreeValue::Map(ours) = &mut tree.value else { return };
     for entry in theirs {
-        if !INCLUDABLE.contains(&entry.key.as_str()) {
+        if !INCLUDED_KEYS.contains(&entry.key.as_str()) {
             problems.push(
                 Problem::new(
                     ProblemCode::IncludeKey,
-                    format!("`{}` cannot stand in an included file", entry.key),
+                    format!("`{}` is not allowed in an included file", entry.key),
                 )
                 .at(entry.key_span, "only the main file may set this")
                 .suspect(mask::suspects(&entry))
-                .hint(format!("an included file may hold `{}`", INCLUDABLE.join("`, `"))),
+                .hint(format!("an included file may contain `{}`", INCLUDED_KEYS.join("`, `"))),
             );
             continue;
         }
@@ -408,12 +409,9 @@ fn join(mine: &mut TreeEntry, theirs: TreeEntry, known: &mut Known, problems: &m
         (TreeValue::Null, value) => mine.node = TreeNode { span: theirs.node.span, value },
         (_, TreeValue::Null) => {}
         _ => problems.push(
-            Problem::new(
-                ProblemCode::WrongType,
-                format!("`{}` is not the same kind of thing in both files", mine.key),
-            )
-            .at(theirs.key_span, "does not fit the main file's")
-            .see(mine.key_span, "set here as well"),
+            Problem::new(ProblemCode::WrongType, format!("`{}` has different types in two files", mine.key))
+                .at(theirs.key_span, "differs from the main file")
+                .see(mine.key_span, "set here as well"),
         ),
     }
 }
@@ -448,12 +446,12 @@ fn unknown_environment(name: &str, overlays: Option<&TreeNode>, base: &TreeNode)
     let hint = match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
         (Some(near), _) => format!("did you mean `--env {near}`?"),
         (None, []) => "the config has no `environments:`".to_owned(),
-        (None, known) => format!("it has {}", names_listed(known)),
+        (None, known) => format!("known environments: {}", names_listed(known)),
     };
     let problem =
-        Problem::new(ProblemCode::UnknownEnvironment, format!("there is no environment `{name}`")).hint(hint);
+        Problem::new(ProblemCode::UnknownEnvironment, format!("unknown environment `{name}`")).hint(hint);
     match base.entry("environments") {
-        Some(entry) => problem.at(entry.key_span, "not among these"),
+        Some(entry) => problem.at(entry.key_span, "does not contain it"),
         None => problem,
     }
 }

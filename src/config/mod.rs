@@ -41,7 +41,7 @@ pub use confine::is_special;
 pub use connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
 pub use export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
 pub use problem::{Problem, ProblemCode, Problems};
-pub use schema::{schema, schema_text};
+pub use schema::{include_schema_text, schema, schema_text};
 pub use secret::{OpenTo, Secret, SecretError, SecretRef, Secrets, SourceAccess};
 pub use segment::{BrazeObject, SegmentConfig, SizeLimits};
 pub use server::{
@@ -145,7 +145,7 @@ fn is_within_bounds(tree: &tree::TreeNode, problems: &mut Vec<Problem>) -> bool 
         problems.push(
             Problem::new(
                 ProblemCode::TooLarge,
-                format!("`{key}` has {number} entries, and {most} are the most"),
+                format!("`{key}` has {number} entries, at most {most} are allowed"),
             )
             .at(entry.key_span, "too many"),
         );

@@ -1,7 +1,7 @@
-//! The shape of an environment: the config's own shape with nothing required.
+//! The schema of an environment: the schema of the config without required keys.
 //!
-//! The overlay is laid over the tree before anything is typed, so this type exists for the schema
-//! only: it lets an editor complete inside an environment as it does outside.
+//! Overlays are merged into the tree before it is parsed, so this type exists only for the schema and for completion in
+//! editors.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 /// The suffix of the definitions in which nothing is required.
 const PARTIAL: &str = "Overlay";
-/// What an environment may say; the rest is for the file as a whole.
+/// The keys that an environment may contain.
 const KEYS: [&str; 11] = [
     "state",
     "roots",
@@ -26,10 +26,10 @@ const KEYS: [&str; 11] = [
     "watch",
 ];
 
-/// What one environment changes.
+/// The changes of one environment.
 #[derive(Debug, Deserialize)]
 pub(super) struct EnvironmentOverlay(
-    #[allow(dead_code, reason = "never read: see the head of this file")] serde_json::Value,
+    #[allow(dead_code, reason = "never read: it exists only for the schema")] serde_json::Value,
 );
 
 impl JsonSchema for EnvironmentOverlay {
@@ -42,9 +42,8 @@ impl JsonSchema for EnvironmentOverlay {
     }
 }
 
-/// Fills in the `Overlay` definition: a copy of every mapping that it reaches, without `required` and
-/// with a choice that need not be clear yet. Lists are replaced whole, so what stands in them is as
-/// complete as elsewhere; so are secrets.
+/// Fills in the `Overlay` definition: a copy of every mapping that it reaches, without `required`, and with `anyOf`
+/// instead of `oneOf`. Lists and secrets are replaced as a whole, so their definitions stay complete.
 pub(super) fn complete(schema: &mut Value) {
     let properties: Map<String, Value> = KEYS
         .iter()
@@ -53,12 +52,13 @@ pub(super) fn complete(schema: &mut Value) {
     let Some(Value::Object(definitions)) = schema.get_mut("$defs") else { return };
     let is_mapping =
         |definition: &Value| ["properties", "oneOf"].iter().any(|key| definition.get(key).is_some());
-    let names = definitions.iter().filter(|(name, definition)| *name != "Secret" && is_mapping(definition));
+    let names =
+        definitions.iter().filter(|(name, definition)| *name != "SecretSpec" && is_mapping(definition));
     let mappings: Vec<String> = names.map(|(name, _)| name.clone()).collect();
     let mut relax = Relax { mappings: &mappings, wanted: Vec::new() };
     let mut overlay = serde_json::json!({
         "type": "object",
-        "description": "What one environment changes. Maps are merged into the config, lists and values replace what it says.",
+        "description": "Changes of one environment. Mappings are merged into the config; lists and other values replace it.",
         "additionalProperties": false,
         "properties": properties,
     });
@@ -78,7 +78,7 @@ pub(super) fn complete(schema: &mut Value) {
 struct Relax<'a> {
     /// Definitions that are merged rather than replaced.
     mappings: &'a [String],
-    /// Those of them that are referred to and not copied yet.
+    /// Definitions that are referred to and not copied yet.
     wanted: Vec<String>,
 }
 

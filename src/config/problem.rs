@@ -173,7 +173,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Whether all that is wrong is what a change may not alter.
+    /// Whether all problems are changes that the trusted config does not allow.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
         self.list.iter().all(|problem| problem.code == ProblemCode::NotTrusted)
@@ -190,12 +190,12 @@ impl Problems {
     }
 }
 
-/// The hint for a value that YAML takes for something other than text, until its spelling in the file is known.
+/// Placeholder hint for a value that YAML does not read as a string. `quote_hint` adds the spelling of the file.
 pub(super) const QUOTE_IT: &str = "quote it";
 /// Longest value that such a hint repeats, in bytes.
 const QUOTED_LEN_MAX: usize = 64;
 
-/// Repeats the value as it stands in the file: `1e3` is not the text `1000.0`. None if nothing stands there.
+/// Repeats the value as spelled in the file: `1e3` is not the string `1000.0`. `None` if the value is empty.
 fn quote_hint(sources: &ConfigSources, place: SourceSpan) -> Option<String> {
     let written = sources.file(place)?.text.get(place.range())?.trim();
     let is_word = written.len() <= QUOTED_LEN_MAX && !written.contains(['"', '\\', '\n', '\r']);
@@ -206,10 +206,9 @@ fn quote_hint(sources: &ConfigSources, place: SourceSpan) -> Option<String> {
     }
 }
 
-/// Names that a message lists. What is more is counted.
+/// Number of names that a message lists. Further names are counted.
 const LISTED_MAX: usize = 20;
-/// Candidates that a name is compared with, and characters up to which it is compared at all: the comparison takes
-/// time and memory by the product of both lengths.
+/// Limits of the comparison with candidates, which takes time and memory proportional to the product of both lengths.
 const CANDIDATES_MAX: usize = 256;
 const COMPARED_LEN_MAX: usize = 128;
 
@@ -221,7 +220,7 @@ pub(super) fn listed(names: &[&str]) -> String {
     shown.join(", ") + &tail
 }
 
-/// The candidate that `given` was most likely meant to be.
+/// The candidate most similar to `given`, if it is similar enough.
 pub(super) fn did_you_mean<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,

@@ -1,18 +1,22 @@
-//! The JSON Schema: made from the shapes, and the check that holds a tree to it.
+//! The JSON Schemas of config files, generated from `spec`, and the validation of a tree against them.
 //!
-//! `schemas/sync.schema.json` is this schema written out, so an editor and `validate` agree. All of a
-//! tree's problems are found at once; `explain` puts them into words.
+//! `schemas/sync.schema.json` and `schemas/include.schema.json` contain their text, so that editors and `validate`
+//! agree. Validation finds all problems of a tree at once; `explain` turns them into messages.
 
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use jsonschema::paths::LocationSegment;
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::explain;
 use super::problem::Problem;
 use super::tree::{Index, PathStep, TreeNode};
+
+/// The keys that an included file may contain.
+pub(super) const INCLUDED_KEYS: [&str; 6] =
+    ["connections", "cohorts", "identity", "segments", "exports", "removed"];
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
 
@@ -31,6 +35,50 @@ pub fn schema_text() -> String {
     format!("{:#}\n", *SCHEMA)
 }
 
+/// The schema of an included file as the text of `schemas/include.schema.json`.
+#[must_use]
+pub fn include_schema_text() -> String {
+    format!("{:#}\n", include_schema(&SCHEMA))
+}
+
+/// Derives the schema of an included file: the keys that it may contain, and the definitions that they use.
+fn include_schema(whole: &Value) -> Value {
+    let mut schema = whole.clone();
+    let Some(root) = schema.as_object_mut() else { return schema };
+    root.remove("required");
+    root.insert("title".to_owned(), "syncline include".into());
+    root.insert(
+        "description".to_owned(),
+        "A file under `include:` of a syncline config. Its entries are added to those of the config.".into(),
+    );
+    if let Some(Value::Object(properties)) = root.get_mut("properties") {
+        properties.retain(|key, _| INCLUDED_KEYS.contains(&key.as_str()));
+    }
+    let Some(Value::Object(definitions)) = root.remove("$defs") else { return schema };
+    let mut used = Map::new();
+    let mut wanted = references(&schema);
+    while let Some(name) = wanted.pop() {
+        if let Some(definition) = definitions.get(&name).filter(|_| !used.contains_key(&name)) {
+            wanted.extend(references(definition));
+            used.insert(name, definition.clone());
+        }
+    }
+    schema["$defs"] = Value::Object(used);
+    schema
+}
+
+/// The names of the definitions that a schema refers to.
+fn references(schema: &Value) -> Vec<String> {
+    match schema {
+        Value::Object(map) => {
+            let own = map.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
+            own.map(str::to_owned).into_iter().chain(map.values().flat_map(references)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(references).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn generate() -> Value {
     let schema =
         SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<super::spec::ConfigFile>();
@@ -40,8 +88,8 @@ fn generate() -> Value {
     schema
 }
 
-/// Optional is not nullable: a key that is there must hold something. Rust's integer formats go as
-/// well, since their bounds are stated.
+/// Removes `null` from optional keys, because a present key needs a value, and Rust's integer formats, because their
+/// bounds are stated.
 fn tidy(schema: &mut Value) {
     if let Value::Object(map) = schema {
         let is_null = |value: &Value| value.get("type").is_some_and(|t| t == "null");
@@ -67,7 +115,7 @@ fn tidy(schema: &mut Value) {
         });
     }
     for shape in schema.get_mut("oneOf").and_then(Value::as_array_mut).into_iter().flatten() {
-        title(shape);
+        complete(shape);
     }
     match schema {
         Value::Object(map) => map.values_mut().for_each(tidy),
@@ -76,7 +124,7 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// Every way in which the tree is not what the schema says.
+/// Appends all problems of a tree.
 pub(super) fn check(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let instance = tree.to_json();
     match &*VALIDATOR {
@@ -91,22 +139,81 @@ pub(super) fn check(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Names one shape of several by what tells it from the others, for the lists that editors show.
-fn title(shape: &mut Value) {
+/// Completes one shape of a choice for editors: its title, and the description and examples of its tag or only key.
+fn complete(shape: &mut Value) {
     let properties = shape.get("properties").and_then(Value::as_object);
     let tag = properties.and_then(|map| map.values().find_map(|value| value.get("const")?.as_str()));
     let name =
         tag.or_else(|| properties.and_then(|map| map.keys().next()).map(String::as_str)).map(str::to_owned);
-    if let (Some(name), Some(shape)) = (name, shape.as_object_mut()) {
+    let description = shape.get("description").cloned();
+    let examples = shape.get("examples").cloned();
+    let Some(shape) = shape.as_object_mut() else { return };
+    if let Some(Value::Object(properties)) = shape.get_mut("properties") {
+        let is_only = properties.len() == 1;
+        for property in properties.values_mut().filter_map(Value::as_object_mut) {
+            let is_tag = property.contains_key("const");
+            if (is_tag || is_only) && !property.contains_key("description") {
+                property.extend(description.clone().map(|text| ("description".to_owned(), text)));
+                property.extend(examples.clone().map(|examples| ("examples".to_owned(), examples)));
+            }
+        }
+    }
+    if let Some(name) = name {
         shape.insert("title".to_owned(), name.into());
     }
 }
 
-/// A path of the schema library as steps through our tree.
+/// Converts a path of the schema library into steps through the tree.
 pub(super) fn steps<'a>(path: impl Iterator<Item = LocationSegment<'a>>) -> Vec<PathStep> {
     path.map(|segment| match segment {
         LocationSegment::Property(key) => PathStep::Key(key.into_owned()),
         LocationSegment::Index(at) => PathStep::Index(at),
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls `visit` with the path, the name and the schema of every property.
+    fn properties(schema: &Value, path: &str, visit: &mut dyn FnMut(&str, &Value)) {
+        if let Some(Value::Object(map)) = schema.get("properties").filter(|_| schema.get("type").is_some()) {
+            map.iter().for_each(|(key, property)| visit(&format!("{path}/{key}"), property));
+        }
+        match schema {
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| properties(value, &format!("{path}/{key}"), visit))
+            }
+            Value::Array(items) => {
+                items
+                    .iter()
+                    .enumerate()
+                    .for_each(|(at, value)| properties(value, &format!("{path}/{at}"), visit));
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_property_has_a_description() {
+        let mut bare = Vec::new();
+        for schema in [schema().clone(), include_schema(schema())] {
+            properties(&schema, "", &mut |path, property| {
+                let text = property.get("description").and_then(Value::as_str).unwrap_or_default();
+                bare.extend((!text.ends_with('.')).then(|| format!("{path}: {text:?}")));
+            });
+        }
+        assert!(bare.is_empty(), "{}", bare.join("\n"));
+    }
+
+    #[test]
+    fn the_schema_of_included_files_has_only_their_keys() {
+        let schema = include_schema(schema());
+        let keys: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(keys.len(), INCLUDED_KEYS.len(), "{keys:?}");
+        let defined = schema["$defs"].as_object().unwrap();
+        assert!(references(&schema).iter().all(|name| defined.contains_key(name)));
+        assert!(!defined.contains_key("WatchSpec"));
+    }
 }

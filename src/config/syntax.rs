@@ -1,28 +1,28 @@
-//! Text that is no YAML: the common slips, recognized, with their place and the way out.
+//! Recognizes common mistakes in invalid YAML, with their place and a hint.
 //!
-//! A parser says where it gave up, in the words of its grammar; a person wants to know where the slip
-//! is, which may be a line above. Nothing of the text is repeated here: it may hold a key.
+//! The parser reports the position where it stopped; the mistake is often on the line above. The parser has no error
+//! kinds for syntax, so the cause is found in its message. Messages never repeat the text, which may contain a secret.
 
 use std::ops::Range;
 
-/// A slip.
+/// A mistake in YAML syntax.
 pub(super) struct YamlMistake {
-    /// Where it is, in bytes.
+    /// The byte range of the mistake.
     pub(super) place: Range<usize>,
-    /// What is wrong, in one line.
+    /// The message.
     pub(super) message: &'static str,
-    /// What to write at the place.
+    /// The text at the place.
     pub(super) label: String,
-    /// The way out.
+    /// The remedy.
     pub(super) hint: String,
 }
 
-/// The slip that made the parser give up at byte `at` for `reason`, if it is a common one.
+/// The common mistake that stopped the parser at byte `at` with the message `reason`, if any.
 pub(super) fn recognize(text: &str, at: usize, reason: &str) -> Option<YamlMistake> {
     let lines = lines(text);
     let here = lines.iter().rposition(|line| line.start <= at)?;
-    if let Some(slip) = tab(&lines, here, reason) {
-        return Some(slip);
+    if let Some(mistake) = tab(&lines, here, reason) {
+        return Some(mistake);
     }
     match reason {
         _ if reason.contains("mapping values are not allowed") => {
@@ -54,18 +54,18 @@ struct TextLine<'a> {
 }
 
 impl TextLine<'_> {
-    /// Blanks before the first character that is none.
+    /// The indentation, in bytes.
     fn depth(&self) -> usize {
         self.text.len() - self.text.trim_start().len()
     }
 
-    /// Where its first key begins: behind the dash, if there is one.
+    /// The column of its first key, after the dash if it has one.
     fn column(&self) -> usize {
         let body = self.text.trim_start();
         self.text.len() - body.trim_start_matches(['-', ' ']).len()
     }
 
-    /// What stands on it.
+    /// The range of its text without indentation.
     fn body(&self) -> Range<usize> {
         let from = self.start + self.depth();
         from..from + self.text.trim().len()
@@ -91,12 +91,12 @@ fn lines(text: &str) -> Vec<TextLine<'_>> {
         .collect()
 }
 
-/// The last line before this one that says something.
+/// The last line before this one that is neither empty nor a comment.
 fn before<'a, 'b>(lines: &'b [TextLine<'a>], here: usize) -> Option<&'b TextLine<'a>> {
     lines[..here].iter().rev().find(|line| !line.is_empty())
 }
 
-/// A tab among the blanks that a line begins with. The parser notices on that line or one before it.
+/// A tab in the indentation. The parser stops on that line or the line before.
 fn tab(lines: &[TextLine<'_>], here: usize, reason: &str) -> Option<YamlMistake> {
     let tab_of = |line: &TextLine<'_>| Some(line.start + line.text[..line.depth()].find('\t')?);
     let near = here..(here + 2).min(lines.len());
@@ -105,25 +105,25 @@ fn tab(lines: &[TextLine<'_>], here: usize, reason: &str) -> Option<YamlMistake>
     let place = place.or_else(|| lines.iter().find_map(tab_of).filter(|_| about_tabs))?;
     Some(YamlMistake {
         place: place..place + 1,
-        message: "a line is indented with a tab",
+        message: "indentation with a tab",
         label: "this is a tab".to_owned(),
-        hint: "indent with spaces: YAML takes no tabs there".to_owned(),
+        hint: "indent with spaces; YAML does not allow tabs".to_owned(),
     })
 }
 
-/// `name: One: two`, where the second colon begins a mapping that cannot be there.
+/// `name: One: two`: the second colon begins a mapping, which is not allowed here.
 fn text_with_colon(line: &TextLine<'_>, at: usize) -> Option<YamlMistake> {
     let head = line.text.get(..at.checked_sub(line.start)?)?;
     let value = line.start + head.find(": ")? + 2;
     Some(YamlMistake {
         place: value..line.start + line.text.trim_end().len(),
-        message: "a text with a colon in it needs quotes",
-        label: "this text holds a colon and a blank".to_owned(),
+        message: "a string with a colon needs quotes",
+        label: "this contains a colon and a space".to_owned(),
         hint: "put quotes around it: \"…\"".to_owned(),
     })
 }
 
-/// `name:Trial`, which is one word and no key.
+/// `name:Trial`, which is one word and not a key.
 fn missing_space(line: &TextLine<'_>) -> Option<YamlMistake> {
     let body = line.text.trim();
     let colon = body.find(':')?;
@@ -135,34 +135,34 @@ fn missing_space(line: &TextLine<'_>) -> Option<YamlMistake> {
     let place = line.start + line.depth() + colon;
     Some(YamlMistake {
         place: place..place + 1,
-        message: "there is no space after a colon",
-        label: "a space must follow".to_owned(),
+        message: "missing space after a colon",
+        label: "add a space".to_owned(),
         hint: "write `key: value`".to_owned(),
     })
 }
 
-/// `-id: carts`, which is a key and no item.
+/// `-id: carts`, which is a key and not an item.
 fn dash_without_space(line: &TextLine<'_>) -> Option<YamlMistake> {
     let place = line.body().start;
     let is_glued = |rest: &str| rest.starts_with(char::is_alphanumeric);
     line.text.trim_start().strip_prefix('-').filter(|rest| is_glued(rest)).map(|_| YamlMistake {
         place: place..place + 1,
-        message: "there is no space after a dash",
-        label: "a space must follow".to_owned(),
-        hint: "begin each item of a list with `- `".to_owned(),
+        message: "missing space after a dash",
+        label: "add a space".to_owned(),
+        hint: "start each item of a list with `- `".to_owned(),
     })
 }
 
 fn missing_colon(line: &TextLine<'_>) -> YamlMistake {
     YamlMistake {
         place: line.body(),
-        message: "a key has no colon",
-        label: "neither a key with its value nor an item of a list".to_owned(),
+        message: "missing colon after a key",
+        label: "neither a key nor an item of a list".to_owned(),
         hint: "write `key: value`, or `- value` for an item of a list".to_owned(),
     }
 }
 
-/// A line in a list that is no item of it: its dash is missing, or its indentation is wrong.
+/// A line within a list that is not an item: its dash is missing, or its indentation is wrong.
 fn item(lines: &[TextLine<'_>], here: usize) -> YamlMistake {
     let line = &lines[here];
     let dash = lines[..here]
@@ -173,32 +173,31 @@ fn item(lines: &[TextLine<'_>], here: usize) -> YamlMistake {
         Some(depth) if depth < line.depth() => indentation(line, Some(depth + 2)),
         _ => YamlMistake {
             place: line.body(),
-            message: "an item of a list has no dash",
-            label: "the list above goes on with `- `".to_owned(),
-            hint: "begin each item with `- `; what is no item of the list begins further to the left"
-                .to_owned(),
+            message: "missing dash of a list item",
+            label: "the list above continues with `- `".to_owned(),
+            hint: "start each item with `- `, or indent this line less if it is not an item".to_owned(),
         },
     }
 }
 
-/// A line that begins in a column where nothing can.
+/// A line with wrong indentation.
 fn indentation(line: &TextLine<'_>, others: Option<usize>) -> YamlMistake {
     let spaces = |depth: usize| if depth == 1 { "1 space".to_owned() } else { format!("{depth} spaces") };
     let (here, others) = (spaces(line.depth()), others.map(spaces));
     YamlMistake {
         place: line.body(),
-        message: "a line is indented wrongly",
+        message: "wrong indentation",
         label: match others.filter(|others| *others != here) {
             Some(others) => {
-                format!("this begins after {here}, and the lines that it belongs to after {others}")
+                format!("indented by {here}, but the lines it belongs to by {others}")
             }
-            None => format!("this begins after {here}"),
+            None => format!("indented by {here}"),
         },
-        hint: "keys of one mapping begin in the same column, and so do the dashes of one list".to_owned(),
+        hint: "indent all keys of a mapping equally, and all dashes of a list".to_owned(),
     }
 }
 
-/// The last bracket before `at` that nothing closes there: it is never closed, or a comma is missing.
+/// The last bracket that is open at `at`: it is never closed, or a comma is missing.
 fn unclosed(text: &str, at: usize) -> Option<YamlMistake> {
     let mut open = Vec::new();
     for (place, character) in text.get(..at)?.char_indices() {
@@ -214,36 +213,36 @@ fn unclosed(text: &str, at: usize) -> Option<YamlMistake> {
     if let Some(len) = text.get(at..line_end).and_then(|rest| rest.find(closing)) {
         return Some(YamlMistake {
             place: place..at + len + 1,
-            message: "what stands in brackets cannot be told apart",
-            label: "is a comma missing in here?".to_owned(),
+            message: "missing comma in brackets",
+            label: "a comma is probably missing here".to_owned(),
             hint: "write `{ key: value, key: value }` or `[ item, item ]`".to_owned(),
         });
     }
     Some(YamlMistake {
         place: place..place + 1,
-        message: "a bracket is never closed",
-        label: format!("its `{closing}` is missing"),
-        hint: format!("close it with `{closing}`; between its items stand commas"),
+        message: "unclosed bracket",
+        label: format!("missing `{closing}`"),
+        hint: format!("close it with `{closing}`, and separate items with commas"),
     })
 }
 
 fn quote(line: &TextLine<'_>, at: usize) -> YamlMistake {
     YamlMistake {
         place: at..(line.start + line.text.trim_end().len()).max(at),
-        message: "a quote is never closed",
-        label: "the quote that opens here".to_owned(),
-        hint: "close it at the end of the text".to_owned(),
+        message: "unclosed quote",
+        label: "opened here".to_owned(),
+        hint: "close it at the end of the string".to_owned(),
     }
 }
 
-/// A text that begins with a character that means something to YAML.
+/// A string that starts with a character that is special in YAML.
 fn needs_quotes(text: &str, at: usize) -> YamlMistake {
     let rest = &text[at..];
     let end = at + rest.find(['\n', '\r']).unwrap_or(rest.len());
     YamlMistake {
         place: at..end,
-        message: "a text that begins with this character needs quotes",
-        label: "YAML gives its first character a meaning of its own".to_owned(),
+        message: "a string that starts with this character needs quotes",
+        label: "its first character is special in YAML".to_owned(),
         hint: "put quotes around it: \"…\"".to_owned(),
     }
 }
@@ -252,9 +251,8 @@ fn needs_quotes(text: &str, at: usize) -> YamlMistake {
 mod tests {
     use super::*;
 
-    /// Whatever the text and the place: an answer and no panic, and a place within the text.
     #[test]
-    fn any_text_at_any_place() {
+    fn the_place_is_within_the_text_for_any_input() {
         let texts =
             ["", "\n", "a", "é: ü: ö\n\t- x", "a:b\r\n  c: d\r\n\te", "{ [ } ]\n# \n", "- a\n  b\n c:d"];
         let reasons = [
@@ -269,11 +267,11 @@ mod tests {
         ];
         for (text, reason) in texts.iter().flat_map(|text| reasons.map(|reason| (text, reason))) {
             for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
-                if let Some(slip) = recognize(text, at, reason) {
+                if let Some(mistake) = recognize(text, at, reason) {
                     assert!(
-                        text.get(slip.place.clone()).is_some(),
+                        text.get(mistake.place.clone()).is_some(),
                         "{text:?} {reason} {at} {:?}",
-                        slip.place
+                        mistake.place
                     );
                 }
             }

@@ -1,7 +1,6 @@
-//! YAML text → a tree in which every key and value knows its place. The first run.
+//! Parser from YAML text to a tree in which every key and value has its place.
 //!
-//! Nothing is interpreted here beyond YAML itself. Duplicate keys are reported, all of them, and a
-//! file or an expansion of aliases beyond the budget is refused before it costs anything.
+//! It reports all duplicate keys, and rejects files and alias expansions beyond the limits before it builds them.
 
 use std::collections::{HashMap, hash_map};
 use std::fmt;
@@ -20,14 +19,14 @@ pub(super) const FILE_LEN_MAX: usize = 4 << 20;
 const NODES_MAX: usize = 200_000;
 const DEPTH_MAX: usize = 32;
 
-/// A value and its place.
+/// A value with its place.
 #[derive(Clone, Debug)]
 pub(super) struct TreeNode {
     pub(super) span: SourceSpan,
     pub(super) value: TreeValue,
 }
 
-/// What YAML's core schema says a node is.
+/// The value of a node by YAML's core schema.
 #[derive(Clone, Debug)]
 pub(super) enum TreeValue {
     Null,
@@ -146,7 +145,7 @@ impl TreeNode {
                     place(&mut entry.key_span, file, text_len);
                     entry.node.settle(file, text_len, problems);
                 }
-                refuse_duplicates(entries, problems);
+                report_duplicates(entries, problems);
             }
             _ => {}
         }
@@ -201,8 +200,8 @@ fn place(span: &mut SourceSpan, file: u16, text_len: u32) {
     span.start = span.start.min(span.end);
 }
 
-/// Reports keys that came before, and keeps the first of each.
-fn refuse_duplicates(entries: &mut Vec<TreeEntry>, problems: &mut Vec<Problem>) {
+/// Reports duplicate keys, and keeps the first of each.
+fn report_duplicates(entries: &mut Vec<TreeEntry>, problems: &mut Vec<Problem>) {
     let (mut again, mut suspects) = (Vec::new(), Vec::new());
     let mut first: HashMap<String, SourceSpan> = HashMap::with_capacity(entries.len());
     entries.retain(|entry| match first.entry(entry.key.clone()) {
@@ -219,22 +218,21 @@ fn refuse_duplicates(entries: &mut Vec<TreeEntry>, problems: &mut Vec<Problem>) 
     problems.extend(set_again(&again).map(|problem| problem.suspect(suspects)));
 }
 
-/// One key that is set twice is a slip; several in one mapping are most likely an item without its dash,
-/// which is one problem and not as many as it has keys.
+/// One problem for all duplicate keys of a mapping: several of them usually mean that an item lacks its dash.
 fn set_again(again: &[(String, SourceSpan, SourceSpan)]) -> Option<Problem> {
     let (key, place, earlier) = again.first()?;
     let (message, hint) = match again.len() {
-        1 => (format!("`{key}` is set twice"), "keep one of the two; neither wins on its own".to_owned()),
+        1 => (format!("`{key}` is set twice"), "delete one of them".to_owned()),
         keys => (
             format!("`{key}` and {} more of these keys are set twice", keys - 1),
-            format!("does a new item of the list begin here? Then its dash is missing: `- {key}: …`"),
+            format!("if a new item of the list begins here, add its dash: `- {key}: …`"),
         ),
     };
-    let problem = Problem::new(ProblemCode::DuplicateKey, message).at(*place, "set again here");
-    Some(problem.see(*earlier, "first set here").hint(hint))
+    let problem = Problem::new(ProblemCode::DuplicateKey, message).at(*place, "second setting");
+    Some(problem.see(*earlier, "first setting").hint(hint))
 }
 
-/// Parses one file. What is wrong goes to `problems`; a tree comes back unless the text is no YAML.
+/// Parses one file and appends its problems. Returns `None` if the text is not YAML.
 pub(super) fn parse(text: &str, file: u16, problems: &mut Vec<Problem>) -> Option<TreeNode> {
     match serde_yaml::from_str_with_options::<TreeNode>(text, options()) {
         Ok(mut node) => {
@@ -269,7 +267,7 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
     let len = rest.find(['\n', '\r']).unwrap_or(rest.len()).max(usize::from(!rest.is_empty()));
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
     let span = SourceSpan { file, start: as_u32(start), end: as_u32(start + len.min(rest.len())) };
-    // What went wrong while an alias was followed is what went wrong.
+    // The cause is the error within the alias.
     let mut cause = error;
     while let serde_yaml::Error::AliasError { error, .. } = cause {
         cause = error;
@@ -280,32 +278,32 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
         | serde_yaml::Error::AliasExpansionLimitExceeded { .. }
         | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => too_large(span),
         serde_yaml::Error::MultipleDocuments { .. } => {
-            Problem::new(ProblemCode::YamlSyntax, "a config is one YAML document")
+            Problem::new(ProblemCode::YamlSyntax, "a config must be one YAML document")
                 .at(span, "a second one starts here")
         }
         _ => {
             let reason = reason(cause);
             match syntax::recognize(text, start, &reason) {
-                Some(slip) => slipped(slip, file),
+                Some(found) => mistake(found, file),
                 None => Problem::new(ProblemCode::YamlSyntax, "this is not valid YAML").at(span, reason),
             }
         }
     }
 }
 
-fn slipped(slip: YamlMistake, file: u16) -> Problem {
+fn mistake(found: YamlMistake, file: u16) -> Problem {
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    let span = SourceSpan { file, start: as_u32(slip.place.start), end: as_u32(slip.place.end) };
-    Problem::new(ProblemCode::YamlSyntax, slip.message).at(span, slip.label).hint(slip.hint)
+    let span = SourceSpan { file, start: as_u32(found.place.start), end: as_u32(found.place.end) };
+    Problem::new(ProblemCode::YamlSyntax, found.message).at(span, found.label).hint(found.hint)
 }
 
 fn too_large(span: SourceSpan) -> Problem {
-    Problem::new(ProblemCode::TooLarge, "the file expands to more than any config should hold")
-        .at(span, "the limit is passed here")
-        .hint("split it with `include:`, and write out what aliases repeat")
+    Problem::new(ProblemCode::TooLarge, "the file is too large after alias expansion")
+        .at(span, "exceeds the limit")
+        .hint("split it with `include:`, or replace aliases")
 }
 
-/// The parser's words without the place, which is drawn instead.
+/// The parser's message without its location, which is shown separately.
 fn reason(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default();

@@ -386,7 +386,7 @@ error[unknown-key]: unknown key `guards`
    |
    = help: did you mean `guard`?
 
-error[unknown-connection]: there is no connection `braz`
+error[unknown-connection]: unknown connection `braz`
   --> cohorts/growth.yaml:33:9
    |
 33 |     to: braz

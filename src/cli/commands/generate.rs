@@ -1,18 +1,18 @@
-//! `schema`, `completions` and `man`: texts made from the types and the grammar.
+//! `schema`, `completions` and `man`: text generated from the config types and the command line.
 
 use std::io::Write;
 
 use clap::CommandFactory as _;
 use clap_mangen::Man;
 
-use crate::cli::args::{Cli, CompletionsArgs};
+use crate::cli::args::{Cli, CompletionsArgs, SchemaArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::{Exit, MEANINGS};
 use crate::cli::output::out_exactly;
-use crate::config::schema_text;
+use crate::config::{include_schema_text, schema_text};
 
-pub(in crate::cli) fn schema() -> Result<Exit, CommandError> {
-    out_exactly(&schema_text())?;
+pub(in crate::cli) fn schema(args: &SchemaArgs) -> Result<Exit, CommandError> {
+    out_exactly(&if args.include { include_schema_text() } else { schema_text() })?;
     Ok(Exit::Done)
 }
 
@@ -23,7 +23,7 @@ pub(in crate::cli) fn completions(args: &CompletionsArgs) -> Result<Exit, Comman
     Ok(Exit::Done)
 }
 
-/// One page for everything: each command has a section, and no other page is referred to.
+/// One page for all commands, with a section for each.
 pub(in crate::cli) fn man() -> Result<Exit, CommandError> {
     let mut cli = Cli::command();
     cli.build();
@@ -44,7 +44,7 @@ pub(in crate::cli) fn man() -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// The section of one command, with the options of its own.
+/// The section of one command, with its own options.
 fn section(command: &clap::Command) -> Result<String, CommandError> {
     let own = command.clone().mut_args(|arg| {
         let everywhere = arg.is_global_set() || arg.get_id() == "help" || arg.get_id() == "version";
@@ -66,7 +66,7 @@ fn section(command: &clap::Command) -> Result<String, CommandError> {
     Ok(text)
 }
 
-/// A part without its own heading, since it stands under the command's.
+/// A part without its heading, for use under the heading of a command.
 fn below(part: &str, instead: &str) -> String {
     let rest = part.split_once(".SH ").and_then(|(_, rest)| rest.split_once('\n'));
     format!("{instead}{}", rest.map_or(part, |(_, rest)| rest))

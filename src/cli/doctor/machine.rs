@@ -68,7 +68,7 @@ fn free(path: &Path) -> io::Result<Option<u64>> {
 /// Whether as many files may be open as a command needs that reads a state or talks to a vendor.
 pub(in crate::cli) fn enough_open_files(command: &Command) -> Result<(), CommandError> {
     use Command::{Completions, Init, Man, Schema, Validate};
-    let needs_few = matches!(command, Validate(_) | Schema | Init(_) | Completions(_) | Man);
+    let needs_few = matches!(command, Validate(_) | Schema(_) | Init(_) | Completions(_) | Man);
     match open_files_max() {
         Some(limit) if limit < OPEN_FILES_LEAST && !needs_few => {
             let what =

@@ -16,16 +16,19 @@ pub(super) fn one_thing_is_triggered(tree: &TreeNode, problems: &mut Vec<Problem
             (None, None) => problems.push(
                 Problem::new(
                     ProblemCode::BadAction,
-                    format!("`{}` does not say what is triggered", entry.key),
+                    format!("`{}` has neither a campaign nor a Canvas", entry.key),
                 )
-                .at(entry.key_span, "needs `campaign` or `canvas`")
-                .hint("write the API identifier of a campaign or a Canvas with API-triggered delivery"),
+                .at(entry.key_span, "expected `campaign` or `canvas`")
+                .hint("add the API identifier of a campaign or Canvas with API-triggered delivery"),
             ),
             (Some(campaign), Some(canvas)) => problems.push(
-                Problem::new(ProblemCode::BadAction, format!("`{}` triggers two things", entry.key))
-                    .at(canvas.key_span, "here")
-                    .see(campaign.key_span, "and here")
-                    .hint("keep one of the two"),
+                Problem::new(
+                    ProblemCode::BadAction,
+                    format!("`{}` has both a campaign and a Canvas", entry.key),
+                )
+                .at(canvas.key_span, "second setting")
+                .see(campaign.key_span, "first setting")
+                .hint("delete one of them"),
             ),
             _ => {}
         }
@@ -37,9 +40,9 @@ pub(super) fn quiet_hours_are_somewhere(tree: &TreeNode, problems: &mut Vec<Prob
     for (name, place) in quiets.filter_map(|quiet| quiet.text("time_zone")) {
         if jiff::tz::TimeZone::get(name).is_err() {
             problems.push(
-                Problem::new(ProblemCode::BadSchedule, format!("there is no time zone `{name}`"))
+                Problem::new(ProblemCode::BadSchedule, format!("unknown time zone `{name}`"))
                     .at(place, "not a name of the IANA time zone database")
-                    .hint("write it like `Europe/Berlin`, or `UTC`"),
+                    .hint("for example `Europe/Berlin`, or `UTC`"),
             );
         }
     }
@@ -51,17 +54,14 @@ pub(super) fn properties_have_columns(tree: &TreeNode, problems: &mut Vec<Proble
         let Some(properties) = entry.node.entry("properties") else { continue };
         let is_segment = cohort.get("source").is_some_and(|source| is_kind(source, "heap_segment"));
         let why = match (entry.key.as_str(), is_segment) {
-            ("on_exit", _) => "whoever has left is in no row of the source",
-            (_, true) => "a segment of Heap's has no columns but `id`",
+            ("on_exit", _) => "users who left have no row in the source",
+            (_, true) => "a Heap segment has only the column `id`",
             _ => continue,
         };
         problems.push(
-            Problem::new(
-                ProblemCode::BadAction,
-                format!("there is nothing to take properties of `{}` from", entry.key),
-            )
-            .at(properties.key_span, why)
-            .hint("delete them"),
+            Problem::new(ProblemCode::BadAction, format!("`{}` cannot have properties", entry.key))
+                .at(properties.key_span, why)
+                .hint("delete `properties`"),
         );
     }
 }

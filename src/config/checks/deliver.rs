@@ -77,16 +77,12 @@ pub(super) fn real_vendors_have_keys(tree: &TreeNode, problems: &mut Vec<Problem
             problems.extend(lacks(
                 entry,
                 "rest_api_key",
-                Some((place, "a cohort of it is delivered by attribute")),
+                Some((place, "this cohort is delivered by attribute")),
             ));
         } else if let Some(place) = action {
-            problems.extend(lacks(entry, "rest_api_key", Some((place, "it is to trigger something"))));
+            problems.extend(lacks(entry, "rest_api_key", Some((place, "this trigger needs it"))));
         } else if let Some(place) = asks {
-            problems.extend(lacks(
-                entry,
-                "rest_api_key",
-                Some((place, "Braze is to be asked whom it knows")),
-            ));
+            problems.extend(lacks(entry, "rest_api_key", Some((place, "`preflight` needs it"))));
         }
     }
 }
@@ -97,8 +93,8 @@ fn lacks(entry: &TreeEntry, key: &str, because: Option<(SourceSpan, &str)>) -> O
     }
     let variable = key.to_uppercase();
     let problem =
-        Problem::new(ProblemCode::MissingCredentials, format!("connection `{}` lacks `{key}`", entry.key))
-            .at(entry.key_span, format!("needs `{key}`"));
+        Problem::new(ProblemCode::MissingCredentials, format!("connection `{}` has no `{key}`", entry.key))
+            .at(entry.key_span, format!("missing `{key}`"));
     let problem = match because {
         Some((place, why)) => problem.see(place, why),
         None => problem,
@@ -111,9 +107,9 @@ pub(super) fn attributes_are_written(tree: &TreeNode, problems: &mut Vec<Problem
     for cohort in tree.items("cohorts") {
         if let Some(entry) = cohort.entry("attribute").filter(|_| by_attribute(cohort).is_none()) {
             problems.push(
-                Problem::new(ProblemCode::BadAttribute, "nothing is written to this attribute")
+                Problem::new(ProblemCode::BadAttribute, "`attribute` has no effect")
                     .at(entry.key_span, "the cohort is delivered by cohort import")
-                    .hint("add `deliver: attribute`, or delete this"),
+                    .hint("add `deliver: attribute`, or delete `attribute`"),
             );
         }
     }
@@ -141,9 +137,9 @@ pub(super) fn attributes_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
                     ProblemCode::BadAttribute,
                     format!("two cohorts in `{to}` use the attribute `{name}`"),
                 )
-                .at(place, "used again here")
-                .see(*earlier, "first used here")
-                .hint("a boolean attribute is one cohort's own, and cohorts can share an array only"),
+                .at(place, "second use")
+                .see(*earlier, "first use")
+                .hint("only array attributes can be shared; use another boolean attribute"),
             ),
         }
     }
@@ -154,9 +150,9 @@ pub(super) fn profile_fields_are_left_alone(tree: &TreeNode, problems: &mut Vec<
     for (_, _, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
         if PROFILE_FIELDS.contains(&name.to_ascii_lowercase().as_str()) {
             problems.push(
-                Problem::new(ProblemCode::BadAttribute, format!("`{name}` is a field of Braze's own"))
-                    .at(place, "would be overwritten in the profiles of people")
-                    .hint("name an attribute that holds nothing else, such as `syncline_cohorts`"),
+                Problem::new(ProblemCode::BadAttribute, format!("`{name}` is a standard field of Braze"))
+                    .at(place, "would overwrite data of user profiles")
+                    .hint("use an attribute for cohorts only, for example `syncline_cohorts`"),
             );
         }
     }

@@ -23,18 +23,18 @@ pub(super) fn queries_have_an_engine(tree: &TreeNode, problems: &mut Vec<Problem
         let Some(query) = query(source) else { continue };
         if source.entry("connection").is_none() {
             problems.push(
-                Problem::new(ProblemCode::MissingKey, "the query has no database to be asked of")
-                    .at(query.key_span, "needs `connection`")
+                Problem::new(ProblemCode::MissingKey, "the query has no database")
+                    .at(query.key_span, "missing `connection`")
                     .hint(
-                        "name a connection of `kind: adbc`, DuckDB or SQLite say; the tables are lent to it",
+                        "add a connection of `kind: adbc`, for example DuckDB or SQLite; the tables become temporary tables in it",
                     ),
             );
         }
         if source.items("tables").is_empty() {
             problems.push(
                 Problem::new(ProblemCode::MissingKey, "the query has no tables")
-                    .at(query.key_span, "needs `tables`")
-                    .hint("name the tables of the dumps that it asks: `tables: [checkout, users]`"),
+                    .at(query.key_span, "missing `tables`")
+                    .hint("list the tables that it uses, for example `tables: [checkout, users]`"),
             );
         }
     }
@@ -48,7 +48,7 @@ pub(super) fn engines_can_be_lent_to(tree: &TreeNode, problems: &mut Vec<Problem
         if known.contains(&name) {
             continue;
         }
-        let what = format!("there is no database `{name}` that tables of dumps can be lent to");
+        let what = format!("unknown database connection `{name}`");
         let problem = Problem::new(ProblemCode::UnknownConnection, what)
             .at(place, "no connection of `kind: adbc` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
@@ -56,7 +56,7 @@ pub(super) fn engines_can_be_lent_to(tree: &TreeNode, problems: &mut Vec<Problem
             (None, []) => problem.hint(format!(
                 "add it: `connections: {{ {name}: {{ kind: adbc, driver: duckdb, options: {{ path: \":memory:\" }} }} }}`"
             )),
-            (None, known) => problem.hint(format!("the config has {}", listed(known))),
+            (None, known) => problem.hint(format!("known connections: {}", listed(known))),
         });
     }
 }
@@ -75,10 +75,10 @@ pub(super) fn tables_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
                 hash_map::Entry::Occupied(earlier) => *earlier.get(),
             };
             problems.push(
-                Problem::new(ProblemCode::DefinedTwice, format!("the table `{name}` is there twice"))
-                    .at(node.span, "again here")
-                    .see(earlier.span, "first here")
-                    .hint("delete one of the two; a database does not tell upper from lower case"),
+                Problem::new(ProblemCode::DefinedTwice, format!("the table `{name}` is listed twice"))
+                    .at(node.span, "second entry")
+                    .see(earlier.span, "first entry")
+                    .hint("delete one of them; databases ignore case in table names"),
             );
         }
     }
@@ -88,16 +88,19 @@ pub(super) fn tables_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
 pub(super) fn nothing_is_in_vain(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in dumps(tree) {
         let (keys, of, hint): (&[&str], _, _) = match (source.entry("table"), query(source)) {
-            (Some(_), None) => {
-                (&["connection", "tables", "params"], "a query", "delete it, or write `query` and no `table`")
-            }
-            (None, Some(_)) => (&["within"], "a table", "delete it, and say in the query what is too old"),
+            (Some(_), None) => (
+                &["connection", "tables", "params"],
+                "a query",
+                "delete it, or use `query` instead of `table`",
+            ),
+            (None, Some(_)) => (&["within"], "a table", "delete it, and filter by time in the query"),
             _ => continue,
         };
         for entry in keys.iter().filter_map(|key| source.entry(key)) {
-            let what = format!("`{}` is of {of}, and the source is none", entry.key);
-            problems
-                .push(Problem::new(ProblemCode::UnknownKey, what).at(entry.key_span, "not used").hint(hint));
+            let what = format!("`{}` is only valid for {of}", entry.key);
+            problems.push(
+                Problem::new(ProblemCode::UnknownKey, what).at(entry.key_span, "has no effect").hint(hint),
+            );
         }
     }
 }

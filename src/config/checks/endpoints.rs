@@ -96,11 +96,11 @@ pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) 
         }
         let host = url.host_str().unwrap_or_default();
         let label = match purpose {
-            _ if url.scheme() == "http" => "would travel unencrypted",
-            Purpose::Web if is_private(&url) => "an address of a private network",
+            _ if url.scheme() == "http" => "would be unencrypted",
+            Purpose::Web if is_private(&url) => "a private address",
             _ if purpose.is_own(host) => continue,
-            Purpose::Braze => "not in a domain of Braze, and would receive its keys",
-            Purpose::Heap => "not in a domain of Heap, and would receive its events",
+            Purpose::Braze => "not a domain of Braze, and would receive its keys",
+            Purpose::Heap => "not a domain of Heap, and would receive its events",
             Purpose::Store | Purpose::Web => "not a vendor's store, and would receive its credentials",
         };
         let origin = url.origin().ascii_serialization();
@@ -110,7 +110,7 @@ pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) 
                 format!("`{origin}` is not allowed as an endpoint"),
             )
             .at(place, label)
-            .hint(format!("if it is trusted: `allow_endpoint: [\"{origin}\"]` at the top of the config")),
+            .hint(format!("if you trust it: `allow_endpoint: [\"{origin}\"]` at the top of the config")),
         );
     }
 }
@@ -120,7 +120,8 @@ pub(super) fn allowed_are_servers(tree: &TreeNode, problems: &mut Vec<Problem>) 
     let allowed = tree.items("allow_endpoint").iter().filter_map(|item| Some((item.as_text()?, item.span)));
     for (text, place) in allowed {
         if let Err((label, hint)) = super::base_url(text) {
-            let problem = Problem::new(ProblemCode::BadEndpoint, "`allow_endpoint` names no server");
+            let problem =
+                Problem::new(ProblemCode::BadEndpoint, "an entry of `allow_endpoint` is not a server");
             problems.push(problem.at(place, label).hint(hint));
         }
     }
@@ -128,9 +129,9 @@ pub(super) fn allowed_are_servers(tree: &TreeNode, problems: &mut Vec<Problem>) 
     for (text, place) in
         tree.get("bucket").into_iter().chain(exported).filter_map(|node| node.text("endpoint"))
     {
-        if let Err((what, hint)) = safe_url(text, "write it like `http://127.0.0.1:9000`") {
+        if let Err((what, hint)) = safe_url(text, "for example `http://127.0.0.1:9000`") {
             let problem = Problem::new(ProblemCode::BadEndpoint, format!("`endpoint` {what}"));
-            problems.push(problem.at(place, "not usable").hint(hint));
+            problems.push(problem.at(place, "invalid endpoint").hint(hint));
         }
     }
 }

@@ -25,9 +25,9 @@ pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
         if let Some(earlier) = first.get(id) {
             problems.push(
                 Problem::new(ProblemCode::DuplicateId, format!("two exports have the id `{id}`"))
-                    .at(place, "used again here")
-                    .see(*earlier, "first used here")
-                    .hint("give one of them another id; what was sent is remembered under it"),
+                    .at(place, "second use")
+                    .see(*earlier, "first use")
+                    .hint("use another id; the state records progress by id"),
             );
         } else {
             first.insert(id, place);
@@ -45,21 +45,18 @@ pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>)
         let (region, endpoint) = (heap.node.text("region"), heap.node.entry("endpoint"));
         if region.is_none() && endpoint.is_none() {
             problems.push(
-                Problem::new(
-                    ProblemCode::EndpointChoice,
-                    format!("connection `{to}` does not say where Heap is"),
-                )
-                .at(heap.key_span, "needs `region` or `endpoint`")
-                .see(place, "events are sent there")
-                .hint("`region: us`, `region: eu`, or `region: sandbox` to try things out"),
+                Problem::new(ProblemCode::EndpointChoice, format!("connection `{to}` has no region"))
+                    .at(heap.key_span, "missing `region` or `endpoint`")
+                    .see(place, "this export sends events there")
+                    .hint("`region: us`, `region: eu`, or `region: sandbox` for a local simulation"),
             );
         }
         let is_sandbox = region.is_some_and(|(region, _)| region == "sandbox");
         if !is_sandbox && (region.is_some() || endpoint.is_some()) && heap.node.get("app_id").is_none() {
             problems.push(
-                Problem::new(ProblemCode::MissingCredentials, format!("connection `{to}` lacks `app_id`"))
-                    .at(heap.key_span, "needs `app_id`")
-                    .see(place, "events are sent there")
+                Problem::new(ProblemCode::MissingCredentials, format!("connection `{to}` has no `app_id`"))
+                    .at(heap.key_span, "missing `app_id`")
+                    .see(place, "this export sends events there")
                     .hint("add `app_id: \"…\"`: the digits that Heap shows under Administration > Projects"),
             );
         }
@@ -74,22 +71,19 @@ pub(super) fn heap_endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Proble
             problems.push(
                 Problem::new(
                     ProblemCode::EndpointChoice,
-                    format!("connection `{}` says twice where Heap is", entry.key),
+                    format!("connection `{}` has both `region` and `endpoint`", entry.key),
                 )
-                .at(endpoint.key_span, "here")
-                .see(region.key_span, "and here")
-                .hint("keep one of the two"),
+                .at(endpoint.key_span, "second setting")
+                .see(region.key_span, "first setting")
+                .hint("delete one of them"),
             );
         }
         let Some((endpoint, place)) = entry.node.text("endpoint") else { continue };
         if let Err((label, _)) = base_url(endpoint) {
             problems.push(
-                Problem::new(
-                    ProblemCode::BadEndpoint,
-                    "the endpoint is not one that people's events can be sent to",
-                )
-                .at(place, label)
-                .hint("write it like `https://heapanalytics.com`"),
+                Problem::new(ProblemCode::BadEndpoint, "the endpoint cannot receive events")
+                    .at(place, label)
+                    .hint("for example `https://heapanalytics.com`"),
             );
         }
     }
@@ -105,15 +99,15 @@ pub(super) fn storages_are_somewhere(tree: &TreeNode, problems: &mut Vec<Problem
     for source in storages(tree) {
         match (source.entry("path"), source.entry("url")) {
             (None, None) => problems.push(
-                Problem::new(ProblemCode::SourceChoice, "the source does not say where the files are")
-                    .at(source.head(), "needs `path` or `url`")
+                Problem::new(ProblemCode::SourceChoice, "the source has no location")
+                    .at(source.head(), "missing `path` or `url`")
                     .hint("`path: folder`, or `url: s3://bucket/prefix`, `gs://…` or `az://…`"),
             ),
             (Some(path), Some(url)) => problems.push(
-                Problem::new(ProblemCode::SourceChoice, "the source says twice where the files are")
-                    .at(url.key_span, "here")
-                    .see(path.key_span, "and here")
-                    .hint("keep one of the two"),
+                Problem::new(ProblemCode::SourceChoice, "the source has both `path` and `url`")
+                    .at(url.key_span, "second setting")
+                    .see(path.key_span, "first setting")
+                    .hint("delete one of them"),
             ),
             _ => {}
         }
@@ -133,7 +127,7 @@ pub(super) fn folders_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) 
 /// Globs match something, and renames carry over what they match.
 pub(super) fn globs_say_something(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut wrong = |place: SourceSpan, error: String, hint: &str| {
-        let problem = Problem::new(ProblemCode::BadGlob, "a glob that cannot be followed").at(place, error);
+        let problem = Problem::new(ProblemCode::BadGlob, "invalid glob").at(place, error);
         problems.push(problem.hint(hint));
     };
     for export in exports(tree) {
@@ -144,11 +138,7 @@ pub(super) fn globs_say_something(tree: &TreeNode, problems: &mut Vec<Problem>) 
         let personal = export.get("pii").map(TreeNode::list).unwrap_or_default();
         for (glob, place) in of_lists.chain(personal).filter_map(|node| Some((node.as_text()?, node.span))) {
             if let Err(error) = check_glob(glob) {
-                wrong(
-                    place,
-                    error.to_string(),
-                    "`*` stands for anything between two dots, `**` for anything",
-                );
+                wrong(place, error.to_string(), "`*` matches between two dots, `**` matches everything");
             }
         }
         for rename in export.get("properties").map(|node| node.items("rename")).unwrap_or_default() {
@@ -156,7 +146,7 @@ pub(super) fn globs_say_something(tree: &TreeNode, problems: &mut Vec<Problem>) 
                 continue;
             };
             if let Err(error) = check_rename(from, to) {
-                wrong(place, error.to_string(), "like `from: custom_properties.**` and `to: \"**\"`");
+                wrong(place, error.to_string(), "for example `from: custom_properties.**` and `to: \"**\"`");
             }
         }
     }

@@ -109,15 +109,15 @@ fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
         }
         let exists = connections(tree).iter().any(|entry| entry.key == to);
         let (message, label) = if exists {
-            (format!("connection `{to}` is no Braze, and cohorts are kept in one"), "not of `kind: braze`")
+            (format!("connection `{to}` is not a Braze connection"), "expected `kind: braze`")
         } else {
-            (format!("there is no connection `{to}`"), "not under `connections:`")
+            (format!("unknown connection `{to}`"), "not under `connections:`")
         };
         let problem = Problem::new(ProblemCode::UnknownConnection, message).at(place, label);
         problems.push(match (did_you_mean(to, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!("add it: `connections: {{ {to}: {{ kind: braze, … }} }}`")),
-            (None, known) => problem.hint(format!("the config has {}", listed(known))),
+            (None, known) => problem.hint(format!("known connections: {}", listed(known))),
         });
     }
 }
@@ -128,9 +128,9 @@ fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
         if let Some(earlier) = first.get(id) {
             problems.push(
                 Problem::new(ProblemCode::DuplicateId, format!("two cohorts have the id `{id}`"))
-                    .at(place, "used again here")
-                    .see(*earlier, "first used here")
-                    .hint("give one of them another id; an id is one cohort's for ever"),
+                    .at(place, "second use")
+                    .see(*earlier, "first use")
+                    .hint("use another id; ids of cohorts must be unique and are never reused"),
             );
         } else {
             first.insert(id, place);
@@ -149,9 +149,9 @@ fn names_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
                     ProblemCode::DuplicateName,
                     format!("two cohorts in `{to}` have the name `{name}`"),
                 )
-                .at(place, "used again here")
-                .see(*earlier, "first used here")
-                .hint("Braze's segment filter shows names only: make them differ"),
+                .at(place, "second use")
+                .see(*earlier, "first use")
+                .hint("use another name; Braze's segment filter shows only names"),
             );
         } else {
             first.insert((to, name.trim()), place);
@@ -165,10 +165,13 @@ fn removed_are_not_declared(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (id, place) in tree.items("removed").iter().filter_map(|removed| removed.text("cohort")) {
         if let Some(other) = declared.get(id).copied() {
             problems.push(
-                Problem::new(ProblemCode::RemovedAndDeclared, format!("`{id}` is both a cohort and removed"))
-                    .at(place, "shall be emptied")
-                    .see(other, "shall be kept in sync")
-                    .hint("delete one of the two"),
+                Problem::new(
+                    ProblemCode::RemovedAndDeclared,
+                    format!("`{id}` is both under `cohorts` and under `removed`"),
+                )
+                .at(place, "under `removed`")
+                .see(other, "under `cohorts`")
+                .hint("delete one of them"),
             );
         }
     }
@@ -187,9 +190,9 @@ fn paths_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) {
 }
 
 fn outside(path: &str, place: SourceSpan) -> Problem {
-    Problem::new(ProblemCode::PathOutside, format!("`{path}` leaves the config's folder"))
-        .at(place, "outside the folders that sources may be read from")
-        .hint("name its folder under `roots:` at the top of the config")
+    Problem::new(ProblemCode::PathOutside, format!("`{path}` is outside the config's folder"))
+        .at(place, "sources may not read from it")
+        .hint("add its folder to `roots:` at the top of the config")
 }
 
 fn is_below(path: &str, root: &str) -> bool {
@@ -206,12 +209,9 @@ fn formats_are_known(tree: &TreeNode, problems: &mut Vec<Problem>) {
         let Some((path, place)) = source.text("path") else { continue };
         if Format::from_name(Path::new(path)).is_none() {
             problems.push(
-                Problem::new(
-                    ProblemCode::UnknownFormat,
-                    format!("the name `{path}` does not tell the format"),
-                )
-                .at(place, "neither .csv, .tsv, .ndjson, .jsonl, .json, .parquet nor .avro")
-                .hint("add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro`"),
+                Problem::new(ProblemCode::UnknownFormat, format!("the format of `{path}` is unknown"))
+                    .at(place, "expected the extension .csv, .tsv, .ndjson, .jsonl, .json, .parquet or .avro")
+                    .hint("add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro`"),
             );
         }
     }
@@ -231,9 +231,9 @@ fn device_id_comes_last(tree: &TreeNode, problems: &mut Vec<Problem>) {
         if let (Some(device), Some(known)) = (device, known) {
             problems.push(
                 Problem::new(ProblemCode::RuleOrder, "`device_id` must be the last rule")
-                    .at(device.key_span, "would win over the rules below it")
-                    .see(known.key_span, "names people who are identified")
-                    .hint("Braze ignores the device id of an identified person: move this rule to the end"),
+                    .at(device.key_span, "takes precedence over the rules below")
+                    .see(known.key_span, "for identified users")
+                    .hint("move it to the end: Braze ignores the device ids of identified users"),
             );
         }
     }
@@ -246,9 +246,9 @@ fn rules_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
             let text = format!("{}: {}", entry.key, entry.node.to_json());
             if let Some(earlier) = first.get(&text) {
                 problems.push(
-                    Problem::new(ProblemCode::DuplicateRule, format!("the rule `{text}` stands here twice"))
-                        .at(entry.key_span, "can never decide anything")
-                        .see(*earlier, "decides before it")
+                    Problem::new(ProblemCode::DuplicateRule, format!("the rule `{text}` is listed twice"))
+                        .at(entry.key_span, "never applies")
+                        .see(*earlier, "applies first")
                         .hint("delete it"),
                 );
             } else {
@@ -264,12 +264,9 @@ fn removed_shares_are_at_most_whole(tree: &TreeNode, problems: &mut Vec<Problem>
         let Some((text, place)) = guard.text("max_removed") else { continue };
         if text.parse::<Percentage>().is_ok_and(|share| share > Percentage::from_percent(100)) {
             problems.push(
-                Problem::new(
-                    ProblemCode::OutOfRange,
-                    format!("`max_removed: {text}` is more than all members"),
-                )
-                .at(place, "expected at most 100%")
-                .hint("`max_removed: 30%` is the default; `100%` lets any number of members leave"),
+                Problem::new(ProblemCode::OutOfRange, format!("`max_removed: {text}` is more than 100%"))
+                    .at(place, "expected at most 100%")
+                    .hint("`max_removed: 30%` is the default; `100%` lets any number of members leave"),
             );
         }
     }
@@ -283,15 +280,15 @@ fn one_endpoint_each(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in brazes(tree) {
         match (entry.node.entry("instance"), entry.node.entry("endpoint")) {
             (None, None) => problems.push(
-                Problem::new(ProblemCode::EndpointChoice, format!("connection `{}` does not say where Braze is", entry.key))
-                    .at(entry.key_span, "needs `instance` or `endpoint`")
-                    .hint("`instance: US-01` as in your dashboard's address, or `instance: sandbox` to try things out"),
+                Problem::new(ProblemCode::EndpointChoice, format!("connection `{}` has no instance", entry.key))
+                    .at(entry.key_span, "missing `instance` or `endpoint`")
+                    .hint("`instance: US-01` as in the address of your dashboard, or `instance: sandbox` for a local simulation"),
             ),
             (Some(instance), Some(endpoint)) => problems.push(
-                Problem::new(ProblemCode::EndpointChoice, format!("connection `{}` says twice where Braze is", entry.key))
-                    .at(endpoint.key_span, "here")
-                    .see(instance.key_span, "and here")
-                    .hint("keep one of the two"),
+                Problem::new(ProblemCode::EndpointChoice, format!("connection `{}` has both `instance` and `endpoint`", entry.key))
+                    .at(endpoint.key_span, "second setting")
+                    .see(instance.key_span, "first setting")
+                    .hint("delete one of them"),
             ),
             _ => {}
         }
@@ -302,7 +299,7 @@ fn endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (endpoint, place) in brazes(tree).filter_map(|entry| entry.node.text("endpoint")) {
         let Err((label, hint)) = base_url(endpoint) else { continue };
         problems.push(
-            Problem::new(ProblemCode::BadEndpoint, "the endpoint is not one that keys can be sent to")
+            Problem::new(ProblemCode::BadEndpoint, "the endpoint cannot receive keys")
                 .at(place, label)
                 .hint(hint),
         );
@@ -314,10 +311,10 @@ fn endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Problem>) {
 /// # Errors
 /// What is wrong, and the way out.
 pub(super) fn base_url(text: &str) -> Result<String, (&'static str, &'static str)> {
-    const HINT: &str = "write it like `https://rest.iad-01.braze.com`";
+    const HINT: &str = "for example `https://rest.iad-01.braze.com`";
     let url = safe_url(text, HINT)?;
     if url.path() != "/" {
-        return Err(("has more than scheme, host and port", HINT));
+        return Err(("has more than a scheme, host and port", HINT));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -332,10 +329,13 @@ fn safe_url(text: &str, hint: &'static str) -> Result<url::Url, (&'static str, &
         return Err(("has no host", hint));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(("holds a user or a password", "keys belong in `data_import_key` and `partner_api_key`"));
+        return Err((
+            "contains a user or a password",
+            "keys belong in `data_import_key` and `partner_api_key`",
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(("has more than scheme, host and port", hint));
+        return Err(("has more than a scheme, host and port", hint));
     }
     match url.scheme() {
         "https" | "http" => Ok(url),

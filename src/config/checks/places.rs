@@ -4,7 +4,7 @@ use super::{base_url, is_kind, safe_url, sources};
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::tree::TreeNode;
 
-const HINT: &str = "`s3://bucket/key`, `gs://…`, `az://…`, or `https://host/file`; keys and globs, but no user, query or fragment";
+const HINT: &str = "`s3://bucket/key`, `gs://…`, `az://…`, or `https://host/file`; keys and globs are allowed; a user, query or fragment is not";
 
 fn files(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     sources(tree).filter(|source| is_kind(source, "file"))
@@ -15,7 +15,7 @@ pub(super) fn addresses_are_good(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (path, place) in files(tree).filter_map(|source| source.text("path")) {
         if let Err(what) = address(path) {
             let problem = Problem::new(ProblemCode::BadEndpoint, format!("`path` {what}"));
-            problems.push(problem.at(place, "no place that can be read from").hint(HINT));
+            problems.push(problem.at(place, "cannot be read").hint(HINT));
         }
     }
 }
@@ -24,20 +24,16 @@ fn address(path: &str) -> Result<(), &'static str> {
     let Some((scheme, rest)) = path.split_once("://") else { return Ok(()) };
     let (host, key) = rest.split_once('/').unwrap_or((rest, ""));
     match scheme {
-        "s3" | "gs" | "az" if host.is_empty() || host.contains(['@', '*', '?', '[']) => {
-            Err("names no bucket")
-        }
-        "s3" | "gs" | "az" if key.is_empty() => Err("names a bucket and nothing in it"),
+        "s3" | "gs" | "az" if host.is_empty() || host.contains(['@', '*', '?', '[']) => Err("has no bucket"),
+        "s3" | "gs" | "az" if key.is_empty() => Err("has a bucket but no key"),
         "s3" | "gs" | "az" => Ok(()),
-        "https" | "http" if path.contains(['*', '[']) => {
-            Err("is a glob, and a web server cannot be asked what it has")
-        }
-        "https" | "http" if path.contains(['?', '#']) => Err("has a query, which would be shown"),
-        "https" | "http" if key.is_empty() => Err("names a server and no file"),
+        "https" | "http" if path.contains(['*', '[']) => Err("is a glob, but web servers cannot list files"),
+        "https" | "http" if path.contains(['?', '#']) => Err("has a query, which logs would show"),
+        "https" | "http" if key.is_empty() => Err("has a server but no file"),
         "https" | "http" => {
-            base_url(&format!("{scheme}://{host}")).map(drop).map_err(|_| "names no server, or a user of one")
+            base_url(&format!("{scheme}://{host}")).map(drop).map_err(|_| "has no server, or contains a user")
         }
-        _ => Err("has a scheme that is not known"),
+        _ => Err("has an unknown scheme"),
     }
 }
 
@@ -49,18 +45,16 @@ pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) 
         for key in ["endpoint", "region"] {
             let Some(entry) = source.entry(key) else { continue };
             if !is_bucket {
-                let problem = Problem::new(
-                    ProblemCode::BadEndpoint,
-                    format!("`{key}` is of a bucket, and `path` is in none"),
-                );
-                problems.push(problem.at(entry.key_span, "not used").hint(format!("delete `{key}`")));
+                let problem =
+                    Problem::new(ProblemCode::BadEndpoint, format!("`{key}` is only valid for buckets"));
+                problems.push(problem.at(entry.key_span, "has no effect").hint(format!("delete `{key}`")));
             }
         }
         let Some((text, place)) = source.text("endpoint") else { continue };
-        if let Err((what, hint)) = safe_url(text, "write it like `http://127.0.0.1:9000`") {
+        if let Err((what, hint)) = safe_url(text, "for example `http://127.0.0.1:9000`") {
             problems.push(
                 Problem::new(ProblemCode::BadEndpoint, format!("`endpoint` {what}"))
-                    .at(place, "not usable")
+                    .at(place, "invalid endpoint")
                     .hint(hint),
             );
         }
@@ -76,9 +70,9 @@ pub(super) fn dumps_are_in_buckets(tree: &TreeNode, problems: &mut Vec<Problem>)
         let is_good = ["s3", "gs", "az"].contains(&scheme) && !bucket.is_empty();
         if !is_good || rest.contains(['@', '*', '?', '[', '#']) {
             problems.push(
-                Problem::new(ProblemCode::BadEndpoint, "`path` names no bucket")
-                    .at(place, "no place that dumps can be in")
-                    .hint("`s3://bucket`, `gs://…` or `az://…`, with a prefix if need be, or a folder"),
+                Problem::new(ProblemCode::BadEndpoint, "`path` has no bucket")
+                    .at(place, "not a location of dumps")
+                    .hint("`s3://bucket`, `gs://…` or `az://…`, optionally with a prefix, or a folder"),
             );
         }
     }
@@ -89,9 +83,9 @@ pub(super) fn mappings_have_a_handle(tree: &TreeNode, problems: &mut Vec<Problem
     for source in tree.items("identity").iter().filter(|source| is_kind(source, "file")) {
         if source.get("device_id").is_none() && source.get("alias").is_none() {
             problems.push(
-                Problem::new(ProblemCode::MissingKey, "neither `device_id` nor `alias`")
-                    .at(source.head(), "says nothing of whom it names")
-                    .hint("`device_id: COLUMN`, or `alias: { label: LABEL, name: COLUMN }`"),
+                Problem::new(ProblemCode::MissingKey, "the source has neither `device_id` nor `alias`")
+                    .at(source.head(), "missing `device_id` or `alias`")
+                    .hint("add `device_id: COLUMN`, or `alias: { label: LABEL, name: COLUMN }`"),
             );
         }
     }

@@ -19,9 +19,9 @@ pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
         if let Some(earlier) = first.get(id) {
             problems.push(
                 Problem::new(ProblemCode::DuplicateId, format!("two segments have the id `{id}`"))
-                    .at(place, "used again here")
-                    .see(*earlier, "first used here")
-                    .hint("give one of them another id"),
+                    .at(place, "second use")
+                    .see(*earlier, "first use")
+                    .hint("use another id"),
             );
         } else {
             first.insert(id, place);
@@ -37,12 +37,12 @@ pub(super) fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
             continue;
         }
         let problem =
-            Problem::new(ProblemCode::UnknownConnection, format!("there is no Braze connection `{name}`"))
+            Problem::new(ProblemCode::UnknownConnection, format!("unknown Braze connection `{name}`"))
                 .at(place, "no connection of `kind: braze` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: braze, … }} }}`")),
-            (None, known) => problem.hint(format!("the config has {}", listed(known))),
+            (None, known) => problem.hint(format!("known connections: {}", listed(known))),
         });
     }
 }
@@ -63,11 +63,11 @@ pub(super) fn cohorts_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
                 (Some(Some((to, there))), Some((here, _))) if *to != here => problems.push(
                     Problem::new(
                         ProblemCode::OtherConnection,
-                        format!("the cohort `{id}` goes to `{to}`, and the segment is in `{here}`"),
+                        format!("cohort `{id}` is in `{to}`, but the segment is in `{here}`"),
                     )
                     .at(place, format!("not in `{here}`"))
-                    .see(*there, "sent there")
-                    .hint("a segment can filter only on cohorts of its own workspace"),
+                    .see(*there, "its connection")
+                    .hint("a segment can only use cohorts of its own workspace"),
                 ),
                 _ => {}
             }
@@ -80,11 +80,11 @@ fn unknown_cohort(
     place: SourceSpan,
     cohorts: &BTreeMap<&str, Option<(&str, SourceSpan)>>,
 ) -> Problem {
-    let problem = Problem::new(ProblemCode::UnknownCohort, format!("there is no cohort `{id}`"))
+    let problem = Problem::new(ProblemCode::UnknownCohort, format!("unknown cohort `{id}`"))
         .at(place, "not under `cohorts:`");
     match did_you_mean(id, cohorts.keys().copied()) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
-        None => problem.hint("declare it under `cohorts:`, or take it out of the segment"),
+        None => problem.hint("add it to `cohorts:`, or delete it from the segment"),
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) fn sides_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
                     )
                     .at(place, "excluded here")
                     .see(other, "included here")
-                    .hint("nobody would be in it: keep one of the two"),
+                    .hint("the segment would be empty; delete one of them"),
                 );
             }
         }
@@ -117,11 +117,11 @@ pub(super) fn there_is_a_key(tree: &TreeNode, problems: &mut Vec<Problem>) {
             problems.push(
                 Problem::new(
                     ProblemCode::MissingCredentials,
-                    format!("connection `{}` lacks `rest_api_key`", entry.key),
+                    format!("connection `{}` has no `rest_api_key`", entry.key),
                 )
-                .at(entry.key_span, "needs `rest_api_key`")
-                .see(place, "a segment of it is to be checked")
-                .hint("add `rest_api_key: { env: BRAZE_REST_API_KEY }`; it is made in Braze under Settings, APIs and Identifiers"),
+                .at(entry.key_span, "missing `rest_api_key`")
+                .see(place, "this segment check needs it")
+                .hint("add `rest_api_key: { env: BRAZE_REST_API_KEY }`; create it in Braze under Settings, APIs and Identifiers"),
             );
         }
     }

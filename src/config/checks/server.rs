@@ -28,13 +28,12 @@ fn heaps(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
 /// There is no Heap of this name.
 pub(super) fn no_heap(tree: &TreeNode, name: &str, place: SourceSpan, problems: &mut Vec<Problem>) {
     let heaps: Vec<&str> = heaps(tree).map(|entry| entry.key.as_str()).collect();
-    let problem =
-        Problem::new(ProblemCode::UnknownConnection, format!("there is no Heap connection `{name}`"))
-            .at(place, "no connection of `kind: heap` has this name");
+    let problem = Problem::new(ProblemCode::UnknownConnection, format!("unknown Heap connection `{name}`"))
+        .at(place, "no connection of `kind: heap` has this name");
     problems.push(match (did_you_mean(name, heaps.iter().copied()), heaps.as_slice()) {
         (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
         (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: heap, … }} }}`")),
-        (None, heaps) => problem.hint(format!("the config has {}", listed(heaps))),
+        (None, heaps) => problem.hint(format!("known connections: {}", listed(heaps))),
     });
 }
 
@@ -47,12 +46,9 @@ pub(super) fn segments_have_one_column(tree: &TreeNode, problems: &mut Vec<Probl
         let column = alias.or_else(|| rule.text("external_id")).or_else(|| rule.text("device_id"));
         if let Some((column, place)) = column.filter(|(column, _)| column.trim() != "id") {
             problems.push(
-                Problem::new(
-                    ProblemCode::UnknownColumn,
-                    format!("a segment of Heap's has no column `{column}`"),
-                )
-                .at(place, "its one column is `id`")
-                .hint("write `id`: it holds the identity that Heap was told to send"),
+                Problem::new(ProblemCode::UnknownColumn, format!("a Heap segment has no column `{column}`"))
+                    .at(place, "the only column is `id`")
+                    .hint("use `id`: it contains the identity that Heap sends"),
             );
         }
     }
@@ -76,9 +72,12 @@ pub(super) fn public_doors_are_encrypted(tree: &TreeNode, problems: &mut Vec<Pro
     let has_tls = watch.is_some_and(|watch| watch.get("tls").is_some());
     if !has_tls && !is_true(watch.and_then(|watch| watch.get("behind_proxy"))) {
         problems.push(
-            Problem::new(ProblemCode::UnsafeAddress, format!("the doors at {address} would be open to others, unencrypted"))
-                .at(place, "not an address of this machine alone")
-                .hint("add `tls: { certificate: …, key: … }`, or `behind_proxy: true` if a proxy in front speaks TLS"),
+            Problem::new(
+                ProblemCode::UnsafeAddress,
+                format!("the endpoints at {address} would accept unencrypted requests from other machines"),
+            )
+            .at(place, "not a loopback address")
+            .hint("add `tls: { certificate: …, key: … }`, or `behind_proxy: true` if a proxy terminates TLS"),
         );
     }
 }
@@ -93,10 +92,10 @@ pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Proble
             continue;
         };
         problems.push(
-            Problem::new(ProblemCode::MissingCredentials, "the door of an export lacks `token`")
-                .at(source.key_span, "anybody could say what people have done")
-                .see(place, "the door is open to others")
-                .hint("add `token: { env: CURRENTS_TOKEN }`, and give Braze the same one"),
+            Problem::new(ProblemCode::MissingCredentials, "the HTTP source has no `token`")
+                .at(source.key_span, "without it, anyone could send events")
+                .see(place, "other machines can reach the endpoint")
+                .hint("add `token: { env: CURRENTS_TOKEN }`, and set the same token in Braze"),
         );
     }
     for entry in heaps(tree) {
@@ -110,10 +109,10 @@ pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Proble
             problems.push(
                 Problem::new(
                     ProblemCode::MissingCredentials,
-                    format!("connection `{}` lacks `webhook_secret`", entry.key),
+                    format!("connection `{}` has no `webhook_secret`", entry.key),
                 )
-                .at(entry.key_span, "anybody could say who is in its segments")
-                .see(place, "the door is open to others")
+                .at(entry.key_span, "without it, anyone could change its segments")
+                .see(place, "other machines can reach the endpoint")
                 .hint("add `webhook_secret: { env: HEAP_WEBHOOK_SECRET }`; Heap's Developer Hub shows it"),
             );
         }
@@ -136,10 +135,10 @@ pub(super) fn doors_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (path, place) in of_heaps.chain(of_exports) {
         if let Some(earlier) = first.get(&path) {
             problems.push(
-                Problem::new(ProblemCode::DuplicatePath, format!("two doors have the path `{path}`"))
-                    .at(place, "used again here")
-                    .see(*earlier, "first used here")
-                    .hint("give each its own `path:`, of a Heap under `webhook:`"),
+                Problem::new(ProblemCode::DuplicatePath, format!("two endpoints have the path `{path}`"))
+                    .at(place, "second use")
+                    .see(*earlier, "first use")
+                    .hint("set a different `path:`; for Heap it is under `webhook:`"),
             );
         } else {
             first.insert(path, place);
@@ -158,8 +157,8 @@ pub(super) fn schedules_come_to_be(tree: &TreeNode, problems: &mut Vec<Problem>)
             && let Some(why) = never(at)
         {
             problems.push(
-                Problem::new(ProblemCode::BadSchedule, format!("`{at}` never occurs")).at(place, why).hint(
-                    "five fields: minute, hour, day of the month, month, day of the week, like `0 */4 * * *`",
+                Problem::new(ProblemCode::BadSchedule, format!("the schedule `{at}` never occurs")).at(place, why).hint(
+                    "five fields: minute, hour, day of month, month, day of week, for example `0 */4 * * *`",
                 ),
             );
         }
@@ -167,9 +166,9 @@ pub(super) fn schedules_come_to_be(tree: &TreeNode, problems: &mut Vec<Problem>)
             && jiff::tz::TimeZone::get(name).is_err()
         {
             problems.push(
-                Problem::new(ProblemCode::BadSchedule, format!("there is no time zone `{name}`"))
+                Problem::new(ProblemCode::BadSchedule, format!("unknown time zone `{name}`"))
                     .at(place, "not in the time zone database")
-                    .hint("write it like `Europe/Berlin`, `America/New_York` or `UTC`"),
+                    .hint("for example `Europe/Berlin`, `America/New_York` or `UTC`"),
             );
         }
     }
@@ -199,7 +198,7 @@ fn never(at: &str) -> Option<String> {
     let mut months =
         (1..=12).filter(|month: &i8| cron.pattern.month_match(month.unsigned_abs().into()).unwrap_or(false));
     let occurs = months.any(|month| CALENDAR.clone().any(|year| has_day(year, month)));
-    (!occurs).then(|| "no month that it names has such a day".to_owned())
+    (!occurs).then(|| "none of its months has such a day".to_owned())
 }
 
 #[cfg(test)]

@@ -26,14 +26,15 @@ pub(super) fn queries_name_a_database(tree: &TreeNode, problems: &mut Vec<Proble
         if known.contains(&name) {
             continue;
         }
-        let problem = Problem::new(ProblemCode::UnknownConnection, format!("there is no database `{name}`"))
-            .at(place, "no connection of `kind: postgres` or `kind: adbc` has this name");
+        let problem =
+            Problem::new(ProblemCode::UnknownConnection, format!("unknown database connection `{name}`"))
+                .at(place, "no connection of `kind: postgres` or `kind: adbc` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => {
                 problem.hint(format!("add it: `connections: {{ {name}: {{ kind: postgres, … }} }}`"))
             }
-            (None, known) => problem.hint(format!("the config has {}", listed(known))),
+            (None, known) => problem.hint(format!("known connections: {}", listed(known))),
         });
     }
 }
@@ -43,23 +44,26 @@ pub(super) fn queries_say_it_once(tree: &TreeNode, problems: &mut Vec<Problem>) 
     const KEYS: [&str; 3] = ["query", "query_file", "table"];
     for source in asked(tree) {
         let all = if is_kind(source, "sql") {
-            "`table: schema.name` takes all of a table or view"
+            "`table: schema.name` uses all rows of a table or view"
         } else {
-            "`table: name` takes all of a table"
+            "`table: name` uses all rows of a table"
         };
         let said: Vec<_> = KEYS.iter().filter_map(|key| source.entry(key)).collect();
         match said.as_slice() {
             [_] => {}
             [] => problems.push(
-                Problem::new(ProblemCode::MissingKey, "the source does not say what to ask")
-                    .at(source.head(), "needs `query`, `query_file` or `table`")
+                Problem::new(ProblemCode::MissingKey, "the source has no query")
+                    .at(source.head(), "missing `query`, `query_file` or `table`")
                     .hint(all),
             ),
             [first, second, ..] => problems.push(
-                Problem::new(ProblemCode::EndpointChoice, "the source says twice what to ask")
-                    .at(second.key_span, "here")
-                    .see(first.key_span, "and here")
-                    .hint("keep one of the two"),
+                Problem::new(
+                    ProblemCode::EndpointChoice,
+                    "the source has more than one of `query`, `query_file` and `table`",
+                )
+                .at(second.key_span, "second setting")
+                .see(first.key_span, "first setting")
+                .hint("delete one of them"),
             ),
         }
     }
@@ -75,9 +79,9 @@ pub(super) fn databases_are_encrypted(tree: &TreeNode, problems: &mut Vec<Proble
             || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if !is_here {
             problems.push(
-                Problem::new(ProblemCode::BadEndpoint, format!("`{host}` would be spoken to in the open"))
-                    .at(place, "not encrypted")
-                    .hint("`tls: off` is for this machine only; delete it, or name the server's certificate under `ca:`"),
+                Problem::new(ProblemCode::BadEndpoint, format!("the connection to `{host}` would be unencrypted"))
+                    .at(place, "turns encryption off")
+                    .hint("`tls: off` is only for this machine; delete it, or set the server's certificate under `ca:`"),
             );
         }
     }
@@ -92,10 +96,10 @@ pub(super) fn options_are_no_secrets(tree: &TreeNode, problems: &mut Vec<Problem
             problems.push(
                 Problem::new(
                     ProblemCode::MisplacedSecret,
-                    format!("option `{name}` is a secret, and options are shown"),
+                    format!("option `{name}` is a secret, but options are not masked"),
                 )
                 .at(option.key_span, "a secret")
-                .hint(format!("give it by name: `secrets: {{ {name}: {{ env: VARIABLE }} }}`")),
+                .hint(format!("move it: `secrets: {{ {name}: {{ env: VARIABLE }} }}`")),
             );
         }
     }
@@ -111,19 +115,19 @@ pub(super) fn pushdown_has_a_place(tree: &TreeNode, problems: &mut Vec<Problem>)
             problems.push(
                 Problem::new(
                     ProblemCode::BadPushdown,
-                    format!("database `{name}` is spoken to by a driver, and pushdown needs PostgreSQL"),
+                    format!("pushdown needs PostgreSQL, but `{name}` is an ADBC connection"),
                 )
-                .at(place, "only where the connection is of `kind: postgres`")
-                .see(entry.key_span, "of `kind: adbc`")
-                .hint("delete it: the rows are then compared here"),
+                .at(place, "expected a connection of `kind: postgres`")
+                .see(entry.key_span, "this has `kind: adbc`")
+                .hint("delete it: rows are then compared on this machine"),
             );
         } else if is_kind(&entry.node, "postgres") && entry.node.get("pushdown").is_none() {
             problems.push(
-                Problem::new(ProblemCode::BadPushdown, format!("database `{name}` has no place for the members"))
-                    .at(place, "needs a table beside the source")
-                    .see(entry.key_span, "does not say in which schema")
+                Problem::new(ProblemCode::BadPushdown, format!("connection `{name}` has no schema for mirror tables"))
+                    .at(place, "needs a mirror table")
+                    .see(entry.key_span, "missing `pushdown`")
                     .hint(format!(
-                        "name a schema that its user may write to: `{name}: {{ …, pushdown: {{ schema: syncline }} }}`"
+                        "set a schema that its user can write to: `{name}: {{ …, pushdown: {{ schema: syncline }} }}`"
                     )),
             );
         }

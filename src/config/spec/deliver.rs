@@ -5,36 +5,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::text::{AttributeName, Length, WholeNumber};
 
-/// How the people of a cohort reach Braze.
+/// Delivery of a cohort to Braze.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum DeliverSpec {
-    /// By the partner's cohort import: a cohort under the segment filter `Heap Cohorts`. It needs `data_import_key` and `partner_api_key`.
+    /// Partner cohort import: the cohort appears in the segment filter `Heap Cohorts`. It needs `data_import_key` and `partner_api_key`.
     #[default]
     CohortImport,
-    /// As an attribute of their profiles, which any customer of Braze may write. It needs `rest_api_key` with the permission `users.track`. People who are known by device id only cannot be reached so.
+    /// Custom attribute of the user profile, available to every Braze customer. It needs `rest_api_key` with the permission `users.track`. Users with only a device id cannot be delivered.
     Attribute,
 }
 
-/// An attribute of people's profiles.
+/// A custom attribute of user profiles.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum AttributeSpec {
-    /// An array attribute, of which the cohort's id is an element. Cohorts may share one.
+    /// Array attribute that contains the cohort's id. Cohorts may share it.
     #[schemars(example = &"syncline_cohorts")]
     Array(AttributeName),
-    /// A boolean attribute of the cohort's own: true for whoever is in it, false for whoever left.
+    /// Boolean attribute of this cohort only: true for members, false for users who left.
     #[schemars(example = &"in_abandoned_checkout")]
     Boolean(AttributeName),
 }
 
-/// Whom Braze is asked for before they are sent. It needs `rest_api_key` with the permission `users.export.ids`, fifty people a request; Braze allows 250 to 2,500 requests a minute. People known by device id are not asked for.
+/// Check for unknown users before sending. It needs `rest_api_key` with the permission `users.export.ids` and one request for 50 users; Braze allows 250 to 2,500 requests per minute. Users with only a device id are not checked.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct PreflightSpec {
-    /// For how many of those who enter in a run. All of them, if this is not here.
+    /// Maximum number of entering users to check per run. All if absent.
+    #[schemars(example = 5000)]
     pub(in crate::config) sample: Option<WholeNumber<1, 1_000_000>>,
-    /// After how long Braze is asked again for those whom it did not know. Once it knows them, they are sent again.
+    /// Time until unknown users are checked again. Once Braze knows them, they are sent again.
     pub(in crate::config) retry_unknown: Length,
 }
 

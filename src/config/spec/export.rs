@@ -1,4 +1,4 @@
-//! The shape of `exports:`: engagement events that go from Braze to Heap.
+//! The shape of `exports:`: engagement events from Braze to Heap.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,63 +8,67 @@ use crate::config::text::{
     Identity, Length, OneOrMany, OptionalLength, Since, Slug, Text, UrlPath, WholeNumber,
 };
 
-/// A flow of engagement events from Braze to Heap.
+/// An export of engagement events from Braze Currents to Heap.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ExportSpec {
-    /// The stable id. What has been sent is remembered under it; never use it for another source.
+    /// Stable id. The state records progress by it; never reuse it for another source.
     #[schemars(example = &"engagement")]
     pub(in crate::config) id: Slug,
-    /// Where the events come from.
+    /// Source of the events.
+    #[schemars(example = serde_json::json!({ "kind": "currents_storage", "url": "s3://acme-currents/braze" }))]
     pub(in crate::config) source: ExportSourceSpec,
-    /// The Heap connection that they are sent to.
+    /// Heap connection that receives the events.
     #[schemars(example = &"heap")]
     pub(in crate::config) to: Slug,
-    /// Which events go.
+    /// Event types to export. All if absent.
     #[serde(default)]
     pub(in crate::config) events: EventsSpec,
-    /// What names a person in Heap: `external_user_id`, `braze_user_id`, or `property:<name>` for an alias in a property. Of several, the first that is not empty.
+    /// Field that becomes the Heap identity: `external_user_id`, `braze_user_id`, or `property:<name>`. In a list, the first non-empty field applies.
     #[serde(default = "default_identity")]
     #[schemars(example = &"external_user_id")]
     #[schemars(example = ["external_user_id", "property:custom_properties.email"])]
     pub(in crate::config) identity: OneOrMany<Identity>,
-    /// What becomes of the events of people who have none of these.
+    /// Handling of events without an identity.
     #[serde(default)]
     pub(in crate::config) anonymous: AnonymousSpec,
-    /// How long, and how many, events are held with `anonymous: hold`.
+    /// Limits of held events, with `anonymous: hold`.
     #[serde(default)]
     pub(in crate::config) hold: HoldSpec,
-    /// How events and properties are named in Heap.
+    /// Names of events and properties in Heap.
     #[serde(default)]
     pub(in crate::config) naming: NamingSpec,
-    /// Which properties go along, and under which names.
+    /// Properties to export and their names.
     #[serde(default)]
     pub(in crate::config) properties: PropertiesSpec,
-    /// Fields that Braze tags as personal data: `drop` leaves them out, `keep` sends them, and a list of globs sends those that it matches.
+    /// Fields that Braze marks as personal data: `drop`, `keep`, or a list of globs of fields to keep.
     #[serde(default = "default_pii")]
     #[schemars(example = &"drop")]
     #[schemars(example = ["email_address"])]
     pub(in crate::config) pii: OneOrMany<Text>,
-    /// `true`: `users.profile.Update` becomes user properties instead of an event.
+    /// `true` sends `users.profile.Update` as user properties instead of an event.
     #[serde(default)]
     pub(in crate::config) profiles: bool,
-    /// How far ahead of the clock an event's time may be, or `off` for any distance.
+    /// How far in the future an event's time may be, or `off` for no limit.
     #[serde(default = "default_future_max")]
     pub(in crate::config) future_max: OptionalLength,
-    /// Put before each event's id in Heap's idempotency key, with a colon. Needed only when several of Braze's connectors could give one id to two events.
+    /// Prefix of Heap's idempotency keys. Required only if several Currents connectors may use the same event ids.
+    #[schemars(example = &"eu")]
     pub(in crate::config) connector_id: Option<Text>,
-    /// How many events go into one request. Heap takes at most 1,000.
+    /// Maximum number of events per request. Heap accepts at most 1,000.
     #[serde(default = "default_batch")]
     pub(in crate::config) batch: WholeNumber<1, 1000>,
-    /// How long `watch` gathers what is posted before it sends it.
+    /// How long `watch` collects posted events before it sends them.
     #[serde(default = "default_flush_every")]
     pub(in crate::config) flush_every: Length,
-    /// How long events that could not be used are kept for `syncline replay`.
+    /// How long rejected events are kept for `syncline replay`.
     #[serde(default = "default_keep_rejects")]
     pub(in crate::config) keep_rejects: Length,
-    /// Events before this are left out, and files of earlier days are not read.
+    /// Earliest time of events. Older files are not read.
+    #[schemars(example = &"2026-01-01")]
     pub(in crate::config) since: Option<Since>,
-    /// When `syncline watch` looks at the source again, whatever it was told of it.
+    /// Schedule of export runs in `syncline watch`, in addition to runs on changes of the source.
+    #[schemars(example = serde_json::json!({ "every": "15m" }))]
     pub(in crate::config) schedule: Option<ScheduleSpec>,
 }
 
@@ -92,33 +96,33 @@ fn default_keep_rejects() -> Length {
     Length::from_secs(30 * 24 * 60 * 60)
 }
 
-/// Where engagement events come from.
+/// Source of engagement events.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum ExportSourceSpec {
-    /// Braze Currents as Avro files, in a bucket or a folder.
+    /// Avro files of Braze Currents, in a bucket or a folder.
     CurrentsStorage(StorageSourceSpec),
-    /// Braze Currents posted over HTTP to `syncline watch`.
+    /// HTTP posts of Braze Currents to `syncline watch`.
     CurrentsHttp(HttpSourceSpec),
 }
 
-/// Braze Currents as Avro files, in a bucket or a folder.
+/// Avro files of Braze Currents, in a bucket or a folder.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct StorageSourceSpec {
-    /// The folder, relative to the config's.
+    /// Folder, relative to the config's folder.
     #[schemars(example = "examples/data/currents")]
     pub(in crate::config) path: Option<Text>,
-    /// The bucket with the prefix under which Braze writes. Credentials come from the vendor's environment variables and the identity of the machine.
+    /// Bucket and prefix that Braze writes to. Credentials come from the vendor's environment variables or the machine's identity.
     #[schemars(example = &"s3://acme-currents/braze")]
     pub(in crate::config) url: Option<BucketUrl>,
-    /// The store's address, if it is not the vendor's own.
+    /// Address of the object store, if it is not the vendor's.
     #[schemars(example = "https://minio.acme.internal:9000")]
     pub(in crate::config) endpoint: Option<String>,
-    /// The bucket's region, for S3.
+    /// Region of the bucket, for S3.
     #[schemars(example = "eu-central-1")]
     pub(in crate::config) region: Option<String>,
-    /// How long the rest of a file that ends too early is waited for.
+    /// How long to wait for the rest of a truncated file.
     #[serde(default = "default_incomplete_after")]
     pub(in crate::config) incomplete_after: Length,
 }
@@ -129,51 +133,51 @@ fn default_incomplete_after() -> Length {
 
 pub(in crate::config) use crate::config::text::BucketUrl;
 
-/// Braze Currents posted over HTTP to `syncline watch`.
+/// HTTP posts of Braze Currents to `syncline watch`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct HttpSourceSpec {
-    /// The token that Braze was told to send.
+    /// Bearer token that Braze sends.
     pub(in crate::config) token: Option<SecretSpec>,
-    /// The token before it, while it is being replaced: both are taken.
+    /// Previous token, accepted while you rotate it.
     pub(in crate::config) token_previous: Option<SecretSpec>,
-    /// The path of the door, if not `/currents/<id>`.
+    /// Path of the endpoint. Default: `/currents/<id>`.
     #[schemars(example = "/braze/currents")]
     pub(in crate::config) path: Option<UrlPath>,
 }
 
-/// Which events go, by globs over their types: `*` stands for anything between two dots, `**` for anything.
+/// Globs of event types: `*` matches between two dots, `**` matches everything.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct EventsSpec {
-    /// These; all of them if not given.
+    /// Types to export. All if absent.
     #[schemars(example = ["users.messages.**"])]
     pub(in crate::config) include: Vec<Text>,
-    /// But not these.
+    /// Types to exclude.
     #[schemars(example = ["users.messages.*.Abort"])]
     pub(in crate::config) exclude: Vec<Text>,
 }
 
-/// What becomes of the events of people who have no identity.
+/// Handling of events without an identity.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum AnonymousSpec {
-    /// They are left out.
+    /// They are not exported.
     #[default]
     Drop,
-    /// They go to an anonymous Heap user whose number is a hash of Braze's id of the person.
+    /// They are sent to an anonymous Heap user; its id is a hash of Braze's user id.
     Hash,
-    /// They wait until another event tells who the person is.
+    /// They wait until another event identifies the user.
     Hold,
 }
 
-/// How long, and how many, events wait for a person to become known. What is beyond that is a reject.
+/// Limits of events that wait for an identity. Events beyond the limits are rejected.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct HoldSpec {
-    /// The longest time.
+    /// Longest waiting time.
     pub(in crate::config) age: Length,
-    /// The largest number; the oldest give way.
+    /// Largest number of waiting events. The oldest are rejected first.
     pub(in crate::config) count: WholeNumber<1, 10_000_000>,
 }
 
@@ -183,19 +187,20 @@ impl Default for HoldSpec {
     }
 }
 
-/// How events and properties are named in Heap.
+/// Names of events and properties in Heap.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct NamingSpec {
-    /// Before the readable name of every event: `Braze ` gives `Braze Email Open`, and `braze-` what Heap's own integration gives.
+    /// Prefix of event names: `Braze ` results in `Braze Email Open`. Heap's own integration uses `braze-`.
     #[schemars(example = "braze-")]
     pub(in crate::config) prefix: String,
-    /// Before the name of every property.
+    /// Prefix of property names.
     #[schemars(example = "braze-")]
     pub(in crate::config) property_prefix: String,
-    /// How a custom event is named, behind the prefix.
+    /// Names of custom events, after the prefix.
     pub(in crate::config) custom_events: CustomEventsSpec,
-    /// Whole names for single event types; no prefix is added.
+    /// Complete names for single event types, without prefix.
+    #[schemars(example = serde_json::json!({ "users.messages.email.Open": "Email opened" }))]
     pub(in crate::config) overrides: std::collections::BTreeMap<String, Text>,
 }
 
@@ -211,7 +216,7 @@ impl Default for NamingSpec {
     }
 }
 
-/// How a custom event is named.
+/// Names of custom events.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum CustomEventsSpec {
@@ -222,28 +227,29 @@ pub(in crate::config) enum CustomEventsSpec {
     Bare,
 }
 
-/// Which properties go along, by globs over their names. A glob that matches a name matches what is below it too.
+/// Globs of property names. A glob that matches a name also matches the properties below it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct PropertiesSpec {
-    /// Only these; all of them if not given.
+    /// Properties to export. All if absent.
     #[schemars(example = ["campaign_*", "custom_properties.**"])]
     pub(in crate::config) keep: Vec<Text>,
-    /// But not these.
+    /// Properties to exclude.
     #[schemars(example = ["dispatch_id"])]
     pub(in crate::config) drop: Vec<Text>,
-    /// Other names; the first that matches decides.
+    /// New names. The first match applies.
+    #[schemars(example = serde_json::json!([{ "from": "custom_properties.**", "to": "**" }]))]
     pub(in crate::config) rename: Vec<RenameSpec>,
 }
 
-/// Another name for a property. One wildcard in both carries over what it stood for.
+/// A new name for a property. A wildcard in `to` repeats the match of the wildcard in `from`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RenameSpec {
-    /// The name as Braze has it.
+    /// Name in Braze.
     #[schemars(example = "custom_properties.**")]
     pub(in crate::config) from: Text,
-    /// The name in Heap, without the prefix.
+    /// Name in Heap, without the prefix.
     #[schemars(example = "**")]
     pub(in crate::config) to: Text,
 }

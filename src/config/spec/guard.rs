@@ -5,28 +5,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::text::Percent;
 
-/// What one run may change without asking. Beyond that it withholds the removals, or the additions, and says so.
+/// Limits on what one run may change. If a limit is exceeded, the guard blocks the removals or the additions.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct GuardSpec {
-    /// The largest share of the members that may leave in one run, at most 100%.
+    /// Largest share of the members that may leave in one run, at most 100%.
     pub(in crate::config) max_removed: Percent,
-    /// The largest share of the members that may enter in one run.
+    /// Largest share of new members in one run, relative to the current members.
     pub(in crate::config) max_added: Percent,
-    /// The largest number of members that may leave in one run.
+    /// Largest number of members that may leave in one run.
+    #[schemars(example = 5000)]
     pub(in crate::config) max_removed_count: Option<u64>,
-    /// The largest number of members that may enter in one run.
+    /// Largest number of members that may enter in one run.
+    #[schemars(example = 5000)]
     pub(in crate::config) max_added_count: Option<u64>,
-    /// How many rows may be unreadable before removals are withheld: the person in such a row may be a member.
+    /// Number of unreadable rows that does not block removals. The user in an unreadable row may be a member.
     pub(in crate::config) max_unreadable: u64,
-    /// Whether an empty source may empty the cohort, or create it empty. So may one of which every row is rejected.
+    /// Whether an empty source may empty the cohort, or create it empty. The same applies if every row is rejected.
     pub(in crate::config) allow_empty: bool,
-    /// Signs of damaged identifiers that are right in this cohort: `decimal_ids`, `exponent_ids`, `duplicates`. Without it the guard blocks all changes when it finds one.
+    /// Signs of damaged identifiers that are normal in this cohort: `decimal_ids`, `exponent_ids`, `duplicates`. Any other sign blocks all changes.
     #[schemars(example = ["duplicates"])]
     pub(in crate::config) allow: Vec<IdDamage>,
-    /// Whether to withhold everything when one side is refused.
+    /// Whether to block all changes if one side (additions or removals) is blocked.
     pub(in crate::config) atomic: bool,
-    /// Shares are checked only in cohorts of at least this many members.
+    /// Shares apply only to cohorts with at least this many members.
     pub(in crate::config) from_members: u64,
 }
 

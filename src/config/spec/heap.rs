@@ -1,4 +1,4 @@
-//! The shape of a Heap environment, and of a cohort that is defined in it.
+//! The shape of a Heap connection and of a Heap segment source.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,39 +6,40 @@ use serde::{Deserialize, Serialize};
 use super::{RetrySpec, SecretSpec};
 use crate::config::text::{Amount, AppIdText, Bound, Length, Slug, UrlPath, WholeNumber};
 
-/// A Heap environment. It takes events, and tells of its segments by a webhook that `syncline watch` answers.
+/// A Heap environment. It receives events from exports and sends its segments by webhook to `syncline watch`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct HeapSpec {
-    /// Where Heap is: `us`, `eu`, or `sandbox` for a small Heap on this machine that needs no keys.
+    /// Region of Heap: `us`, `eu`, or `sandbox` for a local simulation that needs no keys.
     pub(in crate::config) region: Option<RegionSpec>,
-    /// The base address of Heap's API, instead of `region`.
+    /// Base address of Heap's API. Use either this or `region`.
     #[schemars(example = "https://heapanalytics.com")]
     pub(in crate::config) endpoint: Option<String>,
-    /// The environment id, which events are sent with. It is no secret: every page that Heap is on shows it.
+    /// Environment id (app id) for events. It is not secret: every page with Heap contains it.
+    #[schemars(example = &"1234567890")]
     pub(in crate::config) app_id: Option<AppIdText>,
-    /// The API key of Heap's user deletion, for `syncline forget --heap`.
+    /// API key of Heap's user deletion, for `syncline forget --heap`.
     pub(in crate::config) api_key: Option<SecretSpec>,
-    /// How many events Heap takes. What is beyond waits.
+    /// Rate limits of Heap. Further events wait.
     #[serde(default)]
     pub(in crate::config) limits: EventLimitsSpec,
-    /// How many requests with events are under way at once.
+    /// Number of concurrent requests with events.
     #[serde(default = "default_requests_at_once")]
     pub(in crate::config) requests_at_once: WholeNumber<1, 64>,
-    /// The largest request with events.
+    /// Maximum size of a request with events.
     #[serde(default = "default_request_max")]
     pub(in crate::config) request_max: Amount,
-    /// How long one request may take.
+    /// Timeout of one request.
     #[serde(default = "default_timeout")]
     pub(in crate::config) timeout: Length,
-    /// When to give up on a request that Heap does not take.
+    /// Retries of failed requests.
     #[serde(default)]
     pub(in crate::config) retry: RetrySpec,
-    /// The secret that Heap signs its webhook with: Heap's Developer Hub shows it when the webhook is registered.
+    /// Signing secret of the webhook, shown in Heap's Developer Hub when you register the webhook.
     pub(in crate::config) webhook_secret: Option<SecretSpec>,
-    /// The secret before it, while it is being replaced: both are taken.
+    /// Previous signing secret, accepted while you rotate it.
     pub(in crate::config) webhook_secret_previous: Option<SecretSpec>,
-    /// How the webhook is answered.
+    /// Settings of the webhook endpoint.
     #[serde(default)]
     pub(in crate::config) webhook: WebhookSpec,
 }
@@ -55,15 +56,15 @@ fn default_timeout() -> Length {
     Length::from_secs(30)
 }
 
-/// How many events Heap takes in a time, as it documents it. What is beyond waits, and keeps nobody else waiting.
+/// Rate limits of Heap, with the values that it documents. Events beyond a limit wait; events of other users do not.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct EventLimitsSpec {
-    /// Of one person.
+    /// Events per user in each window.
     pub(in crate::config) per_identity: Bound,
-    /// Of all together.
+    /// Events of all users in each window.
     pub(in crate::config) per_app: Bound,
-    /// The time.
+    /// Length of the window.
     pub(in crate::config) window: Length,
 }
 
@@ -73,7 +74,7 @@ impl Default for EventLimitsSpec {
     }
 }
 
-/// Where Heap is.
+/// Region of Heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum RegionSpec {
@@ -81,23 +82,23 @@ pub(in crate::config) enum RegionSpec {
     Us,
     /// c.eu.heap-api.com
     Eu,
-    /// A small Heap on this machine.
+    /// A local simulation of Heap.
     Sandbox,
 }
 
-/// How Heap's webhook is answered.
+/// Settings of the endpoint for Heap's webhook.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct WebhookSpec {
-    /// The path of the door, if not `/heap/<connection>`.
+    /// Path of the endpoint. Default: `/heap/<connection>`.
     #[schemars(example = "/heap/segments")]
     pub(in crate::config) path: Option<UrlPath>,
-    /// How old a signature may be. Heap may repeat a delivery long after it signed it; a delivery that arrives twice
-    /// changes nothing the second time.
+    /// Maximum age of a signature. Heap may repeat a delivery long after it signed it; repeated deliveries have no
+    /// effect.
     pub(in crate::config) max_age: Length,
-    /// How far in the future a signature may be, by the clock of this machine.
+    /// How far ahead of the local clock a signature may be.
     pub(in crate::config) max_ahead: Length,
-    /// How long the missing pages of a sync are waited for. Until then the sync takes nobody out of the segment.
+    /// How long to wait for missing pages of a sync. Until then the sync removes no members.
     pub(in crate::config) incomplete_after: Length,
 }
 
@@ -112,14 +113,14 @@ impl Default for WebhookSpec {
     }
 }
 
-/// A segment that is defined in Heap and told by its webhook.
+/// A segment in Heap, received by webhook.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct HeapSegmentSourceSpec {
-    /// The Heap connection whose webhook tells of the segment.
+    /// Heap connection that receives the webhook.
     #[schemars(example = &"heap")]
     pub(in crate::config) connection: Slug,
-    /// Heap's number of the segment. Its rows have one column, `id`: the identity that Heap was told to send.
+    /// Segment id in Heap. The rows have one column, `id`: the identity that Heap sends.
     #[schemars(example = 1_338_065)]
     pub(in crate::config) segment_id: u64,
 }

@@ -1,8 +1,7 @@
-//! The file's shape: what serde reads and what the JSON Schema is made from.
+//! The shape of the config file: serde reads these types, and the JSON Schema is generated from them.
 //!
-//! These types mirror the YAML letter by letter and go no further than this module; `lower` turns
-//! them into the `Config` that the rest of the program knows. Their doc comments are the schema's
-//! descriptions, so they are written for the person who edits the file.
+//! The types mirror the YAML exactly and are private to `config`; `lower` turns them into the `Config` that the rest
+//! of the program uses. Their doc comments are the descriptions of the schema: write them for the editor of the file.
 
 mod action;
 mod deliver;
@@ -45,69 +44,72 @@ use super::text::{
     WholeNumber,
 };
 
-/// A syncline config: which cohorts of people are kept in Braze, and where they come from.
+/// A syncline config: the cohorts to keep in Braze, their sources, and the exports to Heap.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "syncline config")]
 pub(in crate::config) struct ConfigFile {
-    /// The version of this format.
+    /// Version of the config format. Always 1.
     pub(in crate::config) version: FormatVersion,
-    /// What remembers whom Braze has accepted: a folder, relative to this file's, or a bucket. Keep it: without it, nobody can be removed.
+    /// The state: a folder relative to this file, or a bucket. It records the members that Braze has accepted. Keep it: without it, no member can be removed.
     #[serde(default = "default_state")]
     #[schemars(example = ".syncline")]
     #[schemars(example = "s3://acme-syncline/production")]
     #[schemars(example = serde_json::json!({ "path": "s3://acme-syncline/production", "must_exist": true }))]
     pub(in crate::config) state: State,
-    /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
+    /// Options of the bucket in `state`, in addition to the vendor's environment variables.
     #[serde(default)]
     pub(in crate::config) bucket: BucketSpec,
-    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `identity`, `segments`, `exports` and `removed`. At most 256 entries, 4,096 files and 16 MiB in all.
+    /// More config files, as globs relative to this file's folder. They may contain `connections`, `cohorts`, `identity`, `segments`, `exports` and `removed`; `syncline schema --include` prints their schema. At most 256 entries, 4,096 files and 16 MiB in total.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
     pub(in crate::config) include: Vec<String>,
-    /// Folders outside this file's folder that sources may be read from.
+    /// Folders outside this file's folder that sources may read from.
     #[serde(default)]
     #[schemars(example = ["/data/exports"])]
     pub(in crate::config) roots: Vec<String>,
-    /// Servers that may be named although they are not a vendor's own: by scheme, host and port. Needed for endpoints of connections and buckets outside the vendors' domains, for plain HTTP off this machine, and for web sources with private or link-local addresses.
+    /// Servers that the config may name in addition to the vendors' own, by scheme, host and port. Required for endpoints outside the vendors' domains, for plain HTTP to other machines, and for web sources with private or link-local addresses.
     #[serde(default)]
     #[schemars(example = ["https://minio.acme.internal:9000"])]
     pub(in crate::config) allow_endpoint: Vec<Text>,
-    /// How much memory plans, saved plans and their changes may take in the whole process. As many cohorts are planned
-    /// at once as it allows; what is beyond it goes into temporary files.
+    /// Memory limit for plans, saved plans and their changes in the whole process. It limits how many cohorts are planned
+    /// at once; larger data goes into temporary files.
     #[serde(default = "default_memory")]
     #[schemars(example = "256MiB")]
     pub(in crate::config) memory: Memory,
-    /// How long the state keeps the journal of runs and the rejects of cohorts and webhooks, at least one hour. A journal
-    /// of more than 64 MiB loses its oldest runs before that. Of a cohort's rejects the 32 newest runs are kept at most.
-    /// Rejects of an export have their own `keep_rejects`.
+    /// How long the state keeps the journal and the rejects of cohorts and webhooks, at least one hour. A journal larger
+    /// than 64 MiB loses its oldest runs earlier. Rejects are kept for at most 32 runs of a cohort. Exports have their own
+    /// `keep_rejects`.
     #[serde(default = "default_retention")]
     #[schemars(example = "30d")]
     pub(in crate::config) retention: Length,
-    /// The vendor accounts, by a name of your choice.
+    /// Braze workspaces, Heap environments and databases, by a name that you choose.
+    #[schemars(example = serde_json::json!({ "braze": { "kind": "braze", "instance": "sandbox" } }))]
     #[serde(default)]
     pub(in crate::config) connections: BTreeMap<Slug, ConnectionSpec>,
     /// The cohorts to keep in sync.
     #[serde(default)]
     pub(in crate::config) cohorts: Vec<CohortSpec>,
-    /// Where it is told who is who.
+    /// Identity sources: files or dumps that map devices and aliases to external ids.
     #[serde(default)]
     pub(in crate::config) identity: Vec<IdentitySourceSpec>,
-    /// Braze segments that use the cohorts, and that are checked.
+    /// Braze segments that use the cohorts. `syncline check` compares them with Braze.
     #[serde(default)]
     pub(in crate::config) segments: Vec<SegmentSpec>,
-    /// The flows of engagement events from Braze to Heap.
+    /// Exports of engagement events from Braze Currents to Heap.
     #[serde(default)]
     pub(in crate::config) exports: Vec<ExportSpec>,
-    /// Cohorts that left the config and whose members shall leave Braze.
+    /// Cohorts that were deleted from `cohorts` and whose members must be removed from Braze.
+    #[schemars(example = serde_json::json!([{ "cohort": "spring_promotion", "members": "remove" }]))]
     #[serde(default)]
     pub(in crate::config) removed: Vec<RemovedSpec>,
-    /// How `syncline watch` runs on a server.
+    /// Settings of `syncline watch`.
     #[serde(default)]
     pub(in crate::config) watch: WatchSpec,
-    /// Overlays, chosen by `--env NAME`: maps are merged into the config, lists and values replace what it says.
+    /// Overlays, selected by `--env NAME`. Mappings are merged into the config; lists and other values replace it.
+    #[schemars(example = serde_json::json!({ "production": { "state": "s3://acme-syncline/production" } }))]
     #[serde(default)]
-    #[allow(dead_code, reason = "laid over the tree before shapes exist; here for the schema")]
+    #[allow(dead_code, reason = "merged into the tree before it is parsed; present for the schema")]
     pub(in crate::config) environments: BTreeMap<Slug, super::overlay::EnvironmentOverlay>,
 }
 
@@ -115,17 +117,17 @@ fn default_state() -> State {
     State::standard()
 }
 
-/// How the bucket in `state` is reached. Credentials come from where the vendor's own tools take them: environment variables, and the identity of the machine.
+/// Options of the bucket in `state`. Credentials come from the vendor's environment variables or the machine's identity.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct BucketSpec {
-    /// The store's address, if it is not the vendor's own.
+    /// Address of the object store, if it is not the vendor's.
     #[schemars(example = "https://minio.acme.internal:9000")]
     pub(in crate::config) endpoint: Option<String>,
-    /// The bucket's region, for S3.
+    /// Region of the bucket, for S3.
     #[schemars(example = "eu-central-1")]
     pub(in crate::config) region: Option<String>,
-    /// How long a process that is not heard of any more keeps the state to itself. It says three times in this time that it is there.
+    /// Lease time: how long the state stays locked after its holder stops responding. The holder renews the lease three times in this period.
     pub(in crate::config) lease: Length,
 }
 
@@ -143,7 +145,7 @@ fn default_retention() -> Length {
     Length::from_secs(30 * 24 * 60 * 60)
 }
 
-/// The version of the config format; 1 is the only one.
+/// Version of the config format. Only 1 exists.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "u64")]
 pub(in crate::config) struct FormatVersion;
@@ -152,7 +154,7 @@ impl TryFrom<u64> for FormatVersion {
     type Error = &'static str;
 
     fn try_from(number: u64) -> Result<Self, Self::Error> {
-        if number == 1 { Ok(Self) } else { Err("this program knows version 1 only") }
+        if number == 1 { Ok(Self) } else { Err("this program supports only version 1") }
     }
 }
 
@@ -166,64 +168,65 @@ impl JsonSchema for FormatVersion {
     }
 }
 
-/// A vendor account.
+/// A connection to Braze, Heap or a database.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum ConnectionSpec {
-    /// A Braze workspace, reached by the partner cohort import endpoints.
+    /// A Braze workspace.
     Braze(BrazeSpec),
-    /// A Heap environment. It takes events, and tells of its segments by a webhook that `syncline watch` answers.
+    /// A Heap environment. It receives events from exports and sends its segments by webhook to `syncline watch`.
     Heap(HeapSpec),
-    /// A PostgreSQL database, or Amazon Redshift, which speaks the same protocol. It is only ever read from.
+    /// A PostgreSQL database or Amazon Redshift. Only read, unless `pushdown` is set.
     Postgres(PostgresSpec),
-    /// Any other warehouse, through a driver of Arrow Database Connectivity that is installed on this machine: Snowflake, BigQuery, Databricks, Flight SQL, DuckDB, SQLite. It is only ever read from.
+    /// Another database, through an installed Arrow Database Connectivity (ADBC) driver: Snowflake, BigQuery, Databricks, Flight SQL, DuckDB, SQLite. Only read.
     Adbc(AdbcSpec),
 }
 
-/// A Braze workspace, reached by the partner cohort import endpoints.
+/// A Braze workspace.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct BrazeSpec {
-    /// The Braze instance as the dashboard's address shows it. `sandbox` runs a small Braze on this machine that needs no keys.
+    /// The Braze instance, as in the address of the dashboard. `sandbox` is a local simulation that needs no keys.
     pub(in crate::config) instance: Option<super::instance::Instance>,
-    /// The REST endpoint, instead of `instance`.
+    /// The REST endpoint. Use either this or `instance`.
     #[schemars(example = "https://rest.iad-01.braze.com")]
     pub(in crate::config) endpoint: Option<String>,
-    /// Names that this connection had before. Records say which connection they belong to; without this, a renamed connection is taken for another workspace.
+    /// Former names of this connection. The state records the connection of each cohort; without this, a renamed connection counts as another workspace.
     #[serde(default)]
+    #[schemars(example = ["braze_eu"])]
     pub(in crate::config) formerly: Vec<Slug>,
-    /// The partner's name in the path of the cohort endpoints.
+    /// Partner name in the path of the cohort import endpoints.
     #[serde(default = "default_partner")]
     pub(in crate::config) partner: PathPart,
-    /// The data import key: Braze dashboard, Partner Integrations > Technology Partners > Heap.
+    /// Data import key, from the Braze dashboard: Partner Integrations > Technology Partners > Heap.
     pub(in crate::config) data_import_key: Option<SecretSpec>,
-    /// The partner API key that Braze gave to the partner.
+    /// Partner API key, issued by Braze to the partner.
     pub(in crate::config) partner_api_key: Option<SecretSpec>,
-    /// A REST API key of the workspace, to check segments with and for cohorts with `deliver: attribute`. The latter needs the permission `users.track`, `on_enter` and `on_exit` need `campaigns.trigger.send` or `canvas.trigger.send`, and the former the permissions `segments.list`, `segments.details`, `segments.data_series`, `campaigns.list`, `campaigns.details`, `canvas.list` and `canvas.details`, and `users.export.ids` for canaries.
+    /// REST API key of the workspace. `deliver: attribute` needs the permission `users.track`; triggers need `campaigns.trigger.send` or `canvas.trigger.send`; `preflight` and canaries need `users.export.ids`; segment checks need `segments.list`, `segments.details`, `segments.data_series`, `campaigns.list`, `campaigns.details`, `canvas.list` and `canvas.details`.
     pub(in crate::config) rest_api_key: Option<SecretSpec>,
-    /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
+    /// Organization in the `User-Agent` header that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
     #[serde(default = "default_organization")]
     pub(in crate::config) organization: PascalCase,
-    /// How many requests are under way at once, each for another cohort. Cohorts take turns; within one there is always one request at a time.
+    /// How many cohorts are sent concurrently. Each cohort has at most one request at a time.
     #[serde(default = "default_cohorts_at_once")]
     pub(in crate::config) cohorts_at_once: WholeNumber<1, 64>,
-    /// How many elements an array attribute may have, for cohorts with `deliver: attribute`. Braze cuts off what is over; 25 is its default, which it raises on request.
+    /// Maximum number of elements of an array attribute, for `deliver: attribute`. Braze cuts off further elements. Its default is 25; Braze raises it on request.
     #[serde(default = "default_array_elements")]
     pub(in crate::config) array_elements: WholeNumber<1, 100>,
-    /// How many identifiers go into one request. Braze takes at most 1,000.
+    /// Maximum number of identifiers per request. Braze accepts at most 1,000.
     #[serde(default = "default_batch")]
     pub(in crate::config) batch: WholeNumber<1, 1000>,
-    /// Braze's hourly limit on cohort import requests, for the estimate in plans.
+    /// Braze's hourly limit of cohort import requests. Plans use it to estimate the duration.
     #[serde(default = "default_requests_per_hour")]
     pub(in crate::config) requests_per_hour: WholeNumber<1, 1_000_000_000>,
-    /// How long one request may take.
+    /// Timeout of one request.
     #[serde(default = "default_timeout")]
     pub(in crate::config) timeout: Length,
-    /// When to give up on a request that Braze does not take.
+    /// Retries of failed requests.
     #[serde(default)]
     pub(in crate::config) retry: RetrySpec,
-    /// How long Braze may take to handle a request that had no answer, for example of a run that was killed. The first run
-    /// after that sends members and names of such requests once more, where a late request may have changed them.
+    /// How long Braze may take to process a request without a response, for example after a run was killed. The first run
+    /// after that period sends the members and names of such requests again.
     #[serde(default = "default_settle_again_after")]
     pub(in crate::config) settle_again_after: Length,
 }
@@ -260,15 +263,15 @@ fn default_timeout() -> Length {
     Length::from_secs(30)
 }
 
-/// When to give up on a request that Braze does not take. What has no answer by then is settled by the next run.
+/// Retries of failed requests. The next run settles requests that still have no response.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RetrySpec {
-    /// How often a request is tried in all.
+    /// Maximum number of attempts, including the first.
     pub(in crate::config) attempts: WholeNumber<1, 100>,
-    /// The wait after the first failure. It doubles with each further one, with some jitter.
+    /// Wait after the first failure. It doubles after each further failure, with jitter.
     pub(in crate::config) first_wait: Length,
-    /// The longest single wait. A rate limit that resets later than this ends the run instead.
+    /// Longest single wait. A rate limit that resets later ends the run.
     pub(in crate::config) longest_wait: Length,
 }
 
@@ -282,140 +285,146 @@ impl Default for RetrySpec {
     }
 }
 
-/// A key, never written in the config itself: the name of an environment variable, or a file.
+/// A secret: the name of an environment variable or the path of a file, never the value.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum SecretSpec {
-    /// The environment variable that holds it.
+    /// Environment variable that contains the secret.
     #[schemars(example = &"BRAZE_DATA_IMPORT_KEY")]
     Env(Variable),
-    /// The file that holds it, relative to the config's folder. Only its owner and the process's own group may read it, and only its owner may write it: mode 0600, or 0440 as Kubernetes mounts it with `fsGroup`.
+    /// File that contains the secret, relative to the config's folder. Only its owner and the process's group may read it, and only its owner may write it: mode 0600, or 0440 as Kubernetes mounts it with `fsGroup`.
     #[schemars(example = "secrets/braze_data_import_key")]
     File(Text),
 }
 
-/// A named set of people that is kept in Braze.
+/// A named set of users that is kept in sync in Braze.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct CohortSpec {
-    /// The stable id. It becomes Braze's cohort id; never use it for another cohort.
+    /// Stable id, also the cohort id in Braze. Never reuse it for another cohort.
     #[schemars(example = &"abandoned_checkout")]
     pub(in crate::config) id: Slug,
-    /// The name that Braze's segment filter shows. It may change.
+    /// Name in Braze's segment filter. It may change.
     #[schemars(example = "Abandoned checkout")]
     pub(in crate::config) name: Text,
-    /// The connection that the cohort is sent to.
+    /// Connection that receives the cohort.
     #[schemars(example = &"braze")]
     pub(in crate::config) to: Slug,
-    /// Where the people come from.
+    /// Source of the members.
+    #[schemars(example = serde_json::json!({ "kind": "file", "path": "exports/abandoned_checkout.csv" }))]
     pub(in crate::config) source: SourceSpec,
-    /// How a row names a person. The first rule whose column is not empty decides.
+    /// Rules that turn a row into a Braze identifier. The first rule with a non-empty column applies.
+    #[schemars(example = serde_json::json!([{ "external_id": "identity" }, { "device_id": "device_id" }]))]
     pub(in crate::config) r#match: NonEmpty<MatchRuleSpec, 16>,
-    /// How they reach Braze.
+    /// Delivery to Braze: cohort import or attribute.
     #[serde(default)]
     pub(in crate::config) deliver: DeliverSpec,
     /// With `deliver: attribute`: the attribute, if it is not the array `syncline_cohorts`.
+    #[schemars(example = serde_json::json!({ "boolean": "in_abandoned_checkout" }))]
     pub(in crate::config) attribute: Option<AttributeSpec>,
-    /// Ask Braze whom of those who enter it knows: it takes in nobody else, and does not say so. Without this, nobody is asked.
+    /// Checks before sending whether Braze knows the users: Braze silently drops identifiers without a profile. Off if absent.
     pub(in crate::config) preflight: Option<PreflightSpec>,
-    /// What is triggered in Braze for whoever enters.
+    /// Trigger: campaign or Canvas that Braze sends to users who enter the cohort.
+    #[schemars(example = serde_json::json!({ "campaign": "3aca937b-9bbc-4e42-9370-05e411967b2b" }))]
     pub(in crate::config) on_enter: Option<TriggerSpec>,
-    /// What is triggered in Braze for whoever leaves.
+    /// Trigger: campaign or Canvas that Braze sends to users who leave the cohort.
     pub(in crate::config) on_exit: Option<TriggerSpec>,
-    /// What one run may change without asking.
+    /// Limits on what one run may change. Larger changes are blocked until you approve them.
     #[serde(default)]
     pub(in crate::config) guard: GuardSpec,
-    /// `true`: the cohort is never emptied, neither by an empty source nor under `removed:`, until a run has seen `false` here. Deleting the line changes nothing.
+    /// `true` prevents emptying the cohort, by an empty source or under `removed`, until a run has seen `false`. Deleting the line changes nothing.
     #[serde(default)]
     pub(in crate::config) protect: Option<bool>,
-    /// When `syncline watch` looks at the cohort again, whatever it was told of it.
+    /// Schedule of runs of this cohort in `syncline watch`, in addition to runs on changes of its source.
+    #[schemars(example = serde_json::json!({ "every": "15m" }))]
     pub(in crate::config) schedule: Option<ScheduleSpec>,
 }
 
-/// Where the people of a cohort come from.
+/// Source of the members of a cohort.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum SourceSpec {
-    /// Files: the whole cohort, read again on every run.
+    /// Files. Together they contain the whole cohort; every run reads them again.
     File(FileSourceSpec),
-    /// A segment that is defined in Heap and told by its webhook.
+    /// A segment in Heap, received by webhook.
     HeapSegment(HeapSegmentSourceSpec),
-    /// A query, or a table: what it gives is the whole cohort.
+    /// A SQL query or table. Its rows are the whole cohort.
     Sql(SqlSourceSpec),
-    /// A table of Heap Connect's dumps as it stands at the newest one, or a query over such tables.
+    /// A table of the newest Heap Connect dump, or a query over such tables.
     HeapConnect(TableSourceSpec),
 }
 
-/// Files: the whole cohort, read again on every run.
+/// Files. Together they contain the whole cohort; every run reads them again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct FileSourceSpec {
-    /// A path or a glob, relative to the config's folder; or one in a bucket, or a file on a web server. `.gz` and `.zst` files are unpacked as they are read.
+    /// Path or glob, relative to the config's folder, in a bucket, or a URL of a web server. `.gz` and `.zst` files are decompressed.
     #[schemars(example = "exports/abandoned_checkout.csv")]
     #[schemars(example = "exports/part-*.ndjson.zst")]
     #[schemars(example = "s3://acme-exports/carts/*.parquet")]
     pub(in crate::config) path: Text,
-    /// The bucket's address, if it is not the vendor's own.
+    /// Address of the bucket, if it is not the vendor's.
     #[schemars(example = "https://minio.acme.internal:9000")]
     pub(in crate::config) endpoint: Option<String>,
-    /// The bucket's region, for S3.
+    /// Region of the bucket, for S3.
     #[schemars(example = "eu-central-1")]
     pub(in crate::config) region: Option<String>,
-    /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`, `.parquet`, `.avro`) if not given.
+    /// File format. Default: by the extension (`.csv`, `.tsv`, `.ndjson`, `.jsonl`, `.parquet`, `.avro`).
     pub(in crate::config) format: Option<super::types::Format>,
-    /// What separates the fields of a CSV file, if not a comma.
+    /// Field separator of a CSV file, if it is not a comma.
     #[schemars(example = ";")]
     pub(in crate::config) delimiter: Option<Delimiter>,
-    /// Texts that stand for "no value", besides the empty one.
+    /// Strings that mean "no value", in addition to the empty string.
     #[serde(default)]
     #[schemars(example = ["\\N", "NULL"])]
     pub(in crate::config) null_values: Vec<Text>,
-    /// Whether a file must end with a line break. `required`: a file that does not is taken for cut short and not used.
+    /// Whether a file must end with a line break. `required` treats a file without one as truncated and does not use it.
     #[serde(default)]
     pub(in crate::config) final_newline: super::types::FinalNewline,
 }
 
-/// How a row names a person in Braze. Right-hand sides are columns of the source.
+/// A rule that turns a row into a Braze identifier. Values are column names of the source.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum MatchRuleSpec {
-    /// The column with Braze's external id: for people who are identified.
+    /// Column with Braze's external id, for identified users.
     #[schemars(example = &"identity")]
     ExternalId(Text),
-    /// A user alias: for people who are identified.
+    /// User alias, for identified users.
     Alias(AliasSpec),
-    /// The column with Braze's device id: only for people who are still anonymous, so it must be the last rule.
+    /// Column with Braze's device id, for anonymous users only. It must be the last rule.
     #[schemars(example = &"device_id")]
     DeviceId(Text),
 }
 
-/// A Braze user alias.
+/// A user alias in Braze.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct AliasSpec {
-    /// The alias label, as it is.
+    /// Label of the alias, a constant.
     #[schemars(example = &"heap_user_id")]
     pub(in crate::config) label: Label,
-    /// The column with the alias name.
+    /// Column with the alias name.
     #[schemars(example = &"user_id")]
     pub(in crate::config) name: Text,
 }
 
-/// A cohort that left the config.
+/// A cohort that was deleted from `cohorts`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RemovedSpec {
-    /// The id that it had.
+    /// Id of the cohort.
+    #[schemars(example = &"spring_promotion")]
     pub(in crate::config) cohort: Slug,
-    /// What becomes of its members: `remove` takes them all out of the cohort in Braze.
-    #[allow(dead_code, reason = "the only choice there is, but one that a person has to spell out")]
+    /// What happens to its members. `remove` removes all of them from the cohort in Braze.
+    #[allow(dead_code, reason = "the only choice, which the config must state explicitly")]
     pub(in crate::config) members: MembersSpec,
 }
 
-/// What becomes of the members of a cohort that left the config.
+/// What happens to the members of a deleted cohort.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum MembersSpec {
-    /// All of them leave the cohort in Braze.
+    /// Removes all members from the cohort in Braze.
     Remove,
 }

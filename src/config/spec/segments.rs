@@ -6,90 +6,97 @@ use serde::{Deserialize, Serialize};
 use super::ScheduleSpec;
 use crate::config::text::{NonEmpty, Percent, Slug, Text};
 
-/// A Braze segment that cohorts are used by. People make it in Braze's dashboard; `syncline check` says whether it is as this entry has it.
+/// A Braze segment that uses cohorts. You create it in Braze's dashboard; `syncline check` compares it with this entry.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct SegmentSpec {
-    /// The stable id, for commands and reports.
+    /// Stable id, used in commands and reports.
     #[schemars(example = &"win_back")]
     pub(in crate::config) id: Slug,
-    /// The Braze connection that it is in.
+    /// Braze connection that contains the segment.
     #[schemars(example = &"braze")]
     pub(in crate::config) connection: Slug,
-    /// The segment in Braze.
+    /// The segment in Braze, by name or API identifier.
+    #[schemars(example = serde_json::json!({ "name": "Win back" }))]
     pub(in crate::config) segment: BrazeObjectSpec,
-    /// Cohorts whose people are in it: filters `Heap Cohorts includes …`.
+    /// Cohorts that the segment includes: filters `Heap Cohorts includes …`.
+    #[schemars(example = serde_json::json!(["abandoned_checkout"]))]
     pub(in crate::config) include: NonEmpty<Slug, 50>,
-    /// Whether somebody must be in any of the included cohorts, or in all of them.
+    /// Whether users must be in `any` or in `all` of the included cohorts.
     #[serde(default)]
     pub(in crate::config) r#match: CombinationSpec,
-    /// Cohorts whose people are not in it.
+    /// Cohorts that the segment excludes.
     #[serde(default)]
+    #[schemars(example = ["free_customers"])]
     #[schemars(length(max = 50))]
     pub(in crate::config) exclude: Vec<Slug>,
-    /// What is sent to it.
+    /// Campaigns and Canvases that target the segment.
+    #[schemars(example = serde_json::json!({ "campaigns": [{ "name": "Win back" }] }))]
     #[serde(default)]
     pub(in crate::config) used_by: UsedBySpec,
-    /// How large it may be, beside what the record says of its cohorts.
+    /// Allowed size of the segment, relative to its cohorts.
     #[serde(default)]
     pub(in crate::config) size: SizeSpec,
-    /// External ids of people who are in its cohorts, and of whom Braze is asked whether it knows them: people whom Braze does not know are never in a cohort.
+    /// External ids of test users in the cohorts. The check asks Braze whether these users exist, because Braze silently drops unknown users.
     #[serde(default)]
     #[schemars(example = ["qa-anna", "qa-ben"])]
     pub(in crate::config) canaries: Vec<Text>,
-    /// When `syncline watch` checks it, if not as often as it looks at everything.
+    /// Schedule of checks in `syncline watch`. Default: the schedule of `watch`.
+    #[schemars(example = serde_json::json!({ "every": "6h" }))]
     pub(in crate::config) check: Option<ScheduleSpec>,
 }
 
-/// Something in Braze, by its API identifier or by a name that nothing else of its kind has.
+/// A segment, campaign or Canvas in Braze, by API identifier or unique name.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum BrazeObjectSpec {
-    /// Its API identifier, as its page in Braze's dashboard shows it.
+    /// API identifier, shown on its page in Braze's dashboard.
     #[schemars(example = &"3aca937b-9bbc-4e42-9370-05e411967b2b")]
     Id(Text),
-    /// Its name in Braze's dashboard.
+    /// Name in Braze's dashboard.
     #[schemars(example = &"Win back")]
     Name(Text),
 }
 
-/// Whether somebody must be in any of the included cohorts, or in all of them.
+/// Whether users must be in `any` or in `all` of the included cohorts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum CombinationSpec {
-    /// In at least one.
+    /// In at least one of them.
     #[default]
     Any,
-    /// In every one.
+    /// In all of them.
     All,
 }
 
-/// What is sent to a segment. That it really targets the segment, Braze tells nobody: what is checked is that it is there and running.
+/// Campaigns and Canvases that target a segment. The check verifies that they exist and run. Braze's API does not expose which segments they target.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct UsedBySpec {
     /// Campaigns that must be running.
+    #[schemars(example = serde_json::json!([{ "name": "Win back" }]))]
     #[serde(skip_serializing)]
     pub(in crate::config) campaigns: Vec<BrazeObjectSpec>,
     /// Canvases that must be running.
+    #[schemars(example = serde_json::json!([{ "id": "3aca937b-9bbc-4e42-9370-05e411967b2b" }]))]
     #[serde(skip_serializing)]
     pub(in crate::config) canvases: Vec<BrazeObjectSpec>,
-    /// A tag that these campaigns and Canvases must have: of what a person sets in the dashboard, it is what Braze tells of all of them.
+    /// Tag that these campaigns and Canvases must have. Tags are set in the dashboard and visible in Braze's API.
     #[schemars(example = &"heap")]
     pub(in crate::config) tag: Option<Text>,
 }
 
-/// How large a segment may be, beside what the record says of its cohorts. Braze estimates sizes, and ignores people whom it does not know.
+/// Allowed size of a segment, relative to the recorded members of its cohorts. Braze estimates sizes and does not count unknown users.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct SizeSpec {
-    /// Whether sizes are compared at all. A segment needs analytics tracking for it.
+    /// Whether to compare sizes. The segment needs analytics tracking.
     pub(in crate::config) compare: bool,
-    /// The smallest share of the expected people. Less than that, and the segment has another filter, or Braze does not know the people.
+    /// Smallest share of the expected members. A smaller segment probably has another filter, or Braze does not know the users.
     pub(in crate::config) min: Percent,
-    /// The largest share of the expected people. More than that, and the segment has another filter.
+    /// Largest share of the expected members. A larger segment probably has another filter.
     pub(in crate::config) max: Percent,
-    /// So many people more or less never matter.
+    /// Tolerance: a difference of at most this many users is ignored.
     pub(in crate::config) slack: u64,
 }
 

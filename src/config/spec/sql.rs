@@ -1,4 +1,4 @@
-//! The shape of a SQL warehouse, and of a cohort that is a query in it.
+//! The shape of SQL connections and SQL sources.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,45 +9,48 @@ use serde::{Deserialize, Serialize};
 use super::SecretSpec;
 use crate::config::text::{Length, Slug, TableName, Text, WholeNumber};
 
-/// A PostgreSQL database, or Amazon Redshift, which speaks the same protocol. Sources are only ever read from.
+/// A PostgreSQL database or Amazon Redshift. Only read, unless `pushdown` is set.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct PostgresSpec {
-    /// The host, or the folder of its socket on this machine.
+    /// Host name, or the folder of the local socket.
     #[schemars(example = "analytics.acme.eu-west-1.redshift.amazonaws.com")]
     #[schemars(example = "/var/run/postgresql")]
     pub(in crate::config) host: Text,
-    /// The port; Redshift's is 5439.
+    /// Port. Redshift uses 5439.
     #[serde(default = "default_port")]
     pub(in crate::config) port: WholeNumber<1, 65_535>,
-    /// The database.
+    /// Name of the database.
     #[schemars(example = &"analytics")]
     pub(in crate::config) database: Text,
-    /// The user; one that can do nothing but read is best.
+    /// Database user. Use one that can only read.
     #[schemars(example = &"syncline")]
     pub(in crate::config) user: Text,
-    /// The password, if the server asks for one.
+    /// Password, if the server requires one.
+    #[schemars(example = serde_json::json!({ "env": "PGPASSWORD" }))]
     pub(in crate::config) password: Option<SecretSpec>,
-    /// Whether the connection is encrypted and the server's certificate checked.
+    /// Whether to encrypt the connection and verify the server's certificate.
     #[serde(default)]
     pub(in crate::config) tls: DatabaseTlsSpec,
-    /// Certificates to trust besides the machine's, PEM: those of Amazon RDS, say.
+    /// PEM file with additional trusted certificates, for example of Amazon RDS.
+    #[schemars(example = "certs/rds-global-bundle.pem")]
     pub(in crate::config) ca: Option<Text>,
-    /// How long a query may take before the server ends it.
+    /// Timeout of a query on the server.
     #[serde(default = "default_statement_timeout")]
     pub(in crate::config) statement_timeout: Length,
-    /// How long connecting may take, with further attempts while the server has no free connection or is starting.
+    /// Timeout of connecting, including retries while the server starts or has no free connection.
     #[serde(default = "default_connect_timeout")]
     pub(in crate::config) connect_timeout: Length,
-    /// Where tables of members are kept, for sources with `diff: pushdown`. PostgreSQL 12 or newer.
+    /// Schema for mirror tables, required by sources with `diff: pushdown`. PostgreSQL 12 or newer.
+    #[schemars(example = serde_json::json!({ "schema": "syncline" }))]
     pub(in crate::config) pushdown: Option<PushdownSpec>,
 }
 
-/// Where tables of members are kept in a database.
+/// Location of mirror tables: tables beside the source with the recorded members.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct PushdownSpec {
-    /// The schema: the only one in which the user must be able to create tables.
+    /// Schema in which the database user can create tables.
     #[schemars(example = &"syncline")]
     pub(in crate::config) schema: Text,
 }
@@ -64,31 +67,34 @@ fn default_connect_timeout() -> Length {
     Length::from_secs(15)
 }
 
-/// Any other warehouse, through a driver of Arrow Database Connectivity that is installed on this machine: Snowflake, BigQuery, Databricks, Flight SQL, DuckDB, SQLite. It is only ever read from.
+/// Another database, through an installed Arrow Database Connectivity (ADBC) driver: Snowflake, BigQuery, Databricks, Flight SQL, DuckDB, SQLite. Only read.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct AdbcSpec {
-    /// The driver: its name among those that are installed, or its file, relative to the config's folder.
+    /// Name of an installed driver, or its file, relative to the config's folder.
     #[schemars(example = &"snowflake")]
     #[schemars(example = "/usr/lib/libduckdb.so")]
     pub(in crate::config) driver: Text,
-    /// The function of the file that makes the driver, if it is not the usual one; DuckDB's is `duckdb_adbc_init`.
+    /// Entry point of the driver file, if it is not the default. DuckDB uses `duckdb_adbc_init`.
+    #[schemars(example = &"duckdb_adbc_init")]
     pub(in crate::config) entrypoint: Option<Text>,
-    /// What the driver is told, by the names that its documentation gives.
+    /// Options of the driver, by the names in its documentation.
+    #[schemars(example = serde_json::json!({ "uri": "analytics.duckdb" }))]
     #[serde(default)]
     pub(in crate::config) options: BTreeMap<String, ScalarSpec>,
-    /// The same for what must not be shown: secrets, tokens, private keys, addresses that hold one.
+    /// Secret options of the driver: passwords, tokens, private keys, addresses that contain one.
+    #[schemars(example = serde_json::json!({ "password": { "env": "SNOWFLAKE_PASSWORD" } }))]
     #[serde(default)]
     pub(in crate::config) secrets: BTreeMap<String, SecretSpec>,
-    /// What stands around the names of columns and tables in a query.
+    /// Quote character for names of columns and tables.
     #[serde(default)]
     pub(in crate::config) quote: QuoteSpec,
-    /// How long a query may take before it is given up.
+    /// Timeout of a query.
     #[serde(default = "default_statement_timeout")]
     pub(in crate::config) statement_timeout: Length,
 }
 
-/// What stands around names in a query.
+/// Quote character for names in a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum QuoteSpec {
@@ -99,58 +105,59 @@ pub(in crate::config) enum QuoteSpec {
     Backtick,
 }
 
-/// How a database is spoken to.
+/// Encryption of a database connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum DatabaseTlsSpec {
-    /// Encrypted, and only to a server whose certificate is good for its name.
+    /// Encrypted; the certificate must be valid for the host name.
     #[default]
     Verify,
-    /// In the open: on this machine only.
+    /// Not encrypted. Only for servers on this machine.
     Off,
 }
 
-/// A query, or a table: what it gives is the whole cohort.
+/// A SQL query or table. Its rows are the whole cohort.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct SqlSourceSpec {
-    /// The connection to ask.
+    /// Connection of the database.
     #[schemars(example = &"warehouse")]
     pub(in crate::config) connection: Slug,
-    /// The query. It runs in a transaction that can only read.
+    /// SQL query. It runs in a read-only transaction.
     #[schemars(example = "select identity from funnels where left_at > now() - interval '30 days'")]
     pub(in crate::config) query: Option<Text>,
-    /// A file with the query, relative to the config's folder.
+    /// File with the SQL query, relative to the config's folder.
     #[schemars(example = "sql/abandoned_checkout.sql")]
-    #[allow(dead_code, reason = "read from the tree, which knows its place; here for the schema")]
+    #[allow(dead_code, reason = "read from the tree, which knows its place; present for the schema")]
     pub(in crate::config) query_file: Option<Text>,
-    /// A table or view, instead of a query.
+    /// Table or view. Use either this or a query.
     #[schemars(example = &"analytics.abandoned_checkout")]
     pub(in crate::config) table: Option<TableName>,
-    /// Values for `$1`, `$2` and so on in the query.
+    /// Values of the placeholders `$1`, `$2`, … in the query.
     #[serde(default)]
     #[schemars(example = [30])]
     pub(in crate::config) params: Vec<ScalarSpec>,
-    /// Texts that stand for "no value", besides the empty one.
+    /// Strings that mean "no value", in addition to the empty string.
     #[serde(default)]
+    #[schemars(example = ["NULL"])]
     pub(in crate::config) null_values: Vec<Text>,
-    /// Where the rows are compared with the members.
+    /// Where rows are compared with the recorded members.
     #[serde(default)]
     pub(in crate::config) diff: DiffSpec,
 }
 
-/// Where the rows of a query are compared with the members of the record.
+/// Where rows are compared with the recorded members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum DiffSpec {
     /// On this machine: every row is read.
     #[default]
     Local,
-    /// In the database, with a table of the members beside the source: only what differs is read. Needs `pushdown:` of the connection.
+    /// In the database, with a mirror table: only differences are read. It needs `pushdown` of the connection.
     Pushdown,
 }
 
-/// A text, a number, or `true` or `false`, as the text that a database reads it from.
+/// A string, number or boolean, as text for a database.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub(in crate::config) struct ScalarSpec(pub(in crate::config) String);
@@ -164,7 +171,7 @@ impl TryFrom<serde_json::Value> for ScalarSpec {
             value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => {
                 Ok(Self(value.to_string()))
             }
-            _ => Err("must be a text, a number, or `true` or `false`"),
+            _ => Err("expected a string, a number or a boolean"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the state is: a text, or a map that also says that it must exist.
+//! The shape of `state:`: a string, or a mapping with `must_exist`.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Place;
 
-/// The state's place.
+/// Location of the state.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Value")]
 pub(in crate::config) struct State {
@@ -28,7 +28,7 @@ impl TryFrom<Value> for State {
     fn try_from(value: Value) -> Result<Self, String> {
         let place = |value: Value| match value {
             Value::String(text) => Place::try_from(text),
-            other => Err(format!("`{other}` is not a text")),
+            other => Err(format!("expected a string, found `{other}`")),
         };
         let Value::Object(mut map) = value else {
             return place(value).map(|path| Self { path, must_exist: false });
@@ -36,7 +36,7 @@ impl TryFrom<Value> for State {
         let must_exist = match map.remove("must_exist") {
             None => false,
             Some(Value::Bool(must_exist)) => must_exist,
-            Some(other) => return Err(format!("`must_exist` is `true` or `false`, not `{other}`")),
+            Some(other) => return Err(format!("`must_exist`: expected a boolean, found `{other}`")),
         };
         let path = map.remove("path").map_or_else(|| Ok(Self::standard().path), place)?;
         match map.keys().next() {
@@ -67,8 +67,9 @@ impl JsonSchema for State {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut path = Place::json_schema(generator).to_value();
-        path["description"] = "A folder, relative to this file's, or a bucket.".into();
+        path["description"] = "A folder relative to this file, or a bucket.".into();
         path["default"] = ".syncline".into();
+        path["examples"] = serde_json::json!([".syncline", "s3://acme-syncline/production"]);
         let mut schema = Place::json_schema(generator);
         schema.insert("type".to_owned(), serde_json::json!(["string", "object"]));
         schema.insert("additionalProperties".to_owned(), false.into());
@@ -77,7 +78,7 @@ impl JsonSchema for State {
             serde_json::json!({
                 "path": path,
                 "must_exist": {
-                    "description": "A state that is not there is an error and not a first run. For continuous integration: a lost cache or a volume that is not mounted must not look like a state without members. `syncline state create` makes the first one.",
+                    "description": "`true`: a missing state is an error, not a first run. Use it in continuous integration, where a lost cache must not look like an empty state. `syncline state create` creates the first one.",
                     "type": "boolean",
                     "default": false
                 }

@@ -6,37 +6,41 @@ use serde::{Deserialize, Serialize};
 use super::SecretSpec;
 use crate::config::text::{Amount, Cron, Length, NonEmpty, SocketAddress, Text, TimeZone, WholeNumber};
 
-/// How `syncline watch` runs on a server.
+/// Settings of `syncline watch`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct WatchSpec {
-    /// Where the doors for webhooks are. Beyond this machine it needs `tls`, or `behind_proxy`.
+    /// Address of the endpoints for webhooks. Addresses other than loopback need `tls` or `behind_proxy`.
     #[schemars(example = &"0.0.0.0:8443")]
     pub(in crate::config) listen: SocketAddress,
-    /// Where health, metrics and the dashboard are.
+    /// Address of health checks, metrics and the dashboard.
+    #[schemars(example = &"127.0.0.1:9090")]
     pub(in crate::config) admin: SocketAddress,
-    /// Names by which the admin address is reached, besides its own: any other `Host` is refused.
+    /// Additional host names of the admin address. Requests with another `Host` header are rejected.
     #[schemars(example = ["syncline.acme.internal"])]
     pub(in crate::config) admin_hosts: Vec<Text>,
-    /// A proxy in front of the doors speaks TLS.
+    /// `true` if a proxy in front of the endpoints terminates TLS.
     pub(in crate::config) behind_proxy: bool,
-    /// The doors speak TLS themselves.
+    /// TLS of the endpoints.
+    #[schemars(example = serde_json::json!({ "certificate": "tls/tls.crt", "key": "tls/tls.key" }))]
     pub(in crate::config) tls: Option<TlsSpec>,
-    /// What the doors take.
+    /// Limits of the endpoints.
     pub(in crate::config) limits: EndpointLimitsSpec,
-    /// How long a changed file must be left alone before it is read.
+    /// How long a changed file must stay unchanged before it is read.
     pub(in crate::config) debounce: Length,
-    /// How often files are looked at where the system does not tell of changes.
+    /// Interval for checking files on systems without change notifications.
     pub(in crate::config) poll: Length,
-    /// When cohorts without a schedule of their own are looked at again, whatever was told of them.
+    /// Schedule of cohorts without a `schedule` of their own.
+    #[schemars(example = serde_json::json!({ "every": "1h" }))]
     pub(in crate::config) schedule: ScheduleSpec,
-    /// When something that failed is tried again. The wait doubles each time.
+    /// Retries of failed runs. The wait doubles each time.
     pub(in crate::config) retry: RetryScheduleSpec,
-    /// How long a stop waits for what is under way.
+    /// How long a stop waits for running work.
     pub(in crate::config) grace: Length,
-    /// After how long without a good run a cohort is called stale.
+    /// Time without a successful run after which a cohort counts as stale.
     pub(in crate::config) stale_after: Length,
-    /// Who is told when something is refused, fails, recovers or becomes stale.
+    /// Webhooks for notifications when runs are blocked, fail, recover or become stale.
+    #[schemars(example = serde_json::json!([{ "url": { "env": "SLACK_WEBHOOK_URL" }, "format": "slack" }]))]
     pub(in crate::config) notify: Vec<NotifySpec>,
 }
 
@@ -60,44 +64,43 @@ impl Default for WatchSpec {
     }
 }
 
-/// TLS by files, which are read again when they change.
+/// TLS files. They are read again when they change.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct TlsSpec {
-    /// The certificate chain, PEM.
+    /// PEM file with the certificate chain.
     #[schemars(example = "tls/tls.crt")]
     pub(in crate::config) certificate: Text,
-    /// The private key, PEM. Only its owner and the process's own group may read it, and only its owner may write it.
+    /// PEM file with the private key. Only its owner and the process's group may read it, and only its owner may write it.
     #[schemars(example = "tls/tls.key")]
     pub(in crate::config) key: Text,
 }
 
-/// What the doors take before they say no.
+/// Limits of the endpoints.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct EndpointLimitsSpec {
-    /// The largest body, unpacked as well.
+    /// Maximum size of a body, also after decompression.
     pub(in crate::config) body: Amount,
-    /// The largest headers of a request.
+    /// Maximum size of the headers of a request.
     pub(in crate::config) headers: Amount,
-    /// How long the headers of a request may take.
+    /// Timeout for the headers of a request.
     pub(in crate::config) header_time: Length,
-    /// How long a whole request may take.
+    /// Timeout for a whole request.
     pub(in crate::config) request_time: Length,
-    /// How long a connection may be idle between two requests.
+    /// Timeout of idle connections.
     pub(in crate::config) idle_time: Length,
-    /// Connections at once. When there are more, the one that has owed a request, or the rest of one, for longest
-    /// gives way.
+    /// Maximum number of connections. If there are more, the connection that has waited longest for a complete request is
+    /// closed.
     pub(in crate::config) connections: WholeNumber<8, 65_536>,
-    /// Requests at once on one HTTP/2 connection.
+    /// Maximum number of concurrent requests on an HTTP/2 connection.
     pub(in crate::config) streams: WholeNumber<1, 1000>,
-    /// How deep JSON may be nested.
+    /// Maximum nesting depth of JSON.
     pub(in crate::config) json_depth: WholeNumber<8, 127>,
-    /// Memory for all requests that are being received: buffers, headers, and bodies, packed and unpacked. When it is
-    /// used up, further requests are answered with 503 and `Retry-After`. At least what one request of the largest kind
-    /// takes.
+    /// Memory for all requests that are being received: buffers, headers and bodies. If it is used up, further requests
+    /// get 503 with `Retry-After`. It must fit the largest possible request.
     pub(in crate::config) memory: Amount,
-    /// What the inbox may hold on disk. When it is full, the doors answer 503.
+    /// Maximum size of the inbox on disk. If it is full, the endpoints respond 503.
     pub(in crate::config) inbox: Amount,
 }
 
@@ -118,25 +121,25 @@ impl Default for EndpointLimitsSpec {
     }
 }
 
-/// When to look again.
+/// A schedule of runs.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum ScheduleSpec {
-    /// At least this often.
+    /// Interval between runs.
     #[schemars(example = &"15m")]
     Every(Length),
-    /// At these times.
+    /// Times in cron format.
     Cron(CronScheduleSpec),
 }
 
-/// Times as cron writes them.
+/// Times in cron format.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct CronScheduleSpec {
-    /// Minute, hour, day of the month, month, day of the week.
+    /// Minute, hour, day of month, month, day of week.
     #[schemars(example = &"0 */4 * * *")]
     pub(in crate::config) at: Cron,
-    /// The time zone in which they are meant.
+    /// Time zone of the times.
     #[serde(default = "utc")]
     #[schemars(example = &"Europe/Berlin")]
     pub(in crate::config) time_zone: TimeZone,
@@ -146,13 +149,13 @@ fn utc() -> TimeZone {
     TimeZone("UTC".to_owned())
 }
 
-/// When something that failed is tried again.
+/// Retries of failed runs.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RetryScheduleSpec {
-    /// The wait after the first failure.
+    /// Wait after the first failure.
     pub(in crate::config) first_wait: Length,
-    /// The longest wait.
+    /// Longest wait.
     pub(in crate::config) longest_wait: Length,
 }
 
@@ -162,42 +165,44 @@ impl Default for RetryScheduleSpec {
     }
 }
 
-/// A webhook of yours that is told when something changes its state: once, not again and again.
+/// A webhook that receives one notification for each change of condition.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct NotifySpec {
-    /// Its address. Such addresses often hold a token, so it is a secret.
+    /// Address of the webhook. It is a secret, because it often contains a token.
+    #[schemars(example = serde_json::json!({ "env": "SLACK_WEBHOOK_URL" }))]
     pub(in crate::config) url: SecretSpec,
-    /// The body: plain JSON, or what Slack takes.
+    /// Format of the body: `json` or `slack`.
     #[serde(default)]
     pub(in crate::config) format: NotifyFormatSpec,
-    /// What is told; everything if not given.
+    /// Events to notify about. All if absent.
+    #[schemars(example = serde_json::json!(["failure", "refusal"]))]
     pub(in crate::config) on: Option<NonEmpty<NotifyOnSpec, 5>>,
 }
 
-/// The body of a notification.
+/// Format of a notification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum NotifyFormatSpec {
-    /// An object with fields for programs.
+    /// JSON object with one field for each value.
     #[default]
     Json,
-    /// `{"text": …}`, as Slack and those that follow it take.
+    /// `{"text": …}`, as accepted by Slack and compatible services.
     Slack,
 }
 
-/// What a notification is about.
+/// Reason of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum NotifyOnSpec {
-    /// The guard refused something.
+    /// The guard blocked changes.
     Refusal,
-    /// Something failed, and will be tried again.
+    /// A run failed and will be retried.
     Failure,
-    /// What was refused, had failed, was stale or had drifted is well again.
+    /// A cohort, export or segment that was blocked, failed, stale or drifted is in sync again.
     Recovery,
-    /// There was no good run for too long.
+    /// There was no successful run for too long.
     Staleness,
-    /// A segment is no longer as the config has it.
+    /// A segment no longer matches the config.
     Drift,
 }

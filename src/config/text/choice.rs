@@ -1,7 +1,7 @@
-//! Values that may be written in more than one way: alone or as a list, as a number or as a word.
+//! Values with more than one form: an item or a list, a number or a word.
 //!
-//! The schema of each is one schema with several types, not a choice of schemas: so a message speaks of the
-//! form that was meant.
+//! The schema of each is one schema with several types, not a choice of schemas, so that error messages name the form
+//! that was meant.
 
 use std::borrow::Cow;
 
@@ -23,10 +23,10 @@ impl<T: TryFrom<String, Error = String>> TryFrom<Value> for OneOrMany<T> {
     fn try_from(value: Value) -> Result<Self, String> {
         let item = |value: Value| match value {
             Value::String(text) => T::try_from(text),
-            other => Err(format!("`{other}` is not a text")),
+            other => Err(format!("expected a string, found `{other}`")),
         };
         match value {
-            Value::Array(list) if list.is_empty() => Err("an empty list".to_owned()),
+            Value::Array(list) if list.is_empty() => Err("expected at least one item".to_owned()),
             Value::Array(list) => list.into_iter().map(item).collect::<Result<_, _>>().map(Self),
             one => item(one).map(|one| Self(vec![one])),
         }
@@ -52,7 +52,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
-/// A length of time, or `off`.
+/// A duration, or `off`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(in crate::config) struct OptionalLength(pub(in crate::config) Option<Length>);
@@ -82,15 +82,15 @@ impl JsonSchema for OptionalLength {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A length of time with its unit, or `off`.",
+            "description": "A duration with its unit, or `off`.",
             "pattern": "^([0-9]{1,9}(ms|s|m|h|d)|off)$",
-            "patternErrorMessage": "a length of time with its unit, like `30s` or `7d`, or `off`",
+            "patternErrorMessage": "a duration with its unit, for example `30s` or `7d`, or `off`",
             "examples": ["7d", "off"],
         })
     }
 }
 
-/// A whole number from 1 up, or `off` for no limit.
+/// A positive integer, or `off` for no limit.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "Value")]
 pub(in crate::config) struct Bound(pub(in crate::config) Option<u64>);
@@ -102,7 +102,7 @@ impl TryFrom<Value> for Bound {
         match value.as_u64() {
             Some(number @ 1..=BOUND_MAX) => Ok(Self(Some(number))),
             _ if value == "off" => Ok(Self(None)),
-            _ => Err(format!("`{value}` is neither a whole number from 1 up nor `off`")),
+            _ => Err(format!("expected a positive integer or `off`, found `{value}`")),
         }
     }
 }
@@ -126,24 +126,24 @@ impl JsonSchema for Bound {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": ["integer", "string"],
-            "description": "A whole number from 1 up, or `off` for no limit.",
+            "description": "A positive integer, or `off` for no limit.",
             "minimum": 1,
             "maximum": BOUND_MAX,
             "pattern": "^off$",
-            "patternErrorMessage": "a whole number, or `off` for no limit",
+            "patternErrorMessage": "a positive integer, or `off` for no limit",
         })
     }
 }
 
-/// Heap's environment id: digits, or where they are to be found.
+/// Heap's environment id: its digits, or the variable or file that contains them.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "Value")]
 pub(in crate::config) enum AppIdText {
     /// The digits.
     Plain(String),
-    /// In an environment variable.
+    /// Name of the environment variable.
     Env(String),
-    /// In a file.
+    /// Path of the file.
     File(String),
 }
 
@@ -165,7 +165,7 @@ impl TryFrom<Value> for AppIdText {
             None => {
                 let plain =
                     value.as_str().filter(|text| is_id(text)).map(|text| Self::Plain(text.to_owned()));
-                plain.or(place).ok_or_else(|| format!("`{value}` is not {APP_ID_RULE}"))
+                plain.or(place).ok_or_else(|| format!("expected {APP_ID_RULE}, found `{value}`"))
             }
         }
     }
@@ -185,11 +185,11 @@ impl JsonSchema for AppIdText {
             schema
         };
         let variable = generator.subschema_for::<super::Variable>();
-        let variable = described(variable, "The environment variable that holds it.");
-        let path = described(generator.subschema_for::<super::Text>(), "The file that holds it.");
+        let variable = described(variable, "Environment variable that contains it.");
+        let path = described(generator.subschema_for::<super::Text>(), "File that contains it.");
         json_schema!({
             "type": ["string", "integer", "object"],
-            "description": "Heap's environment id: its digits, or the environment variable or file that holds them.",
+            "description": "Heap's environment id: its digits, or the environment variable or file that contains them.",
             "pattern": "^[0-9]{1,20}$",
             "patternErrorMessage": APP_ID_RULE,
             "minimum": 0,

@@ -1,4 +1,4 @@
-//! Texts of a certain form: ids, and values that are written with a unit such as `30%` and `15m`.
+//! Strings with a pattern: ids, names, and values with a unit such as `30%` and `15m`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::model::{CohortId, Percentage};
 
-/// The form of ids and names, in words.
+/// The form of ids and names, for messages.
 pub(in crate::config) const SLUG_RULE: &str =
-    "1 to 100 of a-z, 0-9, `_` and `-`; the first a letter or a digit";
+    "1 to 100 characters of a-z, 0-9, `_` and `-`, starting with a letter or digit";
 
-/// A text with a rule, which the schema states as a pattern and the typed run as a predicate. A test
-/// holds the two together.
+/// Defines a string type with a rule: a pattern for the schema and a predicate for parsing. A test checks that both
+/// accept the same strings.
 macro_rules! patterned {
     ($name:ident, $doc:literal, $pattern:literal, $rule:expr, $fits:expr) => {
         #[doc = $doc]
@@ -26,7 +26,7 @@ macro_rules! patterned {
 
             fn try_from(text: String) -> Result<Self, String> {
                 let fits: fn(&str) -> bool = $fits;
-                if fits(&text) { Ok(Self(text)) } else { Err(format!("`{text}`: {}", $rule)) }
+                if fits(&text) { Ok(Self(text)) } else { Err(format!("expected {}, found `{text}`", $rule)) }
             }
         }
 
@@ -53,17 +53,21 @@ pub(in crate::config) use units::{Amount, Memory};
 patterned!(Slug, "An id or a name in the config.", "^[a-z0-9][a-z0-9_-]{0,99}$", SLUG_RULE, |text| {
     CohortId::new(text).is_ok()
 });
-patterned!(Text, "A text that is more than blanks.", r"\S", "must not be blank", |text| !text
+patterned!(Text, "A string that is not blank.", r"\S", "a string that is not blank", |text| !text
     .trim()
     .is_empty());
-patterned!(Label, "An alias label.", r"^\s*\S.{0,235}$", "1 to 236 characters, not only blanks", |text| {
-    (1..=236).contains(&text.trim_start().chars().count()) && !text.contains('\n')
-});
+patterned!(
+    Label,
+    "An alias label.",
+    r"^\s*\S.{0,235}$",
+    "1 to 236 characters that are not all blank",
+    |text| { (1..=236).contains(&text.trim_start().chars().count()) && !text.contains('\n') }
+);
 patterned!(
     Place,
     "A folder or a bucket.",
     r"^((s3|gs|az)://[^/\s]+(/.*)?|(?!.*://).*\S.*)$",
-    "a folder of this machine, or `s3://bucket/prefix`, `gs://…` or `az://…`",
+    "a local folder, or `s3://bucket/prefix`, `gs://…` or `az://…`",
     |text| match text.split_once("://") {
         None => !text.trim().is_empty(),
         Some((scheme, rest)) => {
@@ -78,29 +82,29 @@ patterned!(
     Variable,
     "The name of an environment variable.",
     "^[A-Za-z_][A-Za-z0-9_]*$",
-    "the name of an environment variable, and never the key itself",
+    "the name of an environment variable, never the secret itself",
     crate::config::mask::is_variable
 );
 patterned!(
     Identity,
-    "What names a person in Heap.",
+    "The field that becomes the Heap identity.",
     r"^(external_user_id|braze_user_id|property:.*\S.*)$",
-    "`external_user_id`, `braze_user_id`, or `property:<name>` such as `property:custom_properties.email`",
+    "`external_user_id`, `braze_user_id`, or `property:<name>`, for example `property:custom_properties.email`",
     |text| matches!(text, "external_user_id" | "braze_user_id")
         || text.strip_prefix("property:").is_some_and(|name| !name.trim().is_empty())
 );
 patterned!(
     Since,
-    "A day, or a point in time.",
+    "A date or a time in UTC.",
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?Z)?$",
-    "a day like `2026-11-01`, or a time like `2026-11-01T06:00Z`",
+    "a date, for example `2026-11-01`, or a time, for example `2026-11-01T06:00Z`",
     |text| crate::model::parse_time(text).is_some()
 );
 patterned!(
     PathPart,
-    "A part of a URL's path.",
+    "A segment of a URL path.",
     "^[A-Za-z0-9._~-]{1,100}$",
-    "letters, digits, `.`, `_`, `~` and `-` only: it is part of a path",
+    "only letters, digits, `.`, `_`, `~` and `-`, because it is part of a URL path",
     |text| (1..=100).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
 );
@@ -108,16 +112,16 @@ patterned!(
     AttributeName,
     "The name of a custom attribute.",
     "^[A-Za-z][A-Za-z0-9_-]{0,99}$",
-    "1 to 100 of A-Z, a-z, 0-9, `_` and `-`; the first a letter",
+    "1 to 100 characters of A-Z, a-z, 0-9, `_` and `-`, starting with a letter",
     |text| text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.len() <= 100
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 );
 patterned!(
     ClockTime,
-    "A time of the day.",
+    "A time of day.",
     "^([01][0-9]|2[0-3]):[0-5][0-9]$",
-    "hours and minutes like `21:00`",
+    "hours and minutes, for example `21:00`",
     |text| text.len() == 5
         && text.as_bytes()[2] == b':'
         && text[..2].parse::<u8>().is_ok_and(|hour| hour < 24)
@@ -128,21 +132,21 @@ patterned!(
     PascalCase,
     "A name in Pascal case.",
     "^[A-Z][A-Za-z0-9]{0,63}$",
-    "one word in Pascal case, like `Acme` or `AcmeData`",
+    "one word in Pascal case, for example `Acme` or `AcmeData`",
     |text| text.starts_with(|c: char| c.is_ascii_uppercase())
         && text.len() <= 64
         && text.bytes().all(|b| b.is_ascii_alphanumeric())
 );
 patterned!(
     Delimiter,
-    "What separates the fields of a CSV file.",
+    "The field separator of a CSV file.",
     r"^[ !#-~\t]$",
-    "one ASCII character, and not a quote",
+    "one ASCII character other than a quote",
     |text| text.len() == 1
         && text.bytes().all(|b| (b.is_ascii_graphic() || b == b' ' || b == b'\t') && b != b'"')
 );
 
-/// A whole number from `MIN` to `MAX`.
+/// An integer from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "u64")]
 pub(in crate::config) struct WholeNumber<const MIN: u64, const MAX: u64>(pub(in crate::config) u64);
@@ -154,7 +158,7 @@ impl<const MIN: u64, const MAX: u64> TryFrom<u64> for WholeNumber<MIN, MAX> {
         if (MIN..=MAX).contains(&number) {
             Ok(Self(number))
         } else {
-            Err(format!("{number} is not from {MIN} to {MAX}"))
+            Err(format!("expected an integer from {MIN} to {MAX}, found {number}"))
         }
     }
 }
@@ -185,7 +189,7 @@ impl<T, const MAX: usize> TryFrom<Vec<T>> for NonEmpty<T, MAX> {
         if (1..=MAX).contains(&list.len()) {
             Ok(Self(list))
         } else {
-            Err(format!("a list of 1 to {MAX} items"))
+            Err(format!("expected a list of 1 to {MAX} items"))
         }
     }
 }
@@ -205,7 +209,7 @@ impl<T: JsonSchema, const MAX: usize> JsonSchema for NonEmpty<T, MAX> {
     }
 }
 
-/// A share in the config, like `30%`.
+/// A percentage, for example `30%`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(in crate::config) struct Percent(pub(in crate::config) Percentage);
@@ -232,15 +236,15 @@ impl JsonSchema for Percent {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A share with its unit, like `30%` or `12.5%`.",
+            "description": "A percentage with at most two decimals, for example `30%` or `12.5%`.",
             "pattern": r"^[0-9]{1,6}(\.[0-9]{1,2})?%$",
-            "patternErrorMessage": "a percentage with its unit and at most two decimals, like `30%` or `12.5%`",
+            "patternErrorMessage": "a percentage with at most two decimals, for example `30%` or `12.5%`",
             "examples": ["30%", "12.5%"],
         })
     }
 }
 
-/// A length of time in the config, like `500ms`, `30s`, `15m`, `4h` or `7d`.
+/// A duration, for example `500ms`, `30s`, `15m`, `4h` or `7d`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub(in crate::config) struct Length(pub(in crate::config) Duration);
@@ -267,7 +271,7 @@ impl TryFrom<String> for Length {
         let number = text[..digits].parse::<u64>().ok().filter(|_| digits <= 9);
         match (number, unit) {
             (Some(number), Some((_, millis))) => Ok(Self::from_millis(number * millis)),
-            _ => Err(format!("`{text}` is not a length of time like `500ms`, `30s`, `15m`, `4h` or `7d`")),
+            _ => Err(format!("expected a duration with its unit, for example `30s` or `7d`, found `{text}`")),
         }
     }
 }
@@ -291,9 +295,9 @@ impl JsonSchema for Length {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A length of time with its unit, like `500ms`, `30s`, `15m`, `4h` or `7d`.",
+            "description": "A duration with its unit, for example `500ms`, `30s`, `15m`, `4h` or `7d`.",
             "pattern": "^[0-9]{1,9}(ms|s|m|h|d)$",
-            "patternErrorMessage": "a length of time with its unit, like `500ms`, `30s`, `15m`, `4h` or `7d`",
+            "patternErrorMessage": "a duration with its unit, for example `500ms`, `30s`, `15m`, `4h` or `7d`",
             "examples": ["30s", "15m"],
         })
     }

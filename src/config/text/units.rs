@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// An amount of memory in the config, like `256MiB` or `1GiB`: at least [`Self::MIN`].
+/// An amount of memory, for example `256MiB` or `1GiB`: at least [`Self::MIN`].
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub(in crate::config) struct Memory(pub(in crate::config) u64);
 
 impl Memory {
     const MIB: u64 = 1 << 20;
-    /// Less would be spent on buffers alone.
+    /// The minimum, which covers the buffers.
     pub(in crate::config) const MIN: u64 = 64 * Self::MIB;
 
     pub(in crate::config) const fn from_mebibytes(number: u64) -> Self {
@@ -28,11 +28,13 @@ impl TryFrom<String> for Memory {
         let unit = [("MiB", 1), ("GiB", 1024)].into_iter().find(|(name, _)| *name == &text[digits..]);
         let number = text[..digits].parse::<u64>().ok().filter(|_| digits <= 6 && !text.starts_with('0'));
         let memory = number.zip(unit).map(|(number, (_, unit))| Self::from_mebibytes(number * unit));
-        memory.filter(|memory| memory.0 >= Self::MIN).ok_or_else(|| format!("`{text}` is not {MEMORY_RULE}"))
+        memory
+            .filter(|memory| memory.0 >= Self::MIN)
+            .ok_or_else(|| format!("expected {MEMORY_RULE}, found `{text}`"))
     }
 }
 
-const MEMORY_RULE: &str = "an amount of memory with its unit, from `64MiB` up, like `256MiB` or `1GiB`";
+const MEMORY_RULE: &str = "an amount of memory of at least `64MiB`, for example `256MiB` or `1GiB`";
 
 impl Serialize for Memory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -53,7 +55,7 @@ impl JsonSchema for Memory {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "An amount of memory with its unit, from `64MiB` up, like `256MiB` or `1GiB`.",
+            "description": "An amount of memory of at least `64MiB`, for example `256MiB` or `1GiB`.",
             "pattern": "^((6[4-9]|[7-9][0-9]|[1-9][0-9]{2,5})MiB|[1-9][0-9]{0,5}GiB)$",
             "patternErrorMessage": MEMORY_RULE,
             "examples": ["256MiB", "1GiB"],
@@ -61,14 +63,14 @@ impl JsonSchema for Memory {
     }
 }
 
-/// An amount of bytes in the config, like `64KiB`, `8MiB` or `4GiB`.
+/// An amount of bytes, for example `64KiB`, `8MiB` or `4GiB`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub(in crate::config) struct Amount(pub(in crate::config) u64);
 
 /// The units, largest first.
 const AMOUNTS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-const AMOUNT_RULE: &str = "an amount of bytes with its unit, like `64KiB`, `8MiB` or `4GiB`";
+const AMOUNT_RULE: &str = "an amount of bytes with its unit, for example `64KiB`, `8MiB` or `4GiB`";
 
 impl TryFrom<String> for Amount {
     type Error = String;
@@ -78,7 +80,7 @@ impl TryFrom<String> for Amount {
         let unit = AMOUNTS.into_iter().find(|(name, _)| *name == &text[digits..]);
         let number = text[..digits].parse::<u64>().ok().filter(|_| digits <= 6 && !text.starts_with('0'));
         let amount = number.zip(unit).map(|(number, (_, unit))| Self(number * unit));
-        amount.ok_or_else(|| format!("`{text}` is not {AMOUNT_RULE}"))
+        amount.ok_or_else(|| format!("expected {AMOUNT_RULE}, found `{text}`"))
     }
 }
 
@@ -98,7 +100,7 @@ impl JsonSchema for Amount {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "An amount of bytes with its unit, like `64KiB`, `8MiB` or `4GiB`.",
+            "description": "An amount of bytes with its unit, for example `64KiB`, `8MiB` or `4GiB`.",
             "pattern": "^[1-9][0-9]{0,5}(KiB|MiB|GiB)$",
             "patternErrorMessage": AMOUNT_RULE,
             "examples": ["8MiB", "4GiB"],
