@@ -1,98 +1,93 @@
 //! Cohorts as code: keeps Braze in sync with Heap from a YAML file in git.
 //!
-//! A run reads sources, matches their rows to people, compares them with the record of what Braze has
-//! accepted, holds the difference to a guard, sends what the guard leaves of it, and records Braze's
-//! answers:
+//! A run reads sources, matches their rows to users, and compares the result with the recorded membership, which is what
+//! Braze has accepted. The guard approves or blocks the difference. The run sends the approved changes and records
+//! Braze's responses:
 //!
 //! ```text
-//! files ─► connector ─► matching ─► desired ┐
+//! files, databases, Heap ─► source ─────────┐
 //!                                           ├─► plan ─► guard ─► apply ─► Braze
-//!                           state (record) ─┘                      └────► state (record, journal)
+//!              state (recorded membership) ─┘                      └────► state (membership, journal)
 //! ```
 //!
 //! # Modules
 //!
-//! Data moves one way. A module imports only rows above it; `tests/architecture.rs` holds this table,
-//! and the sizes of files and functions with it.
+//! A module imports only modules in the rows above it. `tests/architecture.rs` enforces this table and the limits on
+//! the size of files and functions.
 //!
-//! | module | what it is | may import |
+//! | module | contents | may import |
 //! |---|---|---|
-//! | [`foreign`] | text that the program did not write, made safe to show: secrets removed, control characters and markup escaped | nothing of ours |
-//! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
-//! | [`file_glob`] | path globs and the walk over local folders; runs nothing over that a pattern may name | nothing of ours |
-//! | [`object_store`] | a bucket's client, for whoever blocks | foreign, model |
-//! | [`contained`] | a panic in the work on one cohort → an error of that cohort | nothing of ours |
-//! | [`event_mapping`] | Currents event → Heap event, its names, its person; pure | model |
-//! | [`config`] | bytes → [`config::Config`], or every problem with its place | foreign, model, file_glob, event_mapping |
+//! | [`foreign`] | escaping of text from outside: removes secrets, escapes control characters and markup | nothing of ours |
+//! | [`model`] | ids, identifiers, times, percentages: plain values, validated at construction; pure | nothing of ours |
+//! | [`file_glob`] | path globs and the walk over local folders | nothing of ours |
+//! | [`object_store`] | bucket client with a blocking API | foreign, model |
+//! | [`contained`] | turns a panic in the work on one cohort into an error of that cohort | nothing of ours |
+//! | [`event_mapping`] | Currents event → Heap event: names, properties, identity; pure | model |
+//! | [`config`] | bytes → [`config::Config`], or all problems with their places | foreign, model, file_glob, event_mapping |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`state`] | the store, in a folder or a bucket: record, in doubt, checks, journal, rejects, identity map, progress of exports, lease | model, object_store |
-//! | [`heap_segments`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
-//! | [`connector`] | the one HTTP client, and a folder per vendor or store | foreign, model, file_glob, object_store, config |
-//! | [`webhooks`] | HTTP doors → inbox; cannot reach a run | model, event_mapping, config, state |
-//! | [`identity`] | files and Heap Connect's dumps that say who is who → the identity map | model, config, state, connector |
-//! | [`source`] | source → desired members: read, match, external sort; one file per kind | model, contained, config, state, connector |
-//! | [`segment_check`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
-//! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, contained, config, plan, state, connector |
+//! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | model, object_store |
+//! | [`heap_segments`] | webhook deliveries of Heap → membership table of each segment | model, state |
+//! | [`connector`] | the HTTP client, and one folder for each vendor or store | foreign, model, file_glob, object_store, config |
+//! | [`webhooks`] | HTTP endpoints → inbox | model, event_mapping, config, state |
+//! | [`identity`] | identity sources (files, Heap Connect dumps) → identity map | model, config, state, connector |
+//! | [`source`] | reads a source, matches its rows and sorts the members on disk; one file per kind | model, contained, config, state, connector |
+//! | [`segment_check`] | compares segments, campaigns and Canvases in Braze with the config | model, config, state, connector |
+//! | [`apply`] | sends an approved plan and records the outcome | model, contained, config, plan, state, connector |
 //! | [`export`] | one run of an export: read, map, send, checkpoint | model, contained, event_mapping, config, state, connector, apply |
-//! | [`erasure`] | one user out of every file of the state | model, event_mapping, state, export |
-//! | [`reconcile`] | one run over everything; the only one that knows every stage | model, contained, config, plan, state, connector, heap_segments, source, apply, export |
-//! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, contained, config, state, connector, heap_segments, identity, source, segment_check, apply, export, webhooks, reconcile, dashboard |
+//! | [`erasure`] | `forget`: removes one user from all files of the state | model, event_mapping, state, export |
+//! | [`reconcile`] | one run over the config; the only module that knows all stages | model, contained, config, plan, state, connector, heap_segments, source, apply, export |
+//! | [`dashboard`] | the web page of `watch`: view model → HTML; pure | model, state |
+//! | [`watch`] | event loop, schedules, leader and standby, notifications, metrics | foreign, model, file_glob, contained, config, state, connector, heap_segments, identity, source, segment_check, apply, export, webhooks, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
-//! The sandbox, Braze and Heap in miniature, is a crate of its own (`crates/sandbox`). It imports nothing from here.
+//! The sandbox, a simulation of Braze and Heap, is its own crate (`crates/sandbox`). It imports nothing from this crate.
 //!
-//! # Laws
+//! # Rules that types enforce
 //!
-//! Held by types rather than by care:
+//! - **The plan decides, the apply executes.** There is no dry-run flag: `plan` cannot write, because
+//!   [`state::StateReader`] and [`state::StateWriter`] are different types.
+//! - **Only [`plan::Approved`] can be applied**, and only the guard creates one. A [`plan::Plan`] can be shown.
+//! - **A plan names its base version.** Versions are written by put-if-absent, so a plan with an older base fails before
+//!   it sends anything.
+//! - **The state records observations, not pending work.** After a crash, the next run plans again; changes without a
+//!   response are in doubt.
+//! - **An unreadable source is not an empty source.** An incomplete read results in no plan, and never in removals.
 //!
-//! - **All choices in the plan, none in the apply.** There is no dry-run flag: `plan` has nothing to
-//!   write with, since [`state::StateReader`] and [`state::StateWriter`] are different types.
-//! - **[`plan::Plan`] can be shown; only [`plan::Approved`] can be applied**, and only the guard makes one.
-//! - **A plan names its base.** A version is committed by put-if-absent, so a plan whose base is no longer
-//!   the newest loses, and nothing is sent.
-//! - **Keep observations, not work.** After a crash the next run plans again from the record, in which
-//!   whatever has no answer is in doubt.
-//! - **Could not read is not empty.** An incomplete read gives no plan at all, never removals.
+//! # The recorded membership
 //!
-//! # How the record works
+//! A version of a cohort lists *parts*: sorted Parquet files of members, and for each part the rows that Braze has
+//! accepted. Before its first request, an apply writes its changes as parts of a new version, with no accepted rows.
+//! Checkpoints mark rows as accepted. The same part is therefore first the list of changes in doubt and later a part of
+//! the membership. No second list and no repair after a crash is needed. See [`state`].
 //!
-//! A version of a cohort names *runs*, sorted Parquet files of members, and of each run the rows that
-//! Braze has acknowledged. What an apply will send is written as runs of a new version, with no row
-//! acknowledged, before the first request; checkpoints acknowledge more rows. A run is therefore first
-//! the list of what is in doubt and then, without being written again, a part of the record: there is no
-//! separate folder for members in doubt, and nothing to repair after a crash. See [`state`].
+//! # Exports
 //!
-//! # How exports work
-//!
-//! An export reads Braze's events, from files or from what came through a door, maps each one and sends it to
-//! Heap:
+//! An export reads Braze's events from files or from an HTTP endpoint, maps each one, and sends it to Heap:
 //!
 //! ```text
-//! bucket, folder ─► connector ┐
-//!                             ├─► events ─► export ─► Heap
-//! door ─► receiver ─► inbox ──┘               └─────► state (how far, what waits, rejects, who is who)
+//! bucket, folder ─────► connector ┐
+//!                                 ├─► event_mapping ─► export ─► Heap
+//! endpoint ─► webhooks ─► inbox ──┘                      └─────► state (progress, held events, rejects, identities)
 //! ```
 //!
-//! Heap knows each event by Braze's id of it, so sending twice is harmless, and nothing is in doubt for long: what
-//! has no answer is sent again. A version of an export says what has been read only once each event of it is in Heap
-//! or lies durably elsewhere in the state. See [`export`].
+//! Heap deduplicates events by Braze's event id, so an event without a response is sent again. A version of an export
+//! counts an event as read once Heap has accepted it or the state holds it durably. See [`export`].
 //!
-//! # Ways of delivery
+//! # Delivery methods
 //!
-//! A record says by which way its members were sent: cohort import, or an attribute of profiles. Another way is a
-//! move: one plan takes everybody out by the old way, and once the record is empty the next one fills it by the new
-//! way, so that whatever stops a move leaves a record that knows whom to take out of where.
+//! A membership records its delivery method: cohort import, or an attribute of user profiles. A delivery change takes two
+//! plans. The first removes all members by the old method; the next one adds them by the new method. If it is interrupted,
+//! the membership still says how to remove the remaining members.
 //!
-//! What is triggered for people who enter or leave is no set operation. It is chosen with the plan, written down
-//! before members are sent, and taken out before its request: without an answer it is never repeated.
+//! Triggers (`on_enter`, `on_exit`) are not set operations. They are chosen with the plan, recorded before members are
+//! sent, and marked before their request. A trigger without a response is never repeated.
 //!
-//! # Two writers
+//! # Concurrent processes
 //!
-//! One process holds the state. In a folder that is a lock, which dies with its holder. In a bucket it is a
-//! lease that is renewed by conditional put: a holder that could not renew it in time stops by its own clock,
-//! before each request and each commit, and whoever takes over finds in the record everything that the old
-//! one may have sent. The number of a version is the last fence: it can be put only once.
+//! One process holds the state. A folder uses a file lock, which ends with its process. A bucket uses a lease that the
+//! holder renews by conditional put. A holder that cannot renew in time stops by its own clock, before each request and
+//! each commit. Its successor finds all changes that it may have sent in the state. The version number is the final
+//! fence: each number can be written only once.
 
 pub mod apply;
 pub mod cli;

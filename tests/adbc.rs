@@ -81,7 +81,7 @@ fn each_failure_has_its_own_message_and_removes_no_members() {
         let nowhere = driver.connection("nowhere/data.db", "");
         attempt(&nowhere, "table: carts")
             .expect(5)
-            .says(&["cannot be reached", "nobody was added or removed"]);
+            .says(&["cannot be reached", "no member was added or removed"]);
         w.write("broken.db", "this is not a database".repeat(100));
         let broken = driver.connection("broken.db", "");
         let run = attempt(&broken, "table: carts");

@@ -303,7 +303,7 @@ fn a_segment_on_an_attribute_is_checked_too() {
     w.run(&["reconcile"]).expect(0);
     w.run(&["check"]).expect(10).says(&["array \"syncline_cohorts\" includes \"carts\""]);
     sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["syncline_cohorts=carts"]}]"#);
-    w.run(&["check"]).expect(0).says(&["in sync, 120 people"]);
+    w.run(&["check"]).expect(0).says(&["in sync, 120 users"]);
 }
 
 #[test]

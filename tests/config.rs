@@ -223,7 +223,7 @@ fn fifty_of_many_problems_are_shown_and_all_are_counted() {
     );
     w.run(&["validate"])
         .expect(3)
-        .says(&["`connections` has 3001 entries, and 256 are the most", "1 problem;"]);
+        .says(&["`connections` has 3001 entries, and at most 256 are allowed", "1 problem;"]);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn too_many_or_too_large_config_files_are_an_error() {
     expect_error("`include` names more than 4096 files");
     let names: String = (0..257).map(|n| format!("many/{n}.yaml, ")).collect();
     main(&format!("include: [{names}]\n"));
-    expect_error("`include` has 257 entries, and 256 are the most");
+    expect_error("`include` has 257 entries, at most 256 are allowed");
     // 5 files of less than 4 MiB.
     for n in 0..5 {
         w.write(&format!("long/{n}.yaml"), format!("cohorts: []\n#{}\n", "x".repeat((4 << 20) - 100)));

@@ -33,7 +33,7 @@ fn all_checks_pass_and_nothing_is_changed() {
     assert_eq!((sandbox.names().len(), sandbox.requests()["added"].as_u64()), (0, Some(0)));
     w.run(&["reconcile"]).expect(0);
     let before = w.snapshot(".syncline");
-    w.run(&["doctor"]).expect(0).says(&["can be read: 1 cohort", "nobody holds it"]);
+    w.run(&["doctor"]).expect(0).says(&["can be read: 1 cohort", "not locked"]);
     assert_eq!(w.snapshot(".syncline"), before);
     assert_eq!(sandbox.members("carts").len(), 3);
 }

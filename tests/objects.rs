@@ -81,7 +81,7 @@ fn an_object_is_read_in_ranges_with_retries() {
     // An incomplete transfer is not a smaller file.
     web.put("/exports/carts.csv", csv(users(10)).as_bytes());
     web.faults(&[const { Fault::Cut }; 40]);
-    w.run(&["reconcile"]).expect(5).says(&["cannot read http://127.0.0.1", "nobody was added or removed"]);
+    w.run(&["reconcile"]).expect(5).says(&["cannot read http://127.0.0.1", "no member was added or removed"]);
     web.faults(&[const { Fault::Status(403) }; 2]);
     w.run(&["reconcile"]).expect(4).says(&["cannot read http://127.0.0.1"]);
     web.faults(&[]);
@@ -99,7 +99,7 @@ fn an_object_replaced_during_the_read_is_an_error() {
     web.put("/carts.csv", long(1000));
     web.ranges();
     web.faults(&[Fault::Replace(long(1000).into_bytes()), Fault::Replace(long(3000).into_bytes())]);
-    w.run(&["reconcile"]).expect(1).says(&["changed while it was read", "nobody was added or removed"]);
+    w.run(&["reconcile"]).expect(1).says(&["changed while it was read", "no member was added or removed"]);
     assert_eq!(sandbox.members("carts"), members(users(5000)));
     w.run(&["reconcile", "--max-removes", "carts=5000"]).expect(0).says(&["removed 3,000", "added 3,000"]);
 }
@@ -116,7 +116,7 @@ fn a_parquet_object_is_read_by_ranges() {
     w.run(&["reconcile"]).expect(0).says(&["added 2"]);
     web.put("/kinds.parquet", [kinds.as_slice(), b"x"].concat());
     web.faults(&[const { Fault::Status(500) }; 40]);
-    w.run(&["reconcile"]).expect(5).says(&["cannot read http://127.0.0.1", "nobody was added or removed"]);
+    w.run(&["reconcile"]).expect(5).says(&["cannot read http://127.0.0.1", "no member was added or removed"]);
     web.faults(&[]);
     w.run(&["reconcile"]).expect(1).says(&["as Parquet"]);
     assert_eq!(sandbox.members("carts").len(), 2);
@@ -184,7 +184,7 @@ fn a_weak_etag_is_compared_and_never_sent() {
     web.set_features(ServerFeatures { tag: Some("W/"), modified: false, ..ServerFeatures::default() });
     web.put("/carts.csv", long(1000));
     web.faults(&[Fault::Replace(long(1000).into_bytes()), Fault::Replace(long(3000).into_bytes())]);
-    w.run(&["reconcile"]).expect(1).says(&["changed while it was read", "nobody was added or removed"]);
+    w.run(&["reconcile"]).expect(1).says(&["changed while it was read", "no member was added or removed"]);
     assert_eq!(sandbox.members("carts"), members(users(5000)));
 }
 

@@ -285,7 +285,7 @@ fn without_write_permission_the_source_is_read_in_full_and_reported() {
     reported.says(&["added 100", "could not be written", "permission denied for schema syncline"]);
     assert_eq!(sandbox.members("carts").len(), 100);
     case.server.sql("grant usage, create on schema syncline to reader");
-    w.run(&["doctor"]).expect(0).says(&["tables of members can be kept in schema `syncline`"]);
+    w.run(&["doctor"]).expect(0).says(&["mirror tables can be created in schema `syncline`"]);
     assert_eq!(case.apply_both_ways()["used"], false);
     assert_eq!(case.plan_both_ways()["used"], true);
     // A missing schema is created with sufficient permissions.

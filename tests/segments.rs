@@ -233,10 +233,10 @@ fn an_ambiguous_name_is_a_finding() {
     let setup = Setup::new();
     setup.make("segments", json!([{ "id": "3aca937b-9bbc-4e42-9370-05e411967b2b", "name": "Win back" }]));
     setup.w.run(&["check"]).expect(1).says(&[
-        "cannot be known",
+        "unknown",
         "2 segments are called \"Win back\"",
         "`segment: { id: … }` (sync.yaml:12)",
-        "Not in sync: 1 segment cannot be known.",
+        "Not in sync: 1 segment unknown.",
     ]);
     let id = setup.id("segments", "Win back");
     let by_id = WIN_BACK.replace("{ name: Win back }", &format!("{{ id: {id} }}"));
@@ -276,7 +276,7 @@ fn missing_permissions_are_not_reported_as_in_sync() {
         run(&["check"])
     };
     with("narrow").expect(4).says(&[
-        "cannot be known",
+        "unknown",
         "its size not reported by Braze: the REST key lacks the permission `segments.data_series`",
         "Canvas \"Come back\" not reported by Braze",
         "a key's permissions cannot be changed",
@@ -289,7 +289,7 @@ fn missing_permissions_are_not_reported_as_in_sync() {
     }
     let mut command = setup.w.command(&["check"]);
     command.env_remove("TEST_REST_KEY");
-    run(command).expect(4).says(&["nobody could be asked", "TEST_REST_KEY is not set"]);
+    run(command).expect(4).says(&["Braze was not asked", "TEST_REST_KEY is not set"]);
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
     assert_eq!(setup.w.snapshot(".syncline"), before, "a plan changes nothing");
     let mut command = setup.w.command(&["plan"]);
     command.env_remove("TEST_REST_KEY");
-    run(command).expect(0).says(&["nobody could be asked", "1 segment cannot be known"]);
+    run(command).expect(0).says(&["Braze was not asked", "1 segment unknown"]);
     setup.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
     setup.w.run(&["plan", "carts"]).expect(0).says(&["Braze does not respond: status 503"]);
 }

@@ -118,7 +118,7 @@ fn unsupported_formats_are_errors_with_a_remedy() {
     for (bytes, what, remedy) in csv {
         for bytes in [bytes.to_vec(), gzip(bytes)] {
             w.write("a.csv", bytes);
-            let run = w.run(&["reconcile"]).expect(1).says(&[what, remedy, "nothing was added or removed"]);
+            let run = w.run(&["reconcile"]).expect(1).says(&[what, remedy, "no member was added or removed"]);
             let said = run.stdout + &run.stderr;
             assert!(!["disk", "credentials", "user-1"].iter().any(|word| said.contains(word)), "{said}");
         }
@@ -135,7 +135,7 @@ fn unsupported_formats_are_errors_with_a_remedy() {
     ] {
         by_id(&w, &sandbox, source);
         w.write(source.split(',').next().unwrap(), bytes);
-        w.run(&["reconcile"]).expect(1).says(&[what, "nothing was added or removed"]);
+        w.run(&["reconcile"]).expect(1).says(&[what, "no member was added or removed"]);
     }
     assert_eq!(sandbox.members("carts"), members(users(40)));
 }

@@ -122,7 +122,7 @@ fn each_failure_has_its_own_message_and_code_and_removes_no_members() {
     server.stop("fast");
     attempt(OWNER, "table: carts", "n0-w0rd")
         .expect(5)
-        .says(&["cannot be reached", "nobody was added or removed"]);
+        .says(&["cannot be reached", "no member was added or removed"]);
     assert_eq!(sandbox.members("carts").len(), 100);
 }
 

@@ -268,7 +268,7 @@ fn a_web_source_cannot_reach_private_addresses() {
     let source = "{ kind: file, path: \"https://10.0.0.1/carts.csv\" }";
     let text = text.replace("{ kind: file, path: carts.csv }", source);
     w.write("sync.yaml", &text);
-    w.run(&["validate"]).expect(3).says(&["error[endpoint-not-allowed]", "an address of a private network"]);
+    w.run(&["validate"]).expect(3).says(&["error[endpoint-not-allowed]", "a private address"]);
     w.write("sync.yaml", text.clone() + "allow_endpoint: [\"https://10.0.0.1\"]\n");
     w.run(&["validate"]).expect(0);
     w.write("sync.yaml", text + "allow_endpoint: [\"https://10.0.0.1:8443\"]\n");

@@ -1,11 +1,11 @@
-//! How each connection is reached: keys found, sandboxes started.
+//! Access to connections: resolves secrets and starts sandboxes.
 
 use std::collections::BTreeMap;
 
 use super::environment;
 use super::error::{CommandError, no_secret};
 use super::exit::Exit;
-use super::logging::tell;
+use super::logging::notify;
 use crate::config::{
     AppId, BrazeConfig, CohortConfig, Config, ExportConfig, ExportSource, HeapConfig, HttpSource, Secret,
     SecretRef, Secrets, SourceAccess, SqlConfig, VendorEndpoint,
@@ -17,10 +17,10 @@ use crate::model::{ConnectionName, ExportId};
 use crate::reconcile::BrazeAccess;
 use syncline_sandbox::{HeapOptions, Sandbox, SandboxOptions};
 
-/// What the sandbox's Heap signs with unless it is told otherwise.
+/// Default webhook secret of the sandbox.
 const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
 
-/// The keys of every connection that a cohort uses. The sandbox has its own and needs none.
+/// The keys of all connections with cohorts. The sandbox needs none.
 pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, WorkspaceKeySet>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, braze) in config.braze.iter().filter(|(_, braze)| braze.endpoint != VendorEndpoint::Sandbox) {
@@ -32,8 +32,7 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Workspace
     Ok(found)
 }
 
-/// The keys of a connection. One that nothing is sent with may be missing; should something be, after all, it is
-/// said then.
+/// The keys of a connection. Keys that the config does not need may be missing.
 pub(super) fn keys_of(
     config: &Config,
     name: &ConnectionName,
@@ -46,24 +45,24 @@ pub(super) fn keys_of(
     })
 }
 
-/// Whether a key is needed for what the config sends to a connection.
+/// Whether the cohorts of a connection need a key.
 pub(super) fn needs(config: &Config, name: &ConnectionName, kind: BrazeKeyKind) -> bool {
     let mut cohorts = config.cohorts.iter().filter(|cohort| cohort.to == *name).peekable();
     let by_default = cohorts.peek().is_none() && kind == BrazeKeyKind::DataImport;
-    let acts = |cohort: &CohortConfig| {
+    let needs_rest = |cohort: &CohortConfig| {
         cohort.on_enter.is_some() || cohort.on_exit.is_some() || cohort.preflight.is_some()
     };
     by_default
         || cohorts.any(|cohort| {
-            BrazeKeyKind::of(&cohort.delivery) == kind || (kind == BrazeKeyKind::Rest && acts(cohort))
+            BrazeKeyKind::of(&cohort.delivery) == kind || (kind == BrazeKeyKind::Rest && needs_rest(cohort))
         })
 }
 
-/// A secret, or why it was not found. One that was likely pasted or saved wrongly gets a hint.
+/// Resolves a secret. Reports a secret that was probably pasted or saved wrongly.
 fn found(place: &SecretRef, owner: &str, key: &str) -> Result<Secret, CommandError> {
     let secret = place.resolve(&environment::variable).map_err(|error| no_secret(owner, key, &error))?;
     if let Some(oddity) = secret.oddity() {
-        tell(&format!("the {key} of `{owner}` {oddity}"));
+        notify(&format!("the {key} of `{owner}` {oddity}"));
     }
     Ok(secret)
 }
@@ -83,7 +82,7 @@ pub(super) fn has_attributes(config: &Config, name: &ConnectionName) -> bool {
     cohorts.any(|cohort| BrazeKeyKind::of(&cohort.delivery) == BrazeKeyKind::Rest)
 }
 
-/// Whether a segment of this connection is to be checked.
+/// Whether segments of this connection are checked.
 pub(super) fn has_segments(config: &Config, name: &ConnectionName) -> bool {
     config.segments.iter().any(|segment| segment.connection == *name)
 }
@@ -96,7 +95,7 @@ pub(super) fn has_exports_of_users(config: &Config, name: &ConnectionName) -> bo
     cohorts.any(|cohort| cohort.preflight.is_some()) || segments.any(|segment| !segment.canaries.is_empty())
 }
 
-/// Finds the REST key of every connection that has segments, so that one that is missing is told at once.
+/// Finds the REST key of every connection that has segments, so that a missing one is reported before any request.
 pub(super) fn rest_keys(config: &Config) -> Result<(), CommandError> {
     for (name, braze) in config.braze.iter().filter(|(name, _)| has_segments(config, name)) {
         if braze.endpoint != VendorEndpoint::Sandbox {
@@ -112,13 +111,13 @@ fn rest_key(name: &ConnectionName, braze: &BrazeConfig) -> Result<Secret, Comman
     found(place, name.as_str(), "REST API key")
 }
 
-/// The keys of one connection that tell its workspace.
+/// The keys that identify the workspace of a connection.
 pub(super) struct WorkspaceKeys {
     pub(super) data_import: Option<Secret>,
     pub(super) rest: Option<Secret>,
 }
 
-/// Finds the keys of one connection, as far as the config names them.
+/// Resolves the keys of one connection that the config sets.
 pub(super) fn workspace_keys(
     name: &ConnectionName,
     braze: &BrazeConfig,
@@ -163,7 +162,7 @@ pub(super) fn app_id(name: &ConnectionName, heap: &HeapConfig) -> Result<Option<
     }
 }
 
-/// The tokens that Braze may send to the doors of exports.
+/// The accepted tokens of all HTTP exports.
 pub(super) fn tokens(config: &Config) -> Result<BTreeMap<ExportId, Vec<Secret>>, CommandError> {
     let mut found = BTreeMap::new();
     for export in &config.exports {
@@ -174,7 +173,7 @@ pub(super) fn tokens(config: &Config) -> Result<BTreeMap<ExportId, Vec<Secret>>,
     Ok(found)
 }
 
-/// The tokens of one door.
+/// The accepted tokens of one HTTP export.
 pub(super) fn tokens_of(export: &ExportConfig, source: &HttpSource) -> Result<Vec<Secret>, CommandError> {
     source.tokens.iter().map(|place| found(place, export.id.as_str(), "token")).collect()
 }
@@ -193,7 +192,7 @@ pub(super) fn api_key(name: &ConnectionName, heap: &HeapConfig) -> Result<Secret
     }
 }
 
-/// What each Heap may sign its webhook with. The sandbox has a secret of its own.
+/// The signing secrets of each Heap connection. The sandbox has its own.
 pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<Secret>>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, heap) in &config.heap {
@@ -202,7 +201,7 @@ pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<S
     Ok(found)
 }
 
-/// What one Heap may sign its webhook with.
+/// The signing secrets of one Heap connection.
 pub(super) fn webhook_secrets(name: &ConnectionName, heap: &HeapConfig) -> Result<Vec<Secret>, CommandError> {
     let mut secrets = Vec::new();
     for place in &heap.webhook_secrets {
@@ -214,7 +213,7 @@ pub(super) fn webhook_secrets(name: &ConnectionName, heap: &HeapConfig) -> Resul
     Ok(secrets)
 }
 
-/// The secrets of the databases that a cohort asks.
+/// The secrets of all databases that cohorts use.
 fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, database) in &config.sql {
@@ -233,12 +232,12 @@ pub(super) fn secrets_of(name: &ConnectionName, database: &SqlConfig) -> Result<
     database.secrets().map(|(key, place)| Ok((key.to_owned(), found(place, name.as_str(), key)?))).collect()
 }
 
-/// What it takes to read the sources of cohorts.
+/// Access to the sources of cohorts.
 pub(super) fn sources(config: &Config) -> Result<SourceAccess, CommandError> {
     Ok(SourceAccess { databases: databases(config)?, stores: stores() })
 }
 
-/// What the environment knows of the vendors' stores.
+/// Environment variables of the vendors' object stores.
 pub(super) fn stores() -> Vec<(String, String)> {
     let options = environment::store_options();
     let is_secret = |name: &str| {
@@ -248,8 +247,8 @@ pub(super) fn stores() -> Vec<(String, String)> {
     options
 }
 
-/// The addresses of those who are notified, in the order of the config.
-pub(super) fn notify(config: &Config) -> Result<Vec<Secret>, CommandError> {
+/// The addresses of notification webhooks, in the order of the config.
+pub(super) fn notification_urls(config: &Config) -> Result<Vec<Secret>, CommandError> {
     config.watch.notify.iter().map(|notify| found(&notify.url, "watch", "notify url")).collect()
 }
 

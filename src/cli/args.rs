@@ -1,4 +1,4 @@
-//! The command line's grammar. Its doc comments are the help.
+//! The command line. Doc comments are the help texts.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use super::state_args::StateArgs;
 use crate::model::{CohortId, ExportId, SegmentId, Timestamp, parse_time};
 use crate::plan::PlanDigest;
 
-/// The config that is meant when none is named.
+/// The default config file.
 pub(super) const DEFAULT_CONFIG: &str = "sync.yaml";
 
 /// Cohorts as code: keeps Braze in sync with Heap from a YAML file in git.
@@ -26,22 +26,22 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
-/// What every command understands.
+/// Options of all commands.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Global {
     /// The config file
     #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(super) config: PathBuf,
-    /// Lay this environment of the config over it
+    /// Merge this environment of the config into it
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(super) env: Option<String>,
-    /// Refuse a config that alters more than cohorts, segments and exports compared with this one
+    /// Reject a config that differs from this one in more than cohorts, segments and exports
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) trusted_config: Option<PathBuf>,
     /// Log more to stderr: info, then debug, then trace
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
-    /// How log lines are written
+    /// Format of log lines
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
     /// When to use colours
@@ -55,46 +55,46 @@ pub(super) enum Command {
     Validate(FormatArgs),
     /// Show what `reconcile` would do; changes nothing
     Plan(PlanArgs),
-    /// Do it: one run over all cohorts and exports
+    /// Apply the changes: one run over all cohorts and exports
     Reconcile(ReconcileArgs),
-    /// Keep everything in sync, on a server, until told to stop
+    /// Run as a server that keeps everything in sync, until it is stopped
     Watch,
-    /// Check that segments, campaigns and Canvases use the cohorts as the config says
+    /// Compare segments, campaigns and Canvases in Braze with the config
     Check(CheckArgs),
     /// Show which tables of a database could be cohorts, as YAML
     Discover(DiscoverArgs),
-    /// Write YAML for segments, tables and cohorts that the config does not have
+    /// Write YAML for segments, tables and cohorts that are not in the config
     Import(ImportTablesArgs),
-    /// Try every connection without changing anything, and say what is wrong
+    /// Check all connections, without changing anything, and suggest remedies
     Doctor(FormatArgs),
-    /// Show what Braze has accepted so far, by the record
+    /// Show the recorded membership: what Braze has accepted
     Status(FormatArgs),
-    /// Show what earlier runs did
+    /// Show earlier runs
     History(HistoryArgs),
     /// Send engagement events to Heap: one run over all exports
     Export(ExportArgs),
-    /// Send rejects once more, or the events of some days; shows them first
+    /// Send rejects, or the events of some days, again; shows them first
     Replay(ReplayArgs),
-    /// Who is who: show it, learn it from files
+    /// Show and import identities: external ids, devices, aliases
     Identity(IdentityArgs),
-    /// Erase a user from every file of the state, and list the files
+    /// Erase a user from all files of the state, and list the files
     Forget(ForgetArgs),
-    /// Send a cohort again by its record, adds and removes; shows first what that costs
+    /// Send all recorded adds and removes of a cohort again; shows the cost first
     Resync(ResyncArgs),
     /// Approve exactly this plan of a cohort, which the guard blocks
     Approve(ApproveArgs),
-    /// Look at the state: what is held, whether it is whole, what nobody needs any more
+    /// Inspect and maintain the state: content, integrity, garbage
     State(StateArgs),
-    /// Run a small Braze and Heap on this machine, to try things out
+    /// Run a local simulation of Braze and Heap
     #[command(args = without_effect(&["config", "env", "trusted_config"]))]
     Sandbox(Box<SandboxArgs>),
-    /// Print the JSON Schema of the config
+    /// Print the JSON Schema of config files
     #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
     Schema(SchemaArgs),
-    /// Write a config to start from
+    /// Create a first config
     #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
     Init(InitArgs),
-    /// Print completions for a shell
+    /// Print shell completions
     #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
     Completions(CompletionsArgs),
     /// Print the manual page
@@ -169,7 +169,7 @@ pub(super) enum CheckFormat {
     Human,
     Json,
     Markdown,
-    /// Annotations on the lines of the config, as GitHub's runners take them
+    /// GitHub workflow annotations on the lines of the config
     Github,
 }
 
@@ -188,12 +188,12 @@ pub(super) enum Color {
 
 #[derive(Debug, Args)]
 pub(super) struct FormatArgs {
-    /// How the result is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }
 
-/// What `plan` and `reconcile` both understand.
+/// Options of both `plan` and `reconcile`.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// Only these cohorts
@@ -202,10 +202,10 @@ pub(super) struct RunArgs {
     /// Send identifiers again that Braze has rejected before
     #[arg(long)]
     pub(super) retry_rejected: bool,
-    /// For this run, let a cohort lose up to so many members, whatever its guard says
+    /// For this run, allow up to N removals of a cohort, in spite of its guard
     #[arg(long, value_name = "COHORT=N", value_parser = ceiling)]
     pub(super) max_removes: Vec<(CohortId, u64)>,
-    /// For this run, let a cohort gain up to so many members, whatever its guard says
+    /// For this run, allow up to N additions to a cohort, in spite of its guard
     #[arg(long, value_name = "COHORT=N", value_parser = ceiling)]
     pub(super) max_adds: Vec<(CohortId, u64)>,
 }
@@ -214,16 +214,16 @@ pub(super) struct RunArgs {
 pub(super) struct PlanArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
-    /// How the plan is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: PlanFormat,
-    /// Exit with 2 when changes are pending
+    /// Exit with code 2 if changes are pending
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
-    /// Show the samples' identifiers in full
+    /// Show identifiers of samples in full
     #[arg(long)]
     pub(super) show_identifiers: bool,
-    /// Save the plan, for `reconcile --plan`; the file holds people's identifiers
+    /// Save the plan for `reconcile --plan`; the file contains identifiers of users
     #[arg(long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
 }
@@ -232,13 +232,13 @@ pub(super) struct PlanArgs {
 pub(super) struct ReconcileArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
-    /// How the report is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
     /// Apply this saved plan instead of planning again
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cohorts", "expect", "retry_rejected"])]
     pub(super) plan: Option<PathBuf>,
-    /// Apply only if the plan has this digest, as `plan` printed it
+    /// Apply only if the plan has this digest, printed by `plan`
     #[arg(long, value_name = "DIGEST")]
     pub(super) expect: Option<PlanDigest>,
 }
@@ -248,17 +248,17 @@ pub(super) struct CheckArgs {
     /// Only these segments
     #[arg(value_name = "SEGMENT", value_parser = segment)]
     pub(super) segments: Vec<SegmentId>,
-    /// How the verdicts are written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: CheckFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
-    /// How many runs, newest first
+    /// Number of runs, newest first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub(super) limit: usize,
-    /// How the history is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }
@@ -271,7 +271,7 @@ pub(super) struct ApproveArgs {
     /// The digest of the plan, from the message that reports the block
     #[arg(long, value_name = "DIGEST")]
     pub(super) plan: PlanDigest,
-    /// How the result is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }
@@ -281,16 +281,16 @@ pub(super) struct ExportArgs {
     /// Only these exports
     #[arg(value_name = "EXPORT", value_parser = export)]
     pub(super) exports: Vec<ExportId>,
-    /// Only files of this day and later: `2026-11-01`; the others are left to other runs
+    /// Only files of this day and later, for example `2026-11-01`
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) since: Option<Timestamp>,
-    /// Only files of days before this
+    /// Only files of days before this day
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) until: Option<Timestamp>,
-    /// Only show what would be read and what that costs
+    /// Show what would be read and its cost, without sending
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// How the report is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }
@@ -300,44 +300,44 @@ pub(super) struct ReplayArgs {
     /// Only these exports
     #[arg(value_name = "EXPORT", value_parser = export)]
     pub(super) exports: Vec<ExportId>,
-    /// Only rejects with this reason; may be given again
+    /// Only rejects with this reason; repeatable
     #[arg(long = "reason", value_name = "REASON", conflicts_with = "files")]
     pub(super) reasons: Vec<String>,
-    /// Only events of types that this glob matches; may be given again
+    /// Only events of types that match this glob; repeatable
     #[arg(long = "type", value_name = "GLOB", conflicts_with = "files")]
     pub(super) types: Vec<String>,
-    /// Only events from this time on: `2026-11-01`, or `2026-11-01T06:00Z`
+    /// Only events from this time on, for example `2026-11-01` or `2026-11-01T06:00Z`
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) since: Option<Timestamp>,
     /// Only events before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) until: Option<Timestamp>,
-    /// Instead of rejects, read the files of these days once more
+    /// Read the files of these days again, instead of rejects
     #[arg(long, requires = "since")]
     pub(super) files: bool,
-    /// Only show what would be sent
+    /// Show what would be sent, without sending
     #[arg(long, conflicts_with = "yes")]
     pub(super) dry_run: bool,
-    /// Send it
+    /// Send the events
     #[arg(long)]
     pub(super) yes: bool,
-    /// How the result is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ForgetArgs {
-    /// The person's id: yours, Braze's, a device's, or an alias
+    /// The user's external id, Braze id, device id or alias
     #[arg(value_name = "IDENTIFIER")]
     pub(super) identifier: String,
-    /// Ask this Heap to delete the user with this identity as well; needs `api_key` and `--yes`
+    /// Also delete the user with this identity in this Heap connection; needs `api_key` and `--yes`
     #[arg(long, value_name = "CONNECTION")]
     pub(super) heap: Option<String>,
     /// Confirm the deletion in Heap, which cannot be undone
     #[arg(long, requires = "heap")]
     pub(super) yes: bool,
-    /// How the result is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }
@@ -347,17 +347,17 @@ pub(super) struct ResyncArgs {
     /// The cohort
     #[arg(value_name = "COHORT", value_parser = cohort)]
     pub(super) cohort: CohortId,
-    /// Only show what would be sent and what it costs
+    /// Show what would be sent and its cost, without sending
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// How the report is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// The folder to start in
+    /// Folder for the config
     #[arg(value_name = "FOLDER", default_value = ".")]
     pub(super) folder: PathBuf,
 }
@@ -375,7 +375,7 @@ pub(super) struct CompletionsArgs {
     pub(super) shell: clap_complete::Shell,
 }
 
-/// Options of every command that do nothing for this one: taken without a word, and not offered.
+/// Global options without effect on a command: accepted, but hidden in its help.
 pub(super) fn without_effect(names: &[&str]) -> Vec<Arg> {
     let all = Global::augment_args(clap::Command::new("all"));
     let named = all.get_arguments().filter(|arg| names.contains(&arg.get_id().as_str()));
@@ -395,11 +395,12 @@ fn export(text: &str) -> Result<ExportId, String> {
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
-    parse_time(text).ok_or_else(|| "write it like 2026-11-01 or 2026-11-01T06:00Z".to_owned())
+    parse_time(text).ok_or_else(|| "expected a time, for example 2026-11-01 or 2026-11-01T06:00Z".to_owned())
 }
 
 fn ceiling(text: &str) -> Result<(CohortId, u64), String> {
-    let (id, number) = text.split_once('=').ok_or("write it as COHORT=N, like abandoned_checkout=1200")?;
-    let number = number.parse().map_err(|_| format!("`{number}` is not a whole number"))?;
+    let (id, number) =
+        text.split_once('=').ok_or("expected COHORT=N, for example abandoned_checkout=1200")?;
+    let number = number.parse().map_err(|_| format!("expected an integer, found `{number}`"))?;
     Ok((cohort(id)?, number))
 }

@@ -1,24 +1,24 @@
-//! The machine: environment variables, clock, host name, chance. The one lawful place for each of them.
+//! Access to the machine: environment variables, clock, host name and randomness. No other file may use them.
 
 use std::path::PathBuf;
 
 use crate::model::{Clock, RunId, Timestamp};
 use crate::state::Holder;
 
-/// Looks up an environment variable; one that is not text is as good as unset.
+/// Looks up an environment variable. A value that is not UTF-8 counts as unset.
 #[allow(clippy::disallowed_methods, reason = "the one lawful place")]
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// What the environment says of the vendors' object stores, by their own names.
+/// Environment variables of the vendors' object stores.
 #[allow(clippy::disallowed_methods, reason = "the one lawful place")]
 pub(super) fn store_options() -> Vec<(String, String)> {
     let vendors = ["AWS_", "GOOGLE_", "AZURE_"];
     std::env::vars().filter(|(name, _)| vendors.iter().any(|vendor| name.starts_with(vendor))).collect()
 }
 
-/// Where drivers of databases are looked for by name, in this order.
+/// Search path of database drivers, in order.
 pub(super) fn driver_folders() -> Vec<PathBuf> {
     let listed = variable("ADBC_DRIVER_PATH").unwrap_or_default();
     let listed: Vec<PathBuf> =
@@ -29,13 +29,13 @@ pub(super) fn driver_folders() -> Vec<PathBuf> {
     listed.into_iter().chain(user).chain([PathBuf::from("/etc/adbc/drivers")]).collect()
 }
 
-/// In a debug build, at which step of writing the state to fail, and how: `12:full`, `12:die` or `12:panic`.
-pub(super) fn fail_as_told() {
+/// In a debug build, injects a failure at a step of writing the state: `12:full`, `12:die` or `12:panic`.
+pub(super) fn inject_failure() {
     if !cfg!(debug_assertions) {
         return;
     }
-    let told = variable("SYNCLINE_FAIL_AT").unwrap_or_default();
-    match told.split_once(':').map(|(step, how)| (step.parse(), how)) {
+    let setting = variable("SYNCLINE_FAIL_AT").unwrap_or_default();
+    match setting.split_once(':').map(|(step, how)| (step.parse(), how)) {
         Some((Ok(step), "full")) => crate::state::fail_at(step, crate::state::Failure::Full),
         Some((Ok(step), "die")) => crate::state::fail_at(step, crate::state::Failure::Die),
         Some((Ok(step), "panic")) => crate::state::fail_at(step, crate::state::Failure::Panic),
@@ -61,13 +61,12 @@ pub(super) fn holder() -> Holder {
     }
 }
 
-/// A number nobody can guess. Without the system's chance, the clock must do: the number only keeps
-/// things apart.
+/// A random number. Falls back to the clock, because the number only has to be unique.
 pub(super) fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| clock().now().as_microsecond().unsigned_abs())
 }
 
-/// A name for a run that begins now.
+/// The id of a run that starts now.
 pub(super) fn new_run() -> RunId {
     RunId::new(clock().now(), random())
 }

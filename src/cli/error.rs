@@ -1,4 +1,4 @@
-//! Why a command failed, in words, with what to do about it.
+//! Errors of commands: message, hints and exit code.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) struct CommandError {
     pub(super) exit: Exit,
     message: String,
     hints: Vec<String>,
-    /// The problems of a config, which say more than the message.
+    /// The problems of a config, which replace the message in text output.
     problems: Option<Problems>,
 }
 
@@ -96,7 +96,7 @@ impl From<Problems> for CommandError {
     }
 }
 
-/// How a command ends whose config cannot be used.
+/// The exit code for problems of the config.
 pub(super) fn of_problems(problems: &Problems) -> Exit {
     if problems.is_untrusted() { Exit::Blocked } else { Exit::Config }
 }
@@ -110,8 +110,8 @@ impl From<StateError> for CommandError {
         };
         let failed = Self::new(exit, error.to_string());
         match error {
-            StateError::Held(_) => failed.hint("wait for it to end, or stop it; the state is free as soon as it is gone"),
-            StateError::Lost => failed.hint("what was under way is in doubt; the next run settles it"),
+            StateError::Held(_) => failed.hint("wait until it ends, or stop it"),
+            StateError::Lost => failed.hint("unfinished changes are in doubt; the next run settles them"),
             StateError::NoConditionalPut { .. } => failed.hint(
                 "nothing was written; use a store that honours `If-None-Match` and `If-Match` on PUT, or a folder",
             ),
@@ -137,7 +137,7 @@ impl From<StateError> for CommandError {
 pub(super) const FULL_SYNC: &str = "ask Heap for a full sync: switch each segment off and on again at the integration in \
                                     Heap, and wait until its pages are in the inbox (`syncline status`)";
 
-/// What to do about a damaged file of the state.
+/// Remedies for a damaged file of the state.
 fn damaged_hints(path: &Path) -> Vec<String> {
     let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
     let restore = "nothing was sent; restore the file from a backup".to_owned();
@@ -170,7 +170,7 @@ fn damaged_hints(path: &Path) -> Vec<String> {
     }
 }
 
-/// What to do about a part of the state that is older than what was committed.
+/// Remedies for a part of the state that is older than what was committed.
 fn older_hints(place: &str) -> Vec<String> {
     let restore = "nothing was sent; restore the newer files, if there is a copy".to_owned();
     let accept = format!("syncline state accept {place}");
@@ -178,17 +178,17 @@ fn older_hints(place: &str) -> Vec<String> {
         Some(("cohorts", id)) => vec![
             restore,
             format!(
-                "to send everybody again who may be in it, and remove who should not be: syncline resync {id}, then \
+                "to send all members again and remove all others: syncline resync {id}, then \
                  syncline reconcile"
             ),
-            format!("to take what is there for the truth: {accept}"),
+            format!("to accept the present files: {accept}"),
         ],
         Some(("segments", _)) => vec![restore, FULL_SYNC.to_owned(), format!("then stop `watch`: {accept}")],
-        _ => vec![restore, format!("to take what is there for the truth: {accept}")],
+        _ => vec![restore, format!("to accept the present files: {accept}")],
     }
 }
 
-/// What to do about a folder of the state that does not do what it must.
+/// Remedies for a folder of the state that does not do what it must.
 fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(
@@ -198,7 +198,7 @@ fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
             "nothing was sent; `state:` must name a folder, and there is a file of that name on the way to it",
         ),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Some("make room on that disk; what was recorded is whole")
+            Some("make room on that disk; the state is intact")
         }
         _ => None,
     }
@@ -248,13 +248,13 @@ impl From<CurrentsError> for CommandError {
     }
 }
 
-/// A secret that cannot be had, with the connection that needs it.
+/// An error for a missing secret of a connection.
 pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> CommandError {
     let failed =
         CommandError::new(Exit::Credentials, format!("connection `{connection}` has no {key}: {error}"));
     match error {
         SecretError::Unset(name) => {
-            failed.hint(format!("set {name}, or name another place under `connections:`"))
+            failed.hint(format!("set {name}, or change its location under `connections:`"))
         }
         SecretError::TooOpen { path, by, .. } => {
             let path = path.display();
@@ -268,7 +268,7 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
             )
         }
         SecretError::Empty(path) => {
-            failed.hint(format!("write the key and nothing else into {}", path.display()))
+            failed.hint(format!("write only the key into {}", path.display()))
         }
         SecretError::Unreadable { path, source } => failed.hint(match source.kind() {
             ErrorKind::NotFound => format!(
@@ -278,13 +278,13 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
             ErrorKind::PermissionDenied => {
                 "the process must own it (mode 0600), or be in its group (mode 0440); in Kubernetes set `fsGroup:` of the pod".to_owned()
             }
-            ErrorKind::InvalidData => "it is not text: write the key and nothing else into it".to_owned(),
+            ErrorKind::InvalidData => "it is not text: write only the key into it".to_owned(),
             _ => "`file:` under `connections:` must name a file with the key and nothing else".to_owned(),
         }),
     }
 }
 
-/// What to do about a cohort that could not be planned, a line each.
+/// Remedies for a cohort that could not be planned, a line each.
 pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
     let hints = match error {
         PlanError::Desired(DesiredError::State(StateError::Older { entry: place, .. }))
@@ -293,9 +293,7 @@ pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
         | PlanError::State(StateError::Damaged { path, .. }) => damaged_hints(path),
         PlanError::Workspace(name, _) => vec![
             "nothing was sent to this workspace; restore the file from a backup".to_owned(),
-            format!(
-                "or, if the keys are those of the workspace that the state is about: syncline state adopt {name}"
-            ),
+            format!("or, if the keys belong to the workspace of the state: syncline state adopt {name}"),
         ],
         _ => remedy(error).into_iter().collect(),
     };
@@ -330,39 +328,39 @@ fn remedy(error: &PlanError) -> Option<String> {
     }
 }
 
-/// What to do about files that were not read.
+/// Remedies for files that were not read.
 pub(super) fn file_hint(error: &FileError) -> Option<String> {
     Some(match error {
         FileError::Io { .. } if error.remote_kind() == Some(ErrorKind::NotFound) => {
-            "nobody was added or removed. Put the object back, or correct `path:`".to_owned()
+            "no member was added or removed. Put the object back, or correct `path:`".to_owned()
         }
         FileError::Io { .. } if error.remote_kind().is_some() => {
-            "nobody was added or removed. Is the bucket the right one, and are there credentials? They come from AWS_…, \
+            "no member was added or removed. Is the bucket the right one, and are there credentials? They come from AWS_…, \
              GOOGLE_… or AZURE_… variables, or from the machine's identity"
                 .to_owned()
         }
         FileError::NoMatch { .. } | FileError::Io { .. } => {
-            "a source that cannot be read is not an empty one: nobody was removed. Put the file back, or correct `path:`".to_owned()
+            "a source that cannot be read is not an empty one: no member was removed. Put the file back, or correct `path:`".to_owned()
         }
         FileError::Truncated { .. } | FileError::Damaged { .. } => {
-            "nobody was added or removed. Export it again, under another name first and renamed when it is whole".to_owned()
+            "no member was added or removed. Export it again, under another name first and renamed when it is whole".to_owned()
         }
         FileError::NoFinalNewline { .. } => {
-            "nobody was added or removed. Export it again, under another name first and renamed when it is whole; \
+            "no member was added or removed. Export it again, under another name first and renamed when it is whole; \
              if a last row without a line break is right, set `final_newline: optional` under the cohort's `source:`"
                 .to_owned()
         }
-        FileError::Foreign { remedy, .. } => format!("nothing was added or removed. To use it: {remedy}"),
-        FileError::Unpack { .. } => "nobody was added or removed. Export it again".to_owned(),
+        FileError::Foreign { remedy, .. } => format!("no member was added or removed. To use it: {remedy}"),
+        FileError::Unpack { .. } => "no member was added or removed. Export it again".to_owned(),
         FileError::Changed { .. } | FileError::FilesChanged { .. } => {
-            "nobody was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
+            "no member was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
         }
         FileError::MissingColumn { column, found, .. } => missing_column(column, found),
         FileError::NoHeader { .. } => {
             "no member was added or removed. Export the file with a header row; its first row is not shown here".to_owned()
         }
         FileError::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
-        FileError::Malformed { .. } => "nobody was added or removed. Correct the row, or export the file again".to_owned(),
+        FileError::Malformed { .. } => "no member was added or removed. Correct the row, or export the file again".to_owned(),
         FileError::List { .. } => {
             "correct it, or write a narrower pattern. A file that cannot be seen may hold members".to_owned()
         }
@@ -374,7 +372,7 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
     })
 }
 
-/// A database that could not be asked.
+/// An error of a database.
 pub(super) fn of_sql(error: &SqlError) -> CommandError {
     let exit = match error.trouble {
         SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => Exit::Credentials,
@@ -390,18 +388,18 @@ pub(super) fn of_sql(error: &SqlError) -> CommandError {
     }
 }
 
-/// What to do about a database that gave no rows.
+/// Remedies for a database that gave no rows.
 pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
     let database = &error.database;
     Some(match &error.trouble {
         SqlErrorKind::Unreachable => format!(
-            "nobody was added or removed. Is `host:` of connection `{database}` right, and may this machine reach it?"
+            "no member was added or removed. Is `host:` of connection `{database}` right, and may this machine reach it?"
         ),
         SqlErrorKind::Busy => format!(
-            "nothing was added or removed. The server has no free connection, or is starting. Run again, free a connection, or \
+            "no member was added or removed. The server has no free connection, or is starting. Run again, free a connection, or \
              raise `connect_timeout:` of connection `{database}` to wait for longer"
         ),        SqlErrorKind::Broken => {
-            "nobody was added or removed. Run again; a query that is not read to its end counts for nothing"
+            "no member was added or removed. Run again; a query that is not read to its end counts for nothing"
                 .to_owned()
         }
         SqlErrorKind::Certificate => format!(
@@ -414,25 +412,25 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
             "grant the user `usage` on the schema and `select` on what the query reads".to_owned()
         }
         SqlErrorKind::RowSecurity => {
-            "nothing was added or removed. Give the user `bypassrls` (`alter role … bypassrls`), or read from a view \
+            "no member was added or removed. Give the user `bypassrls` (`alter role … bypassrls`), or read from a view \
              whose owner sees all rows and put the condition into it"
                 .to_owned()
         }
-        SqlErrorKind::Query => "nobody was added or removed. Try the query in a client of the database".to_owned(),
+        SqlErrorKind::Query => "no member was added or removed. Try the query in a client of the database".to_owned(),
         SqlErrorKind::TypeGuess(column) => {
             let column = column.as_deref().unwrap_or("id");
             format!(
-                "nobody was added or removed. Cast the column to text in the query, so that every row has the same type: `select cast({column} as text) as {column} ...`; for a file that DuckDB reads, add `all_varchar = true` to `read_csv`, or name the types in `columns`"
+                "no member was added or removed. Cast the column to text in the query, so that every row has the same type: `select cast({column} as text) as {column} ...`; for a file that DuckDB reads, add `all_varchar = true` to `read_csv`, or name the types in `columns`"
             )
         }
         SqlErrorKind::Writes => "a source is only read: the query must not write".to_owned(),
         SqlErrorKind::TempTable(_) => {
-            "nobody was added or removed. The driver must put rows into temporary tables in bulk, as those of DuckDB \
+            "no member was added or removed. The driver must put rows into temporary tables in bulk, as those of DuckDB \
              and SQLite do"
                 .to_owned()
         }
         SqlErrorKind::Timeout => format!(
-            "nobody was added or removed. Make the query cheaper, or raise `statement_timeout:` of connection `{database}`"
+            "no member was added or removed. Make the query cheaper, or raise `statement_timeout:` of connection `{database}`"
         ),
         SqlErrorKind::Driver => format!(
             "install the driver, or name its file under `driver:` of connection `{database}`; `syncline doctor` says where it was looked for"
@@ -447,13 +445,13 @@ fn missing_column(column: &str, found: &[String]) -> String {
     // One field that holds what separates fields elsewhere is a whole header row.
     let holds = |delimiter| matches!(found, [one] if one.contains(delimiter));
     if holds('\t') {
-        return "nobody was added or removed. Its header has tabs in it: set `format: tsv` under `source:`"
+        return "no member was added or removed. Its header has tabs in it: set `format: tsv` under `source:`"
             .to_owned();
     }
     for delimiter in [';', '|', ','] {
         if holds(delimiter) {
             return format!(
-                "nobody was added or removed. Its header is one field with `{delimiter}` in it: \
+                "no member was added or removed. Its header is one field with `{delimiter}` in it: \
                  set `delimiter: '{delimiter}'` under `source:`"
             );
         }
@@ -461,8 +459,8 @@ fn missing_column(column: &str, found: &[String]) -> String {
     let near = found.iter().min_by_key(|name| strsim::damerau_levenshtein(name, column));
     let close = near.filter(|name| strsim::damerau_levenshtein(name, column) <= 1 + column.len() / 4);
     match (close, found) {
-        (Some(near), _) => format!("nobody was added or removed. Did you mean `{near}`?"),
-        (None, []) => "nobody was added or removed".to_owned(),
-        (None, found) => format!("nobody was added or removed. It has `{}`", found.join("`, `")),
+        (Some(near), _) => format!("no member was added or removed. Did you mean `{near}`?"),
+        (None, []) => "no member was added or removed".to_owned(),
+        (None, found) => format!("no member was added or removed. It has `{}`", found.join("`, `")),
     }
 }

@@ -1,4 +1,4 @@
-//! The exit codes, each with its one meaning.
+//! The exit codes and their meanings.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use super::output;
 use crate::apply::StopCause;
 use crate::contained::{is_contained, note_panic};
 
-/// How the program ends.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// 0: done, or in sync.
@@ -24,7 +24,7 @@ pub enum Exit {
     Unavailable = 5,
     /// 6: blocked by the guard, in whole or in part.
     Blocked = 6,
-    /// 7: applied in part: sending stopped after Braze had taken something, or left members in doubt.
+    /// 7: applied in part: sending stopped after Braze had accepted changes, or left members in doubt.
     Part = 7,
     /// 8: the state is held by another process.
     Held = 8,
@@ -42,7 +42,7 @@ pub enum Exit {
     Stopped = 130,
 }
 
-/// What each code says, in the order of the codes. The README's table has the same.
+/// The meaning of each code, in order. The documentation has the same table.
 pub(super) const MEANINGS: [(Exit, &str); 15] = [
     (Exit::Done, "done or in sync"),
     (Exit::Failed, "failed, in whole or in part"),
@@ -86,14 +86,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Ends the program from another thread than the one that works.
+/// Ends the program from a thread other than the main thread.
 #[allow(clippy::disallowed_methods, reason = "the main thread is busy, and a signal must not wait for it")]
 pub(super) fn stop_at_once(exit: Exit) -> ! {
     std::process::exit(i32::from(exit as u8))
 }
 
-/// Installs the panic hook. A panic ends the program with 70: memory that is half changed is never used again, and
-/// what is on disk is whole. Contained work is the exception: its cohort fails, and the others go on.
+/// Installs the panic hook. A panic ends the program with code 70, so that inconsistent memory is not used; files stay
+/// consistent. A panic in contained work only fails its cohort.
 pub(super) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         if crate::model::is_guarded() {
@@ -104,11 +104,11 @@ pub(super) fn on_panic() {
         let backtrace = Backtrace::capture();
         let backtrace = match backtrace.status() {
             BacktraceStatus::Captured => backtrace.to_string(),
-            _ => "  RUST_BACKTRACE=1 shows where it came from.".to_owned(),
+            _ => "  Set RUST_BACKTRACE=1 for a backtrace.".to_owned(),
         };
         let consequence = match is_contained() {
             true => "Only the work on one cohort, segment or export stops; the next run settles it.",
-            false => "What was recorded is whole; the next run settles the rest.",
+            false => "The state is intact; the next run settles the rest.",
         };
         output::err(&format!(
             "this is a bug in syncline {}: {message}{place}\n  \

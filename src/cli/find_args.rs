@@ -1,4 +1,4 @@
-//! The command line of `discover` and `import`. Its doc comments are the help.
+//! The command line of `discover` and `import`. Doc comments are the help texts.
 
 use std::path::PathBuf;
 
@@ -9,17 +9,17 @@ use crate::model::ConnectionName;
 
 #[derive(Debug, Args)]
 pub(super) struct DiscoverArgs {
-    /// The database; all of them if none is named
+    /// The database. Default: all
     #[arg(value_name = "CONNECTION", value_parser = connection)]
     pub(super) connection: Option<ConnectionName>,
-    /// How the result is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ImportTablesArgs {
-    /// The file to write, which must not be there yet; stdout if none is named
+    /// The file to create. Default: stdout
     #[arg(long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The arguments of `identity`. No meaning is given to them here.
+//! The command line of `identity`. Doc comments are the help texts.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -12,24 +12,24 @@ pub(super) struct IdentityArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum IdentityCommand {
-    /// Show whose an id is: a device, an alias, or Braze's own id
+    /// Show the owner of a device, an alias or a Braze id
     Show {
-        /// The id; several may be given
+        /// The id; repeatable
         #[arg(value_name = "IDENTIFIER", required = true)]
         identifiers: Vec<String>,
         #[command(flatten)]
         format: FormatArgs,
     },
-    /// Learn from files who is who
+    /// Import identities from files
     Import(Box<IdentityImportArgs>),
-    /// Show how much is known
+    /// Show the size of the identity map
     Stats(FormatArgs),
-    /// Take back everything that a source of Heap Connect's dumps has told
+    /// Drop everything that was imported from Heap Connect dumps
     Drop {
         /// Its address, as `identity stats` shows it
         #[arg(value_name = "ADDRESS")]
         address: String,
-        /// The label that it was learned with
+        /// The alias label of the import
         #[arg(long, value_name = "LABEL", default_value = "heap_user_id")]
         label: String,
         #[command(flatten)]
@@ -39,7 +39,7 @@ pub(super) enum IdentityCommand {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum IdentityLayoutArg {
-    /// The customer's id beside devices or aliases
+    /// External ids with devices or aliases
     Mapping,
     /// Heap's `users`: `user_id` and `identity`
     HeapUsers,
@@ -54,16 +54,16 @@ pub(super) struct IdentityImportArgs {
     /// A file, a glob, or an address such as `s3://bucket/users/*.avro`; of Heap Connect, the bucket
     #[arg(value_name = "FILES")]
     pub(super) files: String,
-    /// What its rows say
+    /// Content of its rows
     #[arg(long, value_name = "LAYOUT", default_value = "mapping")]
     pub(super) layout: IdentityLayoutArg,
-    /// The column of your own id; `identity` in Heap's `users`
+    /// Column of the external id; `identity` in Heap's `users`
     #[arg(long, value_name = "COLUMN")]
     pub(super) external_id: Option<String>,
-    /// The column of a device; may be given again
+    /// The column of a device; repeatable
     #[arg(long = "device-id", value_name = "COLUMN")]
     pub(super) device_ids: Vec<String>,
-    /// The column of an alias, with the alias's label; may be given again
+    /// The column of an alias, with the alias's label; repeatable
     #[arg(long = "alias", value_name = "LABEL=COLUMN", value_parser = alias)]
     pub(super) aliases: Vec<(String, String)>,
     /// The label of the alias that Heap's user ids are in Braze
@@ -75,7 +75,7 @@ pub(super) struct IdentityImportArgs {
     /// The bucket's region, for S3
     #[arg(long, value_name = "REGION")]
     pub(super) region: Option<String>,
-    /// How the result is written to stdout
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
 }

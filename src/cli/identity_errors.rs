@@ -1,4 +1,4 @@
-//! Why nothing was learned of who is who, in words, with what to do about it.
+//! Errors of identity imports: message, hints and exit code.
 
 use std::io::ErrorKind;
 
@@ -7,7 +7,7 @@ use super::exit::Exit;
 use crate::connector::heap_connect::DumpError;
 use crate::identity::ImportError;
 
-/// What could not be learned of who is who.
+/// An error of an identity import.
 pub(super) fn of_teaching(error: ImportError) -> CommandError {
     let (remote, hint) = match &error {
         ImportError::State(_) | ImportError::Busy => (None, None),
@@ -29,7 +29,7 @@ pub(super) fn of_teaching(error: ImportError) -> CommandError {
     }
 }
 
-/// What to do about dumps that were not read.
+/// Remedies for unreadable dumps.
 pub(super) fn dump_hint(error: &DumpError) -> Option<String> {
     let hint = match error {
         DumpError::List { .. } if error.remote_kind().is_some_and(|kind| kind != ErrorKind::NotFound) => {

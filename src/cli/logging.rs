@@ -27,7 +27,7 @@ use crate::foreign;
 /// Whether stderr is read by a machine, which must not find anything but JSON there.
 static FOR_MACHINES: AtomicBool = AtomicBool::new(false);
 
-/// Starts logging as the command line says. A server has nobody who watches, so it logs more by itself.
+/// Starts logging with the options of the command line. A server logs at `info` by default.
 pub(super) fn start(global: &Global, is_server: bool) {
     let level = match global.verbose + u8::from(is_server) {
         0 => LevelFilter::WARN,
@@ -47,8 +47,8 @@ pub(super) fn start(global: &Global, is_server: bool) {
     };
 }
 
-/// Tells whoever watches: as a line of text, or as a log line where those are JSON.
-pub(super) fn tell(text: &str) {
+/// Prints a notice to stderr: as text, or as a JSON log line with `--log-format json`.
+pub(super) fn notify(text: &str) {
     if FOR_MACHINES.load(Ordering::Relaxed) {
         tracing::warn!("{text}");
     } else {
@@ -119,7 +119,7 @@ impl<S> Filter<S> for RateLimit {
     }
 }
 
-/// Says why the command failed.
+/// Logs the error of a command.
 pub(super) fn failed(error: &CommandError) {
     if !FOR_MACHINES.load(Ordering::Relaxed) {
         return output::err(&error.render());

@@ -1,8 +1,7 @@
-//! The command line: the only place that prints, reads the environment or chooses an exit code.
+//! The command line: the only module that prints, reads the environment or chooses an exit code.
 //!
-//! Errors come here as values from the modules and become words, hints and exit codes. Data goes to
-//! stdout and everything else to stderr; all output goes through `output`, which takes
-//! secrets out of it, should one ever get that far.
+//! It turns errors of the other modules into messages, hints and exit codes. Data goes to stdout, and everything else to
+//! stderr. All output goes through `output`.
 
 mod access;
 mod args;
@@ -38,18 +37,18 @@ pub use exit::Exit;
 use args::{Cli, Command, OutputFormat};
 use error::CommandError;
 
-/// Runs the program and gives back its exit code.
+/// Runs the program and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     exit::on_panic();
-    environment::fail_as_told();
+    environment::inject_failure();
     match Cli::try_parse() {
         Ok(cli) => run(&cli).into(),
         Err(error) => usage(&error).into(),
     }
 }
 
-/// Help and version are answers; anything else is a usage error.
+/// Prints help or version, or reports a usage error.
 fn usage(error: &clap::Error) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -98,11 +97,11 @@ fn run(cli: &Cli) -> Exit {
     exit
 }
 
-/// Says why a command failed: to people always, and to programs that asked for JSON in JSON as well.
+/// Reports the error of a command on stderr, and with `--format json` also as JSON on stdout.
 fn failed(command: Option<&Command>, error: &CommandError) -> Exit {
     logging::failed(error);
     if let Some(command) = command.filter(|command| command.format() == OutputFormat::Json) {
-        // Stdout may be what failed; stderr has said so.
+        // Writing to stdout may be the error itself; stderr has reported it.
         let _ = output::out(&error.to_json(command.name()));
     }
     error.exit

@@ -1,7 +1,7 @@
-//! Printing. Colors only where they are wanted; a closed pipe is no error.
+//! Output to stdout and stderr, with colors. A closed pipe is not an error.
 //!
-//! A secret never gets here: it is not part of any text, and text of servers and drivers is without secrets from
-//! where it enters the program. The last step escapes what a terminal or a CI runner would act on.
+//! Text contains no secrets at this point: they are never part of messages, and text from servers and drivers is cleaned
+//! when it enters the program. The last step escapes control sequences of terminals and CI runners.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -11,17 +11,16 @@ use anstyle::{AnsiColor, Style};
 use super::args::Color;
 use crate::foreign;
 
-/// Stdout did not take what was to be printed.
+/// Writing to stdout failed.
 #[derive(Debug)]
 pub(super) struct OutputLost(pub(super) io::Error);
 
-/// Prints data to stdout, with a line break at its end. Whoever reads may have closed the pipe
-/// (`| head`): then there is nobody left to tell, and nothing is wrong.
+/// Prints data to stdout with a final line break. A closed pipe (`| head`) is not an error.
 pub(super) fn out(text: &str) -> Result<(), OutputLost> {
     out_exactly(&foreign::terminal(text))
 }
 
-/// Prints to stdout what is meant for a program and may not be changed: commands to a CI runner, a config, a schema.
+/// Prints text for programs to stdout without escaping: CI commands, a config, a schema.
 pub(super) fn out_exactly(text: &str) -> Result<(), OutputLost> {
     match print(&mut AutoStream::auto(io::stdout().lock()), text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(OutputLost(error)),
@@ -29,9 +28,9 @@ pub(super) fn out_exactly(text: &str) -> Result<(), OutputLost> {
     }
 }
 
-/// Prints anything else to stderr, with a line break at its end.
+/// Prints a message to stderr with a final line break.
 pub(super) fn err(text: &str) {
-    // There is no third place to complain in.
+    // A failure to write to stderr cannot be reported.
     let _ = print(&mut AutoStream::auto(io::stderr().lock()), &foreign::terminal(text));
 }
 
@@ -49,7 +48,7 @@ pub(super) fn set_color(color: Color) {
     .write_global();
 }
 
-/// Whether a person watches stderr.
+/// Whether stderr is a terminal.
 pub(super) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
@@ -83,7 +82,7 @@ pub(super) fn red(text: &str) -> String {
     painted(text, AnsiColor::Red.on_default())
 }
 
-/// A number as people read it: `1,234,567`.
+/// A number with thousands separators: `1,234,567`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
@@ -91,13 +90,13 @@ pub(super) fn count(number: u64) -> String {
     groups.join(",")
 }
 
-/// A number of things: `1 row`, `2 rows`.
+/// A number with a noun: `1 row`, `2 rows`.
 pub(super) fn counted(number: u64, one: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {one}{plural}", count(number))
 }
 
-/// Some of a number of things: `1 of 3 cohorts`, and `3 cohorts` for all of them.
+/// A part of a total: `1 of 3 cohorts`, and `3 cohorts` for all of them.
 pub(super) fn counted_of(some: u64, all: u64, one: &str) -> String {
     if some == all { counted(all, one) } else { format!("{} of {}", count(some), counted(all, one)) }
 }
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_as_people_read_them() {
+    fn numbers_have_separators_and_plurals() {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");

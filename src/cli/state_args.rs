@@ -13,7 +13,7 @@ pub(super) struct StateArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StateCommand {
-    /// List what is held, and by whom the state is
+    /// List the content and the holder of the state
     Ls(FormatArgs),
     /// Show the record of a cohort: its version and runs
     Show {
@@ -46,7 +46,7 @@ pub(super) enum StateCommand {
     },
     /// Read every file and check that it is whole
     Verify(FormatArgs),
-    /// Remove versions that others have replaced, and what a crash has left behind
+    /// Remove replaced versions and the remains of crashes
     Gc {
         /// Only show what would be removed
         #[arg(long)]

@@ -1,7 +1,7 @@
-//! Commands for people to paste: what they ran, and what a message adds to it.
+//! Suggested commands in messages, ready to paste: the command of the user with changed options.
 //!
-//! A command that lacks the `-c` or the `-e` of the one before it works on another config. So every
-//! command in a message is whole and comes from here.
+//! A command without the `-c` or `-e` of the original would use another config. All commands in messages are therefore
+//! complete and built here.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::args::{DEFAULT_CONFIG, Global, RunArgs};
 use crate::model::{ChangeOp, CohortId};
 use crate::plan::PlanDigest;
 
-/// What the command line said, to say it again.
+/// The options of the current command.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SuggestedCommand {
     /// The options that choose the config: `-c FILE -e NAME --trusted-config FILE`.
@@ -19,7 +19,7 @@ pub(super) struct SuggestedCommand {
     ceilings: Vec<(ChangeOp, CohortId, u64)>,
     /// The file of a saved plan.
     saved: Option<String>,
-    /// What applies the plan, if not `reconcile`.
+    /// The command that applies the plan, if it is not `reconcile`.
     by: Option<&'static str>,
 }
 
@@ -38,7 +38,7 @@ impl SuggestedCommand {
         Self { place, ..Self::default() }
     }
 
-    /// With what `plan` and `reconcile` were asked.
+    /// Adds the options of `plan` or `reconcile`.
     pub(super) fn run(mut self, args: &RunArgs, saved: Option<&PathBuf>) -> Self {
         let ceilings = |op, list: &[(CohortId, u64)]| {
             list.iter().map(|(id, number)| (op, id.clone(), *number)).collect::<Vec<_>>()
@@ -51,13 +51,13 @@ impl SuggestedCommand {
         self
     }
 
-    /// For sending a cohort again.
+    /// Uses `resync` of a cohort instead of `reconcile`.
     pub(super) fn resync(mut self, cohort: &CohortId) -> Self {
         (self.by, self.cohorts) = (Some("resync"), vec![cohort.to_string()]);
         self
     }
 
-    /// Whether something else than `reconcile` applies the plan.
+    /// Whether `resync` applies the plan.
     pub(super) fn is_resync(&self) -> bool {
         self.by.is_some()
     }
@@ -68,7 +68,7 @@ impl SuggestedCommand {
         again.command(if self.is_saved() { "plan" } else { "reconcile" })
     }
 
-    /// Lets a cohort gain or lose so many members in one run.
+    /// The command that allows this number of changes of a cohort for one run.
     pub(super) fn allowing(&self, op: ChangeOp, id: &CohortId, number: u64) -> String {
         let mut again = self.clone();
         again.ceilings.retain(|(had, cohort, _)| (*had, cohort) != (op, id));
@@ -76,7 +76,7 @@ impl SuggestedCommand {
         again.command("reconcile")
     }
 
-    /// Approves a plan of a cohort that the guard blocks.
+    /// The command that approves a blocked plan of a cohort.
     pub(super) fn approve(&self, id: &CohortId, plan: PlanDigest) -> String {
         let mut words = vec!["syncline".to_owned(), "approve".to_owned()];
         words.extend(self.place.iter().cloned());
@@ -84,23 +84,23 @@ impl SuggestedCommand {
         words.join(" ")
     }
 
-    /// Whether the run has a saved plan.
+    /// Whether the run uses a saved plan.
     pub(super) fn is_saved(&self) -> bool {
         self.saved.is_some()
     }
 
-    /// Taking the keys of a connection for those of the state's workspace.
+    /// The command that accepts the keys of a connection as those of the state's workspace.
     pub(super) fn adopt(&self, connection: &str) -> String {
         let words = ["syncline", "state", "adopt"].map(str::to_owned).into_iter();
         words.chain(self.place.iter().cloned()).chain([connection.to_owned()]).collect::<Vec<_>>().join(" ")
     }
 
-    /// The whole command, for a shell.
+    /// The complete command for a shell.
     pub(super) fn command(&self, name: &str) -> String {
         let by = self.by.filter(|_| name == "reconcile").unwrap_or(name);
         let mut words = vec!["syncline".to_owned(), by.to_owned()];
         words.extend(self.place.iter().cloned());
-        // A saved plan knows its cohorts.
+        // A saved plan contains its cohorts.
         if !self.is_saved() || name == "plan" {
             words.extend(self.cohorts.iter().cloned());
             words.extend(self.retry_rejected.then(|| "--retry-rejected".to_owned()));
@@ -119,7 +119,7 @@ impl SuggestedCommand {
     }
 }
 
-/// A word as a shell takes it for one word.
+/// Quotes a word for a shell.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_./:=@%+,-".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_stays_one_word() {
+    fn words_are_quoted_for_a_shell() {
         for (word, in_shell) in
             [("a/b.yaml", "a/b.yaml"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$X", "'$X'")]
         {

@@ -14,7 +14,7 @@ use crate::connector::braze::{BrazeKeyKind, WorkspaceKeySet, key_fingerprint};
 use crate::model::ConnectionName;
 use crate::state::{KeyFingerprints, StateError, StateReader};
 
-/// The fingerprints of a connection, by whatever name it had.
+/// The key fingerprints of a connection, by its current or former names.
 pub(super) fn marks_of(
     name: &ConnectionName,
     braze: &BrazeConfig,

@@ -1,4 +1,4 @@
-//! What is triggered in Braze when somebody enters a cohort or leaves it.
+//! Triggers of a cohort, typed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::model::Timestamp;
 
-/// What can be triggered.
+/// The kind of a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TriggerTarget {
     /// A campaign with API-triggered delivery.
@@ -18,22 +18,22 @@ pub enum TriggerTarget {
     Canvas,
 }
 
-/// What is triggered for whoever enters, or for whoever leaves.
+/// A trigger for users who enter or leave a cohort.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
-    /// What.
+    /// Campaign or Canvas.
     pub of: TriggerTarget,
-    /// Its API identifier.
+    /// API identifier of the campaign or Canvas.
     pub id: String,
-    /// What it is told of each person: columns of the source by the names of the properties.
+    /// Trigger properties: columns of the source by property name.
     pub properties: BTreeMap<String, String>,
-    /// People for whom it is triggered in one run; the others wait.
+    /// Maximum number of users per run; further users wait.
     pub at_most: u64,
-    /// How long nothing is triggered for a person again.
+    /// Minimum time between two triggers for the same user.
     pub cool_down: Duration,
-    /// How long an entry is worth something: after that it is dropped.
+    /// Age after which a waiting transition is dropped.
     pub within: Duration,
-    /// When nothing is triggered.
+    /// Quiet hours.
     pub quiet: Option<QuietHours>,
 }
 
@@ -46,20 +46,19 @@ impl fmt::Display for Trigger {
     }
 }
 
-/// Hours of the day in which people are left alone.
+/// Hours of the day without triggers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuietHours {
-    /// From then on.
+    /// Start.
     pub from: Time,
-    /// Until then; on the next day if it is earlier.
+    /// End; on the next day if it is earlier than the start.
     pub to: Time,
-    /// In this time zone.
+    /// Time zone.
     pub time_zone: String,
 }
 
 impl QuietHours {
-    /// When the quiet hours end, if it is in them now. A time zone that the machine does not know has none of the
-    /// day's hours to spare.
+    /// The end of the quiet hours, if `now` is in them. With an unknown time zone, the whole day is quiet.
     #[must_use]
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
         let zone = TimeZone::get(&self.time_zone).unwrap_or(TimeZone::UTC);

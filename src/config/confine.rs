@@ -1,16 +1,16 @@
-//! Which files a config may name: regular files, below an allowed folder once links are followed, and none whose
-//! content the system makes up.
+//! Restricts the files that a config may name: regular files below an allowed folder, after links are resolved, and no
+//! files of `/proc`, `/sys` or `/dev`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Folders of the system in which files are processes, devices and the like.
+/// System folders with files for processes and devices.
 const SPECIAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Why a file is not read.
+/// The reason why a file is not read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Confined {
-    /// It is in a folder of the system.
+    /// It is in a system folder.
     #[error("it is in {}, where the system shows itself and no file is", .0.display())]
     Special(PathBuf),
     /// A link leads out of the folder.
@@ -19,18 +19,18 @@ pub(super) enum Confined {
     /// It is a folder, a pipe or a device.
     #[error("it is not a regular file")]
     Irregular,
-    /// The system refused.
+    /// The system reported an error.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// Whether a path, without links in it, is in a folder in which the system shows itself: `/proc`, `/sys`, `/dev`.
+/// Whether a path without links is in `/proc`, `/sys` or `/dev`.
 #[must_use]
 pub fn is_special(real: &Path) -> bool {
     SPECIAL.iter().any(|folder| real.starts_with(folder)) || is_on_special(real)
 }
 
-/// Whether `proc` or `sysfs` is mounted somewhere else, and the path is there.
+/// Whether the path is in another mount of `proc` or `sysfs`.
 #[cfg(target_os = "linux")]
 fn is_on_special(real: &Path) -> bool {
     const PROC_MAGIC: u32 = 0x9fa0;
@@ -44,7 +44,7 @@ fn is_on_special(_: &Path) -> bool {
     false
 }
 
-/// Checks that a file is a regular one below a folder, wherever links lead.
+/// Checks that a path resolves to a regular file below a folder.
 pub(super) fn check(file: &Path, folder: &Path) -> Result<(), Confined> {
     let real = file.canonicalize()?;
     if is_special(&real) {
@@ -57,8 +57,7 @@ pub(super) fn check(file: &Path, folder: &Path) -> Result<(), Confined> {
     if real.metadata()?.is_file() { Ok(()) } else { Err(Confined::Irregular) }
 }
 
-/// Checks the main file, which the operator names and which may be a link or a pipe: a link in its place does not
-/// lead to where the system shows itself.
+/// Checks the main file. You name it, so it may be a link or a pipe, but not a link into a system folder.
 pub(super) fn check_main(file: &Path) -> Result<(), Confined> {
     let is_named = SPECIAL.iter().any(|folder| file.starts_with(folder));
     match file.canonicalize() {

@@ -1,78 +1,78 @@
-//! Who is who, and Heap Connect's dumps, as the config names them.
+//! Identity sources and Heap Connect sources, typed.
 
 use std::time::Duration;
 
 use super::sql::SqlSource;
 use super::types::FileSource;
 
-/// Where Heap Connect's dumps are.
+/// Location of Heap Connect dumps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpFolder {
-    /// The bucket's address, or a folder that is a copy of one.
+    /// URL of the bucket, or a folder with a copy of it.
     pub path: String,
-    /// The store's address, if it is in a bucket and that is not the vendor's own.
+    /// Address of the object store, if it is not the vendor's.
     pub endpoint: Option<String>,
-    /// The bucket's region, for S3.
+    /// Region of the bucket, for S3.
     pub region: Option<String>,
 }
 
 impl DumpFolder {
-    /// Whether it is in a bucket and not on this machine.
+    /// Whether the dumps are in a bucket.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.path.contains("://")
     }
 }
 
-/// A table of Heap Connect's dumps, as it stands at the newest one.
+/// A table of the newest Heap Connect dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSource {
-    /// Where the dumps are.
+    /// Location of the dumps.
     pub place: DumpFolder,
-    /// The table.
+    /// Name of the table.
     pub table: String,
-    /// Only rows whose `time` is no older than this.
+    /// Maximum age of rows, by their column `time`.
     pub within: Option<Duration>,
 }
 
-/// A query over tables of Heap Connect's dumps, each as it stands at the newest one.
+/// A query over tables of the newest Heap Connect dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpQuery {
-    /// Where the dumps are.
+    /// Location of the dumps.
     pub place: DumpFolder,
-    /// The tables that the query may name.
+    /// The tables that the query uses.
     pub tables: Vec<String>,
-    /// The query, and the database that they are lent to.
+    /// The query, and the database that gets the tables as temporary tables.
     pub asked: SqlSource,
 }
 
-/// Heap Connect's dumps as a source of who is who.
+/// Heap Connect dumps as an identity source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpSource {
-    /// Where they are.
+    /// Location of the dumps.
     pub place: DumpFolder,
-    /// What the identity map calls the place.
+    /// Name of the location in the identity map.
     pub address: String,
-    /// The label of the aliases that Heap's user ids are.
+    /// Alias label of Heap's user ids.
     pub label: String,
-    /// The column of `users` with the customer's own id.
+    /// Column of `users` with the external id.
     pub owner: String,
 }
 
-/// Files with the customer's own id beside devices or aliases.
+/// Files with external ids and their devices or aliases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingSource {
     /// The files.
     pub files: FileSource,
-    /// The column of the customer's own id.
+    /// Column of the external id.
     pub owner: String,
-    /// The column of a device.
+    /// Column of the device id.
     pub device_id: Option<String>,
-    /// The label of an alias, and the column of its name.
+    /// Alias label, and the column of the alias name.
     pub alias: Option<(String, String)>,
 }
 
-/// Where it is told who is who.
+/// An identity source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentitySource {
     /// Heap Connect's dumps.
@@ -82,7 +82,7 @@ pub enum IdentitySource {
 }
 
 impl IdentitySource {
-    /// Where it is, as the config has it.
+    /// The path in the config.
     #[must_use]
     pub fn path(&self) -> &str {
         match self {
@@ -91,7 +91,7 @@ impl IdentitySource {
         }
     }
 
-    /// The label of the aliases that it tells of, if it does.
+    /// Label of the aliases of this source, if it has aliases.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         match self {

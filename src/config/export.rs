@@ -1,4 +1,4 @@
-//! Exports as the rest of the program knows them.
+//! Exports, typed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,46 +8,46 @@ use super::server::ScheduleConfig;
 use crate::event_mapping::MappingSettings;
 use crate::model::{ConnectionName, ExportId, Timestamp};
 
-/// A flow of engagement events from Braze to Heap.
+/// An export of engagement events from Braze to Heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportConfig {
-    /// Its stable id.
+    /// Stable id.
     pub id: ExportId,
-    /// Where the events come from.
+    /// Source of the events.
     pub source: ExportSource,
-    /// The Heap that they go to.
+    /// Heap connection that receives the events.
     pub to: ConnectionName,
-    /// What becomes of each event.
+    /// Mapping of events.
     pub settings: MappingSettings,
-    /// How long events wait for a person to become known.
+    /// How long events wait for an identity.
     pub hold_age_max: Duration,
-    /// How many may wait.
+    /// Maximum number of waiting events.
     pub hold_len_max: u64,
-    /// Events in one request.
+    /// Maximum number of events per request.
     pub batch_len_max: usize,
-    /// How long what is posted is gathered.
+    /// How long posted events are collected before they are sent.
     pub flush_every: Duration,
     /// How long rejects are kept.
     pub rejects_kept: Duration,
-    /// Events before this are left out.
+    /// Earliest time of events.
     pub since: Option<Timestamp>,
-    /// When `watch` looks at it again, if not when it looks at everything.
+    /// Schedule in `watch`. Default: the schedule of `watch`.
     pub schedule: Option<ScheduleConfig>,
-    /// Where the config declares it, for messages: file and line.
+    /// File and line of the declaration, for messages.
     pub declared_at: String,
 }
 
-/// Where engagement events come from.
+/// Source of engagement events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExportSource {
     /// Avro files.
     Storage(StorageSource),
-    /// Posted to a door.
+    /// HTTP posts to an endpoint.
     Http(HttpSource),
 }
 
 impl ExportSource {
-    /// The source as reports name it.
+    /// Name of the source in reports.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -60,43 +60,43 @@ impl ExportSource {
     }
 }
 
-/// Avro files of Braze's Currents.
+/// Avro files of Braze Currents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageSource {
-    /// Where they are.
+    /// Location of the files.
     pub place: StorageLocation,
-    /// How long the rest of a file that ends too early is waited for.
+    /// How long to wait for the rest of a truncated file.
     pub incomplete_after: Duration,
 }
 
-/// Where files are.
+/// Location of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageLocation {
-    /// In a folder.
+    /// A folder.
     Folder {
-        /// Its path.
+        /// Path of the folder.
         path: PathBuf,
-        /// The path as the config has it.
+        /// Path in the config.
         shown: String,
-        /// The folders that it must be in, wherever links lead.
+        /// Folders that must contain it after links are resolved.
         roots: Vec<PathBuf>,
     },
-    /// In a bucket.
+    /// A bucket.
     Bucket {
         /// `s3://bucket/prefix`, `gs://…` or `az://…`.
         url: String,
-        /// The store's address, if it is not the vendor's own.
+        /// Address of the object store, if it is not the vendor's.
         endpoint: Option<String>,
-        /// The bucket's region, for S3.
+        /// Region of the bucket, for S3.
         region: Option<String>,
     },
 }
 
-/// A door for Braze's Currents.
+/// An HTTP endpoint for Braze Currents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSource {
-    /// Where the tokens are that Braze may send, the newest first. None: whoever reaches the door may speak.
+    /// Locations of the accepted tokens, newest first. If empty, requests need no token.
     pub tokens: Vec<SecretRef>,
-    /// The path of the door.
+    /// Path of the endpoint.
     pub path: String,
 }

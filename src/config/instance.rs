@@ -17,7 +17,7 @@ macro_rules! instances {
         }
 
         impl Instance {
-            /// The REST endpoint; none for the sandbox, whose port is not known before it runs.
+            /// The REST endpoint; `None` for the sandbox, which chooses its port at start.
             pub(super) fn endpoint(self) -> Option<&'static str> {
                 match self {
                     Self::Sandbox => None,

@@ -1,12 +1,12 @@
-//! Keys that somebody wrote into the config itself: taken out before anything can repeat them.
+//! Masks secrets that were written into the config, before any message can repeat them.
 //!
-//! A key belongs in the environment or in a file of its own, and a config that holds one is refused. The
-//! refusal shows the source line, and it may be shown in a CI log, so the key must be gone by then.
+//! Secrets belong in the environment or in files, and a config that contains one is an error. The error shows the line,
+//! possibly in a CI log, so the secret is masked first.
 
 use super::source::{ConfigSources, SourceSpan};
 use super::tree::{TreeEntry, TreeNode, TreeValue};
 
-/// The keys of a connection, or of an export's source, whose value is a place of a secret, and never the secret.
+/// Keys of connections and export sources with the location of a secret as value.
 const SECRET_KEYS: [&str; 10] = [
     "data_import_key",
     "partner_api_key",
@@ -19,12 +19,12 @@ const SECRET_KEYS: [&str; 10] = [
     "token",
     "token_previous",
 ];
-/// What is in the name of an option whose value is a secret.
+/// Parts of names of options with secret values.
 const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "private_key", "credential"];
-/// What stands for a secret in messages.
+/// Replacement of a secret in messages.
 pub(super) const MASKED: &str = "[secret]";
 
-/// Masks every secret in a tree and in the text that it came from.
+/// Masks all secrets in a tree and in its text.
 pub(super) fn mask(tree: &mut TreeNode, sources: &mut ConfigSources) {
     let TreeValue::Map(entries) = &mut tree.value else { return };
     for entry in entries {
@@ -49,7 +49,7 @@ fn each(node: &mut TreeNode, visit: &mut dyn FnMut(&mut TreeNode)) {
     }
 }
 
-/// An address that is told of things holds a token more often than not.
+/// Addresses of notifications often contain a token.
 fn mask_notify(watch: &mut TreeNode, sources: &mut ConfigSources) {
     let TreeValue::Map(entries) = &mut watch.value else { return };
     let lists = entries.iter_mut().filter(|entry| entry.key == "notify");
@@ -73,7 +73,7 @@ fn mask_connection(connection: &mut TreeNode, sources: &mut ConfigSources) {
     }
 }
 
-/// Options of a driver that are secrets by their name, or addresses with a password in them.
+/// Options of a driver with a secret name, or an address with a password.
 fn mask_options(options: &mut TreeNode, sources: &mut ConfigSources) {
     let TreeValue::Map(entries) = &mut options.value else { return };
     for entry in entries {
@@ -85,15 +85,15 @@ fn mask_options(options: &mut TreeNode, sources: &mut ConfigSources) {
     }
 }
 
-/// The places of values that may be secrets, under a key that means nothing where it is: all values if the key
-/// looks like that of a secret, otherwise those that look like a token.
+/// Places of values under an unknown key that may be secrets: all if the key looks like that of a secret, otherwise
+/// those that look like a token.
 pub(super) fn suspects(entry: &TreeEntry) -> Vec<SourceSpan> {
     let mut found = Vec::new();
     gather(&entry.key, &entry.node, is_secret_key(&entry.key), &mut found);
     found
 }
 
-/// The place of a value that looks like a token, where none should be.
+/// The place of a value that looks like a misplaced token.
 pub(super) fn suspect(node: &TreeNode) -> Vec<SourceSpan> {
     node.as_text().filter(|text| is_token(text)).map(|_| node.span).into_iter().collect()
 }
@@ -111,7 +111,7 @@ fn gather(key: &str, node: &TreeNode, is_secret: bool, found: &mut Vec<SourceSpa
     }
 }
 
-/// Whether a key is that of a secret, or would be if it were spelled well.
+/// Whether a key is that of a secret, or a misspelling of one.
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let is_near = |known: &&str| strsim::damerau_levenshtein(known, &key) <= 3.min(known.len() / 3);
@@ -120,8 +120,8 @@ fn is_secret_key(key: &str) -> bool {
         || SECRET_KEYS.iter().any(is_near)
 }
 
-/// Whether a text may be a secret, where no text has a meaning: one long word with letters and digits, or with
-/// letters of both cases.
+/// Whether a string in an unexpected place may be a secret: one long word with letters and digits, or with letters of
+/// both cases.
 fn is_long_word(text: &str) -> bool {
     const LEN_MIN: usize = 12;
     let has = |of: fn(&char) -> bool| text.chars().any(|c| of(&c));
@@ -131,7 +131,7 @@ fn is_long_word(text: &str) -> bool {
         && (is_mixed || (has(char::is_ascii_digit) && has(char::is_ascii_alphabetic)))
 }
 
-/// Whether a text looks like a token wherever it is: no path and no URL, with a part of random letters and digits.
+/// Whether a string looks like a token: not a path or URL, with a part of random letters and digits.
 fn is_token(text: &str) -> bool {
     const LEN_MIN: usize = 16;
     const PART_LEN_MIN: usize = 8;
@@ -145,24 +145,24 @@ fn is_token(text: &str) -> bool {
         && text.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random)
 }
 
-/// Whether a value was taken out.
+/// Whether a value was masked.
 pub(super) fn is_masked(node: &TreeNode) -> bool {
     node.as_text() == Some(MASKED)
 }
 
-/// Whether an option of a driver must not be shown, by its name.
+/// Whether an option of a driver is secret, by its name.
 fn is_secret_option(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
-/// Whether an address has a user's password in it.
+/// Whether an address contains a password.
 fn has_password(text: &str) -> bool {
     let user = text.rsplit_once('@').map(|(user, _)| user.rsplit_once("//").map_or(user, |(_, user)| user));
     user.is_some_and(|user| user.contains(':')) || text.to_ascii_lowercase().contains("password=")
 }
 
-/// Leaves `env: NAME` and `file: path` as they are; anything else may be a key.
+/// Keeps `env: NAME` and `file: path`; masks all other values.
 fn mask_misplaced(node: &mut TreeNode, key: Option<&str>, sources: &mut ConfigSources) {
     match &mut node.value {
         TreeValue::Map(entries) => {
@@ -178,7 +178,7 @@ fn mask_misplaced(node: &mut TreeNode, key: Option<&str>, sources: &mut ConfigSo
     }
 }
 
-/// Whether a text can be the name of an environment variable.
+/// Whether a string is a valid name of an environment variable.
 pub(super) fn is_variable(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -197,7 +197,7 @@ fn mask_user(node: &TreeNode, sources: &mut ConfigSources) {
     sources.mask(span);
 }
 
-/// Masks what follows a secret's key on its line, in a text that is no YAML: there is no tree to go by.
+/// Masks the rest of the line after the key of a secret, in text that is not YAML and has no tree.
 pub(super) fn mask_lines(text: &str) -> String {
     let line = |line: &str| {
         let colon = SECRET_KEYS.iter().find_map(|key| {
@@ -218,13 +218,13 @@ pub(super) fn mask_lines(text: &str) -> String {
     text.split_inclusive('\n').map(line).collect()
 }
 
-/// As many bytes, of which nothing can be read.
+/// A mask of the same length.
 fn stars(text: &str) -> String {
     let hidden = |c: char| if c.is_whitespace() { c.to_string() } else { "*".repeat(c.len_utf8()) };
     text.chars().map(hidden).collect()
 }
 
-/// A line with stars in the place of words that look like tokens.
+/// A line with asterisks for words that look like tokens.
 fn without_tokens(line: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.+=~/:".contains(c);
     let mut shown = String::with_capacity(line.len());

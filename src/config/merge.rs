@@ -1,7 +1,7 @@
-//! Files → one tree: reads the main file, adds what `include:` names, lays an environment over it.
+//! Merges the main file, its included files and an environment into one tree.
 //!
-//! Maps merge and lists are replaced in an environment; included files add to the maps and lists of
-//! the main file and never replace anything. Every node keeps the place it came from.
+//! Included files add to the mappings and lists of the main file and never replace values. An environment merges
+//! mappings and replaces lists. Every node keeps its place.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -15,8 +15,7 @@ use super::source::{ConfigSources, SourceSpan};
 use super::tree::{self, TreeEntry, TreeNode, TreeValue};
 use crate::file_glob::{Glob, is_glob, skipped_text, special};
 
-/// What an included file may hold: the parts that a team splits by file.
-/// What only the main file may hold.
+/// Keys that only the main file may contain.
 const MAIN_ONLY: [&str; 9] =
     ["version", "state", "bucket", "include", "roots", "memory", "allow_endpoint", "watch", "environments"];
 
@@ -26,7 +25,7 @@ const INCLUDED_MAX: usize = 4_096;
 pub(super) const CONFIG_LEN_MAX: usize = 16 << 20;
 const CONFIG_NODES_MAX: usize = 1_000_000;
 
-/// The main file with everything it includes, before any environment.
+/// The main file with its included files, before any environment.
 pub(super) struct MergedConfig {
     pub(super) tree: TreeNode,
     pub(super) sources: ConfigSources,
@@ -35,10 +34,10 @@ pub(super) struct MergedConfig {
     pub(super) skipped: u64,
 }
 
-/// Reads and joins all files. Without a usable main file there is no tree, only problems.
+/// Reads and merges all files.
 ///
 /// # Errors
-/// The problems, when the main file cannot be read or is no YAML, or when the files pass a limit: the work ends there.
+/// The problems, if the main file cannot be read, is not YAML, or the files exceed a limit.
 pub(super) fn assemble(path: &Path) -> Result<MergedConfig, (ConfigSources, Vec<Problem>)> {
     let mut sources = ConfigSources::default();
     let mut problems = Vec::new();
@@ -102,7 +101,7 @@ fn empty(path: &Path) -> Problem {
         .hint("`syncline init FOLDER` creates a config in another folder")
 }
 
-/// The tree with the chosen environment laid over it, and without `environments:`.
+/// The tree merged with the chosen environment, without `environments:`.
 pub(super) fn overlaid(base: &TreeNode, environment: Option<&str>, problems: &mut Vec<Problem>) -> TreeNode {
     let mut tree = base.clone();
     let overlays = match &mut tree.value {
@@ -175,7 +174,7 @@ fn read(
             let mut found = Vec::new();
             let tree = tree::parse(&text, file, &mut found);
             if !is_config(&text, tree.as_ref(), place.is_some()) {
-                // Whatever it is, its content is not shown.
+                // Its content is never shown.
                 sources.replace(file, String::new());
                 return refuse(no_config(&name, place.is_some()));
             }
@@ -196,13 +195,13 @@ fn read(
     }
 }
 
-/// Whether a text is a config or means to be one: it has a key of one, or nothing at all. Without a tree, a line
-/// that begins with such a key says so.
+/// Whether a text is probably a config: it has a key of a config, or is empty. Without a tree, a line that begins with
+/// such a key is enough.
 fn is_config(text: &str, tree: Option<&TreeNode>, is_included: bool) -> bool {
-    // A letter may be wrong.
+    // The key may be misspelled.
     let is_near = |key: &str| INCLUDED_KEYS.iter().any(|known| strsim::damerau_levenshtein(known, key) <= 1);
     let is_known = |key: &str| INCLUDED_KEYS.contains(&key) || MAIN_ONLY.contains(&key);
-    // Other formats have versions too, and write them as text.
+    // Other formats also have versions, but as strings.
     let is_version =
         |entry: &TreeEntry| entry.key == "version" && matches!(entry.node.value, TreeValue::Number(_));
     let begins = |line: &str| {
@@ -231,14 +230,14 @@ fn no_config(name: &str, is_included: bool) -> Problem {
         .hint(format!("{what} is YAML with keys such as `{keys}`"))
 }
 
-/// The files that `include:` names, each with its place there.
+/// The files of `include:`, each with its place there.
 #[derive(Default)]
 struct Included {
     files: Vec<(PathBuf, SourceSpan)>,
     skipped: u64,
 }
 
-/// The files that `include:` names, each once, in order; a glob that names none is a problem.
+/// The files of `include:`, each once and in order. A glob without a match is a problem.
 fn included(
     folder: &Path,
     main: &Path,
@@ -310,15 +309,15 @@ fn shown(folder: &Path) -> String {
     if folder.as_os_str().is_empty() { "the current folder".to_owned() } else { folder.display().to_string() }
 }
 
-/// The files that an include pattern names, and how many hidden or temporary entries it skips. A file that cannot be
-/// listed is no file that is not there.
+/// The files that match a pattern, and the number of skipped hidden or temporary entries. A file that cannot be listed
+/// is an error.
 fn listed(folder: &Path, pattern: &str) -> Result<(Vec<PathBuf>, u64), Problem> {
     let glob = Glob::path(pattern).map_err(|error| {
         Problem::new(ProblemCode::IncludeNoMatch, error.to_string()).hint("correct the wildcards")
     })?;
     if !is_glob(pattern) {
         let path = folder.join(pattern);
-        // A link that leads nowhere is a file that cannot be read.
+        // A broken link is an unreadable file.
         return Ok((if path.symlink_metadata().is_ok() { vec![path] } else { Vec::new() }, 0));
     }
     match glob.find(folder) {
@@ -331,7 +330,7 @@ fn listed(folder: &Path, pattern: &str) -> Result<(Vec<PathBuf>, u64), Problem> 
     }
 }
 
-/// Whether a path, taken by its letters, names something above the folder it starts from.
+/// Whether a path leads above its start folder, by its text.
 pub(super) fn leaves_folder(path: &Path) -> bool {
     let mut depth = 0usize;
     for component in path.components() {
@@ -345,10 +344,10 @@ pub(super) fn leaves_folder(path: &Path) -> bool {
     false
 }
 
-/// The keys of each joined mapping with their places: joining a file costs time by its own length only.
+/// The keys of each merged mapping with their places, so that merging a file takes time proportional to its own length.
 type Known = HashMap<String, HashMap<String, SourceSpan>>;
 
-/// Adds an included file: its lists are appended, its maps joined.
+/// Adds an included file: appends its lists and merges its mappings.
 fn add(tree: &mut TreeNode, part: TreeNode, known: &mut Known, problems: &mut Vec<Problem>) {
     let TreeValue::Map(theirs) = part.value else {
         if !matches!(part.value, TreeValue::Null) {
@@ -388,7 +387,7 @@ fn join(mine: &mut TreeEntry, theirs: TreeEntry, known: &mut Known, problems: &m
         (TreeValue::List(ours), TreeValue::List(more)) => ours.extend(more),
         (TreeValue::Map(ours), TreeValue::Map(more)) => {
             let first = known.entry(mine.key.clone()).or_insert_with(|| keys_of(ours));
-            // Keys that stand twice in one file are reported already, so its own keys are added at its end.
+            // Duplicates within one file are already reported, so its own keys are added at the end.
             let start = ours.len();
             for entry in more {
                 match first.get(&entry.key) {
@@ -416,7 +415,7 @@ fn join(mine: &mut TreeEntry, theirs: TreeEntry, known: &mut Known, problems: &m
     }
 }
 
-/// Keys of which a mapping has one: an overlay that sets one takes the place of the others.
+/// Alternative keys of a mapping: an overlay that sets one replaces the others.
 const ALTERNATIVES: [&[&str]; 2] = [&["env", "file"], &["instance", "endpoint", "region"]];
 
 fn lay(under: &mut TreeNode, over: &TreeNode) {

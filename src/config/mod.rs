@@ -1,12 +1,12 @@
-//! Bytes → [`Config`], or every problem with its place. In phases, like a compiler:
+//! Parses config files into [`Config`], or reports all problems with their places. The phases:
 //!
-//! 1. `merge` and `tree`: files to one tree in which every key and value knows its place;
-//! 2. `schema` and `explain`: the tree against the JSON Schema that is made from `shape`;
-//! 3. `checks`: what a schema cannot say, a table of named checks;
-//! 4. `lower`: shapes to the types that the rest of the program knows.
+//! 1. `merge` and `tree` merge the files into one tree in which every key and value has its place.
+//! 2. `schema` and `explain` validate the tree against the JSON Schema that is generated from `spec`.
+//! 3. `checks` validate rules that a schema cannot express: references, uniqueness, order, paths.
+//! 4. `lower` converts the tree into the types that the rest of the program uses.
 //!
-//! Phases 2 and 3 always both run, so a person sees all problems at once. Nothing here needs the
-//! network or a secret; `secret` resolves those later.
+//! Phases 2 and 3 both always run, so that all problems are reported at once. Parsing needs no network and no secret;
+//! `secret` resolves secrets later.
 
 mod action;
 mod checks;
@@ -54,11 +54,11 @@ pub use types::{
     HeapSegmentSource, PreflightConfig, RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
 };
 
-/// Reads a config with one environment laid over it, or none. With a trusted config, only what a change may alter
-/// may differ from it.
+/// Reads a config, optionally with an environment. With a trusted config, only cohorts, segments, exports and removed
+/// cohorts may differ from it.
 ///
 /// # Errors
-/// Every problem that was found. If there is none, every difference that is not allowed.
+/// All problems, or all differences that are not allowed.
 pub fn load(path: &Path, environment: Option<&str>, trusted: Option<&Path>) -> Result<Config, Problems> {
     let mut base = merge::assemble(path).map_err(|(sources, list)| Problems::new(sources, list))?;
     let mut problems = std::mem::take(&mut base.problems);
@@ -71,19 +71,19 @@ pub fn load(path: &Path, environment: Option<&str>, trusted: Option<&Path>) -> R
     config.filter(|_| problems.is_empty()).ok_or_else(|| Problems::new(base.sources, problems))
 }
 
-/// Checks a config with each of its environments, also against a trusted one, and returns it as it is without any.
+/// Checks a config with each of its environments, and against a trusted one. Returns it without environment.
 ///
 /// # Errors
-/// Every problem that was found, with whatever environment.
+/// All problems, of all environments.
 pub fn validate(path: &Path, trusted: Option<&Path>) -> Result<(Config, Vec<String>), Problems> {
     let mut base = merge::assemble(path).map_err(|(sources, list)| Problems::new(sources, list))?;
     let mut problems = std::mem::take(&mut base.problems);
-    // The file as it stands first: only there does the schema look at `environments:` itself.
+    // First without environment, which is when the schema validates `environments:`.
     schema::check(&base.tree, &mut problems);
     let plain = merge::overlaid(&base.tree, None, &mut problems);
     let config = typed(&plain, path, &base.sources, &mut problems);
     let names: Vec<String> = merge::environments(&base.tree).into_iter().map(str::to_owned).collect();
-    // One that every environment has is a problem of the config as it stands.
+    // A problem of all environments is a problem of the config.
     let known: HashSet<Problem> = problems.iter().cloned().collect();
     for name in names.iter().take(ENVIRONMENTS_MAX) {
         let mut found = Vec::new();
@@ -126,14 +126,14 @@ fn typed(
     lower::lower(tree, folder, sources).map_err(|problem| problems.push(problem)).ok()
 }
 
-/// Keys of the config itself, far more than have a meaning.
+/// Maximum number of top-level keys, many more than are known.
 const KEYS_MAX: usize = 100;
 const CONNECTIONS_MAX: usize = 256;
 const ENVIRONMENTS_MAX: usize = 64;
 const ROOTS_MAX: usize = 256;
 
-/// Whether the parts that every other part may refer to are few enough for [`checks`], whose work grows with the
-/// product of the two.
+/// Whether the config is small enough for [`checks`], whose time is proportional to the product of the numbers of
+/// entries.
 fn is_within_bounds(tree: &tree::TreeNode, problems: &mut Vec<Problem>) -> bool {
     let len = |node: &tree::TreeNode| node.entries().len().max(node.list().len());
     let bounds = [("connections", CONNECTIONS_MAX), ("environments", ENVIRONMENTS_MAX), ("roots", ROOTS_MAX)];
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// Every config of the corpus and of the examples, with whether it is meant to be valid.
+    /// All configs of the corpus and the examples, and whether each is valid.
     fn corpus() -> Vec<(PathBuf, bool)> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut files = vec![(root.join("sync.yaml"), true)];
@@ -175,7 +175,7 @@ mod tests {
         files
     }
 
-    /// What the schema takes, the types take, and the other way round.
+    /// The schema and the types accept the same configs.
     #[test]
     fn schema_and_types_agree_on_the_whole_corpus() {
         for (path, valid) in corpus() {
@@ -187,7 +187,7 @@ mod tests {
                 let mut by_schema = Vec::new();
                 schema::check(&tree, &mut by_schema);
                 let by_types = lower::lower(&tree, path.parent().unwrap(), &base.sources).err();
-                // What is in another file, a schema does not know.
+                // A schema does not see the content of other files.
                 let by_types = by_types.filter(|problem| problem.code != ProblemCode::UnreadableFile);
                 assert_eq!(
                     by_schema.is_empty(),

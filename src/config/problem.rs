@@ -1,4 +1,4 @@
-//! What is wrong with a config: a stable code, a message, a place, and the way out.
+//! Problems of a config: a stable code, a message, a place and a hint.
 //!
 //! Problems are values. `cli` draws them under their source lines; nothing here prints.
 
@@ -70,7 +70,7 @@ codes! {
     DuplicateName = "duplicate-name",
     /// An attribute that would not be written, is another cohort's, or is one of Braze's own.
     BadAttribute = "bad-attribute",
-    /// What is triggered for people is not said clearly, or cannot be told of them.
+    /// A trigger is incomplete or ambiguous, or has properties that it cannot have.
     BadAction = "bad-action",
     /// A path leaves the folders that the config may read.
     PathOutside = "path-outside",
@@ -92,7 +92,7 @@ codes! {
     BadPushdown = "bad-pushdown",
     /// A secret among what is shown.
     MisplacedSecret = "misplaced-secret",
-    /// The format of a source cannot be told from its name.
+    /// The format of a source does not follow from its name.
     UnknownFormat = "unknown-format",
     /// Doors that others can reach, and that are not encrypted.
     UnsafeAddress = "unsafe-address",
@@ -123,7 +123,7 @@ pub struct Problem {
     pub label: String,
     /// Another place that has to do with it, and why.
     pub related: Option<(SourceSpan, String)>,
-    /// The way out.
+    /// The remedy.
     pub hint: Option<String>,
     /// Values that may be secrets, such as one under a misspelled key: they are masked wherever the file is shown.
     pub(super) suspects: Vec<SourceSpan>,

@@ -12,11 +12,11 @@ pub struct SegmentConfig {
     pub connection: ConnectionName,
     /// The segment in Braze.
     pub named: BrazeObject,
-    /// Cohorts whose people are in it.
+    /// Cohorts that it includes.
     pub include: Vec<CohortId>,
-    /// Whether somebody must be in all of them.
+    /// Whether users must be in all included cohorts.
     pub all: bool,
-    /// Cohorts whose people are not.
+    /// Cohorts that it excludes.
     pub exclude: Vec<CohortId>,
     /// Campaigns that must be running.
     pub campaigns: Vec<BrazeObject>,

@@ -33,7 +33,7 @@ pub struct WatchConfig {
     pub grace: Duration,
     /// After how long without a good run a cohort is stale.
     pub stale_after: Duration,
-    /// Who is told of what.
+    /// Webhooks for notifications.
     pub notify: Vec<NotifyConfig>,
 }
 
@@ -105,14 +105,14 @@ pub enum ScheduleConfig {
     },
 }
 
-/// Who is told of what.
+/// Webhooks for notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifyConfig {
     /// Where the address is to be found.
     pub url: SecretRef,
     /// The body that it takes.
     pub format: NotifyFormat,
-    /// What it is told of.
+    /// Reasons to notify about.
     pub on: Vec<Notable>,
 }
 
@@ -128,23 +128,23 @@ pub enum NotifyFormat {
 /// What a notification is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Notable {
-    /// The guard refused something.
+    /// The guard blocked changes.
     Refusal,
-    /// Something failed.
+    /// A run failed.
     Failure,
-    /// All is well again.
+    /// A condition ended.
     Recovery,
-    /// There was no good run for too long.
+    /// There was no successful run for too long.
     Staleness,
-    /// A segment is no longer as the config has it.
+    /// A segment no longer matches the config.
     Drift,
 }
 
 impl Notable {
-    /// Everything that there is.
+    /// All reasons.
     pub const ALL: [Self; 5] = [Self::Refusal, Self::Failure, Self::Recovery, Self::Staleness, Self::Drift];
 
-    /// The word that bodies use.
+    /// The name in the body of a notification.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

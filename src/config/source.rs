@@ -1,11 +1,11 @@
-//! The texts that a config is made of, and places in them. Knows nothing of YAML.
+//! The source files of a config, and spans within them.
 
 use std::ops::Range;
 
-/// A place in one of the config's files, in bytes.
+/// A range of bytes in a source file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceSpan {
-    /// Which file, as an index into [`Sources`].
+    /// The file, as an index into [`ConfigSources`].
     pub file: u16,
     /// First byte.
     pub start: u32,
@@ -24,11 +24,11 @@ impl SourceSpan {
 /// One file of the config.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    /// How messages call it: the path as the user gave it.
+    /// Name in messages: the path as given by the user.
     pub name: String,
     /// Its text.
     pub text: String,
-    /// The byte after each line break, in order: a line is found without reading the text before it.
+    /// Offset after each line break, in order, to find lines by binary search.
     lines: Vec<usize>,
 }
 
@@ -39,26 +39,26 @@ impl SourceFile {
     }
 }
 
-/// Every file that was read for one config, in the order of reading.
+/// All files of a config, in the order of reading.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSources(Vec<SourceFile>);
 
 impl ConfigSources {
-    /// Keeps a file and says by which index spans refer to it.
+    /// Adds a file and returns its index for spans.
     pub(super) fn push(&mut self, name: String, text: String) -> u16 {
         let lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
         self.0.push(SourceFile { name, text, lines });
         u16::try_from(self.0.len() - 1).unwrap_or(u16::MAX)
     }
 
-    /// Takes another text for a file: one of the same length in which something is hidden.
+    /// Replaces the text of a file by a masked text of the same length.
     pub(super) fn replace(&mut self, file: u16, text: String) {
         if let Some(file) = self.0.get_mut(usize::from(file)) {
             file.text = text;
         }
     }
 
-    /// Overwrites a stretch of a file's text, so that no message can show it.
+    /// Masks a range of a file, so that no message can show it.
     pub(super) fn mask(&mut self, span: SourceSpan) {
         let Some(file) = self.0.get_mut(usize::from(span.file)) else { return };
         if file.text.get(span.range()).is_some() {
@@ -67,7 +67,7 @@ impl ConfigSources {
         }
     }
 
-    /// The files, as messages call them.
+    /// The names of the files.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|file| file.name.as_str())
     }

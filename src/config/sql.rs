@@ -1,4 +1,4 @@
-//! Databases, and cohorts that are asked of them, typed. It holds no secret, only where each one is to be found.
+//! SQL connections and sources, typed. They contain locations of secrets, not the secrets.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,17 +7,17 @@ use std::time::Duration;
 use super::secret::SecretRef;
 use crate::model::ConnectionName;
 
-/// A database that cohorts may be asked of.
+/// A SQL connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlConfig {
-    /// One that speaks PostgreSQL's protocol.
+    /// A database with PostgreSQL's protocol.
     Postgres(PostgresConfig),
-    /// One that a driver of Arrow Database Connectivity speaks to.
+    /// A database with an ADBC driver.
     Adbc(AdbcConfig),
 }
 
 impl SqlConfig {
-    /// Where its secrets are, by their names.
+    /// Locations of its secrets, by name.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretRef)> {
         let (password, options) = match self {
             Self::Postgres(postgres) => (postgres.password.as_ref(), None),
@@ -28,24 +28,24 @@ impl SqlConfig {
     }
 }
 
-/// A database that a driver on this machine speaks to.
+/// A database with an ADBC driver on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdbcConfig {
-    /// The driver's name among those that are installed, or its file.
+    /// Name of an installed driver, or its file.
     pub driver: String,
-    /// The function of the file to begin with, if it is not the usual one.
+    /// Entry point of the file, if it is not the default.
     pub entrypoint: Option<String>,
-    /// What the driver is told, as it calls it.
+    /// Options of the driver.
     pub options: BTreeMap<String, String>,
-    /// The same, of what must not be shown.
+    /// Locations of secret options.
     pub secrets: BTreeMap<String, SecretRef>,
-    /// What stands around names in a query.
+    /// Quote character for names.
     pub quote: char,
-    /// How long a query may take.
+    /// Timeout of a query.
     pub statement_timeout: Duration,
 }
 
-/// A database that speaks PostgreSQL's protocol.
+/// A database with PostgreSQL's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresConfig {
     /// The host, or the folder of its socket.
@@ -56,21 +56,21 @@ pub struct PostgresConfig {
     pub database: String,
     /// The user.
     pub user: String,
-    /// Where the password is, if there is one.
+    /// Location of the password.
     pub password: Option<SecretRef>,
-    /// Whether the connection is encrypted and checked.
+    /// Whether the connection is encrypted and the certificate verified.
     pub is_encrypted: bool,
-    /// Certificates to trust besides the machine's.
+    /// Additional trusted certificates.
     pub ca: Option<PathBuf>,
-    /// How long a query may take.
+    /// Timeout of a query.
     pub statement_timeout: Duration,
-    /// How long connecting may take.
+    /// Timeout of connecting.
     pub connect_timeout: Duration,
-    /// The schema that tables of members are kept in, if there is one.
+    /// Schema of mirror tables.
     pub pushdown: Option<String>,
 }
 
-/// A query whose rows are a whole cohort.
+/// A query or table with all members of a cohort.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqlSource {
     /// The connection.
@@ -79,17 +79,17 @@ pub struct SqlSource {
     pub query: SqlQuery,
     /// Values for its placeholders, as text.
     pub params: Vec<String>,
-    /// Texts that stand for "no value".
+    /// Strings that mean "no value".
     pub null_values: Vec<String>,
-    /// Whether the rows are compared with the members where they are.
+    /// Whether rows are compared with the members in the database.
     pub pushdown: bool,
 }
 
-/// What is asked of a database.
+/// A query or a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlQuery {
     /// A query.
     Text(String),
-    /// Everything in a table: its name, with what it lies in.
+    /// All rows of a table, by its qualified name.
     Table(Vec<String>),
 }

@@ -1,8 +1,8 @@
 //! Compares a config with a trusted one, such as that of the branch that a pull request is merged into.
 //!
-//! A change may alter what is under review: cohorts, segments, exports. It may not alter which servers are reached,
-//! with which secrets, where the state is, which folders are read and which code is loaded. Resolved values are
-//! compared, after includes and the environment; what is listed are keys, never values.
+//! A change may alter cohorts, segments and exports, which are under review. It may not alter servers, secrets, the
+//! state, readable folders or loaded code. Resolved values are compared, after includes and the environment; messages
+//! list keys, never values.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use super::source::{ConfigSources, SourceSpan};
 use super::tree::{TreeNode, TreeValue};
 use super::types::Config;
 
-/// What a change may alter.
+/// Keys that a change may alter.
 const FREE: [&str; 6] = ["version", "include", "cohorts", "segments", "exports", "removed"];
 
-/// Every key that differs and may not, under one environment or none.
+/// All keys that differ but must not, under one environment or none.
 ///
 /// # Errors
 /// The problems of the trusted config, if it cannot be used.
@@ -36,7 +36,7 @@ pub(super) fn differences(
     if super::typed(&tree, trusted, &base.sources, &mut problems).is_none() || !problems.is_empty() {
         return Err(Problems::new(base.sources, problems));
     }
-    // Paths are relative to the folder of either, and the same if they are written the same.
+    // Paths are relative to the folder of their config, and equal if their text is equal.
     let folder = path.parent().unwrap_or(Path::new(""));
     let both =
         [changed.0, &tree].map(|tree| lower::lower(&settings(tree), folder, &ConfigSources::default()));
@@ -48,7 +48,7 @@ pub(super) fn differences(
         let before = keys.len();
         diff(&part, at(changed.0, &part), at(&tree, &part), &mut keys);
         if part == ["state"] {
-            // A part of what it resolves to.
+            // A part of its resolved value.
             diff(&["bucket".to_owned()], changed.0.get("bucket"), tree.get("bucket"), &mut keys);
         }
         if keys.len() == before {
@@ -64,7 +64,7 @@ pub(super) fn differences(
     Ok(keys.into_iter().map(|(key, span)| differs(&key, trusted, span.and_then(place))).collect())
 }
 
-/// A difference, without the line that it stands on: only the key is shown.
+/// A difference, shown by its key only, without its line.
 fn differs(key: &str, trusted: &Path, place: Option<String>) -> Problem {
     let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
     let message = format!("`{key}`{place} differs from the trusted config {}", trusted.display());
@@ -72,7 +72,7 @@ fn differs(key: &str, trusted: &Path, place: Option<String>) -> Problem {
         .hint("a change may alter `cohorts`, `segments`, `exports` and `removed`; merge the rest into the trusted config first")
 }
 
-/// The tree without what needs no trust. Exports stay: they name secrets.
+/// The tree without keys that need no trust. Exports stay, because they name secrets.
 fn settings(tree: &TreeNode) -> TreeNode {
     let mut tree = tree.clone();
     if let TreeValue::Map(entries) = &mut tree.value {
@@ -83,7 +83,7 @@ fn settings(tree: &TreeNode) -> TreeNode {
     tree
 }
 
-/// The parts of which the resolved values differ, as paths.
+/// Paths of parts with different resolved values.
 fn unequal(ours: &Config, theirs: &Config) -> Vec<Vec<String>> {
     let mut parts: Vec<Vec<String>> = Vec::new();
     let mut part = |is_equal: bool, path: &[&str]| {
@@ -161,7 +161,7 @@ fn tokens(ours: &Config, theirs: &Config) -> Vec<(String, Option<SourceSpan>)> {
         .collect()
 }
 
-/// Code and certificates beside the config: their bytes are those beside the trusted one.
+/// Code and certificates beside the config: their bytes must equal those beside the trusted config.
 fn files(tree: &TreeNode, ours: &Path, theirs: &Path) -> Vec<(String, Option<SourceSpan>)> {
     let mut keys = Vec::new();
     for entry in tree.get("connections").map(TreeNode::entries).unwrap_or_default() {

@@ -1,5 +1,4 @@
-//! The config as the rest of the program knows it: checked, resolved, typed. It holds no secret, only
-//! where each one is to be found.
+//! The config: checked, resolved and typed. It contains locations of secrets, not the secrets.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,17 +21,17 @@ use crate::model::{CohortId, ConnectionName, DeliveryMethod, GuardLimits, MatchR
 pub struct Config {
     /// The folder of the main file. Relative paths start here.
     pub folder: PathBuf,
-    /// Where the state is.
+    /// Location of the state.
     pub state: StateLocation,
-    /// Whether a state that is not there is an error.
+    /// Whether a missing state is an error.
     pub state_must_exist: bool,
-    /// Folders that sources may be read from; the config's own is the first.
+    /// Folders that sources may read from, starting with the config's folder.
     pub roots: Vec<PathBuf>,
-    /// Servers that may be named although they are not a vendor's own, without a slash at the end.
+    /// Additionally allowed servers, without a trailing slash.
     pub allow_endpoint: Vec<String>,
-    /// Bytes of memory that plans, saved plans and their changes may take in the process.
+    /// Memory limit of plans, saved plans and their changes in the process, in bytes.
     pub memory_max: usize,
-    /// How long journal and rejects are kept.
+    /// Retention of journal and rejects.
     pub retention: Duration,
     /// The Braze connections by name.
     pub braze: BTreeMap<ConnectionName, BrazeConfig>,
@@ -42,37 +41,37 @@ pub struct Config {
     pub sql: BTreeMap<ConnectionName, SqlConfig>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<CohortConfig>,
-    /// Where it is told who is who, in the order of the file.
+    /// Identity sources, in the order of the file.
     pub identity: Vec<IdentitySource>,
-    /// The segments that are to be checked, in the order of the file.
+    /// Segments to check, in the order of the file.
     pub segments: Vec<SegmentConfig>,
     /// The exports in the order of the file.
     pub exports: Vec<ExportConfig>,
-    /// Cohorts that left the config and are to be emptied.
+    /// Cohorts to empty.
     pub removed: Vec<CohortId>,
-    /// How `watch` runs.
+    /// Settings of `watch`.
     pub watch: WatchConfig,
     /// Every file that the config was read from, the main one first.
     pub files: Vec<PathBuf>,
     /// The globs under `include:`.
     pub includes: Vec<String>,
-    /// Hidden or temporary entries that these globs skip.
+    /// Number of hidden or temporary entries that these globs skip.
     pub skipped_includes: u64,
-    /// SHA-256 of what the config says, in hex: comments and layout do not count.
+    /// SHA-256 of the config without comments and layout, in hex.
     pub digest: String,
 }
 
 impl Config {
-    /// How many connections there are, of all kinds.
+    /// Number of connections of all kinds.
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.braze.len() + self.heap.len() + self.sql.len()
     }
 
-    /// Whether a Heap tells of its segments here: it has a secret for that, or a cohort is one of them, or there is
-    /// nothing else that it could be for.
+    /// Whether a Heap connection has a webhook endpoint: it has a signing secret, is the source of a cohort, or has no
+    /// other use.
     #[must_use]
-    pub fn heap_has_door(&self, name: &ConnectionName) -> bool {
+    pub fn has_webhook_endpoint(&self, name: &ConnectionName) -> bool {
         let is_of = |source: &SourceConfig| matches!(source, SourceConfig::HeapSegment(source) if source.connection == *name);
         let Some(heap) = self.heap.get(name) else { return false };
         !heap.webhook_secrets.is_empty()
@@ -83,12 +82,11 @@ impl Config {
     /// Whether anything is received over HTTP.
     #[must_use]
     pub fn has_doors(&self) -> bool {
-        self.heap.keys().any(|name| self.heap_has_door(name))
+        self.heap.keys().any(|name| self.has_webhook_endpoint(name))
             || self.exports.iter().any(|export| matches!(export.source, ExportSource::Http(_)))
     }
 
-    /// The folder on this machine that belongs to the state: all of it, or where the sandbox keeps its memory
-    /// if the state is in a bucket.
+    /// The local folder of the state, or of the sandbox's memory if the state is in a bucket.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
         match &self.state {
@@ -111,7 +109,7 @@ pub enum StateLocation {
         endpoint: Option<String>,
         /// The bucket's region, for S3.
         region: Option<String>,
-        /// How long a process that is not heard of keeps the state.
+        /// Lease time.
         lease: Duration,
     },
 }
@@ -121,40 +119,40 @@ pub enum StateLocation {
 pub struct BrazeConfig {
     /// Where it is.
     pub endpoint: VendorEndpoint,
-    /// Names that the connection had before.
+    /// Former names of the connection.
     pub formerly: Vec<ConnectionName>,
     /// The partner's name in the path.
     pub partner: String,
     /// The organization in the `User-Agent`.
     pub organization: String,
-    /// Where the keys are; none for the sandbox, which has its own.
+    /// Locations of the import keys; `None` for the sandbox, which has its own.
     pub keys: Option<BrazeKeys>,
-    /// Where the key of its REST side is, if it has one; the sandbox has its own.
+    /// Location of the REST API key; the sandbox has its own.
     pub rest_key: Option<SecretRef>,
-    /// Requests under way at once, each for another cohort.
+    /// Number of cohorts that are sent concurrently.
     pub cohorts_at_once: usize,
-    /// Elements that an array attribute may have.
+    /// Maximum number of elements of an array attribute.
     pub array_elements_max: usize,
-    /// Identifiers in one request.
+    /// Maximum number of identifiers per request.
     pub batch_len_max: usize,
-    /// Requests that the rate limit allows in an hour.
+    /// Rate limit: requests per hour.
     pub requests_per_hour: u64,
-    /// How long one request may take.
+    /// Timeout of a request.
     pub timeout: Duration,
-    /// When to give up.
+    /// Retries.
     pub retry: RetryPolicy,
-    /// How long Braze may take to handle a request that had no answer.
+    /// How long Braze may take to process a request without a response.
     pub settle_again_after: Duration,
 }
 
 /// A Heap environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeapConfig {
-    /// Where its API is, if the config says so. The sandbox has a secret of its own.
+    /// Location of its API, if configured. The sandbox has its own secret.
     pub endpoint: Option<VendorEndpoint>,
     /// The environment that events go to.
     pub app_id: Option<AppId>,
-    /// Where the key of its deletion API is.
+    /// Location of the key for its deletion API.
     pub api_key: Option<SecretRef>,
     /// Events of one identity in a window.
     pub identity_events_max: Option<u64>,
@@ -162,23 +160,23 @@ pub struct HeapConfig {
     pub app_events_max: Option<u64>,
     /// The window.
     pub window: Duration,
-    /// Requests with events under way at once.
+    /// Number of concurrent requests with events.
     pub requests_at_once: usize,
-    /// Bytes of a request with events.
+    /// Maximum size of a request with events, in bytes.
     pub request_len_max: usize,
-    /// How long one request may take.
+    /// Timeout of a request.
     pub timeout: Duration,
-    /// When to give up.
+    /// Retries.
     pub retry: RetryPolicy,
-    /// Where the secrets are that its webhook may be signed with, the newest first.
+    /// Locations of the signing secrets of its webhook, newest first.
     pub webhook_secrets: Vec<SecretRef>,
-    /// The path of its door.
+    /// Path of its webhook endpoint.
     pub path: String,
-    /// How old a signature may be.
+    /// Maximum age of a signature.
     pub max_age: Duration,
     /// How far in the future a signature may be.
     pub max_ahead: Duration,
-    /// How long the missing pages of a sync are waited for.
+    /// How long to wait for missing pages of a sync.
     pub incomplete_after: Duration,
 }
 
@@ -187,21 +185,21 @@ pub struct HeapConfig {
 pub enum AppId {
     /// Its digits.
     Plain(String),
-    /// Where they are to be found.
+    /// Location of the digits.
     Ref(SecretRef),
 }
 
-/// Where a vendor is.
+/// Endpoint of a vendor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VendorEndpoint {
     /// The local sandbox, started when it is needed.
     Sandbox,
-    /// A base URL without a slash at its end.
+    /// A base URL without a trailing slash.
     Url(String),
 }
 
 impl VendorEndpoint {
-    /// The endpoint as reports and the record name it.
+    /// The endpoint in reports and in the state.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -211,7 +209,7 @@ impl VendorEndpoint {
     }
 }
 
-/// Where the two keys of the cohort import are.
+/// Locations of the keys of the cohort import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrazeKeys {
     /// The customer's data import key.
@@ -220,10 +218,10 @@ pub struct BrazeKeys {
     pub partner_api: SecretRef,
 }
 
-/// When to give up on a request.
+/// Retries of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Tries in all, at least one.
+    /// Maximum number of attempts, at least one.
     pub attempts: u32,
     /// The wait after the first failure.
     pub first_wait: Duration,
@@ -238,56 +236,56 @@ pub struct CohortConfig {
     pub id: CohortId,
     /// Its name in Braze.
     pub name: String,
-    /// The connection that it is sent to.
+    /// Connection that receives it.
     pub to: ConnectionName,
-    /// Where its people come from.
+    /// Source of its members.
     pub source: SourceConfig,
-    /// How rows are matched, in order.
+    /// Matching rules, in order.
     pub rules: Vec<MatchRule>,
-    /// How they reach Braze.
+    /// Delivery method.
     pub delivery: DeliveryMethod,
-    /// What is triggered for whoever enters.
+    /// Trigger for users who enter.
     pub on_enter: Option<Trigger>,
-    /// What is triggered for whoever leaves.
+    /// Trigger for users who leave.
     pub on_exit: Option<Trigger>,
-    /// Whether Braze is asked whom of those who enter it knows.
+    /// Check for unknown users before sending.
     pub preflight: Option<PreflightConfig>,
-    /// What one run may change.
+    /// Limits of the guard.
     pub limits: GuardLimits,
-    /// Whether it may be emptied; none leaves that as the record has it.
+    /// Whether emptying is prevented; `None` keeps the recorded setting.
     pub protect: Option<bool>,
-    /// When `watch` looks at it again, if not when it looks at all of them.
+    /// Schedule in `watch`. Default: the schedule of `watch`.
     pub schedule: Option<ScheduleConfig>,
-    /// Where the config declares it, for messages: file and line.
+    /// File and line of the declaration, for messages.
     pub declared_at: String,
 }
 
-/// Whether Braze is asked whom it knows.
+/// Check for unknown users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreflightConfig {
-    /// For how many of those who enter in a run; none: for all of them.
+    /// Maximum number of entering users to check per run; `None`: all.
     pub sample: Option<u64>,
-    /// After how long it is asked again for those whom it did not know.
+    /// Time until unknown users are checked again.
     pub retry_unknown: Duration,
 }
 
-/// Where the people of a cohort come from.
+/// Source of the members of a cohort.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceConfig {
     /// Files.
     File(FileSource),
-    /// A segment of Heap's.
+    /// A Heap segment.
     HeapSegment(HeapSegmentSource),
     /// A query.
     Sql(SqlSource),
-    /// A table of Heap Connect's dumps.
+    /// A table of Heap Connect dumps.
     HeapConnect(TableSource),
-    /// A query over tables of Heap Connect's dumps.
+    /// A query over tables of Heap Connect dumps.
     DumpQuery(DumpQuery),
 }
 
 impl SourceConfig {
-    /// The segment, if it is one of this Heap's.
+    /// The segment id, if the source is a segment of this Heap connection.
     #[must_use]
     pub fn segment_of(&self, heap: &ConnectionName) -> Option<u64> {
         match self {
@@ -337,38 +335,38 @@ impl SourceConfig {
     }
 }
 
-/// A segment that Heap tells of by its webhook.
+/// A Heap segment, received by webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeapSegmentSource {
     /// The Heap connection.
     pub connection: ConnectionName,
-    /// Heap's number of the segment.
+    /// Segment id in Heap.
     pub segment: u64,
 }
 
-/// Files that hold a whole cohort.
+/// Files with all members of a cohort.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSource {
-    /// The path, glob or address as the config has it.
+    /// Path, glob or URL in the config.
     pub pattern: String,
-    /// The store's address, if it is in a bucket and that is not the vendor's own.
+    /// Address of the object store, if it is not the vendor's.
     pub endpoint: Option<String>,
     /// The bucket's region, for S3.
     pub region: Option<String>,
     /// Whether a web server may be in a private network.
     pub is_allowed: bool,
-    /// The format, if the config says it.
+    /// The format, if configured.
     pub format: Option<Format>,
-    /// What separates CSV fields.
+    /// Field separator of CSV files.
     pub delimiter: u8,
-    /// Texts that stand for "no value".
+    /// Strings that mean "no value".
     pub null_values: Vec<String>,
     /// Whether a file must end with a line break.
     pub final_newline: FinalNewline,
 }
 
 impl FileSource {
-    /// Whether the files are in a bucket or on a web server, and not on this machine.
+    /// Whether the files are in a bucket or on a web server.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.pattern.contains("://")
@@ -392,7 +390,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's name tells, under any compression suffix.
+    /// The format by the file's extension, ignoring a compression suffix.
     #[must_use]
     pub fn from_name(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
@@ -412,9 +410,9 @@ impl Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FinalNewline {
-    /// A file that does not is taken for cut short.
+    /// A file without one counts as truncated.
     #[default]
     Required,
-    /// The last row may end with the file.
+    /// The last row may end at the end of the file.
     Optional,
 }

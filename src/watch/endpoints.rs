@@ -78,7 +78,7 @@ impl EndpointInboxes {
     /// The endpoints of this config that have no inbox yet.
     pub(super) fn missing(&mut self, config: &Config) -> Missing {
         self.room = self.room.resized(config.watch.limits.inbox_len_max);
-        let heaps = config.heap.keys().filter(|name| config.heap_has_door(name));
+        let heaps = config.heap.keys().filter(|name| config.has_webhook_endpoint(name));
         let exports = http_exports(config).map(|(export, _)| &export.id);
         Missing {
             heaps: heaps.filter(|name| !self.by_name.contains_key(*name)).cloned().collect(),
@@ -101,7 +101,7 @@ impl EndpointInboxes {
     /// state.
     pub(super) fn serve(&self, config: &Config, reach: &ClientAccess, doors: &Endpoints) {
         let mut open = BTreeMap::new();
-        for (name, settings) in config.heap.iter().filter(|(name, _)| config.heap_has_door(name)) {
+        for (name, settings) in config.heap.iter().filter(|(name, _)| config.has_webhook_endpoint(name)) {
             let Some(inbox) = self.by_name.get(name).map(Arc::clone) else { continue };
             let secrets = reach.webhooks.get(name).cloned().unwrap_or_default();
             let heap = HeapEndpoint { secrets, max_age: settings.max_age, max_ahead: settings.max_ahead };

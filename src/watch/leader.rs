@@ -243,7 +243,7 @@ impl Leader {
         let now = Instant::now();
         settings::cohorts(&config).for_each(|id| self.queue.wake(id.clone(), now));
         self.begin_segments();
-        let doors = config.heap.keys().filter(|name| config.heap_has_door(name));
+        let doors = config.heap.keys().filter(|name| config.has_webhook_endpoint(name));
         doors.for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
         self.wake_exports();
         self.start_learning(true);

@@ -284,8 +284,8 @@ impl WatchStatus {
         let known = std::mem::take(&mut inner.segments);
         let last = |id: &SegmentId| known.iter().find(|(segment, _)| segment.id == *id)?.1.clone();
         inner.segments = config.segments.iter().map(|segment| (segment.clone(), last(&segment.id))).collect();
-        inner.heaps.retain(|name, _| config.heap_has_door(name));
-        for name in config.heap.keys().filter(|name| config.heap_has_door(name)) {
+        inner.heaps.retain(|name, _| config.has_webhook_endpoint(name));
+        for name in config.heap.keys().filter(|name| config.has_webhook_endpoint(name)) {
             inner.heaps.entry(name.clone()).or_default();
         }
         inner.exports.retain(|id, _| config.exports.iter().any(|export| export.id == *id));

@@ -5,7 +5,7 @@ use crate::cli::access::Sandboxes;
 use crate::cli::args::{CheckArgs, CheckFormat, Global};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::{out, out_exactly};
 use crate::cli::render::segments::SegmentReport;
 use crate::cli::segments::{self, SegmentLookup};
@@ -59,7 +59,7 @@ fn opened(config: &Config) -> Result<(StateReader, Option<StateWriter>), Command
     match opened {
         Ok(writer) => Ok((writer.reader().clone(), Some(writer))),
         Err(StateError::Held(holder)) => {
-            tell(&format!("the state is held by {holder}, so this check is not remembered"));
+            notify(&format!("the state is held by {holder}, so this check is not remembered"));
             Ok((super::reader(config)?, None))
         }
         Err(error) => Err(error.into()),

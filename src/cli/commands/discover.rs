@@ -9,7 +9,7 @@ use crate::cli::discovered::Candidates;
 use crate::cli::error::{CommandError, of_sql};
 use crate::cli::exit::Exit;
 use crate::cli::find_args::DiscoverArgs;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::{counted, out};
 use crate::cli::render::json::envelope;
 use crate::config::Config;
@@ -21,7 +21,7 @@ pub(in crate::cli) fn run(global: &Global, args: &DiscoverArgs) -> Result<Exit, 
     let mut candidates = Candidates::new(&config, std::iter::empty());
     for name in wanted(&config, args.connection.as_ref())? {
         let (all, people) = tables(&config, name, &mut candidates)?;
-        tell(&format!(
+        notify(&format!(
             "{name}: {} of {} could be cohorts by the names of their columns; no row was read",
             people,
             counted(all, "table")

@@ -12,7 +12,7 @@ use crate::cli::identity_args::{
     IdentityArgs, IdentityCommand, IdentityImportArgs, IdentityLayoutArg as Known,
 };
 use crate::cli::identity_errors::of_teaching;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::{count, counted, out, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::{access, environment};
@@ -128,7 +128,7 @@ fn import(config: &Config, args: &IdentityImportArgs) -> Result<ShownIdentity, C
     let mut map = IdentityMap::open(&state)?;
     let taught =
         import_file(&source, from, &layout, &mut map, environment::clock().now()).map_err(of_teaching)?;
-    Ok((taught_text(&taught), taught_json(&taught)))
+    Ok((summary_text(&taught), summary_json(&taught)))
 }
 
 fn import_dumps(
@@ -154,7 +154,7 @@ fn import_dumps(
     let map = map.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.tidy_identity(&map, environment::clock().now())?;
     let value = json!({
-        "dump": dumped.newest, "read": dumped.read, "anew": dumped.is_anew, "taught": taught_json(&dumped.summary),
+        "dump": dumped.newest, "read": dumped.read, "anew": dumped.is_anew, "taught": summary_json(&dumped.summary),
     });
     Ok((dumped_text(&dumped), value))
 }
@@ -177,7 +177,7 @@ fn dumped_text(dumped: &DumpImport) -> String {
         }
     };
     let anew = if dumped.is_anew { "; what they said before is set aside" } else { "" };
-    format!("{dumps}{anew}\n{}", taught_text(&dumped.summary))
+    format!("{dumps}{anew}\n{}", summary_text(&dumped.summary))
 }
 
 fn taken_back(config: &Config, address: &str, label: &str) -> Result<ShownIdentity, CommandError> {
@@ -215,7 +215,7 @@ pub(super) fn learn(
         Ok(map) => Mutex::new(map),
         // Cohorts that need the map fail by themselves; the others go on.
         Err(error) if error.is_of_one_file() => {
-            tell(&format!("the identity map learns nothing: {error}"));
+            notify(&format!("the identity map learns nothing: {error}"));
             return Ok(Some(Exit::Failed));
         }
         Err(error) => return Err(error.into()),
@@ -224,9 +224,9 @@ pub(super) fn learn(
         let now = environment::clock().now();
         match identity::import_source(source, identity::from(config, stores), &map, now) {
             Ok(IdentityImport::Unchanged) => {}
-            Ok(lesson) => {
+            Ok(import) => {
                 is_more = true;
-                tell(&format!("{}: {}", source.path(), lesson_text(&lesson)));
+                notify(&format!("{}: {}", source.path(), import_text(&import)));
             }
             Err(error) => worst = worst.max(Some(unlearned(source, error))),
         }
@@ -238,17 +238,17 @@ pub(super) fn learn(
     Ok(worst)
 }
 
-fn lesson_text(lesson: &IdentityImport) -> String {
-    match lesson {
+fn import_text(import: &IdentityImport) -> String {
+    match import {
         IdentityImport::Unchanged => String::new(),
         IdentityImport::Dumps(dumped) => dumped_text(dumped),
-        IdentityImport::Files(taught) => taught_text(taught),
+        IdentityImport::Files(taught) => summary_text(taught),
     }
 }
 
 /// Tells which sources of the config have something that a run would learn first. How a plan ends if nothing worse
 /// comes of it; none if all of them can be read.
-pub(super) fn tell_news(
+pub(super) fn report_news(
     config: &Config,
     stores: &[(String, String)],
     state: &StateReader,
@@ -259,7 +259,7 @@ pub(super) fn tell_news(
         let now = environment::clock().now();
         match identity::has_changes(source, identity::from(config, stores), state, now) {
             Ok(false) => {}
-            Ok(true) => tell(&format!(
+            Ok(true) => notify(&format!(
                 "{} has something new of who is who: `reconcile` learns it first, and may plan otherwise than this",
                 source.path()
             )),
@@ -276,7 +276,7 @@ fn unlearned(source: &IdentitySource, error: ImportError) -> Exit {
         source.path(),
         error.message()
     );
-    tell(&what);
+    notify(&what);
     error.exit
 }
 
@@ -304,7 +304,7 @@ fn layout(args: &IdentityImportArgs) -> Result<IdentityLayout, CommandError> {
     Ok(IdentityLayout::Ties { owner: owner.into(), handles })
 }
 
-fn taught_text(taught: &ImportSummary) -> String {
+fn summary_text(taught: &ImportSummary) -> String {
     let mut parts = vec![format!("read {}", counted(taught.rows, "row"))];
     parts.extend((taught.ties > 0).then(|| format!("{} with an owner", count(taught.ties))));
     parts.extend((taught.joins > 0).then(|| format!("{} merged", count(taught.joins))));
@@ -327,7 +327,7 @@ fn taught_text(taught: &ImportSummary) -> String {
     lines.join("\n")
 }
 
-fn taught_json(taught: &ImportSummary) -> Value {
+fn summary_json(taught: &ImportSummary) -> Value {
     json!({
         "rows": taught.rows, "ties": taught.ties, "merged": taught.joins,
         "conflicts": taught.conflicts, "unused": taught.unused,

@@ -10,7 +10,7 @@ use crate::cli::discovered::Candidates;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::find_args::ImportTablesArgs;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::{count, counted, out};
 use crate::config::Config;
 use crate::file_glob::{Glob, KeyMatch, is_glob};
@@ -28,7 +28,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ImportTablesArgs) -> Result<Ex
     let left = reconcile::orphaned(&config, &state)?;
     let found = candidates.list.len() as u64;
     if found == 0 && left.is_empty() {
-        tell("nothing was found that the config does not have");
+        notify("nothing was found that the config does not have");
         return Ok(Exit::Done);
     }
     let mut text = if found > 0 { candidates.yaml()? } else { String::new() };
@@ -39,9 +39,9 @@ pub(in crate::cli) fn run(global: &Global, args: &ImportTablesArgs) -> Result<Ex
     };
     write_new(path, &text)?;
     let cohorts = counted(found, "cohort");
-    tell(&format!("wrote {}: {cohorts} to look through; keep what is wanted", path.display()));
+    notify(&format!("wrote {}: {cohorts} to look through; keep what is wanted", path.display()));
     if !config.includes.iter().any(|pattern| includes(&config.folder, pattern, path)) {
-        tell(&format!("to use it, add it to the config: `include: [{}]`", path.display()));
+        notify(&format!("to use it, add it to the config: `include: [{}]`", path.display()));
     }
     Ok(Exit::Done)
 }

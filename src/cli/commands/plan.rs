@@ -4,7 +4,7 @@ use super::reconcile::of_failed;
 use crate::cli::args::{Global, OutputFormat, PlanArgs, PlanFormat};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::out;
 use crate::cli::progress::progress;
 use crate::cli::render::segments::SegmentReport;
@@ -43,11 +43,11 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     if let Ok(keys) = access::keys(&config) {
         workspace::refuse_other(&config, &state, &keys, &again)?;
     }
-    let unlearned = super::identity::tell_news(&config, &secrets.stores, &state, &args.run.cohorts);
+    let unlearned = super::identity::report_news(&config, &secrets.stores, &state, &args.run.cohorts);
     let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
         reconcile::save(&mut plan, file, &state).map_err(|error| unusable_plan(error, &again))?;
-        tell(&format!("saved to {}; it holds people's identifiers", file.display()));
+        notify(&format!("saved to {}; it holds people's identifiers", file.display()));
     }
     let unknown = unknown(&config, &state, &args.run.cohorts)?;
     let looked = segments::look_along(&config, &state, &args.run.cohorts)?;

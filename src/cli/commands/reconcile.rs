@@ -8,7 +8,7 @@ use crate::apply::ApplyStop;
 use crate::cli::args::{Global, OutputFormat, ReconcileArgs};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::{OutputLost, out};
 use crate::cli::progress::progress;
 use crate::cli::render::{json, plan as plan_view, report as human};
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
     let uningested = reconcile::ingest_deliveries(&config, &state, &run, environment::clock())?;
     for (heap, error) in &uningested {
-        tell(&format!("the deliveries of connection `{heap}` wait in the inbox: {error}"));
+        notify(&format!("the deliveries of connection `{heap}` wait in the inbox: {error}"));
     }
     // A saved plan is about what was known when it was made.
     let unlearned = match &args.plan {

@@ -9,7 +9,7 @@ use crate::cli::access;
 use crate::cli::args::{Global, OutputFormat, ReplayArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::{bold, count, counted, dim, out};
 use crate::cli::render::json::envelope;
 use crate::cli::suggested_command::SuggestedCommand;
@@ -85,7 +85,7 @@ fn show(
 
 fn not_yet(global: &Global, args: &ReplayArgs, exit: Exit) -> Exit {
     if !args.dry_run && args.format == OutputFormat::Human {
-        tell(&format!(
+        notify(&format!(
             "nothing was sent; to send it: {} --yes, with the same options",
             SuggestedCommand::new(global).command("replay")
         ));

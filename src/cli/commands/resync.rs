@@ -7,7 +7,7 @@ use super::stop::Stop;
 use crate::cli::args::{Global, OutputFormat, ResyncArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::{counted, out};
 use crate::cli::progress::progress;
 use crate::cli::render::segments::SegmentReport;
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     recover(args, &config, &state)?;
     let progress = progress(args.format);
     let plan = plan(args, &config, state.reader(), &*progress)?;
-    tell(&plan_view::human(&plan, &showing));
+    notify(&plan_view::human(&plan, &showing));
     let (id, format) = (environment::new_run(), args.format);
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
     // Without them a table beside a source is left behind, which the next plan notices.
@@ -53,7 +53,7 @@ fn recover(args: &ResyncArgs, config: &Config, state: &StateWriter) -> Result<()
     let (run, now) = (environment::new_run(), environment::clock().now());
     let first = reconcile::first_membership(&args.cohort, config, &run, now);
     if let Some(recovered) = state.recover(&args.cohort, first)? {
-        tell(&format!(
+        notify(&format!(
             "{}: the state is older than what was committed; {} of its parts are in doubt, and the next \
              `syncline reconcile` adds or removes them",
             args.cohort,

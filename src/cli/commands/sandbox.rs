@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cli::environment::variable;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::output::out;
 use crate::cli::sandbox_args::{
     BrazeArgs, CodecArg, CurrentsArgs, HeapArgs, LengthsArg, OverLimitArg, PeopleArg, SandboxArgs,
@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
     super::runtime()?.block_on(async {
         let sandbox = Sandbox::start(options).await?;
         out(&format!("sandbox on {}", sandbox.url()))?;
-        tell(&format!("its private door: curl {}/_sandbox/; stop it with Ctrl-C", sandbox.url()));
+        notify(&format!("its private door: curl {}/_sandbox/; stop it with Ctrl-C", sandbox.url()));
         tokio::signal::ctrl_c()
             .await
             .map_err(|e| CommandError::new(Exit::Failed, format!("no signals: {e}")))?;

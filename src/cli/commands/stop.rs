@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::apply::Interrupt;
 use crate::cli::error::CommandError;
 use crate::cli::exit::{Exit, stop_at_once};
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 
 /// Listens for signals from its creation on.
 pub(super) struct Stop {
@@ -47,10 +47,10 @@ impl Stop {
 async fn listen(switch: watch::Sender<bool>, is_planning: Arc<AtomicBool>, second: Arc<Notify>) {
     signal().await;
     if is_planning.load(Ordering::SeqCst) {
-        tell("stopped, nothing sent");
+        notify("stopped, nothing sent");
         stop_at_once(Exit::Stopped);
     }
-    tell("stopping after what is under way; once more to stop at once");
+    notify("stopping after what is under way; once more to stop at once");
     let _ = switch.send(true);
     signal().await;
     second.notify_one();

@@ -8,7 +8,7 @@ use crate::cli::args::Global;
 use crate::cli::environment;
 use crate::cli::error::{CommandError, plan_hints};
 use crate::cli::exit::Exit;
-use crate::cli::logging::tell;
+use crate::cli::logging::notify;
 use crate::cli::render::guard_violation::{BlockedSubject, words};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig, load};
@@ -31,9 +31,9 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     let at = Arc::new(WatchHost { global: global.clone(), sandboxes: Sandboxes::default() });
     let started = |listens: &ListenAddresses| {
         if let Some(doors) = listens.doors {
-            tell(&format!("doors on {doors}"));
+            notify(&format!("doors on {doors}"));
         }
-        tell(&format!("dashboard on http://{}/", listens.admin));
+        notify(&format!("dashboard on http://{}/", listens.admin));
     };
     let runtime = super::runtime()?;
     let ended = runtime.block_on(watch::run(config, at, started));
@@ -48,7 +48,7 @@ fn secrets(config: &Config) -> Result<(), CommandError> {
     access::keys(config)?;
     access::rest_keys(config)?;
     access::webhooks(config)?;
-    access::notify(config)?;
+    access::notification_urls(config)?;
     access::sources(config)?;
     access::tokens(config)?;
     access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
@@ -64,7 +64,7 @@ struct WatchHost {
 impl WatchHost {
     async fn reached(&self, config: &Config) -> Result<ClientAccess, CommandError> {
         let keys = access::keys(config)?;
-        let (webhooks, notify) = (access::webhooks(config)?, access::notify(config)?);
+        let (webhooks, notify) = (access::webhooks(config)?, access::notification_urls(config)?);
         let access = self.sandboxes.reach(config, &keys, |_| true).await?;
         let mut rest = std::collections::BTreeMap::new();
         for name in config.braze.keys().filter(|name| access::has_segments(config, name)) {

@@ -11,7 +11,7 @@ use crate::config::{Config, Secrets, SqlConfig};
 use crate::connector::sql::{self, Database, DatabaseInfo, SqlError, SqlErrorKind};
 use crate::model::ConnectionName;
 
-/// Whoever uses more of the connections than this is told.
+/// Share of used connections that is reported.
 const CONNECTIONS_SHARE_MAX: f64 = 0.9;
 
 pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
@@ -26,7 +26,7 @@ pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
         });
         match seen.await {
             Some(Ok(seen)) => {
-                told(&name, &settings.0, &seen, findings);
+                report(&name, &settings.0, &seen, findings);
                 tables::check(&name, &settings, findings).await;
             }
             Some(Err(error)) => failed(&error, findings),
@@ -42,7 +42,7 @@ fn place(settings: &SqlConfig) -> String {
     }
 }
 
-fn told(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findings: &mut DoctorFindings) {
+fn report(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findings: &mut DoctorFindings) {
     let server =
         seen.server.clone().unwrap_or_else(|| "the driver is there, and opens the database".to_owned());
     findings.passed("credentials", server);
@@ -71,7 +71,7 @@ fn told(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findin
             findings.note(
                 "limits",
                 says,
-                "raise `max_connections` of the server, or close what nobody needs",
+                "raise `max_connections` of the server, or close unused connections",
             );
         } else {
             findings.passed("limits", says);

@@ -1,4 +1,4 @@
-//! The machine: room for temporary files and for the state, and how many files may be open.
+//! Checks of the machine: disk space and open files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,27 @@ use crate::config::{Config, StateLocation};
 
 /// Bytes of a member in a temporary file, and in the record.
 const MEMBER_LEN: u64 = 64;
-/// Less room than this is told, however small the cohorts are.
-const ROOM_MIN: u64 = 256 << 20;
+/// Minimum free space, for cohorts of any size.
+const FREE_SPACE_MIN: u64 = 256 << 20;
 /// `watch` has 256 connections open at most, and files.
 const OPEN_FILES_MIN: u64 = 1024;
 /// With fewer, a command may fail at any file or connection, and the runtime panics.
 const OPEN_FILES_LEAST: u64 = 64;
 
-/// `members_max` are those of the largest cohort, as far as is known.
+/// `members_max` is the number of members of the largest cohort.
 pub(super) fn check(config: &Config, members_max: u64, findings: &mut DoctorFindings) {
     findings.about("this machine");
-    let needed = ROOM_MIN.max(2 * members_max * MEMBER_LEN);
-    room(&std::env::temp_dir(), "for temporary files", needed, "set TMPDIR to a disk with more", findings);
+    let needed = FREE_SPACE_MIN.max(2 * members_max * MEMBER_LEN);
+    free_space(
+        &std::env::temp_dir(),
+        "for temporary files",
+        needed,
+        "set TMPDIR to a disk with more",
+        findings,
+    );
     if let StateLocation::Folder(path) = &config.state {
         let there = existing(path);
-        room(&there, "for the state", needed, "make room, or move the state to another disk", findings);
+        free_space(&there, "for the state", needed, "make room, or move the state to another disk", findings);
     }
     let Some(limit) = open_files_max() else { return };
     let says = format!("{} files may be open at once", count(limit));
@@ -37,7 +43,7 @@ pub(super) fn check(config: &Config, members_max: u64, findings: &mut DoctorFind
     }
 }
 
-fn room(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut DoctorFindings) {
+fn free_space(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut DoctorFindings) {
     let name = path.display();
     match free(path) {
         Ok(None) => {}
@@ -54,7 +60,7 @@ fn room(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut Docto
     }
 }
 
-/// Bytes that this user may still write there; none where the system does not tell.
+/// Bytes that this user may still write there; `None` on systems that do not report it.
 fn free(path: &Path) -> io::Result<Option<u64>> {
     #[cfg(unix)]
     {

@@ -8,7 +8,7 @@ use crate::cli::output::counted;
 use crate::config::{Config, StateLocation};
 use crate::state::{StateError, StateReader};
 
-/// How many members the largest cohort has, as far as the state tells.
+/// The number of members of the largest cohort in the state.
 pub(super) fn check(config: &Config, findings: &mut DoctorFindings) -> u64 {
     let location = location(config);
     findings.about(format!("state {location}"));
@@ -45,7 +45,7 @@ fn holder(state: &StateReader, findings: &mut DoctorFindings) {
             format!("held by {holder}"),
             "other commands that write wait for it, or end with 8; two `watch` take turns",
         ),
-        Some(None) => findings.passed("holder", "nobody holds it"),
+        Some(None) => findings.passed("holder", "not locked"),
         None => {}
     }
 }

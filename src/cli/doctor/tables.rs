@@ -29,41 +29,41 @@ pub(super) async fn check(
         rights(Database { name: &asked, settings, secrets }, postgres, &wanted)
     });
     match found.await {
-        Some(Ok(Some(rights))) => told(&schema, &postgres, &rights, findings),
+        Some(Ok(Some(rights))) => report(&schema, &postgres, &rights, findings),
         Some(Err(error)) => failed(&error, findings),
         Some(Ok(None)) | None => {}
     }
 }
 
-fn told(schema: &str, postgres: &PostgresConfig, rights: &Rights, findings: &mut DoctorFindings) {
+fn report(schema: &str, postgres: &PostgresConfig, rights: &Rights, findings: &mut DoctorFindings) {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (in_sql, user) = (quoted(schema), quoted(&postgres.user));
     let database = quoted(&postgres.database);
     let mut wrong = |says: String, remedy: String| findings.failed("pushdown", says, remedy);
     if let Some(what) = &rights.unfit {
         return wrong(
-            format!("tables of members need PostgreSQL 12 in UTF-8, and this is {what}"),
-            "delete `diff: pushdown` of its cohorts: they are read in full all the same".to_owned(),
+            format!("mirror tables need PostgreSQL 12 or newer with UTF-8, found {what}"),
+            "delete `diff: pushdown` of its cohorts: their sources are then read in full".to_owned(),
         );
     }
     if !rights.exists && !rights.may_make {
         return wrong(
-            format!("there is no schema `{schema}`, and the user may not make one"),
+            format!("schema `{schema}` does not exist, and the user cannot create it"),
             format!("as an administrator: create schema {in_sql} authorization {user}"),
         );
     }
     if rights.exists && !(rights.may_use && rights.may_create) {
         return wrong(
-            format!("the user may not make tables in schema `{schema}`"),
+            format!("the user cannot create tables in schema `{schema}`"),
             format!("as an administrator: grant usage, create on schema {in_sql} to {user}"),
         );
     }
     if !rights.may_make_temporary {
         return wrong(
-            "the user may not make temporary tables, through which changes go".to_owned(),
+            "the user cannot create temporary tables, which changes need".to_owned(),
             format!("as an administrator: grant temporary on database {database} to {user}"),
         );
     }
-    let made = if rights.exists { "" } else { ", which the first run makes" };
-    findings.passed("pushdown", format!("tables of members can be kept in schema `{schema}`{made}"));
+    let made = if rights.exists { "" } else { ", which the first run creates" };
+    findings.passed("pushdown", format!("mirror tables can be created in schema `{schema}`{made}"));
 }

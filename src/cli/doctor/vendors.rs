@@ -21,7 +21,7 @@ use crate::model::{ConnectionName, timestamp_text};
 
 /// Longest wait for an answer's turn.
 const PATIENCE: Duration = Duration::from_secs(5);
-const INSIDE: &str = "the sandbox, inside this program: there is nothing to reach";
+const INSIDE: &str = "the sandbox, inside this program; no connection needed";
 
 pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     for (name, settings) in &config.braze {
@@ -39,8 +39,8 @@ pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     }
     if !config.watch.notify.is_empty() {
         findings.about("watch");
-        if findings.check("secrets", access::notify(config)).is_some() {
-            findings.passed("secrets", "the addresses of those who are notified are there");
+        if findings.check("secrets", access::notification_urls(config)).is_some() {
+            findings.passed("secrets", "the addresses of the notification webhooks are available");
         }
     }
 }
@@ -56,7 +56,8 @@ async fn braze(
         return;
     };
     let Some(keys) = findings.check("secrets", access::keys_of(config, name, settings)) else { return };
-    let which = if keys.import.is_some() { "both keys are there" } else { "the REST API key is there" };
+    let which =
+        if keys.import.is_some() { "both keys are available" } else { "the REST API key is available" };
     findings.passed("secrets", which);
     match braze::BrazeClient::new(settings, base, keys, environment::clock()) {
         Ok(braze) => {
@@ -144,7 +145,7 @@ fn answered(
         RequestOutcome::Unavailable(status) => findings.failed(
             "reach",
             format!("Braze answers with status {status}"),
-            "Braze is not well; https://braze.statuspage.io tells more",
+            "Braze has problems; see https://braze.statuspage.io",
         ),
         RequestOutcome::RateLimited(_) | RequestOutcome::Locked => {
             findings.note("limits", format!("{of}: Braze takes no more requests for now"), "try again later");
@@ -169,7 +170,7 @@ fn answered(
         RequestOutcome::Unexpected(status, message) => {
             findings.failed(
                 "reach",
-                format!("whoever answers is not Braze: status {status}: {message}"),
+                format!("this server is not Braze: status {status}: {message}"),
                 endpoint,
             );
         }
@@ -223,7 +224,7 @@ async fn reached(
     let remedy = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
     match heap.test_connection().await {
         Ok(clock) => {
-            findings.passed("reach", "Heap answers; whether the environment id is right, it tells nobody");
+            findings.passed("reach", "Heap responds; its API does not verify the environment id");
             findings.clock(clock);
         }
         Err(error @ (HttpError::NotReached(_) | HttpError::NoAnswer(_) | HttpError::Client(_))) => {
@@ -251,7 +252,7 @@ async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
     match &export.source {
         ExportSource::Http(source) => {
             if findings.check("secrets", access::tokens_of(export, source)).is_some() {
-                findings.passed("secrets", "the token of its door is there");
+                findings.passed("secrets", "the token is available");
             }
         }
         ExportSource::Storage(source) => {

@@ -22,7 +22,7 @@ pub(in crate::cli) fn told(
     config: &Config,
     state: &StateReader,
 ) -> Result<Vec<HeapSegmentReport>, StateError> {
-    let told_of = config.heap.keys().filter(|heap| config.heap_has_door(heap));
+    let told_of = config.heap.keys().filter(|heap| config.has_webhook_endpoint(heap));
     let each = told_of.map(|heap| {
         let segments = state.segments(heap)?;
         let mut members = Vec::new();

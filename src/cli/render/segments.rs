@@ -41,8 +41,8 @@ impl SegmentReport<'_> {
         let checked = match &looked.outcome {
             Ok(checked) => checked,
             Err(not_asked) => {
-                lines.push(format!("{head}: cannot be known"));
-                lines.push(format!("  {} nobody could be asked: {}", yellow("?"), escaped(&not_asked.why)));
+                lines.push(format!("{head}: unknown"));
+                lines.push(format!("  {} Braze was not asked: {}", yellow("?"), escaped(&not_asked.why)));
                 return;
             }
         };
@@ -64,7 +64,7 @@ impl SegmentReport<'_> {
             parts.push(format!("{} drifted", counted_of(drifted, all, "segment")));
         }
         if unknown > 0 {
-            parts.push(format!("{} cannot be known", counted_of(unknown, all, "segment")));
+            parts.push(format!("{} unknown", counted_of(unknown, all, "segment")));
         }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
@@ -142,7 +142,7 @@ impl SegmentReport<'_> {
             let word = match looked.word() {
                 "in_sync" => "in sync",
                 "drifted" => "**drifted**",
-                _ => "**cannot be known**",
+                _ => "**unknown**",
             };
             text.push_str(&format!("| {} | {word} | {since} |\n", markdown(looked.segment.id.as_str())));
         }
@@ -157,7 +157,7 @@ impl SegmentReport<'_> {
         let checked = match &looked.outcome {
             Ok(checked) => checked,
             Err(not_asked) => {
-                return format!("\n- {id}: nobody could be asked: {}\n", markdown(&not_asked.why));
+                return format!("\n- {id}: Braze was not asked: {}\n", markdown(&not_asked.why));
             }
         };
         let mut text = String::new();
@@ -183,7 +183,7 @@ impl SegmentReport<'_> {
             let checked = match &looked.outcome {
                 Ok(checked) => checked,
                 Err(not_asked) => {
-                    annotate("warning", &format!("nobody could be asked: {}", escaped(&not_asked.why)));
+                    annotate("warning", &format!("Braze was not asked: {}", escaped(&not_asked.why)));
                     continue;
                 }
             };
@@ -250,7 +250,7 @@ fn verdict_line(checked: &CheckedSegment) -> String {
         (CheckVerdict::InSync, Some(size)) => format!("in sync, {} users on {}", size.size, size.day),
         (CheckVerdict::InSync, None) => "in sync".to_owned(),
         (CheckVerdict::Drifted, _) => format!("drifted, since {since}"),
-        (CheckVerdict::Unknown, _) => format!("cannot be known, since {since}"),
+        (CheckVerdict::Unknown, _) => format!("unknown, since {since}"),
     }
 }
 
@@ -275,7 +275,7 @@ pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], no
         let verdict = match check.verdict {
             CheckVerdict::InSync => "in sync".to_owned(),
             CheckVerdict::Drifted => format!("drifted, since {}", timestamp_text(check.since.0)),
-            CheckVerdict::Unknown => format!("cannot be known, since {}", timestamp_text(check.since.0)),
+            CheckVerdict::Unknown => format!("unknown, since {}", timestamp_text(check.since.0)),
         };
         lines.push(format!("{}  a segment: {verdict}; checked {}", bold(id.as_str()), ago(check.at.0, now)));
         let amiss = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);

@@ -1,10 +1,10 @@
-//! Checks of what is triggered for people who enter a cohort or leave it.
+//! Checks of triggers.
 
 use super::is_kind;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::tree::{TreeEntry, TreeNode};
 
-/// The actions of cohorts, with the cohort.
+/// The triggers of cohorts, with the cohort.
 pub(super) fn actions(tree: &TreeNode) -> impl Iterator<Item = (&TreeNode, &TreeEntry)> {
     let of = |cohort| ["on_enter", "on_exit"].into_iter().filter_map(move |key| TreeNode::entry(cohort, key));
     tree.items("cohorts").iter().flat_map(move |cohort| of(cohort).map(move |entry| (cohort, entry)))
@@ -48,7 +48,7 @@ pub(super) fn quiet_hours_are_somewhere(tree: &TreeNode, problems: &mut Vec<Prob
     }
 }
 
-/// Whoever has left is in no source, and a segment of Heap's has no columns beside the identity.
+/// Users who left have no row in the source, and a Heap segment has only the column of the identity.
 pub(super) fn properties_have_columns(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (cohort, entry) in actions(tree) {
         let Some(properties) = entry.node.entry("properties") else { continue };

@@ -1,4 +1,4 @@
-//! Checks of how cohorts are delivered: the keys that it takes, and attributes that are nobody else's.
+//! Checks of deliveries: required keys, and attributes that no other cohort or system uses.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use crate::config::problem::{Problem, ProblemCode};
 use crate::config::source::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 
-/// Attributes of a profile that Braze itself has (Braze, "User attributes object"). To write a cohort into one of
-/// them would overwrite what is known of people.
+/// Standard attributes of Braze profiles (Braze, "User attributes object"). Writing a cohort into one of them would
+/// overwrite user data.
 const PROFILE_FIELDS: [&str; 31] = [
     "alias_label",
     "alias_name",
@@ -44,7 +44,7 @@ const PROFILE_FIELDS: [&str; 31] = [
     "user_id",
 ];
 
-/// The cohorts that go to a connection.
+/// The cohorts of a connection.
 fn cohorts_to<'a>(tree: &'a TreeNode, connection: &'a str) -> impl Iterator<Item = &'a TreeNode> {
     let goes = move |cohort: &&TreeNode| cohort.text("to").is_some_and(|(to, _)| to == connection);
     tree.items("cohorts").iter().filter(goes)
@@ -54,8 +54,8 @@ fn by_attribute(cohort: &TreeNode) -> Option<SourceSpan> {
     cohort.text("deliver").filter(|(word, _)| *word == "attribute").map(|(_, place)| place)
 }
 
-/// The keys that are needed follow from how the cohorts of a connection are delivered; one without cohorts needs
-/// those of one way or the other.
+/// A connection needs the keys of the delivery methods of its cohorts. A connection without cohorts needs those of one
+/// method.
 pub(super) fn real_vendors_have_keys(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in brazes(tree).filter(|entry| !is_sandbox(&entry.node)) {
         if !entry.node.entries().iter().any(|e| e.key == "instance" || e.key == "endpoint") {
@@ -102,7 +102,7 @@ fn lacks(entry: &TreeEntry, key: &str, because: Option<(SourceSpan, &str)>) -> O
     Some(problem.hint(format!("add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys")))
 }
 
-/// An attribute that nothing is written to looks as if it were.
+/// `attribute:` has an effect only with `deliver: attribute`.
 pub(super) fn attributes_are_written(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for cohort in tree.items("cohorts") {
         if let Some(entry) = cohort.entry("attribute").filter(|_| by_attribute(cohort).is_none()) {
@@ -115,7 +115,7 @@ pub(super) fn attributes_are_written(tree: &TreeNode, problems: &mut Vec<Problem
     }
 }
 
-/// Connection, kind and name of a cohort's attribute, and where it is named.
+/// Connection, kind, name and place of a cohort's attribute.
 fn attribute(cohort: &TreeNode) -> Option<(&str, &str, &str, SourceSpan)> {
     by_attribute(cohort)?;
     let (to, _) = cohort.text("to")?;
@@ -125,7 +125,7 @@ fn attribute(cohort: &TreeNode) -> Option<(&str, &str, &str, SourceSpan)> {
     Some((to, kind, name, place))
 }
 
-/// A boolean can say of one cohort only whether somebody is in it.
+/// A boolean attribute can represent only one cohort.
 pub(super) fn attributes_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<(&str, &str), (&str, SourceSpan)> = HashMap::new();
     for (to, kind, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
@@ -145,7 +145,7 @@ pub(super) fn attributes_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// What Braze knows of people is not overwritten.
+/// Cohorts must not overwrite standard attributes.
 pub(super) fn profile_fields_are_left_alone(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (_, _, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
         if PROFILE_FIELDS.contains(&name.to_ascii_lowercase().as_str()) {

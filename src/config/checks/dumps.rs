@@ -1,4 +1,4 @@
-//! Checks of what a query over Heap Connect's dumps needs.
+//! Checks of queries over Heap Connect dumps.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -12,12 +12,12 @@ fn dumps(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     cohorts.filter(|source| is_kind(source, "heap_connect"))
 }
 
-/// What is asked: the query, or the file that has it.
+/// The query, or the file with it.
 fn query(source: &TreeNode) -> Option<&TreeEntry> {
     source.entry("query").or_else(|| source.entry("query_file"))
 }
 
-/// A query is asked of something, and of some tables.
+/// A query needs a database and tables.
 pub(super) fn queries_have_an_engine(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in dumps(tree) {
         let Some(query) = query(source) else { continue };
@@ -40,8 +40,8 @@ pub(super) fn queries_have_an_engine(tree: &TreeNode, problems: &mut Vec<Problem
     }
 }
 
-/// Tables are lent to what a driver on this machine speaks to, and to nothing else.
-pub(super) fn engines_can_be_lent_to(tree: &TreeNode, problems: &mut Vec<Problem>) {
+/// Only databases with an ADBC driver can get temporary tables.
+pub(super) fn databases_accept_temporary_tables(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let fit = connections(tree).iter().filter(|entry| is_kind(&entry.node, "adbc"));
     let known: Vec<&str> = fit.map(|entry| entry.key.as_str()).collect();
     for (name, place) in dumps(tree).filter_map(|source| source.text("connection")) {
@@ -61,7 +61,7 @@ pub(super) fn engines_can_be_lent_to(tree: &TreeNode, problems: &mut Vec<Problem
     }
 }
 
-/// Each table is there once. To a database, upper and lower case are the same.
+/// Each table is listed once. Databases ignore case.
 pub(super) fn tables_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in dumps(tree) {
         let mut first: HashMap<String, &TreeNode> = HashMap::new();
@@ -84,7 +84,7 @@ pub(super) fn tables_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// What is said and would mean nothing is a mistake.
+/// A key without effect is an error.
 pub(super) fn nothing_is_in_vain(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in dumps(tree) {
         let (keys, of, hint): (&[&str], _, _) = match (source.entry("table"), query(source)) {

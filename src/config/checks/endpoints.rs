@@ -1,8 +1,8 @@
-//! Which servers a config may name: a vendor's own, this machine, and those under `allow_endpoint:`.
+//! Restricts the servers of a config to the vendors' own, this machine, and those of `allow_endpoint:`.
 //!
-//! Endpoints of connections and buckets receive credentials, so each is in a domain of its vendor or allowed. Web
-//! sources receive none; but a private or link-local address is a machine that only this one can reach, such as a
-//! cloud's metadata service.
+//! Endpoints of connections and buckets receive credentials, so each must be in a domain of its vendor or allowed. Web
+//! sources receive none, but private and link-local addresses need permission, because they may be internal services
+//! such as a cloud's metadata service.
 
 use url::{Host, Url};
 
@@ -12,7 +12,7 @@ use crate::config::source::SourceSpan;
 use crate::config::tree::TreeNode;
 use crate::model::{is_loopback_host, is_private_address};
 
-/// What an address is for.
+/// Purpose of an address.
 #[derive(Clone, Copy)]
 enum Purpose {
     Braze,
@@ -40,8 +40,8 @@ impl Purpose {
     }
 }
 
-/// `s3.amazonaws.com`, `s3.eu-central-1.amazonaws.com`, `s3.dualstack.…`, `s3-fips.…`. Other names of that domain may
-/// be anybody's.
+/// `s3.amazonaws.com`, `s3.eu-central-1.amazonaws.com`, `s3.dualstack.…`, `s3-fips.…`. Other hosts of that domain may
+/// belong to any customer.
 fn is_s3(host: &str) -> bool {
     let Some(rest) = host.strip_suffix(".cn").unwrap_or(host).strip_suffix(".amazonaws.com") else {
         return false;
@@ -52,7 +52,7 @@ fn is_s3(host: &str) -> bool {
     is_service && more.len() <= 1 && more.iter().all(|region| region.contains('-'))
 }
 
-/// Every address of the tree, with what it is for.
+/// All addresses of the tree, with their purpose.
 fn addresses(tree: &TreeNode) -> Vec<(Purpose, &str, SourceSpan)> {
     let mut found = Vec::new();
     for entry in super::connections(tree) {
@@ -84,7 +84,7 @@ fn is_web(path: &str) -> bool {
     ["https://", "http://"].iter().any(|scheme| path.starts_with(scheme))
 }
 
-/// Each server is the vendor's own, this machine, or allowed.
+/// Each server must be the vendor's, this machine, or allowed.
 pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let allowed = tree.items("allow_endpoint").iter().filter_map(TreeNode::as_text);
     let allowed: Vec<url::Origin> =
@@ -115,7 +115,7 @@ pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) 
     }
 }
 
-/// Allowed servers are named by scheme, host and port, and other addresses are well-formed.
+/// Entries of `allow_endpoint` have a scheme, host and port; all endpoints are well-formed URLs.
 pub(super) fn allowed_are_servers(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let allowed = tree.items("allow_endpoint").iter().filter_map(|item| Some((item.as_text()?, item.span)));
     for (text, place) in allowed {

@@ -1,4 +1,4 @@
-//! Checks of what exports need: a Heap that can be sent to, a source that can be read, globs that say something.
+//! Checks of exports: the Heap connection, the source, and globs.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn heaps(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
     connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap"))
 }
 
-/// An export's id is its own.
+/// Ids of exports are unique.
 pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<&str, SourceSpan> = HashMap::new();
     for (id, place) in exports(tree).iter().filter_map(|export| export.text("id")) {
@@ -35,7 +35,7 @@ pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Events go to a Heap that says where it is and which environment they belong to.
+/// The Heap connection of an export has a region and an environment id.
 pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (to, place) in exports(tree).iter().filter_map(|export| export.text("to")) {
         let Some(heap) = heaps(tree).find(|entry| entry.key == to) else {
@@ -63,7 +63,7 @@ pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>)
     }
 }
 
-/// A Heap is in one place, and what is sent there is encrypted on its way.
+/// A Heap connection has one endpoint, which is encrypted.
 pub(super) fn heap_endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in heaps(tree) {
         let (region, endpoint) = (entry.node.entry("region"), entry.node.entry("endpoint"));
@@ -94,7 +94,7 @@ fn storages(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     sources.filter(|source| is_kind(source, "currents_storage"))
 }
 
-/// Files are in a folder or in a bucket.
+/// Files are either in a folder or in a bucket.
 pub(super) fn storages_are_somewhere(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in storages(tree) {
         match (source.entry("path"), source.entry("url")) {
@@ -114,7 +114,7 @@ pub(super) fn storages_are_somewhere(tree: &TreeNode, problems: &mut Vec<Problem
     }
 }
 
-/// Folders of files are below the config's, or under `roots:`.
+/// Folders of files are below the config's folder, or under `roots:`.
 pub(super) fn folders_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let roots: Vec<&str> = tree.items("roots").iter().filter_map(TreeNode::as_text).collect();
     for (path, place) in storages(tree).filter_map(|source| source.text("path")) {
@@ -124,7 +124,7 @@ pub(super) fn folders_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) 
     }
 }
 
-/// Globs match something, and renames carry over what they match.
+/// Globs and renames are valid.
 pub(super) fn globs_say_something(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut wrong = |place: SourceSpan, error: String, hint: &str| {
         let problem = Problem::new(ProblemCode::BadGlob, "invalid glob").at(place, error);

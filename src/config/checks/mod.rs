@@ -1,7 +1,7 @@
-//! What a schema cannot say: references, uniqueness, order, paths. A table of named checks.
+//! Checks that a schema cannot express: references, uniqueness, order, paths.
 //!
-//! Each check looks at the tree and not at typed values, so all of them run whatever else is wrong,
-//! and each knows the place it complains about. A check skips what the schema reports already.
+//! Checks read the tree and not typed values, so all of them run in spite of other problems, and each knows the place of
+//! its problems. They skip values that the schema already reports.
 
 mod actions;
 mod deliver;
@@ -25,7 +25,7 @@ use crate::model::Percentage;
 
 type ConfigCheck = fn(&TreeNode, &mut Vec<Problem>);
 
-/// Every check. All run; none relies on another.
+/// All checks. They do not depend on each other.
 const CHECKS: &[ConfigCheck] = &[
     connections_exist,
     ids_are_unique,
@@ -74,12 +74,12 @@ const CHECKS: &[ConfigCheck] = &[
     sql::options_are_no_secrets,
     sql::pushdown_has_a_place,
     dumps::queries_have_an_engine,
-    dumps::engines_can_be_lent_to,
+    dumps::databases_accept_temporary_tables,
     dumps::tables_differ,
     dumps::nothing_is_in_vain,
 ];
 
-/// Runs every check.
+/// Runs all checks.
 pub(super) fn check(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for check in CHECKS {
         check(tree, problems);
@@ -94,7 +94,7 @@ fn is_kind(connection: &TreeNode, kind: &str) -> bool {
     connection.text("kind").is_some_and(|(name, _)| name == kind)
 }
 
-/// Connections that cohorts can be sent to. One without a kind is reported by the schema.
+/// Connections for cohorts. The schema reports connections without a kind.
 fn brazes(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
     connections(tree)
         .iter()
@@ -138,7 +138,7 @@ fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Braze's segment filter lists cohorts by name, so two with one name cannot be told apart there.
+/// Braze's segment filter shows only names, so names must be unique.
 fn names_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<(&str, &str), SourceSpan> = HashMap::new();
     for cohort in tree.items("cohorts") {
@@ -221,8 +221,8 @@ fn rules(tree: &TreeNode) -> impl Iterator<Item = &[TreeNode]> {
     tree.items("cohorts").iter().map(|cohort| cohort.items("match"))
 }
 
-/// Braze ignores the device id of an identified person, so a row that has any other identifier must
-/// never be matched by it (Braze, partner cohort import, "User matching").
+/// Braze ignores the device id of an identified user, so a row with another identifier must not be matched by device id
+/// (Braze, partner cohort import, "User matching").
 fn device_id_comes_last(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for rules in rules(tree) {
         let device = rules.iter().find_map(|rule| rule.entry("device_id"));
@@ -258,7 +258,7 @@ fn rules_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// No more than all members can leave: a larger limit is a slip, such as `300%` for `30%`, that limits nothing.
+/// A limit of removals above 100% has no effect and is probably a typo, such as `300%` for `30%`.
 fn removed_shares_are_at_most_whole(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for guard in tree.items("cohorts").iter().filter_map(|cohort| cohort.get("guard")) {
         let Some((text, place)) = guard.text("max_removed") else { continue };
@@ -306,10 +306,10 @@ fn endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// A base URL: scheme and host, perhaps a port. Returned without the slash at its end.
+/// Parses a base URL of scheme, host and optional port. Returns it without a trailing slash.
 ///
 /// # Errors
-/// What is wrong, and the way out.
+/// The fault and a remedy.
 pub(super) fn base_url(text: &str) -> Result<String, (&'static str, &'static str)> {
     const HINT: &str = "for example `https://rest.iad-01.braze.com`";
     let url = safe_url(text, HINT)?;
@@ -319,10 +319,10 @@ pub(super) fn base_url(text: &str) -> Result<String, (&'static str, &'static str
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// The URL of a server, perhaps with a path. Whether it may be sent to, `endpoints` checks.
+/// Parses the URL of a server, with an optional path. `endpoints` checks whether it is allowed.
 ///
 /// # Errors
-/// What is wrong, and the way out; `hint` where that is no more than how it is written.
+/// The fault and a remedy, by default `hint`.
 fn safe_url(text: &str, hint: &'static str) -> Result<url::Url, (&'static str, &'static str)> {
     let url = url::Url::parse(text).map_err(|_| ("not a URL", hint))?;
     if url.host().is_none() {

@@ -1,4 +1,4 @@
-//! Checks of files that are elsewhere: in a bucket, or on a web server.
+//! Checks of files in buckets and on web servers.
 
 use super::{base_url, is_kind, safe_url, sources};
 use crate::config::problem::{Problem, ProblemCode};
@@ -10,7 +10,7 @@ fn files(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     sources(tree).filter(|source| is_kind(source, "file"))
 }
 
-/// An address says all of where a file is, and nothing that must not be shown.
+/// The path of a remote file is complete and contains no secret.
 pub(super) fn addresses_are_good(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (path, place) in files(tree).filter_map(|source| source.text("path")) {
         if let Err(what) = address(path) {
@@ -37,7 +37,7 @@ fn address(path: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What is said of a store is said of one.
+/// Keys of a bucket are only valid with a path in a bucket.
 pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in sources(tree).filter(|source| is_kind(source, "file") || is_kind(source, "heap_connect")) {
         let path = source.text("path").map_or("", |(path, _)| path);
@@ -61,7 +61,7 @@ pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) 
     }
 }
 
-/// Heap Connect's dumps are in a bucket, or in a copy of it on this machine.
+/// Heap Connect dumps are in a bucket or in a local copy of it.
 pub(super) fn dumps_are_in_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let dumps = sources(tree).filter(|source| is_kind(source, "heap_connect"));
     for (path, place) in dumps.filter_map(|source| source.text("path")) {
@@ -78,7 +78,7 @@ pub(super) fn dumps_are_in_buckets(tree: &TreeNode, problems: &mut Vec<Problem>)
     }
 }
 
-/// A file that tells who is who has something besides the customer's id.
+/// An identity file has a device id or an alias in addition to the external id.
 pub(super) fn mappings_have_a_handle(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in tree.items("identity").iter().filter(|source| is_kind(source, "file")) {
         if source.get("device_id").is_none() && source.get("alias").is_none() {

@@ -1,4 +1,4 @@
-//! Checks of segments: their connections, their cohorts, and the key to ask with.
+//! Checks of segments: their connections, their cohorts, and the REST API key.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,12 +7,12 @@ use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::source::SourceSpan;
 use crate::config::tree::TreeNode;
 
-/// The cohorts that a segment names, each with its place.
+/// The cohorts of a segment, each with its place.
 fn named<'a>(segment: &'a TreeNode, key: &str) -> impl Iterator<Item = (&'a str, SourceSpan)> {
     segment.items(key).iter().filter_map(|item| Some((item.as_text()?, item.span)))
 }
 
-/// An id stands for one segment.
+/// Ids of segments are unique.
 pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<&str, SourceSpan> = HashMap::new();
     for (id, place) in tree.items("segments").iter().filter_map(|segment| segment.text("id")) {
@@ -29,7 +29,7 @@ pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// A segment is a Braze's.
+/// A segment belongs to a Braze connection.
 pub(super) fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let known: Vec<&str> = brazes(tree).map(|entry| entry.key.as_str()).collect();
     for (name, place) in tree.items("segments").iter().filter_map(|segment| segment.text("connection")) {
@@ -47,7 +47,7 @@ pub(super) fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// A segment filters on cohorts that are there, and in the same Braze.
+/// The cohorts of a segment exist and have its connection.
 pub(super) fn cohorts_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let cohorts: BTreeMap<&str, Option<(&str, SourceSpan)>> = tree
         .items("cohorts")
@@ -88,7 +88,7 @@ fn unknown_cohort(
     }
 }
 
-/// Nobody is in a segment of a cohort and not of it.
+/// A segment that includes and excludes the same cohort is empty.
 pub(super) fn sides_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for segment in tree.items("segments") {
         let included: HashMap<&str, SourceSpan> = named(segment, "include").collect();
@@ -108,7 +108,7 @@ pub(super) fn sides_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Without a key Braze tells nothing of its segments.
+/// Segment checks need a REST API key.
 pub(super) fn there_is_a_key(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in connections(tree).iter().filter(|entry| !is_sandbox(&entry.node)) {
         let mut uses = tree.items("segments").iter().filter_map(|segment| segment.text("connection"));

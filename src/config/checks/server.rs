@@ -1,4 +1,4 @@
-//! Checks of what `watch` needs: doors that are safe, schedules that come to be, segments of a Heap.
+//! Checks of `watch`: safe endpoints, valid schedules, Heap segments.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::source::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode, TreeValue};
 
-/// A segment is Heap's.
+/// A Heap segment belongs to a Heap connection.
 pub(super) fn segments_are_heaps(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let segments = super::sources(tree).filter(|source| is_kind(source, "heap_segment"));
     for (name, place) in segments.filter_map(|source| source.text("connection")) {
@@ -25,7 +25,7 @@ fn heaps(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
     connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap"))
 }
 
-/// There is no Heap of this name.
+/// Reports an unknown Heap connection.
 pub(super) fn no_heap(tree: &TreeNode, name: &str, place: SourceSpan, problems: &mut Vec<Problem>) {
     let heaps: Vec<&str> = heaps(tree).map(|entry| entry.key.as_str()).collect();
     let problem = Problem::new(ProblemCode::UnknownConnection, format!("unknown Heap connection `{name}`"))
@@ -37,7 +37,7 @@ pub(super) fn no_heap(tree: &TreeNode, name: &str, place: SourceSpan, problems: 
     });
 }
 
-/// Heap sends one value for each person.
+/// Heap sends one value for each user: the column `id`.
 pub(super) fn segments_have_one_column(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let is_segment =
         |cohort: &&TreeNode| cohort.get("source").is_some_and(|source| is_kind(source, "heap_segment"));
@@ -63,7 +63,7 @@ fn is_true(node: Option<&TreeNode>) -> bool {
     node.is_some_and(|node| matches!(node.value, TreeValue::Bool(true)))
 }
 
-/// Signatures and people's ids do not travel unencrypted beyond this machine.
+/// Signatures and user ids must not leave this machine unencrypted.
 pub(super) fn public_doors_are_encrypted(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let Some((address, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else {
         return;
@@ -82,7 +82,7 @@ pub(super) fn public_doors_are_encrypted(tree: &TreeNode, problems: &mut Vec<Pro
     }
 }
 
-/// Whoever can reach a door could fill a cohort through it.
+/// Endpoints that other machines can reach need a secret.
 pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let Some((_, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else { return };
     let is_http =
@@ -100,12 +100,13 @@ pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Proble
     }
     for entry in heaps(tree) {
         let is_sandbox = entry.node.text("region").is_some_and(|(region, _)| region == "sandbox");
-        let is_told = |export: &TreeNode| export.text("to").is_some_and(|(to, _)| to == entry.key);
+        let is_target = |export: &TreeNode| export.text("to").is_some_and(|(to, _)| to == entry.key);
         let is_source =
             |source: &TreeNode| source.text("connection").is_some_and(|(name, _)| name == entry.key);
-        // One that only takes events has no door.
-        let has_door = super::sources(tree).any(is_source) || !tree.items("exports").iter().any(is_told);
-        if !is_sandbox && has_door && entry.node.get("webhook_secret").is_none() {
+        // A connection that only receives events has no endpoint.
+        let has_endpoint =
+            super::sources(tree).any(is_source) || !tree.items("exports").iter().any(is_target);
+        if !is_sandbox && has_endpoint && entry.node.get("webhook_secret").is_none() {
             problems.push(
                 Problem::new(
                     ProblemCode::MissingCredentials,
@@ -119,7 +120,7 @@ pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Proble
     }
 }
 
-/// Each webhook has a door of its own.
+/// Paths of endpoints are unique.
 pub(super) fn doors_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<String, SourceSpan> = HashMap::new();
     let own = |(path, place): (&str, SourceSpan)| (path.to_owned(), place);
@@ -146,7 +147,7 @@ pub(super) fn doors_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Times that cron and the time zones know.
+/// Schedules have valid cron expressions and time zones.
 pub(super) fn schedules_come_to_be(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let cohorts_and_exports = tree.items("cohorts").iter().chain(tree.items("exports"));
     let each = cohorts_and_exports.filter_map(|one| one.get("schedule"));
@@ -174,10 +175,10 @@ pub(super) fn schedules_come_to_be(tree: &TreeNode, problems: &mut Vec<Problem>)
     }
 }
 
-/// Years in which every day of the month meets every day of the week, leap days included.
+/// Period in which each day of the month falls on each day of the week, including leap days.
 const CALENDAR: std::ops::Range<i16> = 2024..2064;
 
-/// Why a cron expression never occurs: it is invalid, or has only days such as 30 February.
+/// The reason why a cron expression never occurs: it is invalid, or has only days such as 30 February.
 fn never(at: &str) -> Option<String> {
     let cron = match at.parse::<croner::Cron>() {
         Ok(cron) => cron,

@@ -1,4 +1,4 @@
-//! Checks of what SQL sources need.
+//! Checks of SQL sources.
 
 use super::{connections, is_kind, sources};
 use crate::config::mask;
@@ -9,13 +9,13 @@ fn queries(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     sources(tree).filter(|source| is_kind(source, "sql"))
 }
 
-/// Queries, and tables of Heap Connect's dumps.
+/// SQL sources, and sources of Heap Connect dumps.
 fn asked(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"));
     cohorts.filter(|source| is_kind(source, "sql") || is_kind(source, "heap_connect"))
 }
 
-/// A query is asked of a database.
+/// A SQL source has a SQL connection.
 pub(super) fn queries_name_a_database(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let known: Vec<&str> = connections(tree)
         .iter()
@@ -39,7 +39,7 @@ pub(super) fn queries_name_a_database(tree: &TreeNode, problems: &mut Vec<Proble
     }
 }
 
-/// The rows come from one place.
+/// A SQL source has exactly one query or table.
 pub(super) fn queries_say_it_once(tree: &TreeNode, problems: &mut Vec<Problem>) {
     const KEYS: [&str; 3] = ["query", "query_file", "table"];
     for source in asked(tree) {
@@ -69,7 +69,7 @@ pub(super) fn queries_say_it_once(tree: &TreeNode, problems: &mut Vec<Problem>) 
     }
 }
 
-/// Passwords and people do not travel in the open.
+/// Connections to other machines must be encrypted.
 pub(super) fn databases_are_encrypted(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "postgres")) {
         let Some((_, place)) = entry.node.text("tls").filter(|(tls, _)| *tls == "off") else { continue };
@@ -87,7 +87,7 @@ pub(super) fn databases_are_encrypted(tree: &TreeNode, problems: &mut Vec<Proble
     }
 }
 
-/// What must not be shown has a place of its own.
+/// Secret options belong under `secrets`.
 pub(super) fn options_are_no_secrets(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "adbc")) {
         let options = entry.node.get("options").map(TreeNode::entries).unwrap_or_default();
@@ -105,7 +105,7 @@ pub(super) fn options_are_no_secrets(tree: &TreeNode, problems: &mut Vec<Problem
     }
 }
 
-/// Members that are compared in the database lie in a table there.
+/// `diff: pushdown` needs a schema for mirror tables.
 pub(super) fn pushdown_has_a_place(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in queries(tree) {
         let Some((_, place)) = source.text("diff").filter(|(diff, _)| *diff == "pushdown") else { continue };

@@ -1,4 +1,4 @@
-//! `on_enter:` and `on_exit:`, typed.
+//! Converts `on_enter:` and `on_exit:`.
 
 use jiff::civil::Time;
 
@@ -9,7 +9,7 @@ use crate::config::text::ClockTime;
 pub(super) fn action(shape: spec::TriggerSpec) -> Trigger {
     let (of, id) = match (shape.campaign, shape.canvas) {
         (Some(id), _) => (TriggerTarget::Campaign, id.0),
-        // The checks have seen to it that there is one of the two.
+        // The checks guarantee that one of the two is set.
         (None, canvas) => (TriggerTarget::Canvas, canvas.map(|id| id.0).unwrap_or_default()),
     };
     Trigger {
@@ -27,7 +27,7 @@ fn quiet(shape: spec::QuietHoursSpec) -> QuietHours {
     QuietHours { from: time(&shape.from), to: time(&shape.to), time_zone: shape.time_zone.0 }
 }
 
-/// The schema has looked at it already.
+/// Parses a value that the schema has validated.
 fn time(text: &ClockTime) -> Time {
     format!("{}:00", text.0).parse().unwrap_or(Time::midnight())
 }

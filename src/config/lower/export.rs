@@ -1,4 +1,4 @@
-//! `exports:`, typed.
+//! Converts `exports:`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::event_mapping::{
 };
 use crate::model::{ConnectionName, ExportId, IdError, parse_time};
 
-/// `roots` are the folders that files may be in; the config's own is the first.
+/// `roots` are the allowed folders of files, starting with the config's folder.
 pub(super) fn export(
     shape: spec::ExportSpec,
     declared_at: String,

@@ -1,4 +1,4 @@
-//! Where it is told who is who, and tables of Heap Connect's dumps, typed.
+//! Converts `identity:` and Heap Connect sources.
 
 use super::sql;
 use crate::config::connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
@@ -15,7 +15,7 @@ pub(super) fn identity(shape: spec::IdentitySourceSpec) -> IdentitySource {
 
 fn dumps(shape: spec::IdentityDumpsSpec) -> DumpSource {
     let spec::IdentityDumpsSpec { path, endpoint, region, label, external_id } = shape;
-    // As the config has it, wherever the config lies: another machine may read it from elsewhere.
+    // The path in the config, because the config may be in another folder on another machine.
     let address = path.0.trim_end_matches('/').to_owned();
     let (label, owner) = (label.0.trim().to_owned(), external_id.0.trim().to_owned());
     DumpSource { place: DumpFolder { path: path.0, endpoint, region }, address, label, owner }
@@ -40,7 +40,7 @@ fn mapping(shape: spec::IdentityFileSpec) -> MappingSource {
     }
 }
 
-/// A table, or a query; `text` is what is in the file that it names.
+/// A table or a query. `text` is the content of `query_file`.
 pub(super) fn dumped(shape: spec::TableSourceSpec, text: Option<String>) -> Result<SourceConfig, IdError> {
     let place = DumpFolder { path: shape.path.0, endpoint: shape.endpoint, region: shape.region };
     let Some(connection) = shape.connection else {

@@ -1,7 +1,7 @@
-//! A checked tree → `Config`. The last phase, and the only one that makes the types that others see.
+//! Converts a checked tree into `Config`, the last phase of parsing.
 //!
-//! By now schema and checks have passed, so nothing here should fail; if the shapes and the schema
-//! ever disagree, that is a problem with a place like any other and not a panic.
+//! Schema and checks have passed, so conversion should not fail. If the shapes and the schema disagree, the result is a
+//! problem with a place and not a panic.
 
 mod action;
 mod export;
@@ -33,13 +33,13 @@ use crate::model::{
     CohortId, ConnectionName, DeliveryMethod, GuardLimits, IdError, IdentifierKind, MatchRule,
 };
 
-/// The journal of a run must be there while later runs may need it.
+/// Minimum retention: later runs may need the journal of a run.
 const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);
 
-/// Types the tree.
+/// Converts the tree.
 ///
 /// # Errors
-/// The place where typed parsing disagrees with the schema.
+/// The place where the shapes disagree with the schema.
 pub(super) fn lower(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> Result<Config, Problem> {
     let json = tree.to_json();
     let queries = sql::query_files(tree, folder)?;
@@ -106,7 +106,7 @@ pub(super) fn lower(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> 
     Ok(config)
 }
 
-/// Marks the web sources whose servers are under `allow_endpoint`.
+/// Marks web sources with a server of `allow_endpoint`.
 fn allow(config: &mut Config) {
     let origin = |text: &str| url::Url::parse(text).ok().map(|url| url.origin());
     let allowed: Vec<_> = config.allow_endpoint.iter().filter_map(|text| origin(text)).collect();
@@ -251,7 +251,7 @@ fn retry(shape: &spec::RetrySpec) -> RetryPolicy {
     }
 }
 
-/// A number with a small bound, as the type that the program counts it in.
+/// A number with a small bound, as `usize`.
 pub(super) fn small<T: TryFrom<u64> + From<u8>, const MIN: u64, const MAX: u64>(
     number: WholeNumber<MIN, MAX>,
 ) -> T {
@@ -305,7 +305,7 @@ fn cohort(
     })
 }
 
-/// The array that cohorts share unless they say otherwise.
+/// Default array attribute, shared by cohorts.
 const ARRAY: &str = "syncline_cohorts";
 
 fn delivery(deliver: spec::DeliverSpec, attribute: Option<spec::AttributeSpec>) -> DeliveryMethod {

@@ -1,4 +1,4 @@
-//! `segments:`, typed.
+//! Converts `segments:`.
 
 use super::server::schedule;
 use crate::config::segment::{BrazeObject, SegmentConfig, SizeLimits};

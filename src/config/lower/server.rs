@@ -1,4 +1,4 @@
-//! `watch:` and schedules, typed.
+//! Converts `watch:` and schedules.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(super) fn watch(shape: spec::WatchSpec, folder: &Path) -> WatchConfig {
     }
 }
 
-/// The schema has looked at it already.
+/// Parses a value that the schema has validated.
 fn address(text: &SocketAddress) -> SocketAddr {
     text.0.parse().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
 }
@@ -50,7 +50,7 @@ fn limits(shape: &spec::EndpointLimitsSpec) -> EndpointLimits {
         memory_max: bytes(shape.memory),
         inbox_len_max: shape.inbox.0,
     };
-    // One request of the largest kind must find room.
+    // The memory must fit the largest request.
     EndpointLimits { memory_max: limits.memory_max.max(limits.largest_request_len()), ..limits }
 }
 

@@ -1,4 +1,4 @@
-//! SQL connections and sources, typed; files with queries are read here, since what they say is config.
+//! Converts SQL connections and sources, and reads query files, which are part of the config.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::config::sql::{AdbcConfig, PostgresConfig, SqlQuery, SqlSource};
 use crate::config::tree::{PathStep, TreeNode};
 use crate::model::{ConnectionName, IdError};
 
-/// Largest file with a query in bytes.
+/// Maximum size of a query file, in bytes.
 const QUERY_LEN_MAX: u64 = 1 << 20;
 
 pub(super) fn postgres(shape: spec::PostgresSpec, folder: &Path) -> PostgresConfig {
@@ -32,7 +32,7 @@ pub(super) fn postgres(shape: spec::PostgresSpec, folder: &Path) -> PostgresConf
 pub(super) fn adbc(shape: spec::AdbcSpec, folder: &Path) -> AdbcConfig {
     let driver = shape.driver.0.trim().to_owned();
     AdbcConfig {
-        // A name is looked for where drivers are installed; only what looks like a path is one.
+        // A driver is a file only if it looks like a path; other names are installed drivers.
         driver: if driver.contains('/') { folder.join(&driver).display().to_string() } else { driver },
         entrypoint: shape.entrypoint.map(|name| name.0),
         options: shape.options.into_iter().map(|(name, value)| (name, value.0)).collect(),
@@ -45,7 +45,7 @@ pub(super) fn adbc(shape: spec::AdbcSpec, folder: &Path) -> AdbcConfig {
     }
 }
 
-/// A query source; `text` is what is in the file that it names.
+/// A SQL source. `text` is the content of `query_file`.
 pub(super) fn source(shape: spec::SqlSourceSpec, text: Option<String>) -> Result<SqlSource, IdError> {
     let query = text.or(shape.query.map(|query| query.0));
     let query = match (query, shape.table) {
@@ -64,7 +64,7 @@ pub(super) fn source(shape: spec::SqlSourceSpec, text: Option<String>) -> Result
     })
 }
 
-/// The queries in the files that cohorts name, in the order of the cohorts, and the files.
+/// The contents of the cohorts' query files, in the order of the cohorts, and the files.
 pub(super) fn query_files(tree: &TreeNode, folder: &Path) -> Result<Vec<Option<(PathBuf, String)>>, Problem> {
     let cohorts = tree.items("cohorts").iter().enumerate();
     let mut total = 0;
