@@ -405,13 +405,13 @@ fn a_size_reveals_drift_that_the_description_does_not() {
 
 #[test]
 fn canaries_are_checked() {
-    let canaries = format!("{WIN_BACK}    canaries: [user-7, user-250, unknown]\n");
+    let canaries = format!("{WIN_BACK}    canaries: [user-7, user-250, new-user]\n");
     let setup = Setup::with(Sandbox::start(), &canaries);
     let report = setup.check(10);
     let text = |code| finding(&report, code)["text"].as_str().unwrap().to_owned();
-    assert!(text("canary_unknown").starts_with("Braze does not know external_id st…er;"));
+    assert!(text("canary_unknown").starts_with("Braze does not know external_id ne…er;"));
     let absent = text("canary_absent");
-    let both = "canaries external_id st…er, external_id us…50 are not in its cohorts";
+    let both = "canaries external_id ne…er, external_id us…50 are not in its cohorts";
     assert!(absent.contains(both), "user-250 is excluded: {absent}");
     assert_eq!(setup.sandbox.requests()["rest"]["endpoints"]["export_ids"], 1);
 }

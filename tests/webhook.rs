@@ -139,7 +139,7 @@ fn every_webhook_format_gives_the_same_members() {
         }
         scene.until_in_braze("free", 7);
         assert_eq!(
-            watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"put_aside\"}"),
+            watch.metric("syncline_heap_deliveries_total{connection=\"heap\",outcome=\"invalid\"}"),
             0.0,
             "{how}"
         );
@@ -194,7 +194,7 @@ fn a_sync_with_a_missing_page_removes_no_members_at_first() {
     until("the page was given up", || scene.sandbox.members("free").len() < 50);
     until("it is reported", || !scene.segment_report()["segments"][0]["gaps"].as_array().unwrap().is_empty());
     scene.w.run(&["status"]).expect(0).says(&["pages 2 of 3 never came", "is not known"]);
-    assert!(watch.log().contains("Heap never sent pages [2] of 3"), "{}", watch.log());
+    assert!(watch.log().contains("pages [2] of 3 never arrived"), "{}", watch.log());
 }
 
 #[test]
