@@ -565,7 +565,7 @@ fn rewrites(count: u64, seconds: u64) {
     let log = fs::read_to_string(home.join("log")).unwrap();
     println!(
         "{count} rewrites in {seconds} s: {} configs loaded, {} invalid, {} runs applied; the last one is in Braze after {:.0} ms; {:.0} MiB",
-        log.matches("another config is in use").count(),
+        log.matches("config reloaded").count(),
         log.matches("cannot be used").count(),
         log.matches(" applied ").count(),
         waited.as_secs_f64() * 1000.0,

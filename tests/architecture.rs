@@ -289,6 +289,10 @@ fn core_modules_are_pure() {
         .filter(|file| PURE.contains(&file.module()) || PURE_FILES.contains(&file.name.as_str()))
     {
         for (line, path) in Paths::of(file) {
+            // The injected clock is the one file with the type of monotonic time.
+            if file.name == "model/time.rs" && path.starts_with("std::time::Instant") {
+                continue;
+            }
             if IMPURE.iter().any(|bad| path == *bad || path.starts_with(&format!("{bad}::"))) {
                 wrong.push(format!("src/{}:{line}: {path}", file.name));
             }

@@ -374,7 +374,7 @@ fn watch_imports_new_dumps() {
     w.write("dumps/manifests/sync_3.json", "no manifest");
     put(&w, "dumps", &dump(4, false, &[(6, "v6")], &[]));
     until("an invalid dump is reported", || {
-        watch.log().contains("who is who cannot be learned from dumps; what was known stays")
+        watch.log().contains("cannot import identities from dumps; the imported ones stay")
     });
     assert!(is("external_id u5, external_id u6"));
     std::fs::remove_file(w.path("dumps/manifests/sync_3.json")).unwrap();

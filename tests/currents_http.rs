@@ -311,7 +311,7 @@ fn new_files_are_exported_and_exports_are_shown() {
     until("the metric counts it", || {
         (watch.metric("syncline_export_events_total{export=\"stored\",outcome=\"sent\"}") - 100.0).abs() < 0.5
     });
-    assert!(watch.metric("syncline_export_requests_total{export=\"stored\",answer=\"accepted\"}") > 0.0);
+    assert!(watch.metric("syncline_export_requests_total{export=\"stored\",outcome=\"accepted\"}") > 0.0);
     let page = watch.get("/").body;
     for text in ["Exports to Heap", "stored", "posted", "/currents/posted"] {
         assert!(page.contains(text), "{text}");
@@ -319,7 +319,7 @@ fn new_files_are_exported_and_exports_are_shown() {
     // Another config is loaded: events that were excluded are exported.
     let text = w.read("sync.yaml").replace("anonymous: drop", "anonymous: hash");
     w.replace("sync.yaml", &text);
-    watch.until_logs("another config is in use", 1);
+    watch.until_logs("config reloaded", 1);
     assert_eq!(request(&watch, Some(TOKEN), ""), 200, "the connection stays open");
     assert_eq!(watch.stop(), 0);
 }

@@ -97,23 +97,23 @@ fn plots(page: &str) -> usize {
 #[test]
 fn alerts_that_need_an_operator_come_first() {
     let written = page(&dashboard_views::with_alerts());
-    assert_eq!(between(&written, "<title>", "</title>"), "8 things need a person – syncline");
+    assert_eq!(between(&written, "<title>", "</title>"), "8 alerts need attention – syncline");
     let order = [
-        "8 things need a person",
-        "The new config is not in use",
+        "8 alerts need attention",
+        "The new config is invalid and not in use",
         "did you mean `guard`?",
-        "What needs a person",
+        "Needs attention",
         "removals blocked: 3,228 of 5,200 members would leave (62.1%)",
-        "no good run for 2 days; 24 hours is the limit",
-        "What goes on without you",
-        "waits for Heap’s first sync",
+        "no successful run for 2 days; the limit is 24 hours",
+        "No action needed",
+        "waiting for Heap’s first sync",
         "syncline approve abandoned_checkout --plan sha256:d8d37183",
         "needs a decision",
         "✓</span>in sync",
         "Orphaned",
-        "Pages that never came",
+        "Pages that never arrived",
         "the bucket refuses the key",
-        "cannot be known",
+        "? unknown",
     ];
     let mut rest = &*written;
     for words in order {
@@ -125,25 +125,24 @@ fn alerts_that_need_an_operator_come_first() {
 fn the_headline_shows_the_overall_status() {
     let headline = |view: &DashboardView| between(&page(view), "<title>", " – syncline").to_owned();
     let mut view = dashboard_views::all_in_sync();
-    assert_eq!(headline(&dashboard_views::empty()), "Nothing to keep in sync yet");
+    assert_eq!(headline(&dashboard_views::empty()), "No cohorts yet");
     assert_eq!(headline(&view), "Everything is in sync");
-    assert_eq!(headline(&dashboard_views::standby()), "Standing by");
+    assert_eq!(headline(&dashboard_views::standby()), "Standby");
     view.cohorts[0].state = CohortStateView::Updating { since: view.now };
-    assert_eq!(headline(&view), "All is well");
-    view.cohorts[0].state = CohortStateView::WaitingForHeap { why: None };
-    assert_eq!(headline(&view), "Nothing needs you");
-    let failing = |then| CohortStateView::Failing {
+    assert_eq!(headline(&view), "No alerts");
+    view.cohorts[0].state = CohortStateView::WaitingForHeap { reason: None };
+    assert_eq!(headline(&view), "Nothing needs attention");
+    let failing = |next| CohortStateView::Failing {
         since: view.now,
-        why: "it broke".to_owned(),
-        then,
-        ways_out: Vec::new(),
+        reason: "it broke".to_owned(),
+        next,
+        remedies: Vec::new(),
     };
-    let (retried, needs_operator) =
-        (failing(NextStep::TriedAgain { at: None }), failing(NextStep::NeedsPerson));
+    let (retried, needs_operator) = (failing(NextStep::Retry { at: None }), failing(NextStep::NeedsOperator));
     view.cohorts[0].state = retried;
-    assert_eq!(headline(&view), "Nothing needs you");
+    assert_eq!(headline(&view), "Nothing needs attention");
     view.cohorts[0].state = needs_operator;
-    assert_eq!(headline(&view), "1 thing needs a person");
+    assert_eq!(headline(&view), "1 alert needs attention");
 }
 
 #[test]
@@ -162,11 +161,11 @@ fn a_page_with_a_hundred_cohorts_is_small_and_fast() {
 fn the_header_stays_readable_when_everything_fails() {
     let mut view = dashboard_views::with_cohorts(100);
     for cohort in &mut view.cohorts {
-        let (why, then) = ("Braze answers 503".to_owned(), NextStep::TriedAgain { at: None });
-        cohort.state = CohortStateView::Failing { since: view.now, why, then, ways_out: Vec::new() };
+        let (reason, next) = ("Braze answers 503".to_owned(), NextStep::Retry { at: None });
+        cohort.state = CohortStateView::Failing { since: view.now, reason, next, remedies: Vec::new() };
     }
     let written = page(&view);
-    assert!(written.contains("all of them failing.") && written.contains("and 88 more, each told of below"));
+    assert!(written.contains("all failing.") && written.contains("and 88 more; see below"));
 }
 
 #[test]

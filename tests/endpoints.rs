@@ -180,7 +180,7 @@ fn thousands_of_small_deliveries_create_few_files() {
     let folds = std::fs::read_dir(w.path(".syncline/segments/heap/versions")).unwrap().count();
     let files = std::fs::read_dir(w.path(".syncline/segments/heap/parts")).unwrap().count();
     assert!(files <= folds, "one file per segment and batch: {files} files, {folds} batches");
-    assert_eq!(watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"put_aside\"}"), 0.0);
+    assert_eq!(watch.metric("syncline_heap_deliveries_total{connection=\"heap\",outcome=\"invalid\"}"), 0.0);
 }
 
 #[allow(clippy::disallowed_methods, reason = "Heap signs by the clock")]
@@ -218,7 +218,7 @@ fn signatures_are_valid_for_a_day_and_replays_change_nothing() {
     assert_eq!(deliver(&watch, &entered, &first), 200);
     assert_eq!(signed(&watch, &entered, hours(0)).0, 200);
     until("duplicates were recognized", || {
-        watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"known\"}") == 2.0
+        watch.metric("syncline_heap_deliveries_total{connection=\"heap\",outcome=\"duplicate\"}") == 2.0
     });
     assert_eq!(signed(&watch, &sync("t2", "add", &["u3".to_owned()]), hours(0)).0, 200);
     until("later deliveries are ingested", || sandbox.members("free").len() == 2);

@@ -24,7 +24,7 @@ fn a_standby_takes_over_with_the_current_config() {
     let first = Watch::start(&w);
     first.until_in_sync();
     let second = Watch::from_command(&mut w.command(&["watch"]));
-    until("it is a standby", || second.get("/readyz").body.contains("standing by"));
+    until("it is a standby", || second.get("/readyz").body.contains("standby; the lease is held by"));
     let named = |name: &str| sandbox.names().contains(&("carts".to_owned(), name.to_owned()));
     let runs = || first.metric("syncline_run_duration_seconds_count");
     let passed = runs();
@@ -135,7 +135,7 @@ fn with_a_bucket_the_standby_takes_over_from_a_killed_or_paused_leader() {
     assert_eq!(deliver(&first, "one", &["a", "b"]), 200);
     until("delivered users are in", || sandbox.members("free").len() == 2);
     let second = Watch::from_command(&mut command(&w));
-    until("it is a standby", || second.get("/readyz").body.contains("standing by"));
+    until("it is a standby", || second.get("/readyz").body.contains("standby; the lease is held by"));
     assert_eq!(deliver(&second, "two", &["c"]), 503, "a standby accepts no deliveries");
     // Delivered and killed at once: what was acknowledged with 200 is in the bucket.
     assert_eq!(deliver(&first, "two", &["c"]), 200);
@@ -143,14 +143,14 @@ fn with_a_bucket_the_standby_takes_over_from_a_killed_or_paused_leader() {
     second.until_ready();
     until("delivered users are in", || sandbox.members("free").len() == 3);
     let third = Watch::from_command(&mut command(&w));
-    until("it is a standby", || third.get("/readyz").body.contains("standing by"));
+    until("it is a standby", || third.get("/readyz").body.contains("standby; the lease is held by"));
     second.signal(Signal::SIGSTOP);
     third.until_ready();
     w.source("carts", users(19));
     until("a member left", || sandbox.members("carts") == members(users(19)));
     second.signal(Signal::SIGCONT);
     assert_eq!(deliver(&second, "three", &["d"]), 503, "its lease has ended");
-    until("it is a standby again", || second.get("/readyz").body.contains("standing by"));
+    until("it is a standby again", || second.get("/readyz").body.contains("standby; the lease is held by"));
     assert_eq!(second.get("/readyz").status, 503);
     assert_eq!(deliver(&third, "three", &["d"]), 200);
     until("delivered users are in", || sandbox.members("free").len() == 4);
@@ -203,7 +203,7 @@ fn a_new_endpoint_does_not_block_the_event_loop() {
     let more = "exports:\n  - id: posted\n    source: { kind: currents_http }\n    to: heap\n";
     let heap = "{ kind: heap, endpoint: 'http://127.0.0.1:9', app_id: 11 }";
     w.replace("sync.yaml", &(config.replace("{ kind: heap }", heap) + more));
-    watch.until_logs("another config is in use", 1);
+    watch.until_logs("config reloaded", 1);
     line.is(FORWARDING);
     let post = || http(&watch.endpoints(), "POST", "/currents/posted", &[], "[]").status;
     until("the endpoint is open", || post() == 200);
@@ -268,7 +268,7 @@ fn deliveries_after_the_lease_was_lost_are_not_acknowledged() {
     assert_eq!(deliver(&first, "one", &["a"]), 200);
     until("delivered users are in", || sandbox.members("free").len() == 1);
     let second = Watch::from_command(&mut command(&w));
-    until("it is a standby", || second.get("/readyz").body.contains("standing by"));
+    until("it is a standby", || second.get("/readyz").body.contains("standby; the lease is held by"));
     line.is(PAUSED);
     let answered = std::thread::scope(|scope| {
         let late = scope.spawn(|| deliver(&first, "two", &["b"]));

@@ -69,7 +69,7 @@ fn a_changed_config_is_applied_and_an_invalid_one_is_ignored() {
         w.source("carts", users(50));
         until_members(&sandbox, "carts", users(50));
     }
-    assert!(watch.log().contains("the last good one stays in use"), "{}", watch.log());
+    assert!(watch.log().contains("the last valid one stays in use"), "{}", watch.log());
     w.replace("sync.yaml", &(config + &cohort_entry("late", "")));
     until_members(&sandbox, "late", users(5));
 }
@@ -192,7 +192,7 @@ fn a_stop_does_not_wait_for_planning() {
     let watch = Watch::start(&w);
     std::thread::sleep(Duration::from_millis(200));
     watch.signal(Signal::SIGTERM);
-    watch.until_logs("the time to stop in is over", 1);
+    watch.until_logs("the grace period has ended", 1);
     let log = watch.ended_well();
     assert!(!log.contains("planned cohort=big"), "{log}");
 }
@@ -204,7 +204,7 @@ fn a_standby_takes_over() {
     let first = Watch::start(&w);
     first.until_in_sync();
     let second = Watch::from_command(&mut w.command(&["watch"]));
-    until("it is a standby", || second.get("/readyz").body.contains("standing by"));
+    until("it is a standby", || second.get("/readyz").body.contains("standby; the lease is held by"));
     assert_eq!(second.get("/readyz").status, 503);
     assert_eq!(second.get("/livez").status, 200);
     assert!(second.ready()["role"].as_str().unwrap().contains(&format!("process {}", first.id())));
@@ -235,7 +235,7 @@ fn a_reload_signal_reads_everything_again() {
     fs::rename(w.path("key.new"), w.path("partner_key")).unwrap();
     until_members(&sandbox, "carts", users(5));
     watch.signal(Signal::SIGHUP);
-    watch.until_logs("told to read everything again", 1);
+    watch.until_logs("reload requested by a signal", 1);
     watch.until_in_sync();
     assert!(!watch.log().contains(PARTNER_KEY) && !watch.log().contains("not the key"));
 }
@@ -363,7 +363,7 @@ fn the_dashboard_shows_the_current_status() {
     let text = browser.run("return document.body.innerText");
     let text = text.as_str().unwrap();
     for shown in [
-        "The new config is not in use",
+        "The new config is invalid and not in use",
         "nonsense",
         "removals",
         "syncline approve carts --plan sha256:",

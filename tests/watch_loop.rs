@@ -41,7 +41,7 @@ fn keys(sandbox: &Sandbox) -> BTreeSet<String> {
 }
 
 fn export_runs(watch: &Watch) -> f64 {
-    watch.metric("syncline_export_looks_total{export=\"engagement\"}")
+    watch.metric("syncline_export_polls_total{export=\"engagement\"}")
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn an_export_that_keeps_failing_is_stale() {
     w.write("sync.yaml", with_export(&sandbox, &unreachable, EXPORT, "  stale_after: 1s\n"));
     let watch = Watch::start(&w);
     until("the export is stale", || watch.ready()["stale_exports"] == serde_json::json!(["engagement"]));
-    assert!(watch.metric("syncline_export_since_good_run_seconds{export=\"engagement\"}") >= 1.0);
+    assert!(watch.metric("syncline_export_last_success_age_seconds{export=\"engagement\"}") >= 1.0);
 }
 
 /// A panic at each write of the state in turn: other cohorts are applied, and the next run settles all.
@@ -249,7 +249,7 @@ fn a_delivery_starts_only_its_own_export() {
     let exports = format!("exports:\n{}{}", export("one"), export("two"));
     w.write("sync.yaml", with_export(&sandbox, &sandbox.url, &exports, ""));
     let watch = Watch::start(&w);
-    let runs_of = |id: &str| watch.metric(&format!("syncline_export_looks_total{{export=\"{id}\"}}"));
+    let runs_of = |id: &str| watch.metric(&format!("syncline_export_polls_total{{export=\"{id}\"}}"));
     until("both had one run", || runs_of("one") == 1.0 && runs_of("two") == 1.0);
     for times in 2..6 {
         let event = format!(

@@ -139,7 +139,7 @@ fn every_webhook_format_gives_the_same_members() {
         }
         scene.until_in_braze("free", 7);
         assert_eq!(
-            watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"put_aside\"}"),
+            watch.metric("syncline_heap_deliveries_total{connection=\"heap\",outcome=\"invalid\"}"),
             0.0,
             "{how}"
         );

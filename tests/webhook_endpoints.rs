@@ -107,7 +107,7 @@ fn oversized_deep_and_compressed_bodies_are_rejected_and_leave_no_memory() {
     // Compressed, with a high ratio.
     assert_eq!(send_bytes(&watch, &post("content-encoding: gzip\r\n", &gzip(delivery(5).as_bytes()))), 200);
     until("the delivery was used", || {
-        watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"used\"}") == 1.0
+        watch.metric("syncline_heap_deliveries_total{connection=\"heap\",outcome=\"ingested\"}") == 1.0
     });
     assert!(resident_mebibytes(&watch) < 200, "{}", resident_mebibytes(&watch));
 }

@@ -99,8 +99,10 @@ fn watch(home: &Path) -> Watch {
     command.arg("watch").current_dir(home).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address =
-        lines.by_ref().map(Result::unwrap).find_map(|line| line.strip_prefix("doors on ").map(str::to_owned));
+    let address = lines
+        .by_ref()
+        .map(Result::unwrap)
+        .find_map(|line| line.strip_prefix("endpoints on ").map(str::to_owned));
     std::thread::spawn(move || lines.for_each(drop));
     let address = address.unwrap();
     // Endpoints open once the process holds the state.

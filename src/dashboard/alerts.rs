@@ -1,131 +1,129 @@
-//! What is not as it should be, the worst first, and on whom it waits.
+//! Alerts: everything that is not as it should be, those that need attention first.
 
-use super::format::{count, counted, length, plural};
+use super::format::{count, counted, duration, plural};
 use super::view::{
     CohortStateView, CohortView, DashboardView, InboxView, MissingPagesView, NextStep, RoleView,
     SegmentVerdictView,
 };
 
-/// On whom something waits.
+/// Whether an operator must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum AlertWait {
-    /// Nobody else can help.
-    OnPerson,
-    /// It is tried again, or comes by itself.
-    OnNobody,
+pub(super) enum AlertLevel {
+    /// An operator must act.
+    NeedsAttention,
+    /// A retry or a later delivery may end it.
+    Temporary,
 }
 
-/// One thing that is not as it should be.
+/// One alert.
 #[derive(Debug)]
 pub(super) struct Alert {
-    /// On whom it waits.
-    pub(super) waits: AlertWait,
-    /// Where the page says more.
+    pub(super) level: AlertLevel,
+    /// The anchor of the details on the page.
     pub(super) anchor: String,
-    /// What it is about.
-    pub(super) about: String,
-    /// What is the matter.
-    pub(super) what: String,
+    /// The cohort, export, segment or config.
+    pub(super) subject: String,
+    pub(super) text: String,
 }
 
-/// Everything that is not as it should be.
-pub(super) fn of(board: &DashboardView) -> Vec<Alert> {
+/// All alerts of the page.
+pub(super) fn find(view: &DashboardView) -> Vec<Alert> {
     let mut all: Vec<Alert> = Vec::new();
-    if let Some(ignored) = &board.config.ignored {
-        let what = format!("the new config has {} and is not in use", plural(ignored.problems, "problem"));
-        all.push(matter(AlertWait::OnPerson, "config", "Config", what));
+    if let Some(invalid) = &view.config.invalid {
+        let text = format!("the new config has {} and is not in use", plural(invalid.problems, "problem"));
+        all.push(alert(AlertLevel::NeedsAttention, "config", "Config", text));
     }
-    all.extend(board.cohorts.iter().filter_map(|cohort| of_cohort(board, cohort)));
-    board.inboxes.iter().for_each(|inbox| of_inbox(inbox, &mut all));
-    for export in &board.exports {
-        if let Some(trouble) = &export.trouble {
-            all.push(matter(waits(trouble.then), "exports", &export.id, trouble.why.clone()));
+    all.extend(view.cohorts.iter().filter_map(|cohort| cohort_alert(view, cohort)));
+    view.inboxes.iter().for_each(|inbox| add_inbox_alerts(inbox, &mut all));
+    for export in &view.exports {
+        if let Some(failure) = &export.failure {
+            all.push(alert(level(failure.next), "exports", &export.id, failure.reason.clone()));
         }
     }
-    for segment in board.segments.iter().filter(|segment| segment.verdict == SegmentVerdictView::Drifted) {
-        let what = format!("the segment in Braze has drifted: {}", segment.why.join("; "));
-        all.push(matter(AlertWait::OnPerson, "segments", &segment.name, what));
+    for segment in view.segments.iter().filter(|segment| segment.verdict == SegmentVerdictView::Drifted) {
+        let text = format!("the segment in Braze has drifted: {}", segment.findings.join("; "));
+        all.push(alert(AlertLevel::NeedsAttention, "segments", &segment.name, text));
     }
-    all.sort_by_key(|matter| matter.waits);
+    all.sort_by_key(|alert| alert.level);
     all
 }
 
-fn matter(waits: AlertWait, anchor: &str, about: &str, what: String) -> Alert {
-    Alert { waits, anchor: anchor.to_owned(), about: about.to_owned(), what }
+fn alert(level: AlertLevel, anchor: &str, subject: &str, text: String) -> Alert {
+    Alert { level, anchor: anchor.to_owned(), subject: subject.to_owned(), text }
 }
 
-fn waits(then: NextStep) -> AlertWait {
-    match then {
-        NextStep::TriedAgain { .. } => AlertWait::OnNobody,
-        NextStep::NeedsPerson => AlertWait::OnPerson,
+fn level(next: NextStep) -> AlertLevel {
+    match next {
+        NextStep::Retry { .. } => AlertLevel::Temporary,
+        NextStep::NeedsOperator => AlertLevel::NeedsAttention,
     }
 }
 
-/// Where the page tells of a cohort.
+/// The anchor of a cohort on the page.
 pub(super) fn anchor(cohort: &CohortView) -> String {
     format!("cohort-{}", cohort.id)
 }
 
-fn of_cohort(board: &DashboardView, cohort: &CohortView) -> Option<Alert> {
-    let (waits, what) = match &cohort.state {
+fn cohort_alert(view: &DashboardView, cohort: &CohortView) -> Option<Alert> {
+    let (level, text) = match &cohort.state {
         CohortStateView::InSync | CohortStateView::New | CohortStateView::Updating { .. } => return None,
         CohortStateView::WaitingForHeap { .. } => {
-            (AlertWait::OnNobody, "waits for Heap’s first sync".to_owned())
+            (AlertLevel::Temporary, "waiting for Heap’s first sync".to_owned())
         }
-        CohortStateView::Withheld { refusals, .. } => {
-            let held = refusals.iter().map(|refusal| format!("{} blocked: {}", refusal.what, refusal.why));
-            (AlertWait::OnPerson, held.collect::<Vec<_>>().join("; "))
+        CohortStateView::Blocked { blocks, .. } => {
+            let blocks = blocks.iter().map(|block| format!("{} blocked: {}", block.scope, block.reason));
+            (AlertLevel::NeedsAttention, blocks.collect::<Vec<_>>().join("; "))
         }
-        CohortStateView::Failing { why, then, .. } => (waits(*then), why.clone()),
-        CohortStateView::Stale { after } => (AlertWait::OnPerson, stale(board, cohort, *after)),
+        CohortStateView::Failing { reason, next, .. } => (level(*next), reason.clone()),
+        CohortStateView::Stale { after } => (AlertLevel::NeedsAttention, stale_reason(view, cohort, *after)),
     };
-    Some(matter(waits, &anchor(cohort), &cohort.name, what))
+    Some(alert(level, &anchor(cohort), &cohort.name, text))
 }
 
-/// Why a cohort is called stale.
-pub(super) fn stale(board: &DashboardView, cohort: &CohortView, after: std::time::Duration) -> String {
-    let limit = length(after);
-    match cohort.last_good {
+/// Why a cohort is stale.
+pub(super) fn stale_reason(view: &DashboardView, cohort: &CohortView, after: std::time::Duration) -> String {
+    let limit = duration(after);
+    match cohort.last_success {
         Some(last) => {
-            let age = length(board.now.duration_since(last).unsigned_abs());
-            format!("no good run for {age}; {limit} is the limit")
+            let age = duration(view.now.duration_since(last).unsigned_abs());
+            format!("no successful run for {age}; the limit is {limit}")
         }
-        None => format!("there was never a good run; {limit} is the limit"),
+        None => format!("no successful run so far; the limit is {limit}"),
     }
 }
 
-fn of_inbox(inbox: &InboxView, all: &mut Vec<Alert>) {
-    let about = |pages: &MissingPagesView| format!("{} ({})", pages.name, pages.segment);
-    let how_many = |pages: &MissingPagesView| {
+fn add_inbox_alerts(inbox: &InboxView, all: &mut Vec<Alert>) {
+    let subject = |pages: &MissingPagesView| format!("{} ({})", pages.name, pages.segment);
+    let number = |pages: &MissingPagesView| {
         format!("{} of {}", count(pages.missing), counted(pages.pages, "page", "pages"))
     };
     for gap in &inbox.gaps {
-        let what = format!(
-            "{} of a Heap sync never came, so who is in the segment is not quite known; sync it again in Heap",
-            how_many(gap)
+        let text = format!(
+            "{} of a Heap sync never arrived, so the segment may be incomplete; sync it again in Heap",
+            number(gap)
         );
-        all.push(matter(AlertWait::OnPerson, "heap", &about(gap), what));
+        all.push(alert(AlertLevel::NeedsAttention, "heap", &subject(gap), text));
     }
     for pages in &inbox.missing {
-        let what =
-            format!("{} of a Heap sync are still to come; until then nobody is removed", how_many(pages));
-        all.push(matter(AlertWait::OnNobody, "heap", &about(pages), what));
+        let text =
+            format!("{} of a Heap sync have not arrived yet; no member is removed until then", number(pages));
+        all.push(alert(AlertLevel::Temporary, "heap", &subject(pages), text));
     }
 }
 
-/// The page in a few words.
-pub(super) fn headline(board: &DashboardView, matters: &[Alert]) -> String {
-    let persons = matters.iter().filter(|matter| matter.waits == AlertWait::OnPerson).count() as u64;
-    let others = matters.len() as u64 - persons;
-    match (persons, others) {
-        (0, _) if matches!(board.role, RoleView::StandingBy { .. }) => "Standing by".to_owned(),
-        (0, 0) if board.cohorts.is_empty() => "Nothing to keep in sync yet".to_owned(),
-        (0, 0) if board.cohorts.iter().all(|cohort| matches!(cohort.state, CohortStateView::InSync)) => {
+/// The overall status in a few words.
+pub(super) fn headline(view: &DashboardView, alerts: &[Alert]) -> String {
+    let attention = alerts.iter().filter(|alert| alert.level == AlertLevel::NeedsAttention).count() as u64;
+    let temporary = alerts.len() as u64 - attention;
+    match (attention, temporary) {
+        (0, _) if matches!(view.role, RoleView::Standby { .. }) => "Standby".to_owned(),
+        (0, 0) if view.cohorts.is_empty() => "No cohorts yet".to_owned(),
+        (0, 0) if view.cohorts.iter().all(|cohort| matches!(cohort.state, CohortStateView::InSync)) => {
             "Everything is in sync".to_owned()
         }
-        (0, 0) => "All is well".to_owned(),
-        (0, _) => "Nothing needs you".to_owned(),
-        (1, _) => "1 thing needs a person".to_owned(),
-        (n, _) => format!("{} things need a person", count(n)),
+        (0, 0) => "No alerts".to_owned(),
+        (0, _) => "Nothing needs attention".to_owned(),
+        (1, _) => "1 alert needs attention".to_owned(),
+        (n, _) => format!("{} alerts need attention", count(n)),
     }
 }

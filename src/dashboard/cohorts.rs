@@ -1,7 +1,7 @@
-//! The cohorts: those that need somebody first, the others in the order of the config.
+//! The cohorts section: those that need attention first, the others in the order of the config.
 
-use super::alerts::{anchor, stale};
-use super::format::{age, count, due, lasting, plural, reject, time};
+use super::alerts::{anchor, stale_reason};
+use super::format::{age, count, due, elapsed, plural, reject, time};
 use super::html::Html;
 use super::plot::plot;
 use super::view::{
@@ -10,74 +10,74 @@ use super::view::{
 };
 use crate::model::timestamp_text;
 
-/// The words for states, in the order in which they are counted.
-pub(super) const WORDS: [&str; 8] = [
+/// The labels of states, in the order of the summary.
+pub(super) const LABELS: [&str; 8] = [
     "needs approval",
     "needs a decision",
     "failing",
     "stale",
     "waiting for Heap",
     "updating",
-    "not looked at yet",
+    "new",
     "in sync",
 ];
 
-/// A state in a word.
-pub(super) fn word(state: &CohortStateView) -> &'static str {
+/// The label of a state.
+pub(super) fn label(state: &CohortStateView) -> &'static str {
     match state {
-        CohortStateView::Withheld { approve: Some(_), .. } => WORDS[0],
-        CohortStateView::Withheld { approve: None, .. } => WORDS[1],
-        CohortStateView::Failing { .. } => WORDS[2],
-        CohortStateView::Stale { .. } => WORDS[3],
-        CohortStateView::WaitingForHeap { .. } => WORDS[4],
-        CohortStateView::Updating { .. } => WORDS[5],
-        CohortStateView::New => WORDS[6],
-        CohortStateView::InSync => WORDS[7],
+        CohortStateView::Blocked { approve_command: Some(_), .. } => LABELS[0],
+        CohortStateView::Blocked { approve_command: None, .. } => LABELS[1],
+        CohortStateView::Failing { .. } => LABELS[2],
+        CohortStateView::Stale { .. } => LABELS[3],
+        CohortStateView::WaitingForHeap { .. } => LABELS[4],
+        CohortStateView::Updating { .. } => LABELS[5],
+        CohortStateView::New => LABELS[6],
+        CohortStateView::InSync => LABELS[7],
     }
 }
 
-/// How a state looks: a class with a color, and a sign for those who do not see it.
-fn look(state: &CohortStateView) -> (&'static str, &'static str) {
+/// The CSS class of a state, and a sign that does not depend on color.
+fn appearance(state: &CohortStateView) -> (&'static str, &'static str) {
     match state {
         CohortStateView::InSync => ("state good", "✓"),
-        CohortStateView::Withheld { .. } => ("state held", "!"),
+        CohortStateView::Blocked { .. } => ("state blocked", "!"),
         CohortStateView::Failing { .. } => ("state failing", "✕"),
-        CohortStateView::Stale { .. } => ("state held", "!"),
+        CohortStateView::Stale { .. } => ("state blocked", "!"),
         CohortStateView::WaitingForHeap { .. } | CohortStateView::New => ("state idle", "…"),
         CohortStateView::Updating { .. } => ("state idle", "→"),
     }
 }
 
+/// The position of a state in the list.
 fn rank(state: &CohortStateView) -> u8 {
     match state {
-        CohortStateView::Withheld { .. }
+        CohortStateView::Blocked { .. }
         | CohortStateView::Stale { .. }
-        | CohortStateView::Failing { then: NextStep::NeedsPerson, .. } => 0,
+        | CohortStateView::Failing { next: NextStep::NeedsOperator, .. } => 0,
         CohortStateView::Failing { .. } => 1,
         CohortStateView::WaitingForHeap { .. } | CohortStateView::Updating { .. } | CohortStateView::New => 2,
         CohortStateView::InSync => 3,
     }
 }
 
-pub(super) fn section(html: &mut Html, board: &DashboardView) {
+pub(super) fn section(html: &mut Html, view: &DashboardView) {
     html.node("section", &[("aria-labelledby", "cohorts")], |html| {
         html.leaf("h2", &[("id", "cohorts")], "Cohorts");
-        if board.cohorts.is_empty() {
-            let what = "No cohort yet. A cohort is a list of people that is kept in sync in Braze; \
-                it is declared under `cohorts:` in the config.";
-            html.node("p", &[("class", "empty")], |html| html.prose(what));
+        if view.cohorts.is_empty() {
+            let hint = "No cohorts yet. Declare one under `cohorts:` in the config.";
+            html.node("p", &[("class", "empty")], |html| html.prose(hint));
         }
-        let mut sorted: Vec<&CohortView> = board.cohorts.iter().collect();
+        let mut sorted: Vec<&CohortView> = view.cohorts.iter().collect();
         sorted.sort_by_key(|cohort| rank(&cohort.state));
         for cohort in sorted {
-            card(html, board, cohort);
+            card(html, view, cohort);
         }
-        orphaned(html, &board.orphaned);
+        orphaned(html, &view.orphaned);
     });
     html.newline();
 }
 
-fn card(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
+fn card(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
     html.node("article", &[("class", "cohort"), ("id", &anchor(cohort))], |html| {
         html.node("div", &[("class", "who")], |html| {
             html.node("h3", &[], |html| html.name(&cohort.name));
@@ -85,17 +85,17 @@ fn card(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
             html.leaf("p", &[], &format!("to Braze ({})", cohort.connection));
         });
         html.node("div", &[("class", "how")], |html| {
-            let (class, sign) = look(&cohort.state);
+            let (class, sign) = appearance(&cohort.state);
             html.node("p", &[("class", class)], |html| {
                 html.leaf("span", &[("aria-hidden", "true")], sign);
-                html.text(word(&cohort.state));
+                html.text(label(&cohort.state));
             });
-            when(html, board, cohort);
+            when(html, view, cohort);
         });
         html.node("p", &[("class", "members")], |html| members(html, cohort));
-        plot(html, cohort.id.as_str(), &cohort.name, &cohort.sizes, board.now);
-        trouble(html, board, cohort);
-        details(html, board, cohort);
+        plot(html, cohort.id.as_str(), &cohort.name, &cohort.sizes, view.now);
+        problem(html, view, cohort);
+        details(html, view, cohort);
     });
     html.newline();
 }
@@ -128,74 +128,74 @@ fn members(html: &mut Html, cohort: &CohortView) {
             html.leaf("b", &[], &count(number));
             html.leaf("span", &[], if number == 1 { " member" } else { " members" });
         }
-        None => html.leaf("span", &[], "size not known yet"),
+        None => html.leaf("span", &[], "size unknown"),
     }
 }
 
-fn when(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
-    html.node("p", &[], |html| match cohort.last_good {
+fn when(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
+    html.node("p", &[], |html| match cohort.last_success {
         Some(last) => {
             html.text("last in sync ");
-            age(html, last, board.now);
+            age(html, last, view.now);
         }
-        None => html.text("never in sync so far"),
+        None => html.text("not in sync so far"),
     });
     if let Some(until) = cohort.uncertain_until {
         html.node("p", &[("class", "warn")], |html| {
             html.text("not certain until ");
             time(html, until, &timestamp_text(until));
-            html.text(": Braze may still handle requests that had no answer");
+            html.text(": Braze may still process requests without a reply");
         });
     }
-    if let Some(next) = cohort.next_look {
+    if let Some(next) = cohort.next_run {
         html.node("p", &[], |html| {
-            html.text("next look ");
-            time(html, next, &due(next, board.now));
+            html.text("next run ");
+            time(html, next, &due(next, view.now));
         });
     }
 }
 
-/// What is the matter, and the way out.
-fn trouble(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
+/// The problem of a cohort, and its remedies.
+fn problem(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
     match &cohort.state {
         CohortStateView::InSync | CohortStateView::New => {}
         CohortStateView::Updating { since } => note(html, |html| {
-            html.text("Changes are on their way to Braze, begun ");
-            age(html, *since, board.now);
+            html.text("A run is in progress, started ");
+            age(html, *since, view.now);
             html.text(".");
         }),
-        CohortStateView::WaitingForHeap { why } => note(html, |html| waiting(html, why.as_deref())),
+        CohortStateView::WaitingForHeap { reason } => note(html, |html| waiting(html, reason.as_deref())),
         CohortStateView::Stale { after } => note(html, |html| {
-            html.text(&sentence(&stale(board, cohort, *after)));
-            html.text(". Look whether its source still arrives.");
+            html.text(&sentence(&stale_reason(view, cohort, *after)));
+            html.text(". Check whether its source still receives data.");
         }),
-        CohortStateView::Withheld { since, refusals, approve } => note(html, |html| {
-            withheld(html, refusals);
+        CohortStateView::Blocked { since, blocks, approve_command } => note(html, |html| {
+            blocked(html, blocks);
             html.node("p", &[("class", "since")], |html| {
-                html.text("Waiting for ");
-                lasting(html, *since, board.now);
-                html.text("; everything else goes on.");
+                html.text("Blocked for ");
+                elapsed(html, *since, view.now);
+                html.text("; other changes continue.");
             });
-            ways_out(html, refusals.iter().flat_map(|refusal| &refusal.ways_out), approve.as_deref());
+            remedy_list(html, blocks.iter().flat_map(|block| &block.remedies), approve_command.as_deref());
         }),
-        CohortStateView::Failing { since, why, then, ways_out: ways } => note(html, |html| {
-            html.node("p", &[], |html| html.prose(&format!("{}.", sentence(why).trim_end_matches('.'))));
+        CohortStateView::Failing { since, reason, next, remedies } => note(html, |html| {
+            html.node("p", &[], |html| html.prose(&format!("{}.", sentence(reason).trim_end_matches('.'))));
             html.node("p", &[("class", "since")], |html| {
                 html.text("Failing for ");
-                lasting(html, *since, board.now);
+                elapsed(html, *since, view.now);
                 html.text("; ");
-                next(html, board, *then);
+                next_step(html, view, *next);
             });
-            ways_out(html, ways, None);
+            remedy_list(html, remedies, None);
         }),
     }
 }
 
-fn waiting(html: &mut Html, why: Option<&str>) {
-    html.text("Heap has told nothing of this segment yet. ");
-    html.text("It does after its first sync to this address.");
-    if let Some(why) = why {
-        html.prose(&format!(" {}.", sentence(why).trim_end_matches('.')));
+fn waiting(html: &mut Html, reason: Option<&str>) {
+    html.text("Heap has not sent this segment yet. ");
+    html.text("Heap sends it with its first sync to this address.");
+    if let Some(reason) = reason {
+        html.prose(&format!(" {}.", sentence(reason).trim_end_matches('.')));
     }
 }
 
@@ -203,46 +203,50 @@ fn note(html: &mut Html, inside: impl FnOnce(&mut Html)) {
     html.node("div", &[("class", "note")], inside);
 }
 
-fn withheld(html: &mut Html, refusals: &[BlockedView]) {
-    for refusal in refusals {
+fn blocked(html: &mut Html, blocks: &[BlockedView]) {
+    for block in blocks {
         html.node("p", &[], |html| {
-            html.leaf("b", &[], &format!("{} blocked: ", sentence(&refusal.what)));
-            html.prose(&refusal.why);
+            html.leaf("b", &[], &format!("{} blocked: ", sentence(&block.scope)));
+            html.prose(&block.reason);
             html.text(".");
         });
     }
 }
 
-fn next(html: &mut Html, board: &DashboardView, then: NextStep) {
-    match then {
-        NextStep::TriedAgain { at: Some(at) } => {
-            html.text("tried again ");
-            time(html, at, &due(at, board.now));
+fn next_step(html: &mut Html, view: &DashboardView, next: NextStep) {
+    match next {
+        NextStep::Retry { at: Some(at) } => {
+            html.text("next attempt ");
+            time(html, at, &due(at, view.now));
             html.text(".");
         }
-        NextStep::TriedAgain { at: None } => html.text("it is tried again without you."),
-        NextStep::NeedsPerson => html.text("it needs a person."),
+        NextStep::Retry { at: None } => html.text("it is retried."),
+        NextStep::NeedsOperator => html.text("it needs attention."),
     }
 }
 
-fn ways_out<'a>(html: &mut Html, ways: impl IntoIterator<Item = &'a RemedyView>, approve: Option<&str>) {
-    let mut ways = ways.into_iter().peekable();
-    if approve.is_none() && ways.peek().is_none() {
+fn remedy_list<'a>(
+    html: &mut Html,
+    remedies: impl IntoIterator<Item = &'a RemedyView>,
+    approve_command: Option<&str>,
+) {
+    let mut remedies = remedies.into_iter().peekable();
+    if approve_command.is_none() && remedies.peek().is_none() {
         return;
     }
-    html.node("ul", &[("class", "ways")], |html| {
-        if approve.is_some() {
-            way_out(html, "to approve exactly this plan", approve);
+    html.node("ul", &[("class", "remedies")], |html| {
+        if approve_command.is_some() {
+            remedy(html, "to approve exactly this plan", approve_command);
         }
-        for way in ways {
-            way_out(html, &way.words, way.command.as_deref());
+        for action in remedies {
+            remedy(html, &action.text, action.command.as_deref());
         }
     });
 }
 
-fn way_out(html: &mut Html, words: &str, command: Option<&str>) {
+fn remedy(html: &mut Html, text: &str, command: Option<&str>) {
     html.node("li", &[], |html| {
-        html.prose(&sentence(words));
+        html.prose(&sentence(text));
         if let Some(command) = command {
             html.text(": ");
             html.leaf("code", &[("class", "command")], command);
@@ -250,37 +254,37 @@ fn way_out(html: &mut Html, words: &str, command: Option<&str>) {
     });
 }
 
-/// Fragments begin in lower case; on a page of their own they are sentences.
+/// A text with a capital letter at its start.
 fn sentence(text: &str) -> String {
     let mut rest = text.chars();
     rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }
 
-fn details(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
+fn details(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
     let rejected: u64 = cohort.rejects.values().sum();
     html.node("details", &[], |html| {
         html.node("summary", &[], |html| {
             html.text(&cohort.plan.as_ref().map_or_else(|| "Not planned yet".to_owned(), in_short));
             if rejected > 0 {
                 html.text(" · ");
-                html.leaf("span", &[("class", "warn")], &format!("{} not used", plural(rejected, "row")));
+                html.leaf("span", &[("class", "warn")], &format!("{} rejected", plural(rejected, "row")));
             }
         });
         html.node("dl", &[], |html| {
             entry(html, "Id", |html| html.leaf("code", &[], cohort.id.as_str()));
             entry(html, "Declared at", |html| html.leaf("code", &[], &cohort.declared_at));
             if let Some(plan) = &cohort.plan {
-                entry(html, "Last plan", |html| in_full(html, board, plan));
+                entry(html, "Last plan", |html| in_full(html, view, plan));
             }
             if cohort.in_doubt > 0 {
-                let what = format!("{}; the next run settles them", plural(cohort.in_doubt, "member"));
-                entry(html, "Without an answer from Braze", |html| html.text(&what));
+                let text = format!("{}; the next run settles them", plural(cohort.in_doubt, "member"));
+                entry(html, "In doubt", |html| html.text(&text));
             }
-            if cohort.refused > 0 {
-                entry(html, "Refused by Braze", |html| html.text(&plural(cohort.refused, "identifier")));
+            if cohort.rejected > 0 {
+                entry(html, "Rejected by Braze", |html| html.text(&plural(cohort.rejected, "identifier")));
             }
             if rejected > 0 {
-                entry(html, "Rows not used", |html| rejects(html, cohort));
+                entry(html, "Rejected rows", |html| rejects(html, cohort));
             }
         });
     });
@@ -300,7 +304,7 @@ fn in_short(plan: &PlanView) -> String {
     }
 }
 
-fn in_full(html: &mut Html, board: &DashboardView, plan: &PlanView) {
+fn in_full(html: &mut Html, view: &DashboardView, plan: &PlanView) {
     html.text(&format!(
         "{} to add, {} to remove, {} unchanged; {}, made ",
         count(plan.adds),
@@ -308,7 +312,7 @@ fn in_full(html: &mut Html, board: &DashboardView, plan: &PlanView) {
         count(plan.unchanged),
         plural(plan.requests, "request"),
     ));
-    age(html, plan.at, board.now);
+    age(html, plan.at, view.now);
 }
 
 fn rejects(html: &mut Html, cohort: &CohortView) {
@@ -325,7 +329,7 @@ fn rejects(html: &mut Html, cohort: &CohortView) {
         }
     });
     if let Some(file) = &cohort.rejects_file {
-        html.text("Each of them is in ");
+        html.text("All rejects are in ");
         html.leaf("code", &[], file);
     }
 }
@@ -336,8 +340,8 @@ fn orphaned(html: &mut Html, cohorts: &[OrphanedView]) {
     }
     html.node("article", &[("class", "box")], |html| {
         html.leaf("h3", &[], "Orphaned");
-        let why = "These are not in the config any more. Their members stay in Braze until `removed:` says otherwise.";
-        html.node("p", &[], |html| html.prose(why));
+        let hint = "These cohorts left the config. Their members stay in Braze; list a cohort under `removed:` to remove them.";
+        html.node("p", &[], |html| html.prose(hint));
         html.node("ul", &[], |html| {
             for cohort in cohorts {
                 let size = cohort.members.map(|number| plural(number, "member"));
@@ -347,7 +351,7 @@ fn orphaned(html: &mut Html, cohorts: &[OrphanedView]) {
                         html.text(" ");
                         html.name(name);
                     }
-                    html.text(&format!(": {}", size.as_deref().unwrap_or("size not known")));
+                    html.text(&format!(": {}", size.as_deref().unwrap_or("size unknown")));
                 });
             }
         });

@@ -1,4 +1,4 @@
-//! Numbers, ages and the program's own words as people read them.
+//! Text forms of numbers, ages, durations and codes.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ pub(super) fn bytes(number: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// A length of time in its largest unit: `12 seconds`, `3 hours`, `2 days`.
-pub(super) fn length(time: Duration) -> String {
+/// A duration in its largest suitable unit: `12 seconds`, `3 hours`, `2 days`.
+pub(super) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     let (number, unit) = match seconds {
         0..MINUTE => (seconds, "second"),
@@ -54,18 +54,18 @@ pub(super) fn length(time: Duration) -> String {
     plural(number, unit)
 }
 
-/// How long ago: `just now`, `5 minutes ago`; for what is to come `in 5 minutes`, and `now` for what is due.
+/// The distance to a time: `just now`, `5 minutes ago`, `in 5 minutes`.
 pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     let passed = now.duration_since(then);
     let time = passed.unsigned_abs();
     match (passed.is_negative(), time.as_secs()) {
         (_, 0..5) => "just now".to_owned(),
-        (false, _) => format!("{} ago", length(time)),
-        (true, _) => format!("in {}", length(time)),
+        (false, _) => format!("{} ago", duration(time)),
+        (true, _) => format!("in {}", duration(time)),
     }
 }
 
-/// When something is due: `in 5 minutes`, `now`.
+/// When a run is due: `in 5 minutes`, `now`.
 pub(super) fn due(then: Timestamp, now: Timestamp) -> String {
     if then.duration_since(now).as_secs() < 5 { "now".to_owned() } else { ago(then, now) }
 }
@@ -75,30 +75,30 @@ pub(super) fn absolute(time: Timestamp) -> String {
     time.strftime("%-d %b %Y, %H:%M:%S UTC").to_string()
 }
 
-/// A time as a text beside which the exact time is told.
+/// A text with the exact time as its title.
 pub(super) fn time(html: &mut Html, time: Timestamp, text: &str) {
     let attributes = [("datetime", &*timestamp_text(time)), ("title", &absolute(time))];
     html.leaf("time", &attributes, text);
 }
 
-/// A time as an age.
+/// The distance to a time, with the exact time as its title.
 pub(super) fn age(html: &mut Html, then: Timestamp, now: Timestamp) {
     time(html, then, &ago(then, now));
 }
 
-/// A time as how long it has been since.
-pub(super) fn lasting(html: &mut Html, since: Timestamp, now: Timestamp) {
-    time(html, since, &length(now.duration_since(since).unsigned_abs()));
+/// The duration since a time, with the exact time as its title.
+pub(super) fn elapsed(html: &mut Html, since: Timestamp, now: Timestamp) {
+    time(html, since, &duration(now.duration_since(since).unsigned_abs()));
 }
 
-/// Why a row names nobody, in plain words; none for a reason that has none.
+/// The reason of a reject in words. None: the code has no words here.
 pub(super) fn reject(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "no_identifier" => "no identifier in the row",
         "placeholder" => "a placeholder such as “null” instead of an identifier",
         "too_long" => "identifier longer than Braze takes",
         "control_character" => "identifier with invisible characters",
-        "not_utf8" => "text that cannot be read",
+        "not_utf8" => "invalid UTF-8",
         "fraction" => "number with a fraction as identifier",
         "imprecise_number" => "floating-point number too large to be exact",
         "negative_zero" => "minus zero instead of an identifier",
@@ -118,14 +118,14 @@ pub(super) fn reject(reason: &str) -> Option<&'static str> {
     })
 }
 
-/// The result of a run in plain words; the journal's own where there are none.
-pub(super) fn result(word: &str) -> &str {
+/// The result of a run in words; other codes stay as they are.
+pub(super) fn result_text(word: &str) -> &str {
     match word {
         "applied" => "updated",
-        "applied_in_part" => "updated in part",
-        "in_sync" => "nothing to do",
+        "applied_in_part" => "partly updated",
+        "in_sync" => "in sync",
         "blocked" => "blocked",
-        "waiting" => "waited for Heap",
+        "waiting" => "waiting for Heap",
         other => other,
     }
 }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn times_tell_exactly_when() {
+    fn a_time_has_the_exact_time_as_its_title() {
         let mut html = Html::default();
         age(&mut html, "2026-11-04T09:06:01.5Z".parse().unwrap(), "2026-11-04T09:08:05Z".parse().unwrap());
         assert_eq!(
@@ -186,9 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_plain_word_keeps_its_own() {
-        assert_eq!(result("applied"), "updated");
-        assert_eq!(result("interrupted"), "interrupted");
+    fn codes_without_words_stay_as_they_are() {
+        assert_eq!(result_text("applied"), "updated");
+        assert_eq!(result_text("interrupted"), "interrupted");
         assert_eq!(reject("new_reason"), None);
     }
 }

@@ -1,20 +1,20 @@
-//! The top of the page: who works by which config, what waits and on whom. And its foot.
+//! Header, summary, alerts and footer of the page.
 
-use super::alerts::{Alert, AlertWait, headline};
+use super::alerts::{Alert, AlertLevel, headline};
 use super::cohorts;
-use super::format::{absolute, age, count, lasting, plural, time};
+use super::format::{absolute, age, count, elapsed, plural, time};
 use super::html::Html;
-use super::view::{DashboardView, IgnoredConfigView, RoleView};
+use super::view::{DashboardView, InvalidConfigView, RoleView};
 
-/// How many things a list at the top names. When Braze is down, every cohort has the same to say.
+/// The number of alerts in a list. When Braze is down, every cohort has the same alert.
 const LISTED_MAX: usize = 12;
 
-pub(super) fn header(html: &mut Html, board: &DashboardView) {
+pub(super) fn header(html: &mut Html, view: &DashboardView) {
     html.node("header", &[("class", "bar")], |html| {
         html.leaf("p", &[("class", "brand")], "syncline");
         html.node("nav", &[("aria-label", "On this page")], |html| {
             html.node("ul", &[], |html| {
-                for (anchor, name) in sections(board) {
+                for (anchor, name) in sections(view) {
                     let href = format!("#{anchor}");
                     html.node("li", &[], |html| html.leaf("a", &[("href", &href)], name));
                 }
@@ -24,145 +24,145 @@ pub(super) fn header(html: &mut Html, board: &DashboardView) {
     html.newline();
 }
 
-fn sections(board: &DashboardView) -> Vec<(&'static str, &'static str)> {
+fn sections(view: &DashboardView) -> Vec<(&'static str, &'static str)> {
     let all = [
         (true, "cohorts", "Cohorts"),
-        (!board.inboxes.is_empty(), "heap", "Heap"),
-        (!board.exports.is_empty(), "exports", "Exports"),
-        (!board.segments.is_empty(), "segments", "Segments"),
+        (!view.inboxes.is_empty(), "heap", "Heap"),
+        (!view.exports.is_empty(), "exports", "Exports"),
+        (!view.segments.is_empty(), "segments", "Segments"),
         (true, "history", "History"),
     ];
     all.into_iter().filter(|(shown, ..)| *shown).map(|(_, anchor, name)| (anchor, name)).collect()
 }
 
-pub(super) fn summary(html: &mut Html, board: &DashboardView, matters: &[Alert]) {
-    let persons = matters.iter().filter(|matter| matter.waits == AlertWait::OnPerson).count();
-    let mood = match (persons, matters.len()) {
+pub(super) fn summary(html: &mut Html, view: &DashboardView, alerts: &[Alert]) {
+    let attention = alerts.iter().filter(|alert| alert.level == AlertLevel::NeedsAttention).count();
+    let class = match (attention, alerts.len()) {
         (0, 0) => "summary good",
         (0, _) => "summary",
         _ => "summary bad",
     };
-    html.node("section", &[("class", mood), ("aria-labelledby", "summary")], |html| {
-        html.leaf("h1", &[("id", "summary")], &headline(board, matters));
-        html.node("p", &[("class", "lead")], |html| html.text(&totals(board)));
-        html.node("p", &[("class", "meta")], |html| role(html, board));
+    html.node("section", &[("class", class), ("aria-labelledby", "summary")], |html| {
+        html.leaf("h1", &[("id", "summary")], &headline(view, alerts));
+        html.node("p", &[("class", "lead")], |html| html.text(&totals(view)));
+        html.node("p", &[("class", "meta")], |html| role(html, view));
     });
     html.newline();
-    if let Some(ignored) = &board.config.ignored {
-        alarm(html, board, ignored);
+    if let Some(invalid) = &view.config.invalid {
+        invalid_config(html, view, invalid);
     }
-    listed(html, "What needs a person", matters, AlertWait::OnPerson);
-    listed(html, "What goes on without you", matters, AlertWait::OnNobody);
+    alert_list(html, "Needs attention", alerts, AlertLevel::NeedsAttention);
+    alert_list(html, "No action needed", alerts, AlertLevel::Temporary);
 }
 
-/// `12 cohorts with 34,512 members: 1 needs approval, 1 failing, 10 in sync.`
-fn totals(board: &DashboardView) -> String {
-    if board.cohorts.is_empty() {
-        return "The config has no cohorts. Add one, and it appears here.".to_owned();
+/// `12 cohorts with 34,512 members: 1 needs approval, 1 failing, 10 in step.`
+fn totals(view: &DashboardView) -> String {
+    if view.cohorts.is_empty() {
+        return "The config has no cohorts.".to_owned();
     }
-    let members: u64 = board.cohorts.iter().filter_map(|cohort| cohort.members).sum();
-    let states: Vec<(u64, &str)> = cohorts::WORDS
+    let members: u64 = view.cohorts.iter().filter_map(|cohort| cohort.members).sum();
+    let states: Vec<(u64, &str)> = cohorts::LABELS
         .iter()
-        .map(|word| {
-            (board.cohorts.iter().filter(|cohort| cohorts::word(&cohort.state) == *word).count(), word)
+        .map(|label| {
+            (view.cohorts.iter().filter(|cohort| cohorts::label(&cohort.state) == *label).count(), label)
         })
-        .filter_map(|(number, word)| (number > 0).then_some((number as u64, *word)))
+        .filter_map(|(number, label)| (number > 0).then_some((number as u64, *label)))
         .collect();
-    let cohorts = plural(board.cohorts.len() as u64, "cohort");
+    let cohorts = plural(view.cohorts.len() as u64, "cohort");
     let members = plural(members, "member");
     match *states {
-        [(1, word)] => format!("{cohorts} with {members}: {word}."),
-        [(_, word)] => format!("{cohorts} with {members}, all of them {word}."),
+        [(1, label)] => format!("{cohorts} with {members}: {label}."),
+        [(_, label)] => format!("{cohorts} with {members}, all {label}."),
         _ => {
-            let states = states.iter().map(|(number, word)| format!("{} {word}", count(*number)));
+            let states = states.iter().map(|(number, label)| format!("{} {label}", count(*number)));
             format!("{cohorts} with {members}: {}.", states.collect::<Vec<_>>().join(", "))
         }
     }
 }
 
-fn role(html: &mut Html, board: &DashboardView) {
-    match &board.role {
-        RoleView::Leading { since } => {
-            html.text("This process has done the work for ");
-            lasting(html, *since, board.now);
+fn role(html: &mut Html, view: &DashboardView) {
+    match &view.role {
+        RoleView::Leader { since } => {
+            html.text("This process has been the leader for ");
+            elapsed(html, *since, view.now);
         }
-        RoleView::StandingBy { since, holder } => {
-            html.text("This process has stood by for ");
-            lasting(html, *since, board.now);
-            html.text(" and takes over when the other one stops");
+        RoleView::Standby { since, holder } => {
+            html.text("This process has been a standby for ");
+            elapsed(html, *since, view.now);
+            html.text(" and takes over when the leader stops");
             if let Some(holder) = holder {
                 html.text(": process ");
                 html.text(&holder.process.to_string());
                 html.text(" on ");
                 html.name(&holder.host);
-                html.text(", at work for ");
-                lasting(html, holder.since, board.now);
+                html.text(", leader for ");
+                elapsed(html, holder.since, view.now);
             }
         }
     }
     html.text(". Its config was loaded ");
-    age(html, board.config.loaded, board.now);
+    age(html, view.config.loaded, view.now);
     html.text(" (");
-    let short: String = board.config.digest.chars().take(8).collect();
-    html.leaf("code", &[("title", &board.config.digest)], &short);
+    let short: String = view.config.digest.chars().take(8).collect();
+    html.leaf("code", &[("title", &view.config.digest)], &short);
     html.text(").");
 }
 
-fn alarm(html: &mut Html, board: &DashboardView, ignored: &IgnoredConfigView) {
+fn invalid_config(html: &mut Html, view: &DashboardView, invalid: &InvalidConfigView) {
     html.node("section", &[("class", "alarm"), ("id", "config"), ("aria-labelledby", "alarm")], |html| {
-        html.leaf("h2", &[("id", "alarm")], "The new config is not in use");
+        html.leaf("h2", &[("id", "alarm")], "The new config is invalid and not in use");
         html.node("p", &[], |html| {
             html.text("It has ");
-            html.text(&plural(ignored.problems, "problem"));
+            html.text(&plural(invalid.problems, "problem"));
             html.text(" and was found ");
-            age(html, ignored.since, board.now);
-            html.text(". Until they are solved, everything goes on by the config that was loaded ");
-            age(html, board.config.loaded, board.now);
+            age(html, invalid.since, view.now);
+            html.text(". Until they are fixed, the config in use stays the one that was loaded ");
+            age(html, view.config.loaded, view.now);
             html.text(".");
         });
         let attributes =
             [("tabindex", "0"), ("role", "region"), ("aria-label", "Problems of the new config")];
-        html.leaf("pre", &attributes, ignored.text.trim_matches('\n'));
+        html.leaf("pre", &attributes, invalid.text.trim_matches('\n'));
     });
     html.newline();
 }
 
-fn listed(html: &mut Html, title: &'static str, matters: &[Alert], waits: AlertWait) {
-    let some: Vec<&Alert> = matters.iter().filter(|matter| matter.waits == waits).collect();
-    if some.is_empty() {
+fn alert_list(html: &mut Html, title: &'static str, alerts: &[Alert], level: AlertLevel) {
+    let listed: Vec<&Alert> = alerts.iter().filter(|alert| alert.level == level).collect();
+    if listed.is_empty() {
         return;
     }
-    let (class, id) = match waits {
-        AlertWait::OnPerson => ("matters bad", "needs-a-person"),
-        AlertWait::OnNobody => ("matters", "without-you"),
+    let (class, id) = match level {
+        AlertLevel::NeedsAttention => ("alerts bad", "needs-attention"),
+        AlertLevel::Temporary => ("alerts", "no-action"),
     };
     html.node("section", &[("class", class), ("aria-labelledby", id)], |html| {
         html.leaf("h2", &[("id", id)], title);
         html.node("ul", &[], |html| {
-            for matter in some.iter().take(LISTED_MAX) {
+            for alert in listed.iter().take(LISTED_MAX) {
                 html.node("li", &[], |html| {
-                    let href = format!("#{}", matter.anchor);
-                    html.node("a", &[("href", &href)], |html| html.name(&matter.about));
+                    let href = format!("#{}", alert.anchor);
+                    html.node("a", &[("href", &href)], |html| html.name(&alert.subject));
                     html.text(": ");
-                    html.prose(&matter.what);
+                    html.prose(&alert.text);
                 });
             }
-            if some.len() > LISTED_MAX {
-                let more = count((some.len() - LISTED_MAX) as u64);
-                html.leaf("li", &[], &format!("and {more} more, each told of below"));
+            if listed.len() > LISTED_MAX {
+                let more = count((listed.len() - LISTED_MAX) as u64);
+                html.leaf("li", &[], &format!("and {more} more; see below"));
             }
         });
     });
     html.newline();
 }
 
-pub(super) fn footer(html: &mut Html, board: &DashboardView) {
+pub(super) fn footer(html: &mut Html, view: &DashboardView) {
     html.node("footer", &[], |html| {
         html.node("p", &[], |html| {
             html.text("As of ");
-            time(html, board.now, &absolute(board.now));
+            time(html, view.now, &absolute(view.now));
             html.text(". ");
-            match board.refresh_seconds {
+            match view.refresh_seconds {
                 None => html.leaf("a", &[("href", "?refresh=60")], "Refresh every minute"),
                 Some(seconds) => {
                     html.text(&format!("Refreshes every {seconds} s. "));
@@ -172,10 +172,10 @@ pub(super) fn footer(html: &mut Html, board: &DashboardView) {
         });
         html.node("p", &[], |html| {
             html.text("syncline ");
-            html.text(&board.version);
+            html.text(&view.version);
             html.text(", running for ");
-            lasting(html, board.started, board.now);
-            html.text(". This page only shows; it changes nothing.");
+            elapsed(html, view.started, view.now);
+            html.text(". This page is read-only.");
         });
     });
 }

@@ -1,62 +1,62 @@
-//! What Heap has sent: how much of it waits, what is missing, and what nobody uses.
+//! The Heap section: deliveries that wait for ingest, missing pages, and segments that no cohort uses.
 
 use super::format::{age, bytes, count, counted, plural};
 use super::html::Html;
 use super::view::{DashboardView, InboxView, MissingPagesView, UndeclaredSegmentView};
 
-pub(super) fn section(html: &mut Html, board: &DashboardView) {
-    if board.inboxes.is_empty() {
+pub(super) fn section(html: &mut Html, view: &DashboardView) {
+    if view.inboxes.is_empty() {
         return;
     }
     html.node("section", &[("aria-labelledby", "heap")], |html| {
         html.leaf("h2", &[("id", "heap")], "From Heap");
-        for inbox in &board.inboxes {
-            connection(html, board, inbox);
+        for inbox in &view.inboxes {
+            connection(html, view, inbox);
         }
     });
     html.newline();
 }
 
-fn connection(html: &mut Html, board: &DashboardView, inbox: &InboxView) {
+fn connection(html: &mut Html, view: &DashboardView, inbox: &InboxView) {
     html.node("article", &[("class", "box")], |html| {
         html.leaf("h3", &[], inbox.connection.as_str());
         html.node("p", &[], |html| {
             match inbox.last_delivery {
                 Some(last) => {
-                    html.text("Heap last sent something ");
-                    age(html, last, board.now);
+                    html.text("The last delivery arrived ");
+                    age(html, last, view.now);
                     html.text("; ");
-                    waiting(html, board, inbox);
+                    waiting(html, view, inbox);
                 }
-                None => html.text("Heap has sent nothing to this address yet"),
+                None => html.text("No delivery has arrived yet"),
             }
             html.text(".");
         });
-        pages(html, board, "Pages still to come", "last page", &inbox.missing);
-        pages(html, board, "Pages that never came", "given up", &inbox.gaps);
-        if inbox.put_aside > 0 {
-            let number = counted(inbox.put_aside, "delivery", "deliveries");
-            html.leaf("p", &[], &format!("{number} could not be understood, ever, and were put aside."));
+        pages(html, view, "Pages that have not arrived yet", "last page", &inbox.missing);
+        pages(html, view, "Pages that never arrived", "given up", &inbox.gaps);
+        if inbox.invalid > 0 {
+            let number = counted(inbox.invalid, "delivery", "deliveries");
+            html.leaf("p", &[], &format!("{number} so far were invalid; they are kept as rejects."));
         }
-        undeclared(html, board, &inbox.undeclared);
+        undeclared(html, view, &inbox.undeclared);
     });
 }
 
-fn waiting(html: &mut Html, board: &DashboardView, inbox: &InboxView) {
+fn waiting(html: &mut Html, view: &DashboardView, inbox: &InboxView) {
     match inbox.waiting_since {
         Some(since) if inbox.bytes > 0 => {
-            html.text(&format!("{} of it waits to be used, the oldest came ", bytes(inbox.bytes)));
-            age(html, since, board.now);
+            html.text(&format!("{} wait for ingest, the oldest arrived ", bytes(inbox.bytes)));
+            age(html, since, view.now);
         }
-        _ => html.text("all of it has been used"),
+        _ => html.text("all deliveries are ingested"),
     }
 }
 
 fn pages(
     html: &mut Html,
-    board: &DashboardView,
+    view: &DashboardView,
     title: &'static str,
-    then: &'static str,
+    event: &'static str,
     all: &[MissingPagesView],
 ) {
     if all.is_empty() {
@@ -68,27 +68,27 @@ fn pages(
             html.node("li", &[], |html| {
                 html.name(&sync.name);
                 let (missing, whole) = (count(sync.missing), plural(sync.pages, "page"));
-                html.text(&format!(" ({}): {missing} of {whole}, {then} ", sync.segment));
-                age(html, sync.at, board.now);
+                html.text(&format!(" ({}): {missing} of {whole}, {event} ", sync.segment));
+                age(html, sync.at, view.now);
             });
         }
     });
 }
 
-fn undeclared(html: &mut Html, board: &DashboardView, segments: &[UndeclaredSegmentView]) {
+fn undeclared(html: &mut Html, view: &DashboardView, segments: &[UndeclaredSegmentView]) {
     if segments.is_empty() {
         return;
     }
     html.node("details", &[], |html| {
         let summary = format!("{} that no cohort uses", plural(segments.len() as u64, "segment"));
         html.leaf("summary", &[], &summary);
-        html.leaf("p", &[], "What Heap tells of them is kept, so that a cohort can be declared later.");
+        html.leaf("p", &[], "Their members are kept, so that you can declare a cohort later.");
         html.node("ul", &[], |html| {
             for segment in segments {
                 html.node("li", &[], |html| {
                     html.name(&segment.name);
-                    html.text(&format!(" ({}), last told ", segment.segment));
-                    age(html, segment.delivered_at, board.now);
+                    html.text(&format!(" ({}), last delivery ", segment.segment));
+                    age(html, segment.last_delivery, view.now);
                 });
             }
         });

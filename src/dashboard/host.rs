@@ -1,13 +1,13 @@
-//! Whether a request was meant for this program.
+//! Check of the `Host` header against DNS rebinding.
 //!
-//! A page on the internet can point a name of its own at 127.0.0.1 and have the browser of somebody who visits
-//! it ask here: DNS rebinding. Such a request names that page's host. An address in figures cannot be pointed
-//! elsewhere, `localhost` belongs to the machine, and the rest must be in the config.
+//! A website can resolve its own name to 127.0.0.1, so that a visitor's browser sends requests to this program. Such a
+//! request has the website's name as its host. IP addresses and `localhost` cannot be rebound; other names must be in
+//! the config.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether a `Host` header is an address in figures, `localhost`, or one of these names. The port does not
-/// matter: it may be forwarded. A request without the header is not answered.
+/// Whether a `Host` header is an IP address, `localhost`, or one of these names. Any port is allowed, because it may be
+/// forwarded. A request without the header is rejected.
 #[must_use]
 pub fn is_own_host(host: Option<&str>, names: &[String]) -> bool {
     let Some(name) = host.and_then(name_of) else { return false };
@@ -18,7 +18,7 @@ pub fn is_own_host(host: Option<&str>, names: &[String]) -> bool {
         || names.iter().any(|known| !known.is_empty() && same(known))
 }
 
-/// The host without port and final dot; none if it is not well formed.
+/// The host without port and final dot. None: it is malformed.
 fn name_of(host: &str) -> Option<&str> {
     let (name, port) = match host.rfind(':') {
         Some(colon) if !host.ends_with(']') => (&host[..colon], &host[colon + 1..]),
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_cannot_be_pointed_elsewhere() {
+    fn only_hosts_that_cannot_be_rebound_are_accepted() {
         let names = ["syncline.acme.internal".to_owned(), String::new()];
         for good in [
             "127.0.0.1",

@@ -1,22 +1,25 @@
-//! Writes HTML in which every text is escaped. What is written unescaped are names of tags and attributes and
-//! the style, and those can only be literals of the program: there is no way to run it a text by accident.
+//! HTML writer that escapes every text. Only names of tags, names of attributes and the style are unescaped, and their
+//! types accept nothing but literals of the program.
+//!
+//! The crate `maud` escapes less: it keeps `'`, control characters and bidirectional marks, so each text would need a
+//! wrapper that is easy to forget.
 
-/// Attributes of an element: literal names, escaped values.
+/// Attributes: literal names, escaped values.
 pub(super) type Attributes<'a> = &'a [(&'static str, &'a str)];
 
-/// A growing piece of HTML.
+/// HTML under construction.
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
 
 impl Html {
-    /// The beginning of a page.
+    /// A page, with its document type.
     pub(super) fn page() -> Self {
         let mut html = Self(String::with_capacity(64 << 10));
         html.0.push_str("<!doctype html>\n");
         html
     }
 
-    /// An element and what is in it.
+    /// An element with content.
     pub(super) fn node(
         &mut self,
         tag: &'static str,
@@ -30,12 +33,12 @@ impl Html {
         self.0.push('>');
     }
 
-    /// An element with nothing but text in it.
+    /// An element with text.
     pub(super) fn leaf(&mut self, tag: &'static str, attributes: Attributes<'_>, text: &str) {
         self.node(tag, attributes, |html| html.text(text));
     }
 
-    /// An element that has no end.
+    /// An element without an end tag.
     pub(super) fn void(&mut self, tag: &'static str, attributes: Attributes<'_>) {
         self.0.push('<');
         self.0.push_str(tag);
@@ -49,7 +52,7 @@ impl Html {
         self.0.push('>');
     }
 
-    /// Text, escaped so that it is the same in an element and in an attribute.
+    /// Text, escaped for elements and attributes.
     pub(super) fn text(&mut self, text: &str) {
         for character in text.chars() {
             match character {
@@ -59,7 +62,7 @@ impl Html {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 '\n' | '\t' => self.0.push(character),
-                // Marks that turn the text after them around: no name needs them, and some hide behind them.
+                // Bidirectional marks reorder the text after them. Names do not need them, and attacks use them.
                 '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => self.0.push(char::REPLACEMENT_CHARACTER),
                 c if c.is_control() => self.0.push(char::REPLACEMENT_CHARACTER),
                 c => self.0.push(c),
@@ -67,30 +70,30 @@ impl Html {
         }
     }
 
-    /// A sentence of the program's: what stands between backticks is code.
+    /// A sentence in which text between backticks is code.
     pub(super) fn prose(&mut self, text: &str) {
         let parts: Vec<&str> = text.split('`').collect();
         if parts.len().is_multiple_of(2) {
             return self.text(text);
         }
-        for (place, part) in parts.into_iter().enumerate() {
-            if place.is_multiple_of(2) { self.text(part) } else { self.leaf("code", &[], part) }
+        for (index, part) in parts.into_iter().enumerate() {
+            if index.is_multiple_of(2) { self.text(part) } else { self.leaf("code", &[], part) }
         }
     }
 
-    /// A name that somebody gave, kept from turning the text around it: it may be written right to left.
+    /// A foreign name, isolated because it may be written from right to left.
     pub(super) fn name(&mut self, name: &str) {
         self.leaf("bdi", &[], name);
     }
 
-    /// The style of the page, which must not be escaped: a literal of the program.
+    /// The style of the page, unescaped.
     pub(super) fn style(&mut self, style: &'static str) {
         self.0.push_str("<style>");
         self.0.push_str(style);
         self.0.push_str("</style>");
     }
 
-    /// A line break in the source, for whoever reads that.
+    /// A line break in the source.
     pub(super) fn newline(&mut self) {
         self.0.push('\n');
     }
@@ -111,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn text_cannot_leave_its_place() {
+    fn text_cannot_become_markup() {
         let hostile = "</p><script>alert('1')</script>&amp;\" onload=\"x";
         assert_eq!(
             written(|html| html.leaf("p", &[("title", hostile)], hostile)),
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_page_may_hold_is_replaced() {
+    fn control_characters_are_replaced() {
         assert_eq!(
             written(|html| html.text("a\0b\x1b[31mc\u{9b}\r\n\td")),
             "a\u{fffd}b\u{fffd}[31mc\u{fffd}\u{fffd}\n\td"
@@ -130,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_turns_the_text_around() {
+    fn bidirectional_marks_are_replaced() {
         assert_eq!(written(|html| html.text("a\u{202e}b\u{2066}c\u{200f}د")), "a\u{fffd}b\u{fffd}c\u{200f}د");
     }
 
     #[test]
-    fn code_in_a_sentence_looks_like_code() {
+    fn backticks_become_code() {
         assert_eq!(
             written(|html| html.prose("raise `a<b` or `c`")),
             "raise <code>a&lt;b</code> or <code>c</code>"

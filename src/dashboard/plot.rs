@@ -1,30 +1,30 @@
-//! How many members a cohort had over time, as a small drawing.
+//! Chart of a cohort's size over time, as SVG.
 //!
-//! A cohort keeps its size until a run changes it, so the line goes in steps, from the first point to now.
-//! When there are more points than the drawing can show, each part of the time keeps its lowest and its highest:
-//! a dip is never averaged away. The scale begins at zero unless that would make all that happened a flat line.
+//! A size stays until a run changes it, so the line is a step function from the first point to now. With more points
+//! than the chart can show, each interval keeps its minimum and maximum, so that no dip disappears. The scale begins at
+//! zero, unless that would flatten all changes.
 
 use super::format::{absolute, count, plural, time};
 use super::html::Html;
 use super::view::SizePoint;
 use crate::model::Timestamp;
 
-/// The drawing's own units; how large it is on the page, the style says.
+/// The size of the chart in its own units. The style sets its size on the page.
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 88.0;
-/// Room for the line's own width.
+/// The margin for the width of the line.
 const MARGIN: f64 = 6.0;
-/// Parts of the time that are told apart.
-const PARTS: usize = 48;
+/// The number of time intervals.
+const INTERVALS: usize = 48;
 
-/// Draws the sizes of a cohort. `id` is used for what must have one name in the page.
+/// Draws the sizes of a cohort. `id` makes element ids unique on the page.
 pub(super) fn plot(html: &mut Html, id: &str, name: &str, sizes: &[SizePoint], now: Timestamp) {
     let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else {
         html.leaf("p", &[("class", "plot none")], "No history yet");
         return;
     };
-    let (title, more) = (format!("size-{id}"), format!("size-{id}-more"));
-    let labels = format!("{title} {more}");
+    let (title, details) = (format!("size-{id}"), format!("size-{id}-details"));
+    let labels = format!("{title} {details}");
     let view = format!("0 0 {WIDTH} {HEIGHT}");
     html.node("figure", &[("class", "plot")], |html| {
         let drawing = [
@@ -35,7 +35,7 @@ pub(super) fn plot(html: &mut Html, id: &str, name: &str, sizes: &[SizePoint], n
         ];
         html.node("svg", &drawing, |html| {
             html.leaf("title", &[("id", &title)], &format!("Members of {name} over time"));
-            html.leaf("desc", &[("id", &more)], &description(sizes, first, last));
+            html.leaf("desc", &[("id", &details)], &description(sizes, first, last));
             html.node("path", &[("d", &path(sizes, now))], |_| {});
         });
         html.node("figcaption", &[], |html| {
@@ -68,7 +68,7 @@ fn extremes(sizes: &[SizePoint]) -> (u64, u64) {
     (low, sizes.iter().map(|size| size.members).max().unwrap_or(0))
 }
 
-/// The line and, in one path with it, the area below. What closes the path is outside of the drawing.
+/// The line and the area below it, in one path. The closing edges are outside the chart.
 fn path(sizes: &[SizePoint], now: Timestamp) -> String {
     let (from, until) = (sizes[0].at, sizes[sizes.len() - 1].at.max(now));
     let (low, high) = scale(sizes);
@@ -77,7 +77,7 @@ fn path(sizes: &[SizePoint], now: Timestamp) -> String {
     for size in thinned(sizes, from, until) {
         let point = (x(size.at, from, until), y(size.members, low, high));
         let (moves, climbs) = (point.0 != before.0, point.1 != before.1);
-        // Where nothing changes, the next step goes on.
+        // A constant size needs no point.
         if climbs {
             if moves {
                 path.push_str(&format!("H{:.0}", point.0));
@@ -90,48 +90,48 @@ fn path(sizes: &[SizePoint], now: Timestamp) -> String {
     path
 }
 
-/// The lowest and the highest number that the drawing has room for. Zero is in it as soon as the size has ever
-/// changed by a fifth; otherwise the drawing is four times as high as what happened.
+/// The range of the chart. It begins at zero if the size has changed by a fifth or more; otherwise the chart is four
+/// times as high as the change.
 fn scale(sizes: &[SizePoint]) -> (f64, f64) {
     let (low, high) = extremes(sizes);
-    #[allow(clippy::cast_precision_loss, reason = "a drawing has no more than a hundred steps")]
+    #[allow(clippy::cast_precision_loss, reason = "a chart has about a hundred steps")]
     let (low, high) = (low as f64, high as f64);
     let span = high - low;
     if span >= high / 5.0 {
         return (0.0, high.max(1.0));
     }
-    // A flat line has no span of its own, and next to a huge number 1 is none.
-    let room = 1.5 * span.max(1.0).max(high * 1e-9);
-    (low - room, high + room)
+    // A flat line has no span, and a span of 1 is too small for huge numbers.
+    let padding = 1.5 * span.max(1.0).max(high * 1e-9);
+    (low - padding, high + padding)
 }
 
 fn x(at: Timestamp, from: Timestamp, until: Timestamp) -> f64 {
     (share(at, from, until) * WIDTH).round()
 }
 
-/// How much of the time had passed.
+/// The share of the time range that has passed at a time.
 fn share(at: Timestamp, from: Timestamp, until: Timestamp) -> f64 {
     let whole = until.duration_since(from).as_secs_f64();
     if whole <= 0.0 { 0.0 } else { at.duration_since(from).as_secs_f64() / whole }
 }
 
 fn y(members: u64, low: f64, high: f64) -> f64 {
-    #[allow(clippy::cast_precision_loss, reason = "a drawing has no more than a hundred steps")]
+    #[allow(clippy::cast_precision_loss, reason = "a chart has about a hundred steps")]
     let share = (members as f64 - low) / (high - low);
     (MARGIN + (1.0 - share) * (HEIGHT - 2.0 * MARGIN)).round()
 }
 
-/// The first point, and the lowest and the highest of each part of the time.
+/// The first point, and the minimum and maximum of each interval.
 fn thinned(sizes: &[SizePoint], from: Timestamp, until: Timestamp) -> Vec<SizePoint> {
-    if sizes.len() <= 2 * PARTS {
+    if sizes.len() <= 2 * INTERVALS {
         return sizes.to_vec();
     }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to PARTS")]
-    let part = |size: &SizePoint| (share(size.at, from, until) * PARTS as f64) as usize;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to INTERVALS")]
+    let interval = |size: &SizePoint| (share(size.at, from, until) * INTERVALS as f64) as usize;
     let mut kept = vec![sizes[0]];
-    for group in sizes.chunk_by(|a, b| part(a) == part(b)) {
-        let low = (0..group.len()).min_by_key(|place| group[*place].members).unwrap_or(0);
-        let high = (0..group.len()).max_by_key(|place| group[*place].members).unwrap_or(0);
+    for group in sizes.chunk_by(|a, b| interval(a) == interval(b)) {
+        let low = (0..group.len()).min_by_key(|index| group[*index].members).unwrap_or(0);
+        let high = (0..group.len()).max_by_key(|index| group[*index].members).unwrap_or(0);
         kept.extend([group[low.min(high)], group[low.max(high)]]);
     }
     kept.extend(sizes.last());
@@ -162,25 +162,25 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_in_words() {
+    fn a_cohort_without_sizes_has_no_chart() {
         assert_eq!(drawn(&[]), "<p class=\"plot none\">No history yet</p>");
     }
 
     #[test]
-    fn one_point_and_a_flat_line_are_in_the_middle() {
+    fn a_single_point_and_a_flat_line_are_in_the_middle() {
         assert_eq!(path(&sizes(&[5200]), now()), "M-9 176V44H489V176Z");
         assert_eq!(path(&sizes(&[7, 7, 7]), now()), "M-9 176V44H489V176Z");
-        assert_eq!(path(&sizes(&[0]), now()), "M-9 176V82H489V176Z", "nobody is at the bottom");
+        assert_eq!(path(&sizes(&[0]), now()), "M-9 176V82H489V176Z", "zero is at the bottom");
         assert_eq!(path(&sizes(&[9]), sizes(&[9])[0].at), "M-9 176V44H489V176Z", "no time has passed");
     }
 
     #[test]
-    fn it_goes_in_steps_from_the_first_point_to_now() {
+    fn the_line_is_a_step_function() {
         assert_eq!(path(&sizes(&[0, 100, 100, 50]), now()), "M-9 176V82H48V6H144V44H489V176Z");
     }
 
     #[test]
-    fn a_small_change_is_seen_and_is_small() {
+    fn a_small_change_is_visible_and_small() {
         let heights: Vec<f64> = {
             let all = sizes(&[10_000, 10_010]);
             let (low, high) = scale(&all);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_has_a_place() {
+    fn extreme_sizes_fit_into_the_chart() {
         assert_eq!(path(&sizes(&[0, u64::MAX, 1]), now()), "M-9 176V82H48V6H96V82H489V176Z");
         assert_eq!(path(&sizes(&[u64::MAX; 3]), now()), "M-9 176V44H489V176Z");
     }
@@ -209,9 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn it_is_described_for_those_who_cannot_see_it() {
+    fn the_chart_has_a_text_description() {
         let html = drawn(&[1000, 0, 1200]);
-        assert!(html.contains("role=\"img\" aria-labelledby=\"size-carts size-carts-more\""), "{html}");
+        assert!(html.contains("role=\"img\" aria-labelledby=\"size-carts size-carts-details\""), "{html}");
         assert!(
             html.contains("<title id=\"size-carts\">Members of &lt;Carts&gt; over time</title>"),
             "{html}"

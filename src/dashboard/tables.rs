@@ -1,6 +1,6 @@
-//! What is best read as a table: exports, segments in Braze, and what was done.
+//! The tables of the page: exports, segments in Braze, and the history of runs.
 
-use super::format::{age, count, length, result};
+use super::format::{age, count, duration, result_text};
 use super::html::Html;
 use super::view::{DashboardView, ExportView, HistoryView, NextStep, SegmentCheckView, SegmentVerdictView};
 
@@ -25,7 +25,7 @@ fn table(
     html.newline();
 }
 
-/// A cell that says of which column it is, where the table is too narrow for columns.
+/// A cell with the name of its column, for narrow screens without columns.
 fn cell(html: &mut Html, column: &'static str, inside: impl FnOnce(&mut Html)) {
     html.node("td", &[("data-column", column)], inside);
 }
@@ -34,92 +34,92 @@ fn head(html: &mut Html, inside: impl FnOnce(&mut Html)) {
     html.node("th", &[("scope", "row")], inside);
 }
 
-pub(super) fn exports(html: &mut Html, board: &DashboardView) {
-    if board.exports.is_empty() {
+pub(super) fn exports(html: &mut Html, view: &DashboardView) {
+    if view.exports.is_empty() {
         return;
     }
-    let columns = ["Export", "From", "Behind by", "Events in Heap", "Last good run", "State"];
+    let columns = ["Export", "From", "Lag", "Events in Heap", "Last success", "State"];
     table(html, "exports", "Exports to Heap", &columns, |html| {
-        board.exports.iter().for_each(|export| export_row(html, board, export));
+        view.exports.iter().for_each(|export| export_row(html, view, export));
     });
 }
 
-fn export_row(html: &mut Html, board: &DashboardView, export: &ExportView) {
+fn export_row(html: &mut Html, view: &DashboardView, export: &ExportView) {
     html.node("tr", &[], |html| {
         head(html, |html| html.name(&export.id));
         cell(html, "From", |html| html.text(&export.source));
-        cell(html, "Behind by", |html| match export.lag {
-            Some(lag) if lag.is_zero() => html.text("nothing"),
-            Some(lag) => html.text(&length(lag)),
-            None => html.text("not known"),
+        cell(html, "Lag", |html| match export.lag {
+            Some(lag) if lag.is_zero() => html.text("none"),
+            Some(lag) => html.text(&duration(lag)),
+            None => html.text("unknown"),
         });
         cell(html, "Events in Heap", |html| html.text(&count(export.events)));
-        cell(html, "Last good run", |html| match export.last_good {
-            Some(last) => age(html, last, board.now),
+        cell(html, "Last success", |html| match export.last_success {
+            Some(last) => age(html, last, view.now),
             None => html.text("none yet"),
         });
-        cell(html, "State", |html| match &export.trouble {
+        cell(html, "State", |html| match &export.failure {
             None => html.text("✓ running"),
-            Some(trouble) => {
-                html.text(match trouble.then {
-                    NextStep::TriedAgain { .. } => "✕ failing, tried again: ",
-                    NextStep::NeedsPerson => "✕ failing, needs a person: ",
+            Some(failure) => {
+                html.text(match failure.next {
+                    NextStep::Retry { .. } => "✕ failing, retried: ",
+                    NextStep::NeedsOperator => "✕ failing, needs attention: ",
                 });
-                html.prose(&trouble.why);
+                html.prose(&failure.reason);
             }
         });
     });
 }
 
-pub(super) fn segments(html: &mut Html, board: &DashboardView) {
-    if board.segments.is_empty() {
+pub(super) fn segments(html: &mut Html, view: &DashboardView) {
+    if view.segments.is_empty() {
         return;
     }
-    let columns = ["Segment", "Verdict", "Why", "Checked"];
+    let columns = ["Segment", "Verdict", "Findings", "Checked"];
     table(html, "segments", "Segments in Braze", &columns, |html| {
-        board.segments.iter().for_each(|segment| segment_row(html, board, segment));
+        view.segments.iter().for_each(|segment| segment_row(html, view, segment));
     });
 }
 
-fn segment_row(html: &mut Html, board: &DashboardView, segment: &SegmentCheckView) {
+fn segment_row(html: &mut Html, view: &DashboardView, segment: &SegmentCheckView) {
     html.node("tr", &[], |html| {
         head(html, |html| html.name(&segment.name));
         cell(html, "Verdict", |html| {
             html.text(match segment.verdict {
                 SegmentVerdictView::InSync => "✓ in sync",
                 SegmentVerdictView::Drifted => "✕ drifted",
-                SegmentVerdictView::Unknown => "? cannot be known",
+                SegmentVerdictView::Unknown => "? unknown",
             });
         });
-        cell(html, "Why", |html| html.prose(&segment.why.join("; ")));
-        cell(html, "Checked", |html| age(html, segment.checked, board.now));
+        cell(html, "Findings", |html| html.prose(&segment.findings.join("; ")));
+        cell(html, "Checked", |html| age(html, segment.checked, view.now));
     });
 }
 
-pub(super) fn history(html: &mut Html, board: &DashboardView) {
-    if board.history.is_empty() {
+pub(super) fn history(html: &mut Html, view: &DashboardView) {
+    if view.history.is_empty() {
         html.node("section", &[("aria-labelledby", "history")], |html| {
             html.leaf("h2", &[("id", "history")], "History");
-            html.leaf("p", &[("class", "empty")], "No run yet. What is done to each cohort appears here.");
+            html.leaf("p", &[("class", "empty")], "No runs yet.");
         });
         return;
     }
     let columns = ["When", "Cohort", "Added", "Removed", "Result"];
     table(html, "history", "History", &columns, |html| {
-        board.history.iter().for_each(|past| history_row(html, board, past));
+        view.history.iter().for_each(|run| history_row(html, view, run));
     });
 }
 
-fn history_row(html: &mut Html, board: &DashboardView, past: &HistoryView) {
-    let name = board.cohorts.iter().find(|cohort| cohort.id == past.cohort).map(|cohort| &*cohort.name);
-    html.node("tr", &[("title", past.run.as_str())], |html| {
-        head(html, |html| age(html, past.at, board.now));
-        cell(html, "Cohort", |html| html.name(name.unwrap_or(past.cohort.as_str())));
-        cell(html, "Added", |html| html.text(&format!("+{}", count(past.added))));
-        cell(html, "Removed", |html| html.text(&format!("−{}", count(past.removed))));
+fn history_row(html: &mut Html, view: &DashboardView, run: &HistoryView) {
+    let name = view.cohorts.iter().find(|cohort| cohort.id == run.cohort).map(|cohort| &*cohort.name);
+    html.node("tr", &[("title", run.run.as_str())], |html| {
+        head(html, |html| age(html, run.at, view.now));
+        cell(html, "Cohort", |html| html.name(name.unwrap_or(run.cohort.as_str())));
+        cell(html, "Added", |html| html.text(&format!("+{}", count(run.added))));
+        cell(html, "Removed", |html| html.text(&format!("−{}", count(run.removed))));
         cell(html, "Result", |html| {
-            html.text(result(&past.result));
-            if let Some(error) = &past.error {
+            html.text(result_text(&run.result));
+            if let Some(error) = &run.error {
                 html.text(": ");
                 html.prose(error);
             }

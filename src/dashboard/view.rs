@@ -1,7 +1,6 @@
-//! What the page shows, as plain values. `watch` fills them in; nothing here is looked up or computed.
+//! View model of the dashboard: plain values that `watch` fills in.
 //!
-//! No field takes a member's identifier or a secret, and whoever fills in a text must not put one there:
-//! the page is for everybody who may see the address.
+//! No field contains a member's identifier or a secret, because everyone who can reach the address can see the page.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,75 +8,75 @@ use std::time::Duration;
 use crate::model::{CohortId, ConnectionName, RunId, Timestamp};
 use crate::state::Holder;
 
-/// Everything that the page shows, as of one moment.
+/// The whole page at one moment.
 #[derive(Clone, Debug)]
 pub struct DashboardView {
-    /// The moment. All ages are counted from it.
+    /// The moment. All ages are relative to it.
     pub now: Timestamp,
     /// The program's version.
     pub version: String,
-    /// Since when the process runs.
+    /// When the process started.
     pub started: Timestamp,
-    /// Whether this process does the work.
+    /// The role of this process.
     pub role: RoleView,
-    /// The config that is in force, and one that is not.
+    /// The config in use, and an invalid newer one.
     pub config: ConfigView,
-    /// The cohorts, in the order of the config. The page puts those that need somebody first.
+    /// The cohorts in the order of the config. The page shows those that need attention first.
     pub cohorts: Vec<CohortView>,
     /// Cohorts that left the config and still have members in Braze.
     pub orphaned: Vec<OrphanedView>,
-    /// What was received, one entry for each Heap connection.
+    /// The inbox of each Heap connection.
     pub inboxes: Vec<InboxView>,
     /// The exports from Braze to Heap.
     pub exports: Vec<ExportView>,
-    /// What is known of Braze's segments.
+    /// Checked segments in Braze.
     pub segments: Vec<SegmentCheckView>,
-    /// The last runs over cohorts, the newest first.
+    /// The last cohort runs, the newest first.
     pub history: Vec<HistoryView>,
-    /// After how many seconds the browser loads the page again, if at all: see [`super::refresh_of`].
+    /// The interval of reloads in seconds: see [`super::refresh_of`]. None: no reloads.
     pub refresh_seconds: Option<u32>,
 }
 
-/// Whether this process does the work.
+/// The role of a process.
 #[derive(Clone, Debug)]
 pub enum RoleView {
-    /// It holds the state.
-    Leading {
+    /// It holds the lease.
+    Leader {
         /// Since when.
         since: Timestamp,
     },
-    /// It waits for the state to be free.
-    StandingBy {
+    /// It waits for the lease.
+    Standby {
         /// Since when.
         since: Timestamp,
-        /// Who has it, as far as that is known.
+        /// The leader, if it is known.
         holder: Option<Holder>,
     },
 }
 
-/// The config that is in force, and one that is not.
+/// The config in use, and an invalid newer one.
 #[derive(Clone, Debug)]
 pub struct ConfigView {
-    /// The digest of what is in force, in hex.
+    /// The digest of the config in use, in hex.
     pub digest: String,
     /// When it was loaded.
     pub loaded: Timestamp,
-    /// A newer one that is invalid.
-    pub ignored: Option<IgnoredConfigView>,
+    /// An invalid newer one.
+    pub invalid: Option<InvalidConfigView>,
 }
 
-/// A config that was found and is not used.
+/// An invalid config.
 #[derive(Clone, Debug)]
-pub struct IgnoredConfigView {
+pub struct InvalidConfigView {
     /// When it was found.
     pub since: Timestamp,
-    /// How many problems it has.
+    /// The number of problems.
     pub problems: u64,
-    /// The problems, as `syncline validate` prints them, without colours.
+    /// The problems, as `syncline validate` prints them, without colors.
     pub text: String,
 }
 
-/// A cohort and how it is doing.
+/// A cohort and its state.
 #[derive(Clone, Debug)]
 pub struct CohortView {
     /// Its stable id.
@@ -86,35 +85,35 @@ pub struct CohortView {
     pub name: String,
     /// The Braze connection.
     pub connection: ConnectionName,
-    /// Where the config declares it: file and line.
+    /// File and line of its declaration.
     pub declared_at: String,
-    /// Where its people come from.
+    /// The source of its members.
     pub source: SourceView,
-    /// Members that Braze has accepted. None: nothing is known, which is not the same as 0.
+    /// Members that Braze has accepted. None: unknown, which is not 0.
     pub members: Option<u64>,
-    /// How many there were, in the order of time.
+    /// Its sizes over time.
     pub sizes: Vec<SizePoint>,
-    /// How it is doing.
+    /// Its state.
     pub state: CohortStateView,
-    /// When a run last left it in sync.
-    pub last_good: Option<Timestamp>,
-    /// When it is looked at again if nothing changes before.
-    pub next_look: Option<Timestamp>,
+    /// When it was last in sync.
+    pub last_success: Option<Timestamp>,
+    /// When its next run is due, if nothing changes before.
+    pub next_run: Option<Timestamp>,
     /// The last plan.
     pub plan: Option<PlanView>,
-    /// Rows of the last read that could not be used, by reason.
+    /// Rejected rows of the last read, by reason.
     pub rejects: BTreeMap<String, u64>,
-    /// Where they are written, row by row.
+    /// The file with the rejected rows.
     pub rejects_file: Option<String>,
-    /// Members that were sent and of whom Braze has said nothing.
+    /// Members that were sent without a reply from Braze.
     pub in_doubt: u64,
-    /// Until when Braze may still handle requests that had no answer.
+    /// Until when Braze may still process requests without a reply.
     pub uncertain_until: Option<Timestamp>,
-    /// Identifiers that Braze has refused.
-    pub refused: u64,
+    /// Identifiers that Braze has rejected.
+    pub rejected: u64,
 }
 
-/// Where a cohort's people come from.
+/// The source of a cohort.
 #[derive(Clone, Debug)]
 pub enum SourceView {
     /// Files.
@@ -127,100 +126,100 @@ pub enum SourceView {
         /// The database.
         connection: ConnectionName,
     },
-    /// A segment that Heap tells of.
+    /// A segment of Heap.
     HeapSegment {
         /// The Heap connection.
         connection: ConnectionName,
-        /// Heap's number of the segment.
+        /// Heap's id of the segment.
         segment: u64,
-        /// Heap's name of it, as far as it has told.
+        /// Heap's name of the segment, if a delivery contained it.
         name: Option<String>,
     },
 }
 
-/// How many members there were from a moment on.
+/// The size of a cohort from a moment on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizePoint {
     /// The moment.
     pub at: Timestamp,
-    /// How many.
+    /// The number of members.
     pub members: u64,
 }
 
-/// How a cohort is doing.
+/// The state of a cohort.
 #[derive(Clone, Debug)]
 pub enum CohortStateView {
-    /// Braze has exactly whom it should have.
+    /// Config and Braze agree.
     InSync,
-    /// It was not looked at yet.
+    /// No run has ended yet.
     New,
-    /// Heap has told nothing of its segment.
+    /// Heap has not sent its segment yet.
     WaitingForHeap {
-        /// What is known beyond that, such as the segments that it has told of.
-        why: Option<String>,
+        /// More information, such as the segments that Heap has sent.
+        reason: Option<String>,
     },
-    /// Something is being sent.
+    /// A run is in progress.
     Updating {
         /// Since when.
         since: Timestamp,
     },
-    /// The guard withholds something until a person decides.
-    Withheld {
+    /// The guard blocks changes until an operator decides.
+    Blocked {
         /// Since when.
         since: Timestamp,
-        /// What, and why.
-        refusals: Vec<BlockedView>,
-        /// The command that lets exactly this plan run, if one can.
-        approve: Option<String>,
+        /// The blocked changes.
+        blocks: Vec<BlockedView>,
+        /// The command that approves exactly this plan, if one can.
+        approve_command: Option<String>,
     },
-    /// It could not be planned or sent.
+    /// Plan or apply failed.
     Failing {
         /// Since when.
         since: Timestamp,
-        /// Why.
-        why: String,
-        /// What happens next.
-        then: NextStep,
-        /// What a person can do.
-        ways_out: Vec<RemedyView>,
+        /// The reason.
+        reason: String,
+        /// The next step.
+        next: NextStep,
+        /// What the operator can do.
+        remedies: Vec<RemedyView>,
     },
-    /// There was no good run for too long.
+    /// The last success is too long ago.
     Stale {
-        /// How long is too long.
+        /// The limit.
         after: Duration,
     },
 }
 
-/// What the guard withholds, and why.
+/// Changes that the guard blocks.
 #[derive(Clone, Debug)]
 pub struct BlockedView {
     /// `removals`, `additions`, `name` or `everything`.
-    pub what: String,
-    /// Why, with the numbers.
-    pub why: String,
-    /// What a person can do, besides the approval.
-    pub ways_out: Vec<RemedyView>,
+    pub scope: String,
+    /// The reason, with its numbers.
+    pub reason: String,
+    /// What the operator can do, besides the approval.
+    pub remedies: Vec<RemedyView>,
 }
 
-/// Something that a person can do.
+/// An action for the operator.
 #[derive(Clone, Debug)]
 pub struct RemedyView {
-    /// In words, without the command.
-    pub words: String,
-    /// What to type, if anything.
+    /// The action in words, without the command.
+    pub text: String,
+    /// The command, if there is one.
     pub command: Option<String>,
 }
 
-/// What happens after a failure.
+/// The next step after a failure.
 #[derive(Clone, Copy, Debug)]
 pub enum NextStep {
-    /// It is tried again without anybody.
-    TriedAgain {
-        /// When, if that is known.
+    /// A retry.
+    Retry {
+        /// Its time, if known.
         at: Option<Timestamp>,
     },
-    /// Only a person can help.
-    NeedsPerson,
+    /// None: an operator must act.
+    NeedsOperator,
 }
 
 /// A plan in numbers.
@@ -232,68 +231,68 @@ pub struct PlanView {
     pub adds: u64,
     /// Members to remove.
     pub removes: u64,
-    /// Members who stay.
+    /// Unchanged members.
     pub unchanged: u64,
-    /// Requests that it takes.
+    /// The number of requests.
     pub requests: u64,
 }
 
 /// A cohort that left the config.
 #[derive(Clone, Debug)]
 pub struct OrphanedView {
-    /// Which.
+    /// Its id.
     pub id: CohortId,
     /// Its name in Braze.
     pub name: Option<String>,
-    /// How many members it has, as far as that is known.
+    /// Its size, if known.
     pub members: Option<u64>,
 }
 
-/// What a Heap connection's door has received.
+/// The inbox of a Heap connection's endpoint.
 #[derive(Clone, Debug)]
 pub struct InboxView {
     /// The Heap connection.
     pub connection: ConnectionName,
-    /// Bytes of the deliveries that are kept and not yet used.
+    /// The size of the deliveries that wait for ingest.
     pub bytes: u64,
-    /// Since when the oldest of them waits.
+    /// When the oldest of them arrived.
     pub waiting_since: Option<Timestamp>,
-    /// When the last one came.
+    /// When the last delivery arrived.
     pub last_delivery: Option<Timestamp>,
-    /// Deliveries that could not be understood, ever.
-    pub put_aside: u64,
-    /// Syncs whose pages have not all come yet.
+    /// Invalid deliveries since the start of the state.
+    pub invalid: u64,
+    /// Syncs with pages that have not arrived yet.
     pub missing: Vec<MissingPagesView>,
-    /// Syncs whose missing pages are not waited for any more.
+    /// Syncs with pages that did not arrive in time.
     pub gaps: Vec<MissingPagesView>,
-    /// Segments that Heap tells of and no cohort uses.
+    /// Segments that Heap sends and no cohort uses.
     pub undeclared: Vec<UndeclaredSegmentView>,
 }
 
-/// A sync of Heap's of which pages are missing.
+/// A sync of Heap with missing pages.
 #[derive(Clone, Debug)]
 pub struct MissingPagesView {
-    /// Heap's number of the segment.
+    /// Heap's id of the segment.
     pub segment: u64,
-    /// Heap's name of it.
+    /// Heap's name of the segment.
     pub name: String,
-    /// How many pages are missing.
+    /// The number of missing pages.
     pub missing: u64,
-    /// How many there should be.
+    /// The number of all pages.
     pub pages: u64,
-    /// When the last page came, or when it was given up.
+    /// When the last page arrived, or when the wait ended.
     pub at: Timestamp,
 }
 
-/// A segment that Heap tells of and no cohort uses.
+/// A segment that Heap sends and no cohort uses.
 #[derive(Clone, Debug)]
 pub struct UndeclaredSegmentView {
-    /// Heap's number of it.
+    /// Heap's id of the segment.
     pub segment: u64,
-    /// Heap's name of it.
+    /// Heap's name of the segment.
     pub name: String,
-    /// When Heap last told of it.
-    pub delivered_at: Timestamp,
+    /// When Heap last sent it.
+    pub last_delivery: Timestamp,
 }
 
 /// An export from Braze to Heap.
@@ -301,54 +300,54 @@ pub struct UndeclaredSegmentView {
 pub struct ExportView {
     /// Its id.
     pub id: String,
-    /// Where the events come from, in words.
+    /// The source of the events, in words.
     pub source: String,
-    /// How old the oldest event is that Heap does not have yet; zero: none waits.
+    /// The age of the oldest event that Heap does not have yet; zero: no event waits.
     pub lag: Option<Duration>,
-    /// Events that Heap has taken.
+    /// Events that Heap has accepted.
     pub events: u64,
-    /// When a run last went well.
-    pub last_good: Option<Timestamp>,
-    /// What is wrong, if anything is.
-    pub trouble: Option<ExportFailureView>,
+    /// When a run last succeeded.
+    pub last_success: Option<Timestamp>,
+    /// The current failure, if there is one.
+    pub failure: Option<ExportFailureView>,
 }
 
-/// What is wrong, and what happens next.
+/// The failure of an export.
 #[derive(Clone, Debug)]
 pub struct ExportFailureView {
-    /// Why.
-    pub why: String,
-    /// What happens next.
-    pub then: NextStep,
+    /// The reason.
+    pub reason: String,
+    /// The next step.
+    pub next: NextStep,
 }
 
-/// What is known of a segment in Braze.
+/// The last check of a segment in Braze.
 #[derive(Clone, Debug)]
 pub struct SegmentCheckView {
     /// Its id in the config.
     pub id: String,
     /// Its name in Braze.
     pub name: String,
-    /// What the check found.
+    /// The verdict.
     pub verdict: SegmentVerdictView,
-    /// Why, one sentence each.
-    pub why: Vec<String>,
+    /// The findings, one sentence each.
+    pub findings: Vec<String>,
     /// When it was checked.
     pub checked: Timestamp,
 }
 
-/// What a check of a segment found.
+/// The verdict of a segment check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentVerdictView {
-    /// It is as the config says.
+    /// The segment agrees with the config.
     InSync,
-    /// It is not.
+    /// It differs from the config.
     Drifted,
-    /// Braze does not tell enough to know.
+    /// Braze does not return enough data for a verdict.
     Unknown,
 }
 
-/// What a run did to a cohort.
+/// The changes of a cohort by one run.
 #[derive(Clone, Debug)]
 pub struct HistoryView {
     /// When it ended.
@@ -361,8 +360,8 @@ pub struct HistoryView {
     pub added: u64,
     /// Members removed.
     pub removed: u64,
-    /// The result in the journal's word: `applied`, `in_sync`, `blocked`, …
+    /// The result code of the journal, for example `applied`.
     pub result: String,
-    /// What went wrong, if anything did.
+    /// The error, if there was one.
     pub error: Option<String>,
 }

@@ -40,7 +40,7 @@ pub use progress::{NoProgress, Progress, Stage};
 pub use rows::RowSet;
 pub use rule::MatchRule;
 pub use table_checksum::TableChecksum;
-pub use time::{Clock, Day, Timestamp, parse_time, timestamp_text};
+pub use time::{Clock, ClockReading, Day, Timestamp, parse_time, timestamp_text};
 
 /// The change of one member: entering or leaving a cohort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,22 +1,70 @@
-//! Time as a value. Functions that need the time take a [`Clock`].
+//! Time: the injected [`Clock`], days, and the text form of timestamps.
+
+use std::time::Instant;
 
 pub use jiff::Timestamp;
 
-/// A source of the current time. `cli` passes the real one; tests pass their own.
+/// Source of wall time and monotonic time. `cli` makes the real one; tests make their own.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock(fn() -> Timestamp);
+pub struct Clock {
+    wall: fn() -> Timestamp,
+    monotonic: fn() -> Instant,
+}
 
 impl Clock {
-    /// Creates a clock that calls `now`.
+    /// A clock with this wall time and the machine's monotonic time.
     #[must_use]
-    pub const fn new(now: fn() -> Timestamp) -> Self {
-        Self(now)
+    pub const fn new(wall: fn() -> Timestamp) -> Self {
+        Self { wall, monotonic: Instant::now }
     }
 
-    /// The current time.
+    /// A clock with both times given, for tests that must not sleep.
+    #[must_use]
+    pub const fn with_monotonic(wall: fn() -> Timestamp, monotonic: fn() -> Instant) -> Self {
+        Self { wall, monotonic }
+    }
+
+    /// The wall time, for schedules and for everything that is written or shown.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        (self.wall)()
+    }
+
+    /// The monotonic time, for waits and timeouts. A change of the system's time does not affect it.
+    #[must_use]
+    pub fn monotonic(&self) -> Instant {
+        (self.monotonic)()
+    }
+
+    /// Both times of the same moment.
+    #[must_use]
+    pub fn read(&self) -> ClockReading {
+        ClockReading { wall: self.now(), monotonic: self.monotonic() }
+    }
+}
+
+/// One moment on both clocks. It converts between wall time and monotonic time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The wall time.
+    pub wall: Timestamp,
+    /// The monotonic time.
+    pub monotonic: Instant,
+}
+
+impl ClockReading {
+    /// The monotonic time of a wall time. A wall time in the past counts as now.
+    #[must_use]
+    pub fn monotonic_at(&self, wall: Timestamp) -> Instant {
+        let wait = std::time::Duration::try_from(wall.duration_since(self.wall)).unwrap_or_default();
+        // A wait that the machine cannot express is as good as none: the caller evaluates again then.
+        self.monotonic.checked_add(wait).unwrap_or(self.monotonic)
+    }
+
+    /// The wall time of a monotonic time. None: it is beyond the calendar.
+    #[must_use]
+    pub fn wall_at(&self, monotonic: Instant) -> Option<Timestamp> {
+        self.wall.checked_add(monotonic.saturating_duration_since(self.monotonic)).ok()
     }
 }
 

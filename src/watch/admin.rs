@@ -1,8 +1,9 @@
-//! The admin address: health, metrics and the dashboard. It answers GET and HEAD, and changes nothing.
+//! Admin endpoints: `/` (dashboard), `/livez`, `/readyz` and `/metrics`. They are read-only.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,24 +12,40 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::status::{ProcessRole, WatchStatus};
-use super::{metrics, view_model};
-use crate::config::Config;
+use super::{gauges, view_model};
+use crate::config::{Config, EndpointLimits};
 use crate::dashboard;
 use crate::webhooks::{EndpointReply, EndpointRequest, Endpoints, Handler};
 
-/// Answers whoever asks how things stand.
+/// Limits for a browser, a probe and Prometheus: none of them sends a body.
+pub(super) fn limits() -> EndpointLimits {
+    EndpointLimits {
+        body_len_max: 0,
+        headers_len_max: 16 << 10,
+        header_time: Duration::from_secs(5),
+        request_time: Duration::from_secs(5),
+        idle_time: Duration::from_secs(60),
+        connections_max: 64,
+        streams_max: 8,
+        json_depth_max: 0,
+        memory_max: 0,
+        inbox_len_max: 0,
+    }
+}
+
+/// Handles requests to the admin address.
 pub(super) struct Admin {
-    board: Arc<WatchStatus>,
-    doors: Arc<Endpoints>,
+    status: Arc<WatchStatus>,
+    endpoints: Arc<Endpoints>,
     hosts: Vec<String>,
 }
 
 impl Admin {
-    pub(super) fn new(board: Arc<WatchStatus>, doors: Arc<Endpoints>, config: &Config) -> Self {
-        Self { board, doors, hosts: config.watch.admin_hosts.clone() }
+    pub(super) fn new(status: Arc<WatchStatus>, endpoints: Arc<Endpoints>, config: &Config) -> Self {
+        Self { status, endpoints, hosts: config.watch.admin_hosts.clone() }
     }
 
-    fn answer(&self, request: &EndpointRequest) -> EndpointReply {
+    fn respond(&self, request: &EndpointRequest) -> EndpointReply {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().host());
         if !dashboard::is_own_host(host, &self.hosts) {
@@ -38,88 +55,89 @@ impl Admin {
             );
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "GET it\n");
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n");
         }
         match request.uri().path() {
-            "/" => page(&self.board, request.uri().query()),
+            "/" => page(&self.status, request.uri().query()),
             "/livez" => self.live(),
             "/readyz" => self.ready(),
             "/metrics" => {
-                let mut answer = text(StatusCode::OK, &metrics::text(&self.board, &self.doors.tally()));
-                answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
-                answer
+                let mut reply =
+                    text(StatusCode::OK, &gauges::text(&self.status, &self.endpoints.reply_counts()));
+                reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(gauges::CONTENT_TYPE));
+                reply
             }
-            _ => text(StatusCode::NOT_FOUND, "there is /, /livez, /readyz and /metrics\n"),
+            _ => text(StatusCode::NOT_FOUND, "not found; the paths are /, /livez, /readyz and /metrics\n"),
         }
     }
 
     fn live(&self) -> EndpointReply {
-        if self.board.is_alive() {
+        if self.status.is_alive() {
             text(StatusCode::OK, "alive\n")
         } else {
-            text(StatusCode::SERVICE_UNAVAILABLE, "the loop is stuck\n")
+            text(StatusCode::SERVICE_UNAVAILABLE, "the event loop is stuck\n")
         }
     }
 
-    /// Ready is who leads and makes progress; the rest is detail.
+    /// A process is ready if it is the leader and its event loop makes progress.
     fn ready(&self) -> EndpointReply {
-        let is_alive = self.board.is_alive();
-        let inner = self.board.lock();
-        let role = match &inner.role {
+        let is_alive = self.status.is_alive();
+        let data = self.status.lock();
+        let role = match &data.role {
             ProcessRole::Starting => "starting".to_owned(),
-            ProcessRole::Leading => "leading".to_owned(),
-            ProcessRole::StandingBy(holder) => format!("standing by: the state is held by {holder}"),
+            ProcessRole::Leader => "leader".to_owned(),
+            ProcessRole::Standby(holder) => format!("standby; the lease is held by {holder}"),
             ProcessRole::Stopping => "stopping".to_owned(),
         };
-        let is_ready = is_alive && inner.role == ProcessRole::Leading;
-        let trouble = inner.cohorts.iter().filter(|(_, status)| !status.condition.is_good());
-        let trouble: serde_json::Map<String, serde_json::Value> =
-            trouble.map(|(id, status)| (id.to_string(), status.condition.word().into())).collect();
+        let is_ready = is_alive && data.role == ProcessRole::Leader;
+        let not_in_sync = data.cohorts.iter().filter(|(_, status)| !status.condition.is_in_sync());
+        let not_in_sync: serde_json::Map<String, serde_json::Value> =
+            not_in_sync.map(|(id, status)| (id.to_string(), status.condition.code().into())).collect();
         let stale: Vec<&str> =
-            inner.cohorts.iter().filter(|(_, status)| status.is_stale).map(|(id, _)| id.as_str()).collect();
+            data.cohorts.iter().filter(|(_, status)| status.is_stale).map(|(id, _)| id.as_str()).collect();
         let stale_exports: Vec<&str> =
-            inner.exports.iter().filter(|(_, status)| status.is_stale).map(|(id, _)| id.as_str()).collect();
+            data.exports.iter().filter(|(_, status)| status.is_stale).map(|(id, _)| id.as_str()).collect();
         let body = json!({
             "ready": is_ready,
             "role": role,
-            "loop": if is_alive { "going round" } else { "stuck" },
-            "config": inner.config_error.as_ref().map_or("valid", |_| "invalid; the last good one is in use"),
-            "config_digest": inner.config_digest,
-            "needs_restart": inner.needs_restart,
-            "not_in_sync": trouble,
+            "loop": if is_alive { "alive" } else { "stuck" },
+            "config": data.config_error.as_ref().map_or("valid", |_| "invalid; the last valid one is in use"),
+            "config_digest": data.config_digest,
+            "needs_restart": data.needs_restart,
+            "not_in_sync": not_in_sync,
             "stale": stale,
             "stale_exports": stale_exports,
-            "inbox_bytes": inner.heaps.values().map(|heap| heap.waiting_bytes).max().unwrap_or(0),
+            "inbox_bytes": data.heaps.values().map(|heap| heap.waiting_bytes).max().unwrap_or(0),
         });
         let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let mut answer = text(status, &format!("{body}\n"));
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        answer
+        let mut reply = text(status, &format!("{body}\n"));
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        reply
     }
 }
 
 impl Handler for Admin {
     fn handle(&self, request: EndpointRequest) -> Pin<Box<dyn Future<Output = EndpointReply> + Send + '_>> {
-        let answer = self.answer(&request);
-        Box::pin(std::future::ready(answer))
+        let reply = self.respond(&request);
+        Box::pin(std::future::ready(reply))
     }
 }
 
-fn page(board: &WatchStatus, query: Option<&str>) -> EndpointReply {
-    let text = dashboard::page(&view_model::board(board, dashboard::refresh_of(query)));
-    let mut answer = EndpointReply::new(Full::new(Bytes::from(text)));
+fn page(status: &WatchStatus, query: Option<&str>) -> EndpointReply {
+    let text = dashboard::page(&view_model::dashboard(status, dashboard::refresh_of(query)));
+    let mut reply = EndpointReply::new(Full::new(Bytes::from(text)));
     for (name, value) in dashboard::HEADERS {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    answer
+    reply
 }
 
 fn text(status: StatusCode, text: &str) -> EndpointReply {
-    let mut answer = EndpointReply::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+    let mut reply = EndpointReply::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    answer
+    reply
 }

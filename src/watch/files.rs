@@ -1,9 +1,8 @@
-//! Which folders to watch so that no change of a file goes unseen, and the watching itself.
+//! File watching: which folders must be watched to see every change of a path, and the watch itself.
 //!
-//! A file is changed by writing to it, by replacing it, and by turning a link on the way to it somewhere else:
-//! Kubernetes turns `..data`, git-sync turns the link to the worktree. So for each link on the way, the folder
-//! that holds the link is watched as well. What the system tells is only a hint that something in a folder
-//! changed: whoever is told looks for themselves.
+//! A file changes by a write, by a replacement, or by a changed symbolic link in its path: Kubernetes changes `..data`,
+//! git-sync changes the link to the worktree. So the folder of each link in the path is watched as well. An event of the
+//! operating system is only a hint; a survey then reads the files.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -15,24 +14,24 @@ use tokio::sync::Notify;
 
 use crate::file_glob::{Glob, is_glob};
 
-/// More changed paths than this are as good as all.
+/// With more changed paths than this, all paths count as changed.
 const CHANGED_MAX: usize = 4_096;
-/// More links than this on the way to a file are a loop.
+/// More links than this in one path are a loop.
 const LINKS_MAX: usize = 40;
-/// Folders of one source that are watched.
+/// The number of watched folders of one source.
 const FOLDERS_MAX: usize = 2_000;
 
-/// What decides where a path leads.
+/// The folders and links that determine the target of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Trace {
-    /// The folders in which a change may change what the path leads to.
+pub(super) struct PathTrace {
+    /// Folders in which a change may affect the target.
     pub(super) folders: BTreeSet<PathBuf>,
-    /// The links on the way, and what they lead to in the end.
+    /// The links in the path, and the target.
     pub(super) points: BTreeSet<PathBuf>,
 }
 
-impl Trace {
-    /// Of one path.
+impl PathTrace {
+    /// The trace of one path.
     pub(super) fn of(path: &Path) -> Self {
         let mut found = Self::default();
         let end = follow(path, &mut 0, &mut found);
@@ -40,7 +39,7 @@ impl Trace {
         found.absolute()
     }
 
-    /// Of a path or glob. A glob has no points: any change in its folders may be one.
+    /// The trace of a path or glob. A glob has no points: any change in its folders may affect it.
     pub(super) fn of_glob(folder: &Path, pattern: &str) -> Self {
         if !is_glob(pattern) {
             return Self::of(&folder.join(pattern));
@@ -48,63 +47,64 @@ impl Trace {
         Self { folders: folders_of_glob(folder, pattern), points: BTreeSet::new() }.absolute()
     }
 
-    /// As the system reports paths.
+    /// With absolute paths, as the operating system reports them.
     fn absolute(self) -> Self {
-        let each = |paths: BTreeSet<PathBuf>| {
+        let absolute = |paths: BTreeSet<PathBuf>| {
             paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
         };
-        Self { folders: each(self.folders), points: each(self.points) }
+        Self { folders: absolute(self.folders), points: absolute(self.points) }
     }
 
-    /// Whether a change of one of these paths may change what this one leads to.
-    pub(super) fn is_touched_by(&self, changed: &Changed) -> bool {
-        changed.all || changed.paths.iter().any(|path| self.is_touched(path))
+    /// Whether a change of one of these paths may affect the target.
+    pub(super) fn is_affected_by(&self, changed: &Changed) -> bool {
+        changed.all || changed.paths.iter().any(|path| self.is_affected(path))
     }
 
-    fn is_touched(&self, path: &Path) -> bool {
+    fn is_affected(&self, path: &Path) -> bool {
         if self.points.is_empty() {
             let parent = path.parent().unwrap_or(path);
             return self.folders.contains(parent) || self.folders.contains(path);
         }
-        // The path itself, or a folder that holds it.
+        // The path itself, or a folder above it.
         self.points.range(path.to_owned()..).next().is_some_and(|point| point.starts_with(path))
     }
 }
 
-/// Paths that have changed.
+/// Changed paths.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changed {
     pub(super) paths: BTreeSet<PathBuf>,
-    /// There may be others: everything is looked at.
+    /// All paths count as changed.
     pub(super) all: bool,
-    /// The system has missed some, or there are too many.
-    pub(super) missed: bool,
+    /// Paths may be missing: the operating system dropped events, or there are too many paths.
+    pub(super) is_incomplete: bool,
 }
 
 impl Changed {
-    /// Changes may have been missed.
-    fn missed() -> Self {
-        Self { paths: BTreeSet::new(), all: true, missed: true }
+    /// All paths count as changed, because events are missing.
+    fn incomplete() -> Self {
+        Self { paths: BTreeSet::new(), all: true, is_incomplete: true }
     }
 
-    /// Adds others. Too many are as good as all.
+    /// Adds other changes.
     pub(super) fn add(&mut self, others: Self) {
-        (self.all, self.missed) = (self.all | others.all, self.missed | others.missed);
+        self.all |= others.all;
+        self.is_incomplete |= others.is_incomplete;
         self.paths.extend(others.paths);
         if self.paths.len() > CHANGED_MAX {
-            *self = Self::missed();
+            *self = Self::incomplete();
         }
     }
 }
 
-/// The folders in which a change may change what `path` leads to.
+/// The folders in which a change may affect the target of `path`.
 fn folders(path: &Path) -> BTreeSet<PathBuf> {
-    let mut found = Trace::default();
+    let mut found = PathTrace::default();
     follow(path, &mut 0, &mut found);
     found.folders
 }
 
-fn follow(path: &Path, links: &mut usize, found: &mut Trace) -> PathBuf {
+fn follow(path: &Path, links: &mut usize, found: &mut PathTrace) -> PathBuf {
     let mut at = PathBuf::new();
     for component in path.components() {
         let parent = if at.as_os_str().is_empty() { PathBuf::from(".") } else { at.clone() };
@@ -129,8 +129,8 @@ fn follow(path: &Path, links: &mut usize, found: &mut Trace) -> PathBuf {
     at
 }
 
-/// The folders in which a change may change what a path or glob below `folder` names, as many as can be watched:
-/// changes in the others are found by polling.
+/// The folders in which a change may affect the matches of a path or glob below `folder`, up to [`FOLDERS_MAX`]. Polling
+/// finds changes in the others.
 fn folders_of_glob(folder: &Path, pattern: &str) -> BTreeSet<PathBuf> {
     let glob = match Glob::path(pattern) {
         Ok(glob) if is_glob(pattern) => glob,
@@ -141,11 +141,11 @@ fn folders_of_glob(folder: &Path, pattern: &str) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Paths that have changed since they were last taken.
+/// The reported changes since the last call of [`Self::take`].
 #[derive(Debug, Default)]
-pub(super) struct ChangedFolders(Mutex<Changed>);
+pub(super) struct ChangedPaths(Mutex<Changed>);
 
-impl ChangedFolders {
+impl ChangedPaths {
     pub(super) fn take(&self) -> Changed {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -155,34 +155,34 @@ impl ChangedFolders {
     }
 }
 
-/// Watches folders, as far as the system can.
+/// Watches folders. Folders that the operating system cannot watch are polled.
 pub(super) struct FolderWatch {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
 }
 
 impl FolderWatch {
-    /// A watch on nothing yet. The bell rings when something changes.
-    pub(super) fn new(bell: Arc<Notify>, seen: Arc<ChangedFolders>) -> Self {
+    /// A watch without folders. `wakeup` is notified of each change.
+    pub(super) fn new(wakeup: Arc<Notify>, reported: Arc<ChangedPaths>) -> Self {
         let on_event = move |event: notify::Result<notify::Event>| {
             let changed = match event {
-                Ok(event) if event.need_rescan() => Changed::missed(),
+                Ok(event) if event.need_rescan() => Changed::incomplete(),
                 Ok(event) if is_change(event.kind) => {
                     Changed { paths: event.paths.into_iter().collect(), ..Changed::default() }
                 }
                 Ok(_) => return,
-                Err(_) => Changed::missed(),
+                Err(_) => Changed::incomplete(),
             };
-            seen.add(changed);
-            bell.notify_one();
+            reported.add(changed);
+            wakeup.notify_one();
         };
         let watcher = notify::recommended_watcher(on_event).inspect_err(|error| {
-            tracing::warn!("file changes cannot be watched, so files are polled: {error}");
+            tracing::warn!("cannot watch files, so they are polled: {error}");
         });
         Self { watcher: watcher.ok(), watched: BTreeSet::new() }
     }
 
-    /// Watches these folders and no others.
+    /// Watches exactly these folders.
     pub(super) fn set(&mut self, folders: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
         let mut now = BTreeSet::new();
@@ -202,7 +202,7 @@ impl FolderWatch {
         self.watched = now;
     }
 
-    /// A folder that was replaced is another one: the system has dropped the watch on the old one.
+    /// Watches changed folders anew: the operating system drops the watch on a folder that is replaced.
     pub(super) fn renew(&mut self, changed: &Changed) {
         let Some(watcher) = &mut self.watcher else { return };
         let is_changed = |folder: &&PathBuf| changed.all || changed.paths.contains(*folder);
@@ -214,7 +214,7 @@ impl FolderWatch {
     }
 }
 
-/// Reading a file is no change of it.
+/// Whether an event is a change. Reading a file is not.
 fn is_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_link_on_the_way_is_watched() {
+    fn the_folder_of_every_link_is_watched() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         let at = |path: &str| home.join(path);
@@ -249,31 +249,31 @@ mod tests {
     }
 
     #[test]
-    fn a_change_touches_what_it_may_lead_to_elsewhere_and_nothing_beside_it() {
+    fn a_change_affects_the_paths_that_contain_it_and_no_others() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         let at = |path: &str| home.join(path);
         fs::create_dir_all(at("data/rev-1")).unwrap();
         fs::File::create(at("data/rev-1/people.csv")).unwrap();
         symlink("rev-1", at("data/current")).unwrap();
-        let touches = |trace: &Trace, path: &str| {
-            trace.is_touched_by(&Changed { paths: BTreeSet::from([at(path)]), ..Changed::default() })
+        let affects = |trace: &PathTrace, path: &str| {
+            trace.is_affected_by(&Changed { paths: BTreeSet::from([at(path)]), ..Changed::default() })
         };
-        let literal = Trace::of(&at("data/current/people.csv"));
+        let literal = PathTrace::of(&at("data/current/people.csv"));
         for path in ["data/current", "data/rev-1/people.csv", "data/rev-1", "data"] {
-            assert!(touches(&literal, path), "{path}");
+            assert!(affects(&literal, path), "{path}");
         }
         for path in ["data/rev-1/others.csv", "data/currents", "data/rev-2"] {
-            assert!(!touches(&literal, path), "{path}");
+            assert!(!affects(&literal, path), "{path}");
         }
-        let glob = Trace::of_glob(&home, "data/rev-*/part-*.csv");
-        assert!(touches(&glob, "data/rev-1/part-1.csv") && touches(&glob, "data/rev-2"));
-        assert!(!touches(&glob, "data/rev-1/deeper/part-1.csv"));
-        assert!(glob.is_touched_by(&Changed { all: true, ..Changed::default() }));
+        let glob = PathTrace::of_glob(&home, "data/rev-*/part-*.csv");
+        assert!(affects(&glob, "data/rev-1/part-1.csv") && affects(&glob, "data/rev-2"));
+        assert!(!affects(&glob, "data/rev-1/deeper/part-1.csv"));
+        assert!(glob.is_affected_by(&Changed { all: true, ..Changed::default() }));
     }
 
     #[test]
-    fn a_glob_is_watched_where_it_begins_and_in_every_folder_that_matches() {
+    fn a_glob_is_watched_at_its_prefix_and_in_every_matching_folder() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         let at = |path: &str| home.join(path);

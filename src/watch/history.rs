@@ -1,11 +1,64 @@
-//! What the journal tells of the time before this process: runs, and how large cohorts were.
+//! Status from before this process: orphaned cohorts, segments, and the runs and cohort sizes in the journal.
 
+use std::time::Duration;
+
+use super::config_diff::all_cohorts;
+use super::context::LeaderContext;
+use super::endpoints::EndpointInboxes;
+use crate::config::Config;
 use crate::dashboard::HistoryView;
 use crate::model::{CohortId, RunId, Timestamp};
-use crate::state::{JournalEvent, RunRecord};
+use crate::reconcile::{self, OrphanedCohort};
+use crate::state::{JournalEvent, RunRecord, StateWriter};
 
-/// What single cohorts gained and lost, the newest first.
-pub(super) fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
+/// The number of runs that are read from the journal.
+const RUNS_READ: usize = 100;
+
+/// Fills the status from the state. This reads the state, so it must not run on the event loop.
+pub(super) fn restore(context: &LeaderContext, inboxes: &EndpointInboxes) {
+    let (status, reader) = (&context.status, context.state.reader());
+    let orphaned = orphaned_cohorts(&context.config, &context.state);
+    status.lock().orphaned = orphaned;
+    for name in context.config.heap.keys() {
+        if let Ok(segments) = reader.segments(name) {
+            status.set_heap_segments(name, segments, inboxes.waiting_bytes(name));
+        }
+    }
+    let journal = reader.runs(RUNS_READ).unwrap_or_default();
+    for id in all_cohorts(&context.config) {
+        let Ok(Some(membership)) = reader.version(id) else { continue };
+        status.update_cohort(id, |status| {
+            (status.in_doubt, status.uncertain_until) = (membership.in_doubt, membership.uncertain_until());
+            let Some(members) = membership.members else { return };
+            let sizes = sizes(&journal, id, members);
+            sizes.into_iter().for_each(|(at, members)| status.set_members(members, at));
+            status.set_members(members, membership.written_at);
+        });
+    }
+    runs(&journal).into_iter().rev().for_each(|run| status.add_history(run));
+}
+
+/// The cohorts in the state that are not in the config.
+pub(super) fn orphaned_cohorts(config: &Config, state: &StateWriter) -> Vec<OrphanedCohort> {
+    reconcile::orphaned(config, state.reader()).unwrap_or_else(|error| {
+        tracing::warn!("cannot list the orphaned cohorts: {error}");
+        Vec::new()
+    })
+}
+
+/// A duration in words, in its largest suitable unit: `90 seconds`, `3 hours`.
+pub(super) fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (number, unit) = match seconds {
+        0..120 => (seconds, "seconds"),
+        120..7200 => (seconds / 60, "minutes"),
+        _ => (seconds / 3600, "hours"),
+    };
+    format!("{number} {unit}")
+}
+
+/// The changes of single cohorts, the newest first.
+fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
     let mut all = Vec::new();
     for record in records {
         let result = record.entries.iter().rev().find_map(|entry| match &entry.event {
@@ -24,12 +77,13 @@ pub(super) fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
     all
 }
 
-/// How many members a cohort had after each run, the oldest first, given how many it has now.
-pub(super) fn sizes(records: &[RunRecord], cohort: &CohortId, now: u64) -> Vec<(Timestamp, u64)> {
-    let (mut sizes, mut members) = (Vec::new(), now);
-    for past in runs(records).into_iter().filter(|past| past.cohort == *cohort) {
-        sizes.push((past.at, members));
-        members = (members + past.removed).saturating_sub(past.added);
+/// The size of a cohort after each run, the oldest first. The journal has only changes, so sizes are computed backwards
+/// from `current`.
+fn sizes(records: &[RunRecord], cohort: &CohortId, current: u64) -> Vec<(Timestamp, u64)> {
+    let (mut sizes, mut members) = (Vec::new(), current);
+    for run in runs(records).into_iter().filter(|run| run.cohort == *cohort) {
+        sizes.push((run.at, members));
+        members = (members + run.removed).saturating_sub(run.added);
     }
     sizes.reverse();
     sizes
@@ -55,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_told_backwards_from_what_there_is_now() {
+    fn sizes_are_computed_backwards_from_the_current_size() {
         let records = [
             record("2026-11-24T03:00:00.000Z", 0, 5),
             record("2026-11-24T02:00:00.000Z", 10, 0),

@@ -1,15 +1,20 @@
-//! Learning who is who from the sources of `identity:`, apart from the cohorts: they go on with what is known until
-//! it is more. Only the first time, at the start, nobody is planned before it has been tried.
+//! Imports of identity sources. Cohort runs and export runs continue with the current identity map during an import. Only
+//! the first import delays all plans.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::leader::{Leader, Task, WorkDone};
-use super::on_thread;
+use tokio::sync::OwnedRwLockWriteGuard;
+
+use super::context::LeaderContext;
+use super::environment::on_thread;
+use super::notify::{Notifications, Subject};
 use crate::config::Notable;
+use crate::contained::Panicked;
 use crate::identity::{self, IdentityImport, ImportError};
 use crate::state::{IdentityMap, StateError, StateWriter};
 
-/// The identity map that exports and the sources of `identity:` share. The first that needs it opens it.
+/// The identity map, shared by exports and imports. The first user opens it.
 #[derive(Clone, Default)]
 pub(super) struct SharedIdentity(Arc<Mutex<Option<Arc<Mutex<IdentityMap>>>>>);
 
@@ -25,85 +30,118 @@ impl SharedIdentity {
     }
 }
 
-/// What was learned.
+/// Starts imports, one at a time.
+#[derive(Default)]
 pub(super) struct IdentityImports {
+    map: SharedIdentity,
+    is_running: bool,
+    /// The last error of each source, by its path.
+    errors: BTreeMap<String, String>,
+}
+
+/// The result of an import of all sources.
+#[derive(Default)]
+pub(super) struct ImportEnd {
     /// By the path of the source.
-    each: Vec<(String, Result<IdentityImport, ImportError>)>,
-    /// The version of the map after that.
+    results: Vec<(String, Result<IdentityImport, ImportError>)>,
+    /// The version of the map after it.
     version: Option<u64>,
 }
 
-impl Leader {
-    /// Looks whether the sources have something new, and learns it.
-    pub(super) fn start_learning(&mut self, is_first: bool) {
-        if self.config.identity.is_empty() || self.exports.is_learning {
-            return;
+/// What follows from an import.
+pub(super) struct ImportOutcome {
+    /// The map has changed.
+    pub(super) is_changed: bool,
+    pub(super) version: Option<u64>,
+    pub(super) is_lease_lost: bool,
+}
+
+impl IdentityImports {
+    /// The map, for exports.
+    pub(super) fn map(&self) -> &SharedIdentity {
+        &self.map
+    }
+
+    /// Opens the map again before its next use: a panic may have left it half changed in memory. The committed map in the
+    /// state is complete.
+    pub(super) fn reset_map(&mut self) {
+        self.map = SharedIdentity::default();
+    }
+
+    /// Starts an import, if the config has sources and none is running. `pause` delays all plans until its end.
+    pub(super) fn start(
+        &mut self,
+        context: &LeaderContext,
+        pause: Option<OwnedRwLockWriteGuard<()>>,
+    ) -> Option<impl Future<Output = ImportEnd> + Send + use<>> {
+        if context.config.identity.is_empty() || std::mem::replace(&mut self.is_running, true) {
+            return None;
         }
-        self.exports.is_learning = true;
-        let turn = is_first.then(|| self.planning.hold_back()).flatten();
         let (config, stores, now) =
-            (Arc::clone(&self.config), self.reach.secrets.stores.clone(), self.at.clock().now());
-        let (state, shared) = (Arc::clone(&self.state), self.exports.identity.clone());
+            (Arc::clone(&context.config), context.access.sources.stores.clone(), context.clock.now());
+        let (state, shared) = (Arc::clone(&context.state), self.map.clone());
         let work = move || {
-            let _turn = turn;
+            let _pause = pause;
             let map = match shared.open(&state) {
                 Ok(map) => map,
                 Err(error) => {
-                    tracing::warn!("identity sources cannot be read: {error}");
-                    return IdentityImports { each: Vec::new(), version: None };
+                    tracing::warn!("cannot import identity sources: {error}");
+                    return ImportEnd::default();
                 }
             };
             let from = identity::from(&config, &stores);
-            let learn = |source| identity::import_source(source, from, &map, now);
-            let each = config.identity.iter().map(|source| (source.path().to_owned(), learn(source)));
-            let each: Vec<_> = each.collect();
-            if each.iter().any(|(_, lesson)| is_new(lesson)) {
+            let import = |source| identity::import_source(source, from, &map, now);
+            let results = config.identity.iter().map(|source| (source.path().to_owned(), import(source)));
+            let results: Vec<_> = results.collect();
+            if results.iter().any(|(_, result)| is_new(result)) {
                 let map = map.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Err(error) = state.tidy_identity(&map, now) {
-                    tracing::warn!("the identity map could not be tidied: {error}");
+                    tracing::warn!("cannot compact the identity map: {error}");
                 }
             }
-            IdentityImports { each, version: state.reader().identity_version().ok() }
+            ImportEnd { results, version: state.reader().identity_version().ok() }
         };
-        self.spawn(Task::Learning, async move {
-            let ended = || IdentityImports { each: Vec::new(), version: None };
-            WorkDone::Learned(on_thread(work).await.unwrap_or_else(ended))
-        });
+        Some(async move { on_thread(work).await.unwrap_or_default() })
     }
 
-    /// Learning has ended.
-    pub(super) fn learned(&mut self, IdentityImports { each, version }: IdentityImports) {
-        self.exports.is_learning = false;
-        let is_more = each.iter().any(|(_, lesson)| is_new(lesson));
-        for (path, lesson) in each {
-            let about = format!("identity {path}");
-            match lesson {
-                Ok(lesson) => {
-                    if lesson != IdentityImport::Unchanged {
-                        tracing::info!(source = path, "learned who is who");
+    /// Logs and notifies the results.
+    pub(super) fn finish(&mut self, ended: ImportEnd, notifications: &mut Notifications) -> ImportOutcome {
+        self.is_running = false;
+        let is_changed = ended.results.iter().any(|(_, result)| is_new(result));
+        let mut is_lease_lost = false;
+        for (path, result) in ended.results {
+            let subject = Subject::Identity(path.clone());
+            match result {
+                Ok(import) => {
+                    if import != IdentityImport::Unchanged {
+                        tracing::info!(source = path, "identities imported");
                     }
-                    self.exports.unlearned.remove(&path);
-                    self.tell(&about, None, "read again");
+                    self.errors.remove(&path);
+                    notifications.recovered(subject, "imported again");
                 }
                 Err(error) => {
-                    self.is_lost |= matches!(error, ImportError::State(StateError::Lost));
-                    let why =
-                        format!("who is who cannot be learned from {path}; what was known stays: {error}");
-                    // Said once, and not with every look.
-                    if self.exports.unlearned.insert(path, why.clone()).as_ref() != Some(&why) {
-                        tracing::warn!("{why}");
+                    is_lease_lost |= matches!(error, ImportError::State(StateError::Lost));
+                    let reason =
+                        format!("cannot import identities from {path}; the imported ones stay: {error}");
+                    // Logged once, not with each poll.
+                    if self.errors.insert(path, reason.clone()).as_ref() != Some(&reason) {
+                        tracing::warn!("{reason}");
                     }
-                    self.tell(&about, Some(Notable::Failure), &why);
+                    notifications.problem(subject, Notable::Failure, &reason);
                 }
             }
         }
-        if is_more {
-            self.wake_who_may_move(version);
-            self.wake_exports();
-        }
+        ImportOutcome { is_changed, version: ended.version, is_lease_lost }
+    }
+
+    /// An import panicked.
+    pub(super) fn panicked(&mut self, panicked: &Panicked) {
+        self.reset_map();
+        self.is_running = false;
+        tracing::warn!("cannot import identity sources: {panicked}");
     }
 }
 
-fn is_new(lesson: &Result<IdentityImport, ImportError>) -> bool {
-    matches!(lesson, Ok(IdentityImport::Dumps(_) | IdentityImport::Files(_)))
+fn is_new(result: &Result<IdentityImport, ImportError>) -> bool {
+    matches!(result, Ok(IdentityImport::Dumps(_) | IdentityImport::Files(_)))
 }

@@ -1,252 +1,196 @@
-//! The loop of the process that holds the state.
+//! The leader: holds the lease on the state and runs the event loop. Each event goes to the part that is responsible for
+//! it; the leader connects the parts.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 
-use super::check::{CheckEnd, WorkspacePause, connect};
-use super::cohort_run::{CohortRunContext, CohortRunEnd, Planning, look};
-use super::endpoints::{EndpointInboxes, IngestEnd, Opened, note_waiting, show};
-use super::exports::{ExportRunEnd, ExportRuns};
-use super::identity::{IdentityImports, SharedIdentity};
-use super::notify::{LastNotified, Notifier};
-use super::queue::{WorkKey, WorkQueue};
-use super::reload::ReadAgain;
-use super::service::{Service, Signal, SignalListener};
-use super::sources::{Files, Findings, WatchedSources};
-use super::standby::StandbyEnd;
+use super::approvals::ApprovalPoll;
+use super::cohort_run::CohortRunEnd;
+use super::cohorts::CohortRuns;
+use super::config_diff;
+use super::config_reload::{self, ConfigRead, ConfigReload};
+use super::context::LeaderContext;
+use super::endpoints::{EndpointInboxes, OpenedInboxes};
+use super::environment::{ClientAccess, WatchEnvironment, WatchError, on_thread};
+use super::export_run::ExportRunEnd;
+use super::exports::ExportRuns;
+use super::history;
+use super::identity::{IdentityImports, ImportEnd};
+use super::ingest::IngestRuns;
+use super::notify::{Notifications, Subject};
+use super::segments::SegmentChecks;
+use super::sources::{Findings, SourceWatch, WatchedFiles};
+use super::standby::WatchedConfig;
 use super::status::WatchStatus;
-use super::{ClientAccess, WatchEnvironment, WatchError, history, on_thread, settings};
+use super::systemd::{ServiceManager, Signal, SignalListener};
+use super::tasks::{TaskResult, TaskSubject, Tasks};
 use crate::apply::Interrupt;
-use crate::config::Config;
+use crate::config::{Config, Notable};
 use crate::connector::http::HttpError;
-use crate::contained::{Panicked, contained_task};
-use crate::model::{CohortId, ConnectionName, EndpointName, ExportId, Progress as _, SegmentId};
-use crate::reconcile::{self, BrazeClients, OrphanedCohort};
-use crate::state::{Approval, Location, StateWriter};
+use crate::contained::Panicked;
+use crate::model::Progress as _;
+use crate::reconcile::{self, BrazeClients};
+use crate::state::{Location, StateWriter};
 use crate::webhooks::{Certificate, Endpoints};
 
-/// How often the loop goes round although nothing happens.
-const BEAT: Duration = Duration::from_secs(5);
-/// Runs of the journal that are read at the start, to show what was before.
-const RUNS_READ: usize = 100;
+/// The interval of heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// What outlives a leader.
 #[derive(Clone)]
 pub(super) struct LeaderShared {
-    pub(super) board: Arc<WatchStatus>,
-    pub(super) doors: Arc<Endpoints>,
-    /// Rings when something has come through a door.
-    pub(super) bell: Arc<Notify>,
+    pub(super) status: Arc<WatchStatus>,
+    pub(super) endpoints: Arc<Endpoints>,
+    /// Notified when an endpoint has received a delivery.
+    pub(super) received: Arc<Notify>,
     pub(super) certificate: Option<Certificate>,
-    /// Where the state is, whatever a later config says of it.
+    /// The location of the state. A later config does not change it.
     pub(super) location: Location,
 }
 
-/// How leading ended.
+/// Why the leader ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeaderEnd {
-    /// It was told to stop.
+    /// A signal stopped the process.
     Stopped,
-    /// Another process has the state.
-    Lost,
+    /// Another process holds the lease.
+    LeaseLost,
 }
 
-/// How leading ended, and by when everything that still goes on must have.
+/// The result of a leader, and until when responses may still be sent.
 pub(super) struct LeaderEnded {
-    pub(super) how: Result<LeaderEnd, WatchError>,
+    pub(super) result: Result<LeaderEnd, WatchError>,
     pub(super) grace_ends: Instant,
 }
 
-/// The events that wake the loop.
-#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
+/// An event of the loop.
+#[allow(clippy::large_enum_variant, reason = "only one exists at a time")]
 enum WatchEvent {
     Signal(Signal),
-    /// Something changed in a folder.
-    Files,
-    /// Something came through a door.
-    Delivered,
+    /// A watched folder has changed.
+    FilesChanged,
+    /// An endpoint has received a delivery.
+    Received,
     /// A task has ended.
-    Done(WorkDone),
-    /// A time has come.
-    Due,
+    TaskDone(TaskResult),
+    /// A timer has expired.
+    Timer,
 }
 
-/// What a task has done.
-pub(super) enum WorkDone {
-    Looked(CohortRunEnd),
-    Folded(IngestEnd),
-    Checked(Vec<CheckEnd>),
-    Exported(Box<ExportRunEnd>),
-    Learned(IdentityImports),
-    /// The approvals of blocked cohorts were read.
-    Approvals(Vec<(CohortId, Vec<Approval>)>),
-    /// A survey has ended; without its files, it was stopped.
-    Surveyed(Option<Files>, Findings),
-    /// The inboxes of endpoints were opened.
-    DoorsOpened(Opened),
-    ConfigRead(Box<Result<(Config, ClientAccess), String>>),
-    /// The orphaned cohorts were read.
-    Orphaned(Vec<OrphanedCohort>),
-    Panicked(Task, Panicked),
-}
-
-/// What a task works on, so that a panic in it stops nothing else.
-#[derive(Clone, Debug)]
-pub(super) enum Task {
-    Cohort(CohortId),
-    Segments(Vec<SegmentId>),
-    Export(ExportId),
-    Heap(ConnectionName),
-    Learning,
-    Survey,
-    Config,
-    /// Opens the inboxes of endpoints.
-    Doors,
-    /// Reads the state for the status page or for approvals.
-    Reading,
-}
-
-/// The leader: what it works with, and what it knows.
+/// The leader and its parts.
 pub(super) struct Leader {
-    pub(super) config: Arc<Config>,
+    context: LeaderContext,
+    shared: LeaderShared,
+    cohorts: CohortRuns,
+    exports: ExportRuns,
+    segments: SegmentChecks,
+    ingest: IngestRuns,
+    inboxes: EndpointInboxes,
+    identity: IdentityImports,
+    sources: SourceWatch,
+    approvals: ApprovalPoll,
+    reload: ConfigReload,
     /// The config that this process started with.
-    pub(super) first: Arc<Config>,
-    pub(super) at: Arc<dyn WatchEnvironment>,
-    pub(super) state: Arc<StateWriter>,
-    pub(super) shared: LeaderShared,
-    pub(super) reach: ClientAccess,
-    pub(super) links: BrazeClients,
-    pub(super) rests: WorkspacePause,
-    pub(super) inboxes: EndpointInboxes,
-    /// Whether all doors of the config are open.
-    pub(super) has_doors: bool,
-    /// Set while inboxes are being opened.
-    pub(super) opening_doors: Option<ReadAgain>,
-    pub(super) notifier: Notifier,
-    pub(super) told: LastNotified,
-    pub(super) queue: WorkQueue<WorkKey>,
-    pub(super) exports: ExportRuns,
-    pub(super) sources: WatchedSources,
-    /// Set while the config is being read.
-    pub(super) reading_config: Option<ReadAgain>,
-    /// The config was read since the service manager last heard of it.
-    pub(super) has_reread: bool,
-    pub(super) tasks: JoinSet<WorkDone>,
-    pub(super) planning: Planning,
-    pub(super) interrupt: (watch::Sender<bool>, Interrupt),
-    /// When each Heap's inbox is folded, and since when something waits in it.
-    pub(super) folds: BTreeMap<ConnectionName, IngestRun>,
-    /// What was given for whom, when last looked.
-    pub(super) approvals: BTreeMap<CohortId, Vec<Approval>>,
-    is_reading_approvals: bool,
-    pub(super) next_beat: Instant,
-    pub(super) next_poll: Instant,
-    pub(super) is_lost: bool,
-}
-
-#[derive(Default)]
-pub(super) struct IngestRun {
-    pub(super) is_running: bool,
-    pub(super) waits_since: Option<Instant>,
-    pub(super) due: Option<Instant>,
-    /// When a sync with pages missing has been waited for long enough.
-    pub(super) deadline: Option<Instant>,
+    first_config: Arc<Config>,
+    notifications: Notifications,
+    tasks: Tasks,
+    interrupt: watch::Sender<bool>,
+    next_heartbeat: Instant,
+    next_poll: Instant,
+    is_lease_lost: bool,
 }
 
 impl Leader {
     pub(super) fn new(
-        followed: &StandbyEnd,
-        at: Arc<dyn WatchEnvironment>,
+        watched: &WatchedConfig,
+        environment: Arc<dyn WatchEnvironment>,
         state: Arc<StateWriter>,
         shared: LeaderShared,
     ) -> Self {
-        let now = Instant::now();
-        let config = Arc::clone(&followed.config);
+        let clock = environment.clock();
+        let config = Arc::clone(&watched.config);
+        let (interrupt_sender, interrupt) = Interrupt::new();
+        let status = Arc::clone(&shared.status);
         Self {
-            first: Arc::clone(&followed.first),
-            inboxes: EndpointInboxes::new(config.watch.limits.inbox_len_max),
-            has_doors: true,
-            opening_doors: None,
-            notifier: Notifier::new(&config, &[], None, &shared.board),
-            sources: WatchedSources::new(followed.content),
-            reading_config: None,
-            has_reread: false,
-            config,
-            at,
-            state,
-            shared,
-            reach: ClientAccess::default(),
-            links: BrazeClients::new(),
-            rests: WorkspacePause::new(),
-            told: LastNotified::default(),
-            queue: WorkQueue::new(),
+            cohorts: CohortRuns::new(),
             exports: ExportRuns::new(),
-            tasks: JoinSet::new(),
-            planning: Planning::default(),
-            interrupt: Interrupt::new(),
-            folds: BTreeMap::new(),
-            approvals: BTreeMap::new(),
-            is_reading_approvals: false,
-            next_beat: now,
-            next_poll: now,
-            is_lost: false,
+            segments: SegmentChecks::new(),
+            ingest: IngestRuns::default(),
+            inboxes: EndpointInboxes::new(config.watch.limits.inbox_len_max),
+            identity: IdentityImports::default(),
+            sources: SourceWatch::new(watched.content, clock),
+            approvals: ApprovalPoll::default(),
+            reload: ConfigReload::default(),
+            first_config: Arc::clone(&watched.first),
+            notifications: Notifications::new(&config, &[], status.metrics(), clock),
+            tasks: Tasks::default(),
+            interrupt: interrupt_sender,
+            next_heartbeat: clock.monotonic(),
+            next_poll: clock.monotonic(),
+            is_lease_lost: false,
+            context: LeaderContext {
+                config,
+                access: Arc::default(),
+                braze: BrazeClients::new(),
+                environment,
+                state,
+                status,
+                clock,
+                interrupt,
+            },
+            shared,
         }
     }
 
-    /// Leads until it is told to stop, or the state is lost. The config that was last in use is followed on.
+    /// Runs until a signal stops the process, or the lease is lost. `watched` receives the last config in use.
     pub(super) async fn run(
         mut self,
         signals: &mut SignalListener,
-        service: &Service,
-        followed: &mut StandbyEnd,
+        service: &ServiceManager,
+        watched: &mut WatchedConfig,
     ) -> LeaderEnded {
-        let how = match self.start(service).await {
-            Ok(()) => self.until_ended(signals, service).await,
+        let result = match self.start(service).await {
+            Ok(()) => Ok(self.event_loop(signals, service).await),
             Err(error) => Err(error),
         };
-        let grace_ends = Instant::now() + self.config.watch.grace;
-        self.end().await;
-        (followed.config, followed.content) = (self.config, self.sources.config_content());
-        LeaderEnded { how, grace_ends }
+        let grace_ends = self.context.clock.monotonic() + self.context.config.watch.grace;
+        self.stop().await;
+        (watched.config, watched.content) = (self.context.config, self.sources.config_content());
+        LeaderEnded { result, grace_ends }
     }
 
-    async fn start(&mut self, service: &Service) -> Result<(), WatchError> {
-        let config = Arc::clone(&self.config);
-        self.reach = self.at.reach(&config).await.map_err(WatchError::Reach)?;
-        self.links = self.linked(&config).map_err(|error| WatchError::Failed(error.to_string()))?;
+    /// Connects to all services, opens the endpoints and makes everything due.
+    async fn start(&mut self, service: &ServiceManager) -> Result<(), WatchError> {
+        let config = Arc::clone(&self.context.config);
+        let access = self.context.environment.client_access(&config).await.map_err(WatchError::Access)?;
+        self.context.access = Arc::new(access);
         let failed = |error: HttpError| WatchError::Failed(error.to_string());
-        connect(&mut self.rests, &config, &self.reach, self.at.clock()).map_err(failed)?;
-        self.link_heaps(None);
-        self.notifier = Notifier::new(&config, &self.reach.notify, None, &self.shared.board);
-        let missing = self.inboxes.missing(&config);
-        let mut opened = tokio::task::block_in_place(|| missing.open(&self.state, self.at.clock()));
-        if let Some(error) = opened.failed.take() {
-            return Err(error.into());
-        }
-        self.inboxes.add(opened);
-        self.inboxes.serve(&config, &self.reach, &self.shared.doors);
+        self.context.braze = self.braze_clients().map_err(failed)?;
+        self.segments.connect(&self.context).map_err(failed)?;
+        self.exports.connect(&self.context, None);
+        self.notifications.set_webhooks(&config, &self.context.access.notify_urls);
+        self.inboxes.open_all(&self.context, &self.shared.endpoints)?;
         self.sources.notice_all();
         if let Some((mut files, changed)) = self.sources.begin() {
             let findings = tokio::task::block_in_place(|| files.survey(&config, &changed));
-            self.sources.surveyed(Some(files));
-            // What has changed since it was read, before anything was watched.
-            if findings.config_content.is_some_and(|content| self.sources.is_other_config(content)) {
-                self.start_reading_config();
+            self.sources.finish(Some(files));
+            // The config may have changed between its read and the start of the watch.
+            if findings.config_content.is_some_and(|content| self.sources.set_config_content(content)) {
+                self.start_reload();
             }
         }
-        self.shared.board.leading(self.shared.location.to_string());
-        tokio::task::block_in_place(|| self.history());
-        let now = Instant::now();
-        settings::cohorts(&config).for_each(|id| self.queue.wake(id.clone(), now));
-        self.begin_segments();
-        let doors = config.heap.keys().filter(|name| config.has_webhook_endpoint(name));
-        doors.for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
-        self.wake_exports();
-        self.start_learning(true);
+        self.context.status.leader();
+        tokio::task::block_in_place(|| history::restore(&self.context, &self.inboxes));
+        let now = self.context.clock.monotonic();
+        self.cohorts.wake(config_diff::all_cohorts(&config).cloned(), now);
+        self.segments.begin(&self.context);
+        let heaps = config.heap.keys().filter(|name| config.has_webhook_endpoint(name));
+        heaps.for_each(|name| self.ingest.wake(name.clone(), now));
+        self.exports.wake_all(&config, now);
+        let pause = self.cohorts.turns().pause();
+        self.start_import(pause);
         self.next_poll = now + config.watch.poll;
         let (cohorts, exports) = (config.cohorts.len(), config.exports.len());
         tracing::info!(cohorts, exports, state = %self.shared.location, "watching");
@@ -254,289 +198,354 @@ impl Leader {
         Ok(())
     }
 
-    /// What is known from before this process.
-    fn history(&self) {
-        let board = &self.shared.board;
-        match reconcile::orphaned(&self.config, self.state.reader()) {
-            Ok(left) => board.lock().orphaned = left,
-            Err(error) => tracing::warn!("cannot list the orphaned cohorts: {error}"),
-        }
-        for name in self.config.heap.keys() {
-            let segments = self.state.reader().segments(name).ok();
-            show(name, segments, board, self.inboxes.held(name));
-        }
-        let runs = self.state.reader().runs(RUNS_READ).unwrap_or_default();
-        for id in settings::cohorts(&self.config) {
-            let Ok(Some(version)) = self.state.reader().version(id) else { continue };
-            board.cohort(id, |status| {
-                (status.in_doubt, status.uncertain_until) = (version.in_doubt, version.uncertain_until());
-                let Some(members) = version.members else { return };
-                let sizes = history::sizes(&runs, id, members);
-                sizes.into_iter().for_each(|(at, members)| status.has(members, at));
-                status.has(members, version.written_at);
-            });
-        }
-        history::runs(&runs).into_iter().rev().for_each(|past| board.passed(past));
-    }
-
-    /// Starts a task. A panic in it is an error of what it works on.
-    pub(super) fn spawn(&mut self, of: Task, work: impl Future<Output = WorkDone> + Send + 'static) {
-        let contained = async move {
-            contained_task(work).await.unwrap_or_else(|panicked| WorkDone::Panicked(of, panicked))
-        };
-        self.tasks.spawn(contained);
-    }
-
-    pub(super) fn note_orphaned(&mut self) {
-        let (config, state) = (Arc::clone(&self.config), Arc::clone(&self.state));
-        self.spawn(Task::Reading, async move {
-            let read = on_thread(move || reconcile::orphaned(&config, state.reader())).await;
-            WorkDone::Orphaned(match read {
-                Some(Ok(left)) => left,
-                Some(Err(error)) => {
-                    tracing::warn!("cannot list the orphaned cohorts: {error}");
-                    Vec::new()
-                }
-                None => Vec::new(),
-            })
-        });
-    }
-
-    async fn until_ended(
-        &mut self,
-        signals: &mut SignalListener,
-        service: &Service,
-    ) -> Result<LeaderEnd, WatchError> {
-        while !self.is_lost {
-            self.start_what_is_due();
-            match self.woken(signals).await {
-                WatchEvent::Signal(Signal::Stop) => return Ok(LeaderEnd::Stopped),
-                WatchEvent::Signal(Signal::Reread) => {
-                    tracing::info!("told to read everything again");
+    async fn event_loop(&mut self, signals: &mut SignalListener, service: &ServiceManager) -> LeaderEnd {
+        while !self.is_lease_lost {
+            self.start_due();
+            match self.next_event(signals).await {
+                WatchEvent::Signal(Signal::Stop) => return LeaderEnd::Stopped,
+                WatchEvent::Signal(Signal::Reload) => {
+                    tracing::info!("reload requested by a signal");
                     service.reloading();
-                    self.has_reread = false;
-                    self.start_reading_config();
+                    self.start_reload();
                 }
-                WatchEvent::Files => self.sources.noticed(self.config.watch.debounce),
-                WatchEvent::Delivered => {
-                    let received: BTreeSet<EndpointName> = self.shared.doors.take_received();
-                    self.delivered(&received);
-                    self.posted(&received);
+                WatchEvent::FilesChanged => self.sources.notice(self.context.config.watch.debounce),
+                WatchEvent::Received => {
+                    let endpoints = self.shared.endpoints.take_received();
+                    let now = self.context.clock.monotonic();
+                    self.ingest.received(&endpoints, &self.context.config, now);
+                    self.exports.received(&endpoints, &self.context);
                 }
-                WatchEvent::Done(done) => self.done(done),
-                WatchEvent::Due => {}
+                WatchEvent::TaskDone(result) => self.task_done(result, service),
+                WatchEvent::Timer => {}
             }
-            if std::mem::take(&mut self.has_reread) {
-                service.ready("watching");
-            }
-            self.on_time(service);
+            self.run_timers(service);
         }
-        Ok(LeaderEnd::Lost)
+        LeaderEnd::LeaseLost
     }
 
-    /// A task has ended.
-    fn done(&mut self, done: WorkDone) {
-        match done {
-            WorkDone::Looked(looked) => self.looked(looked),
-            WorkDone::Folded(end) => self.folded(end),
-            WorkDone::Checked(ends) => self.checked(ends),
-            WorkDone::Exported(exported) => self.exported(*exported),
-            WorkDone::Learned(lessons) => self.learned(lessons),
-            WorkDone::Approvals(given) => self.approved(given),
-            WorkDone::Surveyed(files, findings) => self.surveyed(files, findings),
-            WorkDone::DoorsOpened(opened) => self.doors_opened(opened),
-            WorkDone::ConfigRead(read) => self.config_read(*read),
-            WorkDone::Orphaned(left) => self.shared.board.lock().orphaned = left,
-            WorkDone::Panicked(task, panicked) => self.panicked(task, &panicked),
-        }
-    }
-
-    /// Waits for the next thing that wakes the loop.
-    async fn woken(&mut self, signals: &mut SignalListener) -> WatchEvent {
+    async fn next_event(&mut self, signals: &mut SignalListener) -> WatchEvent {
         let due = self.next_due();
         tokio::select! {
             signal = signals.next() => WatchEvent::Signal(signal),
-            Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => match done {
-                Ok(done) => WatchEvent::Done(done),
-                Err(stopped) => match stopped.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => WatchEvent::Due,
-                },
-            },
-            () = self.sources.bell.notified() => WatchEvent::Files,
-            () = self.shared.bell.notified() => WatchEvent::Delivered,
-            () = tokio::time::sleep_until(due.into()) => WatchEvent::Due,
+            result = self.tasks.next(), if !self.tasks.is_empty() => {
+                result.map_or(WatchEvent::Timer, WatchEvent::TaskDone)
+            }
+            () = self.sources.changed() => WatchEvent::FilesChanged,
+            () = self.shared.received.notified() => WatchEvent::Received,
+            () = tokio::time::sleep_until(due.into()) => WatchEvent::Timer,
         }
     }
 
     fn next_due(&self) -> Instant {
-        let folds = self.folds.values().filter(|fold| !fold.is_running);
-        let folds = folds.flat_map(|fold| [fold.due, fold.deadline]).flatten();
-        let times = [self.queue.next_due(), self.exports.queue.next_due(), self.sources.settles()]
-            .into_iter()
-            .flatten();
-        times.chain(folds).chain([self.next_poll]).fold(self.next_beat, Instant::min)
+        let due = [
+            self.cohorts.next_due(),
+            self.exports.next_due(),
+            self.segments.next_due(),
+            self.ingest.next_due(),
+            self.sources.next_survey(),
+        ];
+        due.into_iter().flatten().chain([self.next_poll]).fold(self.next_heartbeat, Instant::min)
     }
 
-    /// Does what is due by the clock.
-    fn on_time(&mut self, service: &Service) {
-        let now = Instant::now();
-        self.shared.board.beat();
+    /// Starts all runs that are due.
+    fn start_due(&mut self) {
+        let Self { context, tasks, .. } = self;
+        for (id, run) in self.cohorts.take_due(context) {
+            tasks.spawn(TaskSubject::Cohort(id), async move { TaskResult::Cohort(run.run().await) });
+        }
+        for (ids, checks) in self.segments.take_due(context) {
+            tasks.spawn(TaskSubject::Segments(ids), async move { TaskResult::Segments(checks.await) });
+        }
+        for (id, run) in self.exports.take_due(context, self.identity.map(), &self.inboxes) {
+            let work = async move { TaskResult::Export(Box::new(run.run().await)) };
+            tasks.spawn(TaskSubject::Export(id), work);
+        }
+        for (heap, ingest) in self.ingest.take_due(context, &self.inboxes) {
+            tasks.spawn(TaskSubject::Ingest(heap), async move { TaskResult::Ingest(ingest.await) });
+        }
+    }
+
+    /// Polls, surveys changed files, and sends the heartbeat, each when its time has come.
+    fn run_timers(&mut self, service: &ServiceManager) {
+        let now = self.context.clock.monotonic();
+        self.context.status.heartbeat();
         if self.next_poll <= now {
-            self.next_poll = now + self.config.watch.poll;
-            if !self.has_doors {
-                self.open_doors();
+            self.next_poll = now + self.context.config.watch.poll;
+            if !self.inboxes.is_complete() {
+                self.open_inboxes();
             }
             self.sources.notice_all();
-            self.start_learning(false);
+            self.start_import(None);
         }
-        if self.sources.settles().is_some_and(|settles| settles <= Instant::now()) {
+        if self.sources.next_survey().is_some_and(|due| due <= self.context.clock.monotonic()) {
             self.start_survey();
         }
-        if self.next_beat <= now {
-            self.next_beat = now + service.beat_every().unwrap_or(BEAT).min(BEAT);
-            service.beat();
-            self.beat();
+        if self.next_heartbeat <= now {
+            self.next_heartbeat = now + service.heartbeat_interval().unwrap_or(HEARTBEAT).min(HEARTBEAT);
+            service.heartbeat();
+            self.poll_state();
         }
-        self.shared.board.lock().queue_depth = self.queue.depth(now) + self.exports.queue.depth(now);
+        self.context.status.lock().queue_depth =
+            self.cohorts.depth(now) + self.exports.depth(now) + self.segments.depth(now);
     }
 
-    /// What nobody tells of: approvals, staleness, and a hold on the state that is gone.
-    fn beat(&mut self) {
-        self.is_lost |= self.state.check_lease().is_err();
-        let now = self.at.clock().now();
-        self.read_approvals();
-        self.note_stale(now);
-        for name in self.config.heap.keys() {
-            note_waiting(&self.shared.board, name, self.inboxes.held(name), now);
+    /// Checks what no event announces: the lease, approvals, staleness and the size of inboxes.
+    fn poll_state(&mut self) {
+        self.is_lease_lost |= self.context.state.check_lease().is_err();
+        if let Some(read) = self.approvals.start(&self.context) {
+            self.tasks.spawn(TaskSubject::Approvals, async move { TaskResult::Approvals(read.await) });
+        }
+        for (subject, age) in self.context.status.mark_stale(self.context.config.watch.stale_after) {
+            let text = format!("no successful run for {}", history::duration_text(age));
+            self.notifications.problem(subject, Notable::Staleness, &text);
+        }
+        let now = self.context.clock.now();
+        for name in self.context.config.heap.keys() {
+            self.context.status.set_inbox(name, self.inboxes.waiting_bytes(name), now);
         }
     }
 
-    /// Reads the approvals of blocked cohorts, which no event announces.
-    fn read_approvals(&mut self) {
-        let blocked = self.refused();
-        if blocked.is_empty() || std::mem::replace(&mut self.is_reading_approvals, true) {
-            return;
+    fn task_done(&mut self, result: TaskResult, service: &ServiceManager) {
+        match result {
+            TaskResult::Cohort(ended) => self.cohort_done(ended),
+            TaskResult::Export(ended) => self.export_done(*ended),
+            TaskResult::Segments(ends) => {
+                self.is_lease_lost |= self.segments.finish(ends, &self.context, &mut self.notifications);
+            }
+            TaskResult::Ingest(ended) => {
+                let outcome = self.ingest.finish(ended, &self.context, &self.inboxes);
+                self.is_lease_lost |= outcome.is_lease_lost;
+                self.cohorts.wake(outcome.changed, self.context.clock.monotonic());
+            }
+            TaskResult::Import(ended) => self.import_done(ended),
+            TaskResult::Approvals(approvals) => {
+                let approved = self.approvals.finish(approvals);
+                self.cohorts.wake(approved, self.context.clock.monotonic());
+            }
+            TaskResult::Survey(files, findings) => self.survey_done(files, findings),
+            TaskResult::Inboxes(opened) => self.inboxes_opened(opened),
+            TaskResult::Config(read) => self.config_read(*read, service),
+            TaskResult::Orphaned(orphaned) => self.context.status.lock().orphaned = orphaned,
+            TaskResult::Panicked(subject, panicked) => self.task_panicked(subject, &panicked, service),
         }
-        let (state, now) = (Arc::clone(&self.state), self.at.clock().now());
-        self.spawn(Task::Reading, async move {
-            let read = move || {
-                let given = |id: CohortId| state.reader().approvals(&id, now).ok().map(|given| (id, given));
-                blocked.into_iter().filter_map(given).collect()
+    }
+
+    /// A panic fails the subject of the task. Everything else continues.
+    fn task_panicked(&mut self, subject: TaskSubject, panicked: &Panicked, service: &ServiceManager) {
+        let (context, notifications) = (&self.context, &mut self.notifications);
+        match subject {
+            TaskSubject::Cohort(id) => {
+                context.status.finished(&id);
+                self.cohort_done(CohortRunEnd::failed(id, panicked.to_string()));
+            }
+            TaskSubject::Export(id) => {
+                self.identity.reset_map();
+                self.export_done(ExportRunEnd::panicked(id, panicked.clone()));
+            }
+            TaskSubject::Segments(ids) => self.segments.panicked(&ids, panicked, context, notifications),
+            TaskSubject::Ingest(heap) => self.ingest.panicked(&heap, panicked, context),
+            TaskSubject::Import => self.identity.panicked(panicked),
+            TaskSubject::Survey => self.survey_done(None, Findings::default()),
+            TaskSubject::Config => self.config_read(Err(panicked.to_string()), service),
+            TaskSubject::Inboxes => self.inboxes_opened(OpenedInboxes::default()),
+            TaskSubject::Approvals => self.approvals.reset(),
+            TaskSubject::Orphaned => {}
+        }
+    }
+
+    fn cohort_done(&mut self, ended: CohortRunEnd) {
+        self.is_lease_lost |= ended.is_lease_lost;
+        self.cohorts.finish(ended, &self.context, &mut self.notifications);
+    }
+
+    fn export_done(&mut self, ended: ExportRunEnd) {
+        self.is_lease_lost |= ended.is_lease_lost();
+        let version = self.exports.finish(ended, &self.context, &mut self.notifications);
+        let now = self.context.clock.monotonic();
+        self.cohorts.wake_for_identity(version, &self.context.config, now);
+    }
+
+    fn start_import(&mut self, pause: Option<tokio::sync::OwnedRwLockWriteGuard<()>>) {
+        if let Some(import) = self.identity.start(&self.context, pause) {
+            self.tasks.spawn(TaskSubject::Import, async move { TaskResult::Import(import.await) });
+        }
+    }
+
+    fn import_done(&mut self, ended: ImportEnd) {
+        let outcome = self.identity.finish(ended, &mut self.notifications);
+        self.is_lease_lost |= outcome.is_lease_lost;
+        if outcome.is_changed {
+            let now = self.context.clock.monotonic();
+            self.cohorts.wake_for_identity(outcome.version, &self.context.config, now);
+            self.exports.wake_all(&self.context.config, now);
+        }
+    }
+
+    /// Finds the files that changed, on its own thread.
+    fn start_survey(&mut self) {
+        let Some((mut files, changed)) = self.sources.begin() else { return };
+        let config = Arc::clone(&self.context.config);
+        self.tasks.spawn(TaskSubject::Survey, async move {
+            let survey = move || {
+                let findings = files.survey(&config, &changed);
+                (files, findings)
             };
-            WorkDone::Approvals(on_thread(read).await.unwrap_or_default())
+            match on_thread(survey).await {
+                Some((files, findings)) => TaskResult::Survey(Some(files), findings),
+                None => TaskResult::Survey(None, Findings::default()),
+            }
         });
     }
 
-    fn approved(&mut self, given: Vec<(CohortId, Vec<Approval>)>) {
-        self.is_reading_approvals = false;
-        for (id, given) in given {
-            if self.approvals.get(&id).is_none_or(|seen| *seen != given) {
-                if !given.is_empty() {
-                    tracing::info!(cohort = %id, "a plan was approved");
-                    self.queue.wake(id.clone(), Instant::now());
+    fn survey_done(&mut self, files: Option<WatchedFiles>, findings: Findings) {
+        self.sources.finish(files);
+        let (context, now) = (&self.context, self.context.clock.monotonic());
+        // The config may have changed during the survey.
+        self.cohorts.wake(findings.cohorts.into_iter().filter(|id| context.cohort(id).is_some()), now);
+        let (changed, is_incomplete) = findings.changed;
+        self.exports.files_changed(&changed, is_incomplete);
+        self.exports.wake(findings.exports.into_iter().filter(|id| context.export(id).is_some()), now);
+        if let Some(content) = findings.config_content {
+            // An invalid config is read again even if its text is the same: it may have been read during a write.
+            let is_invalid = context.status.lock().config_error.is_some();
+            if self.sources.set_config_content(content) || is_invalid {
+                self.start_reload();
+            }
+        }
+    }
+
+    fn start_reload(&mut self) {
+        if let Some(read) = self.reload.start(&self.context) {
+            self.tasks.spawn(TaskSubject::Config, async move { TaskResult::Config(Box::new(read.await)) });
+        }
+    }
+
+    fn config_read(&mut self, read: ConfigRead, service: &ServiceManager) {
+        let is_repeated = self.reload.finish();
+        self.context.status.metrics().count_config_read(read.is_ok());
+        match read {
+            Ok((config, access)) => self.set_config(config, access),
+            Err(problems) => {
+                config_reload::report_invalid(problems, &self.context, &mut self.notifications);
+            }
+        }
+        service.ready("watching");
+        if is_repeated {
+            self.start_reload();
+        }
+    }
+
+    /// Uses another config in all parts.
+    fn set_config(&mut self, config: Config, access: ClientAccess) {
+        let old = std::mem::replace(&mut self.context.config, Arc::new(config));
+        let old_access = std::mem::replace(&mut self.context.access, Arc::new(access));
+        let (config, access) = (Arc::clone(&self.context.config), Arc::clone(&self.context.access));
+        let now = self.context.clock.monotonic();
+        let mut changed = config_diff::changed_cohorts(&old, &config, &old_access, &access);
+        let reconnected = config_diff::changed_connections(&old, &config, &old_access, &access);
+        self.context.braze.retain(|name, _| !reconnected.contains(name) && config.braze.contains_key(name));
+        match self.braze_clients() {
+            // Clients that stay know the rate limit.
+            Ok(clients) => {
+                for (name, client) in clients {
+                    self.context.braze.entry(name).or_insert(client);
                 }
-                self.approvals.insert(id, given);
             }
+            Err(error) => tracing::error!("{error}"),
+        }
+        let resent = config.cohorts.iter().filter(|cohort| reconnected.contains(&cohort.to));
+        changed.extend(resent.map(|cohort| cohort.id.clone()));
+        let changed_len = changed.len();
+        self.open_inboxes();
+        self.ingest.set_config(&config, &old, now);
+        if let (Some(certificate), Some(files)) = (&self.shared.certificate, &config.watch.tls)
+            && let Err(error) = certificate.reload(files)
+        {
+            tracing::error!("the old certificate stays in use: {error}");
+        }
+        self.show_config(&config);
+        let same_webhooks = old.watch.notify == config.watch.notify
+            && config_diff::are_same_secrets(&old_access.notify_urls, &access.notify_urls);
+        if !same_webhooks {
+            self.notifications.set_webhooks(&config, &access.notify_urls);
+        }
+        self.notifications.retain(|subject| is_known(subject, &config));
+        self.notifications.recovered(Subject::Config, "the config is valid again");
+        self.exports.set_config(&self.context, &old, &old_access);
+        if old.identity != config.identity {
+            self.start_import(None);
+        }
+        self.segments.set_config(&self.context, &old);
+        self.cohorts.set_config(&config, changed, now);
+        // Other files are watched now. Changes before the watch began must not be missed.
+        self.sources.notice_all();
+        let digest = &config.digest[..12.min(config.digest.len())];
+        tracing::info!(changed = changed_len, digest, "config reloaded");
+    }
+
+    /// Shows a config that is now in use, and reads its orphaned cohorts.
+    fn show_config(&mut self, config: &Arc<Config>) {
+        let needs_restart = config_diff::needs_restart(&self.first_config, config);
+        if !needs_restart.is_empty() {
+            tracing::warn!("a change of {} needs a restart", needs_restart.join(", "));
+        }
+        self.context.status.set_config(config);
+        self.context.status.lock().needs_restart = needs_restart;
+        let (config, state) = (Arc::clone(config), Arc::clone(&self.context.state));
+        let read = move || history::orphaned_cohorts(&config, &state);
+        self.tasks.spawn(TaskSubject::Orphaned, async move {
+            TaskResult::Orphaned(on_thread(read).await.unwrap_or_default())
+        });
+    }
+
+    fn braze_clients(&self) -> Result<BrazeClients, HttpError> {
+        reconcile::connect_braze(&self.context.config, &self.context.access.braze, self.context.clock)
+    }
+
+    fn open_inboxes(&mut self) {
+        if let Some(opening) = self.inboxes.start_opening(&self.context, &self.shared.endpoints) {
+            self.tasks.spawn(TaskSubject::Inboxes, async move { TaskResult::Inboxes(opening.await) });
         }
     }
 
-    /// A task ended by a panic: what it worked on fails, and everything else goes on.
-    fn panicked(&mut self, task: Task, panicked: &Panicked) {
-        match task {
-            Task::Cohort(cohort) => {
-                self.shared.board.finished(&cohort);
-                self.looked(CohortRunEnd::failed(cohort, panicked.to_string()));
-            }
-            Task::Segments(segments) => {
-                segments.iter().for_each(|segment| self.check_panicked(segment, panicked));
-            }
-            Task::Export(export) => {
-                // It may be half changed in memory. What was committed is whole.
-                self.exports.identity = SharedIdentity::default();
-                self.exported(ExportRunEnd::panicked(export, panicked.clone()));
-            }
-            Task::Heap(heap) => {
-                tracing::warn!(heap = %heap, "deliveries are not used yet: {panicked}");
-                if let Some(fold) = self.folds.get_mut(&heap) {
-                    fold.is_running = false;
-                    fold.due = Some(Instant::now() + self.config.watch.longest_wait);
-                }
-            }
-            Task::Learning => {
-                self.exports.identity = SharedIdentity::default();
-                self.exports.is_learning = false;
-                tracing::warn!("identity sources cannot be read: {panicked}");
-            }
-            Task::Survey => self.surveyed(None, Findings::default()),
-            Task::Config => self.config_read(Err(panicked.to_string())),
-            Task::Doors => self.doors_opened(Opened::default()),
-            Task::Reading => self.is_reading_approvals = false,
+    fn inboxes_opened(&mut self, opened: OpenedInboxes) {
+        let opened = self.inboxes.finish_opening(opened, &self.context, &self.shared.endpoints);
+        let now = self.context.clock.monotonic();
+        opened.heaps.into_iter().for_each(|name| self.ingest.wake(name, now));
+        self.exports.wake(opened.exports, now);
+        if opened.is_repeated {
+            self.open_inboxes();
         }
     }
 
-    fn start_what_is_due(&mut self) {
-        let now = Instant::now();
-        let mut segments = Vec::new();
-        for key in self.queue.take_due(now) {
-            let cohort = match key {
-                WorkKey::Cohort(cohort) => cohort,
-                WorkKey::Segment(segment) => {
-                    segments.push(segment);
-                    continue;
-                }
-            };
-            let looking = CohortRunContext {
-                config: Arc::clone(&self.config),
-                state: Arc::clone(&self.state),
-                links: self.links.clone(),
-                secrets: Arc::new(self.reach.secrets.clone()),
-                at: Arc::clone(&self.at),
-                board: Arc::clone(&self.shared.board),
-                planning: self.planning.clone(),
-                interrupt: self.interrupt.1.clone(),
-            };
-            let of = Task::Cohort(cohort.clone());
-            self.spawn(of, async move { WorkDone::Looked(look(cohort, looking).await) });
-        }
-        self.start_checks(&segments);
-        self.start_due_exports();
-        self.start_folds(now);
-    }
-
-    fn start_folds(&mut self, now: Instant) {
-        let mut started = Vec::new();
-        for (heap, fold) in &mut self.folds {
-            let is_due = [fold.due, fold.deadline].into_iter().flatten().any(|at| at <= now);
-            if fold.is_running || !is_due {
-                continue;
-            }
-            (fold.due, fold.waits_since, fold.deadline) = (None, None, None);
-            if let Some(work) = self.inboxes.ingest(heap, &self.config, &self.state, &self.at) {
-                fold.is_running = true;
-                started.push((heap.clone(), work));
-            }
-        }
-        for (heap, work) in started {
-            self.spawn(Task::Heap(heap), async move { WorkDone::Folded(work.await) });
-        }
-    }
-
-    /// Lets what is under way come to its end, for as long as the config grants.
-    async fn end(&mut self) {
-        self.inboxes.close(&self.shared.doors);
-        let _ = self.interrupt.0.send(true);
-        let grace = tokio::time::sleep(self.config.watch.grace);
+    /// Closes the endpoints, interrupts all tasks, and waits for them during the grace period.
+    async fn stop(&mut self) {
+        self.inboxes.close(&self.shared.endpoints);
+        let _ = self.interrupt.send(true);
+        let grace = tokio::time::sleep(self.context.config.watch.grace);
         tokio::pin!(grace);
         while !self.tasks.is_empty() {
             tokio::select! {
-                done = self.tasks.join_next() => drop(done),
+                done = self.tasks.next() => drop(done),
                 () = &mut grace => {
-                    tracing::warn!("the time to stop in is over; what has no answer is in doubt, and the next run settles it");
+                    tracing::warn!(
+                        "the grace period has ended; requests without a reply stay in doubt, and the next run settles them"
+                    );
                     self.tasks.abort_all();
                     return;
                 }
             }
         }
+    }
+}
+
+/// Whether a subject of notifications is in the config.
+fn is_known(subject: &Subject, config: &Config) -> bool {
+    match subject {
+        Subject::Config => true,
+        Subject::Cohort(id) => config_diff::all_cohorts(config).any(|known| known == id),
+        Subject::Export(id) => config.exports.iter().any(|export| export.id == *id),
+        Subject::Segment(id) => config.segments.iter().any(|segment| segment.id == *id),
+        Subject::Identity(_) => false,
     }
 }

@@ -1,26 +1,19 @@
-//! What happened, in numbers, as Prometheus collects them. Counters are kept here; whatever is a matter of how
-//! things stand now is read from the board when somebody asks.
+//! Prometheus counters of `watch`. Gauges, which describe the current state, are in [`super::gauges`].
 
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::status::{ProcessRole, StatusInner, WatchStatus};
 use crate::export::ExportReport;
-use crate::model::Timestamp;
+use crate::heap_segments::IngestReport;
 use crate::reconcile::CohortReport;
-use crate::state::CheckVerdict;
-use crate::webhooks::ReplyCounts;
 
-/// What Prometheus calls the format.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Braze's replies after which a request is sent again.
+const RETRIED: [&str; 5] = ["locked", "rate_limited", "unavailable", "no_answer", "not_reached"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CohortLabels {
@@ -34,9 +27,9 @@ struct ChangeLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReplyLabels {
+struct RequestLabels {
     cohort: String,
-    answer: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -46,37 +39,19 @@ struct RejectLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RunLabels {
+struct ResultLabels {
     result: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct HeapLabels {
+struct DeliveryLabels {
     connection: String,
-    what: &'static str,
-}
-
-/// The counters.
-pub(super) struct Metrics {
-    runs: Family<RunLabels, Counter>,
-    seconds: Histogram,
-    changes: Family<ChangeLabels, Counter>,
-    answers: Family<ReplyLabels, Counter>,
-    retries: Family<CohortLabels, Counter>,
-    rejects: Family<RejectLabels, Counter>,
-    deliveries: Family<HeapLabels, Counter>,
-    config_reads: Family<RunLabels, Counter>,
-    notifications: Family<OfNotification, Counter>,
-    exported: Family<ExportedLabels, Counter>,
-    export_looks: Family<ExportLabels, Counter>,
-    export_rejects: Family<ExportRejectLabels, Counter>,
-    export_answers: Family<ExportReplyLabels, Counter>,
-    registry: Registry,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfNotification {
-    /// Its place in the config: the address is secret.
+struct NotificationLabels {
+    /// The position in the config, because the address is secret.
     webhook: u64,
     outcome: &'static str,
 }
@@ -87,7 +62,7 @@ struct ExportLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ExportedLabels {
+struct ExportOutcomeLabels {
     export: String,
     outcome: &'static str,
 }
@@ -98,286 +73,153 @@ struct ExportRejectLabels {
     reason: String,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ExportReplyLabels {
-    export: String,
-    answer: &'static str,
+/// The counters.
+pub(super) struct Metrics {
+    runs: Family<ResultLabels, Counter>,
+    run_duration: Histogram,
+    changes: Family<ChangeLabels, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    retries: Family<CohortLabels, Counter>,
+    rejects: Family<RejectLabels, Counter>,
+    heap_deliveries: Family<DeliveryLabels, Counter>,
+    config_reads: Family<ResultLabels, Counter>,
+    notifications: Family<NotificationLabels, Counter>,
+    export_events: Family<ExportOutcomeLabels, Counter>,
+    export_polls: Family<ExportLabels, Counter>,
+    export_rejects: Family<ExportRejectLabels, Counter>,
+    export_requests: Family<ExportOutcomeLabels, Counter>,
+    registry: Registry,
 }
 
 impl Metrics {
     pub(super) fn new() -> Self {
-        let mut registry = Registry::with_prefix("syncline");
-        let seconds = Histogram::new(exponential_buckets(0.005, 4.0, 10));
-        let (runs, changes, answers) = (Family::default(), Family::default(), Family::default());
-        let (retries, rejects, deliveries) = (Family::default(), Family::default(), Family::default());
-        let (config_reads, notifications) = (Family::default(), Family::default());
-        registry.register("runs", "Runs over a cohort, by how they ended", runs.clone());
-        registry.register_with_unit("run_duration", "How long a run took", Unit::Seconds, seconds.clone());
-        registry.register("changes", "Members that Braze took in or let go", changes.clone());
-        registry.register("requests", "Requests to Braze, by what it answered", answers.clone());
-        registry.register("retries", "Requests that were tried again", retries.clone());
-        registry.register("rejects", "Rows and identifiers that could not be used", rejects.clone());
-        registry.register("heap_deliveries", "Deliveries of Heap's webhook, by use", deliveries.clone());
-        registry.register("config_reads", "Times that the config was read, by result", config_reads.clone());
+        let mut metrics = Self {
+            runs: Family::default(),
+            run_duration: Histogram::new(exponential_buckets(0.005, 4.0, 10)),
+            changes: Family::default(),
+            requests: Family::default(),
+            retries: Family::default(),
+            rejects: Family::default(),
+            heap_deliveries: Family::default(),
+            config_reads: Family::default(),
+            notifications: Family::default(),
+            export_events: Family::default(),
+            export_polls: Family::default(),
+            export_rejects: Family::default(),
+            export_requests: Family::default(),
+            registry: Registry::with_prefix("syncline"),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("runs", "Cohort runs by result", self.runs.clone());
+        let help = "Duration of cohort runs";
+        registry.register_with_unit("run_duration", help, Unit::Seconds, self.run_duration.clone());
         registry.register(
-            "notifications",
-            "Notifications by webhook and outcome; failed tries are repeated",
-            notifications.clone(),
+            "changes",
+            "Members added to and removed from cohorts in Braze",
+            self.changes.clone(),
         );
-        let (exported, export_rejects, export_answers) =
-            (Family::default(), Family::default(), Family::default());
-        registry.register("export_events", "Events of exports, by what became of them", exported.clone());
-        let export_looks = Family::default();
-        let help = "Times that an export was looked at, which lists its folder or bucket";
-        registry.register("export_looks", help, export_looks.clone());
-        registry.register("export_rejects", "Events that could not be used", export_rejects.clone());
-        registry.register("export_requests", "Requests to Heap, by what it answered", export_answers.clone());
-        Self {
-            runs,
-            seconds,
-            changes,
-            answers,
-            retries,
-            rejects,
-            deliveries,
-            config_reads,
-            notifications,
-            exported,
-            export_looks,
-            export_rejects,
-            export_answers,
-            registry,
-        }
+        registry.register("requests", "Requests to Braze by outcome", self.requests.clone());
+        registry.register("retries", "Requests to Braze that were sent again", self.retries.clone());
+        registry.register("rejects", "Source rows and identifiers that were rejected", self.rejects.clone());
+        let help = "Deliveries of Heap's webhook by outcome";
+        registry.register("heap_deliveries", help, self.heap_deliveries.clone());
+        registry.register("config_reads", "Reads of the config by result", self.config_reads.clone());
+        let help = "Notifications by webhook and outcome; failed ones are sent again";
+        registry.register("notifications", help, self.notifications.clone());
+        registry.register("export_events", "Events of exports by outcome", self.export_events.clone());
+        let help = "Polls of exports; each lists the folder or bucket";
+        registry.register("export_polls", help, self.export_polls.clone());
+        registry.register("export_rejects", "Events that were rejected", self.export_rejects.clone());
+        registry.register("export_requests", "Requests to Heap by outcome", self.export_requests.clone());
     }
 
-    /// A run over one cohort has ended.
-    pub(super) fn passed(&self, result: &str, took: Duration) {
-        self.runs.get_or_create(&RunLabels { result: result.to_owned() }).inc();
-        self.seconds.observe(took.as_secs_f64());
+    /// The registry of all counters.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
-    /// What a run did.
-    pub(super) fn applied(&self, report: &CohortReport) {
+    /// Counts the end of a cohort run.
+    pub(super) fn count_run(&self, result: &str, duration: Duration) {
+        self.runs.get_or_create(&ResultLabels { result: result.to_owned() }).inc();
+        self.run_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts the changes and requests of an apply.
+    pub(super) fn count_apply(&self, report: &CohortReport) {
         let cohort = report.id.to_string();
         let outcome = &report.outcome;
         for (op, number) in [("add", outcome.added), ("remove", outcome.removed)] {
             self.changes.get_or_create(&ChangeLabels { cohort: cohort.clone(), op }).inc_by(number);
         }
-        for (answer, number) in &outcome.answers {
-            self.answers.get_or_create(&ReplyLabels { cohort: cohort.clone(), answer }).inc_by(*number);
+        for (reply, number) in &outcome.answers {
+            let labels = RequestLabels { cohort: cohort.clone(), outcome: reply };
+            self.requests.get_or_create(&labels).inc_by(*number);
         }
-        let again = ["locked", "rate_limited", "unavailable", "no_answer", "not_reached"];
-        let retries = again.iter().filter_map(|word| outcome.answers.get(word)).sum();
+        let retries = RETRIED.iter().filter_map(|reply| outcome.answers.get(reply)).sum();
         self.retries.get_or_create(&CohortLabels { cohort }).inc_by(retries);
     }
 
-    /// Rows that could not be used.
-    pub(super) fn rejected<'a>(&self, cohort: &str, reasons: impl IntoIterator<Item = (&'a str, u64)>) {
+    /// Counts rejected source rows by reason.
+    pub(super) fn count_rejects<'a>(&self, cohort: &str, reasons: impl IntoIterator<Item = (&'a str, u64)>) {
         for (reason, number) in reasons {
             let labels = RejectLabels { cohort: cohort.to_owned(), reason: reason.to_owned() };
             self.rejects.get_or_create(&labels).inc_by(number);
         }
     }
 
-    /// An export was looked at.
-    pub(super) fn export_looked(&self, export: &str) {
-        self.export_looks.get_or_create(&ExportLabels { export: export.to_owned() }).inc();
+    /// Counts a poll of an export.
+    pub(super) fn count_export_poll(&self, export: &str) {
+        self.export_polls.get_or_create(&ExportLabels { export: export.to_owned() }).inc();
     }
 
-    /// A run of an export has ended.
-    pub(super) fn exported(&self, report: &ExportReport) {
+    /// Counts the events and requests of an export run.
+    pub(super) fn count_export(&self, report: &ExportReport) {
         let (export, tally) = (report.id.to_string(), &report.tally);
-        let not_wanted = tally.ignored.values().sum();
         let counts = [
             ("sent", tally.sent),
-            ("user_described", tally.profiles),
-            ("not_wanted", not_wanted),
+            ("profile", tally.profiles),
+            ("ignored", tally.ignored.values().sum()),
             ("rejected", tally.rejected()),
             ("held", tally.held),
         ];
         for (outcome, number) in counts {
-            self.exported.get_or_create(&ExportedLabels { export: export.clone(), outcome }).inc_by(number);
+            let labels = ExportOutcomeLabels { export: export.clone(), outcome };
+            self.export_events.get_or_create(&labels).inc_by(number);
         }
         for (reason, number) in &tally.rejected {
             let labels = ExportRejectLabels { export: export.clone(), reason: reason.clone() };
             self.export_rejects.get_or_create(&labels).inc_by(*number);
         }
-        for (answer, number) in &tally.answers {
-            self.export_answers
-                .get_or_create(&ExportReplyLabels { export: export.clone(), answer })
-                .inc_by(*number);
+        for (reply, number) in &tally.answers {
+            let labels = ExportOutcomeLabels { export: export.clone(), outcome: reply };
+            self.export_requests.get_or_create(&labels).inc_by(*number);
         }
     }
 
-    /// Deliveries were folded.
-    pub(super) fn folded(&self, connection: &str, folded: &crate::heap_segments::IngestReport) {
+    /// Counts the deliveries of an ingest.
+    pub(super) fn count_ingest(&self, connection: &str, report: &IngestReport) {
         let counts =
-            [("used", folded.deliveries), ("known", folded.duplicates), ("put_aside", folded.invalid)];
-        for (what, number) in counts {
-            let labels = HeapLabels { connection: connection.to_owned(), what };
-            self.deliveries.get_or_create(&labels).inc_by(number);
+            [("ingested", report.deliveries), ("duplicate", report.duplicates), ("invalid", report.invalid)];
+        for (outcome, number) in counts {
+            let labels = DeliveryLabels { connection: connection.to_owned(), outcome };
+            self.heap_deliveries.get_or_create(&labels).inc_by(number);
         }
     }
 
-    /// Something became of notifications.
-    pub(super) fn notified(&self, webhook: usize, what: super::notify::Delivery, number: u64) {
-        let labels = OfNotification { webhook: webhook as u64, outcome: what.word() };
+    /// Counts notifications of a webhook.
+    pub(super) fn count_notifications(&self, webhook: usize, outcome: &'static str, number: u64) {
+        let labels = NotificationLabels { webhook: webhook as u64, outcome };
         self.notifications.get_or_create(&labels).inc_by(number);
     }
 
-    /// The config was read.
-    pub(super) fn config_read(&self, is_valid: bool) {
+    /// Counts a read of the config.
+    pub(super) fn count_config_read(&self, is_valid: bool) {
         let result = if is_valid { "valid" } else { "invalid" }.to_owned();
-        self.config_reads.get_or_create(&RunLabels { result }).inc();
+        self.config_reads.get_or_create(&ResultLabels { result }).inc();
     }
-}
-
-/// Everything, as text.
-pub(super) fn text(board: &WatchStatus, doors: &ReplyCounts) -> String {
-    let mut text = String::new();
-    // Writing into memory does not fail.
-    let _ = encode(&mut text, &board.metrics.registry);
-    let now = standing(&board.lock(), doors, board.clock.now());
-    let _ = encode(&mut text, &now);
-    // Each part ends with the mark of the end; the last one is the one that counts.
-    text.replacen("# EOF\n", "", 1)
-}
-
-/// How things stand now.
-fn standing(inner: &StatusInner, doors: &ReplyCounts, now: Timestamp) -> Registry {
-    let mut registry = Registry::with_prefix("syncline");
-    let gauge = |value: u64| -> Gauge<u64, AtomicU64> {
-        let gauge = Gauge::default();
-        gauge.set(value);
-        gauge
-    };
-    let age = |since: Timestamp| u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0);
-    registry.register(
-        "leading",
-        "Whether this process holds the state",
-        gauge(u64::from(inner.role == ProcessRole::Leading)),
-    );
-    registry.register(
-        "config_valid",
-        "Whether the config on disk is the one in use",
-        gauge(u64::from(inner.config_error.is_none())),
-    );
-    registry.register(
-        "queue_depth",
-        "Cohorts and segments that are due or being looked at",
-        gauge(inner.queue_depth as u64),
-    );
-    let digest = [("digest", inner.config_digest.clone())];
-    registry.register(
-        "config",
-        "The config in use",
-        prometheus_client::metrics::info::Info::new(digest.to_vec()),
-    );
-    let (members, in_doubt, since, good) = (
-        Family::<CohortLabels, Gauge>::default(),
-        Family::<CohortLabels, Gauge>::default(),
-        Family::<CohortLabels, Gauge>::default(),
-        Family::<ConditionLabels, Gauge>::default(),
-    );
-    for (id, status) in &inner.cohorts {
-        let of = CohortLabels { cohort: id.to_string() };
-        let as_i64 = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        if let Some(number) = status.members {
-            members.get_or_create(&of).set(as_i64(number));
-        }
-        in_doubt.get_or_create(&of).set(as_i64(status.in_doubt));
-        since.get_or_create(&of).set(as_i64(age(status.last_good.unwrap_or(status.known_since))));
-        let labels = ConditionLabels { cohort: id.to_string(), condition: status.condition.word() };
-        good.get_or_create(&labels).set(1);
-    }
-    registry.register("members", "Members that Braze has accepted", members);
-    registry.register("in_doubt", "Members of whom it is not known whether Braze took them", in_doubt);
-    registry.register_with_unit("since_good_run", "Time since the last good run", Unit::Seconds, since);
-    registry.register("condition", "How each cohort stands", good);
-    standing_of_segments(&mut registry, inner, &age);
-    standing_of_doors(&mut registry, inner, doors, &age);
-    registry
-}
-
-/// Each segment that was checked, with the verdict that it has.
-fn standing_of_segments(registry: &mut Registry, inner: &StatusInner, age: &dyn Fn(Timestamp) -> u64) {
-    let (verdicts, checked) =
-        (Family::<VerdictLabels, Gauge>::default(), Family::<SegmentLabels, Gauge>::default());
-    for (segment, check) in &inner.segments {
-        let Some(check) = check else { continue };
-        let segment = segment.id.to_string();
-        for verdict in [CheckVerdict::InSync, CheckVerdict::Unknown, CheckVerdict::Drifted] {
-            let labels = VerdictLabels { segment: segment.clone(), verdict: verdict.word() };
-            verdicts.get_or_create(&labels).set(i64::from(check.verdict == verdict));
-        }
-        let seconds = i64::try_from(age(check.at.0)).unwrap_or(i64::MAX);
-        checked.get_or_create(&SegmentLabels { segment }).set(seconds);
-    }
-    registry.register("segment_verdict", "What the last check of a segment came to", verdicts);
-    registry.register_with_unit("since_check", "Time since the last check", Unit::Seconds, checked);
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct VerdictLabels {
-    segment: String,
-    verdict: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct SegmentLabels {
-    segment: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ConditionLabels {
-    cohort: String,
-    condition: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct EndpointLabels {
-    door: String,
-    status: u16,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct InboxLabels {
-    door: String,
-}
-
-fn standing_of_doors(
-    registry: &mut Registry,
-    inner: &StatusInner,
-    doors: &ReplyCounts,
-    age: &dyn Fn(Timestamp) -> u64,
-) {
-    let answered = Family::<EndpointLabels, Counter>::default();
-    for ((door, status), number) in doors {
-        answered.get_or_create(&EndpointLabels { door: door.clone(), status: *status }).inc_by(*number);
-    }
-    registry.register("door_requests", "Requests at the doors, by status", answered);
-    let (bytes, lag) = (Family::<InboxLabels, Gauge>::default(), Family::<InboxLabels, Gauge>::default());
-    for (name, heap) in &inner.heaps {
-        let door = InboxLabels { door: name.to_string() };
-        bytes.get_or_create(&door).set(i64::try_from(heap.waiting_bytes).unwrap_or(i64::MAX));
-        let waits = heap.waiting_since.map_or(0, age);
-        lag.get_or_create(&door).set(i64::try_from(waits).unwrap_or(i64::MAX));
-    }
-    let (waiting, behind) =
-        (Family::<ExportLabels, Gauge>::default(), Family::<ExportLabels, Gauge>::default());
-    let good = Family::<ExportLabels, Gauge>::default();
-    for (id, export) in &inner.exports {
-        let of = ExportLabels { export: id.to_string() };
-        let since = age(export.last_good.unwrap_or(export.known_since));
-        good.get_or_create(&of).set(i64::try_from(since).unwrap_or(i64::MAX));
-        waiting.get_or_create(&of).set(i64::try_from(export.waiting).unwrap_or(i64::MAX));
-        let since = export.waiting_since.map_or(0, age);
-        behind.get_or_create(&of).set(i64::try_from(since).unwrap_or(i64::MAX));
-    }
-    registry.register("export_waiting", "Events that wait for their person or for Heap's limit", waiting);
-    let help = "Time since the last good run of the export";
-    registry.register_with_unit("export_since_good_run", help, Unit::Seconds, good);
-    registry.register_with_unit("export_lag", "How long what was received waits", Unit::Seconds, behind);
-    registry.register_with_unit("inbox", "What was received and not yet used", Unit::Bytes, bytes);
-    registry.register_with_unit("inbox_lag", "How long the oldest delivery waits", Unit::Seconds, lag);
 }

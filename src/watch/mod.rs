@@ -1,229 +1,140 @@
-//! Keeps everything in sync for ever: one closed enum of things that wake it, one loop, one queue.
+//! `syncline watch`: a long-running process that keeps every cohort, export and segment check up to date.
 //!
 //! # Expected flow
-//! Whoever gets hold of the state leads; a second process stands by and takes over when the first lets go.
-//! The leader looks at everything once, and then at whatever a change, a delivery, a schedule or an approval
-//! is about. A look is a run of [`crate::reconcile`] over one cohort: why it was woken, it does not know.
+//! The process that holds the lease on the state is the leader; every other process is a standby and takes over when
+//! the lease is free. The leader runs everything once. After that, a changed file, a delivery, a schedule or an approval
+//! starts the affected cohort run or export run. Each cohort run is a run of [`crate::reconcile`] over one cohort.
 //!
 //! # Guarantees
-//! A bad config changes nothing: the last good one stays, and that is told. A refusal or a failure of one
-//! cohort keeps no other waiting. Nothing is sent after the state is lost to somebody else. A stop finishes
-//! what is under way and records it.
+//! An invalid config changes nothing: the last valid one stays in use, and the error is logged and notified. A blocked
+//! or failing cohort delays no other cohort. After the lease is lost, nothing is sent. A stop finishes and records
+//! running work.
 //!
 //! # Caveats
-//! The state's place and the addresses are taken at the start; a change of them needs a restart, and is told.
+//! The location of the state and the listen addresses are fixed at the start. A change needs a restart; the log says so.
 
 mod admin;
-mod check;
+mod approvals;
 mod cohort_run;
+mod cohorts;
+mod config_diff;
+mod config_reload;
+mod context;
 mod endpoints;
+mod environment;
+mod export_run;
 mod exports;
 mod files;
+mod gauges;
 mod history;
 mod identity;
+mod ingest;
 mod leader;
 mod metrics;
 mod notify;
-mod on_done;
 mod queue;
-mod reload;
 mod schedule;
-mod service;
-mod settings;
+mod segments;
 mod sources;
 mod standby;
 mod status;
+mod systemd;
+mod tasks;
 mod view_model;
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::config::{Config, Secret, SourceAccess};
-use crate::contained::contained_as_here;
-use crate::dashboard::RemedyView;
-use crate::export;
-use crate::model::{Clock, ConnectionName, ExportId, RunId};
-use crate::reconcile::{BrazeAccess, CohortReport, PlanError};
-use crate::state::{Holder, Location, StateError};
-use crate::webhooks::{Endpoints, ListenError, Listener, Listening, TlsError};
-
-use admin::Admin;
+pub use environment::{BoxedWork, ClientAccess, RestAccess, WatchEnvironment, WatchError};
 pub use status::BlockedStatus;
 
-use leader::{Leader, LeaderEnd};
-use service::{Service, SignalListener};
-use standby::{Standby, StandbyEnd};
+use crate::config::Config;
+use crate::webhooks::{Endpoints, Listener, Listening};
+use admin::Admin;
+use leader::{Leader, LeaderEnd, LeaderShared};
+use standby::{Standby, WatchedConfig};
 use status::WatchStatus;
+use systemd::{ServiceManager, SignalListener};
 
-/// How long the admin address and the doors have at least to give the answers that are under way.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// The minimum time for responses that are under way when the process stops.
+const LAST_RESPONSES: Duration = Duration::from_secs(1);
 
-/// What a future that a trait returns looks like.
-pub type BoxedWork<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Runs work that blocks on a thread of its own, contained as its caller is. None: the runtime ends.
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    match tokio::task::spawn_blocking(contained_as_here(work)).await {
-        Ok(done) => Some(done),
-        Err(stopped) => match stopped.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => None,
-        },
-    }
-}
-
-/// How the vendors are reached, and what must stay secret.
-#[derive(Clone, Debug, Default)]
-pub struct ClientAccess {
-    /// Where each Braze is, and its keys.
-    pub access: BTreeMap<ConnectionName, BrazeAccess>,
-    /// Where the REST side of each Braze is that has segments, and its key.
-    pub rest: BTreeMap<ConnectionName, RestAccess>,
-    /// What each Heap may sign with.
-    pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
-    /// The secrets of databases.
-    pub secrets: SourceAccess,
-    /// Where each Heap is that exports send to, and which environment of it is meant.
-    pub heaps: BTreeMap<ConnectionName, export::HeapAccess>,
-    /// The tokens of the doors of exports.
-    pub tokens: BTreeMap<ExportId, Vec<Secret>>,
-    /// Settings of the clients of buckets that exports read.
-    pub store_options: BTreeMap<ExportId, Vec<(String, String)>>,
-    /// Whom to notify, in the order of the config.
-    pub notify: Vec<Secret>,
-}
-
-/// Where a REST side is, and its key.
-#[derive(Clone, Debug)]
-pub struct RestAccess {
-    /// The base URL.
-    pub base: String,
-    /// The key.
-    pub key: Secret,
-}
-
-/// The machine and the command line, as the loop needs them. `cli` has the real ones.
-pub trait WatchEnvironment: Send + Sync + 'static {
-    /// Reads the config, and sees to it that its keys and secrets are there.
-    ///
-    /// # Errors
-    /// Its problems, in words.
-    fn config(&self) -> Result<Config, String>;
-    /// Finds keys and secrets, and starts sandboxes.
-    ///
-    /// # Errors
-    /// What is missing, in words.
-    fn reach<'a>(&'a self, config: &'a Config) -> BoxedWork<'a, Result<ClientAccess, String>>;
-    /// Where the state is.
-    fn location(&self, config: &Config) -> Location;
-    /// This process.
-    fn holder(&self) -> Holder;
-    /// The time.
-    fn clock(&self) -> Clock;
-    /// A name for a run that begins now.
-    fn new_run(&self) -> RunId;
-    /// A number nobody can guess.
-    fn random(&self) -> u64;
-    /// Why a cohort could not be planned, and the ways out.
-    fn plan_error(&self, error: &PlanError) -> (String, Vec<RemedyView>);
-    /// What the guard withheld of a cohort, and the ways out.
-    fn refusals(&self, report: &CohortReport) -> BlockedStatus;
-}
-
-/// Why `watch` ends by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum WatchError {
-    /// An address cannot be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The certificate cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The state cannot be used.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// Keys or secrets are missing.
-    #[error("{0}")]
-    Reach(String),
-    /// A part of the program failed.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// Where things are listened for, once they are.
+/// The addresses that the process listens on.
 #[derive(Clone, Debug)]
 pub struct ListenAddresses {
-    /// The doors, if there are any.
-    pub doors: Option<std::net::SocketAddr>,
+    /// The webhook endpoints, if the config has any.
+    pub endpoints: Option<std::net::SocketAddr>,
     /// Health, metrics and the dashboard.
     pub admin: std::net::SocketAddr,
 }
 
-/// Runs until it is told to stop. `started` is told where it listens.
+/// Runs until a signal stops the process. `started` receives the addresses once they are open.
 ///
 /// # Errors
 /// [`WatchError`] when it cannot start, or the state is damaged.
 pub async fn run(
     config: Config,
-    at: Arc<dyn WatchEnvironment>,
+    environment: Arc<dyn WatchEnvironment>,
     started: impl FnOnce(&ListenAddresses),
 ) -> Result<(), WatchError> {
-    let (bell, board) = (Arc::new(Notify::new()), Arc::new(WatchStatus::new(&config, at.clock())));
-    let doors = Arc::new(Endpoints::new(config.watch.limits, at.clock(), Arc::clone(&bell)));
+    let clock = environment.clock();
+    let (received, status) = (Arc::new(Notify::new()), Arc::new(WatchStatus::new(&config, clock)));
+    let endpoints = Arc::new(Endpoints::new(config.watch.limits, clock, Arc::clone(&received)));
     let certificate = config.watch.tls.as_ref().map(crate::webhooks::Certificate::read).transpose()?;
     let admin = Listener::bind(config.watch.admin).await?;
-    let admin_handler = Arc::new(Admin::new(Arc::clone(&board), Arc::clone(&doors), &config));
-    let admin = admin.serve(admin_handler, settings::admin_limits(), None);
-    let has_doors = config.has_doors();
-    let listening = match has_doors {
-        true => {
-            let listener = Listener::bind(config.watch.listen).await?;
-            Some(listener.serve(Arc::clone(&doors) as _, config.watch.limits, certificate.clone()))
-        }
-        false => None,
+    let admin_handler = Arc::new(Admin::new(Arc::clone(&status), Arc::clone(&endpoints), &config));
+    let admin = admin.serve(admin_handler, admin::limits(), None);
+    let listening = if config.has_doors() {
+        let listener = Listener::bind(config.watch.listen).await?;
+        Some(listener.serve(Arc::clone(&endpoints) as _, config.watch.limits, certificate.clone()))
+    } else {
+        None
     };
-    started(&ListenAddresses { doors: listening.as_ref().map(Listening::address), admin: admin.address() });
-    let mut signals =
-        SignalListener::new().map_err(|error| WatchError::Failed(format!("no signals: {error}")))?;
-    let service = Service::new();
-    let location = at.location(&config);
-    let waiting = Standby { at: &*at, board: &board, service: &service, location: &location };
-    let shared = leader::LeaderShared {
-        board: Arc::clone(&board),
-        doors,
-        bell,
+    started(&ListenAddresses {
+        endpoints: listening.as_ref().map(Listening::address),
+        admin: admin.address(),
+    });
+    let mut signals = SignalListener::new()
+        .map_err(|error| WatchError::Failed(format!("cannot listen for signals: {error}")))?;
+    let service = ServiceManager::new();
+    let location = environment.location(&config);
+    let standby =
+        Standby { environment: &*environment, status: &status, service: &service, location: &location };
+    let shared = LeaderShared {
+        status: Arc::clone(&status),
+        endpoints,
+        received,
         certificate,
         location: location.clone(),
     };
-    let mut followed = StandbyEnd::new(Arc::new(config));
+    let mut watched = WatchedConfig::new(Arc::new(config));
     let (ended, grace_ends) = loop {
-        let state = match waiting.wait(&mut followed, &mut signals).await {
+        let state = match standby.wait(&mut watched, &mut signals).await {
             Ok(Some(state)) => Arc::new(state),
-            Ok(None) => break (Ok(()), Instant::now()),
-            Err(error) => break (Err(error.into()), Instant::now()),
+            Ok(None) => break (Ok(()), clock.monotonic()),
+            Err(error) => break (Err(error.into()), clock.monotonic()),
         };
-        let lead = Leader::new(&followed, Arc::clone(&at), state, shared.clone());
-        let ended = lead.run(&mut signals, &service, &mut followed).await;
-        board.let_go();
-        match ended.how {
+        let leader = Leader::new(&watched, Arc::clone(&environment), state, shared.clone());
+        let ended = leader.run(&mut signals, &service, &mut watched).await;
+        status.lease_released();
+        match ended.result {
             Ok(LeaderEnd::Stopped) => break (Ok(()), ended.grace_ends),
-            Ok(LeaderEnd::Lost) => tracing::warn!("the state is somebody else's now; this process stands by"),
+            Ok(LeaderEnd::LeaseLost) => {
+                tracing::warn!("another process holds the lease on the state; this process is a standby now");
+            }
             Err(WatchError::State(error)) if error.is_transient() => {
-                tracing::warn!("the state cannot be used now; this process stands by: {error}");
+                tracing::warn!("the state is not available; this process is a standby now: {error}");
             }
             Err(error) => break (Err(error), ended.grace_ends),
         }
     };
-    board.stopping();
+    status.stopping();
     service.stopping();
     if let Some(listening) = listening {
-        listening.stop(grace_ends.saturating_duration_since(Instant::now()).max(LAST_ANSWERS)).await;
+        listening.stop(grace_ends.saturating_duration_since(clock.monotonic()).max(LAST_RESPONSES)).await;
     }
-    admin.stop(LAST_ANSWERS).await;
+    admin.stop(LAST_RESPONSES).await;
     ended
 }

@@ -1,102 +1,167 @@
-//! Notifications to webhooks when something changes its state: once, and never in the way of the work.
+//! Notifications to webhooks when a condition changes. Each change is sent once and never delays a run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::status::WatchStatus;
-use crate::config::{Config, Notable, NotifyFormat, Secret};
+use super::metrics::Metrics;
+use crate::config::{Config, Notable, NotifyConfig, NotifyFormat, Secret};
 use crate::connector::http::HttpClient;
 use crate::foreign::escaped;
-use crate::model::{CohortId, Timestamp, timestamp_text};
+use crate::model::{Clock, CohortId, ExportId, SegmentId, Timestamp, timestamp_text};
 
-/// Notifications that wait for one webhook. When there are more, the oldest is dropped.
+/// A failure that a retry may end is notified after this number of attempts.
+pub(super) const FAILURES_NOTIFIED: u32 = 3;
+/// The number of notifications that may wait for one webhook. Above it, the oldest is dropped.
 const WAITING_MAX: usize = 1000;
-/// The wait after the first try that failed. It doubles, up to the longest.
+/// The wait after the first failed attempt. It doubles with each failure, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Something worth telling.
+/// The subject of a notification.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    Config,
+    Cohort(CohortId),
+    Export(ExportId),
+    Segment(SegmentId),
+    /// An identity source, by its path.
+    Identity(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config => f.write_str("config"),
+            Self::Cohort(id) => write!(f, "cohort {id}"),
+            Self::Export(id) => write!(f, "export {id}"),
+            Self::Segment(id) => write!(f, "segment {id}"),
+            Self::Identity(path) => write!(f, "identity {path}"),
+        }
+    }
+}
+
+/// One notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Notification {
     pub(super) kind: Notable,
-    /// What it is about: a cohort, or the config.
-    pub(super) about: String,
+    pub(super) subject: Subject,
     pub(super) text: String,
     pub(super) at: Timestamp,
 }
 
-/// What was last told of each thing, so that nothing is told twice. That a thing is stale is told beside whatever
-/// is wrong with it: the one does not end the other.
+/// Notifications of a leader: it finds changes of condition and sends them to the webhooks of the config.
+pub(super) struct Notifications {
+    last: LastNotified,
+    notifier: Notifier,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+impl Notifications {
+    pub(super) fn new(config: &Config, urls: &[Secret], metrics: &Arc<Metrics>, clock: Clock) -> Self {
+        let notifier = Notifier::new(config, urls, None, metrics, clock);
+        Self { last: LastNotified::default(), notifier, metrics: Arc::clone(metrics), clock }
+    }
+
+    /// Uses the webhooks of another config. Webhooks that stay keep the notifications that wait for them.
+    pub(super) fn set_webhooks(&mut self, config: &Config, urls: &[Secret]) {
+        self.notifier = Notifier::new(config, urls, Some(&self.notifier), &self.metrics, self.clock);
+    }
+
+    /// Notifies that a subject recovered, if it had a problem.
+    pub(super) fn recovered(&mut self, subject: Subject, text: &str) {
+        self.turn(subject, None, text);
+    }
+
+    /// Notifies a problem, unless it was notified before.
+    pub(super) fn problem(&mut self, subject: Subject, kind: Notable, text: &str) {
+        self.turn(subject, Some(kind), text);
+    }
+
+    fn turn(&mut self, subject: Subject, problem: Option<Notable>, text: &str) {
+        if let Some(kind) = self.last.turn(&subject, problem) {
+            let (text, at) = (text.to_owned(), self.clock.now());
+            self.notifier.send(&Notification { kind, subject, text, at });
+        }
+    }
+
+    /// Forgets the subjects that `keep` rejects.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Subject) -> bool) {
+        self.last.retain(keep);
+    }
+}
+
+/// The last notified problem of each subject. Staleness is separate: neither ends the other.
 #[derive(Debug, Default)]
-pub(super) struct LastNotified {
-    trouble: BTreeMap<String, Notable>,
-    stale: BTreeSet<String>,
+struct LastNotified {
+    problems: BTreeMap<Subject, Notable>,
+    stale: BTreeSet<Subject>,
 }
 
 impl LastNotified {
-    /// What is to be told, now that a thing stands so. None as `trouble`: all is well with it.
-    pub(super) fn turn(&mut self, about: &str, trouble: Option<Notable>) -> Option<Notable> {
-        match trouble {
-            Some(Notable::Staleness) => self.stale.insert(about.to_owned()).then_some(Notable::Staleness),
+    /// The kind of notification that the current problem of a subject needs, if any. `None` as problem: it is healthy.
+    fn turn(&mut self, subject: &Subject, problem: Option<Notable>) -> Option<Notable> {
+        match problem {
+            Some(Notable::Staleness) => self.stale.insert(subject.clone()).then_some(Notable::Staleness),
             Some(now) => {
-                let before = self.trouble.insert(about.to_owned(), now);
+                let before = self.problems.insert(subject.clone(), now);
                 (before != Some(now)).then_some(now)
             }
             None => {
-                let was_bad = self.trouble.remove(about).is_some();
-                (self.stale.remove(about) || was_bad).then_some(Notable::Recovery)
+                let had_problem = self.problems.remove(subject).is_some();
+                (self.stale.remove(subject) || had_problem).then_some(Notable::Recovery)
             }
         }
     }
 
-    /// Nothing is told of these any more.
-    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.trouble.retain(|about, _| keep(about));
-        self.stale.retain(|about| keep(about));
+    fn retain(&mut self, keep: impl Fn(&Subject) -> bool) {
+        self.problems.retain(|subject, _| keep(subject));
+        self.stale.retain(|subject| keep(subject));
     }
 }
 
-/// Sends notices to each webhook from a task of its own, until they are delivered or a later notice replaces them.
-/// Dropped, it sends no more.
-pub(super) struct Notifier {
+/// Sends notifications to each webhook from its own task, until they are delivered or superseded. Dropping it stops it.
+struct Notifier {
     targets: Vec<Arc<NotifyTarget>>,
     _tasks: tokio::task::JoinSet<()>,
 }
 
 /// One webhook.
 struct NotifyTarget {
-    /// Its place in the config: its address is secret.
+    /// The position in the config, because the address is secret.
     webhook: usize,
     url: Secret,
     format: NotifyFormat,
     on: Vec<Notable>,
     http: HttpClient,
     pending: Mutex<Pending>,
-    bell: Notify,
-    board: Arc<WatchStatus>,
+    wakeup: Notify,
+    metrics: Arc<Metrics>,
+    clock: Clock,
 }
 
-/// What became of a notice, or of a try to deliver it.
+/// The outcome of a notification, or of one attempt to deliver it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
-    /// The webhook took it.
+enum DeliveryOutcome {
+    /// The webhook accepted it.
     Delivered,
-    /// The webhook did not take it; it is tried again.
+    /// The webhook did not accept it. It is sent again.
     Failed,
-    /// A later notice about the same thing replaced it.
+    /// A later notification about the same subject replaced it.
     Superseded,
-    /// It was not delivered: too many were waiting, the webhook left the config, or the process stopped.
+    /// It was not delivered: too many waited, the webhook left the config, or the process stopped.
     Dropped,
 }
 
-impl Delivery {
-    /// The word that metrics use.
-    pub(super) fn word(self) -> &'static str {
+impl DeliveryOutcome {
+    /// The label in metrics.
+    fn label(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
@@ -106,7 +171,7 @@ impl Delivery {
     }
 }
 
-/// The notices that one webhook has not taken yet, at most one about each thing and its staleness.
+/// Notifications that one webhook has not accepted yet: for each subject one problem and one staleness at most.
 #[derive(Clone, Debug, Default)]
 struct Pending {
     waiting: Vec<Waiting>,
@@ -116,31 +181,31 @@ struct Pending {
 #[derive(Clone, Debug)]
 struct Waiting {
     number: u64,
-    notice: Notification,
+    notification: Notification,
     failures: u32,
     due: Instant,
 }
 
 impl Pending {
-    /// Adds a notice. How many it replaces, and how many give way because there are too many.
-    fn add(&mut self, notice: Notification, now: Instant) -> (u64, u64) {
+    /// Adds a notification. Returns how many it supersedes, and how many are dropped because too many wait.
+    fn add(&mut self, notification: Notification, now: Instant) -> (u64, u64) {
         let before = self.waiting.len();
         let is_stale = |kind: Notable| kind == Notable::Staleness;
         self.waiting.retain(|waiting| {
-            let same = waiting.notice.about == notice.about;
-            let ends =
-                notice.kind == Notable::Recovery || is_stale(waiting.notice.kind) == is_stale(notice.kind);
-            !(same && ends)
+            let old = &waiting.notification;
+            let supersedes =
+                notification.kind == Notable::Recovery || is_stale(old.kind) == is_stale(notification.kind);
+            !(old.subject == notification.subject && supersedes)
         });
         let superseded = before - self.waiting.len();
         let dropped = (self.waiting.len() + 1).saturating_sub(WAITING_MAX);
         self.waiting.drain(..dropped);
-        self.waiting.push(Waiting { number: self.next, notice, failures: 0, due: now });
+        self.waiting.push(Waiting { number: self.next, notification, failures: 0, due: now });
         self.next += 1;
         (superseded as u64, dropped as u64)
     }
 
-    /// The notice that is due first: of several, the one that waits longest.
+    /// The notification that is due first. Of several, the one that has waited longest.
     fn first(&self) -> Option<&Waiting> {
         self.waiting.iter().min_by_key(|waiting| (waiting.due, waiting.number))
     }
@@ -149,7 +214,7 @@ impl Pending {
         self.waiting.retain(|waiting| waiting.number != number);
     }
 
-    /// It is tried again later. Those that wait behind it are not held up.
+    /// Schedules another attempt. The notifications behind it do not wait.
     fn failed(&mut self, number: u64, now: Instant) {
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.number == number) {
             waiting.failures += 1;
@@ -160,25 +225,26 @@ impl Pending {
 }
 
 impl Notifier {
-    /// A notifier for the webhooks of the config, whose addresses are `urls`. Webhooks that were there before keep
-    /// the notices that they have not taken.
-    pub(super) fn new(
+    /// A notifier for the webhooks of the config, whose addresses are `urls`. Webhooks that `before` has too keep the
+    /// notifications that wait for them.
+    fn new(
         config: &Config,
         urls: &[Secret],
         before: Option<&Self>,
-        board: &Arc<WatchStatus>,
+        metrics: &Arc<Metrics>,
+        clock: Clock,
     ) -> Self {
         let agent = format!("syncline/{}", env!("CARGO_PKG_VERSION"));
-        let target = |(webhook, (settings, url)): (usize, (&crate::config::NotifyConfig, &Secret))| {
+        let target = |(webhook, (settings, url)): (usize, (&NotifyConfig, &Secret))| {
             let http = HttpClient::new(url.expose(), agent.clone(), TIMEOUT)
-                .inspect_err(|error| tracing::warn!("notifications cannot be sent: {error}"));
+                .inspect_err(|error| tracing::warn!("cannot send notifications: {error}"));
             let (url, on, format) = (url.clone(), settings.on.clone(), settings.format);
-            let same =
+            let is_same =
                 |target: &&Arc<NotifyTarget>| target.url.expose() == url.expose() && target.format == format;
-            let old = before.and_then(|before| before.targets.iter().find(same));
+            let old = before.and_then(|before| before.targets.iter().find(is_same));
             let pending = Mutex::new(old.map(|old| std::mem::take(&mut *old.pending())).unwrap_or_default());
-            let (bell, board) = (Notify::new(), Arc::clone(board));
-            Some(Arc::new(NotifyTarget { webhook, url, format, on, http: http.ok()?, pending, bell, board }))
+            let (wakeup, metrics, http) = (Notify::new(), Arc::clone(metrics), http.ok()?);
+            Some(Arc::new(NotifyTarget { webhook, url, format, on, http, pending, wakeup, metrics, clock }))
         };
         let targets: Vec<Arc<NotifyTarget>> =
             config.watch.notify.iter().zip(urls).enumerate().filter_map(target).collect();
@@ -190,16 +256,16 @@ impl Notifier {
         Self { targets, _tasks: tasks }
     }
 
-    /// Sends a notice to each webhook that is to get its kind.
-    pub(super) fn tell(&self, notice: &Notification) {
-        for target in self.targets.iter().filter(|target| target.on.contains(&notice.kind)) {
-            let (superseded, dropped) = target.pending().add(notice.clone(), Instant::now());
-            target.count(Delivery::Superseded, superseded);
-            target.count(Delivery::Dropped, dropped);
+    /// Sends a notification to each webhook that subscribes to its kind.
+    fn send(&self, notification: &Notification) {
+        for target in self.targets.iter().filter(|target| target.on.contains(&notification.kind)) {
+            let (superseded, dropped) = target.pending().add(notification.clone(), target.clock.monotonic());
+            target.count(DeliveryOutcome::Superseded, superseded);
+            target.count(DeliveryOutcome::Dropped, dropped);
             if dropped > 0 {
                 tracing::warn!(webhook = target.webhook, "a notification was dropped: too many wait");
             }
-            target.bell.notify_one();
+            target.wakeup.notify_one();
         }
     }
 }
@@ -209,7 +275,7 @@ impl Drop for Notifier {
         for target in &self.targets {
             let left = target.pending().waiting.len();
             if left > 0 {
-                target.count(Delivery::Dropped, left as u64);
+                target.count(DeliveryOutcome::Dropped, left as u64);
                 tracing::warn!(webhook = target.webhook, "{left} notifications were not delivered");
             }
         }
@@ -221,151 +287,153 @@ impl NotifyTarget {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, what: Delivery, number: u64) {
-        self.board.metrics.notified(self.webhook, what, number);
+    fn count(&self, outcome: DeliveryOutcome, number: u64) {
+        self.metrics.count_notifications(self.webhook, outcome.label(), number);
     }
 
-    /// Delivers what is due, for as long as the notifier lives.
+    /// Delivers what is due, until the notifier is dropped.
     async fn run(&self) {
         loop {
             let first = self.pending().first().cloned();
-            let Some(Waiting { number, notice, due, failures }) = first else {
-                self.bell.notified().await;
+            let Some(Waiting { number, notification, due, failures }) = first else {
+                self.wakeup.notified().await;
                 continue;
             };
-            if Instant::now() < due {
+            if self.clock.monotonic() < due {
                 tokio::select! {
                     () = tokio::time::sleep_until(due.into()) => {}
-                    () = self.bell.notified() => {}
+                    () = self.wakeup.notified() => {}
                 }
                 continue;
             }
-            match self.send(&notice).await {
+            match self.send(&notification).await {
                 Ok(()) => {
                     self.pending().delivered(number);
-                    self.count(Delivery::Delivered, 1);
+                    self.count(DeliveryOutcome::Delivered, 1);
                 }
-                Err(trouble) => {
-                    self.pending().failed(number, Instant::now());
-                    self.count(Delivery::Failed, 1);
+                Err(error) => {
+                    self.pending().failed(number, self.clock.monotonic());
+                    self.count(DeliveryOutcome::Failed, 1);
                     if failures == 0 {
-                        let (webhook, about) = (self.webhook, &notice.about);
-                        tracing::warn!(webhook, about, "a notification is tried again: {trouble}");
+                        let (webhook, subject) = (self.webhook, &notification.subject);
+                        tracing::warn!(webhook, %subject, "a notification failed and is sent again: {error}");
                     }
                 }
             }
         }
     }
 
-    async fn send(&self, notice: &Notification) -> Result<(), String> {
-        match self.http.post_json(self.url.expose(), body(notice, self.format)).await {
-            Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
-            Ok(answer) => Err(format!("status {}", answer.status)),
+    async fn send(&self, notification: &Notification) -> Result<(), String> {
+        match self.http.post_json(self.url.expose(), body(notification, self.format)).await {
+            Ok(reply) if (200..300).contains(&reply.status) => Ok(()),
+            Ok(reply) => Err(format!("status {}", reply.status)),
             Err(error) => Err(error.to_string()),
         }
     }
 }
 
-fn body(notice: &Notification, format: NotifyFormat) -> Vec<u8> {
-    let Notification { kind, about, text, at } = notice;
-    // What fails names files, columns and servers: foreign text.
-    let (about, text) = (escaped(about), escaped(text));
+fn body(notification: &Notification, format: NotifyFormat) -> Vec<u8> {
+    let Notification { kind, subject, text, at } = notification;
+    // Errors name files, columns and servers: foreign text.
+    let (subject, text) = (escaped(&subject.to_string()).into_owned(), escaped(text));
     let body = match format {
         NotifyFormat::Json => json!({
             "format_version": 1,
             "kind": kind.as_str(),
-            "about": about,
+            "about": subject,
             "text": text,
             "at": timestamp_text(*at),
         }),
         NotifyFormat::Slack => {
-            let mark = match kind {
+            let icon = match kind {
                 Notable::Refusal => ":raised_hand:",
                 Notable::Failure => ":x:",
                 Notable::Recovery => ":white_check_mark:",
                 Notable::Staleness => ":hourglass:",
                 Notable::Drift => ":compass:",
             };
-            json!({ "text": format!("{mark} *{}*: {}", slack(&about), slack(&text)) })
+            json!({ "text": format!("{icon} *{}*: {}", slack_escaped(&subject), slack_escaped(&text)) })
         }
     };
     body.to_string().into_bytes()
 }
 
-/// Slack's three special characters.
-fn slack(text: &str) -> String {
+/// Escapes Slack's three special characters.
+fn slack_escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-/// How notices call a cohort.
-pub(super) fn of_cohort(id: &CohortId) -> String {
-    format!("cohort {id}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn each_turn_is_told_once() {
-        let mut told = LastNotified::default();
-        assert_eq!(told.turn("a", None), None);
-        assert_eq!(told.turn("a", Some(Notable::Failure)), Some(Notable::Failure));
-        assert_eq!(told.turn("a", Some(Notable::Failure)), None);
-        assert_eq!(told.turn("a", Some(Notable::Staleness)), Some(Notable::Staleness));
-        // It goes on to fail, and to be stale.
-        assert_eq!(told.turn("a", Some(Notable::Failure)), None);
-        assert_eq!(told.turn("a", Some(Notable::Staleness)), None);
-        assert_eq!(told.turn("a", Some(Notable::Refusal)), Some(Notable::Refusal));
-        assert_eq!(told.turn("a", None), Some(Notable::Recovery));
-        assert_eq!(told.turn("a", None), None);
+    fn cohort(id: &str) -> Subject {
+        Subject::Cohort(CohortId::new(id).unwrap())
     }
 
     #[test]
-    fn a_notice_waits_until_it_is_delivered_or_a_later_one_replaces_it() {
+    fn each_change_of_condition_is_notified_once() {
+        let (mut last, a) = (LastNotified::default(), cohort("a"));
+        assert_eq!(last.turn(&a, None), None);
+        assert_eq!(last.turn(&a, Some(Notable::Failure)), Some(Notable::Failure));
+        assert_eq!(last.turn(&a, Some(Notable::Failure)), None);
+        assert_eq!(last.turn(&a, Some(Notable::Staleness)), Some(Notable::Staleness));
+        // It still fails, and it is still stale.
+        assert_eq!(last.turn(&a, Some(Notable::Failure)), None);
+        assert_eq!(last.turn(&a, Some(Notable::Staleness)), None);
+        assert_eq!(last.turn(&a, Some(Notable::Refusal)), Some(Notable::Refusal));
+        assert_eq!(last.turn(&a, None), Some(Notable::Recovery));
+        assert_eq!(last.turn(&a, None), None);
+    }
+
+    #[test]
+    fn a_notification_waits_until_it_is_delivered_or_superseded() {
         let (mut pending, now) = (Pending::default(), Instant::now());
-        let notice = |kind, about: &str| Notification {
+        let notification = |kind, id: &str| Notification {
             kind,
-            about: about.to_owned(),
+            subject: cohort(id),
             text: String::new(),
             at: Timestamp::UNIX_EPOCH,
         };
-        let first = |pending: &Pending| pending.first().map(|w| (w.notice.about.clone(), w.notice.kind));
-        assert_eq!(pending.add(notice(Notable::Failure, "a"), now), (0, 0));
-        assert_eq!(pending.add(notice(Notable::Staleness, "a"), now), (0, 0), "beside the failure");
-        assert_eq!(pending.add(notice(Notable::Failure, "b"), now), (0, 0));
+        let first = |pending: &Pending| {
+            pending.first().map(|w| (w.notification.subject.clone(), w.notification.kind))
+        };
+        assert_eq!(pending.add(notification(Notable::Failure, "a"), now), (0, 0));
+        assert_eq!(pending.add(notification(Notable::Staleness, "a"), now), (0, 0), "beside the failure");
+        assert_eq!(pending.add(notification(Notable::Failure, "b"), now), (0, 0));
         for _ in 0..50 {
             pending.failed(0, now);
         }
-        assert_eq!(first(&pending), Some(("a".into(), Notable::Staleness)), "others are not held up");
+        assert_eq!(first(&pending), Some((cohort("a"), Notable::Staleness)), "the others do not wait");
         assert_eq!(pending.waiting[0].due, now + LONGEST_WAIT);
-        assert_eq!(pending.add(notice(Notable::Refusal, "a"), now), (1, 0));
-        assert_eq!(pending.add(notice(Notable::Recovery, "a"), now), (2, 0));
-        assert_eq!(first(&pending), Some(("b".into(), Notable::Failure)));
+        assert_eq!(pending.add(notification(Notable::Refusal, "a"), now), (1, 0));
+        assert_eq!(pending.add(notification(Notable::Recovery, "a"), now), (2, 0));
+        assert_eq!(first(&pending), Some((cohort("b"), Notable::Failure)));
         pending.delivered(2);
-        assert_eq!(first(&pending), Some(("a".into(), Notable::Recovery)));
+        assert_eq!(first(&pending), Some((cohort("a"), Notable::Recovery)));
         for n in 0..WAITING_MAX {
-            pending.add(notice(Notable::Failure, &n.to_string()), now);
+            pending.add(notification(Notable::Failure, &format!("c{n}")), now);
         }
-        assert_eq!(pending.add(notice(Notable::Failure, "c"), now), (0, 1));
+        assert_eq!(pending.add(notification(Notable::Failure, "c"), now), (0, 1));
         assert_eq!(pending.waiting.len(), WAITING_MAX);
     }
 
+    fn sent(subject: Subject, text: &str, format: NotifyFormat) -> serde_json::Value {
+        let (kind, text, at) = (Notable::Refusal, text.to_owned(), Timestamp::UNIX_EPOCH);
+        serde_json::from_slice(&body(&Notification { kind, subject, text, at }, format)).unwrap()
+    }
+
     #[test]
-    fn slack_gets_a_text_in_which_nothing_is_markup_that_is_not_ours() {
-        let at = Timestamp::UNIX_EPOCH;
-        let notice = Notification { kind: Notable::Refusal, about: "a".into(), text: "<b> & c".into(), at };
-        let body: serde_json::Value = serde_json::from_slice(&body(&notice, NotifyFormat::Slack)).unwrap();
-        assert_eq!(body["text"], ":raised_hand: *a*: &lt;b&gt; &amp; c");
+    fn foreign_text_is_not_markup_in_slack() {
+        let body = sent(Subject::Config, "<b> & c", NotifyFormat::Slack);
+        assert_eq!(body["text"], ":raised_hand: *config*: &lt;b&gt; &amp; c");
     }
 
     #[test]
     fn foreign_text_stays_in_its_line() {
-        let at = Timestamp::UNIX_EPOCH;
-        let text = "a\n::error::b\u{202e}\x1b[2J".to_owned();
-        let notice = Notification { kind: Notable::Failure, about: "c\n".into(), text, at };
+        let text = "a\n::error::b\u{202e}\x1b[2J";
         for format in [NotifyFormat::Json, NotifyFormat::Slack] {
-            let body: serde_json::Value = serde_json::from_slice(&body(&notice, format)).unwrap();
+            let body = sent(Subject::Identity("c\n".into()), text, format);
             let text = body["text"].as_str().unwrap();
             assert!(text.ends_with("a\\n::error::b\\u{202e}\\u{1b}[2J"), "{text}");
         }

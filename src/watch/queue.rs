@@ -1,46 +1,22 @@
-//! What is to be looked at, and when: level-triggered, one entry for each thing, one look at a time.
+//! Work queue: which keys are due, and when. One entry for each key, one run of a key at a time.
 //!
-//! Pure but for the type of its instants: time comes in. A reason to look is not kept, since a look reads
-//! everything as it is then.
+//! Level-triggered: an entry has no reason, because a run reads the current state. Pure: time comes in as a parameter.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::model::{CohortId, SegmentId};
-
-/// What can be looked at.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum WorkKey {
-    /// A cohort: whether it is in sync.
-    Cohort(CohortId),
-    /// A segment in Braze: whether it is as the config has it.
-    Segment(SegmentId),
-}
-
-impl From<CohortId> for WorkKey {
-    fn from(id: CohortId) -> Self {
-        Self::Cohort(id)
-    }
-}
-
-impl From<SegmentId> for WorkKey {
-    fn from(id: SegmentId) -> Self {
-        Self::Segment(id)
-    }
-}
-
-/// How a look ended.
+/// How a run ended, for scheduling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WorkEnd {
-    /// Well, or waiting for a person: the next one is due when the schedule says.
+pub(super) enum RunEnd {
+    /// It succeeded, or an operator must act. The next run follows the schedule.
     Settled,
-    /// Well, and there is more to be done at once.
+    /// It succeeded, and more work is due at once.
     Again,
-    /// Badly, and it may run: it is tried again soon, and then less and less soon.
+    /// It failed, and a retry may help. Retries back off.
     Failed,
 }
 
-/// How failures are waited out.
+/// The waits between retries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
     pub(super) first: Duration,
@@ -48,25 +24,25 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after so many failures in a row; half of it is chance, `chance` being from 0 to 1.
-    fn wait(&self, failures: u32, chance: f64) -> Duration {
+    /// The wait after this number of failures in a row. Half of it is random; `jitter` is from 0 to 1.
+    fn wait(&self, failures: u32, jitter: f64) -> Duration {
         let whole = self.first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.longest);
-        whole / 2 + (whole / 2).mul_f64(chance.clamp(0.0, 1.0))
+        whole / 2 + (whole / 2).mul_f64(jitter.clamp(0.0, 1.0))
     }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct QueueEntry {
     due: Option<Instant>,
-    busy: bool,
-    /// Woken while it was being looked at.
-    again: bool,
-    /// It left the config while it was being looked at.
-    is_gone: bool,
+    is_running: bool,
+    /// It was woken while it was running.
+    is_woken: bool,
+    /// It left the config while it was running.
+    is_removed: bool,
     failures: u32,
 }
 
-/// Things by their keys.
+/// Work by key.
 #[derive(Debug)]
 pub(super) struct WorkQueue<K> {
     entries: BTreeMap<K, QueueEntry>,
@@ -77,86 +53,108 @@ impl<K: Ord + Clone> WorkQueue<K> {
         Self { entries: BTreeMap::new() }
     }
 
-    /// Something may have changed: look as soon as possible.
-    pub(super) fn wake(&mut self, key: impl Into<K>, now: Instant) {
-        let entry = self.entries.entry(key.into()).or_default();
-        if entry.busy {
-            entry.again = true;
+    /// Makes a key due at `at`, or earlier if it is due earlier. A running key runs once more after its run.
+    pub(super) fn wake(&mut self, key: K, at: Instant) {
+        let entry = self.entries.entry(key).or_default();
+        if entry.is_running {
+            entry.is_woken = true;
         } else {
-            entry.due = Some(entry.due.map_or(now, |due| due.min(now)));
+            entry.due = Some(entry.due.map_or(at, |due| due.min(at)));
         }
     }
 
-    /// Removes the entries that `keep` rejects. One that is busy stays until it has ended, unless `keep` accepts it
-    /// again before that: then it goes on as one that never left.
+    /// Removes the keys that `keep` rejects. A running key stays until its run has ended; if `keep` accepts it again
+    /// before that, it stays for good.
     pub(super) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
         self.entries.retain(|key, entry| {
-            entry.is_gone = !keep(key);
-            entry.busy || !entry.is_gone
+            entry.is_removed = !keep(key);
+            entry.is_running || !entry.is_removed
         });
     }
 
-    /// Removes an entry that was taken and is not to be looked at.
+    /// Removes a key that was taken and does not run.
     pub(super) fn remove(&mut self, key: &K) {
         self.entries.remove(key);
     }
 
-    /// The things to look at now. Each must be given back by [`Queue::ended`].
+    /// Takes the keys that are due. The caller reports the end of each run with [`Self::finish`].
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<K> {
         let mut due = Vec::new();
         for (key, entry) in &mut self.entries {
-            if !entry.busy && entry.due.is_some_and(|at| at <= now) {
-                (entry.busy, entry.due) = (true, None);
+            if !entry.is_running && entry.due.is_some_and(|at| at <= now) {
+                (entry.is_running, entry.due) = (true, None);
                 due.push(key.clone());
             }
         }
         due
     }
 
-    /// A look ended. `scheduled` is when the next one is due at the latest, and `chance` spreads those who
-    /// wait, from 0 to 1.
-    pub(super) fn ended(
+    /// Records the end of a run and schedules the next one, at `scheduled` at the latest. `jitter` is from 0 to 1.
+    pub(super) fn finish(
         &mut self,
         key: &K,
-        ended: WorkEnd,
+        end: RunEnd,
         now: Instant,
         scheduled: Option<Instant>,
         backoff: Backoff,
-        chance: f64,
+        jitter: f64,
     ) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if entry.is_gone {
+        if entry.is_removed {
             self.entries.remove(key);
             return;
         }
-        entry.busy = false;
-        entry.failures = if ended == WorkEnd::Failed { entry.failures + 1 } else { 0 };
-        let retry = (entry.failures > 0).then(|| now + backoff.wait(entry.failures, chance));
-        entry.due = if std::mem::take(&mut entry.again) || ended == WorkEnd::Again {
+        entry.is_running = false;
+        entry.failures = if end == RunEnd::Failed { entry.failures + 1 } else { 0 };
+        let retry = (entry.failures > 0).then(|| now + backoff.wait(entry.failures, jitter));
+        entry.due = if std::mem::take(&mut entry.is_woken) || end == RunEnd::Again {
             Some(now)
         } else {
             [retry, scheduled].into_iter().flatten().min()
         };
     }
 
-    /// When the next thing is due.
+    /// When the next key is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.entries.values().filter(|entry| !entry.busy).filter_map(|entry| entry.due).min()
+        self.entries.values().filter(|entry| !entry.is_running).filter_map(|entry| entry.due).min()
     }
 
-    /// When this one is due.
+    /// When this key is due.
     pub(super) fn due(&self, key: &K) -> Option<Instant> {
         self.entries.get(key).and_then(|entry| entry.due)
     }
 
-    /// How many are due or being looked at.
+    /// The number of keys that are due or running.
     pub(super) fn depth(&self, now: Instant) -> usize {
-        self.entries.values().filter(|entry| entry.busy || entry.due.is_some_and(|due| due <= now)).count()
+        let is_active = |entry: &&QueueEntry| entry.is_running || entry.due.is_some_and(|due| due <= now);
+        self.entries.values().filter(is_active).count()
     }
 
-    /// How many failures in a row.
+    /// The number of failures in a row.
     pub(super) fn failures(&self, key: &K) -> u32 {
         self.entries.get(key).map_or(0, |entry| entry.failures)
+    }
+}
+
+/// A task that runs once at a time. A request during a run makes it run once more.
+#[derive(Debug, Default)]
+pub(super) struct SingleTask {
+    is_running: bool,
+    is_requested: bool,
+}
+
+impl SingleTask {
+    /// Requests a run. Returns whether the caller must start it now.
+    pub(super) fn request(&mut self) -> bool {
+        let was_running = std::mem::replace(&mut self.is_running, true);
+        self.is_requested |= was_running;
+        !was_running
+    }
+
+    /// Records the end of a run. Returns whether another one was requested meanwhile.
+    pub(super) fn finish(&mut self) -> bool {
+        self.is_running = false;
+        std::mem::take(&mut self.is_requested)
     }
 }
 
@@ -167,64 +165,64 @@ mod tests {
     const BACKOFF: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
 
     #[test]
-    fn a_thing_is_looked_at_once_however_often_it_is_woken() {
+    fn a_key_that_is_woken_twice_runs_once() {
         let (mut queue, now) = (WorkQueue::new(), Instant::now());
         queue.wake("a", now);
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
         assert_eq!(queue.take_due(now), Vec::<&str>::new());
-        queue.ended(&"a", WorkEnd::Settled, now, None, BACKOFF, 0.5);
+        queue.finish(&"a", RunEnd::Settled, now, None, BACKOFF, 0.5);
         assert_eq!((queue.next_due(), queue.depth(now)), (None, 0));
     }
 
     #[test]
-    fn woken_while_it_is_looked_at_it_is_looked_at_once_more() {
+    fn a_key_that_is_woken_while_it_runs_runs_once_more() {
         let (mut queue, now) = (WorkQueue::new(), Instant::now());
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
         queue.wake("a", now);
         queue.wake("a", now);
-        assert_eq!(queue.take_due(now), Vec::<&str>::new(), "one look at a time");
-        queue.ended(&"a", WorkEnd::Failed, now, None, BACKOFF, 0.0);
+        assert_eq!(queue.take_due(now), Vec::<&str>::new(), "one run at a time");
+        queue.finish(&"a", RunEnd::Failed, now, None, BACKOFF, 0.0);
         assert_eq!(queue.take_due(now), ["a"]);
-        queue.ended(&"a", WorkEnd::Settled, now, None, BACKOFF, 0.0);
+        queue.finish(&"a", RunEnd::Settled, now, None, BACKOFF, 0.0);
         assert_eq!(queue.next_due(), None);
     }
 
     #[test]
-    fn what_leaves_while_it_is_busy_and_comes_back_runs_again() {
+    fn a_key_that_is_removed_while_it_runs_and_added_again_runs_again() {
         let (mut queue, now) = (WorkQueue::new(), Instant::now());
-        let end =
-            |queue: &mut WorkQueue<&str>| queue.ended(&"a", WorkEnd::Settled, now, Some(now), BACKOFF, 0.5);
+        let finish =
+            |queue: &mut WorkQueue<&str>| queue.finish(&"a", RunEnd::Settled, now, Some(now), BACKOFF, 0.5);
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
-        // It comes back after it has ended.
+        // Added again after the run has ended.
         queue.retain(|_| false);
-        end(&mut queue);
-        assert_eq!((queue.next_due(), queue.depth(now)), (None, 0), "nothing is left of it");
+        finish(&mut queue);
+        assert_eq!((queue.next_due(), queue.depth(now)), (None, 0), "the entry is removed");
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
-        // It comes back before it has ended, and was woken while it was gone.
+        // Added again before the run has ended, and woken while it was removed.
         queue.retain(|_| false);
         queue.wake("a", now);
         queue.retain(|_| true);
-        end(&mut queue);
+        finish(&mut queue);
         assert_eq!(queue.take_due(now), ["a"]);
-        // It was woken, and left for good.
+        // Woken, then removed for good.
         queue.wake("a", now);
         queue.retain(|_| false);
-        end(&mut queue);
+        finish(&mut queue);
         assert_eq!(queue.take_due(now), Vec::<&str>::new());
     }
 
     #[test]
-    fn failures_wait_longer_each_time_and_never_longer_than_the_schedule() {
+    fn retries_back_off_and_the_schedule_limits_the_wait() {
         let (mut queue, now) = (WorkQueue::new(), Instant::now());
-        let mut wait = |scheduled: Option<u64>, chance| {
+        let mut wait = |scheduled: Option<u64>, jitter| {
             queue.wake("a", now);
             queue.take_due(now);
             let scheduled = scheduled.map(|seconds| now + Duration::from_secs(seconds));
-            queue.ended(&"a", WorkEnd::Failed, now, scheduled, BACKOFF, chance);
+            queue.finish(&"a", RunEnd::Failed, now, scheduled, BACKOFF, jitter);
             queue.next_due().unwrap() - now
         };
         assert_eq!(wait(None, 1.0), Duration::from_secs(5));
@@ -234,8 +232,27 @@ mod tests {
         assert_eq!(wait(None, 1.0), Duration::from_secs(60));
         queue.wake("a", now);
         queue.take_due(now);
-        queue.ended(&"a", WorkEnd::Settled, now, Some(now + Duration::from_secs(900)), BACKOFF, 1.0);
+        queue.finish(&"a", RunEnd::Settled, now, Some(now + Duration::from_secs(900)), BACKOFF, 1.0);
         assert_eq!(queue.next_due(), Some(now + Duration::from_secs(900)));
         assert_eq!(queue.failures(&"a"), 0);
+    }
+
+    #[test]
+    fn a_key_that_has_more_work_is_due_at_once() {
+        let (mut queue, now) = (WorkQueue::new(), Instant::now());
+        queue.wake("a", now);
+        queue.take_due(now);
+        queue.finish(&"a", RunEnd::Again, now, Some(now + Duration::from_secs(900)), BACKOFF, 0.5);
+        assert_eq!(queue.due(&"a"), Some(now));
+    }
+
+    #[test]
+    fn a_single_task_that_is_requested_while_it_runs_runs_once_more() {
+        let mut task = SingleTask::default();
+        assert!(task.request());
+        assert!(!task.request() && !task.request());
+        assert!(task.finish(), "requested during the run");
+        assert!(task.request());
+        assert!(!task.finish());
     }
 }

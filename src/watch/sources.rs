@@ -1,8 +1,8 @@
-//! The files of the config, of cohorts and of exports: which of them changed, as the system reports it or as polling
-//! finds it.
+//! Changes of the files of the config, of cohorts and of exports, as the operating system reports them or polling finds
+//! them.
 //!
-//! A survey runs on a thread of its own and costs what changed: a change of one source does not list the folders of
-//! the others.
+//! A survey runs on its own thread. Its cost depends on what changed: a change of one source does not list the folders
+//! of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,150 +12,157 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::files::{Changed, ChangedFolders, FolderWatch, Trace};
+use super::files::{Changed, ChangedPaths, FolderWatch, PathTrace};
 use crate::config::{AppId, Config, ExportConfig, ExportSource, SecretRef, StorageLocation, StorageSource};
 use crate::connector::file::{self, FileFingerprint};
 use crate::file_glob::Glob;
-use crate::model::{CohortId, ExportId};
+use crate::model::{Clock, CohortId, ExportId};
 use crate::source::SourceReader as _;
 
-/// A folder that is never quiet is looked at after so many times the debounce.
+/// A folder that is never quiet is surveyed after this many debounce times.
 const DEBOUNCES_MAX: u32 = 8;
-/// The wait after a survey that was stopped by a bug.
-const LOST_WAIT: Duration = Duration::from_secs(30);
-/// Folders below one export that are watched.
+/// The wait after a survey that panicked.
+const RETRY_WAIT: Duration = Duration::from_secs(30);
+/// The number of watched folders below one export.
 const FOLDERS_MAX: usize = 2_000;
 
-/// What has changed, until a survey takes it.
-pub(super) struct WatchedSources {
-    /// Rings when something has changed in a folder.
-    pub(super) bell: Arc<Notify>,
-    seen: Arc<ChangedFolders>,
+/// Collects changes until a survey takes them.
+pub(super) struct SourceWatch {
+    clock: Clock,
+    /// Notified when a watched folder has changed.
+    wakeup: Arc<Notify>,
+    reported: Arc<ChangedPaths>,
     changed: Changed,
-    /// Since when there are changes, and when they are looked at.
+    /// When the first change was noticed, and when the survey is due.
     settling: Option<(Instant, Instant)>,
     config_content: u128,
     /// None while a survey has it.
-    files: Option<Files>,
+    files: Option<WatchedFiles>,
 }
 
-/// What the last survey found, and the system's watch on all of it.
-pub(super) struct Files {
+/// The results of the last survey, and the watch on its folders.
+pub(super) struct WatchedFiles {
     watch: FolderWatch,
-    config: Vec<Trace>,
-    cohorts: BTreeMap<CohortId, Trace>,
+    config: Vec<PathTrace>,
+    cohorts: BTreeMap<CohortId, PathTrace>,
     exports: BTreeMap<ExportId, ExportFiles>,
-    /// None: it could not be looked at.
-    prints: BTreeMap<CohortId, Option<FileFingerprint>>,
+    /// None: the files could not be read.
+    fingerprints: BTreeMap<CohortId, Option<FileFingerprint>>,
 }
 
 /// The folder of an export.
 struct ExportFiles {
     root: PathBuf,
-    trace: Trace,
-    /// It and the folders below it, as many as can be watched.
+    trace: PathTrace,
+    /// It and the folders below it, up to [`FOLDERS_MAX`].
     folders: Folders,
 }
 
-/// Folders with their modification times. None: a folder could not be looked at.
+/// Folders with their modification times. None: the folder could not be read.
 type Folders = BTreeMap<PathBuf, Option<SystemTime>>;
 
-/// What a survey found.
+/// The changes that a survey found.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Cohorts whose files are others than in the survey before.
+    /// Cohorts with other files than in the previous survey.
     pub(super) cohorts: Vec<CohortId>,
-    /// Exports in whose folders something changed.
+    /// Exports with changes in their folders.
     pub(super) exports: Vec<ExportId>,
-    /// The files that the system reports as changed, and whether it may have missed some.
+    /// The changed paths that the system reported, and whether others may be missing.
     pub(super) changed: (BTreeSet<PathBuf>, bool),
-    /// The content of the config's files, if one of them may have changed.
+    /// The hash of the config's files, if one of them may have changed.
     pub(super) config_content: Option<u128>,
 }
 
-impl WatchedSources {
-    /// `content` is what the config's text was when it was read.
-    pub(super) fn new(content: u128) -> Self {
-        let (bell, seen) = (Arc::new(Notify::new()), Arc::new(ChangedFolders::default()));
-        let files = Some(Files::new(&bell, &seen));
-        Self { bell, seen, changed: Changed::default(), settling: None, config_content: content, files }
+impl SourceWatch {
+    /// `config_content` is the hash of the config's files when it was read.
+    pub(super) fn new(config_content: u128, clock: Clock) -> Self {
+        let (wakeup, reported) = (Arc::new(Notify::new()), Arc::new(ChangedPaths::default()));
+        let files = Some(WatchedFiles::new(&wakeup, &reported));
+        let (changed, settling) = (Changed::default(), None);
+        Self { clock, wakeup, reported, changed, settling, config_content, files }
     }
 
-    /// What the config's text was when this was last asked.
+    /// Waits for a change in a watched folder.
+    pub(super) async fn changed(&self) {
+        self.wakeup.notified().await;
+    }
+
+    /// The last hash of the config's files.
     pub(super) fn config_content(&self) -> u128 {
         self.config_content
     }
 
-    /// Something has changed: it is looked at once it is left alone.
-    pub(super) fn noticed(&mut self, debounce: Duration) {
-        self.changed.add(self.seen.take());
-        let now = Instant::now();
+    /// Takes the reported changes. The survey is due when no change has followed for `debounce`.
+    pub(super) fn notice(&mut self, debounce: Duration) {
+        self.changed.add(self.reported.take());
+        let now = self.clock.monotonic();
         let since = self.settling.map_or(now, |(since, _)| since);
         self.settling = Some((since, (now + debounce).min(since + debounce * DEBOUNCES_MAX)));
     }
 
-    /// Everything is to be looked at, now.
+    /// Makes a survey of all files due now.
     pub(super) fn notice_all(&mut self) {
         self.changed.all = true;
-        let now = Instant::now();
+        let now = self.clock.monotonic();
         self.settling = Some((now, now));
     }
 
-    /// When what has changed is looked at. None while a survey runs: what came meanwhile is looked at after it.
-    pub(super) fn settles(&self) -> Option<Instant> {
+    /// When the next survey is due. None while a survey is running: changes during it wait for its end.
+    pub(super) fn next_survey(&self) -> Option<Instant> {
         self.settling.filter(|_| self.files.is_some()).map(|(_, at)| at)
     }
 
-    /// Begins a survey, if none runs. It must be given back by [`Self::surveyed`].
-    pub(super) fn begin(&mut self) -> Option<(Files, Changed)> {
+    /// Begins a survey, if none is running. The caller returns the files with [`Self::finish`].
+    pub(super) fn begin(&mut self) -> Option<(WatchedFiles, Changed)> {
         let files = self.files.take()?;
         self.settling = None;
         Some((files, std::mem::take(&mut self.changed)))
     }
 
-    /// A survey has ended. Without its files everything is surveyed anew.
-    pub(super) fn surveyed(&mut self, files: Option<Files>) {
+    /// Ends a survey. Without its files, the next survey covers everything.
+    pub(super) fn finish(&mut self, files: Option<WatchedFiles>) {
         if files.is_none() {
             self.changed.all = true;
-            let now = Instant::now();
-            self.settling = Some((now, now + LOST_WAIT));
+            let now = self.clock.monotonic();
+            self.settling = Some((now, now + RETRY_WAIT));
         }
-        self.files = Some(files.unwrap_or_else(|| Files::new(&self.bell, &self.seen)));
+        self.files = Some(files.unwrap_or_else(|| WatchedFiles::new(&self.wakeup, &self.reported)));
     }
 
-    /// Whether the config's text is another than before.
-    pub(super) fn is_other_config(&mut self, content: u128) -> bool {
+    /// Sets the hash of the config's files. Returns whether it has changed.
+    pub(super) fn set_config_content(&mut self, content: u128) -> bool {
         std::mem::replace(&mut self.config_content, content) != content
     }
 }
 
-impl Files {
-    fn new(bell: &Arc<Notify>, seen: &Arc<ChangedFolders>) -> Self {
+impl WatchedFiles {
+    fn new(wakeup: &Arc<Notify>, reported: &Arc<ChangedPaths>) -> Self {
         Self {
-            watch: FolderWatch::new(Arc::clone(bell), Arc::clone(seen)),
+            watch: FolderWatch::new(Arc::clone(wakeup), Arc::clone(reported)),
             config: Vec::new(),
             cohorts: BTreeMap::new(),
             exports: BTreeMap::new(),
-            prints: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
         }
     }
 
-    /// Looks at what the changes touch. It blocks.
+    /// Finds the cohorts, exports and config files that the changes affect. It blocks.
     pub(super) fn survey(&mut self, config: &Config, changed: &Changed) -> Findings {
-        let is_touched = |traces: &[Trace]| traces.iter().any(|trace| trace.is_touched_by(changed));
-        let config_is_touched = changed.all || is_touched(&self.config);
-        let cohorts = self.touched_cohorts(config, changed);
-        let exports = self.touched_exports(config, changed);
-        // Watched before it is looked at: what changes after that is reported again.
-        if config_is_touched {
+        let is_affected = |traces: &[PathTrace]| traces.iter().any(|trace| trace.is_affected_by(changed));
+        let is_config_affected = changed.all || is_affected(&self.config);
+        let cohorts = self.affected_cohorts(config, changed);
+        let exports = self.affected_exports(config, changed);
+        // The watch begins before the files are read, so that later changes are reported again.
+        if is_config_affected {
             self.config = traces_of_config(config);
         }
         self.watch.renew(changed);
         self.watch.set(self.folders());
         Findings {
-            config_content: config_is_touched.then(|| content(config)),
-            cohorts: self.others(config, &cohorts),
-            changed: (changed.paths.clone(), changed.missed),
+            config_content: is_config_affected.then(|| content(config)),
+            cohorts: self.changed_cohorts(config, &cohorts),
+            changed: (changed.paths.clone(), changed.is_incomplete),
             exports,
         }
     }
@@ -168,37 +175,38 @@ impl Files {
         of_config.chain(of_cohorts).chain(of_exports).cloned().collect()
     }
 
-    /// The cohorts whose files may have changed. Links may have been turned, so each is traced again.
-    fn touched_cohorts(&mut self, config: &Config, changed: &Changed) -> BTreeSet<CohortId> {
-        let mut touched = BTreeSet::new();
-        let mut known = std::mem::take(&mut self.cohorts);
+    /// The cohorts whose files may have changed. Their links may have changed, so each path is traced again.
+    fn affected_cohorts(&mut self, config: &Config, changed: &Changed) -> BTreeSet<CohortId> {
+        let mut affected = BTreeSet::new();
+        let mut before = std::mem::take(&mut self.cohorts);
         for cohort in &config.cohorts {
+            // Without watched files, the cohort runs by its schedule.
             let Some(source) = cohort.source.watched_files() else { continue };
-            let trace = known.remove(&cohort.id).filter(|trace| !trace.is_touched_by(changed));
+            let trace = before.remove(&cohort.id).filter(|trace| !trace.is_affected_by(changed));
             let trace = trace.unwrap_or_else(|| {
-                touched.insert(cohort.id.clone());
-                Trace::of_glob(&config.folder, &source.pattern)
+                affected.insert(cohort.id.clone());
+                PathTrace::of_glob(&config.folder, &source.pattern)
             });
             self.cohorts.insert(cohort.id.clone(), trace);
         }
-        touched
+        affected
     }
 
-    /// The exports in whose folders something changed. Only folders that are new are listed.
-    fn touched_exports(&mut self, config: &Config, changed: &Changed) -> Vec<ExportId> {
-        let mut touched = Vec::new();
-        let mut known = std::mem::take(&mut self.exports);
+    /// The exports with changes in their folders. Only new folders are listed.
+    fn affected_exports(&mut self, config: &Config, changed: &Changed) -> Vec<ExportId> {
+        let mut affected = Vec::new();
+        let mut before = std::mem::take(&mut self.exports);
         for export in &config.exports {
             let Some(root) = folder_of(export) else { continue };
             let root = std::path::absolute(&root).unwrap_or(root);
-            let mut before = known.remove(&export.id);
-            let files = before.take_if(|files| files.root == root && !files.trace.is_touched_by(changed));
+            let mut old = before.remove(&export.id);
+            let files = old.take_if(|files| files.root == root && !files.trace.is_affected_by(changed));
             let files = match files {
                 None => {
-                    touched.push(export.id.clone());
-                    let trace = Trace::of(&root);
-                    let folders = before.map(|files| files.folders).unwrap_or_default();
-                    let folders = tree(&end_of(&trace, &root), &folders);
+                    affected.push(export.id.clone());
+                    let trace = PathTrace::of(&root);
+                    let folders = old.map(|files| files.folders).unwrap_or_default();
+                    let folders = folder_tree(&target_of(&trace, &root), &folders);
                     ExportFiles { root, trace, folders }
                 }
                 Some(mut files) => {
@@ -207,11 +215,11 @@ impl Files {
                     };
                     let below: Vec<&PathBuf> = changed.paths.iter().filter(is_below).collect();
                     if !below.is_empty() {
-                        touched.push(export.id.clone());
+                        affected.push(export.id.clone());
                     }
                     for folder in below.into_iter().filter(|path| path.is_dir()) {
                         if files.folders.len() < FOLDERS_MAX {
-                            files.folders.extend(tree(folder, &Folders::new()));
+                            files.folders.extend(folder_tree(folder, &Folders::new()));
                         }
                     }
                     files
@@ -219,39 +227,39 @@ impl Files {
             };
             self.exports.insert(export.id.clone(), files);
         }
-        touched
+        affected
     }
 
-    /// Which of these cohorts have other files than before.
-    fn others(&mut self, config: &Config, touched: &BTreeSet<CohortId>) -> Vec<CohortId> {
-        let mut others = Vec::new();
-        self.prints.retain(|id, _| self.cohorts.contains_key(id));
-        for cohort in config.cohorts.iter().filter(|cohort| touched.contains(&cohort.id)) {
+    /// Returns the cohorts among `affected` with other files than before.
+    fn changed_cohorts(&mut self, config: &Config, affected: &BTreeSet<CohortId>) -> Vec<CohortId> {
+        let mut changed = Vec::new();
+        self.fingerprints.retain(|id, _| self.cohorts.contains_key(id));
+        for cohort in config.cohorts.iter().filter(|cohort| affected.contains(&cohort.id)) {
             let Some(source) = cohort.source.watched_files() else { continue };
             let from = file::FileAccess { folder: &config.folder, roots: &config.roots, stores: &[] };
-            let print = file::fingerprint(source, from).ok();
-            if self.prints.get(&cohort.id) != Some(&print) {
-                self.prints.insert(cohort.id.clone(), print);
-                others.push(cohort.id.clone());
+            let fingerprint = file::fingerprint(source, from).ok();
+            if self.fingerprints.get(&cohort.id) != Some(&fingerprint) {
+                self.fingerprints.insert(cohort.id.clone(), fingerprint);
+                changed.push(cohort.id.clone());
             }
         }
-        others
+        changed
     }
 }
 
-/// Where the links of a folder lead in the end.
-fn end_of(trace: &Trace, root: &Path) -> PathBuf {
+/// The target of a folder, with all links resolved.
+fn target_of(trace: &PathTrace, root: &Path) -> PathBuf {
     let is_no_link = |point: &&PathBuf| std::fs::symlink_metadata(point).is_ok_and(|found| found.is_dir());
     trace.points.iter().find(is_no_link).cloned().unwrap_or_else(|| root.to_owned())
 }
 
-/// The config's files and secrets, and the globs that it includes.
-fn traces_of_config(config: &Config) -> Vec<Trace> {
-    let files = config_files(config).into_iter().map(|path| Trace::of(&path));
-    files.chain(config.includes.iter().map(|pattern| Trace::of_glob(&config.folder, pattern))).collect()
+/// Traces of the config's files and secrets, and of the globs under `include:`.
+fn traces_of_config(config: &Config) -> Vec<PathTrace> {
+    let files = config_files(config).into_iter().map(|path| PathTrace::of(&path));
+    files.chain(config.includes.iter().map(|pattern| PathTrace::of_glob(&config.folder, pattern))).collect()
 }
 
-/// The folder that an export reads, if it reads one.
+/// The folder that an export reads. None: it reads a bucket or an endpoint.
 fn folder_of(export: &ExportConfig) -> Option<PathBuf> {
     match &export.source {
         ExportSource::Storage(StorageSource { place: StorageLocation::Folder { path, .. }, .. }) => {
@@ -261,9 +269,9 @@ fn folder_of(export: &ExportConfig) -> Option<PathBuf> {
     }
 }
 
-/// A folder and the folders below it, as many as can be watched: changes in the others are found by polling. A folder with
-/// the same modification time as before has the same folders, so it is not listed.
-fn tree(folder: &Path, before: &Folders) -> Folders {
+/// A folder and the folders below it, up to [`FOLDERS_MAX`]; polling finds changes in the others. A folder with the same
+/// modification time as before has the same folders, so it is not listed again.
+fn folder_tree(folder: &Path, before: &Folders) -> Folders {
     let (mut found, mut open) = (Folders::new(), vec![folder.to_owned()]);
     while let Some(folder) = open.pop().filter(|_| found.len() < FOLDERS_MAX) {
         let modified = std::fs::metadata(&folder).and_then(|meta| meta.modified()).ok();
@@ -283,37 +291,37 @@ fn tree(folder: &Path, before: &Folders) -> Folders {
     found
 }
 
-/// The files that the config is made of, its secrets among them.
+/// The files of the config, with its secret files.
 fn config_files(config: &Config) -> Vec<PathBuf> {
     let mut files = config.files.clone();
-    let mut secret = |place: &SecretRef| {
-        if let SecretRef::File(path) = place {
+    let mut add = |secret: &SecretRef| {
+        if let SecretRef::File(path) = secret {
             files.push(path.clone());
         }
     };
     let keys = config.braze.values().filter_map(|braze| braze.keys.as_ref());
-    keys.flat_map(|keys| [&keys.data_import, &keys.partner_api]).for_each(&mut secret);
-    config.braze.values().filter_map(|braze| braze.rest_key.as_ref()).for_each(&mut secret);
-    config.heap.values().flat_map(|heap| &heap.webhook_secrets).for_each(&mut secret);
-    config.sql.values().flat_map(crate::config::SqlConfig::secrets).for_each(|(_, place)| secret(place));
+    keys.flat_map(|keys| [&keys.data_import, &keys.partner_api]).for_each(&mut add);
+    config.braze.values().filter_map(|braze| braze.rest_key.as_ref()).for_each(&mut add);
+    config.heap.values().flat_map(|heap| &heap.webhook_secrets).for_each(&mut add);
+    config.sql.values().flat_map(crate::config::SqlConfig::secrets).for_each(|(_, secret)| add(secret));
     for heap in config.heap.values() {
-        if let Some(AppId::Ref(place)) = &heap.app_id {
-            secret(place);
+        if let Some(AppId::Ref(secret)) = &heap.app_id {
+            add(secret);
         }
     }
     for export in &config.exports {
         if let ExportSource::Http(source) = &export.source {
-            source.tokens.iter().for_each(&mut secret);
+            source.tokens.iter().for_each(&mut add);
         }
     }
-    config.watch.notify.iter().for_each(|notify| secret(&notify.url));
+    config.watch.notify.iter().for_each(|notify| add(&notify.url));
     files.extend(config.watch.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
     files
 }
 
-/// Tells what the files of a config hold from what they will hold. Never 0: that is the content of nothing.
+/// Hash of all files of a config. Never 0, which means unknown.
 pub(super) fn content(config: &Config) -> u128 {
-    // A pattern that cannot be listed is reported when the config is read.
+    // An invalid pattern is reported when the config is read.
     let globs = config.includes.iter().filter_map(|pattern| Glob::path(pattern).ok());
     let included = globs.filter_map(|glob| glob.find(&config.folder).ok());
     let mut files: BTreeSet<PathBuf> = included.flat_map(|found| found.files).collect();
@@ -333,23 +341,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_what_it_was_is_not_listed_again() {
+    fn an_unchanged_folder_is_not_listed_again() {
         let home = tempfile::tempdir().unwrap();
         let at = |path: &str| home.path().join(path);
         std::fs::create_dir_all(at("a/b/c")).unwrap();
         std::fs::create_dir_all(at("a.b")).unwrap();
-        let first = tree(home.path(), &Folders::new());
+        let first = folder_tree(home.path(), &Folders::new());
         assert_eq!(first.len(), 5);
-        assert_eq!(tree(home.path(), &first), first);
-        // A folder that is missing in what is known shows that nothing is listed.
-        let mut marked = first.clone();
-        marked.remove(&at("a/b/c"));
-        assert_eq!(tree(home.path(), &marked), marked);
-        marked.insert(at("a/b"), None);
-        assert_eq!(tree(home.path(), &marked), first, "its time is another");
+        assert_eq!(folder_tree(home.path(), &first), first);
+        // A folder that is missing in `before` stays missing: its parent is not listed.
+        let mut before = first.clone();
+        before.remove(&at("a/b/c"));
+        assert_eq!(folder_tree(home.path(), &before), before);
+        before.insert(at("a/b"), None);
+        assert_eq!(folder_tree(home.path(), &before), first, "its modification time differs");
         std::fs::remove_dir_all(at("a")).unwrap();
         assert_eq!(
-            tree(home.path(), &first).into_keys().collect::<Vec<_>>(),
+            folder_tree(home.path(), &first).into_keys().collect::<Vec<_>>(),
             [home.path().to_owned(), at("a.b")]
         );
     }

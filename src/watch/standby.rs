@@ -1,101 +1,99 @@
-//! What a process does that does not lead: it looks whether the state is free, and follows the config, so that
-//! it leads by the config of then and not by that of its start.
+//! Standby: waits for the lease on the state, and follows the config meanwhile.
 //!
 //! # Caveats
-//! A store far away may take long to say anything. It is asked on another thread: signals are heard meanwhile,
-//! and the service manager hears that all is well.
+//! A remote store may respond slowly. It is read on another thread, so that signals and heartbeats continue.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::service::{Service, Signal, SignalListener};
+use super::environment::WatchEnvironment;
 use super::status::WatchStatus;
-use super::{WatchEnvironment, settings, sources};
+use super::systemd::{ServiceManager, Signal, SignalListener};
+use super::{config_diff, config_reload, sources};
 use crate::config::Config;
 use crate::state::{Holder, Location, StateError, StateWriter};
 
-/// How often a process that stands by looks whether a state in a folder is free.
-const LOOK: Duration = Duration::from_millis(500);
-/// In a bucket each look is some requests: so many are made in the time that a lease lasts, within these bounds.
-const LOOKS_IN_A_LEASE: u32 = 6;
-const LOOK_LONGEST: Duration = Duration::from_secs(5);
-/// How often the service manager is told that all is well while the store is asked.
-const BEAT: Duration = Duration::from_millis(500);
+/// The interval of attempts to take the lease on a folder.
+const ATTEMPT: Duration = Duration::from_millis(500);
+/// In a bucket each attempt costs requests: this many are made in the duration of a lease.
+const ATTEMPTS_PER_LEASE: u32 = 6;
+/// The longest interval of attempts.
+const ATTEMPT_LONGEST: Duration = Duration::from_secs(5);
+/// The interval of heartbeats.
+const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// The config in use, whoever leads.
-pub(super) struct StandbyEnd {
+/// The config in use. It outlives a leader and a standby.
+pub(super) struct WatchedConfig {
     pub(super) config: Arc<Config>,
-    /// What its text was when it was read; 0: that is not known.
+    /// The hash of its files when it was read; 0 if unknown.
     pub(super) content: u128,
     /// The config that this process started with.
     pub(super) first: Arc<Config>,
 }
 
-impl StandbyEnd {
+impl WatchedConfig {
     pub(super) fn new(config: Arc<Config>) -> Self {
         Self { first: Arc::clone(&config), config, content: 0 }
     }
 
-    /// Reads the config again if its text is another. One that cannot be used changes nothing, loudly.
-    fn reread(&mut self, at: &dyn WatchEnvironment, board: &WatchStatus) {
+    /// Reads the config again if its files have changed. An invalid config is logged and changes nothing.
+    fn reload(&mut self, environment: &dyn WatchEnvironment, status: &WatchStatus) {
         let content = sources::content(&self.config);
         if std::mem::replace(&mut self.content, content) == content {
             return;
         }
-        let read = at.config();
-        board.metrics.config_read(read.is_ok());
+        let read = environment.read_config();
+        status.metrics().count_config_read(read.is_ok());
         match read {
             Ok(new) => {
-                board.configured(&new);
-                board.lock().needs_restart = settings::needs_restart(&self.first, &new);
-                // Should it be made of other files, it is read once more the next time: rather that than not
-                // to see what has changed in between.
+                status.set_config(&new);
+                status.lock().needs_restart = config_diff::needs_restart(&self.first, &new);
+                // If it includes other files, their hash differs and the next attempt reads it once more.
                 self.config = Arc::new(new);
             }
             Err(problems) => {
-                tracing::error!("the config cannot be used, and the last good one stays in use");
-                problems.lines().for_each(|problem| tracing::error!("{problem}"));
-                board.lock().config_error = Some((at.clock().now(), problems));
+                config_reload::log_invalid(&problems);
+                config_reload::show_invalid(status, environment.clock().now(), problems);
             }
         }
     }
 }
 
-/// Where the state is, and whom to tell of what.
+/// Waits for the lease.
 pub(super) struct Standby<'a> {
-    pub(super) at: &'a dyn WatchEnvironment,
-    pub(super) board: &'a WatchStatus,
-    pub(super) service: &'a Service,
+    pub(super) environment: &'a dyn WatchEnvironment,
+    pub(super) status: &'a WatchStatus,
+    pub(super) service: &'a ServiceManager,
     pub(super) location: &'a Location,
 }
 
 impl Standby<'_> {
-    /// Waits until the state is free, and takes it. None: told to stop before that.
+    /// Waits until the lease is free, and takes it. None: a signal stopped the process.
     ///
     /// # Errors
-    /// When the state cannot be used. A store that was there once is waited for.
+    /// When the state cannot be used. A store that was reachable once may become unreachable for some time.
     pub(super) async fn wait(
         &self,
-        followed: &mut StandbyEnd,
+        watched: &mut WatchedConfig,
         signals: &mut SignalListener,
     ) -> Result<Option<StateWriter>, StateError> {
-        let (mut leader, mut was_there) = (None::<Holder>, followed.content != 0);
+        let (mut leader, mut was_reachable) = (None::<Holder>, watched.content != 0);
         loop {
             let Some(opened) = self.open(signals).await else { return Ok(None) };
-            tokio::task::block_in_place(|| followed.reread(self.at, self.board));
+            tokio::task::block_in_place(|| watched.reload(self.environment, self.status));
             match opened {
                 Ok(state) => return Ok(Some(state)),
                 Err(StateError::Held(other)) => {
-                    was_there = true;
+                    was_reachable = true;
                     if leader.as_ref().is_none_or(|known| !known.is_same_process(&other)) {
-                        tracing::info!("the state is held by {other}; this process stands by");
-                        self.service.ready(&format!("standing by; the state is held by {other}"));
+                        tracing::info!("standby: the lease on the state is held by {other}");
+                        self.service.ready(&format!("standby; the lease is held by {other}"));
                     }
                     leader = Some(other.clone());
-                    self.board.standing_by(other);
+                    self.status.standby(other);
                 }
-                Err(error) if was_there && error.is_transient() => {
-                    tracing::warn!("the state cannot be reached, and is waited for: {error}");
+                Err(error) if was_reachable && error.is_transient() => {
+                    tracing::warn!("the state is not reachable; the next attempt follows: {error}");
                 }
                 Err(error) => return Err(error),
             }
@@ -105,48 +103,48 @@ impl Standby<'_> {
         }
     }
 
-    /// Tries to take the state. None: told to stop meanwhile.
+    /// Tries to take the lease. None: a signal stopped the process.
     async fn open(&self, signals: &mut SignalListener) -> Option<Result<StateWriter, StateError>> {
-        let (location, at) = (self.location.clone(), self.at);
-        let (holder, clock, random) = (at.holder(), at.clock(), at.random());
+        let (location, environment) = (self.location.clone(), self.environment);
+        let (holder, clock, random) = (environment.holder(), environment.clock(), environment.random());
         let open = move || StateWriter::open(&location, &holder, clock, random);
         let mut opening = tokio::task::spawn_blocking(open);
         loop {
-            self.beat();
+            self.heartbeat();
             tokio::select! {
                 opened = &mut opening => return match opened {
                     Ok(opened) => Some(opened),
                     Err(stopped) => match stopped.try_into_panic() {
                         Ok(panic) => std::panic::resume_unwind(panic),
-                        Err(_) => None, // the runtime ends
+                        Err(_) => None, // the runtime is shutting down
                     },
                 },
-                // Should it get the state after all, it lets go of it at once.
+                // If the attempt still succeeds, dropping its result releases the lease.
                 Signal::Stop = signals.next() => return None,
-                () = tokio::time::sleep(BEAT) => {}
+                () = tokio::time::sleep(HEARTBEAT) => {}
             }
         }
     }
 
-    /// Waits until it is time to look again.
+    /// Waits until the next attempt.
     async fn pause(&self, signals: &mut SignalListener) -> Signal {
-        let look = tokio::time::sleep(match self.location {
-            Location::Folder(_) => LOOK,
-            Location::Bucket(address) => (address.lease / LOOKS_IN_A_LEASE).clamp(LOOK, LOOK_LONGEST),
+        let attempt = tokio::time::sleep(match self.location {
+            Location::Folder(_) => ATTEMPT,
+            Location::Bucket(address) => (address.lease / ATTEMPTS_PER_LEASE).clamp(ATTEMPT, ATTEMPT_LONGEST),
         });
-        tokio::pin!(look);
+        tokio::pin!(attempt);
         loop {
-            self.beat();
+            self.heartbeat();
             tokio::select! {
                 signal = signals.next() => return signal,
-                () = &mut look => return Signal::Reread,
-                () = tokio::time::sleep(BEAT) => {}
+                () = &mut attempt => return Signal::Reload,
+                () = tokio::time::sleep(HEARTBEAT) => {}
             }
         }
     }
 
-    fn beat(&self) {
-        self.board.beat();
-        self.service.beat();
+    fn heartbeat(&self) {
+        self.status.heartbeat();
+        self.service.heartbeat();
     }
 }

@@ -1,210 +1,216 @@
-//! How things stand, for whoever asks: health, metrics and the dashboard. The loop writes, others read; nothing
-//! is decided from it.
+//! Live status of the process, for health checks, metrics and the dashboard. The leader writes it; no decision is made
+//! from it, except to avoid repeated messages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::metrics::Metrics;
+use super::notify::Subject;
+use super::{config_diff, schedule};
 use crate::config::{CohortConfig, Config, SegmentConfig};
-use crate::dashboard::{self, BlockedView, RemedyView};
+use crate::dashboard::{BlockedView, HistoryView, PlanView, RemedyView};
 use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentId, Stage, Timestamp};
 use crate::reconcile::OrphanedCohort;
 use crate::state::{CheckVerdict, HeapSegments, Holder, SegmentCheck};
 
-/// Runs that are kept, and sizes of a cohort.
+/// The number of runs in the history.
 const RUNS_KEPT: usize = 50;
+/// The number of sizes of a cohort.
 const SIZES_KEPT: usize = 200;
-/// A loop that has not gone round for so long is stuck.
-pub(super) const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// A loop without a heartbeat for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// What this process is.
+/// The role of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ProcessRole {
-    /// It looks whether the state can be had.
+    /// It tries to take the lease.
     Starting,
-    /// It holds the state.
-    Leading,
-    /// Another one does.
-    StandingBy(Holder),
+    /// It holds the lease.
+    Leader,
+    /// Another process holds the lease.
+    Standby(Holder),
     Stopping,
 }
 
-/// How a cohort stands.
+/// The condition of a cohort.
 #[derive(Clone, Debug)]
 pub(super) enum ConditionStatus {
-    /// It was not looked at yet.
+    /// No run has ended yet.
     New,
     InSync,
-    /// Its source has said nothing yet.
+    /// The source has no data yet.
     Waiting(String),
-    /// A person must approve what the guard withheld.
-    Refused(BlockedStatus),
-    /// It could not be planned or sent.
+    /// The guard blocked changes, and an operator must approve them.
+    Blocked(BlockedStatus),
+    /// Plan or apply failed.
     Failing(FailureStatus),
 }
 
-/// What the guard withheld.
+/// Changes that the guard blocked.
 #[derive(Clone, Debug)]
 pub struct BlockedStatus {
-    /// What, why, and what can be done.
-    pub withheld: Vec<BlockedView>,
-    /// The command that lets exactly this plan run, if one can.
-    pub approve: Option<String>,
+    /// Each with its reason and remedies.
+    pub blocks: Vec<BlockedView>,
+    /// The command that approves exactly this plan, if one can.
+    pub approve_command: Option<String>,
 }
 
-/// What went wrong.
+/// A failure of a cohort run.
 #[derive(Clone, Debug)]
 pub(super) struct FailureStatus {
-    pub(super) why: String,
-    pub(super) ways_out: Vec<RemedyView>,
-    /// Nothing but a person can help.
-    pub(super) needs_person: bool,
+    pub(super) reason: String,
+    pub(super) remedies: Vec<RemedyView>,
+    /// A retry does not help.
+    pub(super) needs_operator: bool,
 }
 
 impl BlockedStatus {
     fn text(&self) -> String {
-        let each = self.withheld.iter().map(|one| format!("{} blocked: {}", one.what, one.why));
-        let approve = self.approve.iter().map(|command| format!("to approve it: {command}"));
-        each.chain(approve).collect::<Vec<_>>().join("; ")
+        let blocks = self.blocks.iter().map(|block| format!("{} blocked: {}", block.scope, block.reason));
+        let approve = self.approve_command.iter().map(|command| format!("to approve it: {command}"));
+        blocks.chain(approve).collect::<Vec<_>>().join("; ")
     }
 }
 
 impl FailureStatus {
     fn text(&self) -> String {
-        let ways = self.ways_out.iter().map(|way| match &way.command {
-            Some(command) => format!("; {}: {command}", way.words),
-            None => format!("; {}", way.words),
+        let remedies = self.remedies.iter().map(|remedy| match &remedy.command {
+            Some(command) => format!("; {}: {command}", remedy.text),
+            None => format!("; {}", remedy.text),
         });
-        self.why.clone() + &ways.collect::<String>()
+        self.reason.clone() + &remedies.collect::<String>()
     }
 }
 
 impl ConditionStatus {
-    /// The condition in a word, as metrics have it.
-    pub(super) fn word(&self) -> &'static str {
+    /// The code in metrics and in `/readyz`.
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Self::New => "new",
             Self::InSync => "in_sync",
             Self::Waiting(_) => "waiting",
-            Self::Refused(_) => "blocked",
+            Self::Blocked(_) => "blocked",
             Self::Failing(_) => "failing",
         }
     }
 
-    pub(super) fn is_good(&self) -> bool {
+    pub(super) fn is_in_sync(&self) -> bool {
         matches!(self, Self::InSync)
     }
 
-    /// What is to be said of it; two conditions that say the same are the same.
+    /// The condition in words. Conditions with the same code and text are the same.
     pub(super) fn text(&self) -> String {
         match self {
             Self::New => String::new(),
             Self::InSync => "in sync".to_owned(),
-            Self::Waiting(what) => what.clone(),
-            Self::Refused(refused) => refused.text(),
-            Self::Failing(failing) => failing.text(),
+            Self::Waiting(reason) => reason.clone(),
+            Self::Blocked(blocked) => blocked.text(),
+            Self::Failing(failure) => failure.text(),
         }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.code() == other.code() && self.text() == other.text()
     }
 }
 
-/// One cohort.
+/// The status of a cohort.
 #[derive(Clone, Debug)]
 pub(super) struct CohortStatus {
-    /// What the config says of it; none if it is to be emptied.
+    /// Its config. None: it is listed under `removed:`.
     pub(super) declared: Option<Arc<CohortConfig>>,
     pub(super) condition: ConditionStatus,
-    /// Since when this process has known it.
-    pub(super) known_since: Timestamp,
-    /// Since when it stands so.
+    /// When this process first saw it in the config.
+    pub(super) first_seen: Timestamp,
+    /// Since when it has this condition.
     pub(super) since: Timestamp,
-    /// What is being done with it right now, and how far that is.
-    pub(super) busy: Option<(Stage, u64)>,
+    /// The stage of the current run, and its progress.
+    pub(super) progress: Option<(Stage, u64)>,
     pub(super) members: Option<u64>,
     pub(super) in_doubt: u64,
-    /// Until when requests without an answer may change it.
+    /// Until when Braze may still process requests without a reply.
     pub(super) uncertain_until: Option<Timestamp>,
     pub(super) sizes: VecDeque<(Timestamp, u64)>,
-    pub(super) last_good: Option<Timestamp>,
-    pub(super) next_look: Option<Timestamp>,
-    pub(super) last_plan: Option<dashboard::PlanView>,
+    pub(super) last_success: Option<Timestamp>,
+    pub(super) next_run: Option<Timestamp>,
+    pub(super) last_plan: Option<PlanView>,
     pub(super) rejects: BTreeMap<String, u64>,
     pub(super) rejects_file: Option<String>,
-    pub(super) refused: u64,
+    /// Identifiers that Braze has rejected.
+    pub(super) rejected: u64,
     pub(super) is_stale: bool,
 }
 
-/// One export.
+/// The status of an export.
 #[derive(Clone, Debug)]
 pub(super) struct ExportStatus {
     pub(super) source: String,
-    /// Since when this process has known it.
-    pub(super) known_since: Timestamp,
+    /// When this process first saw it in the config.
+    pub(super) first_seen: Timestamp,
     pub(super) is_stale: bool,
-    /// Since when something that was received waits.
+    /// Since when a received event waits.
     pub(super) waiting_since: Option<Timestamp>,
-    /// Events that Heap has taken, ever.
+    /// Events that Heap has accepted, over all runs.
     pub(super) events: u64,
-    /// Events that wait for their person, or for Heap's limit.
+    /// Events that wait for a user's identity or for Heap's rate limit.
     pub(super) waiting: u64,
-    /// Events that could not be used, by this process.
-    pub(super) rejected: u64,
-    pub(super) last_good: Option<Timestamp>,
-    pub(super) next_look: Option<Timestamp>,
-    pub(super) trouble: Option<String>,
-    /// It is not tried again before somebody changes something.
-    pub(super) needs_person: bool,
+    pub(super) last_success: Option<Timestamp>,
+    pub(super) next_run: Option<Timestamp>,
+    pub(super) failure: Option<String>,
+    /// A retry does not help.
+    pub(super) needs_operator: bool,
 }
 
-/// What a Heap has told.
+/// The status of a Heap connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeapStatus {
     pub(super) waiting_bytes: u64,
     /// Since when the oldest delivery waits.
     pub(super) waiting_since: Option<Timestamp>,
-    pub(super) told: HeapSegments,
+    pub(super) segments: HeapSegments,
 }
 
-/// Everything.
+/// All values of the status.
 #[derive(Clone, Debug)]
-pub(super) struct StatusInner {
+pub(super) struct StatusData {
     pub(super) started: Timestamp,
     pub(super) role: ProcessRole,
     pub(super) role_since: Timestamp,
-    pub(super) state: String,
     pub(super) config_digest: String,
     pub(super) config_loaded: Timestamp,
-    /// What is wrong with the config on disk, while the last good one is in use.
+    /// Why the config on disk is not in use, and since when.
     pub(super) config_error: Option<(Timestamp, String)>,
+    /// Config keys whose change needs a restart.
     pub(super) needs_restart: Vec<&'static str>,
     pub(super) stale_after: Duration,
     pub(super) cohorts: BTreeMap<CohortId, CohortStatus>,
-    /// The order of the config.
+    /// The cohorts in the order of the config.
     pub(super) order: Vec<CohortId>,
     pub(super) heaps: BTreeMap<ConnectionName, HeapStatus>,
     /// The segments in the order of the config, each with its last check.
     pub(super) segments: Vec<(SegmentConfig, Option<SegmentCheck>)>,
     pub(super) exports: BTreeMap<ExportId, ExportStatus>,
-    pub(super) runs: VecDeque<dashboard::HistoryView>,
+    pub(super) history: VecDeque<HistoryView>,
     pub(super) orphaned: Vec<OrphanedCohort>,
     pub(super) queue_depth: usize,
-    beat: Instant,
+    last_heartbeat: Instant,
 }
 
-/// The board.
+/// The status, shared between the leader and the admin endpoints.
 pub(super) struct WatchStatus {
-    inner: Mutex<StatusInner>,
-    pub(super) metrics: super::metrics::Metrics,
-    pub(super) clock: Clock,
+    data: Mutex<StatusData>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
 }
 
 impl WatchStatus {
     pub(super) fn new(config: &Config, clock: Clock) -> Self {
         let now = clock.now();
-        let inner = StatusInner {
+        let data = StatusData {
             started: now,
             role: ProcessRole::Starting,
             role_since: now,
-            state: String::new(),
             config_digest: String::new(),
             config_loaded: now,
             config_error: None,
@@ -215,127 +221,183 @@ impl WatchStatus {
             heaps: BTreeMap::new(),
             segments: Vec::new(),
             exports: BTreeMap::new(),
-            runs: VecDeque::new(),
+            history: VecDeque::new(),
             orphaned: Vec::new(),
             queue_depth: 0,
-            beat: Instant::now(),
+            last_heartbeat: clock.monotonic(),
         };
-        let board = Self { inner: Mutex::new(inner), metrics: super::metrics::Metrics::new(), clock };
-        board.configured(config);
-        board
+        let status = Self { data: Mutex::new(data), metrics: Arc::new(Metrics::new()), clock };
+        status.set_config(config);
+        status
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, StatusInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, StatusData> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The loop has gone round.
-    pub(super) fn beat(&self) {
-        self.lock().beat = Instant::now();
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
-    /// Whether the loop goes round.
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Records that the event loop makes progress.
+    pub(super) fn heartbeat(&self) {
+        self.lock().last_heartbeat = self.clock.monotonic();
+    }
+
+    /// Whether the event loop makes progress.
     pub(super) fn is_alive(&self) -> bool {
-        self.lock().beat.elapsed() < STUCK_AFTER
+        self.clock.monotonic().saturating_duration_since(self.lock().last_heartbeat) < STUCK_AFTER
     }
 
-    pub(super) fn standing_by(&self, holder: Holder) {
-        let mut inner = self.lock();
-        if !matches!(inner.role, ProcessRole::StandingBy(_)) {
-            inner.role_since = self.clock.now();
+    pub(super) fn standby(&self, holder: Holder) {
+        let mut data = self.lock();
+        if !matches!(data.role, ProcessRole::Standby(_)) {
+            data.role_since = self.clock.now();
         }
-        inner.role = ProcessRole::StandingBy(holder);
+        data.role = ProcessRole::Standby(holder);
     }
 
-    pub(super) fn leading(&self, state: String) {
-        let mut inner = self.lock();
-        (inner.role, inner.role_since, inner.state) = (ProcessRole::Leading, self.clock.now(), state);
+    pub(super) fn leader(&self) {
+        let mut data = self.lock();
+        (data.role, data.role_since) = (ProcessRole::Leader, self.clock.now());
     }
 
-    /// This process does not hold the state any more.
-    pub(super) fn let_go(&self) {
-        let mut inner = self.lock();
-        (inner.role, inner.role_since) = (ProcessRole::Starting, self.clock.now());
+    /// This process no longer holds the lease.
+    pub(super) fn lease_released(&self) {
+        let mut data = self.lock();
+        (data.role, data.role_since) = (ProcessRole::Starting, self.clock.now());
     }
 
     pub(super) fn stopping(&self) {
         self.lock().role = ProcessRole::Stopping;
     }
 
-    /// Another config is in use.
-    pub(super) fn configured(&self, config: &Config) {
-        let mut inner = self.lock();
-        inner.config_digest.clone_from(&config.digest);
+    /// Uses another config: adds new entries, removes those that left.
+    pub(super) fn set_config(&self, config: &Config) {
+        let mut data = self.lock();
+        data.config_digest.clone_from(&config.digest);
         let now = self.clock.now();
-        inner.config_loaded = now;
-        inner.config_error = None;
-        inner.stale_after = config.watch.stale_after;
-        inner.order = super::settings::cohorts(config).cloned().collect();
-        let StatusInner { order, cohorts, .. } = &mut *inner;
+        data.config_loaded = now;
+        data.config_error = None;
+        data.stale_after = config.watch.stale_after;
+        data.order = config_diff::all_cohorts(config).cloned().collect();
+        let StatusData { order, cohorts, .. } = &mut *data;
         cohorts.retain(|id, _| order.contains(id));
         for cohort in &config.cohorts {
-            let status = inner.cohorts.entry(cohort.id.clone()).or_insert_with(|| CohortStatus::new(now));
+            let status = data.cohorts.entry(cohort.id.clone()).or_insert_with(|| CohortStatus::new(now));
             status.declared = Some(Arc::new(cohort.clone()));
         }
         for id in &config.removed {
-            let status = inner.cohorts.entry(id.clone()).or_insert_with(|| CohortStatus::new(now));
+            let status = data.cohorts.entry(id.clone()).or_insert_with(|| CohortStatus::new(now));
             status.declared = None;
         }
-        let known = std::mem::take(&mut inner.segments);
-        let last = |id: &SegmentId| known.iter().find(|(segment, _)| segment.id == *id)?.1.clone();
-        inner.segments = config.segments.iter().map(|segment| (segment.clone(), last(&segment.id))).collect();
-        inner.heaps.retain(|name, _| config.has_webhook_endpoint(name));
+        let before = std::mem::take(&mut data.segments);
+        let last = |id: &SegmentId| before.iter().find(|(segment, _)| segment.id == *id)?.1.clone();
+        data.segments = config.segments.iter().map(|segment| (segment.clone(), last(&segment.id))).collect();
+        data.heaps.retain(|name, _| config.has_webhook_endpoint(name));
         for name in config.heap.keys().filter(|name| config.has_webhook_endpoint(name)) {
-            inner.heaps.entry(name.clone()).or_default();
+            data.heaps.entry(name.clone()).or_default();
         }
-        inner.exports.retain(|id, _| config.exports.iter().any(|export| export.id == *id));
+        data.exports.retain(|id, _| config.exports.iter().any(|export| export.id == *id));
         for export in &config.exports {
-            let status = inner.exports.entry(export.id.clone()).or_insert_with(|| ExportStatus::new(now));
+            let status = data.exports.entry(export.id.clone()).or_insert_with(|| ExportStatus::new(now));
             status.source = export.source.name();
         }
     }
 
-    /// Changes what is known of a cohort.
-    pub(super) fn cohort(&self, id: &CohortId, change: impl FnOnce(&mut CohortStatus)) {
+    /// Changes the status of a cohort.
+    pub(super) fn update_cohort(&self, id: &CohortId, change: impl FnOnce(&mut CohortStatus)) {
         if let Some(status) = self.lock().cohorts.get_mut(id) {
             change(status);
         }
     }
 
-    /// A segment was checked.
-    pub(super) fn checked(&self, id: &SegmentId, check: SegmentCheck) {
-        if let Some((_, last)) = self.lock().segments.iter_mut().find(|(segment, _)| segment.id == *id) {
-            *last = Some(check);
-        }
-    }
-
-    /// What the last check of a segment came to.
-    pub(super) fn verdict_of(&self, id: &SegmentId) -> Option<CheckVerdict> {
-        let inner = self.lock();
-        let (_, check) = inner.segments.iter().find(|(segment, _)| segment.id == *id)?;
-        check.as_ref().map(|check| check.verdict)
-    }
-
-    /// Changes what is known of an export.
-    pub(super) fn export(&self, id: &ExportId, change: impl FnOnce(&mut ExportStatus)) {
+    /// Changes the status of an export.
+    pub(super) fn update_export(&self, id: &ExportId, change: impl FnOnce(&mut ExportStatus)) {
         if let Some(status) = self.lock().exports.get_mut(id) {
             change(status);
         }
     }
 
-    /// Whether a cohort stands so already.
-    pub(super) fn stands(&self, id: &CohortId, condition: &ConditionStatus) -> bool {
-        let inner = self.lock();
-        inner.cohorts.get(id).is_some_and(|status| {
-            status.condition.word() == condition.word() && status.condition.text() == condition.text()
-        })
+    /// Sets the last check of a segment.
+    pub(super) fn set_check(&self, id: &SegmentId, check: SegmentCheck) {
+        if let Some((_, last)) = self.lock().segments.iter_mut().find(|(segment, _)| segment.id == *id) {
+            *last = Some(check);
+        }
     }
 
-    /// A run has done something.
-    pub(super) fn passed(&self, line: dashboard::HistoryView) {
-        let mut inner = self.lock();
-        inner.runs.push_front(line);
-        inner.runs.truncate(RUNS_KEPT);
+    /// The verdict of the last check of a segment.
+    pub(super) fn verdict(&self, id: &SegmentId) -> Option<CheckVerdict> {
+        let data = self.lock();
+        let (_, check) = data.segments.iter().find(|(segment, _)| segment.id == *id)?;
+        check.as_ref().map(|check| check.verdict)
+    }
+
+    /// Sets the segments of a Heap connection, and the size of its inbox.
+    pub(super) fn set_heap_segments(
+        &self,
+        heap: &ConnectionName,
+        segments: HeapSegments,
+        waiting_bytes: u64,
+    ) {
+        let mut data = self.lock();
+        let status = data.heaps.entry(heap.clone()).or_default();
+        (status.segments, status.waiting_bytes) = (segments, waiting_bytes);
+    }
+
+    /// Sets the size of the inbox of a Heap connection. The lag counts from the first call with a size above zero.
+    pub(super) fn set_inbox(&self, heap: &ConnectionName, waiting_bytes: u64, now: Timestamp) {
+        if let Some(status) = self.lock().heaps.get_mut(heap) {
+            status.waiting_bytes = waiting_bytes;
+            status.waiting_since = (waiting_bytes > 0).then(|| status.waiting_since.unwrap_or(now));
+        }
+    }
+
+    /// Records that an ingest has used all deliveries.
+    pub(super) fn inbox_ingested(&self, heap: &ConnectionName) {
+        if let Some(status) = self.lock().heaps.get_mut(heap) {
+            status.waiting_since = None;
+        }
+    }
+
+    /// Whether a cohort has this condition already.
+    pub(super) fn has_condition(&self, id: &CohortId, condition: &ConditionStatus) -> bool {
+        self.lock().cohorts.get(id).is_some_and(|status| status.condition.is_same(condition))
+    }
+
+    /// The cohorts that the guard blocks.
+    pub(super) fn blocked_cohorts(&self) -> Vec<CohortId> {
+        let data = self.lock();
+        let is_blocked = |status: &CohortStatus| matches!(status.condition, ConditionStatus::Blocked(_));
+        data.cohorts.iter().filter(|(_, status)| is_blocked(status)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Marks the cohorts and exports without a successful run in `after`. Returns them, each with the age of its last
+    /// success.
+    pub(super) fn mark_stale(&self, after: Duration) -> Vec<(Subject, Duration)> {
+        let (mut stale, mut data, now) = (Vec::new(), self.lock(), self.clock.now());
+        for (id, status) in &mut data.cohorts {
+            let age = schedule::until(now, status.last_success_or_start());
+            status.is_stale = age > after;
+            stale.extend(status.is_stale.then(|| (Subject::Cohort(id.clone()), age)));
+        }
+        for (id, status) in &mut data.exports {
+            let age = schedule::until(now, status.last_success_or_start());
+            status.is_stale = age > after;
+            stale.extend(status.is_stale.then(|| (Subject::Export(id.clone()), age)));
+        }
+        stale
+    }
+
+    /// Adds a run to the history.
+    pub(super) fn add_history(&self, run: HistoryView) {
+        let mut data = self.lock();
+        data.history.push_front(run);
+        data.history.truncate(RUNS_KEPT);
     }
 }
 
@@ -343,17 +405,21 @@ impl ExportStatus {
     fn new(now: Timestamp) -> Self {
         Self {
             source: String::new(),
-            known_since: now,
+            first_seen: now,
             is_stale: false,
             waiting_since: None,
             events: 0,
             waiting: 0,
-            rejected: 0,
-            last_good: None,
-            next_look: None,
-            trouble: None,
-            needs_person: false,
+            last_success: None,
+            next_run: None,
+            failure: None,
+            needs_operator: false,
         }
+    }
+
+    /// The last success, or the time from which its absence counts.
+    pub(super) fn last_success_or_start(&self) -> Timestamp {
+        self.last_success.unwrap_or(self.first_seen)
     }
 }
 
@@ -362,43 +428,47 @@ impl CohortStatus {
         Self {
             declared: None,
             condition: ConditionStatus::New,
-            known_since: now,
+            first_seen: now,
             since: now,
-            busy: None,
+            progress: None,
             members: None,
             in_doubt: 0,
             uncertain_until: None,
             sizes: VecDeque::new(),
-            last_good: None,
-            next_look: None,
+            last_success: None,
+            next_run: None,
             last_plan: None,
             rejects: BTreeMap::new(),
             rejects_file: None,
-            refused: 0,
+            rejected: 0,
             is_stale: false,
         }
     }
 
-    /// It stands so from now on, if it stood otherwise. Whether it did.
-    pub(super) fn turn(&mut self, condition: &ConditionStatus, now: Timestamp) -> bool {
-        let is_other = self.condition.word() != condition.word();
-        let is_new = is_other || self.condition.text() != condition.text();
-        if is_other {
+    /// The last success, or the time from which its absence counts.
+    pub(super) fn last_success_or_start(&self) -> Timestamp {
+        self.last_success.unwrap_or(self.first_seen)
+    }
+
+    /// Sets the condition. Returns whether it is another one.
+    pub(super) fn set_condition(&mut self, condition: &ConditionStatus, now: Timestamp) -> bool {
+        let is_new = !self.condition.is_same(condition);
+        if self.condition.code() != condition.code() {
             self.since = now;
         }
         self.condition = condition.clone();
-        if condition.is_good() {
-            self.last_good = Some(now);
+        if condition.is_in_sync() {
+            self.last_success = Some(now);
         }
         is_new
     }
 
-    /// The cohort has so many members now.
-    pub(super) fn has(&mut self, members: u64, at: Timestamp) {
+    /// Sets the number of members.
+    pub(super) fn set_members(&mut self, members: u64, at: Timestamp) {
         self.members = Some(members);
-        // What stays the same is told by its first and its last time.
-        let same = |(_, before): &(Timestamp, u64)| *before == members;
-        if self.sizes.len() >= 2 && self.sizes.iter().rev().take(2).all(same) {
+        // A constant size needs only its first and its last point.
+        let is_same = |(_, before): &(Timestamp, u64)| *before == members;
+        if self.sizes.len() >= 2 && self.sizes.iter().rev().take(2).all(is_same) {
             self.sizes.pop_back();
         }
         self.sizes.push_back((at, members));
@@ -408,13 +478,112 @@ impl CohortStatus {
     }
 }
 
-/// Watches runs for the board.
+/// Shows the progress of runs.
 impl Progress for WatchStatus {
     fn at(&self, cohort: &CohortId, stage: Stage, done: u64) {
-        self.cohort(cohort, |status| status.busy = Some((stage, done)));
+        self.update_cohort(cohort, |status| status.progress = Some((stage, done)));
     }
 
     fn finished(&self, cohort: &CohortId) {
-        self.cohort(cohort, |status| status.busy = None);
+        self.update_cohort(cohort, |status| status.progress = None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const HOUR: u64 = 3600;
+
+    thread_local! {
+        static SECONDS: Cell<u64> = const { Cell::new(0) };
+        static START: Instant = Instant::now();
+    }
+
+    /// A clock that only the test moves.
+    fn clock() -> Clock {
+        Clock::with_monotonic(
+            || Timestamp::UNIX_EPOCH + Duration::from_secs(SECONDS.get()),
+            || START.with(|start| *start) + Duration::from_secs(SECONDS.get()),
+        )
+    }
+
+    fn advance(seconds: u64) {
+        SECONDS.set(SECONDS.get() + seconds);
+    }
+
+    fn config() -> Config {
+        const TEXT: &str = "version: 1
+connections:
+  braze: { kind: braze, instance: sandbox }
+cohorts:
+  - { id: carts, name: A, to: braze, source: { kind: file, path: a.csv }, match: [ { external_id: a } ] }
+  - { id: vip, name: B, to: braze, source: { kind: file, path: b.csv }, match: [ { external_id: a } ] }
+";
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("sync.yaml");
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), TEXT.as_bytes()).unwrap();
+        crate::config::load(&path, None, None).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    fn id(id: &str) -> CohortId {
+        CohortId::new(id).unwrap()
+    }
+
+    #[test]
+    fn a_cohort_without_success_for_too_long_is_stale_until_it_is_in_sync() {
+        let (status, after) = (WatchStatus::new(&config(), clock()), Duration::from_secs(24 * HOUR));
+        advance(20 * HOUR);
+        let in_sync = |status: &WatchStatus, id: &CohortId| {
+            let now = status.clock().now();
+            status.update_cohort(id, |cohort| assert!(cohort.set_condition(&ConditionStatus::InSync, now)));
+        };
+        in_sync(&status, &id("carts"));
+        assert_eq!(status.mark_stale(after), []);
+        advance(5 * HOUR);
+        let vip = (Subject::Cohort(id("vip")), Duration::from_secs(25 * HOUR));
+        assert_eq!(status.mark_stale(after), [vip], "it was never in sync");
+        advance(20 * HOUR);
+        in_sync(&status, &id("vip"));
+        let carts = (Subject::Cohort(id("carts")), Duration::from_secs(25 * HOUR));
+        assert_eq!(status.mark_stale(after), [carts]);
+        assert!(!status.lock().cohorts[&id("vip")].is_stale);
+    }
+
+    #[test]
+    fn a_loop_without_heartbeat_is_stuck() {
+        let status = WatchStatus::new(&config(), clock());
+        advance(59);
+        assert!(status.is_alive());
+        advance(1);
+        assert!(!status.is_alive());
+        status.heartbeat();
+        assert!(status.is_alive());
+    }
+
+    #[test]
+    fn a_condition_with_another_text_is_new_and_keeps_its_start() {
+        let status = WatchStatus::new(&config(), clock());
+        let failing = |reason: &str| {
+            ConditionStatus::Failing(FailureStatus {
+                reason: reason.to_owned(),
+                remedies: Vec::new(),
+                needs_operator: false,
+            })
+        };
+        let set = |condition: &ConditionStatus| {
+            let (mut is_new, now) = (false, status.clock().now());
+            status.update_cohort(&id("vip"), |cohort| is_new = cohort.set_condition(condition, now));
+            is_new
+        };
+        assert!(set(&failing("a")));
+        let since = status.lock().cohorts[&id("vip")].since;
+        advance(60);
+        assert!(!set(&failing("a")) && set(&failing("b")));
+        assert_eq!(status.lock().cohorts[&id("vip")].since, since);
+        assert!(set(&ConditionStatus::InSync));
+        assert_ne!(status.lock().cohorts[&id("vip")].since, since);
     }
 }

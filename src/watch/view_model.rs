@@ -1,54 +1,54 @@
-//! The board as the dashboard shows it. Nothing is looked up here.
+//! Converts the live status to the view model of the dashboard. Pure.
 
 use std::time::Duration;
 
-use super::on_done::lasted;
+use super::history::duration_text;
 use super::schedule;
 use super::status::{
-    CohortStatus, ConditionStatus, ExportStatus, HeapStatus, ProcessRole, StatusInner, WatchStatus,
+    CohortStatus, ConditionStatus, ExportStatus, HeapStatus, ProcessRole, StatusData, WatchStatus,
 };
 use crate::config::{self, BrazeObject, SourceConfig};
 use crate::dashboard as page;
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 use crate::state::{CheckLevel, CheckVerdict, SegmentCheck, SegmentSync, SegmentTable};
 
-/// What the page shows now.
-pub(super) fn board(board: &WatchStatus, refresh_seconds: Option<u32>) -> page::DashboardView {
-    let now = board.clock.now();
-    let inner = board.lock();
-    let since = inner.role_since;
-    let role = match &inner.role {
-        ProcessRole::StandingBy(holder) => page::RoleView::StandingBy { since, holder: Some(holder.clone()) },
-        ProcessRole::Starting | ProcessRole::Leading | ProcessRole::Stopping => {
-            page::RoleView::Leading { since }
+/// The view model at this moment.
+pub(super) fn dashboard(status: &WatchStatus, refresh_seconds: Option<u32>) -> page::DashboardView {
+    let now = status.clock().now();
+    let data = status.lock();
+    let since = data.role_since;
+    let role = match &data.role {
+        ProcessRole::Standby(holder) => page::RoleView::Standby { since, holder: Some(holder.clone()) },
+        ProcessRole::Starting | ProcessRole::Leader | ProcessRole::Stopping => {
+            page::RoleView::Leader { since }
         }
     };
-    let in_order = inner.order.iter().filter_map(|id| Some((id, inner.cohorts.get(id)?)));
+    let in_order = data.order.iter().filter_map(|id| Some((id, data.cohorts.get(id)?)));
     page::DashboardView {
         now,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        started: inner.started,
+        started: data.started,
         role,
         config: page::ConfigView {
-            digest: inner.config_digest.clone(),
-            loaded: inner.config_loaded,
-            ignored: inner.config_error.as_ref().map(|(since, text)| page::IgnoredConfigView {
+            digest: data.config_digest.clone(),
+            loaded: data.config_loaded,
+            invalid: data.config_error.as_ref().map(|(since, text)| page::InvalidConfigView {
                 since: *since,
                 problems: text.lines().filter(|line| line.contains(" [")).count().max(1) as u64,
                 text: text.clone(),
             }),
         },
-        cohorts: in_order.filter_map(|(id, status)| cohort(id, status, &inner)).collect(),
-        orphaned: inner.orphaned.iter().map(orphaned).collect(),
-        inboxes: inner.heaps.iter().map(|(name, heap)| inbox(name, heap, &inner, now)).collect(),
-        exports: inner.exports.iter().map(|(id, status)| export(id, status, now)).collect(),
-        segments: inner.segments.iter().filter_map(segment).collect(),
-        history: inner.runs.iter().cloned().collect(),
+        cohorts: in_order.filter_map(|(id, status)| cohort(id, status, &data)).collect(),
+        orphaned: data.orphaned.iter().map(orphaned).collect(),
+        inboxes: data.heaps.iter().map(|(name, heap)| inbox(name, heap, &data, now)).collect(),
+        exports: data.exports.iter().map(|(id, status)| export(id, status, now)).collect(),
+        segments: data.segments.iter().filter_map(segment).collect(),
+        history: data.history.iter().cloned().collect(),
         refresh_seconds,
     }
 }
 
-/// One that was not checked yet is not shown.
+/// None: the segment was not checked yet.
 fn segment(
     (segment, check): &(config::SegmentConfig, Option<SegmentCheck>),
 ) -> Option<page::SegmentCheckView> {
@@ -57,7 +57,7 @@ fn segment(
         BrazeObject::Name(name) => name.clone(),
         BrazeObject::Id(id) => check.segment.as_ref().map_or_else(|| id.clone(), |seen| seen.name.clone()),
     };
-    let why = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);
+    let findings = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);
     Some(page::SegmentCheckView {
         id: segment.id.to_string(),
         name,
@@ -66,43 +66,43 @@ fn segment(
             CheckVerdict::Drifted => page::SegmentVerdictView::Drifted,
             CheckVerdict::Unknown => page::SegmentVerdictView::Unknown,
         },
-        why: why.map(|finding| finding.text.clone()).collect(),
+        findings: findings.map(|finding| finding.text.clone()).collect(),
         checked: check.at.0,
     })
 }
 
-fn orphaned(left: &crate::reconcile::OrphanedCohort) -> page::OrphanedView {
-    page::OrphanedView { id: left.id.clone(), name: left.name.clone(), members: left.members }
+fn orphaned(cohort: &crate::reconcile::OrphanedCohort) -> page::OrphanedView {
+    page::OrphanedView { id: cohort.id.clone(), name: cohort.name.clone(), members: cohort.members }
 }
 
-fn cohort(id: &CohortId, status: &CohortStatus, inner: &StatusInner) -> Option<page::CohortView> {
-    // What is to be emptied is told by the runs that empty it.
+fn cohort(id: &CohortId, status: &CohortStatus, data: &StatusData) -> Option<page::CohortView> {
+    // A cohort under `removed:` appears in the history only.
     let declared = status.declared.as_deref()?;
     Some(page::CohortView {
         id: id.clone(),
         name: declared.name.clone(),
         connection: declared.to.clone(),
         declared_at: declared.declared_at.clone(),
-        source: source(&declared.source, inner),
+        source: source(&declared.source, data),
         members: status.members,
         sizes: status
             .sizes
             .iter()
             .map(|(at, members)| page::SizePoint { at: *at, members: *members })
             .collect(),
-        state: state(status, inner),
-        last_good: status.last_good,
-        next_look: status.next_look,
+        state: state(status, data),
+        last_success: status.last_success,
+        next_run: status.next_run,
         plan: status.last_plan,
         rejects: status.rejects.clone(),
         rejects_file: status.rejects_file.clone(),
         in_doubt: status.in_doubt,
         uncertain_until: status.uncertain_until,
-        refused: status.refused,
+        rejected: status.rejected,
     })
 }
 
-fn source(source: &SourceConfig, inner: &StatusInner) -> page::SourceView {
+fn source(source: &SourceConfig, data: &StatusData) -> page::SourceView {
     match source {
         SourceConfig::File(file) => page::SourceView::Files { pattern: file.pattern.clone() },
         SourceConfig::HeapConnect(source) => {
@@ -113,45 +113,48 @@ fn source(source: &SourceConfig, inner: &StatusInner) -> page::SourceView {
             page::SourceView::Files { pattern: format!("{path}, a query over {tables}") }
         }
         SourceConfig::Sql(sql) => page::SourceView::Query { connection: sql.connection.clone() },
-        SourceConfig::HeapSegment(told) => {
-            let known = inner.heaps.get(&told.connection);
-            let segment = known.and_then(|heap| heap.told.by_id.get(&told.segment));
+        SourceConfig::HeapSegment(source) => {
+            let heap = data.heaps.get(&source.connection);
+            let segment = heap.and_then(|heap| heap.segments.by_id.get(&source.segment));
             page::SourceView::HeapSegment {
-                connection: told.connection.clone(),
-                segment: told.segment,
+                connection: source.connection.clone(),
+                segment: source.segment,
                 name: segment.map(|segment| segment.name.clone()),
             }
         }
     }
 }
 
-fn state(status: &CohortStatus, inner: &StatusInner) -> page::CohortStateView {
+fn state(status: &CohortStatus, data: &StatusData) -> page::CohortStateView {
     let since = status.since;
-    if status.busy.is_some() {
+    if status.progress.is_some() {
         return page::CohortStateView::Updating { since };
     }
     match &status.condition {
         ConditionStatus::New => page::CohortStateView::New,
-        ConditionStatus::Waiting(why) => page::CohortStateView::WaitingForHeap { why: Some(why.clone()) },
-        ConditionStatus::Refused(refused) => page::CohortStateView::Withheld {
+        ConditionStatus::Waiting(reason) => {
+            page::CohortStateView::WaitingForHeap { reason: Some(reason.clone()) }
+        }
+        ConditionStatus::Blocked(blocked) => page::CohortStateView::Blocked {
             since,
-            refusals: refused.withheld.clone(),
-            approve: refused.approve.clone(),
+            blocks: blocked.blocks.clone(),
+            approve_command: blocked.approve_command.clone(),
         },
-        ConditionStatus::Failing(failing) => page::CohortStateView::Failing {
+        ConditionStatus::Failing(failure) => page::CohortStateView::Failing {
             since,
-            why: failing.why.clone(),
-            then: match failing.needs_person {
-                true => page::NextStep::NeedsPerson,
-                false => page::NextStep::TriedAgain { at: status.next_look },
-            },
-            ways_out: failing.ways_out.clone(),
+            reason: failure.reason.clone(),
+            next: next_step(failure.needs_operator, status.next_run),
+            remedies: failure.remedies.clone(),
         },
         ConditionStatus::InSync if status.is_stale => {
-            page::CohortStateView::Stale { after: inner.stale_after }
+            page::CohortStateView::Stale { after: data.stale_after }
         }
         ConditionStatus::InSync => page::CohortStateView::InSync,
     }
+}
+
+fn next_step(needs_operator: bool, next_run: Option<Timestamp>) -> page::NextStep {
+    if needs_operator { page::NextStep::NeedsOperator } else { page::NextStep::Retry { at: next_run } }
 }
 
 fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::ExportView {
@@ -162,29 +165,24 @@ fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::ExportV
         source: status.source.clone(),
         lag: lag.or(Some(Duration::ZERO)),
         events: status.events,
-        last_good: status.last_good,
-        trouble: trouble(status, now),
+        last_success: status.last_success,
+        failure: failure(status, now),
     }
 }
 
-fn trouble(status: &ExportStatus, now: Timestamp) -> Option<page::ExportFailureView> {
+fn failure(status: &ExportStatus, now: Timestamp) -> Option<page::ExportFailureView> {
     let stale = || {
-        let since = status.last_good.unwrap_or(status.known_since);
-        format!("no good run for {}", lasted(schedule::until(now, since)))
+        let age = schedule::until(now, status.last_success_or_start());
+        format!("no successful run for {}", duration_text(age))
     };
-    let why = status.trouble.clone().or_else(|| status.is_stale.then(stale))?;
-    let then = match status.needs_person {
-        true => page::NextStep::NeedsPerson,
-        false => page::NextStep::TriedAgain { at: status.next_look },
-    };
-    Some(page::ExportFailureView { why, then })
+    let reason = status.failure.clone().or_else(|| status.is_stale.then(stale))?;
+    Some(page::ExportFailureView { reason, next: next_step(status.needs_operator, status.next_run) })
 }
 
-fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &StatusInner, now: Timestamp) -> page::InboxView {
-    let segments = || heap.told.by_id.iter();
+fn inbox(name: &ConnectionName, heap: &HeapStatus, data: &StatusData, now: Timestamp) -> page::InboxView {
+    let segments = || heap.segments.by_id.iter();
     let is_used = |id: u64| {
-        inner
-            .cohorts
+        data.cohorts
             .values()
             .filter_map(|status| status.declared.as_deref())
             .any(|cohort| cohort.source.segment_of(name) == Some(id))
@@ -199,14 +197,14 @@ fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &StatusInner, now: Tim
         bytes: heap.waiting_bytes,
         waiting_since: heap.waiting_since,
         last_delivery: segments().map(|(_, segment)| segment.delivered_at).max(),
-        put_aside: heap.told.invalid,
+        invalid: heap.segments.invalid,
         missing: missing.collect(),
         gaps: segments().flat_map(|(id, segment)| gaps(*id, segment, now)).collect(),
         undeclared: undeclared
             .map(|(id, segment)| page::UndeclaredSegmentView {
                 segment: *id,
                 name: segment.name.clone(),
-                delivered_at: segment.delivered_at,
+                last_delivery: segment.delivered_at,
             })
             .collect(),
     }

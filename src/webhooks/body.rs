@@ -1,4 +1,4 @@
-//! A request's body: read chunk by chunk, within bounds of length, time and memory.
+//! Request bodies: read in chunks, within limits of length, time and memory. And the errors of requests.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -17,53 +17,54 @@ use super::EndpointReply;
 use super::accept::Receipt;
 use crate::config::EndpointLimits;
 
-/// What whoever must come back is told to wait, in seconds.
+/// The value of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: &str = "15";
 
-/// Bytes that are unpacked at a time, and what unpacking needs besides: window, tables and that.
+/// The number of bytes that are decompressed at once.
 const CHUNK_LEN: usize = 16 << 10;
-const UNPACKER_LEN: usize = 64 << 10;
+/// The memory of the decompressor: window, tables and chunk.
+const DECOMPRESSOR_LEN: usize = 64 << 10;
 
-/// How long it takes until whoever gives way has.
-const GIVE_WAY: Duration = Duration::from_millis(10);
+/// The wait for the memory of an evicted connection.
+const EVICTION: Duration = Duration::from_millis(10);
 
-/// Why a request is not taken.
+/// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyRefusal {
-    /// Its body is larger than any may be.
+pub enum RequestError {
+    /// The body exceeds the limit.
     TooLarge,
-    /// Its headers are larger than any may be.
+    /// The headers exceed the limit.
     HeadersTooLarge,
-    /// It took too long.
+    /// The request took too long.
     TooSlow,
-    /// It ended before its end.
+    /// The body is incomplete or damaged.
     Broken,
-    /// It is packed in a way that is not taken.
-    Packed,
-    /// There is no room for it now.
-    NoRoom,
-    /// It is not authenticated: how that shows.
+    /// The body has an unsupported encoding.
+    Encoding,
+    /// Memory or the inbox is full, or this process is not the leader.
+    Unavailable,
+    /// The signature is missing or malformed, with the reason.
     BadSignature(&'static str),
-    /// It is signed with another secret.
+    /// The signature does not match any secret.
     WrongSignature,
-    /// It has no token.
+    /// The token is missing.
     NoToken,
-    /// It has another token.
+    /// The token is wrong.
     WrongToken,
-    /// It is no JSON.
+    /// The body is not JSON.
     NotJson,
-    /// It is nested deeper than any may be.
+    /// The JSON is nested too deeply.
     TooDeep,
-    /// The door takes POST only.
+    /// The endpoint accepts POST only.
     Method,
-    /// There is no such door.
-    NoDoor,
-    /// It has both `Content-Length` and `Transfer-Encoding`.
+    /// There is no such endpoint.
+    NotFound,
+    /// The request has both `Content-Length` and `Transfer-Encoding`.
     TwoLengths,
 }
 
-impl BodyRefusal {
-    /// The status and the words.
+impl RequestError {
+    /// The status and the text.
     fn parts(self) -> (StatusCode, &'static str) {
         match self {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
@@ -71,81 +72,85 @@ impl BodyRefusal {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
             }
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the request took too long"),
-            Self::Broken => (StatusCode::BAD_REQUEST, "the body ends before its end"),
-            Self::Packed => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "only gzip can be unpacked"),
-            Self::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "there is no room now"),
-            Self::BadSignature(what) => (StatusCode::BAD_REQUEST, what),
+            Self::Broken => (StatusCode::BAD_REQUEST, "the body is incomplete or damaged"),
+            Self::Encoding => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported content encoding; only gzip is supported")
+            }
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "temporarily unavailable"),
+            Self::BadSignature(reason) => (StatusCode::BAD_REQUEST, reason),
             Self::WrongSignature => (StatusCode::FORBIDDEN, "Invalid signature"),
-            Self::NoToken => (StatusCode::UNAUTHORIZED, "a bearer token is needed"),
-            Self::WrongToken => (StatusCode::FORBIDDEN, "the token is not the right one"),
+            Self::NoToken => (StatusCode::UNAUTHORIZED, "a bearer token is required"),
+            Self::WrongToken => (StatusCode::FORBIDDEN, "the token is wrong"),
             Self::NotJson => (StatusCode::BAD_REQUEST, "the body is not JSON"),
-            Self::TooDeep => (StatusCode::BAD_REQUEST, "the JSON is nested too deep"),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "POST it"),
-            Self::NoDoor => (StatusCode::NOT_FOUND, "there is nothing here"),
+            Self::TooDeep => (StatusCode::BAD_REQUEST, "the JSON is nested too deeply"),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "only POST is supported"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not found"),
             Self::TwoLengths => {
                 (StatusCode::BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other")
             }
         }
     }
 
-    /// The answer.
+    /// The response.
     #[must_use]
-    pub fn answer(self) -> EndpointReply {
-        let (status, words) = self.parts();
-        let mut answer = json(status, &format!(r#"{{"error":"{words}"}}"#));
-        let headers = answer.headers_mut();
+    pub fn response(self) -> EndpointReply {
+        let (status, text) = self.parts();
+        let mut response = json(status, &format!(r#"{{"error":"{text}"}}"#));
+        let headers = response.headers_mut();
         match self {
-            Self::NoRoom => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS))),
+            Self::Unavailable => {
+                drop(headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
+            }
             Self::Method => drop(headers.insert(hyper::header::ALLOW, HeaderValue::from_static("POST"))),
-            // What is left of the body is not waited for.
+            // The rest of the body is not read.
             Self::TooLarge | Self::HeadersTooLarge | Self::TooSlow | Self::TwoLengths => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
         }
-        answer
+        response
     }
 }
 
-/// An answer with JSON in it.
+/// A response with a JSON body.
 pub(super) fn json(status: StatusCode, text: &str) -> EndpointReply {
-    let mut answer = EndpointReply::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    let mut response = EndpointReply::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
-/// Memory for bodies, shared by all that are being received.
+/// The memory for all bodies that are being received.
 #[derive(Clone, Debug)]
 pub struct BodyMemory(Arc<AtomicUsize>);
 
 impl BodyMemory {
-    /// So many bytes.
+    /// A memory limit in bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// An empty share of it.
+    /// A share without memory.
     fn share(&self) -> BodyMemoryShare {
-        BodyMemoryShare { budget: self.clone(), bytes: 0 }
+        BodyMemoryShare { memory: self.clone(), bytes: 0 }
     }
 }
 
-/// What one body has taken of the memory; given back when it is dropped.
+/// The memory of one body. It is released on drop.
 #[derive(Debug)]
 pub(super) struct BodyMemoryShare {
-    budget: BodyMemory,
+    memory: BodyMemory,
     bytes: usize,
 }
 
 impl BodyMemoryShare {
-    fn grow(&mut self, bytes: usize) -> Result<(), BodyRefusal> {
+    fn grow(&mut self, bytes: usize) -> Result<(), RequestError> {
         let less = |left: usize| left.checked_sub(bytes);
-        self.budget
+        self.memory
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .map_err(|_| BodyRefusal::NoRoom)?;
+            .map_err(|_| RequestError::Unavailable)?;
         self.bytes += bytes;
         Ok(())
     }
@@ -153,70 +158,70 @@ impl BodyMemoryShare {
     fn shrink(&mut self, bytes: usize) {
         let less = bytes.min(self.bytes);
         self.bytes -= less;
-        self.budget.0.fetch_add(less, Ordering::Relaxed);
+        self.memory.0.fetch_add(less, Ordering::Relaxed);
     }
 }
 
 impl Drop for BodyMemoryShare {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
+        self.memory.0.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// A body, with the memory that it takes.
+/// A body and its share of the memory.
 #[derive(Debug)]
 pub(super) struct Received {
-    /// Its bytes.
+    /// The bytes.
     pub(super) bytes: Vec<u8>,
     share: BodyMemoryShare,
 }
 
-/// Reads a body as it was sent.
+/// Reads a body without decompressing it.
 ///
 /// # Errors
-/// [`Refusal`] when it is too large or too slow, or when there is no room for it.
+/// [`RequestError`] when it is too large or too slow, or the memory is full.
 pub(super) async fn read(
     parts: &Parts,
     mut body: Incoming,
     limits: &EndpointLimits,
-    budget: &BodyMemory,
-) -> Result<Received, BodyRefusal> {
+    memory: &BodyMemory,
+) -> Result<Received, RequestError> {
     let (headers, receipt) = (&parts.headers, parts.extensions.get::<Receipt>());
     let headers_len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers_len > limits.headers_len_max {
-        return Err(BodyRefusal::HeadersTooLarge);
+        return Err(RequestError::HeadersTooLarge);
     }
     let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > limits.body_len_max) {
-        return Err(BodyRefusal::TooLarge);
+        return Err(RequestError::TooLarge);
     }
-    let mut received = Received { bytes: Vec::new(), share: budget.share() };
-    // They stay as long as the body takes, and so does the buffer that it is read into.
+    let mut received = Received { bytes: Vec::new(), share: memory.share() };
+    // Headers and read buffer stay in memory as long as the body.
     received.share.grow(headers_len + limits.buffer_len())?;
     let len_max = announced.unwrap_or(limits.body_len_max);
     let all = async {
         while let Some(frame) = body.frame().await {
-            let Ok(chunk) = frame.map_err(|_| BodyRefusal::Broken)?.into_data() else { continue };
+            let Ok(chunk) = frame.map_err(|_| RequestError::Broken)?.into_data() else { continue };
             if received.bytes.len() + chunk.len() > limits.body_len_max {
-                return Err(BodyRefusal::TooLarge);
+                return Err(RequestError::TooLarge);
             }
-            while let Err(none) = received.reserve(chunk.len(), len_max) {
-                if !receipt.is_some_and(Receipt::make_room) {
-                    return Err(none);
+            while let Err(full) = received.reserve(chunk.len(), len_max) {
+                if !receipt.is_some_and(Receipt::evict_other) {
+                    return Err(full);
                 }
-                tokio::time::sleep(GIVE_WAY).await;
+                tokio::time::sleep(EVICTION).await;
             }
             received.bytes.extend_from_slice(&chunk);
         }
         Ok(())
     };
-    tokio::time::timeout(limits.request_time, all).await.unwrap_or(Err(BodyRefusal::TooSlow))?;
+    tokio::time::timeout(limits.request_time, all).await.unwrap_or(Err(RequestError::TooSlow))?;
     Ok(received)
 }
 
 impl Received {
-    /// Makes room for more bytes. What is counted is what is allocated, while it is moved as well.
-    fn reserve(&mut self, more: usize, len_max: usize) -> Result<(), BodyRefusal> {
+    /// Allocates memory for more bytes. The old and the new buffer count until the bytes are copied.
+    fn reserve(&mut self, more: usize, len_max: usize) -> Result<(), RequestError> {
         let (needed, had) = (self.bytes.len() + more, self.bytes.capacity());
         if needed <= had {
             return Ok(());
@@ -230,37 +235,37 @@ impl Received {
         Ok(())
     }
 
-    /// Unpacks the body, if its headers say that it is packed.
+    /// Decompresses the body, if its headers name an encoding.
     ///
     /// # Errors
-    /// [`Refusal`] when it is packed in another way than gzip, or becomes too large.
-    pub(super) fn unpacked(
+    /// [`RequestError`] when the encoding is not gzip, or the result is too large.
+    pub(super) fn decompressed(
         mut self,
         headers: &HeaderMap,
         limits: &EndpointLimits,
-    ) -> Result<Self, BodyRefusal> {
-        let packed = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-        match packed {
+    ) -> Result<Self, RequestError> {
+        let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        match encoding {
             None | Some(b"" | b"identity") => return Ok(self),
             Some(b"gzip") => {}
-            Some(_) => return Err(BodyRefusal::Packed),
+            Some(_) => return Err(RequestError::Encoding),
         }
-        let packed = std::mem::take(&mut self.bytes);
-        self.share.grow(UNPACKER_LEN)?;
-        let mut unpacker = MultiGzDecoder::new(packed.as_slice());
+        let compressed = std::mem::take(&mut self.bytes);
+        self.share.grow(DECOMPRESSOR_LEN)?;
+        let mut decoder = MultiGzDecoder::new(compressed.as_slice());
         let mut chunk = vec![0; CHUNK_LEN];
         loop {
-            let len = unpacker.read(&mut chunk).map_err(|_| BodyRefusal::Broken)?;
+            let len = decoder.read(&mut chunk).map_err(|_| RequestError::Broken)?;
             if len == 0 {
                 break;
             }
             if self.bytes.len() + len > limits.body_len_max {
-                return Err(BodyRefusal::TooLarge);
+                return Err(RequestError::TooLarge);
             }
             self.reserve(len, limits.body_len_max)?;
             self.bytes.extend_from_slice(&chunk[..len]);
         }
-        self.share.shrink(packed.capacity() + UNPACKER_LEN);
+        self.share.shrink(compressed.capacity() + DECOMPRESSOR_LEN);
         Ok(self)
     }
 }
@@ -288,32 +293,32 @@ mod tests {
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        packer.write_all(bytes).unwrap();
-        packer.finish().unwrap()
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
     }
 
     #[test]
-    fn a_bomb_stops_at_the_limit_and_gives_its_memory_back() {
-        let budget = BodyMemory::new(4 << 20);
+    fn decompression_stops_at_the_limit_and_releases_its_memory() {
+        let memory = BodyMemory::new(4 << 20);
         let received = |bytes: &[u8]| {
-            let mut received = Received { bytes: Vec::new(), share: budget.share() };
-            let packed = gzip(bytes);
-            received.reserve(packed.len(), packed.len()).unwrap();
-            received.bytes.extend_from_slice(&packed);
+            let mut received = Received { bytes: Vec::new(), share: memory.share() };
+            let compressed = gzip(bytes);
+            received.reserve(compressed.len(), compressed.len()).unwrap();
+            received.bytes.extend_from_slice(&compressed);
             received
         };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         let bomb = received(&vec![0; 64 << 20]);
         assert!(bomb.bytes.len() < 100_000);
-        assert_eq!(bomb.unpacked(&headers, &limits()).unwrap_err(), BodyRefusal::TooLarge);
-        let small = received(b"{}").unpacked(&headers, &limits()).unwrap();
+        assert_eq!(bomb.decompressed(&headers, &limits()).unwrap_err(), RequestError::TooLarge);
+        let small = received(b"{}").decompressed(&headers, &limits()).unwrap();
         assert_eq!(small.bytes, b"{}");
         assert_eq!(small.share.bytes, small.bytes.capacity());
         drop(small);
-        assert_eq!(budget.0.load(Ordering::Relaxed), 4 << 20);
+        assert_eq!(memory.0.load(Ordering::Relaxed), 4 << 20);
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("br"));
-        assert_eq!(received(b"{}").unpacked(&headers, &limits()).unwrap_err(), BodyRefusal::Packed);
+        assert_eq!(received(b"{}").decompressed(&headers, &limits()).unwrap_err(), RequestError::Encoding);
     }
 }

@@ -1,21 +1,21 @@
-//! The door of Braze's Currents: does whoever speaks have the token, and is it JSON?
+//! Authentication of Braze Currents by a bearer token, and a check that the body is JSON.
 //!
-//! Source: Braze, "Custom HTTP connector". A 2xx ends the matter; a 400 splits the request until a single event is
-//! alone, and that one is dropped for good, so it is only for what is no JSON at all; 401 and 403 make an
-//! administrator act; 413 splits; everything else is tried again. An empty body asks whether the token is right.
+//! Source: Braze, "Custom HTTP connector". After a 2xx, Braze does not repeat the request. After a 400, Braze splits the
+//! request down to single events and drops the failing one, so 400 is only for bodies that are not JSON. 401 and 403
+//! alert an administrator, 413 splits the request, and all others repeat it. A body without events tests the token.
 
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
 
-use super::body::BodyRefusal;
+use super::body::RequestError;
 use crate::config::Secret;
 use crate::event_mapping::has_pieces;
 
-/// Who may speak through a door.
+/// The tokens of an endpoint.
 #[derive(Clone, Debug)]
 pub struct CurrentsEndpoint {
-    /// The tokens that Braze may send; none: anybody may speak.
+    /// The accepted tokens. If empty, no token is required.
     pub tokens: Vec<Secret>,
 }
 
@@ -23,34 +23,34 @@ impl CurrentsEndpoint {
     /// Checks the token.
     ///
     /// # Errors
-    /// [`Refusal`] when there is none, or another one.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), BodyRefusal> {
+    /// [`RequestError`] when the token is missing or wrong.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), RequestError> {
         if self.tokens.is_empty() {
             return Ok(());
         }
-        let header = headers.get(AUTHORIZATION).ok_or(BodyRefusal::NoToken)?;
-        let given = header.to_str().ok().and_then(bearer).ok_or(BodyRefusal::NoToken)?;
-        // Hashes are compared, and all of them, so that the time tells nothing of any token.
+        let header = headers.get(AUTHORIZATION).ok_or(RequestError::NoToken)?;
+        let given = header.to_str().ok().and_then(bearer).ok_or(RequestError::NoToken)?;
+        // All hashes are compared, so that the response time does not reveal a token.
         let given = Sha256::digest(given.as_bytes());
-        let is_it = |token: &&Secret| Sha256::digest(token.expose().as_bytes()) == given;
-        if self.tokens.iter().filter(is_it).count() > 0 { Ok(()) } else { Err(BodyRefusal::WrongToken) }
+        let is_match = |token: &&Secret| Sha256::digest(token.expose().as_bytes()) == given;
+        if self.tokens.iter().filter(is_match).count() > 0 { Ok(()) } else { Err(RequestError::WrongToken) }
     }
 
-    /// Whether there is anything to keep in a body.
+    /// Whether a body contains events.
     ///
     /// # Errors
-    /// [`Refusal`] when it is no JSON.
-    pub fn has_events(&self, body: &[u8]) -> Result<bool, BodyRefusal> {
+    /// [`RequestError`] when it is not JSON.
+    pub fn has_events(&self, body: &[u8]) -> Result<bool, RequestError> {
         match has_pieces(body) {
             Ok(has_events) => Ok(has_events),
-            // It is kept and told as a reject: nobody could send it in a form that is taken.
+            // Braze cannot send it in another form, so it is stored and becomes a reject.
             Err(error) if error.is_too_deep() => Ok(true),
-            Err(_) => Err(BodyRefusal::NotJson),
+            Err(_) => Err(RequestError::NotJson),
         }
     }
 }
 
-/// The token in `Bearer <token>`. The scheme is written in any case.
+/// The token in `Bearer <token>`. The scheme is case-insensitive.
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
@@ -60,7 +60,7 @@ fn bearer(header: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn check(tokens: &[&str], header: Option<&str>) -> Result<(), BodyRefusal> {
+    fn check(tokens: &[&str], header: Option<&str>) -> Result<(), RequestError> {
         let tokens = tokens.iter().map(|token| Secret::new((*token).to_owned())).collect();
         let mut headers = HeaderMap::new();
         if let Some(header) = header {
@@ -70,29 +70,29 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_opens_it_and_the_one_before_it() {
+    fn only_the_current_and_the_previous_token_are_accepted() {
         assert_eq!(check(&[], None), Ok(()));
         assert_eq!(check(&["new", "old=="], Some("Bearer new")), Ok(()));
         assert_eq!(check(&["new", "old=="], Some("bearer  old==")), Ok(()));
-        assert_eq!(check(&["new"], Some("Bearer newer")), Err(BodyRefusal::WrongToken));
-        for none in [None, Some("new"), Some("Basic new"), Some("Bearer "), Some("")] {
-            assert_eq!(check(&["new"], none), Err(BodyRefusal::NoToken), "{none:?}");
+        assert_eq!(check(&["new"], Some("Bearer newer")), Err(RequestError::WrongToken));
+        for missing in [None, Some("new"), Some("Basic new"), Some("Bearer "), Some("")] {
+            assert_eq!(check(&["new"], missing), Err(RequestError::NoToken), "{missing:?}");
         }
     }
 
     #[test]
-    fn whatever_is_json_is_kept() {
-        let door = CurrentsEndpoint { tokens: Vec::new() };
+    fn all_json_is_accepted() {
+        let endpoint = CurrentsEndpoint { tokens: Vec::new() };
         for body in
             [r#"{"events":[{"event_type":"never.Seen"}]}"#, "[7]", r#"{"id":"bare"}"#, &"[".repeat(9_999)]
         {
-            assert_eq!(door.has_events(body.as_bytes()), Ok(true), "{body:.40}");
+            assert_eq!(endpoint.has_events(body.as_bytes()), Ok(true), "{body:.40}");
         }
         for probe in ["", "{}", r#"{"events":[]}"#, "[]", "null"] {
-            assert_eq!(door.has_events(probe.as_bytes()), Ok(false), "{probe}");
+            assert_eq!(endpoint.has_events(probe.as_bytes()), Ok(false), "{probe}");
         }
         for bad in ["{", "events", r#"{"events":[{]}"#] {
-            assert_eq!(door.has_events(bad.as_bytes()), Err(BodyRefusal::NotJson), "{bad}");
+            assert_eq!(endpoint.has_events(bad.as_bytes()), Err(RequestError::NotJson), "{bad}");
         }
     }
 }

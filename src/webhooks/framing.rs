@@ -1,9 +1,8 @@
-//! Reads along with an HTTP/1 connection and notices requests whose length is ambiguous: those with both
-//! `Content-Length` and `Transfer-Encoding`. A proxy in front may end such a request at another byte than the HTTP
-//! library, which drops one of the two headers before anyone can see it.
+//! Detection of HTTP request smuggling: finds HTTP/1 requests with both `Content-Length` and `Transfer-Encoding`.
 //!
-//! The bytes run through unchanged. After a request with `Transfer-Encoding` the connection is to be closed, so
-//! that chunks need not be understood here.
+//! A proxy may end such a request at another byte than the HTTP library. The library drops one of the two headers, so the
+//! check reads the bytes of the connection; it passes them on unchanged. After a request with `Transfer-Encoding` the
+//! connection must be closed, so this module need not parse chunks.
 
 use std::io;
 use std::pin::Pin;
@@ -13,74 +12,74 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a header line that are looked at: enough for the names and a length.
+/// The checked length of a header line: enough for the names and a length.
 const LINE_LEN_MAX: usize = 256;
 
-/// What was noticed so far.
+/// Findings of a connection so far.
 #[derive(Debug, Default)]
-pub(super) struct Noticed {
+pub(super) struct FramingFindings {
     ambiguous: AtomicBool,
     last: AtomicBool,
 }
 
-impl Noticed {
-    /// Whether a request had two lengths.
+impl FramingFindings {
+    /// Whether a request had both headers.
     pub(super) fn is_ambiguous(&self) -> bool {
         self.ambiguous.load(Ordering::Relaxed)
     }
 
-    /// Whether no further request may follow on the connection.
+    /// Whether the connection must be closed after this request.
     pub(super) fn is_last(&self) -> bool {
         self.last.load(Ordering::Relaxed)
     }
 }
 
-/// Where in the stream of requests the next byte is.
+/// The position of the next byte in the stream of requests.
 #[derive(Debug, PartialEq, Eq)]
-enum At {
-    /// In the head of a request.
+enum Position {
+    /// In the headers of a request.
     Head,
-    /// So many bytes before the end of a body.
+    /// In a body, this number of bytes before its end.
     Body(u64),
-    /// In the last request.
+    /// In the last checked request.
     Last,
 }
 
-/// A stream that is read along with.
+/// A stream whose bytes are checked as they are read.
 pub(super) struct Framed<S> {
     stream: S,
-    at: At,
+    at: Position,
     line: Vec<u8>,
     lines: usize,
     length: Option<Option<u64>>,
     is_encoded: bool,
-    noticed: Arc<Noticed>,
+    findings: Arc<FramingFindings>,
 }
 
 impl<S> Framed<S> {
-    /// `is_h2`: the connection speaks HTTP/2, whose requests have one length.
+    /// `is_h2`: the connection uses HTTP/2, which has no ambiguous lengths, so nothing is checked.
     pub(super) fn new(stream: S, is_h2: bool) -> Self {
-        let (noticed, at) = (Arc::default(), if is_h2 { At::Last } else { At::Head });
-        Self { stream, at, line: Vec::new(), lines: 0, length: None, is_encoded: false, noticed }
+        let (findings, at) = (Arc::default(), if is_h2 { Position::Last } else { Position::Head });
+        Self { stream, at, line: Vec::new(), lines: 0, length: None, is_encoded: false, findings }
     }
 
-    pub(super) fn noticed(&self) -> Arc<Noticed> {
-        Arc::clone(&self.noticed)
+    pub(super) fn findings(&self) -> Arc<FramingFindings> {
+        Arc::clone(&self.findings)
     }
 
-    fn see(&mut self, mut bytes: &[u8]) {
+    fn check(&mut self, mut bytes: &[u8]) {
         while let Some((first, rest)) = bytes.split_first() {
             match &mut self.at {
-                At::Last => return,
-                At::Body(left) => {
+                Position::Last => return,
+                Position::Body(left) => {
                     let len = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     *left -= len as u64;
                     bytes = &bytes[len..];
                     if *left == 0 {
-                        self.at = At::Head;
+                        self.at = Position::Head;
                     }
                 }
-                At::Head => {
+                Position::Head => {
                     bytes = rest;
                     match first {
                         b'\n' => self.end_line(),
@@ -118,15 +117,15 @@ impl<S> Framed<S> {
         self.lines = 0;
         let (length, is_encoded) = (self.length.take(), std::mem::take(&mut self.is_encoded));
         if is_encoded && length.is_some() {
-            self.noticed.ambiguous.store(true, Ordering::Relaxed);
+            self.findings.ambiguous.store(true, Ordering::Relaxed);
         }
         self.at = match length {
-            None if !is_encoded => At::Head,
-            Some(Some(0)) if !is_encoded => At::Head,
-            Some(Some(length)) if !is_encoded => At::Body(length),
+            None if !is_encoded => Position::Head,
+            Some(Some(0)) if !is_encoded => Position::Head,
+            Some(Some(length)) if !is_encoded => Position::Body(length),
             _ => {
-                self.noticed.last.store(true, Ordering::Relaxed);
-                At::Last
+                self.findings.last.store(true, Ordering::Relaxed);
+                Position::Last
             }
         };
     }
@@ -141,7 +140,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Some(new) = buf.filled().get(before..) {
-            self.see(new);
+            self.check(new);
         }
         polled
     }
@@ -177,18 +176,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
 mod tests {
     use super::*;
 
-    fn noticed(text: &str) -> (bool, bool) {
+    fn findings(text: &str) -> (bool, bool) {
         let mut framed = Framed::new((), false);
-        // In pieces of any length it says the same.
+        // The result does not depend on how the bytes are split.
         for step in [1, 7, text.len()] {
             framed = Framed::new((), false);
-            text.as_bytes().chunks(step).for_each(|some| framed.see(some));
+            text.as_bytes().chunks(step).for_each(|chunk| framed.check(chunk));
         }
-        (framed.noticed.is_ambiguous(), framed.noticed.is_last())
+        (framed.findings.is_ambiguous(), framed.findings.is_last())
     }
 
     #[test]
-    fn two_lengths_are_noticed_in_either_order_and_in_any_request_of_a_connection() {
+    fn two_lengths_are_found_in_either_order_and_in_any_request_of_a_connection() {
         let (te, cl) = ("Transfer-Encoding: chunked\r\n", "content-length: 5\r\n");
         let first = "POST / HTTP/1.1\r\ncontent-length: 27\r\n\r\ntransfer-encoding: x\r\n\r\nend";
         for before in ["", "\r\n", "GET / HTTP/1.1\r\nhost: x\r\n\r\n", first] {
@@ -203,7 +202,7 @@ mod tests {
                 (format!("content-length: {}5\r\n", " ".repeat(400)), (false, true)),
             ] {
                 let text = format!("{before}POST / HTTP/1.1\r\n{headers}\r\nhello");
-                assert_eq!(noticed(&text), expected, "{text}");
+                assert_eq!(findings(&text), expected, "{text}");
             }
         }
     }

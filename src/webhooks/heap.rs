@@ -1,8 +1,8 @@
-//! The door of Heap's webhook: is it Heap who speaks?
+//! Authentication of Heap's webhook by its signature.
 //!
 //! Source: Heap, "Segment Sync": header `Heap-Hash: ts:<timestamp>,hmac:<base64>`, in which the HMAC is
-//! HMAC-SHA-256 with the webhook's secret over the timestamp's text and the raw body. Whether the timestamp is
-//! in seconds or in milliseconds has changed over time, so its size tells. 200: done; anything else: again.
+//! HMAC-SHA-256 with the webhook's secret over the timestamp's text and the raw body. The timestamp was in seconds once
+//! and is in milliseconds now, so its size decides. Heap repeats a delivery until the response is 200.
 
 use std::time::Duration;
 
@@ -12,48 +12,48 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::HeaderMap;
 use sha2::Sha256;
 
-use super::body::BodyRefusal;
+use super::body::RequestError;
 use crate::config::Secret;
 use crate::model::Timestamp;
 
 /// The header with the signature.
 const HEADER: &str = "heap-hash";
-/// Seconds reach this in the year 33658, milliseconds have passed it in 2001.
+/// Timestamps from this value on are milliseconds: as seconds, it would be the year 33658.
 const MILLIS_FROM: i64 = 1_000_000_000_000;
 
-/// Who may speak through a door, and how late.
+/// The secrets and the time window of signatures.
 #[derive(Clone, Debug)]
 pub struct HeapEndpoint {
-    /// The secrets that Heap may sign with; none: anybody may speak.
+    /// The accepted secrets. If empty, no signature is required.
     pub secrets: Vec<Secret>,
-    /// How old a signature may be.
+    /// The maximum age of a signature.
     pub max_age: Duration,
-    /// How far in the future it may be.
+    /// How far in the future its timestamp may be.
     pub max_ahead: Duration,
 }
 
 impl HeapEndpoint {
-    /// Checks the signature of a body, and says for which millisecond it was made.
+    /// Checks the signature of a body. Returns its timestamp in milliseconds.
     ///
     /// # Errors
-    /// [`Refusal`] when there is none, or it is not one of Heap's.
-    pub fn check(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<i64, BodyRefusal> {
+    /// [`RequestError`] when the signature is missing or invalid.
+    pub fn check(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<i64, RequestError> {
         let header = headers.get(HEADER).and_then(|value| value.to_str().ok());
         if self.secrets.is_empty() {
             let stamp = header.and_then(parse).map(|signature| signature.millis);
             return Ok(stamp.unwrap_or_else(|| now.as_millisecond()));
         }
-        let header = header.ok_or(BodyRefusal::BadSignature("Heap-Hash is missing"))?;
-        let signature = parse(header).ok_or(BodyRefusal::BadSignature("Heap-Hash is malformed"))?;
+        let header = header.ok_or(RequestError::BadSignature("Heap-Hash is missing"))?;
+        let signature = parse(header).ok_or(RequestError::BadSignature("Heap-Hash is malformed"))?;
         let age = now.as_millisecond().saturating_sub(signature.millis);
         let limit = |length: Duration| i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
         if age > limit(self.max_age) || age < -limit(self.max_ahead) {
-            return Err(BodyRefusal::BadSignature("the timestamp of Heap-Hash is out of the window"));
+            return Err(RequestError::BadSignature("the timestamp of Heap-Hash is too old or in the future"));
         }
-        let is_ours = |secret: &Secret| signature.is_by(secret, body);
-        // All are tried, so that the time tells nothing of which one it was.
-        let matches = self.secrets.iter().filter(|secret| is_ours(secret)).count();
-        if matches == 0 { Err(BodyRefusal::WrongSignature) } else { Ok(signature.millis) }
+        let is_match = |secret: &Secret| signature.is_by(secret, body);
+        // All secrets are tried, so that the response time does not reveal which one matched.
+        let matches = self.secrets.iter().filter(|secret| is_match(secret)).count();
+        if matches == 0 { Err(RequestError::WrongSignature) } else { Ok(signature.millis) }
     }
 }
 
@@ -64,7 +64,7 @@ struct Signature<'a> {
 }
 
 impl Signature<'_> {
-    /// The comparison takes the same time whatever is wrong.
+    /// Compares in constant time.
     fn is_by(&self, secret: &Secret, body: &[u8]) -> bool {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else { return false };
         mac.update(self.text.as_bytes());
@@ -89,7 +89,7 @@ mod tests {
     const BODY: &str = r#"{"action_type":"segment.users.sync","data":{"segment":{"id":1338065,"name":"Free Customers"},"sync_info":{"page_number":1,"total_pages":1,"sync_task_id":"t1"},"add":[{"id":"u1"}]}}"#;
     const HASH: &str = "ts:1700000000000,hmac:3Dotjoo/rmKrDZKuGPmjvhBLS+a77QsYeXWEVK4OtJk=";
 
-    fn check(secrets: &[&str], hash: Option<&str>, body: &str, now: i64) -> Result<i64, BodyRefusal> {
+    fn check(secrets: &[&str], hash: Option<&str>, body: &str, now: i64) -> Result<i64, RequestError> {
         let secrets = secrets.iter().map(|text| Secret::new((*text).to_owned())).collect();
         let (max_age, max_ahead) = (Duration::from_secs(60), Duration::from_secs(1));
         let mut headers = HeaderMap::new();
@@ -101,20 +101,20 @@ mod tests {
     }
 
     #[test]
-    fn the_vector_is_taken_with_either_secret_and_in_its_time() {
+    fn a_valid_signature_is_accepted_with_either_secret_within_the_time_window() {
         let now = 1_700_000_030_000;
         assert_eq!(check(&["whsec_test"], Some(HASH), BODY, now), Ok(1_700_000_000_000));
         assert_eq!(check(&["new", "whsec_test"], Some(HASH), BODY, now), Ok(1_700_000_000_000));
-        assert_eq!(check(&["other"], Some(HASH), BODY, now), Err(BodyRefusal::WrongSignature));
-        assert_eq!(check(&["whsec_test"], Some(HASH), &BODY[1..], now), Err(BodyRefusal::WrongSignature));
+        assert_eq!(check(&["other"], Some(HASH), BODY, now), Err(RequestError::WrongSignature));
+        assert_eq!(check(&["whsec_test"], Some(HASH), &BODY[1..], now), Err(RequestError::WrongSignature));
         for now in [1_700_000_061_000, 1_699_999_998_000] {
             let found = check(&["whsec_test"], Some(HASH), BODY, now);
-            assert!(matches!(found, Err(BodyRefusal::BadSignature(_))), "{found:?}");
+            assert!(matches!(found, Err(RequestError::BadSignature(_))), "{found:?}");
         }
     }
 
     #[test]
-    fn what_is_no_signature_is_told() {
+    fn a_malformed_signature_is_rejected() {
         for hash in [
             None,
             Some(""),
@@ -125,16 +125,16 @@ mod tests {
             Some("ts:99999999999999999999,hmac:AAAA"),
         ] {
             let found = check(&["s"], hash, BODY, 1000);
-            assert!(matches!(found, Err(BodyRefusal::BadSignature(_))), "{hash:?}: {found:?}");
+            assert!(matches!(found, Err(RequestError::BadSignature(_))), "{hash:?}: {found:?}");
         }
     }
 
     #[test]
-    fn seconds_are_told_by_their_size() {
+    fn timestamps_in_seconds_are_recognized_by_their_size() {
         assert_eq!(parse("ts:1700000000,hmac:AAAA").unwrap().millis, 1_700_000_000_000);
         assert_eq!(parse("ts:123456789,hmac:AAAA").unwrap().millis, 123_456_789_000);
         assert_eq!(parse("ts:1700000000000,hmac:AAAA").unwrap().millis, 1_700_000_000_000);
-        // Without a secret anybody may speak, and the time is still worth knowing.
+        // Without secrets, a timestamp is still used.
         assert_eq!(check(&[], Some("ts:1700000000,hmac:AAAA"), BODY, 5), Ok(1_700_000_000_000));
         assert_eq!(check(&[], None, BODY, 5), Ok(5));
     }

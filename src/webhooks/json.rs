@@ -1,6 +1,6 @@
-//! How deep JSON is nested, told without parsing it.
+//! Nesting depth of JSON, computed without parsing it.
 
-/// Whether a text opens more brackets within each other than `depth_max`.
+/// Whether a JSON text is nested deeper than `depth_max`.
 #[must_use]
 pub(super) fn is_deeper(text: &[u8], depth_max: usize) -> bool {
     let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brackets_in_texts_do_not_count() {
+    fn brackets_in_strings_do_not_count() {
         assert!(!is_deeper(br#"{"a":"[[[[\"[[[[","b":[[1]]}"#, 3));
         assert!(is_deeper(br#"{"a":[[[1]]]}"#, 3));
         assert!(!is_deeper(b"[][][][]", 1));

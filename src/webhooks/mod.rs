@@ -1,28 +1,27 @@
-//! HTTP doors → inbox. What is received is authenticated, put where it lasts, and only then said to be safe.
+//! HTTP server for webhooks: authenticates deliveries of Heap and Braze and stores them in inboxes.
 //!
 //! # Guarantees
-//! A 200 means that the delivery is on disk. Whoever is not authenticated is told so before anything that they
-//! sent is parsed. Memory, connections and time are bounded, whatever is sent; when there is no room, the
-//! answer is 503 and when to try again.
+//! A 200 means that the delivery is on disk. Authentication comes before parsing. Memory, connections and time are
+//! bounded for any input. If memory or the inbox is full, the response is 503 with `Retry-After`.
 //!
 //! # Caveats
-//! Nothing here knows what a delivery means, and nothing here can reach a run: it rings a bell.
+//! This module does not interpret deliveries and does not start runs. It notifies `watch` that a delivery arrived.
 
 mod accept;
 mod body;
 mod currents;
-mod door;
+mod endpoint;
 mod framing;
 mod heap;
 mod json;
 mod tls;
 
 pub use accept::{EndpointReply, Handler, ListenError, Listener, Listening};
-pub use body::{BodyMemory, BodyRefusal};
+pub use body::{BodyMemory, RequestError};
 pub use currents::CurrentsEndpoint;
-pub use door::{Endpoint, EndpointGuard, Endpoints, ReplyCounts};
+pub use endpoint::{Endpoint, EndpointGuard, Endpoints, ReplyCounts};
 pub use heap::HeapEndpoint;
 pub use tls::{Certificate, TlsError};
 
-/// A request as a handler gets it.
+/// A request, as a handler receives it.
 pub type EndpointRequest = hyper::Request<hyper::body::Incoming>;

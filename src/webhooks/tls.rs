@@ -1,5 +1,4 @@
-//! TLS at the doors, by files that are read again when they change. No file is watched here: whoever watches
-//! says when.
+//! TLS certificate of the webhook endpoints. `watch` reloads it when its files change.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,28 +15,28 @@ use crate::config::{SecretError, SecretRef, TlsFiles};
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate cannot be read.
-    #[error("cannot use the certificate {}: {what}", .path.display())]
+    /// The certificate is invalid or cannot be read.
+    #[error("cannot use the certificate {}: {reason}", .path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
-        what: String,
+        /// The reason.
+        reason: String,
     },
-    /// The key cannot be read.
-    #[error("cannot use the key {}: {what}", .path.display())]
+    /// The key is invalid.
+    #[error("cannot use the key {}: {reason}", .path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
-        what: String,
+        /// The reason.
+        reason: String,
     },
     /// The key cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
-/// A certificate that can be replaced while connections use it.
+/// A certificate that can be replaced while connections are open.
 #[derive(Clone)]
 pub struct Certificate {
     current: Arc<Current>,
@@ -67,11 +66,11 @@ impl Certificate {
         Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 
-    /// Reads both files again. Connections that are open keep what they have.
+    /// Reads both files again. Open connections keep the old certificate.
     ///
     /// # Errors
-    /// [`TlsError`] when one of them cannot be used; then the old ones stay.
-    pub fn reread(&self, files: &TlsFiles) -> Result<(), TlsError> {
+    /// [`TlsError`] when one of them cannot be used. The old certificate stays.
+    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
         let new = Arc::new(certified(files)?);
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -83,17 +82,17 @@ impl Certificate {
 }
 
 fn certified(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
-    let bad = |what: String| TlsError::Certificate { path: files.certificate.clone(), what };
+    let bad = |reason: String| TlsError::Certificate { path: files.certificate.clone(), reason };
     let chain = CertificateDer::pem_file_iter(&files.certificate).map_err(|e| bad(e.to_string()))?;
     let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;
     if chain.is_empty() {
-        return Err(bad("it holds no certificate".to_owned()));
+        return Err(bad("the file contains no certificate".to_owned()));
     }
-    let bad_key = |what: String| TlsError::Key { path: files.key.clone(), what };
+    let bad_key = |reason: String| TlsError::Key { path: files.key.clone(), reason };
     let text = SecretRef::File(files.key.clone()).resolve(&|_| None)?;
     let key = PrivateKeyDer::from_pem_slice(text.expose().as_bytes()).map_err(|e| bad_key(e.to_string()))?;
     let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|e| bad_key(e.to_string()))?;
     let certified = CertifiedKey::new(chain, key);
-    certified.keys_match().map_err(|e| bad_key(format!("it is not the certificate's: {e}")))?;
+    certified.keys_match().map_err(|e| bad_key(format!("it does not match the certificate: {e}")))?;
     Ok(certified)
 }

@@ -44,14 +44,14 @@ fn cohort(id: &str, name: &str, members: u64) -> CohortView {
         members: Some(members),
         sizes: sizes(members, 30),
         state: CohortStateView::InSync,
-        last_good: Some(before(3 * MINUTE)),
-        next_look: Some(before(-12 * MINUTE)),
+        last_success: Some(before(3 * MINUTE)),
+        next_run: Some(before(-12 * MINUTE)),
         plan: Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 0, unchanged: members, requests: 0 }),
         rejects: BTreeMap::new(),
         rejects_file: None,
         in_doubt: 0,
         uncertain_until: None,
-        refused: 0,
+        rejected: 0,
     }
 }
 
@@ -65,7 +65,7 @@ fn inbox() -> InboxView {
         bytes: 0,
         waiting_since: None,
         last_delivery: Some(before(41)),
-        put_aside: 0,
+        invalid: 0,
         missing: Vec::new(),
         gaps: Vec::new(),
         undeclared: Vec::new(),
@@ -90,11 +90,11 @@ pub(crate) fn empty() -> DashboardView {
         now: now(),
         version: "0.1.0".to_owned(),
         started: before(8),
-        role: RoleView::Leading { since: before(8) },
+        role: RoleView::Leader { since: before(8) },
         config: ConfigView {
             digest: "9f2c8a17d0b3e4556677889900aabbccddeeff00112233445566778899aabbcc".to_owned(),
             loaded: before(8),
-            ignored: None,
+            invalid: None,
         },
         cohorts: Vec::new(),
         orphaned: Vec::new(),
@@ -120,7 +120,7 @@ pub(crate) fn all_in_sync() -> DashboardView {
     new.sizes = vec![SizePoint { at: before(2 * DAY), members: 3_400 }];
     DashboardView {
         started: before(6 * DAY),
-        role: RoleView::Leading { since: before(6 * DAY) },
+        role: RoleView::Leader { since: before(6 * DAY) },
         config: ConfigView { loaded: before(2 * DAY), ..empty().config },
         cohorts: vec![carts, free, new],
         inboxes: vec![inbox()],
@@ -137,39 +137,43 @@ pub(crate) fn all_in_sync() -> DashboardView {
 /// A server with many alerts.
 pub(crate) fn with_alerts() -> DashboardView {
     let mut view = all_in_sync();
-    view.cohorts[0].last_good = Some(before(5 * HOUR));
-    view.cohorts[1].last_good = Some(before(26 * MINUTE));
-    view.config.ignored =
-        Some(IgnoredConfigView { since: before(4 * MINUTE), problems: 2, text: PROBLEMS.to_owned() });
+    view.cohorts[0].last_success = Some(before(5 * HOUR));
+    view.cohorts[1].last_success = Some(before(26 * MINUTE));
+    view.config.invalid =
+        Some(InvalidConfigView { since: before(4 * MINUTE), problems: 2, text: PROBLEMS.to_owned() });
     let command = "syncline reconcile abandoned_checkout --max-removes abandoned_checkout=3228".to_owned();
-    view.cohorts[0].state = CohortStateView::Withheld {
+    view.cohorts[0].state = CohortStateView::Blocked {
         since: before(5 * HOUR),
-        refusals: vec![BlockedView {
-            what: "removals".to_owned(),
-            why: "3,228 of 5,200 members would leave (62.1%); `guard.max_removed` allows 30%, that is 1,560"
-                .to_owned(),
-            ways_out: vec![
-                RemedyView { words: "if this is right, for one run".to_owned(), command: Some(command) },
+        blocks: vec![BlockedView {
+            scope: "removals".to_owned(),
+            reason:
+                "3,228 of 5,200 members would leave (62.1%); `guard.max_removed` allows 30%, that is 1,560"
+                    .to_owned(),
+            remedies: vec![
+                RemedyView { text: "if this is right, for one run".to_owned(), command: Some(command) },
                 RemedyView {
-                    words: "if it is right every time: raise `guard.max_removed` (cohorts/growth.yaml:21)"
+                    text: "if it is right every time: raise `guard.max_removed` (cohorts/growth.yaml:21)"
                         .to_owned(),
                     command: None,
                 },
             ],
         }],
-        approve: Some(format!("syncline approve abandoned_checkout --plan sha256:{}", "d8d37183".repeat(8))),
+        approve_command: Some(format!(
+            "syncline approve abandoned_checkout --plan sha256:{}",
+            "d8d37183".repeat(8)
+        )),
     };
     view.cohorts[0].plan =
         Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 3_228, unchanged: 1_972, requests: 4 });
     view.cohorts[1].in_doubt = 1_000;
     view.cohorts[1].state = CohortStateView::Failing {
         since: before(11 * MINUTE),
-        why: "Braze answers 503 (Service Unavailable), eight times in a row".to_owned(),
-        then: NextStep::TriedAgain { at: Some(before(-4 * MINUTE)) },
-        ways_out: Vec::new(),
+        reason: "Braze answers 503 (Service Unavailable), eight times in a row".to_owned(),
+        next: NextStep::Retry { at: Some(before(-4 * MINUTE)) },
+        remedies: Vec::new(),
     };
     view.cohorts[2].state = CohortStateView::Stale { after: Duration::from_secs(24 * 3600) };
-    view.cohorts[2].last_good = Some(before(2 * DAY));
+    view.cohorts[2].last_success = Some(before(2 * DAY));
     view.cohorts.extend(others());
     view.orphaned = vec![OrphanedView {
         id: CohortId::new("summer_promotion").unwrap(),
@@ -177,7 +181,7 @@ pub(crate) fn with_alerts() -> DashboardView {
         members: Some(12_040),
     }];
     view.inboxes = vec![
-        inbox_in_trouble(),
+        inbox_with_alerts(),
         InboxView { connection: connection("heap_eu"), last_delivery: None, ..inbox() },
     ];
     view.exports = exports();
@@ -192,20 +196,20 @@ pub(crate) fn with_alerts() -> DashboardView {
 fn others() -> Vec<CohortView> {
     let mut waiting = cohort("trial_in_trouble", "Trial in trouble", 0);
     waiting.source = SourceView::HeapSegment { connection: connection("heap_eu"), segment: 7, name: None };
-    (waiting.members, waiting.plan, waiting.last_good) = (None, None, None);
+    (waiting.members, waiting.plan, waiting.last_success) = (None, None, None);
     waiting.sizes.clear();
-    let why =
+    let reason =
         "so far Heap has delivered segments 99 \"Internal testers\" and 1338065 \"Free plan\"".to_owned();
-    waiting.state = CohortStateView::WaitingForHeap { why: Some(why) };
+    waiting.state = CohortStateView::WaitingForHeap { reason: Some(reason) };
     let mut keys = cohort("vip", "VIP – Ümläute & <Größe> العربية", 812);
     keys.connection = connection("braze_eu");
-    keys.last_good = Some(before(2 * HOUR));
+    keys.last_success = Some(before(2 * HOUR));
     keys.state = CohortStateView::Failing {
         since: before(2 * HOUR),
-        why: "Braze refuses the partner API key (401)".to_owned(),
-        then: NextStep::NeedsPerson,
-        ways_out: vec![RemedyView {
-            words: "put a valid key where `connections.braze_eu.partner_api_key` looks for it".to_owned(),
+        reason: "Braze refuses the partner API key (401)".to_owned(),
+        next: NextStep::NeedsOperator,
+        remedies: vec![RemedyView {
+            text: "put a valid key where `connections.braze_eu.partner_api_key` looks for it".to_owned(),
             command: None,
         }],
     };
@@ -219,27 +223,27 @@ fn others() -> Vec<CohortView> {
     updating.plan =
         Some(PlanView { at: before(9), adds: 20_118, removes: 1_702, unchanged: 1_184_259, requests: 23 });
     let mut new = cohort("winback", "Win back", 0);
-    (new.members, new.plan, new.last_good, new.next_look) = (None, None, None, Some(before(0)));
+    (new.members, new.plan, new.last_success, new.next_run) = (None, None, None, Some(before(0)));
     new.sizes.clear();
     new.state = CohortStateView::New;
     let mut nameless = cohort("vip_names", "VIP", 420);
-    nameless.state = CohortStateView::Withheld {
+    nameless.state = CohortStateView::Blocked {
         since: before(MINUTE),
-        refusals: vec![BlockedView {
-            what: "name".to_owned(),
-            why: "cohort `vip` has the name \"VIP\" already, and Braze's segment filter shows names only"
+        blocks: vec![BlockedView {
+            scope: "name".to_owned(),
+            reason: "cohort `vip` has the name \"VIP\" already, and Braze's segment filter shows names only"
                 .to_owned(),
-            ways_out: vec![RemedyView {
-                words: "give `vip_names` another name (cohorts/vip.yaml:3)".to_owned(),
+            remedies: vec![RemedyView {
+                text: "give `vip_names` another name (cohorts/vip.yaml:3)".to_owned(),
                 command: None,
             }],
         }],
-        approve: None,
+        approve_command: None,
     };
     vec![waiting, keys, updating, new, nameless, cohort("loyal", "Loyal customers", 20_000)]
 }
 
-fn inbox_in_trouble() -> InboxView {
+fn inbox_with_alerts() -> InboxView {
     let pages = |segment, name: &str, missing, pages, at| MissingPagesView {
         segment,
         name: name.to_owned(),
@@ -250,41 +254,41 @@ fn inbox_in_trouble() -> InboxView {
     InboxView {
         bytes: 3_504_112,
         waiting_since: Some(before(2 * MINUTE)),
-        put_aside: 3,
+        invalid: 3,
         missing: vec![pages(1_338_065, "Free plan, active in the last 30 days", 1, 49, before(6 * MINUTE))],
         gaps: vec![pages(1_400_000, "Churn risk", 2, 14, before(DAY))],
         undeclared: vec![UndeclaredSegmentView {
             segment: 99,
             name: "Internal testers".to_owned(),
-            delivered_at: before(3 * HOUR),
+            last_delivery: before(3 * HOUR),
         }],
         ..inbox()
     }
 }
 
 fn exports() -> Vec<ExportView> {
-    let export = |id: &str, lag, trouble| ExportView {
+    let export = |id: &str, lag, failure| ExportView {
         id: id.to_owned(),
         source: "Currents files in s3://acme-currents/prod".to_owned(),
         lag,
         events: 18_204_551,
-        last_good: Some(before(2 * MINUTE)),
-        trouble,
+        last_success: Some(before(2 * MINUTE)),
+        failure,
     };
-    let trouble =
-        ExportFailureView { why: "the bucket refuses the key".to_owned(), then: NextStep::NeedsPerson };
+    let failure =
+        ExportFailureView { reason: "the bucket refuses the key".to_owned(), next: NextStep::NeedsOperator };
     vec![
         export("engagement", Some(Duration::ZERO), None),
-        export("purchases", Some(Duration::from_secs(7 * 3600)), Some(trouble)),
+        export("purchases", Some(Duration::from_secs(7 * 3600)), Some(failure)),
     ]
 }
 
 fn segments() -> Vec<SegmentCheckView> {
-    let check = |id: &str, name: &str, verdict, why: &[&str]| SegmentCheckView {
+    let check = |id: &str, name: &str, verdict, findings: &[&str]| SegmentCheckView {
         id: id.to_owned(),
         name: name.to_owned(),
         verdict,
-        why: why.iter().map(|why| (*why).to_owned()).collect(),
+        findings: findings.iter().map(|finding| (*finding).to_owned()).collect(),
         checked: before(40 * MINUTE),
     };
     vec![
@@ -322,7 +326,7 @@ pub(crate) fn with_cohorts(number: u64) -> DashboardView {
 pub(crate) fn standby() -> DashboardView {
     let holder = Holder { host: "syncline-0".to_owned(), process: 7, since: before(3 * DAY), renewal: None };
     DashboardView {
-        role: RoleView::StandingBy { since: before(2 * HOUR), holder: Some(holder) },
+        role: RoleView::Standby { since: before(2 * HOUR), holder: Some(holder) },
         ..all_in_sync()
     }
 }
@@ -335,26 +339,26 @@ pub(crate) const HOSTILE: &str = "</title></style></pre>--><script>alert(1)</scr
 pub(crate) fn hostile() -> DashboardView {
     let bad = || HOSTILE.to_owned();
     let mut view = with_alerts();
-    view.config.ignored = Some(IgnoredConfigView { since: before(MINUTE), problems: 1, text: bad() });
+    view.config.invalid = Some(InvalidConfigView { since: before(MINUTE), problems: 1, text: bad() });
     (view.version, view.config.digest) = (bad(), bad());
     let holder = Holder { host: bad(), process: 7, since: before(DAY), renewal: None };
-    view.role = RoleView::StandingBy { since: before(HOUR), holder: Some(holder) };
+    view.role = RoleView::Standby { since: before(HOUR), holder: Some(holder) };
     for cohort in &mut view.cohorts {
         (cohort.name, cohort.declared_at) = (bad(), bad());
         cohort.rejects.insert(bad(), 1);
         cohort.rejects_file = Some(bad());
-        let ways_out = vec![RemedyView { words: bad(), command: Some(bad()) }];
+        let remedies = vec![RemedyView { text: bad(), command: Some(bad()) }];
         match &mut cohort.source {
             SourceView::Query { .. } => {}
             SourceView::Files { pattern } => *pattern = bad(),
             SourceView::HeapSegment { name, .. } => *name = Some(bad()),
         }
         match &mut cohort.state {
-            CohortStateView::Failing { why, ways_out: ways, .. } => (*why, *ways) = (bad(), ways_out),
-            CohortStateView::WaitingForHeap { why } => *why = Some(bad()),
-            CohortStateView::Withheld { refusals, approve, .. } => {
-                (*refusals, *approve) =
-                    (vec![BlockedView { what: bad(), why: bad(), ways_out }], Some(bad()));
+            CohortStateView::Failing { reason, remedies: own, .. } => (*reason, *own) = (bad(), remedies),
+            CohortStateView::WaitingForHeap { reason } => *reason = Some(bad()),
+            CohortStateView::Blocked { blocks, approve_command, .. } => {
+                (*blocks, *approve_command) =
+                    (vec![BlockedView { scope: bad(), reason: bad(), remedies }], Some(bad()));
             }
             _ => {}
         }
@@ -368,10 +372,10 @@ pub(crate) fn hostile() -> DashboardView {
     }
     for export in &mut view.exports {
         (export.id, export.source) = (bad(), bad());
-        export.trouble = Some(ExportFailureView { why: bad(), then: NextStep::NeedsPerson });
+        export.failure = Some(ExportFailureView { reason: bad(), next: NextStep::NeedsOperator });
     }
     for segment in &mut view.segments {
-        (segment.name, segment.why) = (bad(), vec![bad()]);
+        (segment.name, segment.findings) = (bad(), vec![bad()]);
     }
     view.orphaned.iter_mut().for_each(|cohort| cohort.name = Some(bad()));
     view

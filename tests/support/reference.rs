@@ -277,8 +277,19 @@ pub(crate) struct Metric {
 
 /// The metrics that `watch` registers, by their full name.
 pub(crate) fn metrics() -> BTreeMap<String, Metric> {
-    let text = source_with("Registry::with_prefix(\"syncline\")");
-    let labels = label_sets(&text);
+    let mut found = BTreeMap::new();
+    for (_, text) in source_files() {
+        if text.contains("Registry::with_prefix(\"syncline\")") {
+            found.append(&mut metrics_of(&text));
+        }
+    }
+    assert!(found.len() > 20);
+    found
+}
+
+/// The metrics that one source file registers.
+fn metrics_of(text: &str) -> BTreeMap<String, Metric> {
+    let labels = label_sets(text);
     let source = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let types = variable_types(&source);
     let (mut found, mut help_before) = (BTreeMap::new(), String::new());
@@ -290,7 +301,7 @@ pub(crate) fn metrics() -> BTreeMap<String, Metric> {
         let arguments = arguments.split("); ").next().unwrap();
         let texts: Vec<&str> = arguments.split('"').skip(1).step_by(2).collect();
         let variable = arguments.trim_end_matches([',', ' ']).rsplit([' ', ',']).next().unwrap();
-        let variable = variable.trim_end_matches(".clone()");
+        let variable = variable.trim_end_matches(".clone()").trim_start_matches("self.");
         let before = types.iter().rfind(|(place, name, _)| *place < at && name == variable);
         let of = before.map_or("", |(_, _, of)| of.as_str());
         let (kind, suffix) = match of {
@@ -309,7 +320,6 @@ pub(crate) fn metrics() -> BTreeMap<String, Metric> {
         };
         found.insert(format!("syncline_{}{unit}{suffix}", texts[0]), metric);
     }
-    assert!(found.len() > 20);
     found
 }
 

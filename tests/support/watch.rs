@@ -58,7 +58,7 @@ impl Watch {
     pub(crate) fn endpoints(&self) -> String {
         format!(
             "http://{}",
-            self.logged_value("doors on ").unwrap_or_else(|| panic!("no doors: {}", self.log()))
+            self.logged_value("endpoints on ").unwrap_or_else(|| panic!("no endpoints: {}", self.log()))
         )
     }
 

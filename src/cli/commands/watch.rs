@@ -30,8 +30,8 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     super::must_exist(&config)?;
     let at = Arc::new(WatchHost { global: global.clone(), sandboxes: Sandboxes::default() });
     let started = |listens: &ListenAddresses| {
-        if let Some(doors) = listens.doors {
-            notify(&format!("doors on {doors}"));
+        if let Some(endpoints) = listens.endpoints {
+            notify(&format!("endpoints on {endpoints}"));
         }
         notify(&format!("dashboard on http://{}/", listens.admin));
     };
@@ -62,26 +62,35 @@ struct WatchHost {
 }
 
 impl WatchHost {
-    async fn reached(&self, config: &Config) -> Result<ClientAccess, CommandError> {
+    async fn resolve(&self, config: &Config) -> Result<ClientAccess, CommandError> {
         let keys = access::keys(config)?;
-        let (webhooks, notify) = (access::webhooks(config)?, access::notification_urls(config)?);
-        let access = self.sandboxes.reach(config, &keys, |_| true).await?;
-        let mut rest = std::collections::BTreeMap::new();
+        let (webhook_secrets, notify_urls) = (access::webhooks(config)?, access::notification_urls(config)?);
+        let braze = self.sandboxes.reach(config, &keys, |_| true).await?;
+        let mut braze_rest = std::collections::BTreeMap::new();
         for name in config.braze.keys().filter(|name| access::has_segments(config, name)) {
             let (base, key) = self.sandboxes.rest(config, name).await?;
-            rest.insert(name.clone(), RestAccess { base, key });
+            braze_rest.insert(name.clone(), RestAccess { base, key });
         }
         let ids = access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
         let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
         let options = |export: &ExportConfig| (export.id.clone(), super::export::store_options(export));
         let store_options = config.exports.iter().map(options).collect();
-        let (secrets, tokens) = (access::sources(config)?, access::tokens(config)?);
-        Ok(ClientAccess { access, rest, webhooks, secrets, notify, heaps, tokens, store_options })
+        let (sources, export_tokens) = (access::sources(config)?, access::tokens(config)?);
+        Ok(ClientAccess {
+            braze,
+            braze_rest,
+            webhook_secrets,
+            sources,
+            heaps,
+            export_tokens,
+            store_options,
+            notify_urls,
+        })
     }
 }
 
 impl WatchEnvironment for WatchHost {
-    fn config(&self) -> Result<Config, String> {
+    fn read_config(&self) -> Result<Config, String> {
         let trusted = self.global.trusted_config.as_deref();
         let config = load(&self.global.config, self.global.env.as_deref(), trusted);
         let config = config.map_err(|problems| crate::cli::problems::lines(&problems).join("\n"))?;
@@ -89,8 +98,8 @@ impl WatchEnvironment for WatchHost {
         Ok(config)
     }
 
-    fn reach<'a>(&'a self, config: &'a Config) -> BoxedWork<'a, Result<ClientAccess, String>> {
-        Box::pin(async move { self.reached(config).await.map_err(|error| error.in_one_line()) })
+    fn client_access<'a>(&'a self, config: &'a Config) -> BoxedWork<'a, Result<ClientAccess, String>> {
+        Box::pin(async move { self.resolve(config).await.map_err(|error| error.in_one_line()) })
     }
 
     fn location(&self, config: &Config) -> Location {
@@ -113,11 +122,11 @@ impl WatchEnvironment for WatchHost {
         environment::random()
     }
 
-    fn plan_error(&self, error: &PlanError) -> (String, Vec<RemedyView>) {
+    fn explain_plan_error(&self, error: &PlanError) -> (String, Vec<RemedyView>) {
         (error.to_string(), plan_hints(error).into_iter().map(|hint| remedy(&hint)).collect())
     }
 
-    fn refusals(&self, report: &CohortReport) -> BlockedStatus {
+    fn explain_blocked(&self, report: &CohortReport) -> BlockedStatus {
         let again = SuggestedCommand::new(&self.global);
         let (id, declared_at, whole) = (&report.id, &report.declared_at, report.whole_digest);
         let words = words(&report.violations, BlockedSubject { id, declared_at, again: &again, whole });
@@ -127,20 +136,20 @@ impl WatchEnvironment for WatchHost {
         // This process holds the state, so no other command can work on it.
         let is_of_use =
             |remedy: &&String| !remedy.contains("syncline reconcile") && !remedy.contains(&approve);
-        let blocked = words.iter().map(|words| BlockedView {
-            what: words.side.to_owned(),
-            why: words.why.clone(),
-            ways_out: words.remedies.iter().filter(is_of_use).map(|text| remedy(text)).collect(),
+        let blocks = words.iter().map(|words| BlockedView {
+            scope: words.side.to_owned(),
+            reason: words.why.clone(),
+            remedies: words.remedies.iter().filter(is_of_use).map(|text| remedy(text)).collect(),
         });
-        BlockedStatus { withheld: blocked.collect(), approve: can_approve.then(|| approve.clone()) }
+        BlockedStatus { blocks: blocks.collect(), approve_command: can_approve.then(|| approve.clone()) }
     }
 }
 
 /// Splits a remedy into its words and the command at its end, if it has one.
 fn remedy(text: &str) -> RemedyView {
     match text.find(": syncline ") {
-        Some(at) => RemedyView { words: text[..at].to_owned(), command: Some(text[at + 2..].to_owned()) },
-        None => RemedyView { words: text.to_owned(), command: None },
+        Some(at) => RemedyView { text: text[..at].to_owned(), command: Some(text[at + 2..].to_owned()) },
+        None => RemedyView { text: text.to_owned(), command: None },
     }
 }
 
@@ -148,7 +157,7 @@ impl From<WatchError> for CommandError {
     fn from(error: WatchError) -> Self {
         match error {
             WatchError::State(error) => error.into(),
-            WatchError::Reach(what) => Self::new(Exit::Credentials, what),
+            WatchError::Access(what) => Self::new(Exit::Credentials, what),
             WatchError::Listen(error) => Self::new(Exit::Failed, error.to_string())
                 .hint("is another process listening there? choose another address under `watch:`"),
             WatchError::Tls(error) => Self::new(Exit::Failed, error.to_string())

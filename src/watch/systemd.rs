@@ -1,19 +1,19 @@
-//! What the system tells a service, and what a service tells the system: signals, and systemd's socket.
+//! Signals, and notifications to systemd's socket.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// SIGTERM or SIGINT: finish what is under way, and end.
+    /// SIGTERM or SIGINT: finish running work and exit.
     Stop,
     /// SIGHUP: read config, secrets and certificate again.
-    Reread,
+    Reload,
 }
 
-/// The signals that are listened to.
+/// Receives the signals of the process.
 #[cfg(unix)]
 pub(super) struct SignalListener {
     terminate: tokio::signal::unix::Signal,
@@ -32,22 +32,22 @@ impl SignalListener {
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hang_up.recv() => Signal::Reread,
+            _ = self.hang_up.recv() => Signal::Reload,
         }
     }
 }
 
 #[cfg(not(unix))]
-pub(super) struct Signals;
+pub(super) struct SignalListener;
 
 #[cfg(not(unix))]
 impl SignalListener {
-    #[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+    #[allow(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self)
     }
@@ -60,40 +60,40 @@ impl SignalListener {
     }
 }
 
-/// The service manager, if there is one. Telling it is never worth failing for.
-pub(super) struct Service {
+/// Systemd, if it started this process. A notification that fails is ignored.
+pub(super) struct ServiceManager {
     watchdog: Option<Duration>,
 }
 
-impl Service {
+impl ServiceManager {
     pub(super) fn new() -> Self {
         Self { watchdog: sd_notify::watchdog_enabled() }
     }
 
-    /// How often the manager must be told that all is well, if it wants to be: twice as often as it asks for.
-    pub(super) fn beat_every(&self) -> Option<Duration> {
+    /// The interval of heartbeats, if the manager expects any: half of its limit.
+    pub(super) fn heartbeat_interval(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / 2)
     }
 
-    /// The service does what it is for.
+    /// Reports that the service is ready, with a status text.
     pub(super) fn ready(&self, status: &str) {
         let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// It reads its config again.
+    /// Reports that a reload has begun.
     pub(super) fn reloading(&self) {
         let now = NotifyState::monotonic_usec_now().ok();
         let states: Vec<NotifyState<'_>> = std::iter::once(NotifyState::Reloading).chain(now).collect();
         let _ = sd_notify::notify(&states);
     }
 
-    /// It is about to end.
+    /// Reports that the service is about to exit.
     pub(super) fn stopping(&self) {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
     }
 
-    /// The loop goes round.
-    pub(super) fn beat(&self) {
+    /// Sends a heartbeat, if the manager expects any.
+    pub(super) fn heartbeat(&self) {
         if self.watchdog.is_some() {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
