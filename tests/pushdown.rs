@@ -229,11 +229,11 @@ fn a_lost_stale_or_edited_mirror_table_is_rebuilt() {
     let table = case.table();
     let sql = |text: String| drop(case.server.sql(&text));
     let harms: [(&str, &dyn Fn(), &str); 6] = [
-        ("dropped", &|| sql(format!("drop table {table}")), "is not there"),
+        ("dropped", &|| sql(format!("drop table {table}")), "does not exist"),
         (
             "edited",
             &|| sql(format!("update {table} set member = 'e:mallory' where member = 'e:user-500'")),
-            "holds others",
+            "holds other members",
         ),
         ("emptied in part", &|| sql(format!("delete from {table} where member like '%7'")), "holds 9"),
         ("twice", &|| sql(format!("insert into {table} select * from {table} limit 1")), "holds 1001"),
@@ -342,7 +342,7 @@ fn a_kill_before_the_mirror_table_is_written_is_recovered() {
     );
     let reported = case.apply_both_ways();
     assert!(
-        reported["used"] == false && reported["why"].as_str().unwrap().contains("of version"),
+        reported["used"] == false && reported["why"].as_str().unwrap().contains("has version"),
         "{reported}"
     );
     case.server.sql("insert into carts values ('last')");
@@ -357,7 +357,7 @@ fn a_kill_before_the_mirror_table_is_written_is_recovered() {
     }
     let reported = case.apply_and_check_members();
     assert!(
-        reported["used"] == false && reported["why"].as_str().unwrap().contains("of version"),
+        reported["used"] == false && reported["why"].as_str().unwrap().contains("has version"),
         "{reported}"
     );
     assert_eq!(case.apply_and_check_members()["used"], true);
