@@ -15,7 +15,7 @@ pub trait Destination: Send + Sync {
     /// The endpoint that receives the members.
     fn endpoint(&self) -> DeliveryEndpoint;
 
-    /// The rate limiter of [`Destination::change`] and [`Destination::name_cohort`]. The caller asks it for admission;
+    /// The rate limiter of [`Destination::change`] and [`Destination::name_cohort`]. The caller requests admission;
     /// the destination reports the end of each request to it.
     fn rate_limiter(&self) -> &RateLimiter;
 
@@ -60,7 +60,7 @@ pub trait TriggerEndpoint: Send + Sync {
 /// Recipients in one trigger request.
 pub const RECIPIENTS_MAX: usize = 50;
 
-/// A user for whom a campaign or a Canvas is triggered, with the properties of the message.
+/// A recipient of a trigger, with the properties of the message.
 pub type Recipient<'a> = (Identifier<'a>, &'a BTreeMap<String, String>);
 
 /// An endpoint of a workspace. Each has its own key permissions and its own rate limit.
