@@ -33,7 +33,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> (Self, FakeDestination) {
         let folder = tempfile::tempdir().unwrap();
-        let holder = Holder { host: "test".to_owned(), process: 1, since: now(), heard: None };
+        let holder = Holder { host: "test".to_owned(), process: 1, since: now(), renewal: None };
         let location = Location::Folder(folder.path().join("state"));
         let state = StateWriter::open(&location, &holder, Clock::new(now), 7).unwrap();
         let run = RunId::new(now(), 1);
@@ -82,7 +82,7 @@ impl Fixture {
             sums: Sides::default(),
             mixed: false,
             delivery: DeliveryMethod::CohortImport,
-            moves_to: None,
+            next_delivery: None,
             target: String::new(),
             settles: None,
             changes: Sides { removes: self.spool(removes), adds: self.spool(adds) },
@@ -99,7 +99,7 @@ impl Fixture {
         let (membership, mut policy) = (self.membership(), GuardPolicy::default());
         policy.limits.from_members = u64::MAX;
         let verdict = guard(plan, &policy);
-        assert_eq!(verdict.refusals, []);
+        assert_eq!(verdict.violations, []);
         let moment = Duration::from_millis(1);
         let context = ApplyContext {
             health: &self.health,
@@ -112,7 +112,7 @@ impl Fixture {
             progress: &NoProgress,
             interrupt: &self.interrupt,
         };
-        let mark = SourceMark { fingerprint: "source".to_owned(), matched: Default::default(), refused: 0 };
+        let mark = SourceMark { fingerprint: "source".to_owned(), matched: Default::default(), rejected: 0 };
         let outcome =
             apply(verdict.approved, membership, Some(mark), &mut self.rejects, destination, context).await;
         if outcome.requests() > 0 {
