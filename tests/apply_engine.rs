@@ -70,7 +70,7 @@ fn a_trigger_with_a_foreign_response_is_never_repeated() {
     sandbox.faults(&reply.to_string());
     w.source("carts", users(13));
     let report = w.run(&["reconcile", "--format", "json"]).expect(7).json();
-    assert_eq!(report["cohorts"][0]["triggers"]["each"][0]["unanswered"], 3);
+    assert_eq!(report["cohorts"][0]["triggers"]["list"][0]["unanswered"], 3);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(recipients(&sandbox).len(), 0);
 }
@@ -139,7 +139,7 @@ fn one_rejected_recipient_delays_no_other() {
     sandbox.faults(&fault.to_string());
     w.source("carts", users(70));
     let args = ["reconcile", "--max-adds", "carts=60"];
-    w.run(&args).expect(0).says(&["for 59 people", "1 recipient rejected by Braze: user-33 is no good"]);
+    w.run(&args).expect(0).says(&["for 59 users", "1 recipient rejected by Braze: user-33 is no good"]);
     let expected: std::collections::BTreeSet<String> =
         users(70).skip(10).filter(|user| user != "user-33").collect();
     assert_eq!(recipients(&sandbox).into_iter().collect::<std::collections::BTreeSet<_>>(), expected);

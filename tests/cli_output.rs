@@ -286,7 +286,7 @@ fn entries_under_removed_are_explained() {
     w.run(&["reconcile"]).expect(0);
     let removed = "removed: [{ cohort: trials, members: remove }, { cohort: trails, members: remove }]\n";
     w.config(&sandbox, &["carts"], removed);
-    let unknown = "`trails` is listed under `removed:`, and the state knows no such cohort: is the id right?";
+    let unknown = "`trails` is listed under `removed:`, and the state has no such cohort: is the id right?";
     let plan = w
         .run(&["plan"])
         .expect(0)

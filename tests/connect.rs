@@ -224,7 +224,7 @@ fn late_or_restarted_dumps_are_read_from_the_start() {
     assert_eq!(owners_line(&w, &["1", "5", "6"]), "1=u6 5=w5 6=u6");
     // A dump between the two with a manifest that arrives late: the higher dump number wins.
     put(&w, "b", &dump(10, false, &[(5, "v5"), (6, "v6")], &[]));
-    import(&w, "b").expect(0).says(&["3 dumps from 9 to 11; what they said before is set aside"]);
+    import(&w, "b").expect(0).says(&["3 dumps from 9 to 11; their earlier data is replaced"]);
     assert_eq!(owners_line(&w, &["1", "5", "6"]), "1=v6 5=w5 6=v6");
     // Old dumps are deleted, and so are ids missing from a later full dump. A damaged dump before the full one
     // is irrelevant.
@@ -244,7 +244,7 @@ fn late_or_restarted_dumps_are_read_from_the_start() {
     // Another history with numbers from one.
     std::fs::remove_dir_all(w.path("b")).unwrap();
     put(&w, "b", &dump(1, true, &[(8, "u8")], &[]));
-    import(&w, "b").expect(0).says(&["dump 1; what they said before is set aside"]);
+    import(&w, "b").expect(0).says(&["dump 1; their earlier data is replaced"]);
     assert_eq!(owners_line(&w, &["5", "8"]), "8=u8");
     w.run(&["forget", "u8"]).expect(0).says(&["erased 1 entry of the identity map"]);
     assert_eq!(owners_line(&w, &["8"]), "");
@@ -322,7 +322,7 @@ fn configured_identity_sources_are_imported_before_planning() {
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     w.run(&["doctor"])
         .says(&["the newest is dump 1, with 2 tables", "who.csv can be read and has the columns"]);
-    let news = "has something new of who is who";
+    let news = "has new identity data";
     w.run(&["plan"]).expect(0).says(&[&format!("dumps {news}"), &format!("who.csv {news}"), "+ add 3"]);
     w.run(&["identity", "stats"]).expect(0).says(&["0 entries"]);
     w.run(&["reconcile"]).expect(0).says(&["dumps: dump 1", "who.csv: read 1 row, 2 with an owner"]);
@@ -341,7 +341,7 @@ fn configured_identity_sources_are_imported_before_planning() {
         "sync_2.json is damaged",
         "! identity who.csv: nothing was learned: ",
         "has no column `heap`",
-        "cohorts go on with what was known before",
+        "cohorts use the identity map as it is",
         "In sync",
     ];
     w.run(&["doctor"]).expect(11).says(&["sync_2.json is damaged", "has no column `heap`"]);
@@ -445,7 +445,7 @@ fn a_cohort_of_recent_events_follows_dumps_and_merges() {
         &[second(event(3, 6, 40)), second(event(6, 9, 0)), second(event(6, 9, 0))],
     );
     put(&w, "dumps", &dump.finished());
-    w.run(&["plan"]).expect(0).says(&["has something new of who is who"]);
+    w.run(&["plan"]).expect(0).says(&["has new identity data"]);
     let run = w.run(&["reconcile", "--max-removes", "carts=9", "--format", "json"]).expect(0).json();
     assert_eq!(run["cohorts"][0]["source"]["rows"], json!(4), "{run}");
     assert_eq!(members(), "alias heap_user_id:9, external_id u5, external_id u7");

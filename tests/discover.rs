@@ -76,7 +76,7 @@ fn existing_cohorts_are_imported_once_and_nothing_is_overwritten() {
     w.write("sync.yaml", config(&sandbox.url, &["others"], "") + "include: [found*.yaml]\n");
     w.run(&["import"])
         .expect(0)
-        .says(&["Only the state knows `carts`, with 3 members", "{ cohort: carts, members: remove }"]);
+        .says(&["`carts` is only in the state, with 3 members", "{ cohort: carts, members: remove }"]);
     let Some(driver) = Driver::sqlite() else { return };
     driver.sql(&w.path("data.db"), "create table carts as select 'user-1' as identity");
     let text =

@@ -188,7 +188,7 @@ fn a_device_with_two_owners_is_ambiguous_and_the_newest_evidence_wins() {
     let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
     w.run(&import).expect(0).says(&["once another owner than before"]);
     w.run(&["identity", "show", "d1"]).expect(0).says(&["device d1 is u1, seen "]);
-    w.run(&["identity", "show", "d2"]).expect(0).says(&["is u9", "somebody else was said to be it as well"]);
+    w.run(&["identity", "show", "d2"]).expect(0).says(&["is u9", "other evidence names another owner"]);
     w.run(&["plan"]).expect(0).says(&["1 duplicate; 3 by their owner, 2 of them ambiguous"]);
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
     let source = &report["cohorts"][0]["source"];

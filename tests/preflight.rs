@@ -39,10 +39,10 @@ fn users_are_sent_again_once_they_exist() {
         assert_eq!((inside(), exports(&sandbox)), (100, 3), "fifty per request");
         w.run(&["plan"]).expect(0).says(&["20 unknown to Braze, so not in the cohort"]);
         create_users(&sandbox, users(115).skip(100));
-        w.run(&["reconcile"]).expect(0).says(&["Braze knows 15 now whom it did not"]);
+        w.run(&["reconcile"]).expect(0).says(&["15 formerly unknown to Braze now have a profile"]);
         let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
         assert_eq!(plan["cohorts"][0]["unknown_users"]["sent_again"], 15);
-        w.run(&["plan"]).expect(0).says(&["15 whom Braze did not know are known to it now", "+ add 15"]);
+        w.run(&["plan"]).expect(0).says(&["15 formerly unknown to Braze now have a profile", "+ add 15"]);
         w.run(&["reconcile"]).expect(0);
         assert_eq!(inside(), 115);
         // The others are dropped once they leave.
@@ -103,7 +103,7 @@ fn a_failed_lookup_does_not_stop_the_run() {
     w.source("carts", users(20));
     let mut command = w.command(&["reconcile"]);
     command.env("TEST_REST_KEY", "narrow");
-    run(command).expect(7).says(&["whom Braze knows could not be asked", "users.export.ids"]);
+    run(command).expect(7).says(&["the lookup of unknown users failed", "users.export.ids"]);
     assert_eq!(sandbox.members("carts").len(), 20);
     w.run(&["state", "adopt", "braze"]).expect(0);
     create_users(&sandbox, users(25));
@@ -111,7 +111,7 @@ fn a_failed_lookup_does_not_stop_the_run() {
     sandbox.faults(r#"[{"on": "export_ids", "times": 0, "do": {"reply": {"status": 403}}}]"#);
     w.run(&["reconcile"]).expect(7);
     sandbox.faults("[]");
-    w.run(&["reconcile"]).expect(0).says(&["Braze knows 25 now whom it did not"]);
+    w.run(&["reconcile"]).expect(0).says(&["25 formerly unknown to Braze now have a profile"]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_state_in_a_bucket_works_like_one_in_a_folder() {
     assert_eq!(sandbox.writes(), before);
     reconcile(&w, &["status"]).expect(0).says(&["2,550 members", "State: s3://states/team/prod"]);
     reconcile(&w, &["history"]).expect(0).says(&["added 2,500", "added 100, removed 50"]);
-    reconcile(&w, &["state", "ls"]).expect(0).says(&["2,550 members", "held by nobody"]);
+    reconcile(&w, &["state", "ls"]).expect(0).says(&["2,550 members", "no lease"]);
     reconcile(&w, &["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
     reconcile(&w, &["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
     // The rejects of a run, which grow in parts there.

@@ -53,11 +53,11 @@ fn users_who_enter_or_leave_trigger_once() {
     assert_eq!(sends(&sandbox).len(), 0, "the first fill triggers nothing");
     w.source("carts", users(12).skip(1));
     w.run(&["plan"]).expect(0).says(&[
-        &format!("> on_enter triggers campaign {CAMPAIGN}: for 2 people now"),
-        &format!("> on_exit triggers Canvas {CANVAS}: for 1 person now"),
+        &format!("> on_enter triggers campaign {CAMPAIGN}: for 2 users now"),
+        &format!("> on_exit triggers Canvas {CANVAS}: for 1 user now"),
     ]);
     assert_eq!(sends(&sandbox).len(), 0, "a plan triggers nothing");
-    w.run(&["reconcile"]).expect(0).says(&["on_enter triggered campaign", "for 2 people", "for 1 person"]);
+    w.run(&["reconcile"]).expect(0).says(&["on_enter triggered campaign", "for 2 users", "for 1 user"]);
     let all = sends(&sandbox);
     assert_eq!((all.len(), &all[0]["kind"], &all[1]["kind"]), (2, &json!("campaign"), &json!("canvas")));
     assert_eq!(recipients(&sandbox), ["user-0", "user-10", "user-11"]);
@@ -109,7 +109,7 @@ fn properties_over_the_limits_are_left_out_and_counted() {
     let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
     let left_out = |n: usize| json!(if n < 8 { 1 } else { 2 });
     let expected: Value = names.iter().enumerate().map(|(n, name)| (name.clone(), left_out(n))).collect();
-    assert_eq!(plan["cohorts"][0]["triggers"]["each"][0]["properties_left_out"], expected);
+    assert_eq!(plan["cohorts"][0]["triggers"]["list"][0]["properties_left_out"], expected);
     w.run(&["plan", "--out", "saved"]).expect(0);
     w.run(&["reconcile", "--plan", "saved"]).expect(0).says(&says);
     let lens = |who: &str| {
@@ -131,7 +131,7 @@ fn properties_of_a_request_are_limited() {
     let rows = users(50).map(|who| format!("{who},{}\n", vec!["x".repeat(4_000); 5].join(",")));
     w.write("carts.csv", format!("identity,{}\n{}", names.join(","), rows.collect::<String>()));
     w.write("sync.yaml", w.read("sync.yaml") + "    guard: { max_added: 1000% }\n");
-    let run = w.run(&["reconcile"]).expect(0).says(&["for 40 people"]);
+    let run = w.run(&["reconcile"]).expect(0).says(&["for 40 users"]);
     assert!(!run.stdout.contains("left out"), "{run:?}");
     let each: Vec<usize> =
         sends(&sandbox).iter().map(|send| send["recipients"].as_array().unwrap().len()).collect();
@@ -146,7 +146,7 @@ fn a_trigger_without_a_response_is_reported_and_never_repeated() {
         sandbox.faults(&json!([{ "on": "campaigns_trigger", "do": fault }]).to_string());
         w.source("carts", users(13));
         let report = w.run(&["reconcile", "--format", "json"]).expect(7).json();
-        assert_eq!(report["cohorts"][0]["triggers"]["each"][0]["unanswered"], 3);
+        assert_eq!(report["cohorts"][0]["triggers"]["list"][0]["unanswered"], 3);
         assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
         let sent = recipients(&sandbox).len();
         w.run(&["reconcile"]).expect(0);
@@ -169,10 +169,10 @@ fn a_crash_during_a_trigger_request_is_reported_by_the_next_run() {
     until("the trigger is sent", || recipients(&sandbox).len() == 3);
     run.kill().unwrap();
     run.wait().unwrap();
-    w.run(&["plan"]).expect(0).says(&["3 people triggered without an answer"]);
+    w.run(&["plan"]).expect(0).says(&["3 users triggered without an answer"]);
     w.run(&["reconcile"])
         .expect(7)
-        .says(&["3 people triggered without an answer: perhaps done, and not done again"]);
+        .says(&["3 users triggered without an answer: perhaps executed, not repeated"]);
     assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
     w.run(&["reconcile"]).expect(0);
     assert_eq!(recipients(&sandbox).len(), 3);
@@ -195,7 +195,7 @@ fn a_cap_limits_each_run_and_the_rest_waits() {
     let (w, sandbox) = filled(&enter(", at_most: 60"));
     w.source("carts", users(150)).run(&["reconcile", "--max-adds", "carts=140"]).expect(0);
     assert_eq!((sends(&sandbox).len(), recipients(&sandbox).len()), (2, 60), "fifty per request");
-    w.run(&["plan"]).expect(0).says(&["for 60 people now; 20 wait for the next run"]);
+    w.run(&["plan"]).expect(0).says(&["for 60 users now; 20 wait for the next run"]);
     w.run(&["reconcile"]).expect(0);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(recipients(&sandbox), sorted(users(150).skip(10)));
@@ -314,7 +314,7 @@ fn a_rekey_is_no_entry_and_no_exit() {
         format!("identity,crm,device\n{ids}{more}")
     };
     w.replace("carts.csv", &rows(",a1,\n,a2,\n,,d1\n,,d2\n"));
-    w.run(&["reconcile"]).expect(0).says(&["for 1 person"]);
+    w.run(&["reconcile"]).expect(0).says(&["for 1 user"]);
     assert_eq!(sends(&sandbox).len(), 1, "the other user waits, and a campaign cannot address devices");
     let first = sends(&sandbox)[0]["recipients"][0]["user_alias"]["alias_name"].clone();
     let pending = if first == "a1" { "w2" } else { "w1" };
@@ -344,7 +344,7 @@ fn a_pending_trigger_under_an_alias_reaches_the_owner_after_a_saved_plan() {
         format!("identity,crm\n{ids}{more}")
     };
     w.replace("carts.csv", &rows(",a1\n,a2\n,a3\n"));
-    w.run(&["reconcile"]).expect(0).says(&["for 1 person"]);
+    w.run(&["reconcile"]).expect(0).says(&["for 1 user"]);
     w.write("who.csv", "id,crm\nw1,a1\nw2,a2\nw3,a3\n");
     w.run(&["identity", "import", "who.csv", "--external-id", "id", "--alias", "crm=crm"]).expect(0);
     w.run(&["plan", "--out", "saved.plan"]).expect(0);

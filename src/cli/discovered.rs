@@ -1,5 +1,5 @@
-//! Cohorts that could be: what to write into a config for what was found. Whether it is a cohort, and under which
-//! id for ever, is for a person to say.
+//! Candidate cohorts for discovered tables and segments, as config entries. You decide which to keep and under which
+//! permanent id.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -132,7 +132,7 @@ impl Candidates {
         true
     }
 
-    /// A segment of which a Heap has told.
+    /// Adds a segment that a Heap connection has delivered.
     pub(super) fn segment(&mut self, heap: &ConnectionName, id: u64, name: &str) {
         let source = Source::HeapSegment { connection: heap.to_string(), segment_id: id };
         let fallback = format!("Heap segment {id}");

@@ -311,7 +311,7 @@ fn remedy(error: &PlanError) -> Option<String> {
         }
         PlanError::Desired(DesiredError::SegmentNotReceived { received, .. }) => {
             Some(if received.is_empty() {
-                "in Heap, toggle the segment to the integration whose webhook `syncline watch` answers"
+                "in Heap, toggle the segment to the integration that sends webhooks to `syncline watch`"
                     .to_owned()
             } else {
                 "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
@@ -413,7 +413,7 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
         }
         SqlErrorKind::RowSecurity => {
             "no member was added or removed. Give the user `bypassrls` (`alter role … bypassrls`), or read from a view \
-             whose owner sees all rows and put the condition into it"
+             with an owner that sees all rows, and put the condition into it"
                 .to_owned()
         }
         SqlErrorKind::Query => "no member was added or removed. Try the query in a client of the database".to_owned(),

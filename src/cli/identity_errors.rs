@@ -8,7 +8,7 @@ use crate::connector::heap_connect::DumpError;
 use crate::identity::ImportError;
 
 /// An error of an identity import.
-pub(super) fn of_teaching(error: ImportError) -> CommandError {
+pub(super) fn of_import(error: ImportError) -> CommandError {
     let (remote, hint) = match &error {
         ImportError::State(_) | ImportError::Busy => (None, None),
         ImportError::File(error) => (None, file_hint(error)),

@@ -1,4 +1,4 @@
-//! Asking Braze about segments, for every command that shows what it says.
+//! Segment checks against Braze, for all commands that report them.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::model::{CohortId, ConnectionName};
 use crate::segment_check::{self, CheckedObject, CheckedSegment, EvidenceRequest};
 use crate::state::{CheckVerdict, StateReader, StateWriter};
 
-/// How long something else waits for verdicts in all, and for Braze at once.
+/// Timeout of all segment checks beside another command, and of one wait for Braze.
 const LIMIT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What asking about a segment gave.
+/// The result of one segment check.
 pub(super) struct SegmentLookup<'a> {
     pub(super) segment: &'a SegmentConfig,
-    /// What was found, or why nobody could be asked.
+    /// The findings, or why Braze could not be asked.
     pub(super) outcome: Result<CheckedSegment, SegmentNotChecked>,
 }
 
-/// Why nobody could be asked.
+/// Why Braze could not be asked.
 #[derive(Clone, Debug)]
 pub(super) struct SegmentNotChecked {
     exit: Exit,
@@ -102,11 +102,11 @@ pub(super) async fn look<'a>(
     Ok(looked)
 }
 
-/// Checks the segments that use these cohorts, all of them if none is named, beside something else: whatever goes
-/// wrong is told with the segments, and ends nothing.
+/// Checks the segments that use these cohorts, or all segments if `only` is empty. Failures become part of the results,
+/// so they never end the command.
 ///
 /// # Errors
-/// When there is no runtime.
+/// If the runtime cannot be created.
 pub(super) fn look_along<'a>(
     config: &'a Config,
     state: &StateReader,
@@ -126,7 +126,7 @@ pub(super) fn look_along<'a>(
         Ok(Ok(looked)) => return Ok(looked),
         Ok(Err(error)) => SegmentNotChecked { exit: error.exit, why: error.in_one_line() },
         Err(_) => {
-            let why = format!("Braze was not done within {} seconds", LIMIT.as_secs());
+            let why = format!("the checks did not finish within {} seconds", LIMIT.as_secs());
             SegmentNotChecked { exit: Exit::Unavailable, why }
         }
     };

@@ -1,5 +1,5 @@
-//! Spans for an OpenTelemetry collector, if this program was built with the feature `otlp` and
-//! `OTEL_EXPORTER_OTLP_ENDPOINT` says where one is. They hold what the log holds: no secret, nobody's id.
+//! Spans for an OpenTelemetry collector. They need the feature `otlp` and `OTEL_EXPORTER_OTLP_ENDPOINT`. Like the log,
+//! they contain no secrets and no personal identifiers.
 
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::Layer;
@@ -25,7 +25,7 @@ mod sent {
     pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
         let names = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
         names.iter().find_map(|name| variable(name))?;
-        // Whoever is first installs it for the process; a second time changes nothing.
+        // A second installation in the same process fails without effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = SpanExporter::builder().with_http().build();
         let exporter = exporter.inspect_err(|error| output::err(&format!("spans are not sent: {error}")));

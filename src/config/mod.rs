@@ -132,8 +132,7 @@ const CONNECTIONS_MAX: usize = 256;
 const ENVIRONMENTS_MAX: usize = 64;
 const ROOTS_MAX: usize = 256;
 
-/// Whether the config is small enough for [`checks`], whose time is proportional to the product of the numbers of
-/// entries.
+/// Whether the config is small enough for [`checks`]. Their time is proportional to the product of the numbers of entries.
 fn is_within_bounds(tree: &tree::TreeNode, problems: &mut Vec<Problem>) -> bool {
     let len = |node: &tree::TreeNode| node.entries().len().max(node.list().len());
     let bounds = [("connections", CONNECTIONS_MAX), ("environments", ENVIRONMENTS_MAX), ("roots", ROOTS_MAX)];

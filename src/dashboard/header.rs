@@ -55,7 +55,7 @@ pub(super) fn summary(html: &mut Html, view: &DashboardView, alerts: &[Alert]) {
     alert_list(html, "No action needed", alerts, AlertLevel::Temporary);
 }
 
-/// `12 cohorts with 34,512 members: 1 needs approval, 1 failing, 10 in step.`
+/// `12 cohorts with 34,512 members: 1 needs approval, 1 failing, 10 in sync.`
 fn totals(view: &DashboardView) -> String {
     if view.cohorts.is_empty() {
         return "The config has no cohorts.".to_owned();

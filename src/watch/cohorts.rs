@@ -44,7 +44,7 @@ impl CohortRuns {
         cohorts.into_iter().for_each(|id| self.queue.wake(id, now));
     }
 
-    /// Wakes the cohorts whose members a new version of the identity map may re-key: those that match by device or alias.
+    /// Wakes the cohorts that match by device or alias, because a new version of the identity map may re-key their members.
     pub(super) fn wake_for_identity(&mut self, version: Option<u64>, config: &Config, now: Instant) {
         let Some(version) = version else { return };
         if std::mem::replace(&mut self.identity_version, version) == version {

@@ -90,7 +90,7 @@ pub(super) fn is_export_changed(
     !is_same
 }
 
-/// The Braze connections whose settings, address or keys have changed.
+/// The Braze connections with changed settings, address or keys.
 pub(super) fn changed_connections(
     old: &Config,
     new: &Config,
@@ -118,7 +118,7 @@ pub(super) fn are_same_secrets(a: &[Secret], b: &[Secret]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.expose() == b.expose())
 }
 
-/// The config keys whose values have changed since the start of the process, and that need a restart.
+/// The config keys that need a restart and have changed since the start of the process.
 pub(super) fn needs_restart(first: &Config, new: &Config) -> Vec<&'static str> {
     let (old_access, new_access) = (&first.watch, &new.watch);
     let parts = [

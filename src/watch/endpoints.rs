@@ -39,7 +39,7 @@ pub(super) struct OpenedInboxes {
     error: Option<StateError>,
 }
 
-/// The endpoints whose inboxes were opened: deliveries may wait in them.
+/// Endpoints with opened inboxes. Deliveries may wait in them.
 pub(super) struct OpenedEndpoints {
     pub(super) heaps: Vec<ConnectionName>,
     pub(super) exports: Vec<ExportId>,
@@ -128,7 +128,7 @@ impl EndpointInboxes {
         Some(async move { on_thread(move || missing.open(&state, clock)).await.unwrap_or_default() })
     }
 
-    /// Serves the endpoints whose inboxes were opened.
+    /// Serves the endpoints with opened inboxes.
     pub(super) fn finish_opening(
         &mut self,
         mut opened: OpenedInboxes,

@@ -49,7 +49,7 @@ pub(super) struct IngestEnd {
 /// What follows from an ingest.
 #[derive(Default)]
 pub(super) struct IngestOutcome {
-    /// Cohorts whose segment has changed.
+    /// Cohorts with a changed segment.
     pub(super) changed: Vec<CohortId>,
     pub(super) is_lease_lost: bool,
 }
@@ -96,7 +96,7 @@ impl IngestRuns {
         }
     }
 
-    /// Follows another config: wakes connections whose settings changed, because deliveries may wait for them.
+    /// Follows another config: wakes connections with changed settings, because deliveries may wait for them.
     pub(super) fn set_config(&mut self, config: &Config, old: &Config, now: Instant) {
         let is_changed = |(name, heap): &(&ConnectionName, &HeapConfig)| old.heap.get(*name) != Some(*heap);
         for (name, _) in config.heap.iter().filter(is_changed) {
@@ -212,7 +212,7 @@ fn start_ingest(
     })
 }
 
-/// The cohorts whose source is one of the changed segments.
+/// The cohorts with a changed segment as source.
 fn changed_cohorts(heap: &ConnectionName, report: &IngestReport, config: &Config) -> Vec<CohortId> {
     let has_changed =
         |segment: Option<u64>| segment.is_some_and(|segment| report.segments.contains(&segment));

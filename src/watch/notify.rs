@@ -225,8 +225,8 @@ impl Pending {
 }
 
 impl Notifier {
-    /// A notifier for the webhooks of the config, whose addresses are `urls`. Webhooks that `before` has too keep the
-    /// notifications that wait for them.
+    /// A notifier for the webhooks of the config at the addresses `urls`. Webhooks that `before` has too keep their pending
+    /// notifications.
     fn new(
         config: &Config,
         urls: &[Secret],

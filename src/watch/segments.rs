@@ -57,7 +57,7 @@ impl SegmentChecks {
         self.queue.depth(now)
     }
 
-    /// Connects to every workspace with segments. Returns the workspaces that are new, or whose access changed.
+    /// Connects to every workspace with segments. Returns the workspaces that are new or have changed access.
     pub(super) fn connect(&mut self, context: &LeaderContext) -> Result<Vec<ConnectionName>, HttpError> {
         let mut changed = Vec::new();
         let rest = &context.access.braze_rest;

@@ -175,7 +175,7 @@ impl WatchedFiles {
         of_config.chain(of_cohorts).chain(of_exports).cloned().collect()
     }
 
-    /// The cohorts whose files may have changed. Their links may have changed, so each path is traced again.
+    /// The cohorts with possibly changed files. Links may have changed too, so each path is resolved again.
     fn affected_cohorts(&mut self, config: &Config, changed: &Changed) -> BTreeSet<CohortId> {
         let mut affected = BTreeSet::new();
         let mut before = std::mem::take(&mut self.cohorts);

@@ -181,7 +181,7 @@ pub(super) struct StatusData {
     pub(super) config_loaded: Timestamp,
     /// Why the config on disk is not in use, and since when.
     pub(super) config_error: Option<(Timestamp, String)>,
-    /// Config keys whose change needs a restart.
+    /// Changed config keys that need a restart.
     pub(super) needs_restart: Vec<&'static str>,
     pub(super) stale_after: Duration,
     pub(super) cohorts: BTreeMap<CohortId, CohortStatus>,

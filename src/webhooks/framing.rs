@@ -45,7 +45,7 @@ enum Position {
     Last,
 }
 
-/// A stream whose bytes are checked as they are read.
+/// A stream that checks its bytes as they are read.
 pub(super) struct Framed<S> {
     stream: S,
     at: Position,

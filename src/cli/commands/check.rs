@@ -47,7 +47,7 @@ fn wanted<'a>(only: &[SegmentId], config: &'a Config) -> Result<Vec<&'a SegmentC
     Ok(config.segments.iter().filter(|segment| only.is_empty() || only.contains(&segment.id)).collect())
 }
 
-/// The state to read, and to write if nobody else holds it.
+/// Opens the state for reading, and for writing if no other process holds the lease.
 fn opened(config: &Config) -> Result<(StateReader, Option<StateWriter>), CommandError> {
     super::must_exist(config)?;
     let opened = StateWriter::open(

@@ -214,13 +214,13 @@ fn summary(reports: &[ExportReport], exit: Exit) -> String {
     format!("{head} {}.", view::in_short(reports))
 }
 
-/// One code for all: that of whatever stopped one of them, or 7 if others were sent.
+/// The exit code of all exports: the worst halt, or 7 if anything was sent as well.
 pub(super) fn exit(reports: &[ExportReport]) -> Exit {
     let halts = reports.iter().filter_map(|report| report.halt.as_ref()).map(of_halt);
     let changed = reports.iter().any(ExportReport::changed_anything);
     let halts: Vec<Exit> = halts.collect();
     match halts.iter().copied().min() {
-        _ if halts.contains(&Exit::Bug) => Exit::Bug, // whatever else went wrong, or well
+        _ if halts.contains(&Exit::Bug) => Exit::Bug, // a bug takes precedence over every other result
         Some(_) if changed => Exit::Part,
         Some(worst) => worst,
         None if reports.iter().all(ExportReport::is_whole) => Exit::Done,

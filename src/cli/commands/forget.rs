@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, Co
     if id.is_empty() {
         return Err(CommandError::new(Exit::Usage, "the identifier is empty"));
     }
-    // Whatever keeps Heap from being asked is found before anything is erased.
+    // Errors that would prevent the request to Heap are found before anything is erased.
     let deletion = args.heap.as_deref().map(|heap| Deletion::prepare(&config, heap)).transpose()?;
     if let Some(deletion) = deletion.as_ref().filter(|_| !args.yes) {
         let name = deletion.name;

@@ -1,4 +1,4 @@
-//! `history`: what earlier runs did, by the journal.
+//! `history`: earlier runs, from the journal.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::state::{JournalEvent, RunRecord};
 pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let mut runs = super::reader(&config)?.runs(args.limit)?;
-    // Cohorts write side by side; whoever reads wants the order of time. It is a stable sort.
+    // Cohorts write concurrently, so entries are sorted by time. The sort is stable.
     runs.iter_mut().for_each(|run| run.entries.sort_by(|a, b| a.at.cmp(&b.at)));
     out(&match args.format {
         OutputFormat::Human if runs.is_empty() => "No run yet.".to_owned(),

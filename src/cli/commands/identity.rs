@@ -1,4 +1,4 @@
-//! `identity`: who is who, as far as events and files have told; and learning it from files.
+//! `identity`: shows the identity map, and imports identity data from files.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::identity_args::{
     IdentityArgs, IdentityCommand, IdentityImportArgs, IdentityLayoutArg as Known,
 };
-use crate::cli::identity_errors::of_teaching;
+use crate::cli::identity_errors::of_import;
 use crate::cli::logging::notify;
 use crate::cli::output::{count, counted, out, yellow};
 use crate::cli::render::json::envelope;
@@ -35,7 +35,7 @@ pub(in crate::cli) fn run(global: &Global, args: &IdentityArgs) -> Result<Exit, 
         IdentityCommand::Show { identifiers, .. } => show(&config, identifiers)?,
         IdentityCommand::Import(args) => import(&config, args)?,
         IdentityCommand::Stats(_) => stats(&super::reader(&config)?)?,
-        IdentityCommand::Drop { address, label, .. } => taken_back(&config, address, label)?,
+        IdentityCommand::Drop { address, label, .. } => drop_source(&config, address, label)?,
     };
     out(&match args.command.format() {
         OutputFormat::Human => text,
@@ -60,15 +60,15 @@ fn show(config: &Config, ids: &[String]) -> Result<ShownIdentity, CommandError> 
     labels.dedup();
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     for id in ids {
-        let (more, known) = one(&owners, id.trim(), &labels)?;
+        let (more, known) = entries_of(&owners, id.trim(), &labels)?;
         lines.extend(more);
         values.extend(known);
     }
     Ok((lines.join("\n"), json!({ "known": values })))
 }
 
-/// What is known of one id, under whatever label.
-fn one(
+/// The entries of one id, under all labels.
+fn entries_of(
     owners: &IdentityOwners,
     id: &str,
     labels: &[&str],
@@ -85,7 +85,7 @@ fn one(
         match evidence {
             OwnerEvidence::Owner { owner, seen, is_contested } => {
                 let seen = timestamp_text(seen);
-                let other = if is_contested { "; somebody else was said to be it as well" } else { "" };
+                let other = if is_contested { "; other evidence names another owner" } else { "" };
                 lines.push(escaped(&format!("{kind} {id} is {owner}, seen {seen}{other}")).into_owned());
                 values.push(json!({
                     "kind": kind, "id": id, "external_id": owner, "seen": seen, "ambiguous": is_contested,
@@ -98,16 +98,16 @@ fn one(
         }
     }
     if lines.is_empty() {
-        lines.push(format!("nothing is known of {id}: no event and no file has told whose it is"));
+        lines.push(format!("nothing is known of {id}: no event and no file names its owner"));
     }
     Ok((lines, values))
 }
 
-/// The label of the alias that Heap's user ids are, unless told otherwise.
+/// Default label of the alias that holds Heap's user ids.
 const HEAP_LABEL: &str = "heap_user_id";
 
 fn import(config: &Config, args: &IdentityImportArgs) -> Result<ShownIdentity, CommandError> {
-    // Whoever types the command says where the files are; there is no config that could be tricked.
+    // The path comes from the command line, not from a config, so no root restricts it.
     let (stores, roots) = (access::stores(), [PathBuf::from("/")]);
     let from = file::FileAccess { folder: Path::new("."), roots: &roots, stores: &stores };
     if args.layout == Known::HeapConnect {
@@ -126,9 +126,9 @@ fn import(config: &Config, args: &IdentityImportArgs) -> Result<ShownIdentity, C
         final_newline: FinalNewline::Required,
     };
     let mut map = IdentityMap::open(&state)?;
-    let taught =
-        import_file(&source, from, &layout, &mut map, environment::clock().now()).map_err(of_teaching)?;
-    Ok((summary_text(&taught), summary_json(&taught)))
+    let imported =
+        import_file(&source, from, &layout, &mut map, environment::clock().now()).map_err(of_import)?;
+    Ok((summary_text(&imported), summary_json(&imported)))
 }
 
 fn import_dumps(
@@ -150,16 +150,16 @@ fn import_dumps(
     };
     let state = Arc::new(super::writer(config)?);
     let map = Mutex::new(IdentityMap::open(&state)?);
-    let dumped = identity::import_dumps(&source, from, &map).map_err(of_teaching)?;
+    let dumped = identity::import_dumps(&source, from, &map).map_err(of_import)?;
     let map = map.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.tidy_identity(&map, environment::clock().now())?;
     let value = json!({
-        "dump": dumped.newest, "read": dumped.read, "anew": dumped.is_anew, "taught": summary_json(&dumped.summary),
+        "dump": dumped.newest, "read": dumped.read, "anew": dumped.is_anew, "imported": summary_json(&dumped.summary),
     });
     Ok((dumped_text(&dumped), value))
 }
 
-/// One place, by whatever way one comes there.
+/// The canonical address of a folder of dumps, so that one folder has one source state.
 fn address(path: &str) -> String {
     if path.contains("://") {
         return path.trim_end_matches('/').to_owned();
@@ -176,11 +176,11 @@ fn dumped_text(dumped: &DumpImport) -> String {
             format!("{} from {first} to {last}", counted(dumped.read.len() as u64, "dump"))
         }
     };
-    let anew = if dumped.is_anew { "; what they said before is set aside" } else { "" };
+    let anew = if dumped.is_anew { "; their earlier data is replaced" } else { "" };
     format!("{dumps}{anew}\n{}", summary_text(&dumped.summary))
 }
 
-fn taken_back(config: &Config, address: &str, label: &str) -> Result<ShownIdentity, CommandError> {
+fn drop_source(config: &Config, address: &str, label: &str) -> Result<ShownIdentity, CommandError> {
     let state = Arc::new(super::writer(config)?);
     let name = SourceName { address: address.to_owned(), label: label.to_owned() };
     let is_known = IdentityMap::open(&state)?.remove_source(&name)?;
@@ -188,10 +188,10 @@ fn taken_back(config: &Config, address: &str, label: &str) -> Result<ShownIdenti
         let what = format!("nothing was learned from dumps in {address} under the label {label}");
         return Err(CommandError::new(Exit::Failed, what).hint("`identity stats` shows the sources"));
     }
-    Ok((format!("what dumps in {address} have told is taken back"), json!({ "dropped": address })))
+    Ok((format!("dropped the identity data of dumps in {address}"), json!({ "dropped": address })))
 }
 
-/// The sources of the config that are of use for these cohorts, or for all.
+/// The identity sources of the config, if one of these cohorts, or of all cohorts, uses the identity map.
 fn declared<'a>(config: &'a Config, only: &[CohortId]) -> &'a [IdentitySource] {
     let chosen = |cohort: &&CohortConfig| only.is_empty() || only.contains(&cohort.id);
     let is_of_use = config.cohorts.iter().filter(chosen).any(source::may_rekey)
@@ -199,9 +199,9 @@ fn declared<'a>(config: &'a Config, only: &[CohortId]) -> &'a [IdentitySource] {
     if is_of_use { &config.identity } else { &[] }
 }
 
-/// Learns from the sources of the config. Cohorts go on with what is known whatever becomes of it: a source that
-/// cannot be read takes nothing back. How the run ends if nothing worse comes of it; none if all went well.
-pub(super) fn learn(
+/// Imports the identity sources of the config. A source that cannot be read removes nothing from the map, and cohorts
+/// use the map as it is. Returns the exit code of a failed import, or `None` if all imports succeeded.
+pub(super) fn import_sources(
     config: &Config,
     stores: &[(String, String)],
     state: &Arc<StateWriter>,
@@ -215,7 +215,7 @@ pub(super) fn learn(
         Ok(map) => Mutex::new(map),
         // Cohorts that need the map fail by themselves; the others go on.
         Err(error) if error.is_of_one_file() => {
-            notify(&format!("the identity map learns nothing: {error}"));
+            notify(&format!("identity data was not imported: {error}"));
             return Ok(Some(Exit::Failed));
         }
         Err(error) => return Err(error.into()),
@@ -228,7 +228,7 @@ pub(super) fn learn(
                 is_more = true;
                 notify(&format!("{}: {}", source.path(), import_text(&import)));
             }
-            Err(error) => worst = worst.max(Some(unlearned(source, error))),
+            Err(error) => worst = worst.max(Some(report_failure(source, error))),
         }
     }
     if is_more {
@@ -242,12 +242,12 @@ fn import_text(import: &IdentityImport) -> String {
     match import {
         IdentityImport::Unchanged => String::new(),
         IdentityImport::Dumps(dumped) => dumped_text(dumped),
-        IdentityImport::Files(taught) => summary_text(taught),
+        IdentityImport::Files(imported) => summary_text(imported),
     }
 }
 
-/// Tells which sources of the config have something that a run would learn first. How a plan ends if nothing worse
-/// comes of it; none if all of them can be read.
+/// Reports the identity sources with data that a run would import first. Returns the exit code of a source that cannot
+/// be read, or `None`.
 pub(super) fn report_news(
     config: &Config,
     stores: &[(String, String)],
@@ -260,22 +260,19 @@ pub(super) fn report_news(
         match identity::has_changes(source, identity::from(config, stores), state, now) {
             Ok(false) => {}
             Ok(true) => notify(&format!(
-                "{} has something new of who is who: `reconcile` learns it first, and may plan otherwise than this",
+                "{} has new identity data: `reconcile` imports it first, so its plan may differ",
                 source.path()
             )),
-            Err(error) => worst = worst.max(Some(unlearned(source, error))),
+            Err(error) => worst = worst.max(Some(report_failure(source, error))),
         }
     }
     worst
 }
 
-fn unlearned(source: &IdentitySource, error: ImportError) -> Exit {
-    let error = of_teaching(error);
-    let what = format!(
-        "! identity {}: {}; cohorts go on with what was known before",
-        source.path(),
-        error.message()
-    );
+fn report_failure(source: &IdentitySource, error: ImportError) -> Exit {
+    let error = of_import(error);
+    let what =
+        format!("! identity {}: {}; cohorts use the identity map as it is", source.path(), error.message());
     notify(&what);
     error.exit
 }
@@ -304,33 +301,33 @@ fn layout(args: &IdentityImportArgs) -> Result<IdentityLayout, CommandError> {
     Ok(IdentityLayout::Ties { owner: owner.into(), handles })
 }
 
-fn summary_text(taught: &ImportSummary) -> String {
-    let mut parts = vec![format!("read {}", counted(taught.rows, "row"))];
-    parts.extend((taught.ties > 0).then(|| format!("{} with an owner", count(taught.ties))));
-    parts.extend((taught.joins > 0).then(|| format!("{} merged", count(taught.joins))));
+fn summary_text(summary: &ImportSummary) -> String {
+    let mut parts = vec![format!("read {}", counted(summary.rows, "row"))];
+    parts.extend((summary.ties > 0).then(|| format!("{} with an owner", count(summary.ties))));
+    parts.extend((summary.joins > 0).then(|| format!("{} merged", count(summary.joins))));
     let mut lines = vec![parts.join(", ")];
-    if taught.conflicts > 0 {
-        let times = if taught.conflicts == 1 {
+    if summary.conflicts > 0 {
+        let times = if summary.conflicts == 1 {
             "once".to_owned()
         } else {
-            format!("{} times", count(taught.conflicts))
+            format!("{} times", count(summary.conflicts))
         };
         lines
             .push(format!("  {} {times} another owner than before; the newest evidence counts", yellow("!")));
     }
-    if !taught.unused.is_empty() {
+    if !summary.unused.is_empty() {
         let reasons: Vec<String> =
-            taught.unused.iter().map(|(why, n)| format!("{} {why}", count(*n))).collect();
-        let rows = counted(taught.unused.values().sum(), "row");
+            summary.unused.iter().map(|(why, n)| format!("{} {why}", count(*n))).collect();
+        let rows = counted(summary.unused.values().sum(), "row");
         lines.push(format!("  {} {rows} not used: {}", yellow("!"), reasons.join(", ")));
     }
     lines.join("\n")
 }
 
-fn summary_json(taught: &ImportSummary) -> Value {
+fn summary_json(summary: &ImportSummary) -> Value {
     json!({
-        "rows": taught.rows, "ties": taught.ties, "merged": taught.joins,
-        "conflicts": taught.conflicts, "unused": taught.unused,
+        "rows": summary.rows, "ties": summary.ties, "merged": summary.joins,
+        "conflicts": summary.conflicts, "unused": summary.unused,
     })
 }
 

@@ -1,5 +1,5 @@
-//! `import`: writes YAML for what there is and the config does not have: segments of which a Heap has told, tables
-//! that could be cohorts, cohorts that only the state knows. It never overwrites anything.
+//! `import`: writes YAML for cohorts that the config lacks, from delivered Heap segments, SQL tables and orphaned
+//! cohorts. It never overwrites a file.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ImportTablesArgs) -> Result<Ex
         return Ok(Exit::Done);
     }
     let mut text = if found > 0 { candidates.yaml()? } else { String::new() };
-    left.iter().for_each(|left| text.push_str(&behind(left)));
+    left.iter().for_each(|left| text.push_str(&orphan_comment(left)));
     let Some(path) = &args.out else {
         out(&text)?;
         return Ok(Exit::Done);
@@ -58,12 +58,12 @@ fn segments(config: &Config, state: &StateReader, candidates: &mut Candidates) -
     Ok(())
 }
 
-/// What to know of a cohort whose source nobody remembers.
-fn behind(left: &OrphanedCohort) -> String {
+/// A YAML comment about an orphaned cohort. Its source is not recorded.
+fn orphan_comment(left: &OrphanedCohort) -> String {
     let OrphanedCohort { id, connection, members, .. } = left;
     let members = members.map_or_else(|| "its members".to_owned(), |members| count(members) + " members");
     format!(
-        "# Only the state knows `{id}`, with {members} in `{connection}`. Declare it again with its source, or empty it:\n\
+        "# `{id}` is only in the state, with {members} in `{connection}`. Declare it again with its source, or empty it:\n\
          # removed:\n#   - {{ cohort: {id}, members: remove }}\n"
     )
 }

@@ -54,42 +54,42 @@ fn store_options(endpoint: Option<&str>, region: Option<&str>) -> Vec<(String, S
     object_store::settings(&access::stores(), endpoint, region)
 }
 
-/// The state, to look at.
+/// Opens the state for reading.
 fn reader(config: &Config) -> Result<StateReader, CommandError> {
     must_exist(config)?;
     Ok(StateReader::open(&location(config))?)
 }
 
-/// The state, to change.
+/// Opens the state for writing.
 fn writer(config: &Config) -> Result<StateWriter, CommandError> {
     must_exist(config)?;
     create(config)
 }
 
-/// Refuses a state that is not there and must be: its members would be taken for nobody.
+/// Fails if the state is missing but `must_exist` is set: without it, recorded members would be unknown.
 fn must_exist(config: &Config) -> Result<(), CommandError> {
     if !config.state_must_exist || StateReader::exists_at(&location(config))? {
         return Ok(());
     }
     let message = format!("there is no state in {}, and `state: {{ must_exist: true }}`", location(config));
     Err(CommandError::new(Exit::Failed, message)
-        .hint("nothing was sent; was a cache lost, or a volume not mounted? Without its state nobody can be removed")
+        .hint("nothing was sent; was a cache lost, or a volume not mounted? Without the state, no member can be removed")
         .hint("if this is the first run: syncline state create"))
 }
 
-/// The state, to change. It is made if there is none.
+/// Opens the state for writing, and creates it if it is missing.
 fn create(config: &Config) -> Result<StateWriter, CommandError> {
     let (holder, random) = (environment::holder(), environment::random());
     Ok(StateWriter::open(&location(config), &holder, environment::clock(), random)?)
 }
 
-/// The runtime for commands that talk to anybody.
+/// The async runtime of commands that use the network.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| CommandError::new(Exit::Failed, format!("no runtime: {e}")))
 }
 
-/// What the command line allows for this run. A cohort that nobody knows is a mistake in the command.
+/// The guard ceilings from the command line. A cohort that is not in the config is a usage error.
 fn ceilings(args: &RunArgs, config: &Config) -> Result<BTreeMap<CohortId, Ceilings>, CommandError> {
     let mut ceilings: BTreeMap<CohortId, Ceilings> = BTreeMap::new();
     for (id, number) in &args.max_removes {

@@ -43,7 +43,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     if let Ok(keys) = access::keys(&config) {
         workspace::refuse_other(&config, &state, &keys, &again)?;
     }
-    let unlearned = super::identity::report_news(&config, &secrets.stores, &state, &args.run.cohorts);
+    let failed_import = super::identity::report_news(&config, &secrets.stores, &state, &args.run.cohorts);
     let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
         reconcile::save(&mut plan, file, &state).map_err(|error| unusable_plan(error, &again))?;
@@ -59,7 +59,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
     let is_good = matches!(exit, Exit::Done | Exit::Pending);
-    let exit = unlearned.filter(|_| is_good).unwrap_or(exit);
+    let exit = failed_import.filter(|_| is_good).unwrap_or(exit);
     tracing::info!(result, "the run ends");
     out(&match args.format {
         PlanFormat::Human => human::human(&plan, &showing),
@@ -69,7 +69,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     Ok(exit)
 }
 
-/// Ids under `removed:` of which the state knows nothing: a slip, or an entry that outlived its use.
+/// Ids under `removed:` that have no cohort in the state: a typo, or an obsolete entry.
 fn unknown(config: &Config, state: &StateReader, only: &[CohortId]) -> Result<Vec<CohortId>, StateError> {
     let mut unknown = Vec::new();
     for id in config.removed.iter().filter(|id| only.is_empty() || only.contains(id)) {
@@ -80,7 +80,7 @@ fn unknown(config: &Config, state: &StateReader, only: &[CohortId]) -> Result<Ve
     Ok(unknown)
 }
 
-/// The exit code and the result in a word: what a person must look at comes first.
+/// The exit code and the result code. The most urgent problem determines both.
 fn verdict(plan: &RunPlan, detailed: bool) -> (Exit, &'static str) {
     let refused = plan.cohorts.iter().any(|cohort| !cohort.verdict.violations.is_empty());
     match (plan.failed_kind(), refused, plan.is_in_sync()) {

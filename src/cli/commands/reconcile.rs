@@ -42,8 +42,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
         notify(&format!("the deliveries of connection `{heap}` wait in the inbox: {error}"));
     }
     // A saved plan is about what was known when it was made.
-    let unlearned = match &args.plan {
-        None => super::identity::learn(&config, &secrets.stores, &state, &args.run.cohorts)?,
+    let failed_import = match &args.plan {
+        None => super::identity::import_sources(&config, &secrets.stores, &state, &args.run.cohorts)?,
         Some(_) => None,
     };
     let plan = plan(args, &config, &secrets, &state, &run, &*progress, &again)?;
@@ -61,7 +61,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let run =
         ReconcileRun { global, config: &config, id: run, progress, format, again, ids, jobs, secrets, stop };
     let exit = apply(plan, &keys, state, run)?;
-    let unread = unlearned.or((!uningested.is_empty()).then_some(Exit::Failed));
+    let unread = failed_import.or((!uningested.is_empty()).then_some(Exit::Failed));
     Ok(unread.filter(|_| exit == Exit::Done).unwrap_or(exit))
 }
 
@@ -145,7 +145,7 @@ fn blocked(
     Ok(exit)
 }
 
-/// The report is lost, and what it told is done all the same.
+/// The error for a report that could not be written after the run has changed Braze.
 fn done_unseen(OutputLost(error): &OutputLost, global: &Global, exit: Exit) -> CommandError {
     let message = format!("the run is done, but its report could not be written to stdout: {error}");
     let history = SuggestedCommand::new(global).command("history");
@@ -174,13 +174,13 @@ fn plan(
     })
 }
 
-/// One code for the whole run: what a person must act on first. A vendor's failure after something was
-/// taken is "in part"; a cohort that could not be read, or was refused, says so even if others went well.
+/// The exit code of a run: the most urgent problem. A vendor failure after accepted changes is "in part". An unreadable
+/// or blocked cohort determines the code even if other cohorts succeeded.
 fn exit(report: &RunReport, exports: &[ExportReport]) -> Exit {
     let of_exports = exports.iter().filter_map(|export| export.halt.as_ref()).map(super::export::of_halt);
     let halts: Vec<Exit> = report.halts().map(of_halt).chain(of_exports).collect();
     if halts.contains(&Exit::Bug) || report.failed_kind == Some(FailedKind::Internal) {
-        return Exit::Bug; // whatever else went wrong, or well
+        return Exit::Bug; // a bug takes precedence over every other result
     }
     let changed = report.changed_anything() || exports.iter().any(ExportReport::changed_anything);
     let sent = report.requests + exports.iter().map(|export| export.tally.requests()).sum::<u64>();

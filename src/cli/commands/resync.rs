@@ -42,13 +42,13 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     notify(&plan_view::human(&plan, &showing));
     let (id, format) = (environment::new_run(), args.format);
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
-    // Without them a table beside a source is left behind, which the next plan notices.
+    // Without the secrets the mirror tables are not updated. The next plan detects that.
     let secrets = Arc::new(access::sources(&config).unwrap_or_default());
     let run = ReconcileRun { global, config: &config, id, progress, format, again, ids, jobs, secrets, stop };
     apply(plan, &keys, state, run)
 }
 
-/// Recovers a cohort whose state is older than what was committed.
+/// Recovers a cohort if its state is older than the last committed version.
 fn recover(args: &ResyncArgs, config: &Config, state: &StateWriter) -> Result<(), CommandError> {
     let (run, now) = (environment::new_run(), environment::clock().now());
     let first = reconcile::first_membership(&args.cohort, config, &run, now);

@@ -1,4 +1,4 @@
-//! `sandbox`: a small Braze and Heap on this machine, until it is told to stop.
+//! `sandbox`: runs a local imitation of Braze and Heap until it receives a stop signal.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};

@@ -1,4 +1,4 @@
-//! `state`: what is held, by whom, whether it is whole, and what nobody needs any more.
+//! `state`: lists, shows, verifies, repairs and cleans up the state, and shows which process holds its lease.
 
 use std::collections::BTreeSet;
 
@@ -117,8 +117,8 @@ fn list(config: &Config) -> Result<StateAnswer, CommandError> {
     }
     let holder = state.holder(environment::clock().now())?.map(|holder| holder.to_string());
     lines.push(match (&holder, state.exists()) {
-        (Some(holder), _) => format!("{location}, held by {holder}"),
-        (None, true) => format!("{location}, held by nobody"),
+        (Some(holder), _) => format!("{location}, lease held by {holder}"),
+        (None, true) => format!("{location}, no lease"),
         (None, false) => format!("{location}: no state yet"),
     });
     let value = json!({ "state": location.to_string(), "holder": holder, "cohorts": values });
@@ -168,15 +168,15 @@ fn part_value(part: &PartRef) -> Value {
 
 fn show(state: &StateReader, id: &CohortId) -> Result<StateAnswer, CommandError> {
     let Some(version) = state.version(id)? else {
-        return Err(CommandError::new(Exit::Usage, format!("the state has nothing of cohort `{id}`"))
+        return Err(CommandError::new(Exit::Usage, format!("the state has no cohort `{id}`"))
             .hint("`syncline state ls` lists what it has"));
     };
     let mut lines = vec![line(id, &version)];
     lines.push(format!("    run {}", version.run));
     lines.extend(version.protected.then(|| "    protected".to_owned()));
     lines.extend(version.removed.then(|| "    emptied under `removed:`".to_owned()));
-    let told = if version.source.is_some() { "known by its files' times" } else { "to be read" };
-    lines.push(format!("    source {told}"));
+    let source = if version.source.is_some() { "file times are recorded" } else { "no file times recorded" };
+    lines.push(format!("    source: {source}"));
     for part in &version.parts {
         let sign = if part.op == ChangeOp::Add { green("+") } else { red("-") };
         let mut text = format!("  {sign} {}  {}", part.id, counted(part.rows, "row"));

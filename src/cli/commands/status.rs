@@ -1,4 +1,4 @@
-//! `status`: what Braze has accepted so far, by the record. It asks nobody but the state.
+//! `status`: the recorded membership of all cohorts. It reads the state only and sends no requests.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ struct StatusRow {
     id: CohortId,
     name: String,
     declared: bool,
-    /// None: nothing was ever sent.
+    /// `None` if nothing was ever sent.
     record: Option<StatusMembership>,
 }
 
@@ -34,14 +34,14 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let config = super::config(global)?;
     let state = super::reader(&config)?;
     let (location, holder) = (super::location(&config), state.holder(environment::clock().now())?);
-    let (rows, told) = (rows(&config, &state)?, heap_segments::told(&config, &state)?);
+    let (rows, heaps) = (rows(&config, &state)?, heap_segments::reports(&config, &state)?);
     let last = last_checks(&config, &state)?;
     let exports = config.exports.iter().map(|export| Ok((export, state.export(&export.id)?)));
     let exports = exports.collect::<Result<Vec<_>, StateError>>()?;
     out(&match args.format {
         OutputFormat::Human => {
             let now = environment::clock().now();
-            let mut more = heap_segments::lines(&told, &config, now);
+            let mut more = heap_segments::lines(&heaps, &config, now);
             for (export, record) in &exports {
                 let (source, to) = (export.source.name(), export.to.as_str());
                 more.extend(export_view::status_lines(export.id.as_str(), &source, to, record));
@@ -59,14 +59,14 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
             envelope(
                 "status",
                 "status",
-                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": heap_segments::to_json(&told, &config), "exports": exports, "segments": segments::last_json(&last) }),
+                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": heap_segments::to_json(&heaps, &config), "exports": exports, "segments": segments::last_json(&last) }),
             )
         }
     })?;
     Ok(Exit::Done)
 }
 
-/// What the last check of each segment came to.
+/// The last check of each segment.
 fn last_checks<'a>(
     config: &'a Config,
     state: &StateReader,
@@ -101,7 +101,7 @@ fn record(id: &CohortId, state: &StateReader) -> Result<Option<StatusMembership>
     Ok(Some(StatusMembership { version, members }))
 }
 
-/// Counts where the record does not know: "cannot tell" is never shown as a number.
+/// Counts the members if the recorded membership has no count.
 fn counted_members(id: &CohortId, version: &Membership, state: &StateReader) -> Result<u64, StateError> {
     let mut cursor = state.members(id, Some(version))?;
     let mut members = 0;

@@ -1,4 +1,4 @@
-//! `watch`: keeps everything in sync until it is told to stop.
+//! `watch`: keeps everything in sync until it receives a stop signal.
 
 use std::sync::Arc;
 use std::time::Duration;

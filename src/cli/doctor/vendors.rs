@@ -150,15 +150,19 @@ fn answered(
         RequestOutcome::RateLimited(_) | RequestOutcome::Locked => {
             findings.note("limits", format!("{of}: Braze takes no more requests for now"), "try again later");
         }
-        // Braze answers so only when it has looked at the keys.
+        // Braze validates a request only after it has checked the keys.
         RequestOutcome::BadRequest(message)
         | RequestOutcome::AcceptedWithErrors { other: Some(message), .. } => findings.note(
             "credentials",
-            format!("Braze answers and does not refuse the keys, but says: {message}"),
-            "the first run will tell",
+            format!("Braze accepts the keys, but reports: {message}"),
+            "the first run checks the keys with real requests",
         ),
         RequestOutcome::AcceptedWithErrors { .. } | RequestOutcome::TooLarge => {
-            findings.note("credentials", "Braze answers otherwise than it should", "the first run will tell");
+            findings.note(
+                "credentials",
+                "unexpected response from Braze",
+                "the first run checks the keys with real requests",
+            );
         }
         RequestOutcome::Foreign(status, what) => {
             findings.failed(

@@ -23,21 +23,21 @@ use crate::plan::Cost;
 use crate::reconcile::RunPlan;
 use segments::SegmentReport;
 
-/// How a plan is shown, and what is told beside it.
+/// How a plan is rendered, and what is reported with it.
 pub(super) struct RenderOptions<'a> {
-    /// The command that made it.
+    /// The command that produced the plan.
     pub(super) again: &'a SuggestedCommand,
     /// Show samples in full.
     pub(super) show_identifiers: bool,
-    /// Ids under `removed:` of which the state knows nothing.
+    /// Ids under `removed:` that have no cohort in the state.
     pub(super) unknown: &'a [CohortId],
-    /// What the segments came to, if there are any.
+    /// The results of the segment checks.
     pub(super) segments: SegmentReport<'a>,
 }
 
 /// Why an id under `removed:` changes nothing.
 pub(super) fn unknown_line(id: &CohortId) -> String {
-    format!("`{id}` is listed under `removed:`, and the state knows no such cohort: is the id right?")
+    format!("`{id}` is listed under `removed:`, and the state has no such cohort: is the id right?")
 }
 
 /// How many entries the patterns under `include:` skip, if any.
@@ -49,14 +49,13 @@ pub(super) fn skipped_line(config: &Config) -> Option<String> {
     })
 }
 
-/// What a summary adds to its counts, if anything is amiss: how many cohorts could not be planned, and
-/// of how many the guard holds something back.
+/// Problems for the summary: how many cohorts could not be planned, and how many the guard blocks.
 pub(super) fn amiss(plan: &RunPlan) -> Vec<String> {
     let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.violations.is_empty()).count() as u64;
     troubles(plan.failed.len() as u64, refused, (plan.cohorts.len() + plan.failed.len()) as u64)
 }
 
-/// The same from the numbers.
+/// [`amiss`] from counts.
 pub(super) fn troubles(failed: u64, refused: u64, all: u64) -> Vec<String> {
     let mut parts = Vec::new();
     if failed > 0 {
@@ -108,7 +107,7 @@ pub(super) fn matched_line(matched: &MatchTally, people: u64) -> String {
     line
 }
 
-/// Members whose identifiers look like those of others, and rows with invisible characters.
+/// Counts members with similar identifiers and rows with invisible characters.
 pub(super) fn spelled_line(matched: &MatchTally) -> Option<String> {
     let alike = matched.case_colliding.filter(|count| *count > 0).map(|members| {
         format!(
@@ -134,7 +133,7 @@ pub(super) fn rejects_line(matched: &MatchTally) -> Option<String> {
     (!reasons.is_empty()).then(|| reasons.join(", "))
 }
 
-/// How many rows name nobody.
+/// The number of rejected rows.
 pub(super) fn rejected(matched: &MatchTally) -> u64 {
     matched.rejects.values().sum()
 }

@@ -67,7 +67,7 @@ fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<Stri
     }
     lines.extend(late(cohort));
     lines.extend(super::triggers::planned(cohort.triggers.as_ref()));
-    lines.extend(super::triggers::strangers(cohort.preflight.as_ref()));
+    lines.extend(super::triggers::unknown_users(cohort.preflight.as_ref()));
     if tally.doubt_added + tally.doubt_removed > 0 {
         let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
         lines.push(format!("    in doubt from an earlier run: {again} to add again, {out} to remove again"));
@@ -88,7 +88,7 @@ fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<Stri
     }
 }
 
-/// Members whom requests without an answer may have changed, or may still change.
+/// Members that unanswered requests may have changed, or may still change.
 fn late(cohort: &CohortPlan) -> Vec<String> {
     let plan = cohort.verdict.approved.plan();
     let mut lines = Vec::new();
@@ -106,7 +106,7 @@ fn late(cohort: &CohortPlan) -> Vec<String> {
     lines
 }
 
-/// Until when a cohort is not certain.
+/// Text for the time until which the membership of a cohort is uncertain.
 pub(in crate::cli) fn uncertain_line(until: Timestamp) -> String {
     format!(
         "not certain until {}: Braze may still process unanswered requests; the first run after that sends their \
@@ -152,7 +152,7 @@ fn delivery_change(cohort: &CohortPlan) -> Option<String> {
     ))
 }
 
-/// The people whom a source names.
+/// The number of users in a source.
 fn named(matched: &MatchTally) -> u64 {
     matched.rows.saturating_sub(rejected(matched) + matched.duplicates)
 }
@@ -224,7 +224,7 @@ pub(in crate::cli) fn failed_lines(failed: &FailedCohort) -> String {
     )
 }
 
-/// A cohort of which its source has said nothing yet, in words.
+/// Text for a cohort that waits because its source has delivered no data yet.
 pub(in crate::cli) fn waiting_lines(waiting: &FailedCohort) -> String {
     let hint: String = plan_hints(&waiting.error).iter().map(|hint| format!("\n      {hint}")).collect();
     format!(
@@ -235,7 +235,7 @@ pub(in crate::cli) fn waiting_lines(waiting: &FailedCohort) -> String {
     )
 }
 
-/// A cohort that left the config, in words.
+/// Text for a cohort that is no longer in the config.
 pub(super) fn orphaned(left: &OrphanedCohort) -> String {
     let OrphanedCohort { id, name, members, connection, protected } = left;
     let name =

@@ -41,8 +41,7 @@ pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, confi
         }
         CheckedObject::SizeLow(_) => vec![
             format!("if it has more filters on purpose: `size: {{ min: … }}` ({here})"),
-            "if not: are there profiles for these people in Braze? It takes in nobody whom it does not know"
-                .to_owned(),
+            "if not: do these users have a profile in Braze? Braze ignores members without one".to_owned(),
         ],
         CheckedObject::SizeHigh(_) => about_segment(format!(
             "look at its filters in Braze; if it is right: `size: {{ max: … }}` ({here})"

@@ -163,8 +163,8 @@ impl SegmentReport<'_> {
         let mut text = String::new();
         for finding in checked.findings.iter().filter(|finding| finding.what.level() > CheckLevel::Note) {
             text.push_str(&format!("\n- {id}: {}\n", markdown(&finding.what.to_string())));
-            for step in steps(&finding.what, looked.segment, self.config) {
-                text.push_str(&format!("  - {}\n", markdown(step.trim())));
+            for remedy in steps(&finding.what, looked.segment, self.config) {
+                text.push_str(&format!("  - {}\n", markdown(remedy.trim())));
             }
         }
         text

@@ -46,8 +46,8 @@ const PROFILE_FIELDS: [&str; 31] = [
 
 /// The cohorts of a connection.
 fn cohorts_to<'a>(tree: &'a TreeNode, connection: &'a str) -> impl Iterator<Item = &'a TreeNode> {
-    let goes = move |cohort: &&TreeNode| cohort.text("to").is_some_and(|(to, _)| to == connection);
-    tree.items("cohorts").iter().filter(goes)
+    let uses = move |cohort: &&TreeNode| cohort.text("to").is_some_and(|(to, _)| to == connection);
+    tree.items("cohorts").iter().filter(uses)
 }
 
 fn by_attribute(cohort: &TreeNode) -> Option<SourceSpan> {
@@ -62,10 +62,10 @@ pub(super) fn real_vendors_have_keys(tree: &TreeNode, problems: &mut Vec<Problem
             continue;
         }
         let attribute = cohorts_to(tree, &entry.key).find_map(by_attribute);
-        let goes_here = |cohort: &TreeNode| cohort.text("to").is_some_and(|(to, _)| to == entry.key);
-        let asks = tree.items("cohorts").iter().filter(|cohort| goes_here(cohort));
+        let uses_it = |cohort: &TreeNode| cohort.text("to").is_some_and(|(to, _)| to == entry.key);
+        let asks = tree.items("cohorts").iter().filter(|cohort| uses_it(cohort));
         let asks = asks.filter_map(|cohort| cohort.entry("preflight")).map(|entry| entry.key_span).next();
-        let action = actions(tree).find(|(cohort, _)| goes_here(cohort)).map(|(_, action)| action.key_span);
+        let action = actions(tree).find(|(cohort, _)| uses_it(cohort)).map(|(_, action)| action.key_span);
         let imports = cohorts_to(tree, &entry.key).any(|cohort| by_attribute(cohort).is_none());
         let needs_nothing = attribute.is_none() && entry.node.get("rest_api_key").is_some();
         if imports || !(attribute.is_some() || needs_nothing) {

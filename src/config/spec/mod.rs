@@ -99,7 +99,7 @@ pub(in crate::config) struct ConfigFile {
     /// Exports of engagement events from Braze Currents to Heap.
     #[serde(default)]
     pub(in crate::config) exports: Vec<ExportSpec>,
-    /// Cohorts that were deleted from `cohorts` and whose members must be removed from Braze.
+    /// Cohorts that were deleted from `cohorts`; their members must be removed from Braze.
     #[schemars(example = serde_json::json!([{ "cohort": "spring_promotion", "members": "remove" }]))]
     #[serde(default)]
     pub(in crate::config) removed: Vec<RemovedSpec>,
