@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::file_source::FileSource;
 use super::sql::SqlSource;
-use super::types::FileSource;
 
 /// Location of Heap Connect dumps.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
+use jsonschema::paths::LocationSegment;
 use serde_json::Value;
 
 use super::mask;
 use super::problem::{Problem, ProblemCode, QUOTE_IT, did_you_mean, listed};
-use super::schema::steps;
 use super::text::SLUG_RULE;
 use super::tree::{Index, PathStep, TreeNode, TreeValue};
 
@@ -48,6 +48,15 @@ pub(super) fn explain(
         }
         kind => problems.push(explain_one(kind, place.node, &place.name, &place.rule, error)),
     }
+}
+
+/// Converts a path of the schema library into steps through the tree.
+fn steps<'a>(path: impl Iterator<Item = LocationSegment<'a>>) -> Vec<PathStep> {
+    path.map(|segment| match segment {
+        LocationSegment::Property(key) => PathStep::Key(key.into_owned()),
+        LocationSegment::Index(at) => PathStep::Index(at),
+    })
+    .collect()
 }
 
 /// Reports that the built-in schema does not compile, which is a bug.

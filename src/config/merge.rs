@@ -9,10 +9,11 @@ use std::path::{Component, Path, PathBuf};
 
 use super::confine;
 use super::mask;
+use super::parse;
 use super::problem::{Problem, ProblemCode, did_you_mean, listed as names_listed};
 use super::schema::INCLUDED_KEYS;
 use super::source::{ConfigSources, SourceSpan};
-use super::tree::{self, TreeEntry, TreeNode, TreeValue};
+use super::tree::{TreeEntry, TreeNode, TreeValue};
 use crate::file_glob::{Glob, is_glob, skipped_text, special};
 
 /// Keys that only the main file may contain.
@@ -146,11 +147,11 @@ fn read(
         if place.is_some() {
             special(meta.file_type())?;
         }
-        if meta.len() > tree::FILE_LEN_MAX as u64 { Ok(None) } else { std::fs::read(path).map(Some) }
+        if meta.len() > parse::FILE_LEN_MAX as u64 { Ok(None) } else { std::fs::read(path).map(Some) }
     }) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
-            let limit = tree::FILE_LEN_MAX >> 20;
+            let limit = parse::FILE_LEN_MAX >> 20;
             return refuse(
                 Problem::new(ProblemCode::TooLarge, format!("{name} is larger than {limit} MiB"))
                     .hint("is it a config? Users belong in a source file, not in the config"),
@@ -172,7 +173,7 @@ fn read(
         Ok(text) => {
             let file = sources.push(name.clone(), text.clone());
             let mut found = Vec::new();
-            let tree = tree::parse(&text, file, &mut found);
+            let tree = parse::parse(&text, file, &mut found);
             if !is_config(&text, tree.as_ref(), place.is_some()) {
                 // Its content is never shown.
                 sources.replace(file, String::new());

@@ -1,6 +1,6 @@
 //! Parses config files into [`Config`], or reports all problems with their places. The phases:
 //!
-//! 1. `merge` and `tree` merge the files into one tree in which every key and value has its place.
+//! 1. `parse` and `merge` merge the files into one tree in which every key and value has its place.
 //! 2. `schema` and `explain` validate the tree against the JSON Schema that is generated from `spec`.
 //! 3. `checks` validate rules that a schema cannot express: references, uniqueness, order, paths.
 //! 4. `lower` converts the tree into the types that the rest of the program uses.
@@ -14,11 +14,13 @@ mod confine;
 mod connect;
 mod explain;
 mod export;
+mod file_source;
 mod instance;
 mod lower;
 mod mask;
 mod merge;
 mod overlay;
+mod parse;
 mod problem;
 mod schema;
 mod secret;
@@ -40,6 +42,7 @@ pub use action::{QuietHours, Trigger, TriggerTarget};
 pub use confine::is_special;
 pub use connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
 pub use export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
+pub use file_source::{FileSource, FinalNewline, Format};
 pub use problem::{Problem, ProblemCode, Problems};
 pub use schema::{include_schema_text, schema, schema_text};
 pub use secret::{OpenTo, Secret, SecretError, SecretRef, Secrets, SourceAccess};
@@ -50,8 +53,8 @@ pub use server::{
 pub use source::{ConfigSources, SourceFile, SourceSpan};
 pub use sql::{AdbcConfig, PostgresConfig, SqlConfig, SqlQuery, SqlSource};
 pub use types::{
-    AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, FileSource, FinalNewline, Format, HeapConfig,
-    HeapSegmentSource, PreflightConfig, RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
+    AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, HeapConfig, HeapSegmentSource, PreflightConfig,
+    RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
 };
 
 /// Reads a config, optionally with an environment. With a trusted config, only cohorts, segments, exports and removed

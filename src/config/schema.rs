@@ -6,13 +6,12 @@
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
-use jsonschema::paths::LocationSegment;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
 use super::explain;
 use super::problem::Problem;
-use super::tree::{Index, PathStep, TreeNode};
+use super::tree::{Index, TreeNode};
 
 /// The keys that an included file may contain.
 pub(super) const INCLUDED_KEYS: [&str; 6] =
@@ -161,15 +160,6 @@ fn complete(shape: &mut Value) {
     if let Some(name) = name {
         shape.insert("title".to_owned(), name.into());
     }
-}
-
-/// Converts a path of the schema library into steps through the tree.
-pub(super) fn steps<'a>(path: impl Iterator<Item = LocationSegment<'a>>) -> Vec<PathStep> {
-    path.map(|segment| match segment {
-        LocationSegment::Property(key) => PathStep::Key(key.into_owned()),
-        LocationSegment::Index(at) => PathStep::Index(at),
-    })
-    .collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::diff_result::DiffResult;
 use super::guarded::guard_removed;
 use super::plan_error::PlanError;
 use super::read_source::SourceFindings;
-use super::resync;
+use super::resync::guard_resync;
 use super::run_plan::{CohortHeader, CohortPlan};
 use crate::model::CohortId;
 use crate::state::Membership;
@@ -27,7 +27,7 @@ pub(super) fn plan_resync(
     membership: Membership,
     inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
-    let (connection, changes) = resync::plan(id, membership, inputs)?;
+    let (connection, changes) = guard_resync(id, membership, inputs)?;
     let declared = inputs.config.cohorts.iter().find(|cohort| cohort.id == *id);
     let declared_at = declared.map_or_else(String::new, |cohort| cohort.declared_at.clone());
     let header = CohortHeader::recorded(id, &changes.membership, connection, declared_at);

@@ -13,7 +13,7 @@ use crate::plan::{ChangeSink as _, CohortNaming, DiffTally, GuardPolicy, Members
 use crate::state::Membership;
 
 /// Plans to send a cohort again. Returns its connection and the changes.
-pub(super) fn plan(
+pub(super) fn guard_resync(
     id: &CohortId,
     membership: Membership,
     inputs: PlanInputs<'_>,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::{Store, StoreError};
 use super::{Location, StateError, StateReader, StateWriter};
-use super::{checked, format};
+use super::{checked, format_number};
 use crate::model::{CohortId, Timestamp, timestamp_text};
 
 /// How long an approval is valid.
@@ -67,7 +67,7 @@ impl Approvals {
     pub fn put(&self, approval: &Approval) -> Result<(), StateError> {
         let path = path_of(&approval.cohort, &approval.plan);
         let shape = ApprovalJson {
-            format: format::SUPPORTED,
+            format: format_number::SUPPORTED,
             cohort: approval.cohort.to_string(),
             plan: approval.plan.clone(),
             approved_at: timestamp_text(approval.approved_at),

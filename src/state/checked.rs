@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::store::{Store, StoreError};
-use super::{StateError, format};
+use super::{StateError, format_number};
 
 const BEFORE: &[u8] = b",\n  \"checksum\": \"";
 const AFTER: &[u8] = b"\"\n}";
@@ -74,7 +74,7 @@ pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result
     let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
     if !is_whole(relative, &bytes) {
         // A later format may compute its checksum differently.
-        if let Err(newer @ StateError::Newer { .. }) = format::check_format(&bytes, &path) {
+        if let Err(newer @ StateError::Newer { .. }) = format_number::check(&bytes, &path) {
             return Err(newer);
         }
         return Err(damaged(if bytes.is_empty() {
@@ -83,7 +83,7 @@ pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result
             "its checksum does not match: it was changed or truncated, or is another file's".to_owned()
         }));
     }
-    format::check_format(&bytes, &path)?;
+    format_number::check(&bytes, &path)?;
     serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(e.to_string()))
 }
 
@@ -113,7 +113,7 @@ mod tests {
     fn every_flipped_bit_truncation_and_swap_is_detected() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let shape = |name: &str| Shape { format: format::SUPPORTED, name: name.to_owned() };
+        let shape = |name: &str| Shape { format: format_number::SUPPORTED, name: name.to_owned() };
         assert!(put_new(&store, "a.json", &shape("one")).unwrap());
         assert!(put_new(&store, "b.json", &shape("two")).unwrap());
         assert_eq!(existing::<Shape>(&store, "a.json").unwrap(), shape("one"));

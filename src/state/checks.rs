@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::number_of;
 use super::{StateError, StateReader, StateWriter};
-use super::{checked, format};
+use super::{checked, format_number};
 use crate::model::{SegmentId, Timestamp, timestamp_text};
 
 /// How many checks of a segment are kept as its history.
@@ -219,7 +219,7 @@ impl StateWriter {
     pub fn commit_check(&self, segment: &SegmentId, check: &SegmentCheck) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
-        let shape = CheckJson { format: format::SUPPORTED, check: check.clone() };
+        let shape = CheckJson { format: format_number::SUPPORTED, check: check.clone() };
         if !checked::put_new(store, &path_of(segment, check.number), &shape)? {
             return Err(StateError::Lost);
         }

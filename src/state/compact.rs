@@ -5,8 +5,7 @@
 //! other. A merge does not change the status of any member.
 
 use super::StateError;
-use super::late::Late;
-use super::membership::{Membership, PartRef};
+use super::membership::{Late, Membership, PartRef};
 use super::membership_cursor::MembershipCursor;
 use super::part::PartWriter;
 use super::store::Store;

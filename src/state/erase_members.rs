@@ -7,8 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::late::Late;
-use super::membership::{self, Membership, PartRef, number_of};
+use super::membership::{self, Late, Membership, PartRef, number_of};
 use super::part::{PartCursor, PartFolder, PartWriter, folder_of, path_of};
 use super::store::TEMPORARY;
 use super::{

@@ -6,11 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::store::Store;
-use super::{StateError, checked};
+use super::{StateError, checked, format_number};
 use crate::model::{KeySeed, Timestamp, timestamp_text};
 
-/// The newest format that this program supports.
-pub(super) const SUPPORTED: u64 = 2;
 const FILE: &str = "format.json";
 /// A copy with the same bytes.
 pub(super) const COPY: &str = "format.copy.json";
@@ -60,7 +58,7 @@ impl StateFormat {
 
     pub(super) fn create(store: &Store, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {
         let shape = FormatJson {
-            format: SUPPORTED,
+            format: format_number::SUPPORTED,
             id: uuid::Uuid::new_v4().to_string(),
             key_seed: format!("{:016x}", seed.0),
             created_at: timestamp_text(now),
@@ -75,28 +73,6 @@ impl StateFormat {
 /// Whether the copy exists and is intact.
 pub(super) fn has_copy(store: &Store) -> Result<bool, StateError> {
     Ok(store.read(COPY)?.is_some_and(|bytes| checked::is_whole(FILE, &bytes)))
-}
-
-/// Rejects a file of another format before its content is parsed.
-///
-/// # Errors
-/// [`StateError::Newer`], or [`StateError::Damaged`] when it has no format number or an old one.
-pub(super) fn check_format(bytes: &[u8], path: &std::path::Path) -> Result<(), StateError> {
-    #[derive(Deserialize)]
-    struct Only {
-        format: u64,
-    }
-    let damaged =
-        |e: serde_json::Error| StateError::Damaged { path: path.to_owned(), problem: e.to_string() };
-    let Only { format } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if format > SUPPORTED {
-        return Err(StateError::Newer { path: path.to_owned(), found: format, supported: SUPPORTED });
-    }
-    if format < SUPPORTED {
-        let problem = format!("format {format} is not supported any more, only format {SUPPORTED}");
-        return Err(StateError::Damaged { path: path.to_owned(), problem });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

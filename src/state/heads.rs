@@ -255,7 +255,7 @@ fn read_newest_in(store: &Store, folder: &str) -> Result<Option<(u64, HeadsJson)
 mod tests {
     use std::sync::Arc;
 
-    use super::super::journal::Journal;
+    use super::super::journal_writer::Journal;
     use super::*;
     use crate::model::{CohortId, Timestamp};
 

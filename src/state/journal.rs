@@ -11,15 +11,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::heads::Heads;
-use super::log_lines::{self, LogLines};
-use super::store::{Growing, Store};
-use crate::model::{ChangeOp, CohortId, RunId, Timestamp, timestamp_text};
+use super::log_lines::LogLines;
+use super::store::Store;
+use crate::model::{ChangeOp, CohortId, Timestamp};
 
 /// How often a reader starts again after files were merged while it read them.
 const TRIES: u32 = 4;
@@ -144,66 +142,9 @@ pub enum JournalEvent {
     },
 }
 
-/// Writes the journal of one run. Cohorts are applied concurrently, so it is shared.
-#[derive(Debug)]
-pub struct Journal {
-    file: Mutex<Growing>,
-    run: RunId,
-    heads: Arc<Heads>,
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        self.heads.ended(&self.run);
-    }
-}
-
 /// The folder of the day.
 pub(super) fn folder_of(at: Timestamp) -> String {
     format!("journal/{}", at.strftime("%Y/%m/%d"))
-}
-
-impl Journal {
-    pub(super) fn create(
-        store: &Store,
-        heads: &Arc<Heads>,
-        run: &RunId,
-        began: Timestamp,
-    ) -> Result<Self, StateError> {
-        let file = Mutex::new(store.growing(&format!("{}/{run}.ndjson", folder_of(began)))?);
-        heads.began(run);
-        Ok(Self { file, run: run.clone(), heads: Arc::clone(heads) })
-    }
-
-    /// Appends a line. It is durable after the next [`Journal::sync`].
-    ///
-    /// # Errors
-    /// When the write fails.
-    pub fn append(&self, at: Timestamp, event: JournalEvent) -> Result<(), StateError> {
-        let entry = JournalEntry { at: timestamp_text(at), event };
-        let mut line = Vec::new();
-        log_lines::seal(self.run.as_str(), &serde_json::to_vec(&entry).unwrap_or_default(), &mut line);
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(file.append(&line)?)
-    }
-
-    /// Makes appended lines visible to other processes. In a bucket this takes a request.
-    ///
-    /// # Errors
-    /// When the request fails.
-    pub fn publish(&self) -> Result<(), StateError> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(file.publish()?)
-    }
-
-    /// Flushes appended lines to disk.
-    ///
-    /// # Errors
-    /// When the write fails.
-    pub fn sync(&self) -> Result<(), StateError> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(file.sync()?)
-    }
 }
 
 impl JournalEvent {
@@ -395,8 +336,12 @@ fn gather(
 mod tests {
     use std::fs::File;
     use std::io::Write as _;
+    use std::sync::Arc;
 
+    use super::super::journal_writer::Journal;
+    use super::super::log_lines;
     use super::*;
+    use crate::model::RunId;
 
     #[test]
     fn runs_are_newest_first_and_a_partial_last_line_is_ignored() {

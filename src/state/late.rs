@@ -1,21 +1,7 @@
 //! Late requests of a cohort: requests without an answer that Braze may still handle after a later part.
 
-use super::membership::{Membership, PartRef};
+use super::membership::{Late, LateName, Membership, PartRef};
 use crate::model::{ChangeOp, RowSet, Timestamp};
-
-/// Rows of a part that were in requests without an answer.
-///
-/// Braze may handle such a request after a later part has settled the same members, and undo it. Once the request can no
-/// longer arrive, members with a status other than the one it asked for are sent again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Late {
-    /// The part. The version may no longer name it among its own.
-    pub part: PartRef,
-    /// The rows.
-    pub rows: RowSet,
-    /// When the requests can no longer arrive.
-    pub until: Timestamp,
-}
 
 impl Late {
     /// Returns the part with exactly these rows in doubt.
@@ -28,16 +14,6 @@ impl Late {
             ..self.part.clone()
         }
     }
-}
-
-/// A cohort name that was in a request without an answer. Braze may handle it after a later run has sent another name,
-/// and so restore this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LateName {
-    /// The name.
-    pub name: String,
-    /// When the request can no longer arrive. `None`: no other name was sent since, so the current name is in doubt.
-    pub until: Option<Timestamp>,
 }
 
 impl Membership {

@@ -94,7 +94,7 @@ struct LeaseJson {
 impl LeaseJson {
     fn new(holder: &Holder) -> Self {
         Self {
-            format: super::format::SUPPORTED,
+            format: super::format_number::SUPPORTED,
             host: holder.host.clone(),
             process: holder.process,
             since: timestamp_text(holder.since),

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::StateError;
-use super::rejects::owner_of;
 use super::store::{Blob, Store, StoreError};
 
 const BEFORE: &[u8] = b",\"checksum\":\"";
@@ -36,6 +35,12 @@ pub(super) fn subject_of(path: &str) -> String {
         Some(run) => format!("{run}/{}", owner_of(name)),
         None => name.split('.').next().unwrap_or_default().to_owned(),
     }
+}
+
+/// Returns the cohort, export or webhook from a file name: `exports.<id>`, `inbox.<connection>`, or a cohort id.
+pub(super) fn owner_of(name: &str) -> &str {
+    let parts = if name.starts_with("exports.") || name.starts_with("inbox.") { 2 } else { 1 };
+    name.match_indices('.').nth(parts - 1).map_or(name, |(at, _)| &name[..at])
 }
 
 /// Appends a JSON object as a line with its checksum. The closing brace of the object may be missing.

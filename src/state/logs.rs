@@ -16,8 +16,7 @@ use std::time::Duration;
 
 use super::gc::Garbage;
 use super::journal::{Unit, each_day, folder_of, units};
-use super::log_lines::{self, LogLines, Quality};
-use super::rejects::owner_of;
+use super::log_lines::{self, LogLines, Quality, owner_of};
 use super::store::{Store, StoredFile, TEMPORARY};
 use super::{StateError, StateReader, StateWriter, rejects_of};
 use crate::model::{ExportId, RunId, Timestamp};

@@ -10,10 +10,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::late::{Late, LateName};
 use super::part::{Footer, FooterShape};
 use super::store::Store;
-use super::{checked, format};
+use super::{checked, format_number};
 use crate::model::{
     ChangeOp, CohortId, DeliveryMethod, MatchTally, RowSet, RunId, Timestamp, timestamp_text,
 };
@@ -76,6 +75,30 @@ impl PartRef {
     pub fn in_doubt(&self) -> u64 {
         self.rows - self.acknowledged.len() - self.rejected.len()
     }
+}
+
+/// Rows of a part that were in requests without an answer.
+///
+/// Braze may handle such a request after a later part has settled the same members, and undo it. Once the request can no
+/// longer arrive, members with a status other than the one it asked for are sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// The part. The version may no longer name it among its own.
+    pub part: PartRef,
+    /// The rows.
+    pub rows: RowSet,
+    /// When the requests can no longer arrive.
+    pub until: Timestamp,
+}
+
+/// A cohort name that was in a request without an answer. Braze may handle it after a later run has sent another name,
+/// and so restore this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateName {
+    /// The name.
+    pub name: String,
+    /// When the request can no longer arrive. `None`: no other name was sent since, so the current name is in doubt.
+    pub until: Option<Timestamp>,
 }
 
 /// Marks a source that was read and applied in full. While its fingerprint is unchanged, its members equal the recorded
@@ -273,7 +296,7 @@ enum ChangeOpJson {
 impl MembershipJson {
     fn from_version(version: &Membership) -> Self {
         Self {
-            format: format::SUPPORTED,
+            format: format_number::SUPPORTED,
             version: version.number,
             run: version.run.clone(),
             written_at: timestamp_text(version.written_at),

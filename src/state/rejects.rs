@@ -172,12 +172,6 @@ impl StateReader {
     }
 }
 
-/// Returns the cohort, export or webhook from a file name: `exports.<id>`, `inbox.<connection>`, or a cohort id.
-pub(super) fn owner_of(name: &str) -> &str {
-    let parts = if name.starts_with("exports.") || name.starts_with("inbox.") { 2 } else { 1 };
-    name.match_indices('.').nth(parts - 1).map_or(name, |(at, _)| &name[..at])
-}
-
 /// Decides whether to pick a line, given its text and whether its checksum matches.
 pub type IsPicked<'a> = &'a dyn Fn(&str, bool) -> bool;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::number_of;
 use super::store::{Store, TEMPORARY};
-use super::{StateError, checked, format};
+use super::{StateError, checked, format_number};
 
 #[derive(Serialize, Deserialize)]
 struct DocumentJson<T> {
@@ -46,7 +46,7 @@ pub(super) fn put(
     if !checked::put_new_compact(
         store,
         &path_of(folder, before + 1),
-        &DocumentJson { format: format::SUPPORTED, content },
+        &DocumentJson { format: format_number::SUPPORTED, content },
     )? {
         return Err(StateError::Lost);
     }

@@ -19,7 +19,7 @@ use super::checks::CheckTime;
 use super::membership::number_of;
 use super::store::Store;
 use super::{Location, StateError, StateReader, StateWriter};
-use super::{checked, format};
+use super::{checked, format_number};
 use crate::model::{ConnectionName, Timestamp};
 
 /// Length of the salt in bytes.
@@ -78,7 +78,7 @@ fn put(
     connection: &ConnectionName,
     fingerprints: &KeyFingerprints,
 ) -> Result<bool, StateError> {
-    let shape = FingerprintsJson { format: format::SUPPORTED, fingerprints: fingerprints.clone() };
+    let shape = FingerprintsJson { format: format_number::SUPPORTED, fingerprints: fingerprints.clone() };
     Ok(checked::put_new(store, &path_of(connection, fingerprints.number), &shape)?)
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::cohort_run::{CohortRun, CohortRunEnd, PlanTurns};
-use super::config_diff::all_cohorts;
 use super::context::LeaderContext;
 use super::notify::{FAILURES_NOTIFIED, Notifications, Subject};
 use super::queue::{RunEnd, WorkQueue};
@@ -57,7 +56,7 @@ impl CohortRuns {
 
     /// Follows another config: removes the cohorts that left, and wakes the changed ones.
     pub(super) fn set_config(&mut self, config: &Config, changed: BTreeSet<CohortId>, now: Instant) {
-        self.queue.retain(|id| all_cohorts(config).any(|known| known == id));
+        self.queue.retain(|id| config.cohort_ids().any(|known| known == id));
         self.wake(changed, now);
     }
 
@@ -79,7 +78,7 @@ impl CohortRuns {
         let scheduled = schedule::next_run(schedule_of(&cohort, context), settles_again_at, now);
         let (backoff, jitter) = (context.backoff(), context.jitter());
         self.queue.finish(&cohort, end, now.monotonic, scheduled, backoff, jitter);
-        if !all_cohorts(&context.config).any(|known| *known == cohort) {
+        if !context.config.cohort_ids().any(|known| *known == cohort) {
             return; // it left the config during the run
         }
         let failures = self.queue.failures(&cohort);

@@ -7,11 +7,6 @@ use crate::config::{CohortConfig, Config, ExportConfig, ScheduleConfig, Secret, 
 use crate::model::{CohortId, ConnectionName};
 use crate::reconcile::BrazeAccess;
 
-/// All cohorts of the config: the declared ones in their order, then those under `removed:`.
-pub(super) fn all_cohorts(config: &Config) -> impl Iterator<Item = &CohortId> {
-    config.cohorts.iter().map(|cohort| &cohort.id).chain(&config.removed)
-}
-
 /// The cohorts that are new, or for which the config or a secret of their source has changed.
 pub(super) fn changed_cohorts(
     old: &Config,

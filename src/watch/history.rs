@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::config_diff::all_cohorts;
 use super::context::LeaderContext;
 use super::endpoints::EndpointInboxes;
 use crate::config::Config;
@@ -25,7 +24,7 @@ pub(super) fn restore(context: &LeaderContext, inboxes: &EndpointInboxes) {
         }
     }
     let journal = reader.runs(RUNS_READ).unwrap_or_default();
-    for id in all_cohorts(&context.config) {
+    for id in context.config.cohort_ids() {
         let Ok(Some(membership)) = reader.version(id) else { continue };
         status.update_cohort(id, |status| {
             (status.in_doubt, status.uncertain_until) = (membership.in_doubt, membership.uncertain_until());

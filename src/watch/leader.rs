@@ -184,7 +184,7 @@ impl Leader {
         self.context.status.leader();
         tokio::task::block_in_place(|| history::restore(&self.context, &self.inboxes));
         let now = self.context.clock.monotonic();
-        self.cohorts.wake(config_diff::all_cohorts(&config).cloned(), now);
+        self.cohorts.wake(config.cohort_ids().cloned(), now);
         self.segments.begin(&self.context);
         let heaps = config.heap.keys().filter(|name| config.has_webhook_endpoint(name));
         heaps.for_each(|name| self.ingest.wake(name.clone(), now));
@@ -543,7 +543,7 @@ impl Leader {
 fn is_known(subject: &Subject, config: &Config) -> bool {
     match subject {
         Subject::Config => true,
-        Subject::Cohort(id) => config_diff::all_cohorts(config).any(|known| known == id),
+        Subject::Cohort(id) => config.cohort_ids().any(|known| known == id),
         Subject::Export(id) => config.exports.iter().any(|export| export.id == *id),
         Subject::Segment(id) => config.segments.iter().any(|segment| segment.id == *id),
         Subject::Identity(_) => false,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::metrics::Metrics;
 use super::notify::Subject;
-use super::{config_diff, schedule};
+use super::schedule;
 use crate::config::{CohortConfig, Config, SegmentConfig};
 use crate::dashboard::{BlockedView, HistoryView, PlanView, RemedyView};
 use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentId, Stage, Timestamp};
@@ -284,7 +284,7 @@ impl WatchStatus {
         data.config_loaded = now;
         data.config_error = None;
         data.stale_after = config.watch.stale_after;
-        data.order = config_diff::all_cohorts(config).cloned().collect();
+        data.order = config.cohort_ids().cloned().collect();
         let StatusData { order, cohorts, .. } = &mut *data;
         cohorts.retain(|id, _| order.contains(id));
         for cohort in &config.cohorts {

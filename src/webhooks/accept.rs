@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -24,13 +22,10 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::EndpointRequest;
-use super::body::RequestError;
 use super::framing::Framed;
+use super::reply::{EndpointReply, RequestError};
 use super::tls::Certificate;
 use crate::config::EndpointLimits;
-
-/// A response.
-pub type EndpointReply = hyper::Response<Full<Bytes>>;
 
 /// The pause after a failed accept: the process may be out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

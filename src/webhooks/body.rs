@@ -1,24 +1,20 @@
-//! Request bodies: read in chunks, within limits of length, time and memory. And the errors of requests.
+//! Request bodies: read in chunks, within limits of length, time and memory.
 
 use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
+use hyper::HeaderMap;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, StatusCode};
 
-use super::EndpointReply;
 use super::accept::Receipt;
+use super::reply::RequestError;
 use crate::config::EndpointLimits;
-
-/// The value of `Retry-After`, in seconds.
-const RETRY_AFTER_SECONDS: &str = "15";
 
 /// The number of bytes that are decompressed at once.
 const CHUNK_LEN: usize = 16 << 10;
@@ -27,98 +23,6 @@ const DECOMPRESSOR_LEN: usize = 64 << 10;
 
 /// The wait for the memory of an evicted connection.
 const EVICTION: Duration = Duration::from_millis(10);
-
-/// Why a request is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestError {
-    /// The body exceeds the limit.
-    TooLarge,
-    /// The headers exceed the limit.
-    HeadersTooLarge,
-    /// The request took too long.
-    TooSlow,
-    /// The body is incomplete or damaged.
-    Broken,
-    /// The body has an unsupported encoding.
-    Encoding,
-    /// Memory or the inbox is full, or this process is not the leader.
-    Unavailable,
-    /// The signature is missing or malformed, with the reason.
-    BadSignature(&'static str),
-    /// The signature does not match any secret.
-    WrongSignature,
-    /// The token is missing.
-    NoToken,
-    /// The token is wrong.
-    WrongToken,
-    /// The body is not JSON.
-    NotJson,
-    /// The JSON is nested too deeply.
-    TooDeep,
-    /// The endpoint accepts POST only.
-    Method,
-    /// There is no such endpoint.
-    NotFound,
-    /// The request has both `Content-Length` and `Transfer-Encoding`.
-    TwoLengths,
-}
-
-impl RequestError {
-    /// The status and the text.
-    fn parts(self) -> (StatusCode, &'static str) {
-        match self {
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
-            Self::HeadersTooLarge => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
-            }
-            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the request took too long"),
-            Self::Broken => (StatusCode::BAD_REQUEST, "the body is incomplete or damaged"),
-            Self::Encoding => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported content encoding; only gzip is supported")
-            }
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "temporarily unavailable"),
-            Self::BadSignature(reason) => (StatusCode::BAD_REQUEST, reason),
-            Self::WrongSignature => (StatusCode::FORBIDDEN, "Invalid signature"),
-            Self::NoToken => (StatusCode::UNAUTHORIZED, "a bearer token is required"),
-            Self::WrongToken => (StatusCode::FORBIDDEN, "the token is wrong"),
-            Self::NotJson => (StatusCode::BAD_REQUEST, "the body is not JSON"),
-            Self::TooDeep => (StatusCode::BAD_REQUEST, "the JSON is nested too deeply"),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "only POST is supported"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not found"),
-            Self::TwoLengths => {
-                (StatusCode::BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other")
-            }
-        }
-    }
-
-    /// The response.
-    #[must_use]
-    pub fn response(self) -> EndpointReply {
-        let (status, text) = self.parts();
-        let mut response = json(status, &format!(r#"{{"error":"{text}"}}"#));
-        let headers = response.headers_mut();
-        match self {
-            Self::Unavailable => {
-                drop(headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
-            }
-            Self::Method => drop(headers.insert(hyper::header::ALLOW, HeaderValue::from_static("POST"))),
-            // The rest of the body is not read.
-            Self::TooLarge | Self::HeadersTooLarge | Self::TooSlow | Self::TwoLengths => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
-        }
-        response
-    }
-}
-
-/// A response with a JSON body.
-pub(super) fn json(status: StatusCode, text: &str) -> EndpointReply {
-    let mut response = EndpointReply::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
 
 /// The memory for all bodies that are being received.
 #[derive(Clone, Debug)]

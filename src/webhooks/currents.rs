@@ -8,7 +8,7 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
 
-use super::body::RequestError;
+use super::reply::RequestError;
 use crate::config::Secret;
 use crate::event_mapping::has_pieces;
 

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hyper::{Method, StatusCode};
 use tokio::sync::Notify;
 
-use super::accept::{EndpointReply, Handler, Receipt};
-use super::body::{self, BodyMemory, RequestError};
+use super::accept::{Handler, Receipt};
+use super::body::{self, BodyMemory};
 use super::currents::CurrentsEndpoint;
 use super::heap::HeapEndpoint;
+use super::reply::{self, EndpointReply, RequestError};
 use super::{EndpointRequest, json};
 use crate::config::EndpointLimits;
 use crate::model::{Clock, EndpointName};
@@ -88,7 +89,7 @@ impl Endpoints {
             None if endpoints.is_empty() => Err(RequestError::Unavailable),
             None => Err(RequestError::NotFound),
         };
-        let response = result.map_or_else(RequestError::response, |()| body::json(StatusCode::OK, "{}"));
+        let response = result.map_or_else(RequestError::response, |()| reply::json(StatusCode::OK, "{}"));
         let name = endpoint.map_or("", |endpoint| endpoint.name.as_str()).to_owned();
         let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
         *replies.entry((name, response.status().as_u16())).or_default() += 1;

@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::HeaderMap;
 use sha2::Sha256;
 
-use super::body::RequestError;
+use super::reply::RequestError;
 use crate::config::Secret;
 use crate::model::Timestamp;
 

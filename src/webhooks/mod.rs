@@ -14,13 +14,15 @@ mod endpoint;
 mod framing;
 mod heap;
 mod json;
+mod reply;
 mod tls;
 
-pub use accept::{EndpointReply, Handler, ListenError, Listener, Listening};
-pub use body::{BodyMemory, RequestError};
+pub use accept::{Handler, ListenError, Listener, Listening};
+pub use body::BodyMemory;
 pub use currents::CurrentsEndpoint;
 pub use endpoint::{Endpoint, EndpointGuard, Endpoints, ReplyCounts};
 pub use heap::HeapEndpoint;
+pub use reply::{EndpointReply, RequestError};
 pub use tls::{Certificate, TlsError};
 
 /// A request, as a handler receives it.

@@ -16,11 +16,11 @@ mod sql;
 use std::collections::HashMap;
 use std::path::Path;
 
+use crate::config::file_source::Format;
 use crate::config::merge::leaves_folder;
 use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::source::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
-use crate::config::types::Format;
 use crate::model::Percentage;
 
 type ConfigCheck = fn(&TreeNode, &mut Vec<Problem>);

@@ -2,8 +2,9 @@
 
 use super::sql;
 use crate::config::connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
+use crate::config::file_source::FileSource;
 use crate::config::spec;
-use crate::config::types::{FileSource, SourceConfig};
+use crate::config::types::SourceConfig;
 use crate::model::IdError;
 
 pub(super) fn identity(shape: spec::IdentitySourceSpec) -> IdentitySource {

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::checks::base_url;
 use crate::config::connect::IdentitySource;
+use crate::config::file_source::FileSource;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::secret::SecretRef;
 use crate::config::source::ConfigSources;
@@ -26,8 +27,8 @@ use crate::config::sql::SqlConfig;
 use crate::config::text::{self, WholeNumber};
 use crate::config::tree::{PathStep, TreeNode};
 use crate::config::types::{
-    AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, FileSource, HeapConfig, HeapSegmentSource,
-    PreflightConfig, RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
+    AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, HeapConfig, HeapSegmentSource, PreflightConfig,
+    RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
 };
 use crate::model::{
     CohortId, ConnectionName, DeliveryMethod, GuardLimits, IdError, IdentifierKind, MatchRule,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::sql::ScalarSpec;
 use super::{AliasSpec, Delimiter, Label, Length, Slug, Text};
-use crate::config::types;
+use crate::config::file_source;
 
 /// An identity source: it maps devices and aliases to external ids. Runs import it before they plan cohorts.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -60,13 +60,13 @@ pub(in crate::config) struct IdentityFileSpec {
     #[schemars(example = "eu-central-1")]
     pub(in crate::config) region: Option<String>,
     /// File format. Default: by the extension.
-    pub(in crate::config) format: Option<types::Format>,
+    pub(in crate::config) format: Option<file_source::Format>,
     /// Field separator of a CSV file, if it is not a comma.
     #[schemars(example = ";")]
     pub(in crate::config) delimiter: Option<Delimiter>,
     /// Whether a file must end with a line break.
     #[serde(default)]
-    pub(in crate::config) final_newline: types::FinalNewline,
+    pub(in crate::config) final_newline: file_source::FinalNewline,
     /// Column with the external id.
     #[schemars(example = &"identity")]
     pub(in crate::config) external_id: Text,

@@ -370,7 +370,7 @@ pub(in crate::config) struct FileSourceSpec {
     #[schemars(example = "eu-central-1")]
     pub(in crate::config) region: Option<String>,
     /// File format. Default: by the extension (`.csv`, `.tsv`, `.ndjson`, `.jsonl`, `.parquet`, `.avro`).
-    pub(in crate::config) format: Option<super::types::Format>,
+    pub(in crate::config) format: Option<super::file_source::Format>,
     /// Field separator of a CSV file, if it is not a comma.
     #[schemars(example = ";")]
     pub(in crate::config) delimiter: Option<Delimiter>,
@@ -380,7 +380,7 @@ pub(in crate::config) struct FileSourceSpec {
     pub(in crate::config) null_values: Vec<Text>,
     /// Whether a file must end with a line break. `required` treats a file without one as truncated and does not use it.
     #[serde(default)]
-    pub(in crate::config) final_newline: super::types::FinalNewline,
+    pub(in crate::config) final_newline: super::file_source::FinalNewline,
 }
 
 /// A rule that turns a row into a Braze identifier. Values are column names of the source.

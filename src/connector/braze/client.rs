@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::attributes::UserAttributes;
-use super::cohort_import::CohortImport;
 use super::keys::{BrazeKeyKind, WorkspaceKeySet, key_fingerprint};
 use super::reply::{self, BrazeReply};
 use super::{rest, wire};
 use crate::config::{BrazeConfig, Secret};
-use crate::connector::destination::Destination;
 use crate::connector::http::{Auth, HttpClient, HttpError, HttpReply};
 use crate::connector::rate_limit::RateLimiter;
 use crate::model::{Clock, DeliveryMethod, Timestamp};
@@ -103,21 +100,6 @@ impl BrazeClient {
             BrazeKeyKind::Rest => self.keys.rest.as_ref(),
         };
         key.map(|key| key_fingerprint(salt, kind, key))
-    }
-
-    /// The destination for a delivery method. `None` without the keys that it needs.
-    #[must_use]
-    pub fn destination<'a>(&'a self, delivery: &'a DeliveryMethod) -> Option<Box<dyn Destination + 'a>> {
-        match delivery {
-            DeliveryMethod::CohortImport => {
-                let keys = self.keys.import.as_ref()?;
-                Some(Box::new(CohortImport { client: self, keys }))
-            }
-            DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => {
-                let key = self.keys.rest.as_ref()?;
-                Some(Box::new(UserAttributes { client: self, key, delivery }))
-            }
-        }
     }
 
     /// Whether the keys of the cohort import are set.

@@ -7,6 +7,7 @@
 mod attributes;
 mod client;
 mod cohort_import;
+mod destinations;
 mod keys;
 mod reply;
 pub mod rest;

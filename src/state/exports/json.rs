@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DayProgress, ExportProgress, HeldEventsFile, PartialFile};
 use crate::model::{Day, RowSet, Timestamp, timestamp_text};
-use crate::state::format;
+use crate::state::format_number;
 use crate::state::immutable_file::ImmutableFileJson;
 
 #[derive(Serialize, Deserialize)]
@@ -86,7 +86,7 @@ impl ExportProgressJson {
             settled: file.settled.ranges().iter().map(|range| [range.start, range.end]).collect(),
         };
         Self {
-            format: format::SUPPORTED,
+            format: format_number::SUPPORTED,
             version: record.number,
             written_at: record.written_at.map(timestamp_text),
             fully_listed_at: record.fully_listed_at.map(timestamp_text),

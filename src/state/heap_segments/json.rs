@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{HeapSegments, Merged, SegmentSync, SegmentTable, SyncGap};
 use crate::model::{ChangeOp, RowSet, timestamp_text};
-use crate::state::format;
+use crate::state::format_number;
 use crate::state::immutable_file::ImmutableFileJson;
 use crate::state::membership::PartRef;
 use crate::state::part::FooterShape;
@@ -89,7 +89,7 @@ impl HeapSegmentsJson {
     pub(super) fn from_segments(segments: &HeapSegments) -> Self {
         let each = segments.by_id.iter().map(|(id, segment)| SegmentTableJson::from_segment(*id, segment));
         Self {
-            format: format::SUPPORTED,
+            format: format_number::SUPPORTED,
             version: segments.number,
             invalid: segments.invalid,
             segments: each.collect(),

@@ -12,7 +12,7 @@ use super::source_state::{SourceState, SourceStateJson};
 use super::{MapVersion, MapVersionJson, newest, path_of};
 use crate::model::{ExportId, KeySeed, Timestamp};
 use crate::state::immutable_file::{ImmutableFile, ImmutableFileJson};
-use crate::state::{StateError, StateWriter, checked, format};
+use crate::state::{StateError, StateWriter, checked, format_number};
 
 /// How many pending entries are gathered before they are written.
 const PENDING_MAX: usize = 150_000;
@@ -297,7 +297,7 @@ impl IdentityMap {
     pub(super) fn put(&mut self) -> Result<(), StateError> {
         self.state.check_lease()?;
         let shape = MapVersionJson {
-            format: format::SUPPORTED,
+            format: format_number::SUPPORTED,
             version: self.number + 1,
             conflicts: self.conflicts,
             parts: self.files.iter().map(ImmutableFileJson::from_file).collect(),

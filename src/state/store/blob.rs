@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::StoreError;
 use super::bucket::BucketStore;
 
 /// Length of a window.
@@ -36,10 +37,10 @@ impl Blob {
         Self { path, len, place: BlobLocation::File(file) }
     }
 
-    pub(super) fn of_object(bucket: BucketStore, relative: &str, len: u64) -> Self {
-        let path = bucket.at(relative);
+    pub(super) fn of_object(bucket: BucketStore, relative: &str) -> Result<Self, StoreError> {
+        let (path, len) = (bucket.at(relative), bucket.len_of(relative)?);
         let place = BlobLocation::Object { bucket, relative: relative.to_owned(), windows: Mutex::default() };
-        Self { path, len, place }
+        Ok(Self { path, len, place })
     }
 
     pub(in super::super) fn path(&self) -> &Path {

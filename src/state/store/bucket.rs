@@ -20,7 +20,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use super::super::StateError;
-use super::{Address, Blob, Growing, PendingFile, PendingTarget, StoreError, StoredFile, step};
+use super::{Address, Growing, PendingFile, PendingTarget, StoreError, StoredFile, step};
 use crate::model::Timestamp;
 use crate::object_store::{BucketClient, io_error};
 
@@ -88,11 +88,12 @@ impl BucketStore {
         self.wait(async move { objects.get_range(&path, range).await }).map_err(|e| io_error(&e))
     }
 
-    pub(super) fn open_blob(&self, relative: &str) -> Result<Blob, StoreError> {
+    /// Returns the length of an object that is about to be read.
+    pub(super) fn len_of(&self, relative: &str) -> Result<u64, StoreError> {
         let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let meta = self.wait(async move { objects.head(&path).await });
         let meta = meta.map_err(|e| self.error("open", relative, &e))?;
-        Ok(Blob::of_object(self.clone(), relative, meta.size))
+        Ok(meta.size)
     }
 
     pub(super) fn list(&self, relative: &str) -> Result<Vec<String>, StoreError> {

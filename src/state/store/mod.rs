@@ -138,7 +138,7 @@ impl Store {
     pub(super) fn open_blob(&self, relative: &str) -> Result<Blob, StoreError> {
         match self {
             Self::Folder(folder) => folder.open_blob(relative),
-            Self::Bucket(bucket) => bucket.open_blob(relative),
+            Self::Bucket(bucket) => Blob::of_object(bucket.clone(), relative),
         }
     }
 
