@@ -1,19 +1,16 @@
 //! Errors of commands: message, hints and exit code.
 
 use std::io::ErrorKind;
-use std::path::Path;
 
 use super::exit::Exit;
-use super::identity_errors::dump_hint;
+use super::hints::{damaged_hints, folder_hint, older_hints, sql_hint};
 use super::output::{OutputLost, bold, red};
 use super::suggested_command::SuggestedCommand;
 use crate::config::{OpenTo, Problems, SecretError};
-use crate::connector::file::FileError;
 use crate::connector::http::HttpError;
 use crate::connector::sql::{SqlError, SqlErrorKind};
 use crate::foreign::escaped;
-use crate::reconcile::{PlanError, PlanFileError};
-use crate::source::DesiredError;
+use crate::reconcile::PlanFileError;
 use crate::state::StateError;
 use syncline_sandbox::SandboxError;
 use syncline_sandbox::currents::CurrentsError;
@@ -133,77 +130,6 @@ impl From<StateError> for CommandError {
     }
 }
 
-/// How to get a whole segment out of Heap.
-pub(super) const FULL_SYNC: &str = "ask Heap for a full sync: switch each segment off and on again at the integration in \
-                                    Heap, and wait until its pages are in the inbox (`syncline status`)";
-
-/// Remedies for a damaged file of the state.
-fn damaged_hints(path: &Path) -> Vec<String> {
-    let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
-    let restore = "nothing was sent; restore the file from a backup".to_owned();
-    match names.as_slice() {
-        [.., "format.json"] => vec![format!(
-            "nothing was sent. The file never changes: copy {} over it; without that copy, restore it from any backup \
-             of this state",
-            path.with_file_name("format.copy.json").display()
-        )],
-        [.., "cohorts", id, "versions", _] => vec![
-            restore,
-            format!(
-                "without a backup, delete the file: then `syncline resync {id}` and `syncline reconcile` send everyone \
-                 again who may be in the cohort, and remove who should not be"
-            ),
-        ],
-        [.., "cohorts", id, _, _] => vec![
-            restore,
-            format!(
-                "without a backup, move the folder cohorts/{id} of the state away, then `syncline state accept \
-                 cohorts/{id}`: all members are sent again, and members who have left the source since stay in Braze"
-            ),
-        ],
-        _ => vec![
-            restore,
-            "without a backup, move the state away and start anew: then all members are sent again and none can be \
-             removed"
-                .to_owned(),
-        ],
-    }
-}
-
-/// Remedies for a part of the state that is older than what was committed.
-fn older_hints(place: &str) -> Vec<String> {
-    let restore = "nothing was sent; restore the newer files, if there is a copy".to_owned();
-    let accept = format!("syncline state accept {place}");
-    match place.split_once('/') {
-        Some(("cohorts", id)) => vec![
-            restore,
-            format!(
-                "to send all members again and remove all others: syncline resync {id}, then \
-                 syncline reconcile"
-            ),
-            format!("to accept the present files: {accept}"),
-        ],
-        Some(("segments", _)) => vec![restore, FULL_SYNC.to_owned(), format!("then stop `watch`: {accept}")],
-        _ => vec![restore, format!("to accept the present files: {accept}")],
-    }
-}
-
-/// Remedies for a folder of the state that does not do what it must.
-fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(
-            "nothing was sent; this user must be able to write there, or `state:` must name another folder",
-        ),
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => Some(
-            "nothing was sent; `state:` must name a folder, and there is a file of that name on the way to it",
-        ),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Some("make room on that disk; the state is intact")
-        }
-        _ => None,
-    }
-}
-
 /// A saved plan that cannot be used, or not be written. `again` is the command that met it.
 pub(super) fn unusable_plan(error: PlanFileError, again: &SuggestedCommand) -> CommandError {
     let message = error.to_string();
@@ -284,94 +210,6 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
     }
 }
 
-/// Remedies for a cohort that could not be planned, a line each.
-pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
-    let hints = match error {
-        PlanError::Desired(DesiredError::State(StateError::Older { entry: place, .. }))
-        | PlanError::State(StateError::Older { entry: place, .. }) => older_hints(place),
-        PlanError::Desired(DesiredError::State(StateError::Damaged { path, .. }))
-        | PlanError::State(StateError::Damaged { path, .. }) => damaged_hints(path),
-        PlanError::Workspace(name, _) => vec![
-            "nothing was sent to this workspace; restore the file from a backup".to_owned(),
-            format!("or, if the keys belong to the workspace of the state: syncline state adopt {name}"),
-        ],
-        _ => remedy(error).into_iter().collect(),
-    };
-    hints.iter().map(|hint| escaped(hint).into_owned()).collect()
-}
-
-fn remedy(error: &PlanError) -> Option<String> {
-    match error {
-        PlanError::Desired(DesiredError::Source(source)) => file_hint(source),
-        PlanError::NoConnection(name) => {
-            Some(format!("keep connection `{name}` in the config until the cohort is emptied"))
-        }
-        PlanError::Desired(DesiredError::Scratch(_)) => {
-            Some("is the disk for temporary files full?".to_owned())
-        }
-        PlanError::Desired(DesiredError::SegmentNotReceived { received, .. }) => {
-            Some(if received.is_empty() {
-                "in Heap, toggle the segment to the integration that sends webhooks to `syncline watch`"
-                    .to_owned()
-            } else {
-                "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
-            })
-        }
-        PlanError::Desired(DesiredError::Sql(error)) => sql_hint(error),
-        PlanError::Desired(DesiredError::Dump(error)) => dump_hint(error),
-        PlanError::Desired(DesiredError::State(_))
-        | PlanError::State(_)
-        | PlanError::Workspace(..)
-        | PlanError::Order(_)
-        | PlanError::Saved(_) => None,
-        PlanError::Internal(_) => Some("please report it with the text on stderr".to_owned()),
-    }
-}
-
-/// Remedies for files that were not read.
-pub(super) fn file_hint(error: &FileError) -> Option<String> {
-    Some(match error {
-        FileError::Io { .. } if error.remote_kind() == Some(ErrorKind::NotFound) => {
-            "no member was added or removed. Put the object back, or correct `path:`".to_owned()
-        }
-        FileError::Io { .. } if error.remote_kind().is_some() => {
-            "no member was added or removed. Is the bucket the right one, and are there credentials? They come from AWS_…, \
-             GOOGLE_… or AZURE_… variables, or from the machine's identity"
-                .to_owned()
-        }
-        FileError::NoMatch { .. } | FileError::Io { .. } => {
-            "a source that cannot be read is not an empty one: no member was removed. Put the file back, or correct `path:`".to_owned()
-        }
-        FileError::Truncated { .. } | FileError::Damaged { .. } => {
-            "no member was added or removed. Export it again, under another name first and renamed when it is whole".to_owned()
-        }
-        FileError::NoFinalNewline { .. } => {
-            "no member was added or removed. Export it again, under another name first and renamed when it is whole; \
-             if a last row without a line break is right, set `final_newline: optional` under the cohort's `source:`"
-                .to_owned()
-        }
-        FileError::Foreign { remedy, .. } => format!("no member was added or removed. To use it: {remedy}"),
-        FileError::Unpack { .. } => "no member was added or removed. Export it again".to_owned(),
-        FileError::Changed { .. } | FileError::FilesChanged { .. } => {
-            "no member was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
-        }
-        FileError::MissingColumn { column, found, .. } => missing_column(column, found),
-        FileError::NoHeader { .. } => {
-            "no member was added or removed. Export the file with a header row; its first row is not shown here".to_owned()
-        }
-        FileError::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
-        FileError::Malformed { .. } => "no member was added or removed. Correct the row, or export the file again".to_owned(),
-        FileError::List { .. } => {
-            "correct it, or write a narrower pattern. A file that cannot be seen may hold members".to_owned()
-        }
-        FileError::BadKey { .. } => "copy the object to another key, or write a narrower pattern".to_owned(),
-        FileError::BadGlob { .. } => "correct the wildcards in `path:`".to_owned(),
-        FileError::Outside { .. } => "name its folder under `roots:` at the top of the config".to_owned(),
-        FileError::UnknownFormat { .. } => "add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro` to the source".to_owned(),
-        FileError::Stopped => return None,
-    })
-}
-
 /// An error of a database.
 pub(super) fn of_sql(error: &SqlError) -> CommandError {
     let exit = match error.trouble {
@@ -385,82 +223,5 @@ pub(super) fn of_sql(error: &SqlError) -> CommandError {
     match sql_hint(error) {
         Some(hint) => failed.hint(hint),
         None => failed,
-    }
-}
-
-/// Remedies for a database that gave no rows.
-pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
-    let database = &error.database;
-    Some(match &error.trouble {
-        SqlErrorKind::Unreachable => format!(
-            "no member was added or removed. Is `host:` of connection `{database}` right, and may this machine reach it?"
-        ),
-        SqlErrorKind::Busy => format!(
-            "no member was added or removed. The server has no free connection, or is starting. Run again, free a connection, or \
-             raise `connect_timeout:` of connection `{database}` to wait for longer"
-        ),        SqlErrorKind::Broken => {
-            "no member was added or removed. Run again; a query that is not read to its end counts for nothing"
-                .to_owned()
-        }
-        SqlErrorKind::Certificate => format!(
-            "name the certificates that the server's is signed by: `ca: file.pem` of connection `{database}`"
-        ),
-        SqlErrorKind::Credentials => {
-            format!("check `user:`, `password:` and `database:` of connection `{database}`")
-        }
-        SqlErrorKind::Permission => {
-            "grant the user `usage` on the schema and `select` on what the query reads".to_owned()
-        }
-        SqlErrorKind::RowSecurity => {
-            "no member was added or removed. Give the user `bypassrls` (`alter role … bypassrls`), or read from a view \
-             with an owner that sees all rows, and put the condition into it"
-                .to_owned()
-        }
-        SqlErrorKind::Query => "no member was added or removed. Try the query in a client of the database".to_owned(),
-        SqlErrorKind::TypeGuess(column) => {
-            let column = column.as_deref().unwrap_or("id");
-            format!(
-                "no member was added or removed. Cast the column to text in the query, so that every row has the same type: `select cast({column} as text) as {column} ...`; for a file that DuckDB reads, add `all_varchar = true` to `read_csv`, or name the types in `columns`"
-            )
-        }
-        SqlErrorKind::Writes => "a source is only read: the query must not write".to_owned(),
-        SqlErrorKind::TempTable(_) => {
-            "no member was added or removed. The driver must put rows into temporary tables in bulk, as those of DuckDB \
-             and SQLite do"
-                .to_owned()
-        }
-        SqlErrorKind::Timeout => format!(
-            "no member was added or removed. Make the query cheaper, or raise `statement_timeout:` of connection `{database}`"
-        ),
-        SqlErrorKind::Driver => format!(
-            "install the driver, or name its file under `driver:` of connection `{database}`; `syncline doctor` says where it was looked for"
-        ),
-        SqlErrorKind::MissingColumn { column, found } => missing_column(column, found),
-        SqlErrorKind::DuplicateColumn(_) => "rename one of the two with `as`".to_owned(),
-        SqlErrorKind::Stopped | SqlErrorKind::Local => return None,
-    })
-}
-
-fn missing_column(column: &str, found: &[String]) -> String {
-    // One field that holds what separates fields elsewhere is a whole header row.
-    let holds = |delimiter| matches!(found, [one] if one.contains(delimiter));
-    if holds('\t') {
-        return "no member was added or removed. Its header has tabs in it: set `format: tsv` under `source:`"
-            .to_owned();
-    }
-    for delimiter in [';', '|', ','] {
-        if holds(delimiter) {
-            return format!(
-                "no member was added or removed. Its header is one field with `{delimiter}` in it: \
-                 set `delimiter: '{delimiter}'` under `source:`"
-            );
-        }
-    }
-    let near = found.iter().min_by_key(|name| strsim::damerau_levenshtein(name, column));
-    let close = near.filter(|name| strsim::damerau_levenshtein(name, column) <= 1 + column.len() / 4);
-    match (close, found) {
-        (Some(near), _) => format!("no member was added or removed. Did you mean `{near}`?"),
-        (None, []) => "no member was added or removed".to_owned(),
-        (None, found) => format!("no member was added or removed. It has `{}`", found.join("`, `")),
     }
 }

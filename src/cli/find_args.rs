@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::OutputFormat;
+use super::global_args::OutputFormat;
 use crate::model::ConnectionName;
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::{FormatArgs, OutputFormat};
+use super::global_args::{FormatArgs, OutputFormat};
 
 #[derive(Debug, Args)]
 pub(super) struct IdentityArgs {

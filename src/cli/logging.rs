@@ -19,8 +19,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Filter, Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::args::{Global, LogFormat};
 use super::error::CommandError;
+use super::global_args::{Global, LogFormat};
 use super::output;
 use crate::foreign;
 

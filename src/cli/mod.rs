@@ -12,6 +12,8 @@ mod environment;
 mod error;
 mod exit;
 mod find_args;
+mod global_args;
+mod hints;
 mod identity_args;
 mod identity_errors;
 mod logging;
@@ -34,8 +36,9 @@ use clap::error::ErrorKind;
 
 pub use exit::Exit;
 
-use args::{Cli, Command, OutputFormat};
+use args::{Cli, Command};
 use error::CommandError;
+use global_args::OutputFormat;
 
 /// Runs the program and returns its exit code.
 #[must_use]

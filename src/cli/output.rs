@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _, Write};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
-use super::args::Color;
+use super::global_args::Color;
 use crate::foreign;
 
 /// Writing to stdout failed.

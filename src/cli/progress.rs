@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::args::OutputFormat;
+use super::global_args::OutputFormat;
 use super::output;
 use crate::model::{CohortId, NoProgress, Progress, Stage};
 

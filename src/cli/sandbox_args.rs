@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::without_effect;
+use super::global_args::without_effect;
 use syncline_sandbox::RestGroup;
 
 /// The users with a Braze profile in the sandbox.

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::args::{FormatArgs, OutputFormat, cohort};
+use super::global_args::{FormatArgs, OutputFormat, cohort};
 use crate::model::{CohortId, ConnectionName};
 
 #[derive(Debug, Args)]

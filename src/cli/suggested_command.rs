@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{DEFAULT_CONFIG, Global, RunArgs};
+use super::args::RunArgs;
+use super::global_args::{DEFAULT_CONFIG, Global};
 use crate::model::{ChangeOp, CohortId};
 use crate::plan::PlanDigest;
 

@@ -3,10 +3,11 @@
 
 use serde_json::json;
 
-use crate::cli::args::{ApproveArgs, Global, OutputFormat};
+use crate::cli::args::ApproveArgs;
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{green, out};
 use crate::cli::render::json::envelope;
 use crate::model::timestamp_text;

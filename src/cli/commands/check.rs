@@ -2,9 +2,10 @@
 //! remembered, so that the next check knows since when something is so.
 
 use crate::cli::access::Sandboxes;
-use crate::cli::args::{CheckArgs, CheckFormat, Global};
+use crate::cli::args::{CheckArgs, CheckFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::Global;
 use crate::cli::logging::notify;
 use crate::cli::output::{out, out_exactly};
 use crate::cli::render::segments::SegmentReport;

@@ -4,11 +4,11 @@
 use serde_json::json;
 
 use crate::cli::access;
-use crate::cli::args::{Global, OutputFormat};
 use crate::cli::discovered::Candidates;
 use crate::cli::error::{CommandError, of_sql};
 use crate::cli::exit::Exit;
 use crate::cli::find_args::DiscoverArgs;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
 use crate::cli::output::{counted, out};
 use crate::cli::render::json::envelope;

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{FormatArgs, Global, OutputFormat};
 use crate::cli::doctor::{CheckStatus, DoctorFinding, DoctorFindings, examine};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
 use crate::cli::output::{bold, counted, counted_of, dim, green, out, red, yellow};
 use crate::cli::render::json::envelope;
 

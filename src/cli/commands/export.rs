@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::stop::Stop;
 use crate::apply::{Interrupt, StopCause};
-use crate::cli::args::{ExportArgs, Global, OutputFormat};
+use crate::cli::args::ExportArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{OutputLost, bold, out};
 use crate::cli::render::{export as view, json::envelope};
 use crate::cli::suggested_command::SuggestedCommand;

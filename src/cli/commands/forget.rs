@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::cli::args::{ForgetArgs, Global, OutputFormat};
+use crate::cli::args::ForgetArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{counted, out, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::suggested_command::SuggestedCommand;

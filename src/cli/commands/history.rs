@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use crate::cli::args::{Global, HistoryArgs, OutputFormat};
+use crate::cli::args::HistoryArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{bold, count, counted, dim, out, red};
 use crate::cli::render::json::envelope;
 use crate::foreign::escaped;

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Global, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::identity_args::{
     IdentityArgs, IdentityCommand, IdentityImportArgs, IdentityLayoutArg as Known,
 };

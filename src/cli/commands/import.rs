@@ -5,11 +5,11 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
-use crate::cli::args::Global;
 use crate::cli::discovered::Candidates;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::find_args::ImportTablesArgs;
+use crate::cli::global_args::Global;
 use crate::cli::logging::notify;
 use crate::cli::output::{count, counted, out};
 use crate::config::Config;

@@ -26,10 +26,11 @@ pub(super) mod watch;
 use std::collections::BTreeMap;
 
 use super::access;
-use super::args::{Global, RunArgs};
+use super::args::RunArgs;
 use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
+use super::global_args::Global;
 use crate::config::{Config, StateLocation, load};
 use crate::model::{Ceilings, CohortId};
 use crate::object_store;

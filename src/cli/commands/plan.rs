@@ -1,9 +1,10 @@
 //! `plan`: what `reconcile` would do. It opens the state to read and has nothing to write with.
 
 use super::reconcile::of_failed;
-use crate::cli::args::{Global, OutputFormat, PlanArgs, PlanFormat};
+use crate::cli::args::{PlanArgs, PlanFormat};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
 use crate::cli::output::out;
 use crate::cli::progress::progress;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::stop::Stop;
 use crate::apply::ApplyStop;
-use crate::cli::args::{Global, OutputFormat, ReconcileArgs};
+use crate::cli::args::ReconcileArgs;
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
 use crate::cli::output::{OutputLost, out};
 use crate::cli::progress::progress;

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::export::{chosen, finish, job, run_jobs, survey};
 use crate::cli::access;
-use crate::cli::args::{Global, OutputFormat, ReplayArgs};
+use crate::cli::args::ReplayArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
 use crate::cli::output::{bold, count, counted, dim, out};
 use crate::cli::render::json::envelope;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::reconcile::{ReconcileRun, apply};
 use super::stop::Stop;
-use crate::cli::args::{Global, OutputFormat, ResyncArgs};
+use crate::cli::args::ResyncArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
 use crate::cli::output::{counted, out};
 use crate::cli::progress::progress;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Global, OutputFormat};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::state_args::{StateArgs, StateCommand};
@@ -99,7 +99,7 @@ fn refuse_differences(
     };
     let refused = CommandError::new(Exit::Blocked, message)
         .hint("a difference would count as the whole segment, and the other members would be removed")
-        .hint(crate::cli::error::FULL_SYNC);
+        .hint(crate::cli::hints::FULL_SYNC);
     Err(match files.is_empty() {
         true => refused,
         false => refused.hint(format!(

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::cli::args::{FormatArgs, Global, OutputFormat};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
 use crate::cli::output::{bold, count, counted, dim, out, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::render::plan::uncertain_line;

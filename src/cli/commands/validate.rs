@@ -1,8 +1,8 @@
 //! `validate`: the config and all its environments, without network and without secrets.
 
-use crate::cli::args::{FormatArgs, Global, OutputFormat};
 use crate::cli::error::{CommandError, of_problems};
 use crate::cli::exit::Exit;
+use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
 use crate::cli::output::{counted, green, out};
 use crate::cli::render::json;
 use crate::config::{self, Problems};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::access::{self, Sandboxes};
-use crate::cli::args::Global;
 use crate::cli::environment;
-use crate::cli::error::{CommandError, plan_hints};
+use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
+use crate::cli::global_args::Global;
+use crate::cli::hints::plan_hints;
 use crate::cli::logging::notify;
 use crate::cli::render::guard_violation::{BlockedSubject, words};
 use crate::cli::suggested_command::SuggestedCommand;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::sql_errors::failed;
 use super::vendors::blocking;
 use super::{DoctorFindings, tables};
-use crate::cli::error::sql_hint;
+use crate::cli::access;
 use crate::cli::output::count;
-use crate::cli::{access, environment};
 use crate::config::{Config, Secrets, SqlConfig};
-use crate::connector::sql::{self, Database, DatabaseInfo, SqlError, SqlErrorKind};
+use crate::connector::sql::{self, Database, DatabaseInfo};
 use crate::model::ConnectionName;
 
 /// Share of used connections that is reported.
@@ -75,44 +75,6 @@ fn report(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, find
             );
         } else {
             findings.passed("limits", says);
-        }
-    }
-}
-
-/// What another command would say, and for a driver where it was looked for.
-pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
-    let check = match &error.trouble {
-        SqlErrorKind::Driver => "driver",
-        SqlErrorKind::Credentials | SqlErrorKind::Certificate => "credentials",
-        SqlErrorKind::Permission | SqlErrorKind::RowSecurity | SqlErrorKind::Writes => "permission",
-        SqlErrorKind::MissingColumn { .. } | SqlErrorKind::DuplicateColumn(_) => "columns",
-        SqlErrorKind::Query | SqlErrorKind::TypeGuess(_) | SqlErrorKind::TempTable(_) => "query",
-        SqlErrorKind::Unreachable
-        | SqlErrorKind::Busy
-        | SqlErrorKind::Broken
-        | SqlErrorKind::Timeout
-        | SqlErrorKind::Stopped
-        | SqlErrorKind::Local => "reach",
-    };
-    findings.failed(check, error.to_string(), sql_hint(error).unwrap_or_default());
-    if error.trouble == SqlErrorKind::Driver {
-        let folders = environment::driver_folders().into_iter().map(|folder| {
-            let found = std::fs::read_dir(&folder).map(|entries| {
-                let mut names: Vec<String> =
-                    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-                names.sort_unstable();
-                names.join(", ")
-            });
-            let has = match found {
-                Ok(names) if names.is_empty() => "which is empty".to_owned(),
-                Ok(names) => format!("which has {names}"),
-                Err(error) => format!("which cannot be read: {error}"),
-            };
-            format!("looked for in {}, {has}", folder.display())
-        });
-        if let Some(finding) = findings.list.last_mut() {
-            finding.remedies.extend(folders);
-            finding.remedies.push("and where the system looks for libraries (LD_LIBRARY_PATH)".to_owned());
         }
     }
 }

@@ -4,6 +4,7 @@
 mod databases;
 mod machine;
 mod sources;
+mod sql_errors;
 mod state;
 mod tables;
 mod vendors;

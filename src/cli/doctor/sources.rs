@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use super::vendors::blocking;
-use super::{DoctorFindings, databases};
+use super::{DoctorFindings, sql_errors};
 use crate::cli::access;
-use crate::cli::error::file_hint;
-use crate::cli::identity_errors::dump_hint;
+use crate::cli::hints::{dump_hint, file_hint};
 use crate::config::{CohortConfig, Config, IdentitySource, MappingSource, SourceAccess};
 use crate::source::{self, DesiredError, ReadAccess, SourceCheck, SourceReader as _};
 
@@ -60,7 +59,7 @@ fn report(checked: Option<CheckResult>, findings: &mut DoctorFindings) {
     match checked {
         None | Some(Ok(None)) => {}
         Some(Ok(Some(SourceCheck { subject, summary }))) => findings.passed(subject, summary),
-        Some(Err(DesiredError::Sql(error))) => databases::failed(&error, findings),
+        Some(Err(DesiredError::Sql(error))) => sql_errors::failed(&error, findings),
         Some(Err(DesiredError::Dump(error))) => {
             findings.failed("dumps", error.to_string(), dump_hint(&error).unwrap_or_default());
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::DoctorFindings;
-use super::databases::failed;
+use super::sql_errors::failed;
 use super::vendors::blocking;
 use crate::config::{PostgresConfig, Secrets, SqlConfig};
 use crate::connector::sql::Database;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::guard_violation::{BlockedSubject, BlockedWords, words};
 use super::{RenderOptions, sample};
 use crate::apply::ApplyOutcome;
-use crate::cli::error::plan_hints;
+use crate::cli::hints::plan_hints;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{ConfigSources, Problem, Problems, SourceSpan};
 use crate::export::ExportReport;

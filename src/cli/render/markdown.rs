@@ -5,7 +5,7 @@ use super::{
     RenderOptions, amiss, and_more, cost_line, rejected, rejects_line, sample, skipped_line, spelled_line,
     unknown_line,
 };
-use crate::cli::error::plan_hints;
+use crate::cli::hints::plan_hints;
 use crate::cli::output::{count, counted};
 use crate::foreign;
 use crate::model::ChangeOp;

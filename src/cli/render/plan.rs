@@ -5,7 +5,7 @@ use super::{
     RenderOptions, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, skipped_line,
     spelled_line, unknown_line, unused_lines,
 };
-use crate::cli::error::plan_hints;
+use crate::cli::hints::plan_hints;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::foreign::escaped;
 use crate::model::{ChangeOp, DeliveryMethod, MatchTally, Timestamp, timestamp_text};
