@@ -29,17 +29,17 @@ const EXTERNAL_IDS: [&str; 8] = [
 /// The column under which Heap keeps its own number of a user (Heap Connect, every table).
 const HEAP_USER: &str = "user_id";
 const DEVICE: &str = "device_id";
-/// What a table of events has, and one of Heap's bookkeeping: a row there is no person.
+/// Columns of event tables and of Heap's internal tables. Their rows are not users.
 const NO_PEOPLE: [&str; 3] = ["event_id", "from_user_id", "dump_id"];
 
-/// An entry for a config.
+/// A config entry.
 pub(super) struct Candidate {
     id: String,
     name: String,
     to: String,
     source: Source,
     rules: Vec<Rule>,
-    /// What a person should know.
+    /// Remarks for the reader, as comments.
     remarks: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ struct Alias {
     name: String,
 }
 
-/// Entries, with ids and names that nothing else has.
+/// Candidates with unique ids and names.
 pub(super) struct Candidates {
     ids: BTreeSet<String>,
     names: BTreeSet<String>,
@@ -93,7 +93,7 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// None yet. `known` are ids besides those of the config.
+    /// Creates an empty list. `known` contains ids in use besides those of the config.
     pub(super) fn new(config: &Config, known: impl Iterator<Item = CohortId>) -> Self {
         let known = known.map(|id| id.to_string());
         let ids = config.cohorts.iter().map(|cohort| cohort.id.to_string()).chain(known).collect();
@@ -111,7 +111,7 @@ impl Candidates {
         self.list.push(Candidate { id, name, to: self.to.clone(), source, rules, remarks });
     }
 
-    /// A table, if its columns name people. `false` if they do not.
+    /// Adds a table if its columns identify users. Returns `false` otherwise.
     pub(super) fn table(&mut self, connection: &ConnectionName, table: &SqlTable) -> bool {
         let has = |name: &str| table.columns.iter().find(|column| column.eq_ignore_ascii_case(name));
         let mut rules = Vec::new();
@@ -153,7 +153,7 @@ impl Candidates {
         Ok(text)
     }
 
-    /// The same for programs.
+    /// The candidates as JSON.
     pub(super) fn json(&self) -> Result<Vec<Value>, CommandError> {
         let each = self.list.iter().map(|c| {
             let rules: Result<Vec<String>, CommandError> = c.rules.iter().map(written).collect();
@@ -164,7 +164,7 @@ impl Candidates {
     }
 }
 
-/// A value as YAML, in which every text is quoted that any version of YAML would take for something else.
+/// A value as YAML. Strings that some YAML version would parse as another type are quoted.
 fn written(value: &impl Serialize) -> Result<String, CommandError> {
     let options = serde_yaml::ser_options! {
         compact_list_indent: false,
@@ -210,7 +210,7 @@ fn slug(name: &str) -> String {
     if text.is_empty() { "cohort".to_owned() } else { text }
 }
 
-/// The text, with a number behind it if it is taken.
+/// The text, with a number appended if it is already used.
 fn free(text: &str, taken: &BTreeSet<String>, between: &str) -> String {
     let mut name = text.to_owned();
     let mut number = 2;

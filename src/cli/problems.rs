@@ -10,7 +10,7 @@ use crate::foreign::escaped;
 /// Problems that are shown. Each takes time by the length of its file.
 const SHOWN_MAX: usize = 50;
 
-/// The first problems, one after the other, and how many there are.
+/// The first problems in sequence, and their total number.
 pub(super) fn draw(problems: &Problems) -> String {
     let renderer =
         if err_has_color() { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
@@ -24,7 +24,7 @@ pub(super) fn draw(problems: &Problems) -> String {
     format!("{}\n\n{total}{first}; nothing was read or sent", drawn.join("\n\n"))
 }
 
-/// The first problems, a line for each, and how many more there are.
+/// The first problems, one per line, and the number of further ones.
 pub(super) fn lines(problems: &Problems) -> Vec<String> {
     let one = |problem: &Problem| {
         let place = problem.place.and_then(|span| {

@@ -1,4 +1,4 @@
-//! Progress on a terminal, for work that takes long enough to be wondered about.
+//! Progress bars on a terminal, for long work.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::model::{CohortId, NoProgress, Progress, Stage};
 /// Work that ends sooner than this is not shown.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Bars where a person watches, nothing elsewhere.
+/// Progress bars on a terminal; no output elsewhere.
 pub(super) fn progress(format: OutputFormat) -> Arc<dyn Progress> {
     if format == OutputFormat::Human && output::is_watched() {
         Arc::new(ProgressBars::new())

@@ -31,12 +31,12 @@ pub(super) struct SegmentNotChecked {
 }
 
 impl SegmentLookup<'_> {
-    /// The verdict in a word.
+    /// The word for the verdict.
     pub(super) fn word(&self) -> &'static str {
         self.outcome.as_ref().map_or(CheckVerdict::Unknown, CheckedSegment::verdict).word()
     }
 
-    /// How a command ends that is about this segment alone.
+    /// The exit code of a command for this segment alone.
     pub(super) fn exit(&self) -> Exit {
         let checked = match &self.outcome {
             Ok(checked) => checked,
@@ -56,11 +56,11 @@ impl SegmentLookup<'_> {
     }
 }
 
-/// Checks these segments, each workspace in turn, and remembers what was found, if there is a memory. No single wait
-/// is longer than the time given.
+/// Checks these segments, one workspace after the other, and records the findings if the state is writable. No single
+/// wait exceeds the given time.
 ///
 /// # Errors
-/// When the state cannot be read.
+/// If the state cannot be read.
 pub(super) async fn look<'a>(
     segments: impl Iterator<Item = &'a SegmentConfig>,
     config: &Config,

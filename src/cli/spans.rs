@@ -21,7 +21,7 @@ mod sent {
 
     static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-    /// The layer that sends, if a collector is named.
+    /// The layer that sends spans, if a collector is configured.
     pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
         let names = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
         names.iter().find_map(|name| variable(name))?;
@@ -39,7 +39,7 @@ mod sent {
         )
     }
 
-    /// Sends what is left.
+    /// Sends the remaining spans.
     pub(super) fn flush() {
         if let Some(provider) = PROVIDER.get()
             && let Err(error) = provider.shutdown()
@@ -49,19 +49,19 @@ mod sent {
     }
 }
 
-/// The layer that sends spans, if that is wanted.
+/// The layer that sends spans, if a collector is configured.
 #[cfg(feature = "otlp")]
 pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
     sent::layer()
 }
 
-/// The layer that sends spans: without the feature there is none.
+/// `None`: the layer needs the feature `otlp`.
 #[cfg(not(feature = "otlp"))]
 pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
     None
 }
 
-/// Sends what is left of the spans, at the end of the program.
+/// Sends the remaining spans at the end of the program.
 pub(super) fn flush() {
     #[cfg(feature = "otlp")]
     sent::flush();

@@ -1,4 +1,4 @@
-//! The arguments of `state`. No meaning is given to them here.
+//! The command line of `state`. Doc comments are the help texts.
 
 use clap::{Args, Subcommand};
 
@@ -13,9 +13,9 @@ pub(super) struct StateArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StateCommand {
-    /// List the content and the holder of the state
+    /// List the cohorts in the state and the holder of its lease
     Ls(FormatArgs),
-    /// Show the record of a cohort: its version and runs
+    /// Show the recorded membership of a cohort: its version and parts
     Show {
         /// The cohort
         #[arg(value_name = "COHORT", value_parser = cohort)]
@@ -31,7 +31,7 @@ pub(super) enum StateCommand {
         #[command(flatten)]
         format: FormatArgs,
     },
-    /// Make an empty state, where `must_exist: true` asks for one
+    /// Create an empty state, as `must_exist: true` requires
     Create(FormatArgs),
     /// Accept a part of the state that is older than what was committed: `state verify` names it
     Accept {
@@ -44,7 +44,7 @@ pub(super) enum StateCommand {
         #[command(flatten)]
         format: FormatArgs,
     },
-    /// Read every file and check that it is whole
+    /// Read every file and verify its checksum
     Verify(FormatArgs),
     /// Remove replaced versions and the remains of crashes
     Gc {

@@ -1,5 +1,4 @@
-//! Whether the keys that were found are those of the workspace that the state is about, asked before anything else
-//! is done with them.
+//! Checks before any other use that the configured keys belong to the workspace of the state.
 
 use std::collections::BTreeMap;
 
@@ -28,11 +27,10 @@ pub(super) fn mark_of(marks: &KeyFingerprints, kind: BrazeKeyKind, key: &Secret)
     key_fingerprint(&marks.salt, kind, key)
 }
 
-/// Refuses keys of another workspace. A state without fingerprints has none to compare with: it adopts those with
-/// which Braze takes something.
+/// Fails for keys of another workspace. A state without fingerprints records the keys of the first successful run.
 ///
 /// # Errors
-/// When they are another workspace's, with the ways out; or when the state cannot be read.
+/// If the keys belong to another workspace, with remedies, or if the state cannot be read.
 pub(super) fn refuse_other(
     config: &Config,
     state: &StateReader,
@@ -42,7 +40,7 @@ pub(super) fn refuse_other(
     for (name, keys) in keys {
         let Some(braze) = config.braze.get(name) else { continue };
         let marks = match marks_of(name, braze, state) {
-            // The plan reports it for the cohorts of this workspace; the others go on.
+            // The plan reports it for the cohorts of this workspace. Other cohorts continue.
             Err(error) if error.is_of_one_file() => None,
             found => found?,
         };

@@ -24,7 +24,7 @@ struct ErrorTarget<'a> {
     schema: &'a Value,
 }
 
-/// Appends the problems that an error stands for.
+/// Appends the problems of an error.
 pub(super) fn explain(
     error: &ValidationError<'_>,
     tree: &Index<'_>,

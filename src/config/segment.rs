@@ -50,7 +50,7 @@ pub enum BrazeObject {
     Name(String),
 }
 
-/// How large a segment may be, beside what the record says.
+/// Allowed size of a segment, relative to the recorded membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeLimits {
     /// Whether sizes are compared at all.

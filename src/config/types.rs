@@ -327,7 +327,7 @@ impl SourceConfig {
         }
     }
 
-    /// Texts that stand for "no value".
+    /// Texts that mean "no value".
     #[must_use]
     pub fn null_values(&self) -> &[String] {
         match self {

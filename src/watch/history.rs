@@ -45,7 +45,7 @@ pub(super) fn orphaned_cohorts(config: &Config, state: &StateWriter) -> Vec<Orph
     })
 }
 
-/// A duration in words, in its largest suitable unit: `90 seconds`, `3 hours`.
+/// A duration as text, in its largest suitable unit: `90 seconds`, `3 hours`.
 pub(super) fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (number, unit) = match seconds {

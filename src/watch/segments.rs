@@ -247,7 +247,7 @@ async fn check_all(
     ends
 }
 
-/// The findings above the level of a note, in words.
+/// The text of findings above the level of a note.
 fn problems(checked: &CheckedSegment) -> String {
     let problems = checked.findings.iter().filter(|finding| finding.what.level() > CheckLevel::Note);
     problems.map(|finding| finding.what.to_string()).collect::<Vec<_>>().join("; ")

@@ -1,5 +1,5 @@
-//! `state adopt`: a person says that the keys of a connection are of the workspace that the state is about. It needs no
-//! hold on the state, so that it works beside a server that watches.
+//! `state adopt`: records that the keys of a connection belong to the workspace of the state. It needs no lease on the
+//! state, so it works while `watch` runs.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
     let mut marks = match workspace::marks_of(name, braze, &state) {
         Ok(Some(marks)) => marks.next(now),
         Ok(None) => KeyFingerprints::first(now)?,
-        // The newest fingerprints are damaged or gone: new ones take their place.
+        // The newest fingerprints are damaged or missing, so they are replaced.
         Err(error) if error.is_of_one_file() => {
             let newest = adoptions.newest_number(name)?;
             let committed = if let StateError::Older { committed: known, .. } = error { known } else { 0 };

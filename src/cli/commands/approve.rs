@@ -1,5 +1,4 @@
-//! `approve`: a person says yes to a plan that the guard refuses. It needs no hold on the state, so that it
-//! works beside a server that watches.
+//! `approve`: approves a plan that the guard blocks. It needs no lease on the state, so it works while `watch` runs.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `export`: one run over exports, or what it would read and cost.
+//! `export`: one run over exports, or a dry run that shows input and cost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ExportArgs) -> Result<Exit, Co
     finish(global, "export", &reports, args.format)
 }
 
-/// The exports that are meant, all of them if none is named.
+/// The selected exports, or all exports without a selection.
 pub(super) fn chosen<'a>(
     config: &'a Config,
     ids: &[ExportId],
@@ -53,7 +53,7 @@ pub(super) fn chosen<'a>(
     Ok(config.exports.iter().filter(|export| ids.is_empty() || ids.contains(&export.id)).collect())
 }
 
-/// What an export is run with.
+/// The clients and settings of an export run.
 pub(super) fn job(export: &ExportConfig, days: Days, state: &StateReader) -> Result<ExportJob, CommandError> {
     let posted = match export.source {
         ExportSource::Http(_) => state.inbox(&EndpointName::of_export(&export.id))?,
@@ -62,12 +62,12 @@ pub(super) fn job(export: &ExportConfig, days: Days, state: &StateReader) -> Res
     Ok(ExportJob { export: export.clone(), posted, again: None, days, access: storage_access(export) })
 }
 
-/// How the files of an export are reached. Nothing is known of them yet.
+/// The file access of an export. No file was listed yet.
 pub(in crate::cli) fn storage_access(export: &ExportConfig) -> StorageAccess {
     StorageAccess { options: store_options(export), ..StorageAccess::default() }
 }
 
-/// What the environment and the config say of an export's bucket.
+/// The bucket settings of an export, from the environment and the config.
 pub(in crate::cli) fn store_options(export: &ExportConfig) -> Vec<(String, String)> {
     match &export.source {
         ExportSource::Storage(source) => match &source.place {
@@ -80,7 +80,7 @@ pub(in crate::cli) fn store_options(export: &ExportConfig) -> Vec<(String, Strin
     }
 }
 
-/// Runs exports to their end.
+/// Runs exports until they are complete or halt.
 pub(super) fn run_jobs(
     config: &Config,
     ids: &BTreeMap<ConnectionName, String>,
@@ -98,7 +98,7 @@ fn stopped_at_once() -> CommandError {
     stopped.hint("what was under way is sent again by the next run; Heap knows each event by its id")
 }
 
-/// Runs exports with what a command has started already.
+/// Runs exports with resources that the command has already opened.
 pub(super) async fn exported(
     config: &Config,
     ids: &BTreeMap<ConnectionName, String>,
@@ -122,7 +122,7 @@ pub(super) async fn exported(
     Ok(reconcile::export(jobs, config, means).await?)
 }
 
-/// Reports of exports that an error kept from running at all.
+/// Reports of exports that an error prevented from starting.
 pub(super) fn not_run(jobs: &[ExportJob]) -> impl FnOnce(CommandError) -> Vec<ExportReport> + use<> {
     let reports: Vec<ExportReport> = jobs.iter().map(|job| ExportReport::new(&job.export)).collect();
     move |error| {
@@ -174,7 +174,7 @@ pub(super) fn survey(
     Ok(exit)
 }
 
-/// Shows what was done, and says how it ended.
+/// Prints the reports and returns the exit code.
 pub(super) fn finish(
     global: &Global,
     command: &str,

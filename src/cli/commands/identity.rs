@@ -213,7 +213,7 @@ pub(super) fn import_sources(
     }
     let map = match IdentityMap::open(state) {
         Ok(map) => Mutex::new(map),
-        // Cohorts that need the map fail by themselves; the others go on.
+        // Only the cohorts that need the map fail.
         Err(error) if error.is_of_one_file() => {
             notify(&format!("identity data was not imported: {error}"));
             return Ok(Some(Exit::Failed));

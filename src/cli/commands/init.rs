@@ -1,4 +1,4 @@
-//! `init`: a config to start from, that works as it is. It overwrites nothing.
+//! `init`: creates a first config that works unchanged. It overwrites nothing.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// The first command in the new folder, from where the person is.
+/// The first command to run, relative to the current folder.
 fn next(folder: &Path) -> String {
     if folder == Path::new(".") {
         return "syncline plan".to_owned();
@@ -47,7 +47,7 @@ fn next(folder: &Path) -> String {
     format!("syncline plan -c {}", quoted(&folder.join("sync.yaml").to_string_lossy()))
 }
 
-/// Writes a file unless there is one. `false`: there is one.
+/// Writes a file. Returns `false` if it exists.
 fn write_new(path: &Path, text: &str) -> io::Result<bool> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;

@@ -1,4 +1,4 @@
-//! One file a command: what it reads, what it calls, what it prints, how it ends.
+//! Commands, one file per command: input, calls, output and exit code.
 
 mod adopt;
 pub(super) mod approve;
@@ -36,12 +36,12 @@ use crate::model::{Ceilings, CohortId};
 use crate::object_store;
 use crate::state::{Address, Location, StateReader, StateWriter};
 
-/// The config that the command line names.
+/// Loads the config of the command line.
 fn config(global: &Global) -> Result<Config, CommandError> {
     Ok(load(&global.config, global.env.as_deref(), global.trusted_config.as_deref())?)
 }
 
-/// Where the config says that the state is, with what the environment knows of the vendors' stores.
+/// The location of the state from the config, with object store settings from the environment.
 pub(super) fn location(config: &Config) -> Location {
     let StateLocation::Bucket { url, endpoint, region, lease } = &config.state else {
         return Location::Folder(config.state_folder());
@@ -50,7 +50,7 @@ pub(super) fn location(config: &Config) -> Location {
     Location::Bucket(Address { url: url.clone(), options, lease: *lease })
 }
 
-/// What the environment knows of the vendors' stores, with what the config says of one of them.
+/// Object store settings from the environment, with the config's settings of one store.
 fn store_options(endpoint: Option<&str>, region: Option<&str>) -> Vec<(String, String)> {
     object_store::settings(&access::stores(), endpoint, region)
 }

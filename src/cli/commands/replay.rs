@@ -1,4 +1,4 @@
-//! `replay`: sends rejects, or the events of some days, once more. Shows first what that is.
+//! `replay`: sends rejects, or the events of some days, again. It shows them first.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `resync`: sends a cohort again by its record, adds and removes, and says first what that costs.
+//! `resync`: sends all recorded adds and removes of a cohort again, after it has shown the cost.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ fn plan(
     state: &StateReader,
     progress: &dyn Progress,
 ) -> Result<RunPlan, CommandError> {
-    // It goes by the record alone.
+    // Only the recorded membership counts; the source is not read.
     let inputs = PlanInputs {
         secrets: &SourceAccess::default(),
         config,

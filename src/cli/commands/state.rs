@@ -75,7 +75,7 @@ fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer,
     Ok((text, json!({ "part": place, "found": found, "committed": known }), Exit::Done))
 }
 
-/// Refuses to begin the segment tables of a Heap anew with deliveries that may be differences.
+/// Fails if new segment tables of a Heap connection would start from deliveries that may be differences.
 fn refuse_differences(
     config: &Config,
     heap: &ConnectionName,

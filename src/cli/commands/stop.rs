@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM during a run.
 //!
 //! Until the first request may be sent, a signal ends the program at once: nothing was sent, and nothing is in doubt.
-//! From then on the first signal lets requests under way end and be recorded; the second one ends the waiting.
+//! Later, the first signal waits until running requests are recorded. The second signal ends that wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! `validate`: the config and all its environments, without network and without secrets.
+//! `validate`: checks the config and all its environments, without network and secrets.
 
 use crate::cli::error::{CommandError, of_problems};
 use crate::cli::exit::Exit;

@@ -10,7 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::count;
 use crate::config::{Config, StateLocation};
 
-/// Bytes of a member in a temporary file, and in the record.
+/// Bytes of a member in a temporary file, and in the state.
 const MEMBER_LEN: u64 = 64;
 /// Minimum free space, for cohorts of any size.
 const FREE_SPACE_MIN: u64 = 256 << 20;

@@ -1,4 +1,4 @@
-//! Whether tables of members can be kept in a database, where the config says so. Nothing is written to find out.
+//! Checks whether `syncline` can maintain mirror tables in a database, if the config has any. Nothing is written.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::connector::sql::Database;
 use crate::connector::sql::pushdown::{Rights, rights};
 use crate::model::ConnectionName;
 
-/// Whether the user is one who writes.
+/// Whether the database user may write.
 pub(super) fn are_kept(settings: &SqlConfig) -> bool {
     matches!(settings, SqlConfig::Postgres(postgres) if postgres.pushdown.is_some())
 }

@@ -1,4 +1,4 @@
-//! Braze, Heap, the files of Currents, and what `watch` needs to know.
+//! Checks of Braze, Heap, Currents files and the settings of `watch`.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::connector::http::HttpError;
 use crate::connector::rate_limit::RemainingQuota;
 use crate::model::{ConnectionName, timestamp_text};
 
-/// Longest wait for an answer's turn.
+/// Maximum wait for the rate limiter.
 const PATIENCE: Duration = Duration::from_secs(5);
 const INSIDE: &str = "the sandbox, inside this program; no connection needed";
 
@@ -184,7 +184,7 @@ fn answered(
     }
 }
 
-/// How many requests are left in the window of an endpoint.
+/// The number of requests left in the window of an endpoint.
 fn quota(kind: BrazeKeyKind, left: RemainingQuota, settings: &BrazeConfig) -> String {
     match kind {
         BrazeKeyKind::DataImport => {
@@ -285,7 +285,7 @@ async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
     }
 }
 
-/// Runs what blocks beside what waits.
+/// Runs blocking work on a separate thread.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }

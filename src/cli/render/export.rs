@@ -1,4 +1,4 @@
-//! What exports did, in words and in JSON.
+//! Reports of exports: text and JSON.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::foreign::escaped;
 use crate::model::timestamp_text;
 use crate::state::ExportProgress;
 
-/// Unknown types that are named.
+/// Maximum number of unknown types in the text.
 const TYPES_SHOWN: usize = 3;
 
-/// A few lines for each export.
+/// The lines of each export.
 pub(in crate::cli) fn lines(reports: &[ExportReport]) -> Vec<String> {
     let mut lines = Vec::new();
     reports.iter().for_each(|report| one(report, &mut lines));
@@ -96,7 +96,7 @@ fn reasons(numbers: &BTreeMap<String, u64>) -> String {
     each.join(", ")
 }
 
-/// What a summary says of exports: `1 export, 2,731 events sent in 3 requests`.
+/// The summary of exports: `1 export, 2,731 events sent in 3 requests`.
 pub(in crate::cli) fn in_short(reports: &[ExportReport]) -> String {
     let all = reports.len() as u64;
     let sent = reports.iter().map(|report| report.tally.sent + report.tally.profiles).sum();
@@ -114,7 +114,7 @@ pub(in crate::cli) fn in_short(reports: &[ExportReport]) -> String {
     text
 }
 
-/// What exports did.
+/// The JSON of export reports.
 pub(in crate::cli) fn to_json(reports: &[ExportReport]) -> Vec<Value> {
     let one = |report: &ExportReport| {
         let tally = &report.tally;
@@ -143,7 +143,7 @@ pub(in crate::cli) fn to_json(reports: &[ExportReport]) -> Vec<Value> {
     reports.iter().map(one).collect()
 }
 
-/// What a run would read, and what that takes at least. `limit` is how many events go in a time.
+/// The input and minimum duration of a dry run. `limit` is the number of events per time window.
 pub(in crate::cli) fn survey_line(
     survey: &ExportDryRun,
     batch_len: usize,
@@ -174,7 +174,7 @@ pub(in crate::cli) fn survey_line(
     line
 }
 
-/// How long so many events take at the rate limit.
+/// The duration of this number of events at the rate limit.
 pub(in crate::cli) fn least_time(events: u64, limit: Option<(u64, Duration)>) -> Option<Duration> {
     let (number, window) = limit?;
     let windows = u32::try_from(events.saturating_sub(1) / number.max(1)).unwrap_or(u32::MAX);
@@ -188,7 +188,7 @@ fn minutes(time: Duration) -> String {
     }
 }
 
-/// How far an export is, by the record.
+/// The progress of an export, from the state.
 pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &ExportProgress) -> Vec<String> {
     let number = |what: &str| record.counts.get(what).copied().unwrap_or(0);
     let head = format!("{}  {source} to {to}", bold(id));
@@ -211,7 +211,7 @@ pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &Ex
     lines
 }
 
-/// The same as JSON.
+/// The progress of an export as JSON.
 pub(in crate::cli) fn status_json(id: &str, source: &str, to: &str, record: &ExportProgress) -> Value {
     json!({
         "id": id,

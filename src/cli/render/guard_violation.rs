@@ -6,7 +6,7 @@ use crate::foreign::escaped;
 use crate::model::{ChangeOp, CohortId};
 use crate::plan::{ArrayFull, ChangeSide, Damage, GuardViolation, PlanDigest};
 
-/// One guard violation in words.
+/// The text of one guard violation.
 pub(in crate::cli) struct BlockedWords {
     /// Stable code of the violation, for scripts.
     pub(in crate::cli) code: &'static str,
@@ -22,7 +22,7 @@ pub(in crate::cli) struct BlockedSubject<'a> {
     pub(in crate::cli) id: &'a CohortId,
     /// Where the config declares the cohort.
     pub(in crate::cli) declared_at: &'a str,
-    /// The command that met the violations. Remedies repeat its options.
+    /// The command that reports the violations. Remedies repeat its options.
     pub(in crate::cli) again: &'a SuggestedCommand,
     /// Digest of the whole plan, for an approval.
     pub(in crate::cli) whole: PlanDigest,

@@ -21,7 +21,7 @@ use crate::reconcile::{CohortPlan, CohortReport, FailedCohort, OrphanedCohort, R
 /// The version of all JSON output.
 const FORMAT_VERSION: u64 = 1;
 
-/// A whole result.
+/// A complete result with its envelope.
 pub(in crate::cli) fn envelope(command: &str, result: &str, details: &Value) -> String {
     let mut map = Map::new();
     map.insert("format_version".to_owned(), FORMAT_VERSION.into());
@@ -136,7 +136,7 @@ fn cost(cost: Cost) -> Value {
     })
 }
 
-/// What a run did.
+/// The report of a run.
 pub(in crate::cli) fn report(
     report: &RunReport,
     exports: &[ExportReport],
@@ -161,7 +161,7 @@ pub(in crate::cli) fn report(
     envelope("reconcile", word(report, exports), &details)
 }
 
-/// The result in a word, of cohorts and exports together.
+/// The result code of cohorts and exports together.
 fn word(report: &RunReport, exports: &[ExportReport]) -> &'static str {
     let changed = exports.iter().any(ExportReport::changed_anything);
     match (report.result(), changed, exports.iter().all(ExportReport::is_whole)) {
@@ -214,7 +214,7 @@ pub(in crate::cli) fn problems(problems: &Problems) -> String {
     envelope("validate", "invalid", &json!({ "problems": problem_list(problems) }))
 }
 
-/// The problems of a config, in the one shape that every command gives them.
+/// The problems of a config, in the same form for every command.
 pub(in crate::cli) fn problem_list(problems: &Problems) -> Vec<Value> {
     problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect()
 }

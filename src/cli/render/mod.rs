@@ -1,4 +1,4 @@
-//! Plans and reports in words, in JSON and in Markdown. Takes values, gives back text.
+//! Renders plans and reports as text, JSON and Markdown.
 
 pub(super) mod export;
 pub(super) mod guard_violation;
@@ -40,7 +40,7 @@ pub(super) fn unknown_line(id: &CohortId) -> String {
     format!("`{id}` is listed under `removed:`, and the state has no such cohort: is the id right?")
 }
 
-/// How many entries the patterns under `include:` skip, if any.
+/// The number of entries that the patterns under `include:` skip, if any.
 pub(super) fn skipped_line(config: &Config) -> Option<String> {
     let skipped = config.skipped_includes;
     (skipped > 0).then(|| {
@@ -67,14 +67,14 @@ pub(super) fn troubles(failed: u64, refused: u64, all: u64) -> Vec<String> {
     parts
 }
 
-/// Samples of a longer list, with how many more it has.
+/// Samples of a longer list, with the number of omitted entries.
 pub(super) fn and_more(shown: &[String], all: u64) -> String {
     let more = all.saturating_sub(shown.len() as u64);
     let end = if more > 0 { format!(", … and {} more", count(more)) } else { String::new() };
     format!("{}{end}", shown.join(", "))
 }
 
-/// The first rows that could not be used, a line for each.
+/// The first rejected rows, one per line.
 pub(super) fn unused_lines(matched: &MatchTally, indent: &str) -> Vec<String> {
     let mut lines: Vec<String> =
         matched.samples.iter().map(|s| dim(&format!("{indent}{}", escaped(s)))).collect();
@@ -83,7 +83,7 @@ pub(super) fn unused_lines(matched: &MatchTally, indent: &str) -> Vec<String> {
     lines
 }
 
-/// `3,412 people in 4,120 rows of 1 file; 702 duplicates`, and the like.
+/// `3,412 people in 4,120 rows of 1 file; 702 duplicates`.
 pub(super) fn matched_line(matched: &MatchTally, people: u64) -> String {
     let people = if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) };
     let rows = counted(matched.rows, "row");
@@ -138,7 +138,7 @@ pub(super) fn rejected(matched: &MatchTally) -> u64 {
     matched.rejects.values().sum()
 }
 
-/// `5 requests, 3,412 data points`, and the time if the rate limit makes it long.
+/// `5 requests, 3,412 data points`, with the time if the rate limit extends it.
 pub(super) fn cost_line(cost: Cost) -> String {
     let mut line =
         format!("{}, {}", counted(cost.requests, "request"), counted(cost.data_points, "data point"));
@@ -152,7 +152,7 @@ fn hours(time: Duration) -> String {
     counted(time.as_secs() / 3600, "hour")
 }
 
-/// A sample: shortened, unless the person wants it in full.
+/// A sample identifier, shortened unless `in_full`.
 pub(super) fn sample(packed: &[u8], in_full: bool) -> String {
     let shown = match Identifier::unpack(packed) {
         Ok((identifier, _)) if in_full => identifier.in_full(),

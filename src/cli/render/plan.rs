@@ -1,4 +1,4 @@
-//! A plan for people: counts and reasons first, then a few samples, then the cost.
+//! A plan as text: counts and reasons first, then samples, then the cost.
 
 use super::guard_violation::{BlockedSubject, words};
 use super::{
@@ -115,7 +115,7 @@ pub(in crate::cli) fn uncertain_line(until: Timestamp) -> String {
     )
 }
 
-/// Who is sent once more because Braze knows them by several identifiers.
+/// Members that are sent again because Braze knows them by several identifiers.
 fn once_more(tally: &DiffTally) -> Vec<String> {
     let mut lines = Vec::new();
     if tally.settled_again > 0 {
@@ -135,7 +135,7 @@ fn once_more(tally: &DiffTally) -> Vec<String> {
     lines
 }
 
-/// How a cohort is delivered, where it is not as most are.
+/// The delivery method of a cohort, if it is not the default.
 pub(in crate::cli) fn by(delivery: &DeliveryMethod) -> String {
     delivery.attribute().map_or_else(String::new, |_| format!(", by {delivery}"))
 }
@@ -213,7 +213,7 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
     }
 }
 
-/// A cohort that could not be planned, in words.
+/// Text for a cohort that could not be planned.
 pub(in crate::cli) fn failed_lines(failed: &FailedCohort) -> String {
     let hint: String = plan_hints(&failed.error).iter().map(|hint| format!("\n      {hint}")).collect();
     format!(

@@ -1,11 +1,11 @@
-//! How a source was compared in its database, and why it was not.
+//! Text and JSON of the pushdown: whether a source was compared in its database, and why not.
 
 use serde_json::{Value, json};
 
 use crate::cli::output::{count, dim, yellow};
 use crate::reconcile::PushdownReport;
 
-/// A line about it, where the config asks for it.
+/// A line about the pushdown, if the config enables it.
 pub(super) fn line(compared: Option<&PushdownReport>) -> Option<String> {
     Some(match compared? {
         PushdownReport::InDatabase { transferred, rows } => {
@@ -16,13 +16,13 @@ pub(super) fn line(compared: Option<&PushdownReport>) -> Option<String> {
     })
 }
 
-/// A line about a table that is not up to date.
+/// A line about a mirror table that is not up to date.
 pub(super) fn trouble(what: &str) -> String {
     let table = "the table of its members could not be written, and the next run reads the source in full";
     format!("  {} {table}: {what}", yellow("!"))
 }
 
-/// The same for programs.
+/// The pushdown as JSON.
 pub(super) fn to_json(compared: Option<&PushdownReport>, trouble: Option<&str>) -> Value {
     match compared {
         None if trouble.is_none() => Value::Null,

@@ -1,11 +1,11 @@
-//! What a person does in Braze's dashboard, or in the config, about what a check has found.
+//! Remedies for the findings of segment checks, in Braze's dashboard or in the config.
 
 use crate::config::{BrazeObject, Config, SegmentConfig};
 use crate::connector::braze::rest::MessagingKind;
 use crate::model::{CohortId, ConnectionName, DeliveryMethod};
 use crate::segment_check::{CheckedObject, MessagingTarget, SizeUnknown};
 
-/// The steps, in their order; none where there is nothing to be done.
+/// The steps of the remedy, in order. Empty if no action is needed.
 pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, config: &Config) -> Vec<String> {
     let here = &segment.declared_at;
     let about_segment = |steps: String| vec![steps];

@@ -12,8 +12,8 @@ use crate::foreign::escaped;
 use crate::plan::CohortNaming;
 use crate::reconcile::{CohortReport, RunReport};
 
-/// The whole report. `failed` are the cohorts that could not be planned, in words already; `exit` is
-/// how the program will end, so that words and code say the same.
+/// The complete report. `failed` contains the rendered cohorts that could not be planned. `exit` is the exit code of the
+/// program, so that text and code agree.
 pub(in crate::cli) fn human(
     report: &RunReport,
     failed: &[String],
@@ -187,7 +187,7 @@ fn summary(report: &RunReport, exports: &[ExportReport], exit: Exit) -> String {
     format!("{head} {done}{amiss}{exported}.")
 }
 
-/// What kept the run from being whole.
+/// The reasons why the run is incomplete.
 fn amiss(report: &RunReport, all: u64) -> Vec<String> {
     let cohorts = |so: fn(&CohortReport) -> bool| report.cohorts.iter().filter(|c| so(c)).count() as u64;
     let mut parts = troubles(report.failed.len() as u64, cohorts(|c| !c.violations.is_empty()), all);

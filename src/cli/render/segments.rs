@@ -1,4 +1,4 @@
-//! What checks of segments found: for people, for programs, for a pull request, for GitHub's runners.
+//! Results of segment checks as text, JSON, Markdown and GitHub annotations.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::model::{SegmentId, Timestamp, timestamp_text};
 use crate::segment_check::{CheckedSegment, SegmentFinding};
 use crate::state::{CheckLevel, CheckVerdict, SegmentCheck};
 
-/// Segments that were asked about, with the config that says what should be.
+/// Checked segments, with the config that declares them.
 #[derive(Clone, Copy)]
 pub(in crate::cli) struct SegmentReport<'a> {
     pub(in crate::cli) looked: &'a [SegmentLookup<'a>],
@@ -25,7 +25,7 @@ impl SegmentReport<'_> {
         self.looked.iter().filter(|looked| looked.word() == wanted.word()).count() as u64
     }
 
-    /// A few lines for each.
+    /// The lines of each segment.
     pub(in crate::cli) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for looked in self.looked {
@@ -55,7 +55,7 @@ impl SegmentReport<'_> {
         }
     }
 
-    /// What to say of all of them; none if there is none.
+    /// The summary of all segments. `None` if there are no segments.
     pub(in crate::cli) fn summary(&self) -> Option<String> {
         let all = self.looked.len() as u64;
         let (drifted, unknown) = (self.count(CheckVerdict::Drifted), self.count(CheckVerdict::Unknown));
@@ -69,7 +69,7 @@ impl SegmentReport<'_> {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
-    /// Everything, for `check`.
+    /// The complete text of `check`.
     pub(in crate::cli) fn human(&self) -> String {
         let mut lines = self.lines();
         lines.push(String::new());
@@ -80,12 +80,12 @@ impl SegmentReport<'_> {
         lines.join("\n")
     }
 
-    /// The same for programs: each segment.
+    /// Each segment as JSON.
     pub(in crate::cli) fn to_json(self) -> Vec<Value> {
         self.looked.iter().map(|looked| self.one_json(looked)).collect()
     }
 
-    /// The same for programs: everything, for `check`.
+    /// The complete JSON of `check`.
     pub(in crate::cli) fn json(&self) -> String {
         let of = |verdict| self.count(verdict) > 0;
         let result = match (of(CheckVerdict::Drifted), of(CheckVerdict::Unknown)) {
@@ -130,7 +130,7 @@ impl SegmentReport<'_> {
         })
     }
 
-    /// A table and what is amiss, for a pull request.
+    /// A Markdown table and the problems, for a pull request.
     pub(in crate::cli) fn markdown(&self) -> String {
         if self.looked.is_empty() {
             return String::new();
@@ -170,7 +170,7 @@ impl SegmentReport<'_> {
         text
     }
 
-    /// An annotation for everything that is amiss.
+    /// A GitHub annotation for each problem.
     pub(in crate::cli) fn github(&self) -> String {
         let mut lines = Vec::new();
         for looked in self.looked {
@@ -204,7 +204,7 @@ impl SegmentReport<'_> {
     }
 }
 
-/// What GitHub's runners need escaped in a message, and in a property besides.
+/// Escapes text for GitHub runners: messages, and properties with further characters.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
@@ -254,7 +254,7 @@ fn verdict_line(checked: &CheckedSegment) -> String {
     }
 }
 
-/// Since when something is so, for what is amiss.
+/// Since when a problem exists.
 fn since(finding: &SegmentFinding) -> Option<String> {
     let SegmentFinding { what, since, absent_at } = finding;
     let since = timestamp_text(*since);
@@ -264,7 +264,7 @@ fn since(finding: &SegmentFinding) -> Option<String> {
     })
 }
 
-/// What the last checks came to, for `status`.
+/// The results of the last checks, for `status`.
 pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     for (id, check) in last {
@@ -284,7 +284,7 @@ pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], no
     lines
 }
 
-/// The same for programs.
+/// The results of the last checks as JSON.
 pub(in crate::cli) fn last_json(last: &[(&SegmentId, Option<SegmentCheck>)]) -> Vec<Value> {
     let finding = |finding: &crate::state::CheckFinding| {
         json!({
