@@ -35,7 +35,7 @@ fn users_are_sent_again_once_they_exist() {
             "" => sandbox.members("carts").len(),
             _ => sandbox.get("/_sandbox/attributes/syncline_cohorts/carts").1.lines().count(),
         };
-        w.run(&["reconcile"]).expect(0).says(&["Braze does not know 20 of 120 who enter"]);
+        w.run(&["reconcile"]).expect(0).says(&["20 of 120 new members are unknown to Braze"]);
         assert_eq!((inside(), exports(&sandbox)), (100, 3), "fifty per request");
         w.run(&["plan"]).expect(0).says(&["20 unknown to Braze, so not in the cohort"]);
         create_users(&sandbox, users(115).skip(100));

@@ -156,7 +156,7 @@ fn an_undeclared_segment_is_stored_and_can_be_declared_later() {
     scene.sync();
     scene.until_in_braze("free", 7);
     scene.w.run(&["status"]).expect(0).says(&[
-        "segment 8 \"Paying\": 12 people",
+        "segment 8 \"Paying\": 12 members",
         "no cohort uses it",
         "source: { kind: heap_segment, connection: heap, segment_id: 8 }",
     ]);
