@@ -163,7 +163,8 @@ impl SegmentReport<'_> {
         let mut text = String::new();
         for finding in checked.findings.iter().filter(|finding| finding.what.level() > CheckLevel::Note) {
             text.push_str(&format!("\n- {id}: {}\n", markdown(&finding.what.to_string())));
-            for remedy in steps(&finding.what, looked.segment, self.config) {
+            let remedies = steps(&finding.what, looked.segment, self.config);
+            for remedy in remedies {
                 text.push_str(&format!("  - {}\n", markdown(remedy.trim())));
             }
         }
