@@ -22,7 +22,7 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field as Described, TimeUnit};
 
 use super::cells::ColumnCells;
-use super::iso8601::{self, Unit};
+use super::iso8601::{self, DurationUnit};
 use crate::model::{Field, Fields, NonIdentifier};
 
 /// Arrow's extension names for UUID and JSON, in the metadata of a field.
@@ -196,10 +196,10 @@ fn why(kind: &DataType) -> NonIdentifier {
 fn moments(array: &dyn Array, kind: &DataType) -> Option<ColumnValues> {
     use NonIdentifier::{Date, Duration, Time, Timestamp};
     let unit = |unit: &TimeUnit| match unit {
-        TimeUnit::Second => Unit::Seconds,
-        TimeUnit::Millisecond => Unit::Millis,
-        TimeUnit::Microsecond => Unit::Micros,
-        TimeUnit::Nanosecond => Unit::Nanos,
+        TimeUnit::Second => DurationUnit::Seconds,
+        TimeUnit::Millisecond => DurationUnit::Millis,
+        TimeUnit::Microsecond => DurationUnit::Micros,
+        TimeUnit::Nanosecond => DurationUnit::Nanos,
     };
     Some(match kind {
         DataType::Date32 => moment::<Date32Type>(array, Date, iso8601::date),
@@ -207,16 +207,16 @@ fn moments(array: &dyn Array, kind: &DataType) -> Option<ColumnValues> {
             moment::<Date64Type>(array, Date, |millis| iso8601::date(millis.div_euclid(86_400_000)))
         }
         DataType::Time32(TimeUnit::Second) => {
-            moment::<Time32SecondType>(array, Time, |number| iso8601::time(number, Unit::Seconds))
+            moment::<Time32SecondType>(array, Time, |number| iso8601::time(number, DurationUnit::Seconds))
         }
         DataType::Time32(_) => {
-            moment::<Time32MillisecondType>(array, Time, |number| iso8601::time(number, Unit::Millis))
+            moment::<Time32MillisecondType>(array, Time, |number| iso8601::time(number, DurationUnit::Millis))
         }
         DataType::Time64(TimeUnit::Microsecond) => {
-            moment::<Time64MicrosecondType>(array, Time, |number| iso8601::time(number, Unit::Micros))
+            moment::<Time64MicrosecondType>(array, Time, |number| iso8601::time(number, DurationUnit::Micros))
         }
         DataType::Time64(_) => {
-            moment::<Time64NanosecondType>(array, Time, |number| iso8601::time(number, Unit::Nanos))
+            moment::<Time64NanosecondType>(array, Time, |number| iso8601::time(number, DurationUnit::Nanos))
         }
         DataType::Timestamp(of, zone) => {
             let (unit, has_zone) = (unit(of), zone.is_some());

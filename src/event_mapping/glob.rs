@@ -2,7 +2,7 @@
 
 /// A pattern that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GlobError {
+pub enum NameGlobError {
     /// An empty pattern.
     #[error("an empty pattern matches nothing")]
     Empty,
@@ -27,10 +27,10 @@ enum GlobPart {
 
 /// One pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Glob(Vec<GlobPart>);
+pub(super) struct NameGlob(Vec<GlobPart>);
 
-impl Glob {
-    pub(super) fn new(pattern: &str) -> Result<Self, GlobError> {
+impl NameGlob {
+    pub(super) fn new(pattern: &str) -> Result<Self, NameGlobError> {
         let (mut parts, mut chars) = (Vec::new(), pattern.trim().chars().peekable());
         while let Some(char) = chars.next() {
             parts.push(match char {
@@ -39,7 +39,7 @@ impl Glob {
                 char => GlobPart::Char(char),
             });
         }
-        if parts.is_empty() { Err(GlobError::Empty) } else { Ok(Self(parts)) }
+        if parts.is_empty() { Err(NameGlobError::Empty) } else { Ok(Self(parts)) }
     }
 
     /// Whether the pattern matches the whole name. With `or_above`, a match up to a dot is enough. The time is linear in
@@ -81,11 +81,11 @@ impl Glob {
 
 /// Several patterns; one match is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Globs(Vec<Glob>);
+pub(super) struct NameGlobs(Vec<NameGlob>);
 
-impl Globs {
-    pub(super) fn new(patterns: &[String]) -> Result<Self, GlobError> {
-        patterns.iter().map(|pattern| Glob::new(pattern)).collect::<Result<_, _>>().map(Self)
+impl NameGlobs {
+    pub(super) fn new(patterns: &[String]) -> Result<Self, NameGlobError> {
+        patterns.iter().map(|pattern| NameGlob::new(pattern)).collect::<Result<_, _>>().map(Self)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -111,10 +111,10 @@ pub(super) struct GlobRename {
 }
 
 impl GlobRename {
-    pub(super) fn new(from: &str, to: &str) -> Result<Self, GlobError> {
+    pub(super) fn new(from: &str, to: &str) -> Result<Self, NameGlobError> {
         let (from, to) = (from.trim(), to.trim());
         if from.is_empty() || to.is_empty() {
-            return Err(GlobError::Empty);
+            return Err(NameGlobError::Empty);
         }
         let wildcard = ["**", "*"].into_iter().find(|wildcard| from.contains(wildcard)).unwrap_or_default();
         let parts = |text: &str| match text.split_once(wildcard) {
@@ -124,7 +124,7 @@ impl GlobRename {
         let rename = Self { from: parts(from), to: parts(to), wildcard };
         let has_more = |(head, tail): &(String, String)| head.contains('*') || tail.contains('*');
         if has_more(&rename.from) || has_more(&rename.to) || !to.contains(wildcard) {
-            return Err(GlobError::Rename { from: from.to_owned(), to: to.to_owned() });
+            return Err(NameGlobError::Rename { from: from.to_owned(), to: to.to_owned() });
         }
         Ok(rename)
     }
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn check(pattern: &str, name: &str, expected: bool) {
-        assert_eq!(Glob::new(pattern).unwrap().matches(name, false), expected, "{pattern} {name}");
+        assert_eq!(NameGlob::new(pattern).unwrap().matches(name, false), expected, "{pattern} {name}");
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_glob_covers_names_below_its_match() {
-        let globs = Globs::new(&["custom_properties".to_owned(), "a.*".to_owned()]).unwrap();
+        let globs = NameGlobs::new(&["custom_properties".to_owned(), "a.*".to_owned()]).unwrap();
         for (path, expected) in [
             ("custom_properties", true),
             ("custom_properties.x.y", true),

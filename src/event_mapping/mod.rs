@@ -38,7 +38,7 @@ mod settings;
 mod time;
 
 pub use catalogue::{TYPES, is_known, readable};
-pub use glob::GlobError;
+pub use glob::NameGlobError;
 pub use json::{JsonError, has_pieces, pieces};
 pub use layout::EventLayout;
 pub use mapper::{EventMapper, MappingContext, complete};

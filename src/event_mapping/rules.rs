@@ -3,7 +3,7 @@
 //! Rules decide by names alone and see no values.
 
 use super::catalogue::{self, FieldRole};
-use super::glob::{Glob, GlobError, GlobRename, Globs};
+use super::glob::{GlobRename, NameGlob, NameGlobError, NameGlobs};
 use super::json::{cut, quoted};
 use super::settings::{AnonymousPolicy, CustomEventNaming, IdentityFrom, MappingSettings, Pii};
 
@@ -14,23 +14,23 @@ pub struct RulesError {
     /// The setting, for example `include` or `properties.rename`.
     pub setting: &'static str,
     /// The error.
-    pub problem: GlobError,
+    pub problem: NameGlobError,
 }
 
 /// The compiled rules of one export. They are immutable and shared by threads.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    include: Globs,
-    exclude: Globs,
+    include: NameGlobs,
+    exclude: NameGlobs,
     overrides: Vec<(String, String)>,
     event_prefix: String,
     property_prefix: String,
     custom_events: CustomEventNaming,
-    keep: Globs,
-    drop: Globs,
+    keep: NameGlobs,
+    drop: NameGlobs,
     rename: Vec<GlobRename>,
     /// `None`: personal fields are sent like others. Otherwise only matching ones are sent.
-    personal: Option<Globs>,
+    personal: Option<NameGlobs>,
     pub(super) identity: Vec<IdentityFrom>,
     pub(super) anonymous: AnonymousPolicy,
     pub(super) key_prefix: String,
@@ -57,11 +57,11 @@ impl Rules {
     /// [`RulesError`] names the first faulty setting.
     pub fn new(settings: &MappingSettings) -> Result<Self, RulesError> {
         let globs = |setting, patterns: &[String]| {
-            Globs::new(patterns).map_err(|problem| RulesError { setting, problem })
+            NameGlobs::new(patterns).map_err(|problem| RulesError { setting, problem })
         };
         let personal = match &settings.pii {
             Pii::Keep => None,
-            Pii::Drop => Some(Globs::default()),
+            Pii::Drop => Some(NameGlobs::default()),
             Pii::Only(named) => Some(globs("pii", named)?),
         };
         let renames = settings.properties.rename.iter().map(|(from, to)| GlobRename::new(from, to));
@@ -125,7 +125,7 @@ impl Rules {
     /// Whether a property with this name, or one below it, may be sent.
     pub(super) fn may_keep(&self, path: &str) -> bool {
         let is_personal = catalogue::is_personal(path);
-        let is_left_out = self.personal.as_ref().is_some_and(Globs::is_empty) && is_personal;
+        let is_left_out = self.personal.as_ref().is_some_and(NameGlobs::is_empty) && is_personal;
         !is_left_out && !self.drop.cover(path)
     }
 
@@ -176,22 +176,22 @@ fn escaped(name: String) -> String {
 /// Checks one glob, so that a config error can name its position.
 ///
 /// # Errors
-/// [`GlobError`] with the reason.
-pub fn check_glob(pattern: &str) -> Result<(), GlobError> {
-    Glob::new(pattern).map(drop)
+/// [`NameGlobError`] with the reason.
+pub fn check_glob(pattern: &str) -> Result<(), NameGlobError> {
+    NameGlob::new(pattern).map(drop)
 }
 
 /// Whether a glob matches an event type. An invalid glob matches none.
 #[must_use]
 pub fn matches_type(pattern: &str, event_type: &str) -> bool {
-    Globs::new(&[pattern.to_owned()]).is_ok_and(|globs| globs.match_type(event_type))
+    NameGlobs::new(&[pattern.to_owned()]).is_ok_and(|globs| globs.match_type(event_type))
 }
 
 /// Checks one rename, so that a config error can name its position.
 ///
 /// # Errors
-/// [`GlobError`] with the reason.
-pub fn check_rename(from: &str, to: &str) -> Result<(), GlobError> {
+/// [`NameGlobError`] with the reason.
+pub fn check_rename(from: &str, to: &str) -> Result<(), NameGlobError> {
     GlobRename::new(from, to).map(drop)
 }
 

@@ -17,7 +17,7 @@ use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreScheme
 use super::address::split;
 use super::error::io_error;
 use super::exact_keys::{self, Listing, Span};
-use super::location::{Location, Signing};
+use super::location::{ObjectKey, Signing};
 use super::thread::{Pending, RequestThread};
 
 /// A client of a bucket, or of a prefix in it.
@@ -53,7 +53,7 @@ impl BucketClient {
         let Connected { store, lists, is_azure } =
             connect(&parsed, options).map_err(|error| io_error(&error))?;
         let key = key.trim_end_matches('/');
-        let prefix = if key.is_empty() { Ok(Path::ROOT.into()) } else { Location::of(key, false) };
+        let prefix = if key.is_empty() { Ok(Path::ROOT.into()) } else { ObjectKey::of(key, false) };
         let prefix = prefix
             .map(|location| location.path)
             .map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
@@ -65,18 +65,18 @@ impl BucketClient {
     ///
     /// # Errors
     /// The reason why the key is not supported.
-    pub fn exact(&self, key: &str) -> Result<Location, String> {
+    pub fn exact(&self, key: &str) -> Result<ObjectKey, String> {
         if self.is_azure && key.ends_with('/') {
             return Err("its key ends with a slash, which the client drops".to_owned());
         }
-        Location::of(key, !self.is_azure)
+        ObjectKey::of(key, !self.is_azure)
     }
 
     /// Requests the length and the tag of an object.
     ///
     /// # Errors
     /// Those of the request.
-    pub fn head(&self, location: &Location) -> Result<ObjectMeta, Error> {
+    pub fn head(&self, location: &ObjectKey) -> Result<ObjectMeta, Error> {
         let (store, location) = (Arc::clone(&self.store), location.clone());
         self.wait(async move {
             let options = GetOptions { head: true, ..location.options() };
@@ -145,7 +145,9 @@ fn connect(url: &url::Url, options: &[(String, String)]) -> Result<Connected, Er
                     Err(_) => builder,
                 };
             let builder = options.iter().fold(<$builder>::new().with_url(url.as_str()), with);
-            builder.with_retry(retry()).with_http_connector(exact_keys::Connector(Arc::clone(&signing)))
+            builder
+                .with_retry(retry())
+                .with_http_connector(exact_keys::ExactKeyConnector(Arc::clone(&signing)))
         }};
     }
     let (scheme, _) = ObjectStoreScheme::parse(url)?;

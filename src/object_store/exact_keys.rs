@@ -127,9 +127,9 @@ fn from_digits(text: &str) -> Result<String, Error> {
 
 /// Creates HTTP clients that rewrite keys in responses and put exact keys into addresses.
 #[derive(Debug)]
-pub(super) struct Connector(pub(super) Arc<Signing>);
+pub(super) struct ExactKeyConnector(pub(super) Arc<Signing>);
 
-impl HttpConnector for Connector {
+impl HttpConnector for ExactKeyConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
         Ok(HttpClient::new(Service { client, signing: Arc::clone(&self.0) }))

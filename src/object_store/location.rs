@@ -21,7 +21,7 @@ const REGION: &str = "us-east-1";
 
 /// An object of a bucket.
 #[derive(Clone, Debug)]
-pub struct Location {
+pub struct ObjectKey {
     pub(super) path: Path,
     key: Option<RawKey>,
 }
@@ -42,13 +42,13 @@ impl Signing {
     }
 }
 
-impl From<Path> for Location {
+impl From<Path> for ObjectKey {
     fn from(path: Path) -> Self {
         Self { path, key: None }
     }
 }
 
-impl Location {
+impl ObjectKey {
     /// The location of a key. `can_stand_in`: requests to this store can be changed after the library has signed
     /// them.
     ///
@@ -128,15 +128,15 @@ mod tests {
     #[test]
     fn a_key_is_asked_for_exactly_or_not_at_all() {
         for key in ["a.csv", "a//b", "a/b/", "%3A~#?&+ ö*[x]\\^`{|}\"<>", "a/.b/...", " a "] {
-            let location = Location::of(key, false).unwrap();
+            let location = ObjectKey::of(key, false).unwrap();
             assert_eq!((location.path.as_ref(), location.key.is_none()), (key, true));
         }
         for key in ["/a", "//a/", "a\nb", "a/\u{7f}"] {
-            assert_eq!(&*Location::of(key, true).unwrap().key.unwrap().0, key);
-            assert!(Location::of(key, false).is_err(), "{key:?}");
+            assert_eq!(&*ObjectKey::of(key, true).unwrap().key.unwrap().0, key);
+            assert!(ObjectKey::of(key, false).is_err(), "{key:?}");
         }
         for key in ["", "a/../b", "./a", "/..", "a\n/."] {
-            assert!(Location::of(key, true).is_err(), "{key:?}");
+            assert!(ObjectKey::of(key, true).is_err(), "{key:?}");
         }
         assert_eq!(encoded("/a\n%3A~/ö#?"), "/a%0A%253A~/%C3%B6%23%3F");
     }

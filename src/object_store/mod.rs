@@ -17,5 +17,5 @@ pub use address::{is_web, settings, split};
 pub use client::BucketClient;
 pub use error::io_error;
 pub use exact_keys::{Entry, Listing, Span};
-pub use location::Location;
+pub use location::ObjectKey;
 pub use ranges::{CachedBlocks, RangeReader, ReadFailure, RemoteObject};

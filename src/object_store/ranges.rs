@@ -17,7 +17,7 @@ use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
 use super::client::BucketClient;
 use super::error::io_error;
 use super::exact_keys::Entry;
-use super::location::Location;
+use super::location::ObjectKey;
 use super::thread::Pending;
 use super::web::{Validators, WebFile, is_weak, replaced, strong_part};
 
@@ -47,7 +47,7 @@ pub struct RemoteObject {
 
 #[derive(Clone, Debug)]
 enum Place {
-    Bucket(BucketClient, Location),
+    Bucket(BucketClient, ObjectKey),
     Web(Box<WebFile>),
 }
 
@@ -57,14 +57,14 @@ pub type ReadFailure = Arc<Mutex<Option<io::Error>>>;
 impl RemoteObject {
     /// An object with this metadata.
     #[must_use]
-    pub fn new(objects: &BucketClient, location: Location, len: u64, tag: Option<String>) -> Self {
+    pub fn new(objects: &BucketClient, location: ObjectKey, len: u64, tag: Option<String>) -> Self {
         let place = Place::Bucket(objects.clone(), location);
         Self { place, len, tag, modified: None, trouble: ReadFailure::default() }
     }
 
     /// An object from a metadata request.
     #[must_use]
-    pub fn of(objects: &BucketClient, location: Location, meta: ObjectMeta) -> Self {
+    pub fn of(objects: &BucketClient, location: ObjectKey, meta: ObjectMeta) -> Self {
         let modified = Some(SystemTime::from(meta.last_modified));
         Self { modified, ..Self::new(objects, location, meta.size, meta.e_tag) }
     }
@@ -146,7 +146,7 @@ impl RemoteObject {
 /// Requests a whole range.
 async fn whole(
     store: &dyn ObjectStore,
-    location: &Location,
+    location: &ObjectKey,
     tag: Option<String>,
     range: Range<u64>,
 ) -> Result<Bytes, Error> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::context::PlanInputs;
-use super::cursors::{Late, RecordedMembers, WantedMembers};
+use super::cursors::{LateMembers, RecordedMembers, WantedMembers};
 use super::diff_result::{ChangeSpools, DiffResult};
 use super::plan_error::PlanError;
 use super::rekey::{self, RekeyedMembers};
@@ -39,7 +39,7 @@ pub(super) fn compare(
         forget_rejected: inputs.retry_rejected,
         add_again,
         released_devices: rekeyed.as_ref().map(|_| Spool::default()),
-        late: Late::new(late(ChangeOp::Add)?, late(ChangeOp::Remove)?)?,
+        late: LateMembers::new(late(ChangeOp::Add)?, late(ChangeOp::Remove)?)?,
     };
     let mut changes = ChangeSpools::new(transitions, rekeyed);
     let tally = plan::diff(wanted, &mut recorded, &mut changes).map_err(|error| match error {

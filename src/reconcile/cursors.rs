@@ -83,12 +83,12 @@ pub(super) struct RecordedMembers {
     /// Collects the devices that earlier runs removed.
     pub(super) released_devices: Option<Spool>,
     /// Members that late requests may have changed; usually `None`.
-    pub(super) late: Option<Late>,
+    pub(super) late: Option<LateMembers>,
 }
 
 /// Members of late requests: Braze may have processed them after a later run had settled the members. Such a request can
 /// only have changed a member that is recorded with the opposite standing.
-pub(super) struct Late {
+pub(super) struct LateMembers {
     adds: LateKeys,
     removes: LateKeys,
     /// The next recorded member, if a late addition comes before it.
@@ -99,7 +99,7 @@ pub(super) struct Late {
     is_removed: bool,
 }
 
-impl Late {
+impl LateMembers {
     pub(super) fn new(
         adds: Option<MembershipCursor>,
         removes: Option<MembershipCursor>,
@@ -227,7 +227,7 @@ impl plan::RecordedCursor for RecordedMembers {
         let is_again = |key: &MemberKey| self.add_again.contains(key);
         let count = if self.add_again.is_empty() { None } else { ahead.iter().position(is_again) };
         let ahead = &ahead[..count.unwrap_or(ahead.len())];
-        let late = self.late.as_ref().and_then(Late::next);
+        let late = self.late.as_ref().and_then(LateMembers::next);
         &ahead[..late.map_or(ahead.len(), |late| ahead.partition_point(|key| *key < late))]
     }
 

@@ -17,14 +17,14 @@ use crate::config::{CohortConfig, Config};
 use crate::contained::contained;
 use crate::heap_segments::{self, IngestContext};
 use crate::model::{Clock, CohortId, ConnectionName, EndpointName, RunId, Timestamp};
-use crate::state::{Membership, Memory, StateError, StateReader, StateWriter};
+use crate::state::{Membership, MemoryBudget, StateError, StateReader, StateWriter};
 
 /// Plans the cohorts of the config. The plan lists them in the order of the config. Changes nothing.
 ///
 /// # Errors
 /// When the state cannot be read. An error of one cohort is in the plan and stops no other cohort.
 pub fn plan(inputs: PlanInputs<'_>) -> Result<RunPlan, StateError> {
-    Memory::of_process().set_limit(inputs.config.memory_max);
+    MemoryBudget::of_process().set_limit(inputs.config.memory_max);
     let names = CohortNames::read(inputs.config, inputs.state)?;
     let mut plan = RunPlan::new(inputs.config.digest.clone());
     plan_declared(&names, inputs, &mut plan);
@@ -73,7 +73,7 @@ fn plan_declared(names: &CohortNames, inputs: PlanInputs<'_>, plan: &mut RunPlan
 /// # Errors
 /// [`PlanFileError`] when the file cannot be read, or when the config or the state has changed since.
 pub fn resume(path: &Path, inputs: PlanInputs<'_>) -> Result<RunPlan, PlanFileError> {
-    Memory::of_process().set_limit(inputs.config.memory_max);
+    MemoryBudget::of_process().set_limit(inputs.config.memory_max);
     let saved = plan_file::load(path, inputs)?;
     let names = CohortNames::read(inputs.config, inputs.state)?;
     let mut plan = RunPlan::new(saved.config);

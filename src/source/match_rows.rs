@@ -8,13 +8,13 @@ use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use super::caseless::is_caseless;
 use super::matching::Matcher;
-use super::owners::{OwnerLookup, OwnerResult, RekeyedRows};
+use super::owners::{OwnerQueries, OwnerResult, RekeyedRows};
 use super::{DesiredError, RowRejects, SortedSet};
 use crate::config::CohortConfig;
 use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::contained::contained_as_here;
 use crate::model::{CohortId, Fields, Identifier, IdentifierKind, PACKED_LEN_MAX, Progress, Stage};
-use crate::state::{Memory, Permit, StateReader};
+use crate::state::{MemoryBudget, Permit, StateReader};
 
 /// Rows between two progress reports.
 const PROGRESS_EVERY: u64 = 16 << 10;
@@ -64,8 +64,8 @@ pub(super) fn match_source<T>(
     let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
     let seed = state.seed();
     let owners = if may_rekey(cohort) { state.owners()? } else { None };
-    let lookup = owners.as_ref().map(|owners| OwnerLookup::new(owners, seed, memory_max));
-    let all_memory = lookup.as_ref().map_or(memory_max, |_| OwnerLookup::memory_left(memory_max));
+    let lookup = owners.as_ref().map(|owners| OwnerQueries::new(owners, seed, memory_max));
+    let all_memory = lookup.as_ref().map_or(memory_max, |_| OwnerQueries::memory_left(memory_max));
     let all = SortedSet::new(seed, all_memory);
     let sets = MemberSets { all, cased: SortedSet::by_caseless_form(seed, CASED_MEMORY) };
     thread::scope(|scope| {
@@ -93,7 +93,7 @@ pub(super) struct RowMatcher<'a> {
     spare: Receiver<Vec<u8>>,
     rejects: RowRejects,
     /// Finds the owners of devices and aliases.
-    owners: Option<OwnerLookup<'a>>,
+    owners: Option<OwnerQueries<'a>>,
     /// The memory permit for the members. Acquired with the first batch: waiting for rows needs no memory.
     permit: Option<Permit<'static>>,
     failed: Option<DesiredError>,
@@ -106,7 +106,7 @@ impl<'a> RowMatcher<'a> {
         cohort: &'a CohortId,
         matcher: &'a Matcher,
         progress: &'a dyn Progress,
-        owners: Option<OwnerLookup<'a>>,
+        owners: Option<OwnerQueries<'a>>,
         sets: MemberSets,
     ) -> io::Result<(Self, ScopedJoinHandle<'scope, io::Result<MemberSets>>)> {
         let (batches, incoming) = mpsc::sync_channel(WAITING_MAX);
@@ -137,7 +137,7 @@ impl<'a> RowMatcher<'a> {
     }
 
     fn send_batch(&mut self) -> Result<(), SinkStopped> {
-        self.permit.get_or_insert_with(|| Memory::of_process().permit());
+        self.permit.get_or_insert_with(|| MemoryBudget::of_process().permit());
         let next = self.spare.try_recv().unwrap_or_else(|_| new_batch());
         let full = std::mem::replace(&mut self.batch, next);
         self.batches.send(full).map_err(|_| SinkStopped)
@@ -213,7 +213,7 @@ impl<'a> RowMatcher<'a> {
             // A send fails only if the partitioner has failed, and that error is returned by the partitioner.
             let _ = self.resolve_owners().and_then(|()| self.send_batch());
         }
-        let rekeyed = self.owners.map(OwnerLookup::finish);
+        let rekeyed = self.owners.map(OwnerQueries::finish);
         self.failed.map_or(Ok((self.permit, self.rejects, rekeyed)), Err)
     }
 

@@ -79,7 +79,7 @@ impl RekeyedRows {
 }
 
 /// Looks up the owners of devices and aliases.
-pub(super) struct OwnerLookup<'a> {
+pub(super) struct OwnerQueries<'a> {
     owners: &'a IdentityOwners,
     /// Deferred identifiers, packed.
     buffer: Vec<u8>,
@@ -96,7 +96,7 @@ pub(super) struct OwnerLookup<'a> {
     packed: Vec<u8>,
 }
 
-impl<'a> OwnerLookup<'a> {
+impl<'a> OwnerQueries<'a> {
     pub(super) fn new(owners: &'a IdentityOwners, seed: KeySeed, memory_max: usize) -> Self {
         let limit_max = memory_max / MEMORY_SHARE;
         Self {
@@ -240,7 +240,7 @@ mod tests {
             map.commit().unwrap();
         }
         let owners = state.reader().owners().unwrap().unwrap();
-        let mut lookup = OwnerLookup::new(&owners, state.reader().seed(), 256 << 10);
+        let mut lookup = OwnerQueries::new(&owners, state.reader().seed(), 256 << 10);
         let (mut found, mut resolved, mut unknown) = (Vec::new(), 0, 0);
         for n in 0..6_000 {
             let mut batch = packed(IdentifierKind::DeviceId, &format!("d{n}"));

@@ -185,7 +185,7 @@ pub struct RunRecord {
 
 /// A unit of the journal: the files of one run, or one merged file with many runs.
 #[derive(Clone, Debug)]
-pub(super) struct Unit {
+pub(super) struct RunFiles {
     /// The oldest run in it.
     pub(super) first: String,
     /// The newest run in it.
@@ -204,7 +204,7 @@ struct Line {
     entry: JournalEntry,
 }
 
-impl Unit {
+impl RunFiles {
     /// Reads the runs of the unit. `None`: a file was removed since it was listed.
     fn read(&self, store: &Store) -> Result<Option<Vec<RunRecord>>, StateError> {
         let mut runs: BTreeMap<String, Vec<JournalEntry>> = BTreeMap::new();
@@ -226,12 +226,12 @@ impl Unit {
 
 /// Groups the names of a day's files into units, in reading order. A crash may leave a merged file beside its inputs, so
 /// a unit comes before every unit that may repeat its runs.
-pub(super) fn units<'a>(folder: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<Unit> {
+pub(super) fn units<'a>(folder: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<RunFiles> {
     let (mut merged, mut single) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
     for name in names.into_iter().filter(|name| name.ends_with(".ndjson") && !name.starts_with('.')) {
         let stem = name.split('.').next().unwrap_or_default();
         match stem.split_once('_') {
-            Some((first, last)) => merged.push(Unit {
+            Some((first, last)) => merged.push(RunFiles {
                 first: first.to_owned(),
                 last: last.to_owned(),
                 is_merged: true,
@@ -244,7 +244,7 @@ pub(super) fn units<'a>(folder: &str, names: impl IntoIterator<Item = &'a str>) 
         // A bucket splits a journal: `<run>.ndjson`, `<run>.2.ndjson`.
         names.sort_unstable_by_key(|name| (name.len(), *name));
         let paths = names.into_iter().map(|name| format!("{folder}/{name}")).collect();
-        Unit { first: run.to_owned(), last: run.to_owned(), is_merged: false, paths }
+        RunFiles { first: run.to_owned(), last: run.to_owned(), is_merged: false, paths }
     });
     merged.extend(singles);
     merged.sort_by(|a, b| {

@@ -15,7 +15,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::gc::Garbage;
-use super::journal::{Unit, each_day, folder_of, units};
+use super::journal::{RunFiles, each_day, folder_of, units};
 use super::log_lines::{self, LogLines, Quality, owner_of};
 use super::store::{Store, StoredFile, TEMPORARY};
 use super::{StateError, StateReader, StateWriter, rejects_of};
@@ -117,14 +117,14 @@ impl StateReader {
         Ok(beyond)
     }
 }
-fn is_open(open: &BTreeSet<RunId>, unit: &Unit) -> bool {
+fn is_open(open: &BTreeSet<RunId>, unit: &RunFiles) -> bool {
     open.iter().any(|run| run.as_str() == unit.last)
 }
 
 const OLD: &str = "older than `retention`";
 const BEYOND: &str = "the journal is larger than 64 MiB";
 
-fn garbage_of(unit: &Unit, day: &str, files: &[StoredFile], why: &'static str) -> Vec<Garbage> {
+fn garbage_of(unit: &RunFiles, day: &str, files: &[StoredFile], why: &'static str) -> Vec<Garbage> {
     let bytes = |path: &String| {
         let is_it = |file: &&StoredFile| path.strip_prefix(day).is_some_and(|name| name[1..] == file.name);
         files.iter().find(is_it).map_or(0, |file| file.bytes)
@@ -210,8 +210,9 @@ impl StateWriter {
     fn merge_journal(&self, day: &str, is_over: bool) -> Result<bool, StateError> {
         let (store, open) = (&self.reader.store, self.reader.heads.open());
         let files = store.files(day)?;
-        let bytes =
-            |unit: &Unit| -> u64 { garbage_of(unit, day, &files, OLD).iter().map(|file| file.bytes).sum() };
+        let bytes = |unit: &RunFiles| -> u64 {
+            garbage_of(unit, day, &files, OLD).iter().map(|file| file.bytes).sum()
+        };
         let mut inputs = units(day, files.iter().map(|file| file.name.as_str()));
         inputs.retain(|unit| match unit.is_merged {
             true => bytes(unit) < MERGED_LEN as u64,
@@ -318,12 +319,12 @@ impl StateWriter {
 struct MergedJournal {
     /// Its lines without their checksums and closing braces.
     bytes: Vec<u8>,
-    inputs: Vec<Unit>,
+    inputs: Vec<RunFiles>,
     runs: BTreeSet<String>,
 }
 
 impl MergedJournal {
-    fn add(&mut self, store: &Store, unit: Unit) -> Result<(), StateError> {
+    fn add(&mut self, store: &Store, unit: RunFiles) -> Result<(), StateError> {
         // A crash left this single file beside the merged one with the same run.
         let is_left = !unit.is_merged && self.runs.contains(&unit.first);
         for path in unit.paths.iter().filter(|_| !is_left) {

@@ -27,7 +27,7 @@ const SPOOL_FREE: usize = 4 << 10;
 
 /// A budget of memory.
 #[derive(Debug)]
-pub struct Memory {
+pub struct MemoryBudget {
     inner: Mutex<Inner>,
     freed: Condvar,
 }
@@ -42,9 +42,9 @@ struct Inner {
     waiting: VecDeque<u64>,
 }
 
-static PROCESS: Memory = Memory::new(usize::MAX);
+static PROCESS: MemoryBudget = MemoryBudget::new(usize::MAX);
 
-impl Memory {
+impl MemoryBudget {
     const fn new(limit: usize) -> Self {
         let inner =
             Inner { limit, used: 0, spooled: 0, permits: 0, next_ticket: 0, waiting: VecDeque::new() };
@@ -154,7 +154,7 @@ impl Drop for Growth {
 /// The memory for planning one cohort. Dropping it releases it.
 #[derive(Debug)]
 pub struct Permit<'a> {
-    memory: &'a Memory,
+    memory: &'a MemoryBudget,
 }
 
 impl Drop for Permit<'_> {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn growth_leaves_memory_for_permits_and_permits_are_queued() {
-        let memory = Memory::new(64 << 20);
+        let memory = MemoryBudget::new(64 << 20);
         let first = memory.permit();
         assert!(memory.try_grow(32 << 20), "three quarters may be used");
         assert!(!memory.try_grow(1 << 20));
@@ -258,14 +258,14 @@ mod tests {
 
     #[test]
     fn a_single_permit_is_always_granted() {
-        let memory = Memory::new(1);
+        let memory = MemoryBudget::new(1);
         drop(memory.permit());
         assert_eq!(memory.lock().used, 0);
     }
 
     #[test]
     fn spools_have_a_share_and_continue_on_disk_beyond_it() {
-        let memory = Memory::new(8 << 20);
+        let memory = MemoryBudget::new(8 << 20);
         assert!(memory.try_spool(1 << 20));
         assert!(!memory.try_spool(1), "an eighth");
         memory.release_spool(1 << 20);

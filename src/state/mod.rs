@@ -118,7 +118,7 @@ pub use lease::Holder;
 pub use logs::LogRetention;
 pub use membership::{Late, LateName, Membership, PartRef, RecordedWorkspace, SourceMark};
 pub use membership_cursor::MembershipCursor;
-pub use memory::{Growth, Memory, Permit, SpoolFile};
+pub use memory::{Growth, MemoryBudget, Permit, SpoolFile};
 pub use mirror_notes::MirrorNote;
 pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
 pub use part::{Footer, PartWriter};

@@ -15,7 +15,7 @@ const RECORD_SEPARATOR: u8 = 0x1e;
 
 /// A cursor over the values of a file.
 #[derive(Debug, Default)]
-pub(super) struct Values {
+pub(super) struct JsonValues {
     in_list: bool,
     /// The file has a list, possibly an empty one.
     pub(super) had_list: bool,
@@ -27,7 +27,7 @@ pub(super) struct Values {
     is_dense: bool,
 }
 
-impl Values {
+impl JsonValues {
     /// Advances to the next value. Returns `false` at the end of the file.
     pub(super) fn begin(&mut self, lines: &mut Lines) -> Result<bool, FileError> {
         loop {

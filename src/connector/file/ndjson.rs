@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::content::foreign_error;
-use super::json_values::Values;
+use super::json_values::JsonValues;
 use super::lines::Lines;
 use super::{FileError, header};
 use crate::connector::cells::{CellRow, ColumnCells};
@@ -47,7 +47,7 @@ pub(super) fn read(
 ) -> Result<bool, FileError> {
     lines.skip_mark()?;
     let mut object = JsonLine::new(columns);
-    let (mut values, mut damaged) = (Values::default(), 0_u64);
+    let (mut values, mut damaged) = (JsonValues::default(), 0_u64);
     while values.begin(&mut lines)? {
         if let Some(len) = values.plain_line(&lines)
             && object.parse(&lines.bytes()[..len]).is_ok()

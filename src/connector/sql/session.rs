@@ -17,7 +17,7 @@ use super::database::Database;
 use super::error::{SqlError, SqlErrorKind};
 use super::statement::{DOUBLE, StatementColumn, column_names, column_types, columns_of, select};
 use super::tls;
-use super::values::{ColumnKind, RowReader, TypedRow, Values};
+use super::values::{ColumnKind, RowReader, SqlValues, TypedRow};
 use crate::config::{PostgresConfig, RetryPolicy, SqlSource};
 use crate::connector::Retry;
 use crate::model::ConnectionName;
@@ -73,7 +73,7 @@ impl<'a> PostgresSession<'a> {
         let mut pump = tokio::task::JoinSet::new();
         let (client, is_modern) = if settings.is_encrypted && !settings.host.starts_with('/') {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
-            let connector = tls::Connector::new(settings.ca.as_deref())
+            let connector = tls::DatabaseTlsConnector::new(settings.ca.as_deref())
                 .map_err(|what| SqlError::new(name, SqlErrorKind::Certificate, what))?;
             let (client, connection) =
                 limited(name, settings.connect_timeout, config.connect(connector)).await?;
@@ -231,7 +231,7 @@ impl QueryTransaction<'_> {
         &self,
         statement: &str,
         source: &SqlSource,
-        take: &mut impl FnMut(&Values<'_>) -> Result<(), SqlError>,
+        take: &mut impl FnMut(&SqlValues<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         let rows = self.transaction.query_typed_raw(statement, values(source)).await;
         let mut rows = pin!(rows.map_err(|e| of_source(self.database, &e, source))?);
@@ -239,7 +239,7 @@ impl QueryTransaction<'_> {
         loop {
             let row = rows.try_next().await.map_err(|e| SqlError::of(self.database, &e, is_first))?;
             let Some(row) = row else { return Ok(()) };
-            take(&Values(&row))?;
+            take(&SqlValues(&row))?;
             is_first = false;
         }
     }

@@ -18,9 +18,9 @@ use tokio_rustls::client::TlsStream;
 
 /// Creates TLS connections.
 #[derive(Clone)]
-pub(super) struct Connector(Arc<ClientConfig>);
+pub(super) struct DatabaseTlsConnector(Arc<ClientConfig>);
 
-impl Connector {
+impl DatabaseTlsConnector {
     /// Trusts the machine's certificates and the certificates in `ca`.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -42,7 +42,7 @@ impl Connector {
     }
 }
 
-impl MakeTlsConnect<Socket> for Connector {
+impl MakeTlsConnect<Socket> for DatabaseTlsConnector {
     type Stream = Encrypted;
     type TlsConnect = ToHost;
     type Error = io::Error;

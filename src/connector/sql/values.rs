@@ -6,7 +6,7 @@
 use tokio_postgres::types::{Oid, Type};
 
 use crate::connector::cells::ColumnCells;
-use crate::connector::iso8601::{self, Unit};
+use crate::connector::iso8601::{self, DurationUnit};
 use crate::model::{Field, Fields, NonIdentifier};
 
 /// Days and microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
@@ -88,8 +88,8 @@ impl ColumnKind {
                 cells.other(NonIdentifier::Date, text.unwrap_or_default().as_bytes());
             }
             Self::Time => {
-                let text =
-                    binary(raw).and_then(|bytes| iso8601::time(i64::from_be_bytes(bytes), Unit::Micros));
+                let text = binary(raw)
+                    .and_then(|bytes| iso8601::time(i64::from_be_bytes(bytes), DurationUnit::Micros));
                 cells.other(NonIdentifier::Time, text.unwrap_or_default().as_bytes());
             }
             Self::Timestamp(has_zone) => {
@@ -97,7 +97,7 @@ impl ColumnKind {
                     binary(raw).map(i64::from_be_bytes).filter(|micros| !is_infinite(*micros, i64::MAX));
                 let micros = micros.and_then(|micros| micros.checked_add(EPOCH_MICROS));
                 let text = if has_zone { iso8601::timestamp } else { iso8601::local_timestamp };
-                let text = micros.and_then(|micros| text(micros, Unit::Micros));
+                let text = micros.and_then(|micros| text(micros, DurationUnit::Micros));
                 cells.other(NonIdentifier::Timestamp, text.unwrap_or_default().as_bytes());
             }
             Self::Other(why @ (NonIdentifier::Time | NonIdentifier::Duration)) => cells.other(why, raw),
@@ -140,7 +140,7 @@ impl RowReader {
     }
 
     /// Reads a row. Its first requested value is at `first`.
-    pub(super) fn read<'r>(&'r mut self, raw: &'r Values<'r>, first: usize) -> TypedRow<'r> {
+    pub(super) fn read<'r>(&'r mut self, raw: &'r SqlValues<'r>, first: usize) -> TypedRow<'r> {
         for (at, (kind, cells)) in self.kinds.iter().zip(&mut self.cells).enumerate() {
             if *kind == ColumnKind::Text {
                 continue;
@@ -158,7 +158,7 @@ impl RowReader {
 /// The requested fields of one row.
 pub(super) struct TypedRow<'r> {
     reader: &'r RowReader,
-    raw: &'r Values<'r>,
+    raw: &'r SqlValues<'r>,
     first: usize,
 }
 
@@ -173,9 +173,9 @@ impl Fields for TypedRow<'_> {
 }
 
 /// The values of one row in the server's format.
-pub(super) struct Values<'a>(pub(super) &'a tokio_postgres::Row);
+pub(super) struct SqlValues<'a>(pub(super) &'a tokio_postgres::Row);
 
-impl Values<'_> {
+impl SqlValues<'_> {
     /// The bytes of a value; none if it is null.
     pub(super) fn raw(&self, at: usize) -> Option<&[u8]> {
         self.0.try_get::<_, Option<Raw<'_>>>(at).ok().flatten().map(|Raw(bytes)| bytes)

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::connector::iso8601::{self, Unit};
+use crate::connector::iso8601::{self, DurationUnit};
 use crate::model::NonIdentifier;
 
 /// The longest unscaled decimal in bytes, and the largest scale. Larger decimals have no text.
@@ -21,9 +21,9 @@ pub(super) enum Logical {
     Uuid,
     /// Days.
     Date,
-    Time(Unit),
-    Timestamp(Unit),
-    LocalTimestamp(Unit),
+    Time(DurationUnit),
+    Timestamp(DurationUnit),
+    LocalTimestamp(DurationUnit),
     /// Months, days and milliseconds.
     Duration,
 }
@@ -50,14 +50,14 @@ pub(super) fn of(object: &Map<String, Value>, physical: Physical) -> Option<Logi
         ("big-decimal", Physical::Bytes) => Some(Logical::BigDecimal),
         ("uuid", Physical::Fixed(16)) => Some(Logical::Uuid),
         ("date", Physical::Int) => Some(Logical::Date),
-        ("time-millis", Physical::Int) => Some(Logical::Time(Unit::Millis)),
-        ("time-micros", Physical::Long) => Some(Logical::Time(Unit::Micros)),
-        ("timestamp-millis", Physical::Long) => Some(Logical::Timestamp(Unit::Millis)),
-        ("timestamp-micros", Physical::Long) => Some(Logical::Timestamp(Unit::Micros)),
-        ("timestamp-nanos", Physical::Long) => Some(Logical::Timestamp(Unit::Nanos)),
-        ("local-timestamp-millis", Physical::Long) => Some(Logical::LocalTimestamp(Unit::Millis)),
-        ("local-timestamp-micros", Physical::Long) => Some(Logical::LocalTimestamp(Unit::Micros)),
-        ("local-timestamp-nanos", Physical::Long) => Some(Logical::LocalTimestamp(Unit::Nanos)),
+        ("time-millis", Physical::Int) => Some(Logical::Time(DurationUnit::Millis)),
+        ("time-micros", Physical::Long) => Some(Logical::Time(DurationUnit::Micros)),
+        ("timestamp-millis", Physical::Long) => Some(Logical::Timestamp(DurationUnit::Millis)),
+        ("timestamp-micros", Physical::Long) => Some(Logical::Timestamp(DurationUnit::Micros)),
+        ("timestamp-nanos", Physical::Long) => Some(Logical::Timestamp(DurationUnit::Nanos)),
+        ("local-timestamp-millis", Physical::Long) => Some(Logical::LocalTimestamp(DurationUnit::Millis)),
+        ("local-timestamp-micros", Physical::Long) => Some(Logical::LocalTimestamp(DurationUnit::Micros)),
+        ("local-timestamp-nanos", Physical::Long) => Some(Logical::LocalTimestamp(DurationUnit::Nanos)),
         ("duration", Physical::Fixed(12)) => Some(Logical::Duration),
         _ => None,
     }

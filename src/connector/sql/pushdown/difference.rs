@@ -4,7 +4,7 @@ use super::super::database::{Database, runtime};
 use super::super::error::{SqlError, SqlErrorKind};
 use super::super::session::{PostgresSession, QueryTransaction};
 use super::super::statement::StatementColumn;
-use super::super::values::{ColumnKind, RowReader, Values};
+use super::super::values::{ColumnKind, RowReader, SqlValues};
 use super::mirror_table::{MirrorTableName, MirrorUnusable, tabled};
 use super::query::{self, MemberRules, mark};
 use super::server::unsupported_server;
@@ -141,7 +141,7 @@ impl<S: Differences> DifferenceSink<'_, S> {
         SqlError::new(self.database.name, trouble, "it did not return all differences")
     }
 
-    fn take(&mut self, row: &Values<'_>) -> Result<(), SqlError> {
+    fn take(&mut self, row: &SqlValues<'_>) -> Result<(), SqlError> {
         let text = |at| row.raw(at).unwrap_or_default();
         let number = || std::str::from_utf8(text(1)).ok().and_then(|number| number.parse::<u64>().ok());
         let member = || std::str::from_utf8(text(2)).unwrap_or_default();
