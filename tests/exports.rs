@@ -747,7 +747,7 @@ fn an_erased_user_is_in_no_file_of_the_state() {
         let versions = w.snapshot(".syncline/exports");
         versions.iter().any(|(path, bytes)| {
             path.extension().is_some_and(|it| it == "json")
-                && String::from_utf8_lossy(bytes).contains("\"persons\":1")
+                && String::from_utf8_lossy(bytes).contains("\"awaiting_user\":1")
         })
     });
     child.kill().unwrap();
