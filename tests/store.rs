@@ -429,7 +429,7 @@ fn a_cohort_without_its_versions_is_not_treated_as_new() {
     fs::remove_dir_all(w.path(".syncline/cohorts/carts/versions")).unwrap();
     w.source("carts", users(10));
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(1).says(&["is older than what was committed", "restore the newer files"]);
+    w.run(&["reconcile"]).expect(1).says(&["is older than the last commit", "restore the newer files"]);
     assert_eq!(sandbox.writes(), before);
     w.run(&["state", "verify"]).expect(1).says(&["Damaged:", "older than what was committed"]);
     age(&w, ".syncline/cohorts");

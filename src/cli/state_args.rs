@@ -33,7 +33,7 @@ pub(super) enum StateCommand {
     },
     /// Create an empty state, as `must_exist: true` requires
     Create(FormatArgs),
-    /// Accept a part of the state that is older than what was committed: `state verify` names it
+    /// Accept a part of the state that is older than the last commit: `state verify` names it
     Accept {
         /// The part, such as `cohorts/<id>` or `segments/<connection>`
         #[arg(value_name = "PART")]

@@ -1,4 +1,4 @@
-//! Repair of a state that is older than what was committed, for example after a backup was restored.
+//! Repair of a state that is older than the last commit, for example after a backup was restored.
 //!
 //! An older entry is either accepted as it is, or, for a cohort, recovered with all possible members in doubt.
 
@@ -29,7 +29,7 @@ fn versions_of(entry: &str) -> String {
 }
 
 impl StateReader {
-    /// Returns the entries that are older than what was committed.
+    /// Returns the entries that are older than the last commit.
     ///
     /// # Errors
     /// When the state cannot be listed.
@@ -96,7 +96,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Recovers a cohort that is older than what was committed.
+    /// Recovers a cohort that is older than the last commit.
     ///
     /// Members of every existing part are in doubt, unless the newest version settles them. `first` is used if no
     /// version is left. Returns `None` if the cohort is not older.

@@ -1,4 +1,4 @@
-//! Heads: the newest version number of every entry, to detect a state that is older than what was committed.
+//! Heads: the newest version number of every entry, to detect a state that is older than the last commit.
 //!
 //! ```text
 //! heads/000000000001.json          versioned JSON, written at the end of each run that commits anything

@@ -286,7 +286,7 @@ impl StateReader {
     /// Returns the newest version of a cohort.
     ///
     /// # Errors
-    /// When it cannot be read, is damaged, or is older than what was committed.
+    /// When it cannot be read, is damaged, or is older than the last commit.
     pub fn version(&self, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
         let newest = membership::newest(&self.store, cohort)?;
         let number = newest.as_ref().map_or(0, |newest| newest.number);
@@ -341,7 +341,7 @@ impl StateReader {
     /// When the state cannot be read, or a version is damaged.
     pub fn garbage(&self, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
         let mut garbage = gc::elsewhere(&self.store, now)?;
-        // A state that is older than what was committed may be restored, so it keeps everything.
+        // A state that is older than the last commit may be restored, so it keeps everything.
         for cohort in self.cohorts()? {
             if !matches!(self.version(&cohort), Err(StateError::Older { .. })) {
                 garbage.extend(gc::of_cohort(&self.store, &cohort, now)?);

@@ -55,7 +55,7 @@ fn recover(args: &ResyncArgs, config: &Config, state: &StateWriter) -> Result<()
     let first = reconcile::first_membership(&args.cohort, config, &run, now);
     if let Some(recovered) = state.recover(&args.cohort, first)? {
         notify(&format!(
-            "{}: the state is older than what was committed; {} of its parts are in doubt, and the next \
+            "{}: the state is older than the last commit; {} of its parts are in doubt, and the next \
              `syncline reconcile` adds or removes them",
             args.cohort,
             counted(recovered.in_doubt, "member")

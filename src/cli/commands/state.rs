@@ -53,7 +53,7 @@ fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer,
     let older = state.reader().older_entries()?;
     let Some(place) = older.iter().find(|older| older.entry == part) else {
         let names: Vec<&str> = older.iter().map(|older| older.entry.as_str()).collect();
-        let message = format!("`{part}` is not older than what was committed");
+        let message = format!("`{part}` is not older than the last commit");
         return Err(CommandError::new(Exit::Usage, message).hint(if names.is_empty() {
             "no part of this state is".to_owned()
         } else {
