@@ -112,7 +112,7 @@ mod tests {
                 let location = RowLocation { file: "memory", line };
                 match row {
                     Some(row) => sink.row(&row.map(|text| Field::Text(text.as_bytes())), location)?,
-                    None => sink.unreadable("bad_row", "it is broken", location)?,
+                    None => sink.unreadable("bad_json", "it is broken", location)?,
                 }
             }
             let summary = ReadSummary { rows: self.0.len() as u64, ..ReadSummary::default() };
@@ -181,6 +181,6 @@ cohorts:
         let tally = desired.rejects.tally(&desired.summary, members.duplicates(), desired.rekeyed_rows);
         assert_eq!((tally.rows, tally.duplicates, tally.unreadable), (7, 1, 1));
         let rejects: Vec<(&str, u64)> = tally.rejects.iter().map(|(reason, n)| (&**reason, *n)).collect();
-        assert_eq!(rejects, [("bad_row", 1), ("no_identifier", 1), ("placeholder", 1)]);
+        assert_eq!(rejects, [("bad_json", 1), ("no_identifier", 1), ("placeholder", 1)]);
     }
 }
