@@ -35,12 +35,12 @@ pub(super) struct FakeDestination {
     pub(super) limiter: RateLimiter,
     pub(super) interrupt: watch::Sender<bool>,
     script: Mutex<VecDeque<Fault>>,
-    content: Mutex<Content>,
+    content: Mutex<FakeContent>,
 }
 
 /// The content of a destination, and its log.
 #[derive(Default)]
-pub(super) struct Content {
+pub(super) struct FakeContent {
     pub(super) name: Option<String>,
     pub(super) members: BTreeSet<String>,
     /// Each request with the number of its members.
@@ -64,7 +64,7 @@ impl FakeDestination {
         *self.script.lock().unwrap() = faults.into_iter().collect();
     }
 
-    pub(super) fn content(&self) -> MutexGuard<'_, Content> {
+    pub(super) fn content(&self) -> MutexGuard<'_, FakeContent> {
         self.content.lock().unwrap()
     }
 
@@ -72,7 +72,7 @@ impl FakeDestination {
         &self,
         op: Option<ChangeOp>,
         members: usize,
-        done: impl FnOnce(&mut Content),
+        done: impl FnOnce(&mut FakeContent),
     ) -> RequestOutcome {
         self.limiter.complete(None);
         let mut content = self.content();

@@ -1,6 +1,6 @@
 //! Compact form of a JSON value: no white space, and only necessary escapes.
 //!
-//! Equal lists and objects become equal texts, whatever white space and escapes their sender uses.
+//! Equal lists and objects become equal texts, independent of the white space and escapes of their sender.
 
 use super::{JsonError, Scanner, ValueStart, number, quoted};
 
