@@ -18,40 +18,17 @@ const MODULES: &[(&str, &[&str])] = &[
     ("object_store", &["foreign", "model"]),
     ("contained", &[]),
     ("event_mapping", &["model"]),
-    (
-        "config",
-        &["foreign", "model", "file_glob", "event_mapping"],
-    ),
+    ("config", &["foreign", "model", "file_glob", "event_mapping"]),
     ("plan", &["model"]),
     ("state", &["model", "object_store"]),
-    (
-        "connector",
-        &["foreign", "model", "file_glob", "object_store", "config"],
-    ),
+    ("connector", &["foreign", "model", "file_glob", "object_store", "config"]),
     ("heap_segments", &["model", "state"]),
     ("webhooks", &["model", "event_mapping", "config", "state"]),
     ("identity", &["model", "config", "state", "connector"]),
-    (
-        "source",
-        &["model", "contained", "config", "state", "connector"],
-    ),
+    ("source", &["model", "contained", "config", "state", "connector"]),
     ("segment_check", &["model", "config", "state", "connector"]),
-    (
-        "apply",
-        &["model", "contained", "config", "plan", "state", "connector"],
-    ),
-    (
-        "export",
-        &[
-            "model",
-            "contained",
-            "event_mapping",
-            "config",
-            "state",
-            "connector",
-            "apply",
-        ],
-    ),
+    ("apply", &["model", "contained", "config", "plan", "state", "connector"]),
+    ("export", &["model", "contained", "event_mapping", "config", "state", "connector", "apply"]),
     ("erasure", &["model", "event_mapping", "state", "export"]),
     (
         "reconcile",
@@ -169,10 +146,7 @@ fn files() -> Vec<File> {
 
 /// The files of all crates.
 fn all_files() -> Vec<File> {
-    files()
-        .into_iter()
-        .chain(files_below("crates/sandbox/src"))
-        .collect()
+    files().into_iter().chain(files_below("crates/sandbox/src")).collect()
 }
 
 fn files_below(folder: &str) -> Vec<File> {
@@ -193,16 +167,7 @@ fn files_below(folder: &str) -> Vec<File> {
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let syntax = syn::parse_file(&text).unwrap();
-        File {
-            name: path
-                .strip_prefix(&source)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned(),
-            text,
-            syntax,
-        }
+        File { name: path.strip_prefix(&source).unwrap().to_str().unwrap().to_owned(), text, syntax }
     };
     paths.into_iter().map(read).collect()
 }
@@ -215,10 +180,7 @@ struct Paths {
 
 impl Paths {
     fn of(file: &File) -> Vec<(usize, String)> {
-        let mut paths = Self {
-            here: file.path(),
-            found: Vec::new(),
-        };
+        let mut paths = Self { here: file.path(), found: Vec::new() };
         paths.visit_file(&file.syntax);
         paths.found
     }
@@ -230,12 +192,7 @@ impl Paths {
             (0, Some("crate")) => rest.to_vec(),
             (0, Some("self")) => [&["crate".to_owned()], &self.here[..], &rest[1..]].concat(),
             (0, _) => rest.to_vec(),
-            (up, _) => [
-                &["crate".to_owned()],
-                &self.here[..self.here.len() - up],
-                rest,
-            ]
-            .concat(),
+            (up, _) => [&["crate".to_owned()], &self.here[..self.here.len() - up], rest].concat(),
         };
         self.found.push((line, full.join("::")));
     }
@@ -247,10 +204,7 @@ impl Paths {
             syn::UseTree::Name(name) => self.add(name.span().start().line, &with(&name.ident)),
             syn::UseTree::Rename(name) => self.add(name.span().start().line, &with(&name.ident)),
             syn::UseTree::Glob(glob) => self.add(glob.span().start().line, before),
-            syn::UseTree::Group(group) => group
-                .items
-                .iter()
-                .for_each(|item| self.walk_use(item, before)),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|item| self.walk_use(item, before)),
         }
     }
 }
@@ -258,9 +212,7 @@ impl Paths {
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
-            && attribute
-                .parse_args::<syn::Ident>()
-                .is_ok_and(|what| what == "test")
+            && attribute.parse_args::<syn::Ident>().is_ok_and(|what| what == "test")
     })
 }
 
@@ -276,11 +228,7 @@ impl<'a> Visit<'a> for Paths {
     }
 
     fn visit_path(&mut self, path: &'a syn::Path) {
-        let segments: Vec<String> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
+        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         if segments.len() > 1 {
             self.add(path.span().start().line, &segments);
         }
@@ -292,24 +240,16 @@ impl<'a> Visit<'a> for Paths {
 fn modules_import_only_what_the_table_allows() {
     let table: BTreeMap<&str, &[&str]> = MODULES.iter().copied().collect();
     let mut wrong = Vec::new();
-    for file in files()
-        .iter()
-        .filter(|file| !["lib", "main"].contains(&file.module()))
-    {
+    for file in files().iter().filter(|file| !["lib", "main"].contains(&file.module())) {
         let module = file.module();
-        let allowed = table
-            .get(module)
-            .unwrap_or_else(|| panic!("module {module} is not in the table"));
+        let allowed = table.get(module).unwrap_or_else(|| panic!("module {module} is not in the table"));
         for (line, path) in Paths::of(file) {
             let Some(inner) = path.strip_prefix("crate::") else {
                 continue;
             };
             let target = inner.split("::").next().unwrap();
             if target != module && !allowed.contains(&target) {
-                wrong.push(format!(
-                    "src/{}:{line}: {module} must not import {target}",
-                    file.name
-                ));
+                wrong.push(format!("src/{}:{line}: {module} must not import {target}", file.name));
             }
         }
     }
@@ -329,9 +269,7 @@ fn modules_import_only_what_the_table_allows() {
 fn the_table_in_the_crate_docs_matches() {
     let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     for (module, allowed) in MODULES {
-        let row = text
-            .lines()
-            .find(|line| line.starts_with(&format!("//! | [`{module}`]")));
+        let row = text.lines().find(|line| line.starts_with(&format!("//! | [`{module}`]")));
         let row = row.unwrap_or_else(|| panic!("src/lib.rs has no row for {module}"));
         let imports = row.rsplit('|').nth(1).unwrap().trim();
         let expected = match (*module, allowed.len()) {
@@ -343,10 +281,7 @@ fn the_table_in_the_crate_docs_matches() {
         assert!(text.contains(&format!("pub mod {module};")), "{module}");
     }
     assert_eq!(text.matches("pub mod ").count(), MODULES.len());
-    assert!(
-        !text.contains("pub use "),
-        "no re-exports at the crate root"
-    );
+    assert!(!text.contains("pub use "), "no re-exports at the crate root");
 }
 
 #[test]
@@ -361,10 +296,7 @@ fn core_modules_are_pure() {
             if file.name == "model/time.rs" && path.starts_with("std::time::Instant") {
                 continue;
             }
-            if IMPURE
-                .iter()
-                .any(|bad| path == *bad || path.starts_with(&format!("{bad}::")))
-            {
+            if IMPURE.iter().any(|bad| path == *bad || path.starts_with(&format!("{bad}::"))) {
                 wrong.push(format!("src/{}:{line}: {path}", file.name));
             }
         }
@@ -382,16 +314,9 @@ fn every_file_has_a_doc_comment_and_a_limited_length() {
     let mut wrong = Vec::new();
     for file in all_files() {
         if !file.text.starts_with("//! ") {
-            wrong.push(format!(
-                "src/{} does not begin with what it is for",
-                file.name
-            ));
+            wrong.push(format!("src/{} does not begin with what it is for", file.name));
         }
-        let lines = file
-            .text
-            .lines()
-            .take_while(|line| !line.starts_with("#[cfg(test)]"))
-            .count();
+        let lines = file.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
         if lines > FILE_LINES_MAX {
             wrong.push(format!("src/{} has {lines} lines", file.name));
         }
@@ -443,10 +368,7 @@ fn functions_have_a_limited_length() {
         for (length, line, name) in functions.0 {
             lengths.push(length);
             if length > FUNCTION_LINES_MAX {
-                wrong.push(format!(
-                    "src/{}:{line}: {name} has {length} lines",
-                    file.name
-                ));
+                wrong.push(format!("src/{}:{line}: {name} has {length} lines", file.name));
             }
         }
     }
@@ -469,11 +391,8 @@ struct FileGraph {
 
 impl FileGraph {
     fn of(files: &[File]) -> Self {
-        let places: BTreeMap<Vec<String>, usize> = files
-            .iter()
-            .enumerate()
-            .map(|(index, file)| (file.path(), index))
-            .collect();
+        let places: BTreeMap<Vec<String>, usize> =
+            files.iter().enumerate().map(|(index, file)| (file.path(), index)).collect();
         let reexports: BTreeMap<String, String> = files.iter().flat_map(reexports).collect();
         let resolve = |path: &str| {
             let mut path = path.to_owned();
@@ -481,14 +400,10 @@ impl FileGraph {
                 path.clone_from(original);
             }
             let segments: Vec<String> = path.split("::").skip(1).map(str::to_owned).collect();
-            (1..=segments.len())
-                .rev()
-                .find_map(|length| places.get(&segments[..length]).copied())
+            (1..=segments.len()).rev().find_map(|length| places.get(&segments[..length]).copied())
         };
         let uses = files.iter().enumerate().map(|(index, file)| {
-            let paths = file_paths(file)
-                .into_iter()
-                .filter_map(|path| resolve(&path));
+            let paths = file_paths(file).into_iter().filter_map(|path| resolve(&path));
             let is_sibling = |used: &usize| {
                 *used != index
                     && files[*used].module() == file.module()
@@ -496,10 +411,7 @@ impl FileGraph {
             };
             paths.filter(is_sibling).collect()
         });
-        Self {
-            uses: uses.collect(),
-            names: files.iter().map(|file| file.name.clone()).collect(),
-        }
+        Self { uses: uses.collect(), names: files.iter().map(|file| file.name.clone()).collect() }
     }
 
     fn reaches(&self, from: usize, to: usize) -> bool {
@@ -528,10 +440,7 @@ impl FileGraph {
                 .filter(|other| self.reaches(file, *other) && self.reaches(*other, file))
                 .collect();
             seen.extend(&circle);
-            let names: Vec<&str> = circle
-                .iter()
-                .map(|index| self.names[*index].as_str())
-                .collect();
+            let names: Vec<&str> = circle.iter().map(|index| self.names[*index].as_str()).collect();
             circles.push(names.join(" "));
         }
         circles
@@ -540,10 +449,7 @@ impl FileGraph {
 
 /// The paths that a file uses outside its tests, those of its own child modules included, without its re-exports.
 fn file_paths(file: &File) -> Vec<String> {
-    let mut paths = Paths {
-        here: file.path(),
-        found: Vec::new(),
-    };
+    let mut paths = Paths { here: file.path(), found: Vec::new() };
     let children: Vec<String> = children(file);
     for item in &file.syntax.items {
         let is_reexport =
@@ -558,12 +464,7 @@ fn file_paths(file: &File) -> Vec<String> {
         }
         _ => path,
     };
-    paths
-        .found
-        .into_iter()
-        .map(|(_, path)| below(path))
-        .filter(|path| path.starts_with("crate::"))
-        .collect()
+    paths.found.into_iter().map(|(_, path)| below(path)).filter(|path| path.starts_with("crate::")).collect()
 }
 
 fn children(file: &File) -> Vec<String> {
@@ -580,24 +481,12 @@ fn reexports(file: &File) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for item in &file.syntax.items {
         let syn::Item::Use(item) = item else { continue };
-        let mut paths = Paths {
-            here: file.path(),
-            found: Vec::new(),
-        };
+        let mut paths = Paths { here: file.path(), found: Vec::new() };
         paths.walk_use(&item.tree, &[]);
         for (_, path) in paths.found {
-            let is_child = children(file)
-                .iter()
-                .any(|child| path.split("::").next() == Some(child));
-            let full = if is_child {
-                format!("{here}::{path}")
-            } else {
-                path
-            };
-            if let Some(name) = full
-                .strip_prefix("crate::")
-                .and_then(|inner| inner.rsplit("::").next())
-            {
+            let is_child = children(file).iter().any(|child| path.split("::").next() == Some(child));
+            let full = if is_child { format!("{here}::{path}") } else { path };
+            if let Some(name) = full.strip_prefix("crate::").and_then(|inner| inner.rsplit("::").next()) {
                 found.push((format!("{here}::{name}"), full.clone()));
             }
         }
@@ -618,10 +507,7 @@ struct TypeNames(Vec<(String, bool)>);
 
 impl TypeNames {
     fn add(&mut self, name: &syn::Ident, visibility: &syn::Visibility) {
-        self.0.push((
-            name.to_string(),
-            !matches!(visibility, syn::Visibility::Inherited),
-        ));
+        self.0.push((name.to_string(), !matches!(visibility, syn::Visibility::Inherited)));
     }
 }
 
@@ -652,33 +538,18 @@ impl<'a> Visit<'a> for TypeNames {
 #[test]
 fn a_type_name_is_used_once() {
     let mut names: BTreeMap<String, Vec<(String, bool)>> = BTreeMap::new();
-    for file in files()
-        .iter()
-        .filter(|file| !file.name.ends_with("tests.rs"))
-    {
+    for file in files().iter().filter(|file| !file.name.ends_with("tests.rs")) {
         let mut found = TypeNames::default();
         found.visit_file(&file.syntax);
         for (name, is_public) in found.0 {
-            names
-                .entry(name)
-                .or_default()
-                .push((file.name.clone(), is_public));
+            names.entry(name).or_default().push((file.name.clone(), is_public));
         }
     }
     names.retain(|_, places| places.len() > 1);
-    let public: Vec<_> = names
-        .iter()
-        .filter(|(_, places)| places.iter().filter(|(_, public)| *public).count() > 1)
-        .collect();
-    assert!(
-        public.is_empty(),
-        "public names in several files: {public:#?}"
-    );
-    assert!(
-        names.len() <= DUPLICATE_TYPES_MAX,
-        "{} names in several files: {names:#?}",
-        names.len()
-    );
+    let public: Vec<_> =
+        names.iter().filter(|(_, places)| places.iter().filter(|(_, public)| *public).count() > 1).collect();
+    assert!(public.is_empty(), "public names in several files: {public:#?}");
+    assert!(names.len() <= DUPLICATE_TYPES_MAX, "{} names in several files: {names:#?}", names.len());
 }
 
 /// Words that `ARCHITECTURE.md`'s readers should not meet: each has a standard term.
@@ -728,20 +599,11 @@ fn banned_words(text: &str) -> Vec<(usize, &'static str)> {
                 words.push(' ');
             }
             is_after_small = letter.is_ascii_lowercase();
-            words.push(if letter.is_ascii_alphanumeric() {
-                letter.to_ascii_lowercase()
-            } else {
-                ' '
-            });
+            words.push(if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { ' ' });
         }
         words.push(' ');
         let is_in = |banned: &&&str| words.contains(&format!(" {banned} "));
-        found.extend(
-            BANNED
-                .iter()
-                .filter(is_in)
-                .map(|banned| (number + 1, *banned)),
-        );
+        found.extend(BANNED.iter().filter(is_in).map(|banned| (number + 1, *banned)));
     }
     found
 }
@@ -750,9 +612,7 @@ fn banned_words(text: &str) -> Vec<(usize, &'static str)> {
 fn texts(path: &str) -> Vec<(String, String)> {
     fn walk(path: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() {
-            fs::read_dir(path)
-                .unwrap()
-                .for_each(|entry| walk(&entry.unwrap().path(), found));
+            fs::read_dir(path).unwrap().for_each(|entry| walk(&entry.unwrap().path(), found));
         } else {
             found.push(path.to_owned());
         }
@@ -762,14 +622,7 @@ fn texts(path: &str) -> Vec<(String, String)> {
     paths.sort();
     let named = |path: PathBuf| {
         let text = String::from_utf8(fs::read(&path).unwrap()).ok()?;
-        Some((
-            path.strip_prefix(root())
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned(),
-            text,
-        ))
+        Some((path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(), text))
     };
     paths.into_iter().filter_map(named).collect()
 }
@@ -777,45 +630,18 @@ fn texts(path: &str) -> Vec<(String, String)> {
 #[test]
 fn standard_terms_are_used() {
     let mut wrong = Vec::new();
-    for place in [
-        "src",
-        "docs",
-        "schemas",
-        "examples",
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-    ] {
+    for place in ["src", "docs", "schemas", "examples", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
         for (name, text) in texts(place) {
-            wrong.extend(
-                banned_words(&text)
-                    .iter()
-                    .map(|(line, word)| format!("{name}:{line}: {word}")),
-            );
+            wrong.extend(banned_words(&text).iter().map(|(line, word)| format!("{name}:{line}: {word}")));
         }
     }
-    for (name, text) in texts("tests")
-        .into_iter()
-        .filter(|(name, _)| name.ends_with(".rs"))
-    {
-        let functions = text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| line.contains("fn "));
+    for (name, text) in texts("tests").into_iter().filter(|(name, _)| name.ends_with(".rs")) {
+        let functions = text.lines().enumerate().filter(|(_, line)| line.contains("fn "));
         for (number, line) in functions {
-            wrong.extend(
-                banned_words(line)
-                    .iter()
-                    .map(|(_, word)| format!("{name}:{}: {word}", number + 1)),
-            );
+            wrong.extend(banned_words(line).iter().map(|(_, word)| format!("{name}:{}: {word}", number + 1)));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} banned words:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} banned words:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -830,34 +656,19 @@ fn architecture_names_files_that_exist() {
         })
         .collect();
     assert!(paths.len() > 40, "{}", paths.len());
-    let missing: Vec<&&str> = paths
-        .iter()
-        .filter(|path| !root().join(path).exists())
-        .collect();
+    let missing: Vec<&&str> = paths.iter().filter(|path| !root().join(path).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// No file contains a local path or a marker of unfinished work.
 #[test]
 fn no_file_mentions_machine_paths_or_unfinished_work() {
-    let machine = [
-        ["/ho", "me/"].concat(),
-        ["/ro", "ot/"].concat(),
-        ["/Us", "ers/"].concat(),
-    ];
-    let unfinished = [
-        ["TO", "DO"].concat(),
-        ["FIX", "ME"].concat(),
-        ["XX", "X"].concat(),
-        ["todo", "!("].concat(),
-    ];
+    let machine = [["/ho", "me/"].concat(), ["/ro", "ot/"].concat(), ["/Us", "ers/"].concat()];
+    let unfinished =
+        [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["todo", "!("].concat()];
     for file in all_files() {
         for word in machine.iter().chain(&unfinished) {
-            assert!(
-                !file.text.contains(word.as_str()),
-                "src/{}: {word}",
-                file.name
-            );
+            assert!(!file.text.contains(word.as_str()), "src/{}: {word}", file.name);
         }
     }
 }

@@ -431,7 +431,7 @@ fn a_cohort_without_its_versions_is_not_treated_as_new() {
     let before = sandbox.writes();
     w.run(&["reconcile"]).expect(1).says(&["is older than the last commit", "restore the newer files"]);
     assert_eq!(sandbox.writes(), before);
-    w.run(&["state", "verify"]).expect(1).says(&["Damaged:", "older than what was committed"]);
+    w.run(&["state", "verify"]).expect(1).says(&["Damaged:", "older than the last commit"]);
     age(&w, ".syncline/cohorts");
     let runs = w.snapshot(".syncline/cohorts/carts/parts");
     w.run(&["state", "gc"]);

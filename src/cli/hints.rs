@@ -48,7 +48,7 @@ pub(super) fn damaged_hints(path: &Path) -> Vec<String> {
     }
 }
 
-/// Remedies for a part of the state that is older than what was committed.
+/// Remedies for a part of the state that is older than the last commit.
 pub(super) fn older_hints(place: &str) -> Vec<String> {
     let restore = "nothing was sent; restore the newer files, if there is a copy".to_owned();
     let accept = format!("syncline state accept {place}");

@@ -160,7 +160,7 @@ pub enum StateError {
         supported: u64,
     },
     /// A committed version does not exist any more.
-    #[error("{} is older than what was committed: version {committed} was committed, the newest that exists is {found}", .path.display())]
+    #[error("{} is older than the last commit: version {committed} was committed, the newest that exists is {found}", .path.display())]
     Older {
         /// The folder, or the missing file.
         path: PathBuf,
