@@ -58,7 +58,7 @@ fn objects_are_read_by_key_and_by_glob() {
         ("'s3://nowhere/a.csv'", 1, "cannot read s3://nowhere/a.csv"),
     ] {
         config_reading(&w, &sandbox, &format!("{place}, {store}"));
-        with_keys(&w, &["reconcile"]).expect(code).says(&[says, "nobody was "]);
+        with_keys(&w, &["reconcile"]).expect(code).says(&[says, "no member was "]);
     }
     let run = with_keys(&w, &["doctor"]).expect(11).says(&["cannot read s3://nowhere/a.csv"]);
     assert!(!(run.stdout + &run.stderr).contains(S3_KEYS[1].1));

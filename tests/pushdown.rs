@@ -278,7 +278,7 @@ fn without_write_permission_the_source_is_read_in_full_and_reported() {
     );
     let (w, sandbox) = (&case.w, &case.sandbox);
     w.run(&["doctor"]).expect(11).says(&[
-        "may not make tables in schema `syncline`",
+        "cannot create tables in schema `syncline`",
         "grant usage, create on schema \"syncline\" to \"reader\"",
     ]);
     let reported = w.run(&["reconcile"]).expect(0);

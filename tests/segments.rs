@@ -86,7 +86,7 @@ fn a_segment_without_findings_lists_what_braze_does_not_expose() {
     assert_eq!(report["result"], "in_sync");
     let segment = &report["segments"][0];
     assert_eq!((&segment["verdict"], &segment["size"]["people"]), (&json!("in_sync"), &json!(200)));
-    assert_eq!(segment["expected"], json!({ "least": 200, "most": 200 }));
+    assert_eq!(segment["expected"], json!({ "min": 200, "max": 200 }));
     assert_eq!(codes(segment), ["target_unchecked"], "a permanent note");
     let shown = setup.w.run(&["check"]).expect(0).says(&[
         "win_back  segment \"Win back\" in braze: in sync, 200 users on ",
@@ -234,7 +234,7 @@ fn an_ambiguous_name_is_a_finding() {
     setup.make("segments", json!([{ "id": "3aca937b-9bbc-4e42-9370-05e411967b2b", "name": "Win back" }]));
     setup.w.run(&["check"]).expect(1).says(&[
         "unknown",
-        "2 segments are called \"Win back\"",
+        "2 segments are named \"Win back\"",
         "`segment: { id: … }` (sync.yaml:12)",
         "Not in sync: 1 segment unknown.",
     ]);
@@ -364,7 +364,7 @@ fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
         .w
         .run(&["plan", "--format", "markdown"])
         .expect(0)
-        .says(&["| `win_back` | **drifted** |", "is archived"]);
+        .says(&["| `win_back` | **drifted** |", "archived segments are not listed"]);
     assert_eq!(setup.w.snapshot(".syncline"), before, "a plan changes nothing");
     let mut command = setup.w.command(&["plan"]);
     command.env_remove("TEST_REST_KEY");
@@ -387,7 +387,7 @@ fn a_size_reveals_drift_that_the_description_does_not() {
     // Once the expected size before that day is recorded, this no longer excuses it.
     let checks = ".syncline/checks/win_back/versions";
     let newest = std::fs::read_dir(setup.w.path(checks)).unwrap().map(|e| e.unwrap().path()).max().unwrap();
-    let earlier = r#""expectations": [ { "day": "2026-01-01", "least": 200, "most": 200 },"#;
+    let earlier = r#""expectations": [ { "day": "2026-01-01", "min": 200, "max": 200 },"#;
     let check = std::fs::read_to_string(&newest).unwrap();
     let edited = check.replacen(r#""expectations": ["#, earlier, 1);
     assert_ne!(check, edited);
@@ -411,7 +411,7 @@ fn canaries_are_checked() {
     let text = |code| finding(&report, code)["text"].as_str().unwrap().to_owned();
     assert!(text("canary_unknown").starts_with("Braze does not know external_id ne…er;"));
     let absent = text("canary_absent");
-    let both = "canaries external_id ne…er, external_id us…50 are not in its cohorts";
+    let both = "canaries external_id ne…er, external_id us…50 are not among the recorded members";
     assert!(absent.contains(both), "user-250 is excluded: {absent}");
     assert_eq!(setup.sandbox.requests()["rest"]["endpoints"]["export_ids"], 1);
 }

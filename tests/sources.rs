@@ -227,7 +227,7 @@ fn an_unreadable_row_blocks_removals_until_it_is_allowed() {
 
     let rejects = broken.w.snapshot(".syncline/rejects");
     let text = String::from_utf8(rejects.last().unwrap().1.clone()).unwrap();
-    assert!(text.contains(r#"{"reason":"wrong_field_count","detail":"2 fields where the header has 1","file":"a.csv","line":9}"#), "{text}");
+    assert!(text.contains(r#"{"reason":"wrong_field_count","detail":"2 fields where the header has 1","file":"a.csv","line":9,"checksum":"#), "{text}");
     assert!(text.contains(r#"{"reason":"not_utf8","file":"a.csv","line":41,"column":"identity""#), "{text}");
 
     let config = broken.w.read("sync.yaml");
