@@ -302,7 +302,7 @@ fn the_reason_of_a_reject_survives_a_crash() {
     sandbox.faults("[]");
     let version = w.snapshot(".syncline/cohorts/carts/versions").pop().unwrap().1;
     let version_text = String::from_utf8(version).unwrap();
-    let known = !version_text.contains("\"refused\": []");
+    let known = !version_text.contains("\"rejected\": []");
     let reported = w
         .snapshot(".syncline/rejects")
         .iter()
