@@ -149,7 +149,7 @@ fn decode(path: &Path, events: u64) {
     let mut bytes = 0;
     let read = read(path, |row| {
         for at in 0..row.len() {
-            if let AvroValue::Text(text) = row.value(at) {
+            if let AvroValue::Text(text) = row.datum(at) {
                 bytes += text.len();
             }
         }

@@ -250,8 +250,7 @@ fn included(
     let mut patterns = HashSet::new();
     let items = tree.items("include");
     if let Some(item) = items.get(INCLUDES_MAX) {
-        let message =
-            format!("`include` has {} entries, at most {INCLUDES_MAX} are allowed", items.len());
+        let message = format!("`include` has {} entries, at most {INCLUDES_MAX} are allowed", items.len());
         return Err(Problem::new(ProblemCode::TooLarge, message)
             .at(item.span, "too many")
             .hint("match several files with one pattern, for example `cohorts/*.yaml`"));

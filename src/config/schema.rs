@@ -173,7 +173,7 @@ mod tests {
         }
         match schema {
             Value::Object(map) => {
-                map.iter().for_each(|(key, value)| properties(value, &format!("{path}/{key}"), visit))
+                map.iter().for_each(|(key, value)| properties(value, &format!("{path}/{key}"), visit));
             }
             Value::Array(items) => {
                 items

@@ -151,8 +151,8 @@ mod tests {
         RateLimiter::hourly(Duration::from_secs(900))
     }
 
-    fn quota(requests: u64, reset: i64) -> Option<RemainingQuota> {
-        Some(RemainingQuota { requests, window: reset, until: at(reset) })
+    fn quota(requests: u64, reset: i64) -> RemainingQuota {
+        RemainingQuota { requests, window: reset, until: at(reset) }
     }
 
     fn after(reported: Option<RemainingQuota>, closed: Option<Option<Timestamp>>) -> Admission {
@@ -169,8 +169,8 @@ mod tests {
     fn requests_wait_for_the_reset() {
         let wait = |seconds| Admission::Wait(Duration::from_secs(seconds));
         assert_eq!(after(None, None), Admission::Go);
-        assert_eq!(after(quota(1, 7200), None), Admission::Go);
-        assert_eq!(after(quota(0, 7200), None), wait(200));
+        assert_eq!(after(Some(quota(1, 7200)), None), Admission::Go);
+        assert_eq!(after(Some(quota(0, 7200)), None), wait(200));
         assert_eq!(after(None, Some(Some(at(7003)))), wait(3));
         assert_eq!(after(None, Some(None)), wait(200), "the full hour");
         assert_eq!(after(None, Some(Some(at(8000)))), Admission::TooLong(at(8000)));
@@ -185,11 +185,11 @@ mod tests {
             [Admission::Go; 2],
             "no quota known yet"
         );
-        limiter.complete(quota(2, 7200));
+        limiter.complete(Some(quota(2, 7200)));
         assert_eq!(limiter.admit(at(7000)), Admission::Go);
         assert_eq!(limiter.admit(at(7000)), Admission::Wait(SOON), "two remaining, and two in flight");
-        limiter.complete(quota(0, 7200));
-        limiter.complete(quota(1, 7200)); // an older response that arrives late
+        limiter.complete(Some(quota(0, 7200)));
+        limiter.complete(Some(quota(1, 7200))); // an older response that arrives late
         assert_eq!(limiter.admit(at(7000)), Admission::Wait(Duration::from_secs(200)));
         assert_eq!(limiter.admit(at(7200)), Admission::Go, "a new window");
     }

@@ -103,7 +103,7 @@ impl EventMapper<'_> {
                     scanner.skip(start)?;
                 }
                 ("user", ValueStart::Object) => {
-                    self.members(&mut scanner, FieldSource::User, type_rules, &mut head)?
+                    self.members(&mut scanner, FieldSource::User, type_rules, &mut head)?;
                 }
                 ("properties", ValueStart::Object) => {
                     self.members(&mut scanner, FieldSource::Properties, type_rules, &mut head)?;

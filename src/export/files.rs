@@ -151,7 +151,7 @@ impl OpenEventFile<'_> {
                 Ok(true) => self.block(&block, header, layout, &mut mapper, blocks.position(), out)?,
                 Ok(false) => return Ok(ReadEnd::Whole),
                 Err(error) if error.is_of_one_block() => {
-                    self.reject(reject_reason(&error), &error.to_string())?
+                    self.reject(reject_reason(&error), &error.to_string())?;
                 }
                 Err(error) => return self.failed(&error, position),
             }

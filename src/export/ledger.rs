@@ -141,7 +141,7 @@ impl ExportLedger {
             match &block.whole {
                 BlockOrigin::Nothing => {}
                 BlockOrigin::Posted(file) if block.rest == FileRemainder::None => {
-                    self.used.push((**file).clone())
+                    self.used.push((**file).clone());
                 }
                 BlockOrigin::Posted(_) => {}
                 BlockOrigin::Object(object) if block.rest == FileRemainder::None => {

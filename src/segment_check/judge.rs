@@ -40,7 +40,7 @@ pub(super) fn judge(case: &SegmentCase<'_>, evidence: &SegmentEvidence) -> Judge
     match &evidence.segment {
         Ok(LookupResult::One(seen)) => judge_segment(case, seen, evidence, &mut judged),
         Ok(LookupResult::Absent) => {
-            judged.findings.push(CheckedObject::SegmentMissing(case.segment.named.clone()))
+            judged.findings.push(CheckedObject::SegmentMissing(case.segment.named.clone()));
         }
         Ok(LookupResult::Many(count)) => judged.findings.push(CheckedObject::SegmentAmbiguous {
             name: text_of(&case.segment.named).to_owned(),
@@ -54,7 +54,7 @@ pub(super) fn judge(case: &SegmentCase<'_>, evidence: &SegmentEvidence) -> Judge
     let canaries = &case.segment.canaries;
     match &evidence.unknown {
         Ok(unknown) if !unknown.is_empty() => {
-            judged.findings.push(CheckedObject::CanaryUnknown(unknown.clone()))
+            judged.findings.push(CheckedObject::CanaryUnknown(unknown.clone()));
         }
         Err(error) if !canaries.is_empty() => judged.findings.push(not_reported("canaries", error)),
         _ => {}

@@ -409,7 +409,7 @@ fn renew_periodically(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, 
         pause = lasts / RENEWALS;
         match renewed {
             Ok(LeaseRenewal::Renewed(tag)) => {
-                (now.tag, now.valid_until) = (tag, valid_until(began, time, lasts))
+                (now.tag, now.valid_until) = (tag, valid_until(began, time, lasts));
             }
             Ok(LeaseRenewal::WasRenewed(tag)) => (now.tag, pause) = (tag, Duration::ZERO),
             Ok(LeaseRenewal::Lost) => now.lost = true,

@@ -82,7 +82,7 @@ impl RequestError {
         let headers = response.headers_mut();
         match self {
             Self::Unavailable => {
-                drop(headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
+                drop(headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)));
             }
             Self::Method => drop(headers.insert(hyper::header::ALLOW, HeaderValue::from_static("POST"))),
             // The rest of the body is not read.

@@ -132,7 +132,7 @@ fn answered(
     let endpoint = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
     match &reply.outcome {
         RequestOutcome::Accepted => {
-            findings.passed("credentials", format!("Braze answers, and takes the keys ({of})"))
+            findings.passed("credentials", format!("Braze answers, and takes the keys ({of})"));
         }
         RequestOutcome::Unauthorized(message) => findings.failed(
             "credentials",
@@ -278,7 +278,7 @@ async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
                     findings.failed("reach", error.to_string(), hint);
                 }
                 None => {
-                    findings.command_failed("reach", &CommandError::new(Exit::Failed, "looking was stopped"))
+                    findings.command_failed("reach", &CommandError::new(Exit::Failed, "looking was stopped"));
                 }
             }
         }

@@ -120,7 +120,7 @@ fn what(cohort: &CohortReport) -> String {
             parts.push(format!("renamed \"{}\" to \"{}\"", escaped(from), escaped(name)));
         }
         Some(CohortNaming::Again { name }) => {
-            parts.push(format!("sent the name \"{}\" again", escaped(name)))
+            parts.push(format!("sent the name \"{}\" again", escaped(name)));
         }
         None => {}
     }

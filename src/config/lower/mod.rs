@@ -173,7 +173,7 @@ fn connections(
         match shape {
             spec::ConnectionSpec::Braze(shape) => drop(all.braze.insert(name, braze(shape, folder)?)),
             spec::ConnectionSpec::Heap(shape) => {
-                drop(all.heap.insert(name.clone(), heap(&name, shape, folder)))
+                drop(all.heap.insert(name.clone(), heap(&name, shape, folder)));
             }
             spec::ConnectionSpec::Postgres(shape) => {
                 all.sql.insert(name, SqlConfig::Postgres(sql::postgres(shape, folder)));

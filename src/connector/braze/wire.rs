@@ -34,7 +34,7 @@ struct CohortChange<'a> {
     should_remove: bool,
 }
 
-#[allow(clippy::trivially_copy_run_by_ref, reason = "serde passes a reference")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
 }

@@ -118,7 +118,7 @@ mod tests {
 
     fn due(transition: Transition, who: OutboxUser) -> DueTrigger {
         let at = CheckTime(Timestamp::UNIX_EPOCH);
-        DueTrigger { transition: transition, user: who, at, properties: BTreeMap::new(), omitted: Vec::new() }
+        DueTrigger { transition, user: who, at, properties: BTreeMap::new(), omitted: Vec::new() }
     }
 
     #[test]
