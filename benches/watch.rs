@@ -34,7 +34,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use support::{SYNCLINE, Sandbox};
-use syncline::heap_segments::{IngestContext, fold};
+use syncline::heap_segments::{self, IngestContext};
 use syncline::model::{Clock, ConnectionName, EndpointName, RunId, Timestamp};
 use syncline::state::{Delivery, Holder, Inbox, InboxQuota, Location, StateWriter};
 
@@ -477,7 +477,7 @@ fn ingest(deliveries: u64, segments: u64) {
         let began = Instant::now();
         let now = clock.now();
         let ingest_context = IngestContext { state: &state, heap: &heap, run: &run, now, incomplete_after };
-        let folded = fold(&files, ingest_context).unwrap();
+        let folded = heap_segments::ingest(&files, ingest_context).unwrap();
         took += began.elapsed();
         assert_eq!((folded.invalid, folded.duplicates), (0, 0));
         inbox.used(&folded.used);

@@ -26,8 +26,8 @@ fn name(path: &Path) -> String {
 }
 
 /// Compares a page with what it must be, or writes it.
+#[allow(clippy::disallowed_methods, reason = "the switch that writes the pages")]
 fn expect_page(path: &Path, is: &str, must_be: &str) {
-    #[allow(clippy::disallowed_methods, reason = "the switch that writes the pages")]
     let update = std::env::var_os("SYNCLINE_UPDATE_DOCS").is_some();
     if update && is != must_be {
         fs::write(path, must_be).unwrap();

@@ -6,7 +6,7 @@
     clippy::panic,
     clippy::cast_possible_truncation,
     clippy::single_range_in_vec_init,
-    clippy::needless_run_by_value,
+    clippy::needless_pass_by_value,
     reason = "a test that fails panics, and its numbers are small"
 )]
 

@@ -177,7 +177,7 @@ fn exit_codes() -> String {
     for part in codes.trim_end_matches('.').split(", ") {
         match part.split_once(' ') {
             Some((code, meaning)) if code.parse::<u8>().is_ok() => {
-                rows.push((code.to_owned(), meaning.to_owned()))
+                rows.push((code.to_owned(), meaning.to_owned()));
             }
             _ => {
                 let last = rows.last_mut().unwrap();
