@@ -1,7 +1,7 @@
 //! Plans cohorts in parallel, so that a slow source delays no cohort of another source.
 //!
 //! Sources that are read from the same database or host, or from this machine, share a [`Lane`]. Each lane has its own
-//! threads, and their number is bounded. Memory is reserved when rows arrive, see [`crate::state::Memory`], so a cohort
+//! threads, and their number is bounded. Memory is reserved when rows arrive, see [`crate::state::MemoryBudget`], so a cohort
 //! that waits for a database needs none.
 
 use std::collections::BTreeMap;

@@ -212,7 +212,7 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Commits a check of a segment, and removes checks beyond [`VERSIONS_KEPT`].
+    /// Commits a check of a segment, and removes checks beyond a fixed number.
     ///
     /// # Errors
     /// When the write fails, or another process committed first.

@@ -51,7 +51,7 @@ impl MemoryBudget {
         Self { inner: Mutex::new(inner), freed: Condvar::new() }
     }
 
-    /// The budget of this process. It has no limit before [`Memory::set_limit`].
+    /// The budget of this process. It has no limit before [`MemoryBudget::set_limit`].
     #[must_use]
     pub fn of_process() -> &'static Self {
         &PROCESS

@@ -21,7 +21,7 @@ pub struct JsonError {
 }
 
 impl JsonError {
-    /// Whether the text may be JSON that is nested deeper than [`DEPTH_MAX`].
+    /// Whether the text may be JSON that is nested deeper than the scanner reads.
     #[must_use]
     pub fn is_too_deep(&self) -> bool {
         self.what == TOO_DEEP

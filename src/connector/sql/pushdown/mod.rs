@@ -1,7 +1,7 @@
 //! Pushdown: PostgreSQL compares the rows of a query with a mirror table of the recorded members.
 //!
 //! # Guarantees
-//! [`difference`] only reads, in one snapshot: the checksum of the table is computed in the snapshot of the
+//! [`difference()`] only reads, in one snapshot: the checksum of the table is computed in the snapshot of the
 //! comparison. A table with an unexpected checksum is reported and not compared.
 //!
 //! # Caveats
