@@ -35,7 +35,7 @@ fn another_workspace_is_rejected_before_anything_is_sent() {
     let expected = [
         "the data import key of `braze` is not the one that this state's members were sent with",
         "if it is a new key of the same workspace: syncline state adopt braze",
-        "if it is another workspace: nobody of the record is there; give it a `state:` of its own",
+        "if it is another workspace: it has none of the recorded members; give it its own `state:`",
     ];
     for args in [&["plan"][..], &["reconcile"], &["reconcile", "--plan", "saved.plan"], &["resync", "carts"]]
     {
