@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use syn::spanned::Spanned as _;
 use syn::visit::Visit;
 
-use crate::support::root;
+use crate::support::{files_below, root};
 
 /// Each module with its allowed imports. Data moves in one direction: down this table.
 const MODULES: &[(&str, &[&str])] = &[
@@ -141,35 +141,23 @@ impl File {
 
 /// The files of the main crate.
 fn files() -> Vec<File> {
-    files_below("src")
+    code_below("src")
 }
 
 /// The files of all crates.
 fn all_files() -> Vec<File> {
-    files().into_iter().chain(files_below("crates/sandbox/src")).collect()
+    files().into_iter().chain(code_below("crates/sandbox/src")).collect()
 }
 
-fn files_below(folder: &str) -> Vec<File> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                found.push(path);
-            }
-        }
-    }
+fn code_below(folder: &str) -> Vec<File> {
     let source = root().join(folder);
-    let mut paths = Vec::new();
-    walk(&source, &mut paths);
-    paths.sort();
+    let paths = files_below(&source).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let syntax = syn::parse_file(&text).unwrap();
         File { name: path.strip_prefix(&source).unwrap().to_str().unwrap().to_owned(), text, syntax }
     };
-    paths.into_iter().map(read).collect()
+    paths.map(read).collect()
 }
 
 /// Every path in a file outside its tests, resolved: `crate::…` or another crate's.
@@ -556,7 +544,7 @@ fn a_type_name_is_used_once() {
     assert!(names.len() <= DUPLICATE_TYPES_MAX, "{} names in several files: {names:#?}", names.len());
 }
 
-/// Words that `ARCHITECTURE.md`'s readers should not meet: each has a standard term.
+/// Words that have a standard term or say less than one.
 const BANNED: [&str; 32] = [
     "told",
     "tell",
@@ -614,21 +602,11 @@ fn banned_words(text: &str) -> Vec<(usize, &'static str)> {
 
 /// Every file below a folder of the repository, or the file itself, as text.
 fn texts(path: &str) -> Vec<(String, String)> {
-    fn walk(path: &Path, found: &mut Vec<PathBuf>) {
-        if path.is_dir() {
-            fs::read_dir(path).unwrap().for_each(|entry| walk(&entry.unwrap().path(), found));
-        } else {
-            found.push(path.to_owned());
-        }
-    }
-    let mut paths = Vec::new();
-    walk(&root().join(path), &mut paths);
-    paths.sort();
     let named = |path: PathBuf| {
         let text = String::from_utf8(fs::read(&path).unwrap()).ok()?;
         Some((path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(), text))
     };
-    paths.into_iter().filter_map(named).collect()
+    files_below(&root().join(path)).into_iter().filter_map(named).collect()
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn cohort_alert(view: &DashboardView, cohort: &CohortView) -> Option<Alert> {
             (AlertLevel::Temporary, "waiting for Heap’s first sync".to_owned())
         }
         CohortStateView::Blocked { blocks, .. } => {
-            let blocks = blocks.iter().map(|block| format!("{} blocked: {}", block.scope, block.reason));
+            let blocks = blocks.iter().map(ToString::to_string);
             (AlertLevel::NeedsAttention, blocks.collect::<Vec<_>>().join("; "))
         }
         CohortStateView::Failing { reason, next, .. } => (level(*next), reason.clone()),

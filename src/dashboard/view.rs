@@ -3,6 +3,7 @@
 //! No field contains a member's identifier or a secret, because everyone who can reach the address can see the page.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::model::{CohortId, ConnectionName, RunId, Timestamp};
@@ -199,6 +200,12 @@ pub struct BlockedView {
     pub reason: String,
     /// What the operator can do, besides the approval.
     pub remedies: Vec<RemedyView>,
+}
+
+impl fmt::Display for BlockedView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} blocked: {}", self.scope, self.reason)
+    }
 }
 
 /// An action for the operator.

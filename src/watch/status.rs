@@ -67,7 +67,7 @@ pub(super) struct FailureStatus {
 
 impl BlockedStatus {
     fn text(&self) -> String {
-        let blocks = self.blocks.iter().map(|block| format!("{} blocked: {}", block.scope, block.reason));
+        let blocks = self.blocks.iter().map(ToString::to_string);
         let approve = self.approve_command.iter().map(|command| format!("to approve it: {command}"));
         blocks.chain(approve).collect::<Vec<_>>().join("; ")
     }

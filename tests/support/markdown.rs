@@ -1,11 +1,10 @@
 //! Markdown pages under test: their code blocks, their transcripts, their links.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{SYNCLINE, Workspace, root, run};
+use super::{SYNCLINE, Workspace, files_below, root, run};
 
 /// A fenced code block of a page.
 pub(crate) struct CodeBlock<'a> {
@@ -117,21 +116,11 @@ fn real_transcript(w: &Workspace, transcript: &str, last: &mut i32) -> String {
 pub(crate) fn all_pages() -> Vec<PathBuf> {
     let mut pages = vec![root().join("README.md"), root().join("SECURITY.md")];
     for folder in ["docs", "examples"] {
-        collect_pages(&root().join(folder), &mut pages);
+        let files = files_below(&root().join(folder));
+        pages.extend(files.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "md")));
     }
     pages.sort();
     pages
-}
-
-fn collect_pages(folder: &Path, pages: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect_pages(&path, pages);
-        } else if path.extension().is_some_and(|ext| ext == "md") {
-            pages.push(path);
-        }
-    }
 }
 
 /// The page without its code: no blocks, and nothing between backticks.

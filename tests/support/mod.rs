@@ -196,6 +196,17 @@ impl Workspace {
     }
 }
 
+/// All files below a folder, sorted; the file itself if `path` is one.
+pub(crate) fn files_below(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.flat_map(|path| files_below(&path)).collect();
+    files.sort();
+    files
+}
+
 /// A CSV with external ids.
 pub(crate) fn csv(ids: impl IntoIterator<Item = String>) -> String {
     let mut text = "identity\n".to_owned();

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::markdown::copy_example;
-use super::{Workspace, root, run};
+use super::{Workspace, files_below, root, run};
 
 /// A generated section by its name.
 pub(crate) fn section(name: &str) -> String {
@@ -33,20 +32,9 @@ pub(crate) fn source() -> String {
 }
 
 fn source_files() -> Vec<(String, String)> {
-    fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                collect(&path, found);
-            } else if path.extension().is_some_and(|ext| ext == "rs") {
-                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    let mut found = Vec::new();
-    collect(&root().join("src"), &mut found);
-    found.sort();
-    found
+    let files = files_below(&root().join("src")).into_iter();
+    let code = files.filter(|path| path.extension().is_some_and(|ext| ext == "rs"));
+    code.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap())).collect()
 }
 
 fn source_with(marker: &str) -> String {

@@ -200,7 +200,16 @@ fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (&'static s
                 ),
             ],
         ),
-        _ => ("limit", String::new(), Vec::new()),
+        // Explained by the callers. They are listed so that a new violation cannot be left without a message.
+        GuardViolation::Share { .. }
+        | GuardViolation::Count { .. }
+        | GuardViolation::Ceiling { .. }
+        | GuardViolation::Emptied { .. }
+        | GuardViolation::EmptyAtFirst
+        | GuardViolation::NoneUsable { .. }
+        | GuardViolation::HeaderMissing { .. }
+        | GuardViolation::Unreadable { .. }
+        | GuardViolation::Damaged { .. } => ("limit", String::new(), Vec::new()),
     }
 }
 
