@@ -86,7 +86,7 @@ fn a_segment_without_findings_lists_what_braze_does_not_expose() {
     assert_eq!(report["result"], "in_sync");
     let segment = &report["segments"][0];
     assert_eq!((&segment["verdict"], &segment["size"]["people"]), (&json!("in_sync"), &json!(200)));
-    assert_eq!(segment["expected"], json!({ "min": 200, "max": 200 }));
+    assert_eq!(segment["expected"], json!({ "least": 200, "most": 200 }));
     assert_eq!(codes(segment), ["target_unchecked"], "a permanent note");
     let shown = setup.w.run(&["check"]).expect(0).says(&[
         "win_back  segment \"Win back\" in braze: in sync, 200 users on ",
