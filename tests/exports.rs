@@ -436,7 +436,7 @@ fn held_events_respect_the_rate_limit_of_their_user() {
 fn users_deleted_in_braze_are_erased() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
-    let tie = opens(&[("t1", NOW, Some("u1"), Some("b1")), ("h1", NOW, None, Some("b2"))], "null");
+    let tie = opens(&[("t1", NOW, Some("user-one"), Some("b1")), ("h1", NOW, None, Some("b2"))], "null");
     w.write("cur/1.avro", tie);
     w.run(&["export"]).expect(0).says(&["sent 1", "1 event waits"]);
     let erased_events = [("d1", NOW, None, Some("b1")), ("d2", NOW, None, Some("b2"))];
@@ -451,7 +451,7 @@ fn users_deleted_in_braze_are_erased() {
     for part in newest["parts"].as_array().unwrap() {
         let id = part["id"].as_str().unwrap();
         let (_, bytes) = identity.iter().find(|(path, _)| path.to_str().unwrap().contains(id)).unwrap();
-        assert!(!bytes.windows(2).any(|window| window == b"u1"), "the external id is erased");
+        assert!(!bytes.windows(8).any(|window| window == b"user-one"), "the external id is erased");
     }
 }
 
@@ -730,18 +730,18 @@ fn an_erased_user_is_in_no_file_of_the_state() {
     let export = "    anonymous: hold\n";
     let cohorts = format!("cohorts:\n{}", cohort_entry("carts", ""));
     w.write("sync.yaml", config(&sandbox, &format!("{more}{braze}{cohorts}"), export));
-    w.source("carts", ["u1".to_owned(), "u2".to_owned()]);
+    w.source("carts", ["user-one".to_owned(), "u2".to_owned()]);
     w.run(&["reconcile", "carts"]).expect(0);
     let rows = [
-        ("t1", NOW, Some("u1"), Some("b1")),
-        ("t2", NOW, Some("u1"), None),
+        ("t1", NOW, Some("user-one"), Some("b1")),
+        ("t2", NOW, Some("user-one"), None),
         ("t3", NOW, Some("u2"), Some("b2")),
-        ("f1", 4_000_000_000, Some("u1"), None),
-        ("f2", 4_000_000_000, Some("u12"), None),
+        ("f1", 4_000_000_000, Some("user-one"), None),
+        ("f2", 4_000_000_000, Some("user-one-two"), None),
         ("h1", NOW, None, Some("b9")),
     ];
     w.write("cur/1.avro", opens(&rows, "null"));
-    // One event of u1 is sent; the other waits for the rate limit, up to an hour. The run is stopped.
+    // One event of user-one is sent; the other waits for the rate limit, up to an hour. The run is stopped.
     let mut child = w.command(&["export"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("the run waits", || {
         let versions = w.snapshot(".syncline/exports");
@@ -763,12 +763,12 @@ fn an_erased_user_is_in_no_file_of_the_state() {
                 && bytes.windows(text.len()).any(|part| part == text.as_bytes())
         })
     };
-    assert!(has("u1"));
-    w.run(&["forget", "u1"]).expect(6).says(&["not erased: the user is a member of cohort carts"]);
-    assert!(has("u1") && left_over.exists());
+    assert!(has("user-one"));
+    w.run(&["forget", "user-one"]).expect(6).says(&["not erased: the user is a member of cohort carts"]);
+    assert!(has("user-one") && left_over.exists());
     w.source("carts", ["u2".to_owned()]);
     w.run(&["reconcile", "carts"]).expect(0).says(&["removed 1"]);
-    let said = w.run(&["forget", "u1"]).expect(0);
+    let said = w.run(&["forget", "user-one"]).expect(0);
     said.says(&[
         "erased 1 entry of the identity map",
         "erased 1 event that waited",
@@ -777,13 +777,13 @@ fn an_erased_user_is_in_no_file_of_the_state() {
         "  exports/engagement",
     ]);
     for (path, bytes) in w.snapshot(".syncline") {
-        let text = String::from_utf8_lossy(&bytes).replace("u12", "");
-        assert!(!text.contains("\"u1\"") && !text.contains("\\\"u1\\\""), "{path:?}");
-        assert!(!path.to_str().unwrap().contains("cohorts") || !text.contains("u1"), "{path:?}");
+        let text = String::from_utf8_lossy(&bytes).replace("user-one-two", "");
+        assert!(!text.contains("\"user-one\"") && !text.contains("\\\"user-one\\\""), "{path:?}");
+        assert!(!path.to_str().unwrap().contains("cohorts") || !text.contains("user-one"), "{path:?}");
     }
     assert!(!left_over.exists());
     w.run(&["forget", "b9"]).expect(0).says(&["erased 1 event that waited"]);
-    w.run(&["forget", "u1"]).expect(0).says(&["nothing to erase"]);
+    w.run(&["forget", "user-one"]).expect(0).says(&["nothing to erase"]);
     w.run(&["state", "verify"]).expect(0);
     let run_command = |args: &[&str], key: &str| {
         let mut command = w.command(args);
