@@ -37,9 +37,10 @@ fn every_invalid_config_has_the_expected_message() {
         codes.push_str(&found.stderr);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Three codes concern files and flags, not the content of a config.
+    // Four codes concern files, flags and the build, not the content of a config.
     for code in syncline::config::ProblemCode::ALL {
-        let elsewhere = ["unreadable-file", "unknown-environment", "not-trusted"].contains(&code.as_str());
+        let elsewhere = ["unreadable-file", "unknown-environment", "not-trusted", "missing-feature"]
+            .contains(&code.as_str());
         assert!(
             elsewhere || codes.contains(&format!("error[{}]", code.as_str())),
             "no invalid config for {}",

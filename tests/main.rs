@@ -31,6 +31,7 @@ mod currents_http;
 mod currents_sandbox;
 mod damaged_state;
 mod dashboard;
+mod default_build;
 mod deploy;
 mod discover;
 mod docs;

@@ -313,8 +313,6 @@ fn an_endpoint_uses_tls_and_reloads_its_certificate() {
     assert_eq!(post_tls(&address, &new, &delivery(4)).unwrap(), 200);
 }
 
-/// Only with the feature: `cargo test --features otlp spans_`.
-#[cfg(feature = "otlp")]
 #[test]
 fn spans_reach_a_collector() {
     let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -4,6 +4,14 @@
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::Layer;
 
+use super::environment::variable;
+
+/// Whether a collector is configured.
+fn is_wanted() -> bool {
+    let names = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+    names.iter().any(|name| variable(name).is_some())
+}
+
 #[cfg(feature = "otlp")]
 mod sent {
     use std::sync::OnceLock;
@@ -16,15 +24,12 @@ mod sent {
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::Layer;
 
-    use crate::cli::environment::variable;
     use crate::cli::output;
 
     static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-    /// The layer that sends spans, if a collector is configured.
+    /// The layer that sends spans.
     pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
-        let names = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
-        names.iter().find_map(|name| variable(name))?;
         // A second installation in the same process fails without effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = SpanExporter::builder().with_http().build();
@@ -52,12 +57,16 @@ mod sent {
 /// The layer that sends spans, if a collector is configured.
 #[cfg(feature = "otlp")]
 pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
-    sent::layer()
+    is_wanted().then(sent::layer)?
 }
 
-/// `None`: the layer needs the feature `otlp`.
+/// `None`: the layer needs the feature `otlp`. Reports a collector that is configured in vain.
 #[cfg(not(feature = "otlp"))]
 pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
+    if is_wanted() {
+        let missing = crate::model::BuildFeature::Otlp.missing("a collector");
+        super::output::err(&format!("spans are not sent: {missing}"));
+    }
     None
 }
 

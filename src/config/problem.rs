@@ -108,6 +108,8 @@ codes! {
     UnknownColumn = "unknown-column",
     /// A cohort is both declared and listed under `removed:`.
     RemovedAndDeclared = "removed-and-declared",
+    /// This build lacks a Cargo feature that the config needs.
+    MissingFeature = "missing-feature",
 }
 
 /// One problem.

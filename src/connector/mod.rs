@@ -5,7 +5,9 @@
 //! The callers decide which data to read, which requests to send, and how to react to a response.
 
 pub mod braze;
+#[cfg_attr(not(feature = "warehouse"), allow(dead_code, reason = "databases and Parquet files use the rest"))]
 mod cells;
+#[cfg(feature = "warehouse")]
 mod columns;
 pub mod currents;
 pub mod destination;
@@ -14,6 +16,7 @@ mod headers;
 pub mod heap;
 pub mod heap_connect;
 pub mod http;
+#[cfg_attr(not(feature = "warehouse"), allow(dead_code, reason = "databases and Parquet files use the rest"))]
 mod iso8601;
 pub mod rate_limit;
 mod retry;

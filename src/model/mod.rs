@@ -4,6 +4,7 @@
 
 mod address;
 mod avro_value;
+mod build_feature;
 mod delivery;
 mod field;
 mod guarded;
@@ -23,6 +24,7 @@ mod time;
 
 pub use address::{is_loopback_host, is_private_address};
 pub use avro_value::{AvroRecord, AvroValue};
+pub use build_feature::BuildFeature;
 pub use delivery::DeliveryMethod;
 pub use field::{Field, Fields, NonIdentifier};
 pub use guarded::{guarded, is_guarded};

@@ -5,20 +5,18 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::list::PaginatedListStore;
 use object_store::path::Path;
-use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{Error, GetOptions, ObjectMeta, ObjectStore};
 
 use super::address::split;
+use super::connected::Connected;
 use super::error::io_error;
 use super::exact_keys::{self, Listing, Span};
-use super::location::{ObjectKey, Signing};
+use super::location::ObjectKey;
 use super::thread::{Pending, RequestThread};
+use super::vendors;
 
 /// A client of a bucket, or of a prefix in it.
 #[derive(Clone)]
@@ -51,7 +49,7 @@ impl BucketClient {
         let (root, key) = split(url);
         let parsed = url::Url::parse(root).map_err(io::Error::other)?;
         let Connected { store, lists, is_azure } =
-            connect(&parsed, options).map_err(|error| io_error(&error))?;
+            vendors::connect(&parsed, options).map_err(|error| io_error(&error))?;
         let key = key.trim_end_matches('/');
         let prefix = if key.is_empty() { Ok(Path::ROOT.into()) } else { ObjectKey::of(key, false) };
         let prefix = prefix
@@ -124,60 +122,4 @@ impl BucketClient {
         let dropped = || Error::Generic { store: "bucket", source: "the request was dropped".into() };
         self.thread.begin(work).end().unwrap_or_else(|| Err(dropped()))
     }
-}
-
-/// The client of a store, for objects and for listings.
-struct Connected {
-    store: Arc<dyn ObjectStore>,
-    lists: Arc<dyn PaginatedListStore>,
-    is_azure: bool,
-}
-
-/// Creates the client for an address, with the supported settings.
-fn connect(url: &url::Url, options: &[(String, String)]) -> Result<Connected, Error> {
-    let signing = Arc::<Signing>::default();
-    macro_rules! builder {
-        ($builder:ty) => {{
-            let with =
-                |builder: $builder, (name, value): &(String, String)| match name.to_ascii_lowercase().parse()
-                {
-                    Ok(known) => builder.with_config(known, value),
-                    Err(_) => builder,
-                };
-            let builder = options.iter().fold(<$builder>::new().with_url(url.as_str()), with);
-            builder
-                .with_retry(retry())
-                .with_http_connector(exact_keys::ExactKeyConnector(Arc::clone(&signing)))
-        }};
-    }
-    let (scheme, _) = ObjectStoreScheme::parse(url)?;
-    let is_azure = matches!(scheme, ObjectStoreScheme::MicrosoftAzure);
-    let (store, lists) = match scheme {
-        ObjectStoreScheme::AmazonS3 => {
-            let builder = builder!(AmazonS3Builder);
-            let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
-            let store = builder.build()?;
-            signing.set(store.credentials(), region);
-            both(store)
-        }
-        ObjectStoreScheme::GoogleCloudStorage => both(builder!(GoogleCloudStorageBuilder).build()?),
-        ObjectStoreScheme::MicrosoftAzure => both(builder!(MicrosoftAzureBuilder).build()?),
-        _ => {
-            let operation = format!("a bucket at {}://", url.scheme());
-            return Err(Error::NotImplemented { operation, implementer: "syncline".to_owned() });
-        }
-    };
-    Ok(Connected { store, lists, is_azure })
-}
-
-fn both<S: ObjectStore + PaginatedListStore>(
-    store: S,
-) -> (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>) {
-    let store = Arc::new(store);
-    (Arc::clone(&store) as Arc<dyn ObjectStore>, store as Arc<dyn PaginatedListStore>)
-}
-
-/// Retries end while the caller still waits for the answer.
-fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
 }

@@ -1,23 +1,15 @@
 //! The location of an object by its exact key, including keys that the client library cannot represent: with a
 //! control character or a leading slash.
 //!
-//! For such a key the library gets a stand-in path. Before the request is sent, the address gets the percent-encoded
-//! key and is signed again (S3; Google Cloud Storage does not sign addresses).
-//!
-//! Source: AWS, "Create a signed AWS API request": for S3 the canonical URI is the path, encoded once.
+//! For such a key the library gets a stand-in path. `vendors` puts the key into the address of the request.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use object_store::GetOptions;
-use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
-use object_store::client::{HttpError, HttpErrorKind, HttpRequest};
 use object_store::path::{Path, PathPart};
-use reqwest::header::AUTHORIZATION;
 
 /// The path for the client library. Its errors show it.
-const STAND_IN: &str = "object-of-this-key";
-/// The region if no setting names one.
-const REGION: &str = "us-east-1";
+pub(super) const STAND_IN: &str = "object-of-this-key";
 
 /// An object of a bucket.
 #[derive(Clone, Debug)]
@@ -28,19 +20,7 @@ pub struct ObjectKey {
 
 /// The key for the request's address.
 #[derive(Clone, Debug)]
-struct RawKey(Arc<str>);
-
-/// Signing parameters for S3, known once the client is built.
-#[derive(Debug, Default)]
-pub(super) struct Signing(OnceLock<(AwsCredentialProvider, String)>);
-
-impl Signing {
-    pub(super) fn set(&self, credentials: &AwsCredentialProvider, region: Option<String>) {
-        let region = region.unwrap_or_else(|| REGION.to_owned());
-        // Set once, by the function that creates it.
-        let _ = self.0.set((Arc::clone(credentials), region));
-    }
-}
+pub(super) struct RawKey(pub(super) Arc<str>);
 
 impl From<Path> for ObjectKey {
     fn from(path: Path) -> Self {
@@ -87,40 +67,6 @@ fn path(key: &str) -> Option<Path> {
     (path.as_ref() == key).then_some(path)
 }
 
-/// Puts the key of a request into its address.
-pub(super) async fn put_key(request: &mut HttpRequest, signing: &Signing) -> Result<(), HttpError> {
-    let Some(RawKey(key)) = request.extensions().get::<RawKey>().cloned() else { return Ok(()) };
-    let address = request.uri().to_string();
-    let address = match address.rsplit_once(STAND_IN) {
-        Some((before, after)) => format!("{before}{}{after}", encoded(&key)),
-        None => address,
-    };
-    *request.uri_mut() = address.parse().map_err(failed)?;
-    let is_signed = request.headers().contains_key(AUTHORIZATION);
-    if let Some((credentials, region)) = signing.0.get().filter(|_| is_signed) {
-        let credential = credentials.get_credential().await.map_err(failed)?;
-        AwsAuthorizer::new(&credential, "s3", region).try_authorize(request, None).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn failed<E: std::error::Error + Send + Sync + 'static>(error: E) -> HttpError {
-    HttpError::new(HttpErrorKind::Request, error)
-}
-
-/// A key in an address.
-fn encoded(key: &str) -> String {
-    let mut text = String::with_capacity(key.len() + 8);
-    for byte in key.bytes() {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +84,5 @@ mod tests {
         for key in ["", "a/../b", "./a", "/..", "a\n/."] {
             assert!(ObjectKey::of(key, true).is_err(), "{key:?}");
         }
-        assert_eq!(encoded("/a\n%3A~/ö#?"), "/a%0A%253A~/%C3%B6%23%3F");
     }
 }

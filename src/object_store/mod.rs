@@ -5,12 +5,16 @@
 
 mod address;
 mod client;
+mod connected;
 mod error;
 mod exact_keys;
+#[cfg_attr(not(feature = "cloud"), allow(dead_code, reason = "`vendors` reads keys"))]
 mod location;
 mod public;
 mod ranges;
 mod thread;
+#[cfg_attr(not(feature = "cloud"), path = "no_vendors.rs")]
+mod vendors;
 mod web;
 
 pub use address::{is_web, settings, split};

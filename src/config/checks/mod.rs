@@ -8,6 +8,7 @@ mod deliver;
 mod dumps;
 mod endpoints;
 mod exports;
+mod features;
 mod places;
 mod segments;
 mod server;
@@ -31,6 +32,7 @@ const CHECKS: &[ConfigCheck] = &[
     ids_are_unique,
     names_are_unique,
     removed_are_not_declared,
+    features::features_are_present,
     paths_stay_inside,
     places::addresses_are_good,
     places::stores_have_buckets,

@@ -21,6 +21,7 @@ mod json_values;
 mod lines;
 mod ndjson;
 mod open;
+#[cfg_attr(not(feature = "warehouse"), path = "no_parquet.rs")]
 mod parquet;
 mod read;
 mod remote;

@@ -47,17 +47,6 @@ impl FileInput {
     }
 }
 
-/// Reads bytes at a position without moving the file's cursor. Returns 0 at the end.
-#[cfg(unix)]
-pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, position)
-}
-
-#[cfg(windows)]
-pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buffer, position)
-}
-
 /// The bytes of a file.
 pub(super) enum FileBytes {
     File(File),

@@ -278,12 +278,23 @@ struct FilePosition {
 impl Read for FilePosition {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = match &*self.bytes {
-            Positioned::File(file) => super::open::read_at(file, buffer, self.position)?,
+            Positioned::File(file) => read_at(file, buffer, self.position)?,
             Positioned::Object(blocks) => blocks.read_at(buffer, self.position)?,
         };
         self.position += len as u64;
         Ok(len)
     }
+}
+
+/// Reads bytes at a position without moving the file's cursor. Returns 0 at the end.
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, position)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, position)
 }
 
 #[cfg(test)]

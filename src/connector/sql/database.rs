@@ -1,8 +1,7 @@
-//! A database of the config with its secrets, and the runtime that its client needs.
+//! A database of the config with its secrets, and what is known about it and its tables.
 
-use super::error::{SqlError, SqlErrorKind};
 use crate::config::{Secrets, SqlConfig};
-use crate::model::ConnectionName;
+use crate::model::{ConnectionName, Timestamp};
 
 /// A database of the config, with its secrets.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +14,28 @@ pub struct Database<'a> {
     pub secrets: &'a Secrets,
 }
 
-/// The runtime of a session.
-pub(super) fn runtime(database: Database<'_>) -> Result<tokio::runtime::Runtime, SqlError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| SqlError::new(database.name, SqlErrorKind::Local, e.to_string()))
+/// Properties of a database. A property that the server does not report is none.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseInfo {
+    /// Product and version.
+    pub server: Option<String>,
+    /// The server's current time.
+    pub clock: Option<Timestamp>,
+    /// Open connections, and the maximum.
+    pub connections: Option<(i64, i64)>,
+    /// Whether the user can write.
+    pub may_write: Option<bool>,
+    /// A transaction pooler assigns server connections per transaction.
+    pub pooled: bool,
+}
+
+/// A table or a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlTable {
+    /// Its name, qualified by catalog and schema.
+    pub name: Vec<String>,
+    /// The names of its columns, in order.
+    pub columns: Vec<String>,
+    /// Estimated number of rows, if the database keeps statistics.
+    pub rows: Option<u64>,
 }

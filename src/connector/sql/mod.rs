@@ -8,22 +8,12 @@
 //! # Caveats
 //! Calls block: a session runs on the caller's thread. A driver is third-party code in this process.
 
-mod adbc;
+#[cfg_attr(not(feature = "warehouse"), path = "no_clients.rs")]
+mod clients;
 mod database;
 mod error;
-mod inspect;
 pub mod pushdown;
-mod read;
-mod session;
-mod statement;
-mod tables;
-mod temp_tables;
-mod tls;
-mod values;
 
-pub use database::Database;
+pub use clients::{TempTableWriter, TempTables, look, read, tables, try_source};
+pub use database::{Database, DatabaseInfo, SqlTable};
 pub use error::{SqlError, SqlErrorKind};
-pub use inspect::{DatabaseInfo, look, try_source};
-pub use read::read;
-pub use tables::{SqlTable, tables};
-pub use temp_tables::{TempTableWriter, TempTables};

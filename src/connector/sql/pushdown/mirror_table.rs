@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use crate::model::TableChecksum;
-
 /// The oldest supported PostgreSQL: the query needs `materialized`.
-pub(super) const VERSION_MIN: u32 = 12;
+pub(in super::super) const VERSION_MIN: u32 = 12;
 
 /// A mirror table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +67,4 @@ impl fmt::Display for MirrorUnusable {
             }
         }
     }
-}
-
-/// Number of rows and sum of hashes. An invalid sum becomes one that never matches.
-pub(super) fn tabled(row: &tokio_postgres::Row) -> Result<TableChecksum, tokio_postgres::Error> {
-    let (rows, sum): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(TableChecksum { rows: rows.unsigned_abs(), sum: sum.parse().unwrap_or(i128::MAX) })
 }

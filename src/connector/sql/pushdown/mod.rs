@@ -7,16 +7,11 @@
 //! # Caveats
 //! The caller decides which members the table holds. PostgreSQL 12 or newer only, in UTF-8.
 
-mod difference;
-mod keep;
-mod member;
-mod mirror_table;
-mod query;
-mod server;
+mod interface;
+pub(super) mod member;
+pub(super) mod mirror_table;
 
-pub use difference::{Differences, difference, unsupported};
-pub use keep::{drop_table, rebuild, update};
-pub use member::{format_member, parse_member};
-pub use mirror_table::{MirrorTableName, MirrorUnusable};
-pub use query::MemberRules;
-pub use server::{Rights, rights};
+pub use self::interface::{Differences, MemberRules, Rights};
+pub use self::member::{format_member, parse_member};
+pub use self::mirror_table::{MirrorTableName, MirrorUnusable};
+pub use super::clients::pushdown::{difference, drop_table, rebuild, rights, unsupported, update};

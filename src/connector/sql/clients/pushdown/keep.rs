@@ -3,13 +3,15 @@
 use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::super::database::{Database, runtime};
-use super::super::error::{SqlError, SqlErrorKind};
+use super::super::runtime::runtime;
 use super::super::session::PostgresSession;
-use super::mirror_table::{MirrorTableName, MirrorUnusable, tabled};
+use super::checksum::tabled;
 use super::server::unsupported_server;
-use super::{member, query};
+use super::{hash, query};
 use crate::config::{PostgresConfig, SqlConfig};
+use crate::connector::sql::database::Database;
+use crate::connector::sql::error::{SqlError, SqlErrorKind};
+use crate::connector::sql::pushdown::{MirrorTableName, MirrorUnusable};
 use crate::model::TableChecksum;
 
 /// Bytes of members per statement.
@@ -58,7 +60,7 @@ pub fn rebuild<E: From<SqlError>>(
         insert(database, &writing, &query::insert(&new), Stays::Unsaid, |member| {
             let is_there = next(member)?;
             if is_there {
-                sent.add(member::hash(member));
+                sent.add(hash::hash(member));
             }
             Ok::<_, E>(is_there.then_some(true))
         })
@@ -115,7 +117,7 @@ pub fn update<E: From<SqlError>>(
         insert(database, &writing, query::INSERT_CANDIDATES, Stays::Said, |member| {
             let stays = next(member)?;
             if stays == Some(true) {
-                come.add(member::hash(member));
+                come.add(hash::hash(member));
             }
             Ok::<_, E>(stays)
         })

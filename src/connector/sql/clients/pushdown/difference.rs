@@ -1,25 +1,19 @@
 //! Compares the members of a source with those of its mirror table, inside the database.
 
-use super::super::database::{Database, runtime};
-use super::super::error::{SqlError, SqlErrorKind};
+use super::super::runtime::runtime;
 use super::super::session::{PostgresSession, QueryTransaction};
 use super::super::statement::StatementColumn;
 use super::super::values::{ColumnKind, RowReader, SqlValues};
-use super::mirror_table::{MirrorTableName, MirrorUnusable, tabled};
-use super::query::{self, MemberRules, mark};
+use super::checksum::tabled;
+use super::query::{self, mark};
 use super::server::unsupported_server;
 use crate::config::{SqlConfig, SqlSource};
-use crate::connector::rows::{RowLocation, RowSink};
+use crate::connector::rows::RowLocation;
+use crate::connector::sql::database::Database;
+use crate::connector::sql::error::{SqlError, SqlErrorKind};
+use crate::connector::sql::pushdown::{Differences, MemberRules};
+use crate::connector::sql::pushdown::{MirrorTableName, MirrorUnusable};
 use crate::model::{ChangeOp, IdShapes, TableChecksum};
-
-/// Receives the differences. [`RowSink`] receives the rows that the database cannot match.
-pub trait Differences: RowSink {
-    /// Receives a member in its text form: in the source but not in the mirror table, or the reverse.
-    ///
-    /// # Errors
-    /// Returns `false` to end the read.
-    fn differs(&mut self, op: ChangeOp, member: &str) -> bool;
-}
 
 /// Finds the differences between the members of a source and those of its mirror table, if the table has the expected
 /// checksum. Returns the number of the source's rows and the shapes of their identifiers.

@@ -1,28 +1,13 @@
 //! Checks the server's version and the user's rights, without writing.
 
-use super::super::database::{Database, runtime};
-use super::super::error::SqlError;
+use super::super::runtime::runtime;
 use super::super::session::PostgresSession;
-use super::mirror_table::VERSION_MIN;
 use super::query;
 use crate::config::PostgresConfig;
-
-/// The user's rights in the schema for mirror tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rights {
-    /// The server's description, if it is not supported.
-    pub unfit: Option<String>,
-    /// The schema exists.
-    pub exists: bool,
-    /// The user may create schemas.
-    pub may_make: bool,
-    /// The user may use the schema.
-    pub may_use: bool,
-    /// The user may create tables in it.
-    pub may_create: bool,
-    /// The user may create temporary tables.
-    pub may_make_temporary: bool,
-}
+use crate::connector::sql::database::Database;
+use crate::connector::sql::error::SqlError;
+use crate::connector::sql::pushdown::Rights;
+use crate::connector::sql::pushdown::mirror_table::VERSION_MIN;
 
 /// Reads the user's rights in a schema; none if the server does not report them.
 ///
@@ -89,8 +74,8 @@ fn unsupported_version(version: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::MirrorUnusable;
     use super::*;
+    use crate::connector::sql::pushdown::MirrorUnusable;
 
     #[test]
     fn unsupported_servers_are_recognized_by_their_version() {

@@ -13,8 +13,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, IsNull, Kind, Oid, ToSql, Type, private::BytesMut};
 use tokio_postgres::{Client, Config, IsolationLevel, Row, Transaction, TransactionBuilder};
 
-use super::database::Database;
-use super::error::{SqlError, SqlErrorKind};
+use super::super::database::Database;
+use super::super::error::{SqlError, SqlErrorKind};
 use super::statement::{DOUBLE, StatementColumn, column_names, column_types, columns_of, select};
 use super::tls;
 use super::values::{ColumnKind, RowReader, SqlValues, TypedRow};

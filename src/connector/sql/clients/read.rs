@@ -1,8 +1,9 @@
 //! Reads all rows of a query.
 
+use super::super::database::Database;
+use super::super::error::{SqlError, SqlErrorKind};
 use super::adbc;
-use super::database::{Database, runtime};
-use super::error::{SqlError, SqlErrorKind};
+use super::runtime::runtime;
 use super::session::PostgresSession;
 use super::values::TypedRow;
 use crate::config::{SqlConfig, SqlSource};

@@ -2,23 +2,10 @@
 
 use super::super::statement::{DOUBLE, StatementColumn, quoted, relation};
 use super::super::values::ColumnKind;
-use super::member::prefix;
-use super::mirror_table::MirrorTableName;
 use crate::config::SqlSource;
-use crate::model::{DeliveryMethod, IdentifierKind, MatchRule, all_placeholders};
-
-/// The rules that match rows to members.
-#[derive(Clone, Copy, Debug)]
-pub struct MemberRules<'a> {
-    /// The rules, in order.
-    pub rules: &'a [MatchRule],
-    /// The columns of the rules.
-    pub columns: &'a [Box<str>],
-    /// The delivery of the cohort.
-    pub delivery: &'a DeliveryMethod,
-    /// Whether a device or an alias may be re-keyed to its owner.
-    pub may_rekey: bool,
-}
+use crate::connector::sql::pushdown::member::prefix;
+use crate::connector::sql::pushdown::{MemberRules, MirrorTableName};
+use crate::model::{IdentifierKind, MatchRule, all_placeholders};
 
 /// The checksum of the members.
 const SUM: &str = "count(*), coalesce(sum(hashtextextended(member, 0)), 0)::text";

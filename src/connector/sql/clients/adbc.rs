@@ -18,8 +18,8 @@ use adbc_driver_manager::{ManagedConnection, ManagedDriver, ManagedStatement};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, Schema};
 
-use super::database::Database;
-use super::error::{SqlError, SqlErrorKind};
+use super::super::database::Database;
+use super::super::error::{SqlError, SqlErrorKind};
 use super::session::each_once;
 use super::statement::{columns_of, is_one_statement, select_as_is};
 use crate::config::{AdbcConfig, SqlQuery, SqlSource};

@@ -1,26 +1,12 @@
 //! Properties of a database for `doctor`: version, rights, clock and connections. No row is read.
 
+use super::super::database::{Database, DatabaseInfo};
+use super::super::error::SqlError;
 use super::adbc;
-use super::database::{Database, runtime};
-use super::error::SqlError;
+use super::runtime::runtime;
 use super::session::PostgresSession;
 use crate::config::{PostgresConfig, SqlConfig, SqlSource};
 use crate::model::Timestamp;
-
-/// Properties of a database. A property that the server does not report is none.
-#[derive(Clone, Debug, Default)]
-pub struct DatabaseInfo {
-    /// Product and version.
-    pub server: Option<String>,
-    /// The server's current time.
-    pub clock: Option<Timestamp>,
-    /// Open connections, and the maximum.
-    pub connections: Option<(i64, i64)>,
-    /// Whether the user can write.
-    pub may_write: Option<bool>,
-    /// A transaction pooler assigns server connections per transaction.
-    pub pooled: bool,
-}
 
 const MILLIS: [&str; 2] = [
     "select (extract(epoch from clock_timestamp()) * 1000)::bigint",

@@ -13,9 +13,9 @@ use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field as Described, Schema, SchemaRef};
 
+use super::super::database::Database;
+use super::super::error::{SqlError, SqlErrorKind};
 use super::adbc::AdbcSession;
-use super::database::Database;
-use super::error::{SqlError, SqlErrorKind};
 use crate::config::{SqlConfig, SqlSource};
 use crate::connector::rows::RowSink;
 use crate::model::{Field, Fields};

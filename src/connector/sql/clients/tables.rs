@@ -4,22 +4,12 @@ use adbc_core::Connection as _;
 use adbc_core::options::ObjectDepth;
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray, StructArray};
 
+use super::super::database::{Database, SqlTable};
+use super::super::error::{SqlError, SqlErrorKind};
 use super::adbc;
-use super::database::{Database, runtime};
-use super::error::{SqlError, SqlErrorKind};
+use super::runtime::runtime;
 use super::session::PostgresSession;
 use crate::config::SqlConfig;
-
-/// A table or a view.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SqlTable {
-    /// Its name, qualified by catalog and schema.
-    pub name: Vec<String>,
-    /// The names of its columns, in order.
-    pub columns: Vec<String>,
-    /// Estimated number of rows, if the database keeps statistics.
-    pub rows: Option<u64>,
-}
 
 /// System schemas.
 const OWN: [&str; 3] = ["information_schema", "pg_catalog", "pg_internal"];

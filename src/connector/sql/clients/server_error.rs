@@ -1,0 +1,96 @@
+//! Errors of servers and drivers → [`SqlError`].
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::tls;
+use crate::connector::sql::{SqlError, SqlErrorKind};
+use crate::foreign::escaped;
+use crate::model::ConnectionName;
+
+/// Parts of driver messages when the type of a column was inferred from its first rows: of SQLite; of DuckDB for CSV
+/// and JSON files, and for SQLite tables.
+const TYPE_GUESS_SIGNS: [&str; 5] =
+    ["type mismatch in column", "auto-detect", "auto_detect", "sample_size", "invalid type in column"];
+
+impl SqlError {
+    /// Classifies an error of the client library.
+    pub(super) fn of(database: &ConnectionName, error: &tokio_postgres::Error, before_rows: bool) -> Self {
+        let Some(server) = error.as_db_error() else {
+            let trouble = if before_rows { SqlErrorKind::Unreachable } else { SqlErrorKind::Broken };
+            return Self::new(database, trouble, tls::cause(error));
+        };
+        let mut message = server.message().to_owned();
+        if let Some(hint) = server.hint() {
+            message.push_str(&format!(" ({hint})"));
+        }
+        let trouble = match server.code() {
+            code if is_authentication(code) => SqlErrorKind::Credentials,
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE && is_about_row_security(server) => {
+                SqlErrorKind::RowSecurity
+            }
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => SqlErrorKind::Permission,
+            code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => SqlErrorKind::Writes,
+            code if *code == SqlState::QUERY_CANCELED => SqlErrorKind::Timeout,
+            code if is_busy(code) && before_rows => SqlErrorKind::Busy,
+            code if is_going_away(code) => {
+                if before_rows {
+                    SqlErrorKind::Unreachable
+                } else {
+                    SqlErrorKind::Broken
+                }
+            }
+            code if *code == SqlState::INVALID_CATALOG_NAME => SqlErrorKind::Credentials,
+            _ => SqlErrorKind::Query,
+        };
+        Self::new(database, trouble, message)
+    }
+
+    /// The same error, as [`SqlErrorKind::TypeGuess`] if its message says so. `columns` are those of the query.
+    pub(super) fn or_type_guess(self, columns: &[Box<str>]) -> Self {
+        let message = self.message.to_ascii_lowercase();
+        let may_be = matches!(self.trouble, SqlErrorKind::Query | SqlErrorKind::Broken);
+        if !may_be || !TYPE_GUESS_SIGNS.iter().any(|sign| message.contains(sign)) {
+            return self;
+        }
+        // SQLite's driver counts columns from 0; DuckDB names them.
+        let place = message
+            .split_once("mismatch in column ")
+            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
+        #[allow(clippy::borrowed_box, reason = "what `find` hands out")]
+        let named = |name: &&Box<str>| {
+            let name = name.to_ascii_lowercase();
+            message.contains(&format!("column \"{name}\"")) || message.contains(&format!("column {name} "))
+        };
+        let column = place.and_then(|place| columns.get(place)).or_else(|| columns.iter().find(named));
+        let column = column.map(|name| escaped(name).into_owned());
+        Self { trouble: SqlErrorKind::TypeGuess(column), ..self }
+    }
+}
+
+/// Recognized by the server function, since messages may be in any language.
+fn is_about_row_security(error: &DbError) -> bool {
+    error.routine() == Some("check_enable_rls")
+}
+
+fn is_authentication(code: &SqlState) -> bool {
+    [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code)
+}
+
+/// Too many connections, or a server that starts, stops or recovers.
+fn is_busy(code: &SqlState) -> bool {
+    [SqlState::TOO_MANY_CONNECTIONS, SqlState::CANNOT_CONNECT_NOW].contains(code)
+}
+
+fn is_going_away(code: &SqlState) -> bool {
+    let codes = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::CONNECTION_FAILURE,
+        SqlState::CONNECTION_EXCEPTION,
+        SqlState::CONNECTION_DOES_NOT_EXIST,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ];
+    codes.contains(code)
+}

@@ -1,0 +1,13 @@
+//! The client of a store, for objects and for listings.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::list::PaginatedListStore;
+
+/// The client of a store, for objects and for listings.
+pub(super) struct Connected {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) lists: Arc<dyn PaginatedListStore>,
+    pub(super) is_azure: bool,
+}
