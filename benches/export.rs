@@ -34,7 +34,7 @@ use std::process::Command;
 use measure::{Cost, heading, measure, measure_child, report, rounds};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use syncline::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits, AvroRow};
+use syncline::connector::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits, AvroRow};
 use syncline::event_mapping::{
     EventMapper, MappingContext, MappingOutcome, MappingSettings, Pii, Rules, pieces,
 };

@@ -370,68 +370,80 @@ fn functions_have_a_limited_length() {
     );
 }
 
-/// The files of each module, and the sibling files that each uses. Re-exports of a `mod.rs` are resolved to the file
-/// behind them; a `mod.rs` itself is the root of its module and not a sibling.
-struct FileGraph {
-    names: Vec<String>,
-    uses: Vec<BTreeSet<usize>>,
+/// For each file, the other files of its module that it uses. Re-exports of a `mod.rs` are resolved to the file behind
+/// them.
+fn uses_in_module(files: &[File]) -> Vec<BTreeSet<usize>> {
+    let places: BTreeMap<Vec<String>, usize> =
+        files.iter().enumerate().map(|(index, file)| (file.path(), index)).collect();
+    let reexports: BTreeMap<String, String> = files.iter().flat_map(reexports).collect();
+    let resolve = |path: &str| {
+        let mut path = path.to_owned();
+        while let Some(original) = reexports.get(&path) {
+            path.clone_from(original);
+        }
+        let segments: Vec<String> = path.split("::").skip(1).map(str::to_owned).collect();
+        (1..=segments.len()).rev().find_map(|length| places.get(&segments[..length]).copied())
+    };
+    let uses = files.iter().enumerate().map(|(index, file)| {
+        let paths = file_paths(file).into_iter().filter_map(|path| resolve(&path));
+        paths.filter(|used| *used != index && files[*used].module() == file.module()).collect()
+    });
+    uses.collect()
 }
 
-impl FileGraph {
-    fn of(files: &[File]) -> Self {
-        let places: BTreeMap<Vec<String>, usize> =
-            files.iter().enumerate().map(|(index, file)| (file.path(), index)).collect();
-        let reexports: BTreeMap<String, String> = files.iter().flat_map(reexports).collect();
-        let resolve = |path: &str| {
-            let mut path = path.to_owned();
-            while let Some(original) = reexports.get(&path) {
-                path.clone_from(original);
-            }
-            let segments: Vec<String> = path.split("::").skip(1).map(str::to_owned).collect();
-            (1..=segments.len()).rev().find_map(|length| places.get(&segments[..length]).copied())
-        };
-        let uses = files.iter().enumerate().map(|(index, file)| {
-            let paths = file_paths(file).into_iter().filter_map(|path| resolve(&path));
-            let is_sibling = |used: &usize| {
-                *used != index
-                    && files[*used].module() == file.module()
-                    && !files[*used].name.ends_with("mod.rs")
-            };
-            paths.filter(is_sibling).collect()
-        });
-        Self { uses: uses.collect(), names: files.iter().map(|file| file.name.clone()).collect() }
+/// What uses what, by name.
+#[derive(Default)]
+struct UseGraph(BTreeMap<String, BTreeSet<String>>);
+
+impl UseGraph {
+    /// The files. A `mod.rs` is the root of its module and no node.
+    fn of_files(files: &[File]) -> Self {
+        let mut graph = Self::default();
+        for (file, uses) in files.iter().zip(uses_in_module(files)) {
+            let names = uses.into_iter().map(|used| files[used].name.clone());
+            let names = names.filter(|name| !name.ends_with("mod.rs"));
+            graph.0.entry(file.name.clone()).or_default().extend(names);
+        }
+        graph
     }
 
-    fn reaches(&self, from: usize, to: usize) -> bool {
+    /// The entries of each folder: its files, and its subfolders with everything below them. Its `mod.rs` is no node.
+    fn of_folders(files: &[File]) -> Self {
+        let mut graph = Self::default();
+        for (file, uses) in files.iter().zip(uses_in_module(files)) {
+            let from: Vec<&str> = file.name.split('/').collect();
+            for used in uses {
+                let to: Vec<&str> = files[used].name.split('/').collect();
+                let common = from.iter().zip(&to).take_while(|(one, other)| one == other).count();
+                if from[common] != "mod.rs" && to[common] != "mod.rs" {
+                    let uses = graph.0.entry(from[..=common].join("/")).or_default();
+                    uses.insert(to[..=common].join("/"));
+                }
+            }
+        }
+        graph
+    }
+
+    /// All names that this one uses, directly or through others.
+    fn reachable<'a>(&'a self, from: &'a str) -> BTreeSet<&'a str> {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
-        while let Some(file) = open.pop() {
-            for used in &self.uses[file] {
-                if *used == to {
-                    return true;
-                }
-                if seen.insert(*used) {
-                    open.push(*used);
-                }
-            }
+        while let Some(name) = open.pop() {
+            let uses = self.0.get(name).into_iter().flatten().map(String::as_str);
+            open.extend(uses.filter(|used| seen.insert(*used)));
         }
-        false
+        seen
     }
 
-    /// Groups of files that use each other.
-    fn circles(&self) -> Vec<String> {
-        let (mut circles, mut seen) = (Vec::new(), BTreeSet::<usize>::new());
-        for file in 0..self.names.len() {
-            if seen.contains(&file) || !self.reaches(file, file) {
-                continue;
-            }
-            let circle: Vec<usize> = (0..self.names.len())
-                .filter(|other| self.reaches(file, *other) && self.reaches(*other, file))
-                .collect();
-            seen.extend(&circle);
-            let names: Vec<&str> = circle.iter().map(|index| self.names[*index].as_str()).collect();
-            circles.push(names.join(" "));
-        }
-        circles
+    /// Groups of names that use each other.
+    fn circles(&self) -> BTreeSet<String> {
+        let reachable: BTreeMap<&str, BTreeSet<&str>> =
+            self.0.keys().map(|name| (name.as_str(), self.reachable(name))).collect();
+        let circle = |(name, reached): (&&str, &BTreeSet<&str>)| {
+            let is_back = |other: &&str| reachable.get(other).is_some_and(|back| back.contains(name));
+            let others: Vec<&str> = reached.iter().copied().filter(is_back).collect();
+            others.contains(name).then(|| others.join(" "))
+        };
+        reachable.iter().filter_map(circle).collect()
     }
 }
 
@@ -484,9 +496,89 @@ fn reexports(file: &File) -> Vec<(String, String)> {
 }
 
 #[test]
-fn files_of_a_module_do_not_use_each_other_in_circles() {
-    let circles = FileGraph::of(&files()).circles();
-    assert!(circles.is_empty(), "{}", circles.join("\n"));
+fn files_and_folders_of_a_module_do_not_use_each_other_in_circles() {
+    let files = files();
+    let mut circles = UseGraph::of_files(&files).circles();
+    circles.extend(UseGraph::of_folders(&files).circles());
+    assert!(circles.is_empty(), "{circles:#?}");
+}
+
+/// Optional stages of a run over one cohort.
+const STAGES: [&str; 6] = ["rekey", "triggers", "preflight", "mirror_tables", "delivery_change", "key_check"];
+/// What an optional stage must not know: the plan that it is a part of, and the order of the stages.
+const ABOVE_STAGES: [&str; 6] =
+    ["run_plan", "report", "plan_cohort", "plan_run", "apply_cohort", "apply_stages"];
+
+#[test]
+fn stages_know_neither_the_plan_of_a_cohort_nor_each_other() {
+    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::new());
+    for file in files().iter().filter(|file| file.module() == "reconcile") {
+        let path = file.path();
+        let Some(stage) = STAGES.iter().find(|stage| path.get(1).is_some_and(|name| name == *stage)) else {
+            continue;
+        };
+        seen.insert(*stage);
+        for (line, used) in Paths::of(file) {
+            let Some(inner) = used.strip_prefix("crate::reconcile::") else { continue };
+            let first = inner.split("::").next().unwrap();
+            let is_plan = used.ends_with("::CohortPlan") || used.ends_with("::RunPlan");
+            let is_other_stage = first != *stage && STAGES.contains(&first);
+            if is_plan || is_other_stage || ABOVE_STAGES.contains(&first) {
+                wrong.push(format!("src/{}:{line}: {used}", file.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(seen.len(), STAGES.len(), "{seen:?}");
+}
+
+/// Files that may read the machine's clock: the injected clock, and the one place that makes it.
+const CLOCK_FILES: [&str; 3] = ["model/time.rs", "cli/environment.rs", "clock.rs"];
+
+/// Reads of the machine's clock outside tests.
+#[derive(Default)]
+struct ClockReads(Vec<usize>);
+
+impl<'a> Visit<'a> for ClockReads {
+    fn visit_item_mod(&mut self, module: &'a syn::ItemMod) {
+        if !is_test(&module.attrs) {
+            syn::visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'a syn::Path) {
+        let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        if let [.., owner, name] = &names[..]
+            && name == "now"
+            && ["Instant", "SystemTime", "Timestamp", "Zoned"].contains(&owner.as_str())
+        {
+            self.0.push(path.span().start().line);
+        }
+        syn::visit::visit_path(self, path);
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'a syn::ExprMethodCall) {
+        if call.method == "elapsed" {
+            self.0.push(call.method.span().start().line);
+        }
+        syn::visit::visit_expr_method_call(self, call);
+    }
+}
+
+#[test]
+fn time_comes_from_the_injected_clock() {
+    let (mut wrong, mut allowed) = (Vec::new(), 0);
+    for file in &all_files() {
+        let mut reads = ClockReads::default();
+        reads.visit_file(&file.syntax);
+        if CLOCK_FILES.contains(&file.name.as_str()) {
+            allowed += reads.0.len();
+        } else {
+            wrong.extend(reads.0.iter().map(|line| format!("src/{}:{line}", file.name)));
+        }
+    }
+    assert!(wrong.is_empty(), "pass a `model::Clock`: {}", wrong.join(", "));
+    assert_eq!(allowed, 3, "wall time, monotonic time, and the sandbox's wall time");
 }
 
 /// Names of structs, enums, traits and aliases outside tests, with whether they are public.

@@ -7,7 +7,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use syncline::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
+use syncline::connector::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
 use syncline::connector::currents::type_from_schema;
 use syncline::event_mapping::{
     EventMapper, EventNaming, MappingContext, MappingOutcome, MappingSettings, Pii, PropertyFilter, Rules,

@@ -240,6 +240,12 @@ fn a_webhook_that_is_down_delays_only_its_own_notifications() {
     watch.until_in_sync();
     w.source("carts", users(5));
     until("the other webhook is notified", || fine.posts().len() == 1);
+    let text = fine.posts()[0].1["text"].as_str().unwrap().to_owned();
+    for remedy in
+        ["raise `guard.max_removed` (", "to approve exactly this plan: syncline approve carts --plan "]
+    {
+        assert!(text.contains(remedy), "{remedy} is missing: {text}");
+    }
     let metric = |outcome: &str, webhook: u8| {
         watch.metric(&format!("syncline_notifications_total{{webhook=\"{webhook}\",outcome=\"{outcome}\"}}"))
     };

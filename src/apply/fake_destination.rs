@@ -12,13 +12,13 @@ use crate::connector::rate_limit::RateLimiter;
 use crate::model::{ChangeOp, CohortId, Identifier, Timestamp};
 
 /// The time of all tests.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
 /// The fault of one request.
 #[derive(Clone, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The request is done, and its response is this one.
     After(RequestOutcome),
     /// The request is not done, and its response is this one.
@@ -28,27 +28,27 @@ pub(super) enum Fault {
 }
 
 /// A destination that holds its members in memory. Each request takes the next fault of the script.
-pub(super) struct FakeDestination {
+pub(crate) struct FakeDestination {
     /// Identifiers that are rejected with a 400.
-    pub(super) bad: BTreeSet<&'static str>,
-    pub(super) is_resend_free: bool,
-    pub(super) limiter: RateLimiter,
-    pub(super) interrupt: watch::Sender<bool>,
+    pub(crate) bad: BTreeSet<&'static str>,
+    pub(crate) is_resend_free: bool,
+    pub(crate) limiter: RateLimiter,
+    pub(crate) interrupt: watch::Sender<bool>,
     script: Mutex<VecDeque<Fault>>,
     content: Mutex<FakeContent>,
 }
 
 /// The content of a destination, and its log.
 #[derive(Default)]
-pub(super) struct FakeContent {
-    pub(super) name: Option<String>,
-    pub(super) members: BTreeSet<String>,
+pub(crate) struct FakeContent {
+    pub(crate) name: Option<String>,
+    pub(crate) members: BTreeSet<String>,
     /// Each request with the number of its members.
-    pub(super) requests: Vec<(Option<ChangeOp>, usize)>,
+    pub(crate) requests: Vec<(Option<ChangeOp>, usize)>,
 }
 
 impl FakeDestination {
-    pub(super) fn new(interrupt: watch::Sender<bool>) -> Self {
+    pub(crate) fn new(interrupt: watch::Sender<bool>) -> Self {
         Self {
             bad: BTreeSet::new(),
             is_resend_free: true,
@@ -60,11 +60,11 @@ impl FakeDestination {
     }
 
     /// The faults of the next requests.
-    pub(super) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         *self.script.lock().unwrap() = faults.into_iter().collect();
     }
 
-    pub(super) fn content(&self) -> MutexGuard<'_, FakeContent> {
+    pub(crate) fn content(&self) -> MutexGuard<'_, FakeContent> {
         self.content.lock().unwrap()
     }
 

@@ -2,9 +2,7 @@
 //! acknowledge or reject them.
 
 use std::ops::Range;
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::ApplyContext;
 use super::stop::ApplyStop;
@@ -58,7 +56,7 @@ impl<'a> InDoubtLedger<'a> {
                 + if_unsent(sides.adds, tally.doubt_added)
                 + tally.left_in_doubt,
             batches_since_commit: 0,
-            last_commit: Instant::now(),
+            last_commit: context.clock.monotonic(),
             is_dirty: false,
         };
         if ledger.membership.number != plan.base {
@@ -205,7 +203,8 @@ impl<'a> InDoubtLedger<'a> {
     /// Counts a finished batch. Returns whether a checkpoint is due.
     pub(super) fn count_batch(&mut self) -> bool {
         self.batches_since_commit += 1;
-        self.batches_since_commit >= CHECKPOINT_BATCHES || self.last_commit.elapsed() >= CHECKPOINT_EVERY
+        let since_commit = self.context.clock.monotonic().saturating_duration_since(self.last_commit);
+        self.batches_since_commit >= CHECKPOINT_BATCHES || since_commit >= CHECKPOINT_EVERY
     }
 
     /// Commits the outcomes since the last commit, if there are any.
@@ -226,7 +225,8 @@ impl<'a> InDoubtLedger<'a> {
         self.context
             .journal
             .append(now, JournalEvent::Committed { cohort, version, in_doubt: self.membership.in_doubt })?;
-        (self.batches_since_commit, self.last_commit, self.is_dirty) = (0, Instant::now(), false);
+        (self.batches_since_commit, self.last_commit, self.is_dirty) =
+            (0, self.context.clock.monotonic(), false);
         self.context.journal.publish()
     }
 }

@@ -32,7 +32,7 @@ mod stop;
 mod triggers;
 
 #[cfg(test)]
-mod fake_destination;
+pub(crate) mod fake_destination;
 #[cfg(test)]
 mod members_tests;
 

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use super::envelope::{envelope, problem_list};
 use super::exit::Exit;
 use super::hints::{damaged_hints, folder_hint, older_hints, sql_hint};
 use super::output::{OutputLost, bold, red};
@@ -72,9 +73,9 @@ impl CommandError {
             serde_json::json!({ "exit_code": self.exit as u8, "message": self.message, "hints": self.hints });
         let mut details = serde_json::json!({ "error": error });
         if let Some(problems) = &self.problems {
-            details["problems"] = super::render::json::problem_list(problems).into();
+            details["problems"] = problem_list(problems).into();
         }
-        super::render::json::envelope(command, "error", &details)
+        envelope(command, "error", &details)
     }
 }
 

@@ -21,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::error::CommandError;
 use super::global_args::{Global, LogFormat};
-use super::output;
+use super::{environment, output};
 use crate::foreign;
 
 /// Whether stderr is read by a machine, which must not find anything but JSON there.
@@ -92,7 +92,7 @@ impl RateLimit {
 }
 
 fn is_limited(target: &str) -> bool {
-    !target.starts_with("syncline") || target.starts_with("syncline::receiver")
+    !target.starts_with("syncline") || target.starts_with("syncline::webhooks")
 }
 
 impl<S> Filter<S> for RateLimit {
@@ -105,7 +105,7 @@ impl<S> Filter<S> for RateLimit {
         if !is_limited(target) {
             return true;
         }
-        let (may_log, suppressed) = self.count(target, Instant::now());
+        let (may_log, suppressed) = self.count(target, environment::clock().monotonic());
         if suppressed > 0 {
             let text = format!("{suppressed} log lines of {target} were suppressed");
             // Not by an event, since one is just being filtered.
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(limit.count("hyper", now), (true, 0), "each target by itself");
         assert_eq!(limit.count("h2::proto", now + WINDOW), (true, 990));
         assert_eq!(limit.count("h2::proto", now + 2 * WINDOW), (true, 0));
-        assert!(is_limited("h2::proto") && is_limited("syncline::receiver::door"));
-        assert!(!is_limited("syncline::watch::outcome"));
+        assert!(is_limited("h2::proto") && is_limited("syncline::webhooks::endpoint"));
+        assert!(!is_limited("syncline::watch::cohorts"));
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::global_args::OutputFormat;
-use super::output;
-use crate::model::{CohortId, NoProgress, Progress, Stage};
+use super::{environment, output};
+use crate::model::{Clock, CohortId, NoProgress, Progress, Stage};
 
 /// Work that ends sooner than this is not shown.
 const QUIET: Duration = Duration::from_millis(500);
@@ -23,6 +23,7 @@ pub(super) fn progress(format: OutputFormat) -> Arc<dyn Progress> {
 }
 
 struct ProgressBars {
+    clock: Clock,
     began: Instant,
     all: MultiProgress,
     bars: Mutex<BTreeMap<CohortId, (Stage, ProgressBar)>>,
@@ -30,7 +31,8 @@ struct ProgressBars {
 
 impl ProgressBars {
     fn new() -> Self {
-        Self { began: Instant::now(), all: MultiProgress::new(), bars: Mutex::new(BTreeMap::new()) }
+        let (clock, bars) = (environment::clock(), Mutex::new(BTreeMap::new()));
+        Self { clock, began: clock.monotonic(), all: MultiProgress::new(), bars }
     }
 
     fn bar(&self, cohort: &CohortId, stage: Stage) -> ProgressBar {
@@ -47,7 +49,7 @@ impl ProgressBars {
 
 impl Progress for ProgressBars {
     fn at(&self, cohort: &CohortId, stage: Stage, done: u64) {
-        if self.began.elapsed() < QUIET {
+        if self.clock.monotonic().saturating_duration_since(self.began) < QUIET {
             return;
         }
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);

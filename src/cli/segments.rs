@@ -6,6 +6,7 @@ use super::access::Sandboxes;
 use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
+use super::resources::runtime;
 use crate::config::{Config, SegmentConfig};
 use crate::connector::braze::rest::BrazeRestClient;
 use crate::model::{CohortId, ConnectionName};
@@ -117,7 +118,7 @@ pub(super) fn look_along<'a>(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let looked = super::commands::runtime()?.block_on(async {
+    let looked = runtime()?.block_on(async {
         let sandboxes = Sandboxes::default();
         let looking = look(wanted.iter().copied(), config, state, None, (&sandboxes, PATIENCE));
         tokio::time::timeout(LIMIT, looking).await

@@ -7,7 +7,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::rate_limit::RateLimiter;
 use crate::config::TriggerTarget;
-use crate::model::{ChangeOp, CohortId, Identifier, Timestamp};
+use crate::model::{ChangeOp, CohortId, DeliveryMethod, Identifier, IdentifierKind, Timestamp};
 
 /// A delivery method of one workspace that holds the members of cohorts. It sends each request once: retries, bisection
 /// and records are the caller's.
@@ -56,6 +56,32 @@ pub trait TriggerEndpoint: Send + Sync {
         recipients: &'a [Recipient<'a>],
     ) -> BoxFuture<'a, (RequestOutcome, Option<String>)>;
 }
+
+/// A service that knows which users have a profile.
+pub trait ProfileLookup: Send + Sync {
+    /// The users among these without a profile, or why that is unknown. All have identifiers of one kind, and they are
+    /// at most [`LOOKUP_MAX`]. Device ids are not supported.
+    fn unknown_users<'a>(
+        &'a self,
+        kind: IdentifierKind,
+        users: &'a [Identifier<'a>],
+    ) -> BoxFuture<'a, Result<Vec<Identifier<'a>>, String>>;
+}
+
+/// One workspace, as a run over a cohort uses it.
+pub trait Workspace: Send + Sync {
+    /// The destination for a delivery method. `None` without the keys that it needs.
+    fn destination<'a>(&'a self, delivery: &'a DeliveryMethod) -> Option<Box<dyn Destination + 'a>>;
+
+    /// The service that sends messages to single users.
+    fn triggers(&self) -> &dyn TriggerEndpoint;
+
+    /// The service that knows which users have a profile. `None` without the key that it needs.
+    fn profiles(&self) -> Option<&dyn ProfileLookup>;
+}
+
+/// Users in one request to [`ProfileLookup`].
+pub const LOOKUP_MAX: usize = 50;
 
 /// Recipients in one trigger request.
 pub const RECIPIENTS_MAX: usize = 50;

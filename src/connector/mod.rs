@@ -1,9 +1,10 @@
 //! Clients for external systems: one folder per vendor or store.
 //!
-//! A connector speaks one protocol. `file` reads rows from files, `heap_connect` finds Heap's exports, `currents` reads
-//! Braze's event files, `braze` and `heap` send requests and classify responses. `http` is the only HTTP client.
+//! A connector speaks one protocol. `file` reads rows from files, `heap_connect` finds Heap's exports, `avro` decodes
+//! Avro files, `currents` lists Braze's event files, `braze` and `heap` send requests and classify responses. `http` is the only HTTP client.
 //! The callers decide which data to read, which requests to send, and how to react to a response.
 
+pub mod avro;
 pub mod braze;
 #[cfg_attr(not(feature = "warehouse"), allow(dead_code, reason = "databases and Parquet files use the rest"))]
 mod cells;

@@ -217,6 +217,15 @@ pub struct RemedyView {
     pub command: Option<String>,
 }
 
+impl fmt::Display for RemedyView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.command {
+            Some(command) => write!(f, "{}: {command}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
 /// The next step after a failure.
 #[derive(Clone, Copy, Debug)]
 pub enum NextStep {

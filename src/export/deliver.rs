@@ -11,7 +11,7 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -67,19 +67,20 @@ struct DeliveryResult {
 /// as accepted, because their outcome is unknown.
 struct Reserved<'a> {
     heap: &'a HeapClient,
+    clock: Clock,
     persons: Vec<Option<PersonKey>>,
 }
 
 impl Reserved<'_> {
     fn settle(&mut self, part: Range<usize>, taken: bool) {
         let persons = self.persons.get_mut(part).into_iter().flatten().filter_map(Option::take);
-        self.heap.limiter.settle(persons, taken, Instant::now());
+        self.heap.limiter.settle(persons, taken, self.clock.monotonic());
     }
 
     /// Counts elements a second time: Heap may have accepted them, and they are sent again.
     fn count_again(&self, part: Range<usize>) {
         let persons = self.persons.get(part).into_iter().flatten().filter_map(|person| *person);
-        self.heap.limiter.count_again(persons, Instant::now());
+        self.heap.limiter.count_again(persons, self.clock.monotonic());
     }
 }
 
@@ -100,7 +101,8 @@ impl<'a> HeapDelivery<'a> {
     /// Sends batches until the channel is closed and everything is settled, or until an error stops it.
     pub(super) async fn deliver(&self, mut batches: mpsc::Receiver<EventBatch>) -> Result<(), ExportStop> {
         let (mut under_way, mut later, mut is_open) = (FuturesUnordered::new(), None, true);
-        let (mut not_before, mut next_checkpoint) = (Instant::now(), Instant::now() + CHECKPOINT);
+        let mut not_before = self.clock.monotonic();
+        let mut next_checkpoint = not_before + CHECKPOINT;
         let mut suspects: Vec<DeliveryResult> = Vec::new();
         while is_open || later.is_some() || !under_way.is_empty() {
             let has_seat = under_way.len() < self.at_once;
@@ -124,15 +126,15 @@ impl<'a> HeapDelivery<'a> {
                 let admitted = self.admit(batch)?;
                 under_way.extend(admitted.now.map(|(batch, reserved)| self.send(batch, reserved)));
                 later = admitted.later;
-                let wait = self.heap.limiter.wait_for_app(Instant::now());
-                not_before = Instant::now() + wait.max(SOON);
+                let wait = self.heap.limiter.wait_for_app(self.clock.monotonic());
+                not_before = self.clock.monotonic() + wait.max(SOON);
                 if later.is_some() {
                     self.log_wait("Heap's limit for all events", wait);
                 }
             }
-            if next_checkpoint <= Instant::now() {
+            if next_checkpoint <= self.clock.monotonic() {
                 checkpoint(self.ledger, self.identity)?;
-                next_checkpoint = Instant::now() + CHECKPOINT;
+                next_checkpoint = self.clock.monotonic() + CHECKPOINT;
             }
         }
         match suspects.into_iter().flat_map(|sent| sent.refused).next() {
@@ -158,12 +160,12 @@ impl<'a> HeapDelivery<'a> {
     /// Divides a batch by the rate limits. Events over the limit of one user are held in the state.
     fn admit(&self, batch: EventBatch) -> Result<Admitted<'a>, ExportStop> {
         let limiter = &self.heap.limiter;
-        let mut reserved = Reserved { heap: self.heap, persons: Vec::new() };
+        let mut reserved = Reserved { heap: self.heap, clock: self.clock, persons: Vec::new() };
         if limiter.is_unlimited() || batch.call == HeapCall::SetUserProperties {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut fits = Vec::with_capacity(batch.items.len());
-        limiter.reserve(batch.items.iter().map(|item| item.person), Instant::now(), &mut fits);
+        limiter.reserve(batch.items.iter().map(|item| item.person), self.clock.monotonic(), &mut fits);
         let sendable = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == EventAdmission::Admitted);
         reserved.persons = sendable.map(|(item, _)| Some(item.person)).collect();
         if reserved.persons.len() == batch.items.len() {

@@ -6,7 +6,7 @@ use super::discover_files::{age, find, is_listing_due};
 use super::{Days, ExportStop};
 use crate::config::{self, ExportSource};
 
-use crate::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
+use crate::connector::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
 use crate::connector::currents::{Storage, StorageAccess};
 use crate::model::{Clock, Day, EndpointName};
 use crate::state::StateReader;

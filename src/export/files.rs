@@ -14,7 +14,7 @@ use super::discover_files::age;
 use super::dispatch::{EventDispatch, EventLocation, FeedEnd, TimeRange};
 use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
 use super::stop::ExportStop;
-use crate::connector::currents::avro::{
+use crate::connector::avro::{
     AvroBlock, AvroBlocks, AvroError, AvroHeader, AvroLimits, AvroProblem, AvroRow, MARK_LEN,
 };
 use crate::connector::currents::{EventFile, Storage, type_from_path, type_from_schema};

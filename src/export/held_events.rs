@@ -1,7 +1,7 @@
 //! Release of held events: their user is identified by now, Heap's limit allows them, or they are overdue.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::batch::{BatchOrigin, Output, user_key_of_text};
 use super::discover_files::age;
@@ -68,7 +68,7 @@ impl HeldEventsContext<'_> {
             HoldReason::Limit { who } => {
                 if self.dispatch.known.is_forgotten(who) {
                     locked(self.ledger).done(origin);
-                } else if !self.heap.limiter.is_exhausted(user_key_of_text(who), Instant::now()) {
+                } else if !self.heap.limiter.is_exhausted(user_key_of_text(who), self.clock.monotonic()) {
                     out.begin().extend_from_slice(waiting.event);
                     out.push(what, &EventUser::Identity(who.into()), origin)?;
                 }

@@ -1,7 +1,7 @@
 //! The stages of an export run: read new input, release held events, commit.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::discover_files;
 use super::dispatch::EventDispatch;
@@ -90,7 +90,7 @@ async fn release_held(shared: &ExportShared, report: &mut ExportReport) -> Resul
             return Ok(());
         }
         let heap = &shared.context.heap;
-        let wait = heap.limiter.wait_for_any(busy, Instant::now()).max(SOON);
+        let wait = heap.limiter.wait_for_any(busy, shared.context.clock.monotonic()).max(SOON);
         if shared.context.patience == ExportPatience::EndAtUserLimits {
             report.next = Some(wait);
             return Ok(());

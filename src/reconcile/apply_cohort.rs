@@ -14,9 +14,10 @@ use crate::apply::ApplyStop;
 pub(super) async fn apply_cohort(cohort: CohortPlan, context: &CohortContext) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
     let (id, sends) = (cohort.id.clone(), cohort.sends());
+    let uses_keys = sends || cohort.runs_preflight();
     let changes_membership = !cohort.verdict.approved.is_in_sync() || cohort.membership_changed;
     let before = MirrorBefore::of(&cohort.membership, cohort.pushdown.as_ref());
-    if sends && context.mismatch.is_some() {
+    if uses_keys && context.mismatch.is_some() {
         report.outcome.halt.clone_from(&context.mismatch);
     } else {
         let sent = run_stages(cohort, context, &mut report).await;

@@ -13,7 +13,7 @@ use super::end_of_run::tidy_state;
 use super::key_check;
 use super::mirror_tables::MirrorTables;
 use super::report::{CohortReport, RunReport};
-use super::run_plan::RunPlan;
+use super::run_plan::{CohortPlan, RunPlan};
 use crate::apply::{ApplyStop, ConnectionHealth};
 use crate::config::Config;
 use crate::connector::braze::BrazeKeyKind;
@@ -39,13 +39,14 @@ pub async fn apply(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     journal.append(began, JournalEvent::Began { syncline: version, config: plan.config.clone() })?;
     let workspaces = workspaces(&plan, config, &resources);
-    let mismatches = key_check::mismatches(&plan, config, &resources)?;
+    let uses = plan.cohorts.iter().filter_map(CohortPlan::key_use);
+    let mismatches = key_check::mismatches(uses, config, &resources.links, resources.state.reader())?;
     let mut report = RunReport::new(&resources.run, &plan);
     let tables = Arc::new(MirrorTables::of(config));
     let mut tasks = JoinSet::new();
     for (position, cohort) in plan.cohorts.into_iter().enumerate() {
         let context = CohortContext {
-            workspace: workspaces.get(&cohort.connection).cloned(),
+            client: workspaces.get(&cohort.connection).cloned(),
             mismatch: mismatches.get(&(cohort.connection.clone(), cohort.delivery().clone())).cloned(),
             tables: Arc::clone(&tables),
             resources: resources.clone(),
@@ -66,7 +67,7 @@ pub async fn apply(
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
-    remember_keys(&report, &workspaces, config, &resources);
+    remember_keys(&report, config, &resources);
     report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
     let ended = JournalEvent::Ended { result: report.result().to_owned(), requests: report.requests };
     let journaled = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync());
@@ -101,7 +102,7 @@ fn workspaces(plan: &RunPlan, config: &Config, resources: &ApplyResources) -> Wo
     let used = config.braze.iter().filter(|(name, _)| plan.sends_to(name));
     let client = |(name, settings): (&ConnectionName, &crate::config::BrazeConfig)| {
         let workspace = WorkspaceClient {
-            braze: resources.links.get(name).map(Arc::clone)?,
+            workspace: resources.links.get(name).map(Arc::clone)?,
             health: ConnectionHealth::default(),
             retry: settings.retry,
             settle_again_after: settings.settle_again_after,
@@ -112,11 +113,11 @@ fn workspaces(plan: &RunPlan, config: &Config, resources: &ApplyResources) -> Wo
 }
 
 /// Records the fingerprints of the keys with which Braze accepted a request. A failure is logged: the members are sent.
-fn remember_keys(report: &RunReport, workspaces: &Workspaces, config: &Config, resources: &ApplyResources) {
+fn remember_keys(report: &RunReport, config: &Config, resources: &ApplyResources) {
     let accepted = report.cohorts.iter().filter(|cohort| cohort.outcome.answers.contains_key("accepted"));
     for CohortReport { connection: name, delivery, .. } in accepted {
-        let Some(workspace) = workspaces.get(name) else { continue };
-        let key = (&*workspace.braze, BrazeKeyKind::of(delivery));
+        let Some(braze) = resources.links.get(name) else { continue };
+        let key = (&**braze, BrazeKeyKind::of(delivery));
         let remembered = key_check::remember(config, name, key, &resources.state, resources.clock.now());
         if let Err(error) = remembered {
             tracing::warn!(connection = %name, "its key fingerprint could not be recorded: {error}");

@@ -15,7 +15,7 @@ use crate::state::{Journal, JournalEvent, RejectLog, StateError};
 /// What the apply of one cohort works with.
 pub(super) struct CohortContext {
     /// `None` if the connection has no keys, or nothing is sent to it.
-    pub(super) workspace: Option<Arc<WorkspaceClient>>,
+    pub(super) client: Option<Arc<WorkspaceClient>>,
     /// Why nothing may be sent with the keys of the connection.
     pub(super) mismatch: Option<ApplyStop>,
     pub(super) tables: Arc<MirrorTables>,
@@ -42,9 +42,10 @@ pub(super) async fn begin_preflight<'a>(
     context: &'a CohortContext,
 ) -> Result<Option<PreflightRun<'a>>, ApplyStop> {
     let Some(plan) = cohort.preflight.take() else { return Ok(None) };
-    let braze = context.workspace.as_deref().map(|workspace| &*workspace.braze);
+    let profiles = context.client.as_deref().and_then(|client| client.workspace.profiles());
     let approved = &mut cohort.verdict.approved;
-    Ok(Some(PreflightRun::begin(&cohort.id, plan, approved, braze, &context.resources).await?))
+    let ApplyResources { state, clock, .. } = &context.resources;
+    Ok(Some(PreflightRun::begin(&cohort.id, plan, approved, profiles, (state, *clock)).await?))
 }
 
 /// Records the due triggers before members are sent.
@@ -54,7 +55,7 @@ pub(super) fn begin_triggers<'a>(
     context: &'a CohortContext,
 ) -> Result<Option<TriggerRun<'a>>, ApplyStop> {
     let Some(plan) = cohort.triggers.take().filter(|plan| !plan.is_idle()) else { return Ok(None) };
-    Ok(Some(TriggerRun::begin(&cohort.id, plan, is_blocked, &context.resources)?))
+    Ok(Some(TriggerRun::begin(&cohort.id, plan, is_blocked, &context.resources.state)?))
 }
 
 /// Sends the approved changes, or records a membership that changed without a request.
@@ -67,9 +68,9 @@ pub(super) async fn send_members(
     let resources = &context.resources;
     let approved = cohort.verdict.approved;
     if !approved.is_in_sync() {
-        let workspace = context.workspace.as_deref().ok_or(ApplyStop::NoKeys)?;
+        let client = context.client.as_deref().ok_or(ApplyStop::NoKeys)?;
         let delivery = approved.plan().delivery.clone();
-        let destination = workspace.braze.destination(&delivery).ok_or(ApplyStop::NoKeys)?;
+        let destination = client.workspace.destination(&delivery).ok_or(ApplyStop::NoKeys)?;
         let planned = JournalEvent::planned(
             &cohort.id,
             approved.plan().base,
@@ -78,7 +79,7 @@ pub(super) async fn send_members(
             cohort.verdict.violations.len() as u64,
         );
         context.journal.append(resources.clock.now(), planned)?;
-        let apply_context = workspace.apply_context(resources, &context.journal);
+        let apply_context = client.apply_context(resources, &context.journal);
         let (membership, mark) = (cohort.membership, cohort.source_mark);
         report.outcome =
             apply::apply(approved, membership, mark, rejects, &*destination, apply_context).await;
@@ -107,11 +108,11 @@ pub(super) async fn run_triggers(
     report: &mut CohortReport,
 ) {
     let Some(mut triggers) = triggers else { return };
-    let workspace = context.workspace.as_deref();
-    let apply_context = workspace.map(|w| w.apply_context(&context.resources, &context.journal));
-    let outcome = &report.outcome;
-    let braze = workspace.map(|workspace| &*workspace.braze);
-    let ran = triggers.run(id, outcome, braze, apply_context, rejects, &mut report.triggered).await;
+    let client = context.client.as_deref();
+    let sending = client.map(|client| {
+        (client.workspace.triggers(), client.apply_context(&context.resources, &context.journal))
+    });
+    let ran = triggers.run(id, &report.outcome, sending, rejects, &mut report.triggered).await;
     report.outcome.stop(ran);
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::apply::{ApplyContext, ConnectionHealth, Interrupt};
 use crate::config::{Config, RetryPolicy, SourceAccess};
 use crate::connector::braze::{BrazeClient, WorkspaceKeySet};
+use crate::connector::destination::Workspace;
 use crate::connector::http::HttpError;
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, Progress, RunId};
 use crate::source::{ReadAccess, SourceInputs};
@@ -69,9 +70,8 @@ pub struct ApplyResources {
 }
 
 /// The client of one workspace with its settings and its health, shared by all cohorts that are sent to it.
-#[derive(Debug)]
 pub(super) struct WorkspaceClient {
-    pub(super) braze: Arc<BrazeClient>,
+    pub(super) workspace: Arc<dyn Workspace>,
     pub(super) health: ConnectionHealth,
     pub(super) retry: RetryPolicy,
     pub(super) settle_again_after: Duration,

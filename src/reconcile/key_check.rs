@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::context::{ApplyResources, PlanInputs};
+use super::context::{BrazeClients, PlanInputs};
 use super::plan_error::PlanError;
-use super::run_plan::RunPlan;
 use crate::apply::ApplyStop;
 use crate::config::Config;
 use crate::connector::braze::{BrazeClient, BrazeKeyKind};
@@ -32,22 +31,28 @@ pub(super) fn check_readable(name: &ConnectionName, inputs: PlanInputs<'_>) -> R
     })
 }
 
-/// Checks the keys that a plan would be sent with.
+/// The keys that the requests of a cohort use.
+pub(super) struct KeyUse {
+    pub(super) connection: ConnectionName,
+    pub(super) delivery: DeliveryMethod,
+    /// Whether triggers or a preflight check use the REST API key as well.
+    pub(super) uses_rest: bool,
+}
+
+/// Checks the keys that requests would be sent with.
 pub(super) fn mismatches(
-    plan: &RunPlan,
+    uses: impl IntoIterator<Item = KeyUse>,
     config: &Config,
-    resources: &ApplyResources,
+    clients: &BrazeClients,
+    state: &StateReader,
 ) -> Result<KeyMismatches, StateError> {
     let mut mismatches = KeyMismatches::new();
-    for cohort in &plan.cohorts {
-        let (name, delivery) = (&cohort.connection, cohort.delivery());
-        let key = (name.clone(), delivery.clone());
-        let Some(braze) = resources.links.get(name).filter(|_| !mismatches.contains_key(&key)) else {
-            continue;
-        };
-        let kinds = [Some(BrazeKeyKind::of(delivery)), cohort.fires_triggers().then_some(BrazeKeyKind::Rest)];
+    for KeyUse { connection: name, delivery, uses_rest } in uses {
+        let kinds = [Some(BrazeKeyKind::of(&delivery)), uses_rest.then_some(BrazeKeyKind::Rest)];
+        let key = (name.clone(), delivery);
+        let Some(braze) = clients.get(&name).filter(|_| !mismatches.contains_key(&key)) else { continue };
         for kind in kinds.into_iter().flatten() {
-            let halt = match mismatch(config, name, (braze, kind), resources.state.reader()) {
+            let halt = match mismatch(config, &name, (braze, kind), state) {
                 // A damaged file stops only this workspace.
                 Err(error) if error.is_of_one_file() => Some(error.into()),
                 found => found?,
@@ -91,4 +96,105 @@ pub(super) fn remember(
     let Some(mark) = braze.key_fingerprint(&marks.salt, kind) else { return Ok(()) };
     marks.keys.insert(kind.code().to_owned(), mark);
     state.adopt(name, &marks)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Secret;
+    use crate::connector::braze::{ImportKeys, WorkspaceKeySet};
+    use crate::model::Clock;
+    use crate::reconcile::run_fixture::{RunFixture, now};
+
+    /// The client of a workspace with these keys. It sends nothing here.
+    fn client(fixture: &RunFixture, import: &str, rest: &str) -> BrazeClient {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let import = ImportKeys { data_import: secret(import), partner_api: secret("partner") };
+        let keys = WorkspaceKeySet { import: Some(import), rest: Some(secret(rest)) };
+        let settings = fixture.config.braze.values().next().unwrap();
+        BrazeClient::new(settings, "http://127.0.0.1:9", keys, Clock::new(now)).unwrap()
+    }
+
+    /// Why a cohort import with these keys may not be sent.
+    fn halt(fixture: &RunFixture, import: &str, rest: &str, uses_rest: bool) -> Option<ApplyStop> {
+        let connection = fixture.cohort().to.clone();
+        let clients = BTreeMap::from([(connection.clone(), Arc::new(client(fixture, import, rest)))]);
+        let delivery = DeliveryMethod::CohortImport;
+        let uses = [KeyUse { connection, delivery, uses_rest }];
+        let found = mismatches(uses, &fixture.config, &clients, fixture.state.reader()).unwrap();
+        found.into_values().next()
+    }
+
+    fn remember(fixture: &RunFixture, kind: BrazeKeyKind) {
+        let braze = client(fixture, "import-1", "rest-1");
+        super::remember(&fixture.config, &fixture.cohort().to, (&braze, kind), &fixture.state, now())
+            .unwrap();
+    }
+
+    fn other(key: &'static str) -> Option<ApplyStop> {
+        Some(ApplyStop::OtherWorkspace { connection: "braze".to_owned(), key })
+    }
+
+    #[test]
+    fn a_key_of_another_workspace_is_found_once_a_key_is_recorded() {
+        let fixture = RunFixture::new("");
+        assert_eq!(halt(&fixture, "import-2", "rest-2", true), None, "no key is recorded yet");
+        remember(&fixture, BrazeKeyKind::DataImport);
+        assert_eq!(halt(&fixture, "import-1", "rest-2", true), None, "no REST API key is recorded yet");
+        assert_eq!(halt(&fixture, "import-2", "rest-1", true), other("data import key"));
+        remember(&fixture, BrazeKeyKind::Rest);
+        assert_eq!(halt(&fixture, "import-1", "rest-1", true), None);
+        assert_eq!(halt(&fixture, "import-1", "rest-2", true), other("REST API key"));
+        assert_eq!(halt(&fixture, "import-1", "rest-2", false), None, "the cohort import does not use it");
+    }
+
+    #[test]
+    fn a_recorded_key_is_not_replaced() {
+        let fixture = RunFixture::new("");
+        remember(&fixture, BrazeKeyKind::DataImport);
+        let braze = client(&fixture, "import-2", "rest-2");
+        let key = (&braze, BrazeKeyKind::DataImport);
+        super::remember(&fixture.config, &fixture.cohort().to, key, &fixture.state, now()).unwrap();
+        assert_eq!(halt(&fixture, "import-1", "rest-1", false), None);
+        assert_eq!(halt(&fixture, "import-2", "rest-1", false), other("data import key"));
+    }
+
+    #[test]
+    fn a_renamed_connection_keeps_its_keys() {
+        let mut fixture = RunFixture::new("");
+        remember(&fixture, BrazeKeyKind::DataImport);
+        let mut settings = fixture.config.braze.pop_first().unwrap().1;
+        settings.formerly = vec![ConnectionName::new("braze").unwrap()];
+        fixture.config.cohorts[0].to = ConnectionName::new("engagement").unwrap();
+        fixture.config.braze.insert(fixture.config.cohorts[0].to.clone(), settings);
+        assert_eq!(halt(&fixture, "import-1", "rest-1", false), None);
+        assert!(halt(&fixture, "import-2", "rest-1", false).is_some());
+    }
+
+    #[test]
+    fn damaged_fingerprints_stop_their_workspace() {
+        let fixture = RunFixture::new("");
+        remember(&fixture, BrazeKeyKind::DataImport);
+        let file = fixture.path("state/workspaces/braze/versions/000000000001.json");
+        File::options().write(true).open(file).unwrap().set_len(10).unwrap();
+        assert!(matches!(halt(&fixture, "import-1", "rest-1", false), Some(ApplyStop::Local(_))));
+        let found = check_readable(&fixture.cohort().to, fixture.inputs());
+        assert!(matches!(found, Err(PlanError::Workspace(..))), "{found:?}");
+    }
+
+    #[test]
+    fn the_rest_key_is_used_by_preflight_checks_and_triggers() {
+        for (keys, uses_rest) in [("", false), ("    preflight: {}\n", true)] {
+            let fixture = RunFixture::new(keys);
+            fixture.source(&["ada,"]);
+            assert_eq!(fixture.plan().key_use().map(|keys| keys.uses_rest), Some(uses_rest));
+        }
+        let fixture = RunFixture::new("    on_enter: { campaign: welcome }\n");
+        fixture.record(crate::model::ChangeOp::Add, &[crate::reconcile::run_fixture::external("ada")], true);
+        fixture.source(&["ada,", "bob,"]);
+        assert_eq!(fixture.plan().key_use().map(|keys| keys.uses_rest), Some(true));
+    }
 }

@@ -5,6 +5,8 @@
 //! After the members are sent, the table is updated first, and the note of its content second. If a run stops between
 //! the two, the next plan trusts neither and reads the source in full.
 //!
+//! [`MirrorUpdate`] is the plan of the stage: what the table needs, from its note and the two memberships alone.
+//!
 //! # Guarantees
 //! An error here does not fail the run, because the table is only a copy.
 
@@ -15,9 +17,9 @@ use super::read_source::PushdownReport;
 use crate::config::{Config, SqlConfig};
 use crate::connector::sql::pushdown::{self, MirrorTableName, format_member};
 use crate::connector::sql::{Database, SqlError};
-use crate::model::{CohortId, ConnectionName, Standing, TableChecksum};
+use crate::model::{CohortId, ConnectionName, MemberKey, Standing, TableChecksum};
 use crate::source;
-use crate::state::{Membership, MirrorNote, PartRef, StateError};
+use crate::state::{Membership, MembershipCursor, MirrorNote, PartRef, StateError, StateReader};
 
 /// Why a table could not be updated.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,38 @@ impl MirrorBefore {
     pub(super) fn of(membership: &Membership, pushdown: Option<&PushdownReport>) -> Self {
         Self { number: membership.number, parts: membership.parts.clone(), pushdown: pushdown.cloned() }
     }
+
+    /// What the table needs to hold the members of `after`, the newest version. `note` is about its content.
+    fn update_to(&self, after: &Membership, note: Option<&MirrorNote>) -> MirrorUpdate {
+        match &self.pushdown {
+            Some(PushdownReport::InFull { reason }) if reason.is_permanent() => return MirrorUpdate::Nothing,
+            // The plan found that the table does not match the membership.
+            Some(PushdownReport::InFull { .. }) => return MirrorUpdate::Rebuild,
+            Some(PushdownReport::InDatabase { .. }) | None => {}
+        }
+        let Some(note) = note.filter(|note| note.version == self.number) else {
+            return MirrorUpdate::Rebuild;
+        };
+        match changed_parts(&self.parts, &after.parts) {
+            None => MirrorUpdate::Rebuild,
+            Some(_) if note.version == after.number => MirrorUpdate::Nothing,
+            Some(changed) if changed.is_empty() => MirrorUpdate::NoteVersion(note.checksum),
+            Some(changed) => MirrorUpdate::ChangedParts(note.checksum, changed),
+        }
+    }
+}
+
+/// What a mirror table needs after the members are sent.
+#[derive(Debug, PartialEq, Eq)]
+enum MirrorUpdate {
+    /// Nothing: it is up to date, or the source cannot use it.
+    Nothing,
+    /// A note of the newer version, which has the same members. The checksum stays.
+    NoteVersion(TableChecksum),
+    /// The members of these parts, which may have changed. The checksum is that before the update.
+    ChangedParts(TableChecksum, Vec<PartRef>),
+    /// All members, because its content is unknown.
+    Rebuild,
 }
 
 /// The mirror tables that the config asks for.
@@ -103,6 +137,11 @@ fn database<'a>(
     Some(Database { name, settings, secrets })
 }
 
+/// Whether a note is about this table.
+fn is_about(note: &MirrorNote, connection: &ConnectionName, table: &MirrorTableName) -> bool {
+    note.connection == connection.as_str() && note.schema == table.schema && note.table == table.name
+}
+
 /// Drops the table of the note, and the note, unless it is the table `wanted`.
 fn drop_unless(
     id: &CohortId,
@@ -111,11 +150,11 @@ fn drop_unless(
     resources: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
     let Some(note) = resources.state.reader().mirror_note(id)? else { return Ok(()) };
-    let MirrorNote { connection, schema, table: name, .. } = note;
-    let table = MirrorTableName { schema, name };
-    if wanted.is_some_and(|(at, wanted)| *wanted == table && at.as_str() == connection) {
+    if wanted.is_some_and(|(connection, table)| is_about(&note, connection, table)) {
         return Ok(());
     }
+    let MirrorNote { connection, schema, table: name, .. } = note;
+    let table = MirrorTableName { schema, name };
     let known = tables.databases.iter().find(|(name, _)| name.as_str() == connection);
     let database = known.and_then(|(name, _)| database(name, tables, resources));
     let Some(database) = database.filter(|database| matches!(database.settings, SqlConfig::Postgres(_)))
@@ -135,24 +174,30 @@ fn bring_up_to_date(
     tables: &MirrorTables,
     resources: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
-    if matches!(&before.pushdown, Some(PushdownReport::InFull { reason }) if reason.is_permanent()) {
+    let state = &resources.state;
+    let Some(membership) = state.reader().version(id)? else { return Ok(()) };
+    let table = source::mirror_table_of(id, schema, state.reader());
+    let note = state.reader().mirror_note(id)?.filter(|note| is_about(note, connection, &table));
+    let update = before.update_to(&membership, note.as_ref());
+    if update == MirrorUpdate::Nothing {
         return Ok(());
     }
-    let state = &resources.state;
     let database = database(connection, tables, resources).ok_or_else(|| SqlError::unknown(connection))?;
-    let table = source::mirror_table_of(id, schema, state.reader());
     drop_unless(id, Some((connection, &table)), tables, resources)?;
-    let Some(membership) = state.reader().version(id)? else { return Ok(()) };
-    let is_distrusted = matches!(before.pushdown, Some(PushdownReport::InFull { .. }));
-    let note = state.reader().mirror_note(id)?.filter(|note| !is_distrusted && note.version == before.number);
-    let changed = note.as_ref().and_then(|_| changed_parts(&before.parts, &membership.parts));
-    let tabled = match (note, changed) {
-        (Some(note), Some(_)) if note.version == membership.number => return Ok(()),
-        (Some(note), Some(changed)) if changed.is_empty() => note.checksum,
-        (Some(note), Some(changed)) => {
-            update(id, database, &table, note.checksum, &changed, &membership, resources)?
+    let tabled = match update {
+        MirrorUpdate::Nothing => return Ok(()),
+        MirrorUpdate::NoteVersion(checksum) => checksum,
+        MirrorUpdate::ChangedParts(checksum, changed) => {
+            let mut members = ChangedMembers::open(id, &changed, &membership, state.reader())?;
+            pushdown::update(database, (&table, checksum), |member| members.next(member))?
         }
-        _ => rebuild(id, database, &table, &membership, resources)?,
+        MirrorUpdate::Rebuild => {
+            let mut members = SettledMembers(state.reader().members(id, Some(&membership))?);
+            let about = format!(
+                "Recorded members of cohort {id}, kept by syncline, which builds it again if it is dropped"
+            );
+            pushdown::rebuild(database, &table, &about, |member| members.next(member))?
+        }
     };
     let MirrorTableName { schema, name } = table;
     let (connection, version) = (connection.to_string(), membership.number);
@@ -166,50 +211,174 @@ fn changed_parts(before: &[PartRef], after: &[PartRef]) -> Option<Vec<PartRef>> 
     before.iter().all(is_kept).then(|| after.iter().filter(|part| !before.contains(part)).cloned().collect())
 }
 
-fn rebuild(
-    id: &CohortId,
-    database: Database<'_>,
-    table: &MirrorTableName,
-    membership: &Membership,
-    resources: &ApplyResources,
-) -> Result<TableChecksum, MirrorTableError> {
-    let about =
-        format!("Recorded members of cohort {id}, kept by syncline, which builds it again if it is dropped");
-    let mut members = resources.state.reader().members(id, Some(membership))?;
-    pushdown::rebuild(database, table, &about, |member| {
-        while let Some((_, standing)) = members.advance()? {
+/// The settled members of a membership, in the text form of the table.
+struct SettledMembers(MembershipCursor);
+
+impl SettledMembers {
+    /// Writes the next member. Returns whether there is one.
+    fn next(&mut self, member: &mut String) -> Result<bool, MirrorTableError> {
+        while let Some((_, standing)) = self.0.advance()? {
             if standing == Standing::Member {
-                format_member(members.packed()?, member)?;
-                return Ok::<_, MirrorTableError>(true);
+                format_member(self.0.packed()?, member)?;
+                return Ok(true);
             }
         }
         Ok(false)
-    })
+    }
 }
 
-/// Deletes all users of the changed parts from the table, and inserts those that are settled members now.
-fn update(
-    id: &CohortId,
-    database: Database<'_>,
-    table: &MirrorTableName,
-    before: TableChecksum,
-    changed: &[PartRef],
-    membership: &Membership,
-    resources: &ApplyResources,
-) -> Result<TableChecksum, MirrorTableError> {
-    let state = resources.state.reader();
-    let some = Membership { parts: changed.to_vec(), ..membership.clone() };
-    let mut candidates = state.members(id, Some(&some))?;
-    let mut all = state.members(id, Some(membership))?;
-    let mut at = all.advance()?;
-    pushdown::update(database, (table, before), |member| {
-        let Some((key, _)) = candidates.advance_any()? else { return Ok::<_, MirrorTableError>(None) };
-        while at.is_some_and(|(other, _)| other < key) {
-            let skipped = all.ahead().partition_point(|other| *other < key);
-            all.skip(skipped);
-            at = all.advance()?;
+/// All users of changed parts, each with whether it is a settled member of the newest version.
+struct ChangedMembers {
+    candidates: MembershipCursor,
+    all: MembershipCursor,
+    at: Option<(MemberKey, Standing)>,
+}
+
+impl ChangedMembers {
+    fn open(
+        id: &CohortId,
+        changed: &[PartRef],
+        membership: &Membership,
+        state: &StateReader,
+    ) -> Result<Self, StateError> {
+        let some = Membership { parts: changed.to_vec(), ..membership.clone() };
+        let mut all = state.members(id, Some(membership))?;
+        let at = all.advance()?;
+        Ok(Self { candidates: state.members(id, Some(&some))?, all, at })
+    }
+
+    /// Writes the next user. Returns whether it is a member; `None` at the end.
+    fn next(&mut self, member: &mut String) -> Result<Option<bool>, MirrorTableError> {
+        let Some((key, _)) = self.candidates.advance_any()? else { return Ok(None) };
+        while self.at.is_some_and(|(other, _)| other < key) {
+            self.all.skip(self.all.ahead().partition_point(|other| *other < key));
+            self.at = self.all.advance()?;
         }
-        format_member(candidates.packed()?, member)?;
-        Ok(Some(at == Some((key, Standing::Member))))
-    })
+        format_member(self.candidates.packed()?, member)?;
+        Ok(Some(self.at == Some((key, Standing::Member))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChangeOp, Identifier};
+    use crate::reconcile::run_fixture::{RunFixture, alias, device, external};
+    use crate::source::PushdownFallback;
+
+    const CHECKSUM: TableChecksum = TableChecksum { rows: 2, sum: 7 };
+
+    fn note(version: u64) -> MirrorNote {
+        MirrorNote {
+            connection: "warehouse".to_owned(),
+            schema: "syncline".to_owned(),
+            table: "syncline_carts".to_owned(),
+            version,
+            checksum: CHECKSUM,
+        }
+    }
+
+    fn before(membership: &Membership, pushdown: PushdownReport) -> MirrorBefore {
+        MirrorBefore::of(membership, Some(&pushdown))
+    }
+
+    fn in_database() -> PushdownReport {
+        PushdownReport::InDatabase { transferred: 0, rows: 2 }
+    }
+
+    #[test]
+    fn a_table_is_updated_by_the_parts_that_the_run_has_written() {
+        let fixture = RunFixture::new("");
+        fixture.record(ChangeOp::Add, &["ada", "bob"].map(external), true);
+        let old = fixture.membership();
+        let same = before(&old, in_database()).update_to(&old, Some(&note(1)));
+        assert_eq!(same, MirrorUpdate::Nothing);
+        let newer = Membership { number: 2, ..old.clone() };
+        let renumbered = before(&old, in_database()).update_to(&newer, Some(&note(1)));
+        assert_eq!(renumbered, MirrorUpdate::NoteVersion(CHECKSUM));
+        fixture.record(ChangeOp::Remove, &[external("bob")], true);
+        let new = fixture.membership();
+        let updated = before(&old, in_database()).update_to(&new, Some(&note(1)));
+        assert_eq!(updated, MirrorUpdate::ChangedParts(CHECKSUM, new.parts[1..].to_vec()));
+        // Rows that were in doubt were answered meanwhile.
+        let doubtful = Membership {
+            parts: old
+                .parts
+                .iter()
+                .map(|part| PartRef { acknowledged: Default::default(), ..part.clone() })
+                .collect(),
+            ..old.clone()
+        };
+        let settled = before(&doubtful, in_database()).update_to(&newer, Some(&note(1)));
+        assert_eq!(settled, MirrorUpdate::ChangedParts(CHECKSUM, old.parts.clone()));
+    }
+
+    #[test]
+    fn a_table_with_unknown_content_is_rebuilt() {
+        let fixture = RunFixture::new("");
+        fixture.record(ChangeOp::Add, &["ada", "bob"].map(external), true);
+        let old = fixture.membership();
+        let merged = Membership { parts: Vec::new(), number: 2, ..old.clone() };
+        let mismatch = PushdownFallback::CountMismatch { table: 3, recorded: 2 };
+        for (pushdown, after, note, why) in [
+            (in_database(), &old, None, "there is no note"),
+            (in_database(), &old, Some(note(0)), "a run stopped before it wrote the note"),
+            (in_database(), &merged, Some(note(1)), "its parts were replaced"),
+            (
+                PushdownReport::InFull { reason: mismatch },
+                &old,
+                Some(note(1)),
+                "the table does not match the membership",
+            ),
+        ] {
+            let update = before(&old, pushdown).update_to(after, note.as_ref());
+            assert_eq!(update, MirrorUpdate::Rebuild, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_note_about_another_table_does_not_count() {
+        let warehouse = ConnectionName::new("warehouse").unwrap();
+        let table = MirrorTableName { schema: "syncline".to_owned(), name: "syncline_carts".to_owned() };
+        assert!(is_about(&note(1), &warehouse, &table));
+        for other in [
+            MirrorNote { connection: "lake".to_owned(), ..note(1) },
+            MirrorNote { schema: "public".to_owned(), ..note(1) },
+            MirrorNote { table: "syncline_vip".to_owned(), ..note(1) },
+        ] {
+            assert!(!is_about(&other, &warehouse, &table));
+        }
+    }
+
+    #[test]
+    fn a_table_has_the_settled_members_only() {
+        let fixture = RunFixture::new("");
+        let all: [Identifier<'_>; 4] = [external("ada"), device("phone"), alias("crm-1"), external("bob")];
+        fixture.record(ChangeOp::Add, &all, true);
+        fixture.record(ChangeOp::Remove, &[external("bob")], true);
+        fixture.record(ChangeOp::Add, &[external("cyd")], false);
+        let (state, membership) = (fixture.state.reader(), fixture.membership());
+        let mut settled = SettledMembers(state.members(fixture.id(), Some(&membership)).unwrap());
+        let (mut found, mut member) = (Vec::new(), String::new());
+        while settled.next(&mut member).unwrap() {
+            found.push(member.clone());
+        }
+        found.sort_unstable();
+        assert_eq!(found, ["a3:crm:crm-1", "d:phone", "e:ada"]);
+
+        let changed = &membership.parts[1..];
+        let mut changed = ChangedMembers::open(fixture.id(), changed, &membership, state).unwrap();
+        let mut found = Vec::new();
+        while let Some(is_member) = changed.next(&mut member).unwrap() {
+            found.push((member.clone(), is_member));
+        }
+        found.sort_unstable();
+        assert_eq!(found, [("e:bob".to_owned(), false), ("e:cyd".to_owned(), false)]);
+        // A user of a changed part who is a member again, as settled by a later part.
+        fixture.record(ChangeOp::Add, &[external("bob")], true);
+        let membership = fixture.membership();
+        let mut changed =
+            ChangedMembers::open(fixture.id(), &membership.parts[1..2], &membership, state).unwrap();
+        assert_eq!((changed.next(&mut member).unwrap(), &*member), (Some(true), "e:bob"));
+    }
 }

@@ -37,6 +37,11 @@ mod resync;
 mod run_plan;
 mod triggers;
 
+#[cfg(test)]
+mod apply_cohort_tests;
+#[cfg(test)]
+mod run_fixture;
+
 pub use apply_run::{apply, blocked};
 pub use context::{ApplyResources, BrazeAccess, BrazeClients, PlanInputs, connect_braze};
 pub use end_of_run::log_retention;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::compare::{DiffExtras, compare};
 use super::context::PlanInputs;
-use super::delivery_change;
+use super::delivery_change::DeliveryChange;
 use super::diff_result::DiffResult;
 use super::guarded::{GuardedChanges, guard_declared};
 use super::plan_error::PlanError;
@@ -25,8 +25,8 @@ pub(super) fn plan_declared(
     inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let previous = recorded_membership(cohort, inputs)?;
-    if let Some(membership) = previous.as_ref().filter(|known| delivery_change::is_due(cohort, known)) {
-        let (findings, changes) = delivery_change::plan(cohort, membership.clone(), inputs)?;
+    if let Some(change) = DeliveryChange::due(cohort, previous.as_ref()) {
+        let (findings, changes) = change.plan(cohort, inputs)?;
         return Ok(CohortPlan::new(CohortHeader::declared(cohort), changes, findings));
     }
     let transitions = Transitions::watched(cohort, inputs)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::context::PlanInputs;
-use super::delivery_change;
+use super::delivery_change::DeliveryChange;
 use super::guarded::guard_declared;
 use super::plan_cohort::with_stages;
 use super::plan_error::PlanError;
@@ -11,7 +11,7 @@ use super::plan_file::{self, PlanFileError, SavedCohort};
 use super::plan_recorded;
 use super::policy::{self, CohortNames};
 use super::read_source::{SourceFindings, tally_of};
-use super::run_plan::CohortPlan;
+use super::run_plan::{CohortHeader, CohortPlan};
 use super::triggers::Transitions;
 use crate::config::CohortConfig;
 use crate::state::Membership;
@@ -51,15 +51,14 @@ fn resume_declared(
     let previous = previous.map(|membership| policy::at_home(membership, cohort, braze));
     let matched = saved.matched.clone();
     let source = matched.as_ref().map(|matched| tally_of(matched, saved.headerless_file.clone()));
-    let (due, is_delivery_change) = (saved.due.clone(), saved.is_delivery_change);
+    let due = saved.due.clone();
     let diff = plan_file::recount(saved, previous.as_ref(), inputs)?;
-    let mut changes = match previous {
-        Some(membership) if is_delivery_change => {
-            delivery_change::guard_change(cohort, membership, diff, source.unwrap_or_default(), inputs)?
-        }
-        previous => guard_declared(cohort, names, previous, diff, source, inputs)?,
-    };
-    let transitions = Transitions::saved(cohort, due, &mut changes.verdict.approved, inputs)?;
     let findings = SourceFindings { matched, ..SourceFindings::default() };
+    if let Some(change) = DeliveryChange::due(cohort, previous.as_ref()) {
+        let changes = change.guard(cohort, diff, source.unwrap_or_default(), inputs)?;
+        return Ok(CohortPlan::new(CohortHeader::declared(cohort), changes, findings));
+    }
+    let mut changes = guard_declared(cohort, names, previous, diff, source, inputs)?;
+    let transitions = Transitions::saved(cohort, due, &mut changes.verdict.approved, inputs)?;
     with_stages(cohort, changes, findings, transitions, inputs)
 }

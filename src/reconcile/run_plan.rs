@@ -1,6 +1,7 @@
 //! The plan of a run as a value: what would be sent to each cohort, and which cohorts could not be planned.
 
 use super::guarded::GuardedChanges;
+use super::key_check::KeyUse;
 use super::plan_error::{FailedKind, PlanError};
 use super::policy::OrphanedCohort;
 use super::preflight::PreflightPlan;
@@ -135,6 +136,16 @@ impl CohortPlan {
     #[must_use]
     pub fn fires_triggers(&self) -> bool {
         self.triggers.as_ref().is_some_and(|triggers| triggers.users() > 0)
+    }
+
+    /// The keys that this plan uses. `None` if it sends no request.
+    pub(super) fn key_use(&self) -> Option<KeyUse> {
+        let uses_rest = self.fires_triggers() || self.preflight.is_some();
+        (self.sends() || self.runs_preflight()).then(|| KeyUse {
+            connection: self.connection.clone(),
+            delivery: self.delivery().clone(),
+            uses_rest,
+        })
     }
 
     /// The delivery method of this plan.

@@ -5,9 +5,9 @@
 //! other. A merge does not change the status of any member.
 
 use super::StateError;
-use super::membership::{Late, Membership, PartRef};
+use super::membership::{Late, Membership};
 use super::membership_cursor::MembershipCursor;
-use super::part::PartWriter;
+use super::part::{PartRef, PartWriter};
 use super::store::Store;
 use crate::model::{ChangeOp, CohortId, KeySeed, RowSet, Standing};
 

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::membership::{self, Late, Membership, PartRef, number_of};
-use super::part::{PartCursor, PartFolder, PartWriter, folder_of, path_of};
+use super::membership::{self, Late, Membership, number_of};
+use super::part::{PartCursor, PartFolder, PartRef, PartWriter, folder_of, path_of};
 use super::store::TEMPORARY;
 use super::{
     MembershipCursor, MirrorNote, SegmentTable, StateError, StateReader, StateWriter, heap_segments,

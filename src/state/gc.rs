@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::membership::{self, PartRef};
-use super::part::{self, PartFolder};
+use super::membership;
+use super::part::{self, PartFolder, PartRef};
 use super::store::{PROBES, Store, StoredFile, TEMPORARY};
 use super::{StateError, StateReader, StateWriter};
 use super::{exports, heap_segments, identity};
@@ -202,9 +202,44 @@ impl StateWriter {
         }
     }
 
+    /// Removes superseded files of an export, and rejects older than `rejects_before`, once in several versions.
+    /// `number` is the newest version.
+    ///
+    /// # Errors
+    /// When the state cannot be read, or a file cannot be removed.
+    pub fn tidy_export(
+        &self,
+        export: &ExportId,
+        number: u64,
+        rejects_before: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        if !self.is_gc_due(&exports::folder_of(export), number) {
+            return Ok(());
+        }
+        self.remove(&of_export(self.reader(), export, now)?)?;
+        self.remove_rejects_before(export, rejects_before)
+    }
+
+    /// Removes superseded files of the segment tables, once in several versions. `number` is the newest version.
+    ///
+    /// # Errors
+    /// When the state cannot be read, or a file cannot be removed.
+    pub fn tidy_segments(
+        &self,
+        connection: &ConnectionName,
+        number: u64,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        match self.is_gc_due(&heap_segments::folder_of(connection), number) {
+            true => self.remove(&of_segments(self.reader(), connection, now)?),
+            false => Ok(()),
+        }
+    }
+
     /// Whether garbage collection of a folder is due: once at the start of a process, then every [`COLLECT_EVERY`]
     /// versions, because it lists the folder.
-    pub(super) fn is_gc_due(&self, versions: &str, number: u64) -> bool {
+    fn is_gc_due(&self, versions: &str, number: u64) -> bool {
         let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
         let last = collected.get(versions).copied();
         let is_due = last.is_none_or(|last| number >= last.saturating_add(COLLECT_EVERY) || number < last);

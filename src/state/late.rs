@@ -1,6 +1,7 @@
 //! Late requests of a cohort: requests without an answer that Braze may still handle after a later part.
 
-use super::membership::{Late, LateName, Membership, PartRef};
+use super::membership::{Late, LateName, Membership};
+use super::part::PartRef;
 use crate::model::{ChangeOp, RowSet, Timestamp};
 
 impl Late {

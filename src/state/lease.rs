@@ -311,7 +311,7 @@ impl Renewed {
         let mut shape = LeaseJson::new(holder);
         shape.lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
         for _ in 0..ATTEMPTS {
-            let (began, now) = (Instant::now(), clock.now());
+            let (began, now) = (clock.monotonic(), clock.now());
             shape.renewed = Some(timestamp_text(now));
             let tag = match bucket.read(FILE)? {
                 None => {
@@ -351,14 +351,14 @@ impl Renewed {
         let now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
         let (instant, time) = now.valid_until;
         let by_clock = Duration::try_from(time.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
-        let left = instant.saturating_duration_since(Instant::now()).min(by_clock);
+        let left = instant.saturating_duration_since(self.clock.monotonic()).min(by_clock);
         if now.lost { Duration::ZERO } else { left }
     }
 
     fn check(&self) -> Result<(), StateError> {
         let now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
         let (instant, time) = now.valid_until;
-        if now.lost || Instant::now() >= instant || self.clock.now() >= time {
+        if now.lost || self.clock.monotonic() >= instant || self.clock.now() >= time {
             return Err(StateError::Lost);
         }
         Ok(())
@@ -400,7 +400,7 @@ fn renew_periodically(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, 
         if now.stop {
             return;
         }
-        let (began, time) = (Instant::now(), clock.now());
+        let (began, time) = (clock.monotonic(), clock.now());
         now.shape.renewed = Some(timestamp_text(time));
         let (bytes, tag) = (now.shape.bytes(), now.tag.clone());
         drop(now);

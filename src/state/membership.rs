@@ -10,7 +10,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::part::{Footer, FooterShape};
+use super::part::{FooterShape, PartRef};
 use super::store::Store;
 use super::{checked, format_number};
 use crate::model::{
@@ -43,37 +43,6 @@ impl fmt::Display for RecordedWorkspace {
             }
             by => write!(f, "`{}` ({}, {by})", self.connection, self.endpoint),
         }
-    }
-}
-
-/// A part that a version names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartRef {
-    /// Its file's name without `.parquet`.
-    pub id: Box<str>,
-    /// The operation that its members were sent with.
-    pub op: ChangeOp,
-    /// How many members it has.
-    pub rows: u64,
-    /// Length of its file in bytes.
-    pub bytes: u64,
-    /// XXH3-128 of its file.
-    pub checksum: u128,
-    /// The end of its file.
-    pub footer: Footer,
-    /// Rows that Braze has accepted.
-    pub acknowledged: RowSet,
-    /// Rows that Braze has rejected.
-    pub rejected: RowSet,
-    /// Whether the version records which rows in doubt were in requests that may be handled late.
-    pub noted: bool,
-}
-
-impl PartRef {
-    /// How many rows are neither accepted nor rejected.
-    #[must_use]
-    pub fn in_doubt(&self) -> u64 {
-        self.rows - self.acknowledged.len() - self.rejected.len()
     }
 }
 
@@ -418,6 +387,7 @@ fn rows(pairs: &[[u64; 2]]) -> RowSet {
 
 #[cfg(test)]
 mod tests {
+    use super::super::part::Footer;
     use super::*;
 
     fn version(number: u64) -> Membership {

@@ -1,8 +1,8 @@
 //! Cursor over a recorded membership: merges all parts of a version by key; the latest part decides on each member.
 
 use super::StateError;
-use super::membership::{Membership, PartRef};
-use super::part::{PartCursor, PartFolder, RowOutcome, path_of};
+use super::membership::Membership;
+use super::part::{PartCursor, PartFolder, PartRef, RowOutcome, path_of};
 use super::store::Store;
 use crate::model::{ChangeOp, CohortId, KeySeed, MemberKey, Standing};
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::immutable_file::{ImmutableFile, checksum};
 use super::log_lines::{LogLines, Quality};
-use super::membership::{self, PartRef};
-use super::part::{self, PartCursor, PartFolder};
+use super::membership;
+use super::part::{self, PartCursor, PartFolder, PartRef};
 use super::{Contents, OlderEntry, StateError, StateReader, checked};
 use super::{exports, heap_segments, identity};
 use crate::model::{CohortId, ConnectionName, EndpointName, ExportId};

@@ -121,3 +121,119 @@ fn log(cohort: &CohortId, condition: &ConditionStatus) {
         ConditionStatus::Failing(_) => tracing::warn!(%cohort, "failing: {text}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::watch::status::FailureStatus;
+    use crate::watch::watch_fixture::{WatchFixture, advance, cohort};
+
+    fn ended(id: &str, end: RunEnd, condition: ConditionStatus) -> CohortRunEnd {
+        CohortRunEnd { cohort: cohort(id), end, condition, is_lease_lost: false, settles_again_at: None }
+    }
+
+    fn failed(id: &str) -> CohortRunEnd {
+        let failure =
+            FailureStatus { reason: "down".to_owned(), remedies: Vec::new(), needs_operator: false };
+        ended(id, RunEnd::Failed, ConditionStatus::Failing(failure))
+    }
+
+    fn taken(runs: &mut CohortRuns, fixture: &WatchFixture) -> Vec<String> {
+        runs.take_due(&fixture.context).into_iter().map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// Runs of both cohorts that have just been taken.
+    fn running() -> (CohortRuns, WatchFixture) {
+        let (mut runs, fixture) = (CohortRuns::new(), WatchFixture::new());
+        runs.wake(fixture.context.config.cohort_ids().cloned(), fixture.context.clock.monotonic());
+        assert_eq!(taken(&mut runs, &fixture), ["carts", "vip"]);
+        (runs, fixture)
+    }
+
+    fn finish(runs: &mut CohortRuns, end: CohortRunEnd, fixture: &mut WatchFixture) {
+        runs.finish(end, &fixture.context, &mut fixture.notifications);
+    }
+
+    #[test]
+    fn the_next_run_follows_the_schedule_of_the_cohort_or_of_the_config() {
+        let (mut runs, mut fixture) = running();
+        finish(&mut runs, ended("carts", RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
+        assert_eq!(fixture.until(runs.next_due()), Some(3600), "once an hour");
+        finish(&mut runs, ended("vip", RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
+        assert_eq!(fixture.until(runs.next_due()), Some(600), "its own schedule");
+        advance(600);
+        assert_eq!(taken(&mut runs, &fixture), ["vip"]);
+        let shown = fixture.context.status.lock().cohorts[&cohort("carts")].next_run;
+        assert_eq!(shown, Some(Timestamp::from_second(3600).unwrap()));
+    }
+
+    #[test]
+    fn a_run_that_has_more_work_or_members_in_doubt_is_followed_earlier() {
+        let (mut runs, mut fixture) = running();
+        finish(&mut runs, ended("vip", RunEnd::Again, ConditionStatus::InSync), &mut fixture);
+        assert_eq!(taken(&mut runs, &fixture), ["vip"]);
+        let settles_again_at = Some(Timestamp::from_second(120).unwrap());
+        let end = ended("carts", RunEnd::Settled, ConditionStatus::InSync);
+        finish(&mut runs, CohortRunEnd { settles_again_at, ..end }, &mut fixture);
+        assert_eq!(fixture.until(runs.next_due()), Some(120));
+    }
+
+    #[test]
+    fn a_failed_run_is_retried_with_growing_waits_until_it_succeeds() {
+        let (mut runs, mut fixture) = running();
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            finish(&mut runs, failed("vip"), &mut fixture);
+            let wait = fixture.until(runs.next_due()).unwrap();
+            waits.push(wait);
+            advance(wait + 1);
+            assert_eq!(taken(&mut runs, &fixture), ["vip"]);
+        }
+        assert!(waits.windows(2).all(|pair| pair[0] < pair[1]), "{waits:?}");
+        assert_eq!(fixture.context.status.lock().cohorts[&cohort("vip")].condition.code(), "failing");
+        finish(&mut runs, ended("vip", RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
+        assert_eq!(fixture.until(runs.next_due()), Some(600));
+    }
+
+    #[test]
+    fn a_new_identity_map_wakes_the_cohorts_that_it_may_rekey_once() {
+        let (mut runs, mut fixture) = running();
+        for id in ["carts", "vip"] {
+            finish(&mut runs, ended(id, RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
+        }
+        let now = fixture.context.clock.monotonic();
+        runs.wake_for_identity(None, &fixture.context.config, now);
+        assert_eq!(taken(&mut runs, &fixture), Vec::<String>::new());
+        runs.wake_for_identity(Some(1), &fixture.context.config, now);
+        assert_eq!(taken(&mut runs, &fixture), ["vip"], "it matches by device");
+        finish(&mut runs, ended("vip", RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
+        runs.wake_for_identity(Some(1), &fixture.context.config, now);
+        assert_eq!(taken(&mut runs, &fixture), Vec::<String>::new(), "the same version");
+    }
+
+    #[test]
+    fn a_cohort_that_leaves_the_config_during_its_run_does_not_run_again() {
+        let (mut runs, mut fixture) = running();
+        fixture.change_config(|config| config.cohorts.retain(|cohort| cohort.id.as_str() != "vip"));
+        runs.set_config(&fixture.context.config, BTreeSet::new(), fixture.context.clock.monotonic());
+        finish(&mut runs, failed("vip"), &mut fixture);
+        assert_eq!(
+            (runs.next_due(), runs.depth(fixture.context.clock.monotonic())),
+            (None, 1),
+            "`carts` runs"
+        );
+        assert!(!fixture.context.status.lock().cohorts.contains_key(&cohort("vip")));
+    }
+
+    #[test]
+    fn a_changed_cohort_runs_at_once_and_a_running_one_once_more() {
+        let (mut runs, mut fixture) = running();
+        finish(&mut runs, ended("carts", RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
+        let changed = BTreeSet::from([cohort("carts"), cohort("vip")]);
+        runs.set_config(&fixture.context.config, changed, fixture.context.clock.monotonic());
+        assert_eq!(taken(&mut runs, &fixture), ["carts"], "one run of `vip` at a time");
+        finish(&mut runs, ended("vip", RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
+        assert_eq!(taken(&mut runs, &fixture), ["vip"]);
+    }
+}

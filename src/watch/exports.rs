@@ -208,3 +208,87 @@ fn schedule_of(export: Option<&ExportConfig>, poll: Duration) -> ScheduleConfig 
     };
     export.and_then(|export| export.schedule.clone()).unwrap_or(ScheduleConfig::Every(interval))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::export_run::ExportTotals;
+    use crate::watch::watch_fixture::{WatchFixture, advance};
+
+    fn export(id: &str) -> ExportId {
+        ExportId::new(id).unwrap()
+    }
+
+    fn finish(runs: &mut ExportRuns, id: &str, stop: Option<ExportStop>, fixture: &mut WatchFixture) {
+        let report = stop.map_or(Ok(None), Err);
+        let ended = ExportRunEnd { id: export(id), report, progress: ExportTotals::default() };
+        runs.finish(ended, &fixture.context, &mut fixture.notifications);
+    }
+
+    /// Both exports, after their first run.
+    fn idle() -> (ExportRuns, WatchFixture) {
+        let (mut runs, mut fixture) = (ExportRuns::new(), WatchFixture::new());
+        let now = fixture.context.clock.monotonic();
+        runs.wake_all(&fixture.context.config, now);
+        assert_eq!(runs.queue.take_due(now), [export("clicks"), export("opens")]);
+        finish(&mut runs, "clicks", None, &mut fixture);
+        finish(&mut runs, "opens", None, &mut fixture);
+        (runs, fixture)
+    }
+
+    #[test]
+    fn a_delivery_starts_only_its_own_export_after_the_flush_interval() {
+        let (mut runs, fixture) = idle();
+        assert_eq!(fixture.until(runs.next_due()), Some(HTTP_INTERVAL.as_secs()));
+        let received = BTreeSet::from([EndpointName::of_export(&export("clicks"))]);
+        runs.received(&received, &fixture.context);
+        advance(10);
+        runs.received(&received, &fixture.context);
+        assert_eq!(fixture.until(runs.next_due()), Some(20), "30 seconds after the first delivery");
+        advance(20);
+        assert_eq!(runs.queue.take_due(fixture.context.clock.monotonic()), [export("clicks")]);
+        let waiting = |id: &str| fixture.context.status.lock().exports[&export(id)].waiting_since;
+        assert_eq!(waiting("clicks").map(|since| since.as_second()), Some(0));
+        assert_eq!(waiting("opens"), None);
+    }
+
+    #[test]
+    fn a_failed_export_is_retried_and_rejected_keys_wait_for_an_operator() {
+        let (mut runs, mut fixture) = idle();
+        runs.wake([export("clicks"), export("opens")], fixture.context.clock.monotonic());
+        runs.queue.take_due(fixture.context.clock.monotonic());
+        finish(&mut runs, "opens", Some(ExportStop::NoKeys), &mut fixture);
+        assert_eq!(fixture.until(runs.next_due()), Some(HTTP_INTERVAL.as_secs()));
+        finish(&mut runs, "clicks", Some(ExportStop::Source("down".to_owned())), &mut fixture);
+        assert_eq!(runs.next_due(), runs.queue.due(&export("clicks")));
+        assert!(fixture.until(runs.next_due()).unwrap() < 60);
+        let needs_operator = |id: &str| fixture.context.status.lock().exports[&export(id)].needs_operator;
+        assert_eq!((needs_operator("clicks"), needs_operator("opens")), (false, true));
+    }
+
+    #[test]
+    fn an_export_that_leaves_the_config_during_its_run_and_returns_runs_again() {
+        let (mut runs, mut fixture) = idle();
+        let (old, access) = (Config::clone(&fixture.context.config), ClientAccess::default());
+        runs.wake([export("clicks")], fixture.context.clock.monotonic());
+        runs.queue.take_due(fixture.context.clock.monotonic());
+        fixture.change_config(|config| config.exports.retain(|export| export.id.as_str() != "clicks"));
+        runs.set_config(&fixture.context, &old, &access);
+        let without = Config::clone(&fixture.context.config);
+        fixture.change_config(|config| config.exports.clone_from(&old.exports));
+        runs.set_config(&fixture.context, &without, &access);
+        finish(&mut runs, "clicks", None, &mut fixture);
+        assert_eq!(runs.queue.take_due(fixture.context.clock.monotonic()), [export("clicks")]);
+    }
+
+    #[test]
+    fn the_interval_without_a_schedule_depends_on_the_kind_of_source() {
+        let fixture = WatchFixture::new();
+        let poll = Duration::from_secs(7);
+        let http = fixture.context.export(&export("clicks")).unwrap().clone();
+        assert_eq!(schedule_of(Some(&http), poll), ScheduleConfig::Every(HTTP_INTERVAL));
+        let daily = ScheduleConfig::Every(Duration::from_secs(86_400));
+        let own = ExportConfig { schedule: Some(daily.clone()), ..http };
+        assert_eq!(schedule_of(Some(&own), poll), daily);
+    }
+}

@@ -42,6 +42,9 @@ mod systemd;
 mod tasks;
 mod view_model;
 
+#[cfg(test)]
+mod watch_fixture;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,10 +88,10 @@ pub async fn run(
     let certificate = config.watch.tls.as_ref().map(crate::webhooks::Certificate::read).transpose()?;
     let admin = Listener::bind(config.watch.admin).await?;
     let admin_handler = Arc::new(Admin::new(Arc::clone(&status), Arc::clone(&endpoints), &config));
-    let admin = admin.serve(admin_handler, admin::limits(), None);
+    let admin = admin.serve(admin_handler, admin::limits(), None, clock);
     let listening = if config.has_doors() {
         let listener = Listener::bind(config.watch.listen).await?;
-        Some(listener.serve(Arc::clone(&endpoints) as _, config.watch.limits, certificate.clone()))
+        Some(listener.serve(Arc::clone(&endpoints) as _, config.watch.limits, certificate.clone(), clock))
     } else {
         None
     };

@@ -67,18 +67,21 @@ pub(super) struct FailureStatus {
 
 impl BlockedStatus {
     fn text(&self) -> String {
-        let blocks = self.blocks.iter().map(ToString::to_string);
-        let approve = self.approve_command.iter().map(|command| format!("to approve it: {command}"));
-        blocks.chain(approve).collect::<Vec<_>>().join("; ")
+        let mut parts = Vec::new();
+        for block in &self.blocks {
+            parts.push(block.to_string());
+            parts.extend(block.remedies.iter().map(ToString::to_string));
+        }
+        parts.extend(
+            self.approve_command.iter().map(|command| format!("to approve exactly this plan: {command}")),
+        );
+        parts.join("; ")
     }
 }
 
 impl FailureStatus {
     fn text(&self) -> String {
-        let remedies = self.remedies.iter().map(|remedy| match &remedy.command {
-            Some(command) => format!("; {}: {command}", remedy.text),
-            None => format!("; {}", remedy.text),
-        });
+        let remedies = self.remedies.iter().map(|remedy| format!("; {remedy}"));
         self.reason.clone() + &remedies.collect::<String>()
     }
 }
@@ -550,6 +553,27 @@ cohorts:
         let carts = (Subject::Cohort(id("carts")), Duration::from_secs(25 * HOUR));
         assert_eq!(status.mark_stale(after), [carts]);
         assert!(!status.lock().cohorts[&id("vip")].is_stale);
+    }
+
+    #[test]
+    fn the_text_of_a_blocked_cohort_has_all_remedies() {
+        let remedy = |text: &str, command: Option<&str>| RemedyView {
+            text: text.to_owned(),
+            command: command.map(str::to_owned),
+        };
+        let blocks = vec![BlockedView {
+            scope: "removals".to_owned(),
+            reason: "45 of 50 members would leave".to_owned(),
+            remedies: vec![
+                remedy("for all runs: raise `guard.max_removed`", None),
+                remedy("look", Some("syncline plan")),
+            ],
+        }];
+        let approve_command = Some("syncline approve carts --plan sha256:0".to_owned());
+        let condition = ConditionStatus::Blocked(BlockedStatus { blocks, approve_command });
+        let expected = "removals blocked: 45 of 50 members would leave; for all runs: raise `guard.max_removed`; \
+                        look: syncline plan; to approve exactly this plan: syncline approve carts --plan sha256:0";
+        assert_eq!(condition.text(), expected);
     }
 
     #[test]

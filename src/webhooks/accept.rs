@@ -26,6 +26,7 @@ use super::framing::Framed;
 use super::reply::{EndpointReply, RequestError};
 use super::tls::Certificate;
 use crate::config::EndpointLimits;
+use crate::model::Clock;
 
 /// The pause after a failed accept: the process may be out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -93,10 +94,11 @@ impl Listener {
         handler: Arc<dyn Handler>,
         limits: EndpointLimits,
         certificate: Option<Certificate>,
+        clock: Clock,
     ) -> Listening {
         let (stop, stopped) = oneshot::channel();
         let (ended, done) = oneshot::channel();
-        let connections = Arc::new(OpenConnections::new(limits));
+        let connections = Arc::new(OpenConnections::new(limits, clock));
         let address = self.address;
         #[allow(
             clippy::disallowed_methods,
@@ -127,12 +129,14 @@ impl Listening {
 /// All open connections.
 struct OpenConnections {
     limits: EndpointLimits,
+    clock: Clock,
     next: AtomicU64,
     open: Mutex<BTreeMap<u64, Arc<OpenConnection>>>,
 }
 
 /// One connection.
 struct OpenConnection {
+    clock: Clock,
     began: Instant,
     /// Requests that have begun and have no response yet.
     busy: AtomicUsize,
@@ -146,21 +150,25 @@ struct OpenConnection {
 }
 
 impl OpenConnection {
+    fn age(&self) -> Duration {
+        self.clock.monotonic().saturating_duration_since(self.began)
+    }
+
     /// How long it has been idle. None: a request is running.
     fn idle(&self) -> Option<Duration> {
         let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
-        let idle = self.began.elapsed().saturating_sub(answered);
+        let idle = self.age().saturating_sub(answered);
         (self.busy.load(Ordering::Relaxed) == 0).then_some(idle)
     }
 
     fn millis(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
     /// How long it has owed a request or the rest of one. None: the response is due.
     fn owed(&self) -> Option<Duration> {
         let active = Duration::from_millis(self.active.load(Ordering::Relaxed));
-        let owed = self.began.elapsed().saturating_sub(active);
+        let owed = self.age().saturating_sub(active);
         (self.complete.load(Ordering::Relaxed) == 0).then_some(owed)
     }
 
@@ -220,8 +228,8 @@ impl Drop for RequestInFlight {
 }
 
 impl OpenConnections {
-    fn new(limits: EndpointLimits) -> Self {
-        Self { limits, next: AtomicU64::new(0), open: Mutex::default() }
+    fn new(limits: EndpointLimits, clock: Clock) -> Self {
+        Self { limits, clock, next: AtomicU64::new(0), open: Mutex::default() }
     }
 
     /// Whether one more connection is allowed. It evicts another one if necessary; if all have a response due, none is.
@@ -314,8 +322,9 @@ fn start(
     });
     let (busy, complete) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (active, answered) = (AtomicU64::new(0), AtomicU64::new(0));
-    let connection =
-        Arc::new(OpenConnection { began: Instant::now(), busy, complete, active, answered, abort });
+    let clock = connections.clock;
+    let began = clock.monotonic();
+    let connection = Arc::new(OpenConnection { clock, began, busy, complete, active, answered, abort });
     connections.add(id, &connection);
     let _ = sender.send(connection);
 }

@@ -3,6 +3,7 @@
 
 use crate::cli::access::Sandboxes;
 use crate::cli::args::{CheckArgs, CheckFormat};
+use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::Global;
@@ -53,9 +54,9 @@ fn opened(config: &Config) -> Result<(StateReader, Option<StateWriter>), Command
     super::must_exist(config)?;
     let opened = StateWriter::open(
         &super::location(config),
-        &super::environment::holder(),
-        super::environment::clock(),
-        super::environment::random(),
+        &environment::holder(),
+        environment::clock(),
+        environment::random(),
     );
     match opened {
         Ok(writer) => Ok((writer.reader().clone(), Some(writer))),

@@ -13,10 +13,10 @@ use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{OutputLost, bold, out};
 use crate::cli::render::{export as view, json::envelope};
+use crate::cli::resources::storage_access;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment};
-use crate::config::{Config, ExportConfig, ExportSource, StorageLocation};
-use crate::connector::currents::StorageAccess;
+use crate::config::{Config, ExportConfig, ExportSource};
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop};
 use crate::model::{ConnectionName, EndpointName, ExportId};
 use crate::reconcile::{self, ExportJob, Exporting};
@@ -60,24 +60,6 @@ pub(super) fn job(export: &ExportConfig, days: Days, state: &StateReader) -> Res
         ExportSource::Storage(_) => Vec::new(),
     };
     Ok(ExportJob { export: export.clone(), posted, again: None, days, access: storage_access(export) })
-}
-
-/// The file access of an export. No file was listed yet.
-pub(in crate::cli) fn storage_access(export: &ExportConfig) -> StorageAccess {
-    StorageAccess { options: store_options(export), ..StorageAccess::default() }
-}
-
-/// The bucket settings of an export, from the environment and the config.
-pub(in crate::cli) fn store_options(export: &ExportConfig) -> Vec<(String, String)> {
-    match &export.source {
-        ExportSource::Storage(source) => match &source.place {
-            StorageLocation::Bucket { endpoint, region, .. } => {
-                super::store_options(endpoint.as_deref(), region.as_deref())
-            }
-            StorageLocation::Folder { .. } => Vec::new(),
-        },
-        ExportSource::Http(_) => Vec::new(),
-    }
 }
 
 /// Runs exports until they are complete or halt.

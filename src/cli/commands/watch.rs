@@ -11,6 +11,7 @@ use crate::cli::global_args::Global;
 use crate::cli::hints::plan_hints;
 use crate::cli::logging::notify;
 use crate::cli::render::guard_violation::{BlockedSubject, words};
+use crate::cli::resources::store_options;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig, load};
 use crate::dashboard::{BlockedView, RemedyView};
@@ -74,7 +75,7 @@ impl WatchHost {
         }
         let ids = access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
         let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
-        let options = |export: &ExportConfig| (export.id.clone(), super::export::store_options(export));
+        let options = |export: &ExportConfig| (export.id.clone(), store_options(export));
         let store_options = config.exports.iter().map(options).collect();
         let (sources, export_tokens) = (access::sources(config)?, access::tokens(config)?);
         Ok(ClientAccess {

@@ -1,10 +1,10 @@
 //! The state: whether it can be read, who holds it, and whether it could be written.
 
 use super::{DoctorFindings, machine};
-use crate::cli::commands::location;
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::output::counted;
+use crate::cli::resources::location;
 use crate::config::{Config, StateLocation};
 use crate::state::{StateError, StateReader};
 

@@ -6,7 +6,7 @@ use super::DoctorFindings;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{count, counted};
-use crate::cli::{access, commands, environment};
+use crate::cli::{access, environment, resources};
 use crate::config::{
     BrazeConfig, Config, ExportConfig, ExportSource, HeapConfig, RetryPolicy, VendorEndpoint,
 };
@@ -260,7 +260,7 @@ async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
             }
         }
         ExportSource::Storage(source) => {
-            let (place, access) = (source.place.clone(), commands::export::storage_access(export));
+            let (place, access) = (source.place.clone(), resources::storage_access(export));
             let looked = blocking(move || Storage::open(&place, &access).and_then(|storage| storage.look()));
             match looked.await {
                 Some(Ok(found)) => {

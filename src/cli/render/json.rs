@@ -1,37 +1,20 @@
-//! Results in JSON: an envelope with `format_version`, `command` and `result`, and the details beside.
-//!
-//! `result` is one word that scripts can branch on. Fields may be added under the same version; none
-//! is removed or changes its meaning.
+//! Results of runs in JSON: plans, reports and config problems.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::guard_violation::{BlockedSubject, BlockedWords, words};
 use super::{RenderOptions, sample};
 use crate::apply::ApplyOutcome;
+pub(in crate::cli) use crate::cli::envelope::envelope;
+use crate::cli::envelope::problem_list;
 use crate::cli::hints::plan_hints;
 use crate::cli::suggested_command::SuggestedCommand;
-use crate::config::{ConfigSources, Problem, Problems, SourceSpan};
+use crate::config::Problems;
 use crate::export::ExportReport;
-use crate::foreign;
 use crate::model::CohortId;
 use crate::model::MatchTally;
 use crate::plan::{CohortNaming, Cost, DiffTally, GuardViolation};
 use crate::reconcile::{CohortPlan, CohortReport, FailedCohort, OrphanedCohort, RunPlan, RunReport};
-
-/// The version of all JSON output.
-const FORMAT_VERSION: u64 = 1;
-
-/// A complete result with its envelope.
-pub(in crate::cli) fn envelope(command: &str, result: &str, details: &Value) -> String {
-    let mut map = Map::new();
-    map.insert("format_version".to_owned(), FORMAT_VERSION.into());
-    map.insert("command".to_owned(), command.into());
-    map.insert("result".to_owned(), result.into());
-    if let Value::Object(details) = details {
-        map.extend(details.clone());
-    }
-    foreign::json(&format!("{:#}", Value::Object(map))).into_owned()
-}
 
 /// A plan.
 pub(in crate::cli) fn plan(plan: &RunPlan, result: &str, showing: &RenderOptions<'_>) -> String {
@@ -212,23 +195,4 @@ fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
 /// The problems of a config.
 pub(in crate::cli) fn problems(problems: &Problems) -> String {
     envelope("validate", "invalid", &json!({ "problems": problem_list(problems) }))
-}
-
-/// The problems of a config, in the same form for every command.
-pub(in crate::cli) fn problem_list(problems: &Problems) -> Vec<Value> {
-    problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect()
-}
-
-fn problem(problem: &Problem, sources: &ConfigSources) -> Value {
-    let place = |span: SourceSpan| {
-        let (line, column) = sources.line_column(span)?;
-        Some(json!({ "file": sources.file(span)?.name, "line": line, "column": column }))
-    };
-    json!({
-        "code": problem.code.as_str(),
-        "message": problem.message,
-        "place": problem.place.and_then(place),
-        "label": problem.label,
-        "hint": problem.hint,
-    })
 }

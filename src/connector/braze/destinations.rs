@@ -1,15 +1,13 @@
-//! Choice of the destination for a delivery method.
+//! Braze as the workspace of a run: its destinations, its triggers and its profiles.
 
 use super::attributes::UserAttributes;
 use super::client::BrazeClient;
 use super::cohort_import::CohortImport;
-use crate::connector::destination::Destination;
+use crate::connector::destination::{Destination, ProfileLookup, TriggerEndpoint, Workspace};
 use crate::model::DeliveryMethod;
 
-impl BrazeClient {
-    /// The destination for a delivery method. `None` without the keys that it needs.
-    #[must_use]
-    pub fn destination<'a>(&'a self, delivery: &'a DeliveryMethod) -> Option<Box<dyn Destination + 'a>> {
+impl Workspace for BrazeClient {
+    fn destination<'a>(&'a self, delivery: &'a DeliveryMethod) -> Option<Box<dyn Destination + 'a>> {
         match delivery {
             DeliveryMethod::CohortImport => {
                 let keys = self.keys.import.as_ref()?;
@@ -20,5 +18,13 @@ impl BrazeClient {
                 Some(Box::new(UserAttributes { client: self, key, delivery }))
             }
         }
+    }
+
+    fn triggers(&self) -> &dyn TriggerEndpoint {
+        self
+    }
+
+    fn profiles(&self) -> Option<&dyn ProfileLookup> {
+        self.rest().map(|rest| rest as &dyn ProfileLookup)
     }
 }

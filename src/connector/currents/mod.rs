@@ -2,7 +2,6 @@
 //!
 //! The meaning of events is the concern of `event_mapping`; records are passed on unchanged.
 
-pub mod avro;
 mod path;
 mod storage;
 

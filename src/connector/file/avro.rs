@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use super::found::FoundFile;
 use super::open::{self, ChangeDetector};
 use super::{FileError, header};
+use crate::connector::avro::{AvroBlock, AvroBlocks, AvroError, AvroHeader, AvroLimits, AvroSchema};
 use crate::connector::cells::{CellRow, ColumnCells};
-use crate::connector::currents::avro::{
-    AvroBlock, AvroBlocks, AvroError, AvroHeader, AvroLimits, AvroSchema,
-};
 use crate::connector::rows::{RowLocation, RowSink};
 use crate::model::{AvroRecord, AvroValue, NonIdentifier};
 

@@ -87,8 +87,6 @@ pub(in crate::reconcile) struct SavedCohort {
     /// The version of the membership that the plan starts from.
     pub(in crate::reconcile) base: u64,
     pub(in crate::reconcile) empties: bool,
-    /// Whether the plan is a delivery change.
-    pub(in crate::reconcile) is_delivery_change: bool,
     /// Triggers that become due.
     pub(in crate::reconcile) due: Vec<DueTrigger>,
     pub(super) rejected: u64,
@@ -113,8 +111,6 @@ struct PlanFileCohort {
     id: String,
     base: u64,
     empties: bool,
-    #[serde(default)]
-    is_delivery_change: bool,
     /// Triggers that become due.
     #[serde(default)]
     due: Vec<DueTrigger>,
@@ -191,7 +187,6 @@ fn head_of(cohort: &CohortPlan) -> PlanFileCohort {
         id: cohort.id.to_string(),
         base: plan.base,
         empties: cohort.empties,
-        is_delivery_change: plan.next_delivery.is_some(),
         due: cohort.triggers.as_ref().map(|triggers| triggers.new.clone()).unwrap_or_default(),
         rejected: plan.tally.rejected,
         rekeyed: plan.tally.rekeyed,
@@ -237,30 +232,10 @@ pub(in crate::reconcile) fn load(path: &Path, inputs: PlanInputs<'_>) -> Result<
     let id = |id: &str| CohortId::new(id).map_err(|e| damaged(e.to_string()));
     let mut saved = SavedPlan { config: head.config, cohorts: Vec::new(), failed: Vec::new() };
     for (cohort, sides) in head.cohorts.into_iter().zip(changes.sides) {
-        let PlanFileCohort {
-            base,
-            empties,
-            is_delivery_change,
-            due,
-            rejected,
-            rekeyed,
-            matched,
-            headerless_file,
-            ..
-        } = cohort;
+        let PlanFileCohort { base, empties, due, rejected, rekeyed, matched, headerless_file, .. } = cohort;
         let id = id(&cohort.id)?;
-        let cohort = SavedCohort {
-            id,
-            base,
-            empties,
-            is_delivery_change,
-            due,
-            rejected,
-            rekeyed,
-            matched,
-            headerless_file,
-            sides,
-        };
+        let cohort =
+            SavedCohort { id, base, empties, due, rejected, rekeyed, matched, headerless_file, sides };
         saved.cohorts.push(cohort);
     }
     for (failed, why) in head.failed {

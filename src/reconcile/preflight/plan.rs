@@ -85,3 +85,72 @@ pub(super) fn is_due(unknown: &UnknownUser, settings: PreflightConfig, now: Time
     let wait = SignedDuration::try_from(settings.retry_unknown).unwrap_or(SignedDuration::MAX);
     !unknown.has_profile && now.duration_since(unknown.checked_at.0) >= wait
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::reconcile::run_fixture::{RunFixture, advance, external, now};
+    use crate::state::CheckTime;
+
+    fn unknown(value: &str, has_profile: bool) -> UnknownUser {
+        let (since, checked_at) = (CheckTime(now()), CheckTime(now()));
+        UnknownUser { user: external(value).into(), since, checked_at, has_profile }
+    }
+
+    /// Three members. `bob` and `cyd` were unknown, and `cyd` has a profile now.
+    fn fixture() -> RunFixture {
+        let fixture = RunFixture::new("    preflight: { retry_unknown: 24h }\n");
+        fixture.record(ChangeOp::Add, &["ada", "bob", "cyd"].map(external), true);
+        let users = vec![unknown("bob", false), unknown("cyd", true)];
+        let mut list = UnknownUsers { users, ..UnknownUsers::default() };
+        fixture.state.put_unknown_users(fixture.id(), &mut list).unwrap();
+        fixture
+    }
+
+    fn numbers(plan: &PreflightPlan) -> (u64, u64, u64, bool) {
+        (plan.known, plan.due, plan.unknown, plan.is_changed)
+    }
+
+    #[test]
+    fn a_user_with_a_profile_is_added_again() {
+        let fixture = fixture();
+        fixture.source(&["ada,", "bob,", "cyd,"]);
+        let mut plan = fixture.plan();
+        let approved = &mut plan.verdict.approved;
+        assert_eq!((approved.changes(ChangeOp::Add), approved.changes(ChangeOp::Remove)), (1, 0));
+        assert_eq!(crate::reconcile::run_fixture::values(approved.list_mut(ChangeOp::Add)), ["cyd"]);
+        assert_eq!(numbers(plan.preflight.as_ref().unwrap()), (1, 0, 1, false));
+    }
+
+    #[test]
+    fn an_unknown_user_is_due_after_the_configured_time() {
+        let fixture = fixture();
+        fixture.source(&["ada,", "bob,", "cyd,"]);
+        for (hours, due) in [(23, 0), (1, 1)] {
+            advance(Duration::from_secs(hours * 3600));
+            let plan = fixture.plan().preflight.unwrap();
+            assert_eq!((numbers(&plan), plan.is_idle()), ((1, due, 1, false), due == 0));
+        }
+    }
+
+    #[test]
+    fn a_removed_user_leaves_the_list() {
+        let fixture = fixture();
+        fixture.source(&["ada,", "cyd,"]);
+        let plan = fixture.plan().preflight.unwrap();
+        assert_eq!((numbers(&plan), plan.is_idle()), ((1, 0, 0, true), false));
+        assert!(plan.list.users.iter().all(|unknown| unknown.user.identifier().value == "cyd"));
+    }
+
+    #[test]
+    fn a_cohort_without_preflight_has_no_plan_of_it() {
+        let mut fixture = fixture();
+        fixture.reconfigure("");
+        fixture.source(&["ada,", "bob,", "cyd,"]);
+        let plan = fixture.plan();
+        assert!(plan.preflight.is_none() && !plan.sends(), "{plan:?}");
+        assert!(known_now(fixture.cohort(), fixture.inputs()).unwrap().is_empty());
+    }
+}

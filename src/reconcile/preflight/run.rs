@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::{PreflightPlan, is_due};
 use crate::apply::ApplyOutcome;
-use crate::connector::braze::BrazeClient;
-use crate::connector::braze::rest::IDS_MAX;
-use crate::model::{ChangeOp, CohortId, Identifier, IdentifierKind, Timestamp};
+use crate::connector::destination::{LOOKUP_MAX, ProfileLookup};
+use crate::model::{ChangeOp, Clock, CohortId, Identifier, IdentifierKind, Timestamp};
 use crate::plan::Approved;
-use crate::reconcile::context::ApplyResources;
-use crate::state::{CheckTime, OutboxUser, Spool, StateError, UnknownUser, UnknownUsers};
+use crate::state::{CheckTime, OutboxUser, Spool, StateError, StateWriter, UnknownUser, UnknownUsers};
 
 /// Users per run that Braze is asked for unless `sample` is larger, and unknown users that are recorded.
 const USERS_MAX: usize = 100_000;
@@ -35,7 +33,7 @@ pub struct PreflightReport {
 pub(in crate::reconcile) struct PreflightRun<'a> {
     cohort: CohortId,
     plan: PreflightPlan,
-    resources: &'a ApplyResources,
+    state: &'a StateWriter,
     /// Unknown users that are known by now and that this run adds again.
     added_again: BTreeSet<OutboxUser>,
     report: PreflightReport,
@@ -47,21 +45,21 @@ impl<'a> PreflightRun<'a> {
         cohort: &CohortId,
         plan: PreflightPlan,
         approved: &mut Approved<Spool>,
-        braze: Option<&BrazeClient>,
-        resources: &'a ApplyResources,
+        profiles: Option<&dyn ProfileLookup>,
+        (state, clock): (&'a StateWriter, Clock),
     ) -> Result<Self, StateError> {
         let (added_again, report) = (BTreeSet::new(), PreflightReport::default());
-        let mut run = Self { cohort: cohort.clone(), plan, resources, added_again, report };
+        let mut run = Self { cohort: cohort.clone(), plan, state, added_again, report };
         let entering = run.entering(approved)?;
-        let now = resources.clock.now();
+        let now = clock.now();
         let due = run.plan.list.users.iter().filter(|user| is_due(user, run.plan.settings, now));
         let due: Vec<OutboxUser> = due.map(|user| user.user.clone()).collect();
         let before = run.plan.list.clone();
-        let answers = ask(&entering, &due, braze).await;
+        let answers = ask(&entering, &due, profiles).await;
         record_answers(&mut run.plan.list, &mut run.report, &entering, &due, answers, now);
         if run.plan.is_changed || run.plan.list != before {
             let list = &mut run.plan.list;
-            tokio::task::block_in_place(|| resources.state.put_unknown_users(cohort, list))?;
+            tokio::task::block_in_place(|| state.put_unknown_users(cohort, list))?;
         }
         Ok(run)
     }
@@ -108,7 +106,7 @@ impl<'a> PreflightRun<'a> {
         let added_again = &self.added_again;
         self.plan.list.users.retain(|user| !added_again.contains(&user.user));
         let (cohort, list) = (&self.cohort, &mut self.plan.list);
-        let recorded = tokio::task::block_in_place(|| self.resources.state.put_unknown_users(cohort, list));
+        let recorded = tokio::task::block_in_place(|| self.state.put_unknown_users(cohort, list));
         (self.report, recorded)
     }
 }
@@ -120,24 +118,27 @@ struct PreflightAnswers {
     error: Option<String>,
 }
 
-async fn ask(entering: &[OutboxUser], due: &[OutboxUser], braze: Option<&BrazeClient>) -> PreflightAnswers {
+async fn ask(
+    entering: &[OutboxUser],
+    due: &[OutboxUser],
+    profiles: Option<&dyn ProfileLookup>,
+) -> PreflightAnswers {
     let mut answers = PreflightAnswers::default();
     let users: Vec<Identifier<'_>> = due.iter().chain(entering).map(OutboxUser::identifier).collect();
-    let rest = braze.and_then(BrazeClient::rest);
     for kind in [IdentifierKind::ExternalId, IdentifierKind::Alias] {
         let of_kind: Vec<Identifier<'_>> = users.iter().filter(|user| user.kind == kind).copied().collect();
-        for batch in of_kind.chunks(IDS_MAX) {
-            let Some(rest) = rest else {
+        for batch in of_kind.chunks(LOOKUP_MAX) {
+            let Some(profiles) = profiles else {
                 answers.error = Some("there is no REST API key".to_owned());
                 return answers;
             };
-            match rest.unknown_users(kind, batch).await {
+            match profiles.unknown_users(kind, batch).await {
                 Ok(unknown) => {
                     let known = batch.iter().map(|user| (OutboxUser::from(*user), !unknown.contains(user)));
                     answers.is_known.extend(known);
                 }
                 Err(error) => {
-                    answers.error = Some(error.to_string());
+                    answers.error = Some(error);
                     return answers;
                 }
             }

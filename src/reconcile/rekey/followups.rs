@@ -135,3 +135,89 @@ fn look_up(
 fn damaged(error: IdentifierError) -> PlanError {
     DesiredError::Scratch(std::io::Error::other(error)).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChangeOp, Identifier};
+    use crate::reconcile::run_fixture::{RunFixture, alias, device, external, values};
+
+    /// The follow-ups of removals and additions: owners to add, owners to remove, and staying members.
+    fn followups(
+        fixture: &RunFixture,
+        removes: &[Identifier<'_>],
+        adds: &[Identifier<'_>],
+        released: &[Identifier<'_>],
+    ) -> Option<[Vec<String>; 3]> {
+        let mut changes = Sides { removes: fixture.spool(removes), adds: fixture.spool(adds) };
+        let state = fixture.state.reader();
+        let version = state.version(fixture.id()).unwrap();
+        let members = || state.members(fixture.id(), version.as_ref());
+        let found = plan_followups(&mut changes, fixture.spool(released), true, members, state).unwrap();
+        let values = |mut spool: Spool| values(&mut spool);
+        found
+            .map(|found| [values(found.owners_to_add), values(found.owners_to_remove), values(found.staying)])
+    }
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    /// `phone` and `tablet` are ada's, `crm-1` is bob's, and `crm-2` is cyd's. Bob and ada are members.
+    fn fixture() -> RunFixture {
+        let fixture = RunFixture::new("");
+        fixture.record(
+            ChangeOp::Add,
+            &[external("ada"), external("bob"), alias("crm-1"), device("phone")],
+            true,
+        );
+        fixture.identify(&[
+            (device("phone"), "ada"),
+            (device("tablet"), "ada"),
+            (alias("crm-1"), "bob"),
+            (alias("crm-2"), "cyd"),
+            (device("watch"), "dan"),
+        ]);
+        fixture
+    }
+
+    #[test]
+    fn an_owner_who_stays_is_added_again_after_an_alias_leaves() {
+        let fixture = fixture();
+        let found = followups(&fixture, &[alias("crm-1"), alias("crm-2")], &[], &[]).unwrap();
+        assert_eq!(found, [texts(&["bob"]), texts(&[]), texts(&["bob"])], "cyd is no member");
+        // Owners that the plan changes anyway need no second change.
+        let leaves = followups(&fixture, &[alias("crm-1"), external("bob")], &[], &[]).unwrap();
+        assert_eq!(leaves, [texts(&[]), texts(&[]), texts(&[])]);
+        let enters = followups(&fixture, &[alias("crm-1")], &[external("bob")], &[]).unwrap();
+        assert_eq!(enters, [texts(&[]), texts(&[]), texts(&[])]);
+    }
+
+    #[test]
+    fn a_member_in_doubt_is_not_added_again() {
+        let fixture = fixture();
+        fixture.record(ChangeOp::Add, &[external("cyd")], false);
+        let found = followups(&fixture, &[alias("crm-2")], &[], &[]).unwrap();
+        assert_eq!(found, [texts(&[]), texts(&[]), texts(&[])], "the diff settles it");
+    }
+
+    #[test]
+    fn a_device_leaves_with_its_owner_unless_the_owner_is_recorded() {
+        let fixture = fixture();
+        let found =
+            followups(&fixture, &[device("watch"), device("phone")], &[], &[device("tablet")]).unwrap();
+        assert_eq!(found, [texts(&[]), texts(&["dan"]), texts(&["ada"])], "ada is a member by the own id");
+        // An earlier run removed the device. Its owner became known later.
+        let released = followups(&fixture, &[], &[], &[device("watch")]).unwrap();
+        assert_eq!(released, [texts(&[]), texts(&["dan"]), texts(&[])]);
+        fixture.record(ChangeOp::Remove, &[external("ada")], true);
+        let left = followups(&fixture, &[device("phone")], &[], &[]).unwrap();
+        assert_eq!(left, [texts(&[]), texts(&[]), texts(&[])], "ada was removed by the own id");
+    }
+
+    #[test]
+    fn there_are_no_followups_without_an_identity_map() {
+        let fixture = RunFixture::new("");
+        assert_eq!(followups(&fixture, &[alias("crm-1")], &[], &[]), None);
+    }
+}

@@ -9,17 +9,16 @@ use std::collections::BTreeMap;
 
 use super::plan::TriggersPlan;
 use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome, TriggerRequest};
-use crate::connector::braze::BrazeClient;
+use crate::connector::destination::TriggerEndpoint;
 use crate::model::{CohortId, MemberKey, Standing};
-use crate::reconcile::context::ApplyResources;
-use crate::state::{DueTrigger, Reject, RejectLog, StateError, StateReader, Transition};
+use crate::state::{DueTrigger, Reject, RejectLog, StateError, StateReader, StateWriter, Transition};
 
 /// The triggers of a cohort while its members are sent.
 pub(in crate::reconcile) struct TriggerRun<'a> {
     plan: TriggersPlan,
     /// Whether the guard blocks a change, so that the membership of due users may still change.
     is_blocked: bool,
-    resources: &'a ApplyResources,
+    state: &'a StateWriter,
 }
 
 impl<'a> TriggerRun<'a> {
@@ -28,20 +27,19 @@ impl<'a> TriggerRun<'a> {
         cohort: &CohortId,
         mut plan: TriggersPlan,
         is_blocked: bool,
-        resources: &'a ApplyResources,
+        state: &'a StateWriter,
     ) -> Result<Self, StateError> {
-        tokio::task::block_in_place(|| resources.state.put_outbox(cohort, &mut plan.outbox))?;
-        Ok(Self { plan, is_blocked, resources })
+        tokio::task::block_in_place(|| state.put_outbox(cohort, &mut plan.outbox))?;
+        Ok(Self { plan, is_blocked, state })
     }
 
-    /// Fires the chosen triggers, unless sending members stopped early. `done` has an outcome for each trigger that was
+    /// Fires the chosen triggers, unless sending members stopped early. `sending` is `None` without keys. `done` has an outcome for each trigger that was
     /// tried, in the order of the plan, also after an error.
     pub(in crate::reconcile) async fn run(
         &mut self,
         cohort: &CohortId,
         outcome: &ApplyOutcome,
-        braze: Option<&BrazeClient>,
-        context: Option<ApplyContext<'_>>,
+        sending: Option<(&dyn TriggerEndpoint, ApplyContext<'_>)>,
         rejects: &mut RejectLog,
         done: &mut Vec<TriggerOutcome>,
     ) -> Result<(), ApplyStop> {
@@ -52,7 +50,7 @@ impl<'a> TriggerRun<'a> {
         if self.plan.users() == 0 {
             return Ok(());
         }
-        let (braze, context) = braze.zip(context).ok_or(ApplyStop::NoKeys)?;
+        let (endpoint, context) = sending.ok_or(ApplyStop::NoKeys)?;
         tokio::task::block_in_place(|| self.drop_unsettled(cohort))?;
         for at in 0..self.plan.triggers.len() {
             done.push(TriggerOutcome::default());
@@ -63,7 +61,7 @@ impl<'a> TriggerRun<'a> {
             let result = if plan.now.is_empty() {
                 Ok(())
             } else {
-                apply::trigger(request, braze, &mut self.plan.outbox, context, last).await
+                apply::trigger(request, endpoint, &mut self.plan.outbox, context, last).await
             };
             reject_unanswered(&last.lost, rejects)?;
             reject_recipients(&last.rejected, rejects)?;
@@ -74,7 +72,7 @@ impl<'a> TriggerRun<'a> {
 
     /// Drops the users with a recorded membership that does not fit, and records the shorter list.
     fn drop_unsettled(&mut self, cohort: &CohortId) -> Result<(), StateError> {
-        let state = self.resources.state.reader();
+        let state = self.state.reader();
         let users: Vec<&DueTrigger> = self.plan.triggers.iter().flat_map(|plan| &plan.now).collect();
         let standings = standings(cohort, &users, state)?;
         let is_blocked = self.is_blocked;
@@ -90,7 +88,7 @@ impl<'a> TriggerRun<'a> {
         }
         tracing::info!(%cohort, users = dropped.len(), "triggers dropped: their users did not enter or leave");
         self.plan.outbox.due.retain(|due| !dropped.contains(due));
-        self.resources.state.put_outbox(cohort, &mut self.plan.outbox)
+        self.state.put_outbox(cohort, &mut self.plan.outbox)
     }
 
     /// Takes the new due triggers back if nothing was sent: then there was no transition.
@@ -98,7 +96,7 @@ impl<'a> TriggerRun<'a> {
         if !outcome.changed_anything() && outcome.in_doubt == 0 {
             let new = &self.plan.new;
             self.plan.outbox.due.retain(|due| !new.contains(due));
-            tokio::task::block_in_place(|| self.resources.state.put_outbox(cohort, &mut self.plan.outbox))?;
+            tokio::task::block_in_place(|| self.state.put_outbox(cohort, &mut self.plan.outbox))?;
         }
         Ok(())
     }

@@ -157,25 +157,6 @@ impl StateWriter {
         self.committed(&format!("exports/{export}"), record.number);
         Ok(())
     }
-
-    /// Removes superseded files of an export, and rejects older than `rejects_before`, once in several versions.
-    /// `number` is the newest version.
-    ///
-    /// # Errors
-    /// When the state cannot be read, or a file cannot be removed.
-    pub fn tidy_export(
-        &self,
-        export: &ExportId,
-        number: u64,
-        rejects_before: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
-        if !self.is_gc_due(&folder_of(export), number) {
-            return Ok(());
-        }
-        self.remove(&super::gc::of_export(self.reader(), export, now)?)?;
-        self.remove_rejects_before(export, rejects_before)
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,7 @@ use super::{HeapSegments, Merged, SegmentSync, SegmentTable, SyncGap};
 use crate::model::{ChangeOp, RowSet, timestamp_text};
 use crate::state::format_number;
 use crate::state::immutable_file::ImmutableFileJson;
-use crate::state::membership::PartRef;
-use crate::state::part::FooterShape;
+use crate::state::part::{FooterShape, PartRef};
 
 /// The file format.
 #[derive(Serialize, Deserialize)]

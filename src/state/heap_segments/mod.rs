@@ -23,8 +23,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::checked;
 use super::immutable_file::ImmutableFile;
-use super::membership::{PartRef, number_of};
-use super::part::PartFolder;
+use super::membership::number_of;
+use super::part::{PartFolder, PartRef};
 use super::{MembershipCursor, PartWriter, StateError, StateReader, StateWriter};
 use crate::model::{ChangeOp, ConnectionName, RowSet, Timestamp};
 use json::HeapSegmentsJson;
@@ -371,22 +371,6 @@ impl StateWriter {
             rows += 1;
         }
         if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(acknowledge_all(part))) }
-    }
-
-    /// Removes superseded files of the segment tables, once in several versions. `number` is the newest version.
-    ///
-    /// # Errors
-    /// When the state cannot be read, or a file cannot be removed.
-    pub fn tidy_segments(
-        &self,
-        connection: &ConnectionName,
-        number: u64,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
-        match self.is_gc_due(&folder_of(connection), number) {
-            true => self.remove(&super::gc::of_segments(self.reader(), connection, now)?),
-            false => Ok(()),
-        }
     }
 }
 

@@ -14,10 +14,12 @@
 
 mod page;
 mod read;
+mod reference;
 mod seal;
 mod write;
 
 pub(super) use read::{PartCursor, RowOutcome};
+pub use reference::PartRef;
 pub use seal::Footer;
 pub(super) use seal::FooterShape;
 pub use write::PartWriter;

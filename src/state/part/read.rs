@@ -19,9 +19,9 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::super::StateError;
 use super::super::immutable_file::checksum;
-use super::super::membership::PartRef;
 use super::super::store::Blob;
 use super::page::{KeyColumns, PageReader, RandomAccess, TextColumn};
+use super::reference::PartRef;
 use super::seal::{Footer, KEYS, KeySum};
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
 use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet, guarded};

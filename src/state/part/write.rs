@@ -15,8 +15,8 @@ use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::super::StateError;
 use super::super::immutable_file::Hashing;
-use super::super::membership::PartRef;
 use super::super::store::{PendingFile, Store, StoreError};
+use super::reference::PartRef;
 use super::seal::{Footer, KEYS, KeySum};
 use super::{PartFolder, path_of};
 use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet};

@@ -13,13 +13,14 @@ mod bodies;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
 use super::keys::{BrazeKeyKind, key_fingerprint};
 use super::reply;
 use super::wire::ArrayLayout;
 use crate::config::{BrazeConfig, RetryPolicy, Secret};
-use crate::connector::destination::RequestOutcome;
+use crate::connector::destination::{LOOKUP_MAX, ProfileLookup, RequestOutcome};
 use crate::connector::headers::display_text;
 use crate::connector::http::{Auth, HttpClient, HttpError};
 use crate::connector::rate_limit::{Admission, RateLimiter, RemainingQuota};
@@ -31,7 +32,7 @@ pub use bodies::{ListEntry, MessagingDetails, SegmentDetails, SizeOfDay};
 /// Most pages of a list: a hundred thousand items.
 const PAGES_MAX: usize = 1_000;
 /// Users in one export request (Braze, "Export user profile by identifier").
-pub const IDS_MAX: usize = 50;
+const IDS_MAX: usize = LOOKUP_MAX;
 
 /// Why Braze gave no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +96,22 @@ pub enum MessagingKind {
     Campaign,
     /// Canvases.
     Canvas,
+}
+
+impl ProfileLookup for BrazeRestClient {
+    fn unknown_users<'a>(
+        &'a self,
+        kind: IdentifierKind,
+        users: &'a [Identifier<'a>],
+    ) -> BoxFuture<'a, Result<Vec<Identifier<'a>>, String>> {
+        Box::pin(async move {
+            let body = bodies::users_body(kind, users);
+            let reply = self.request(EXPORT, "", Some(&body)).await;
+            let exported = reply.and_then(|reply| parse::<bodies::ExportedUsers>(EXPORT, &reply));
+            let exported = exported.map_err(|error| error.to_string())?;
+            Ok(users.iter().filter(|user| !exported.contains(user)).copied().collect())
+        })
+    }
 }
 
 /// The read-only client of one Braze workspace.
@@ -224,21 +241,6 @@ impl BrazeRestClient {
             unknown.extend(chunk.iter().filter(|id| !known.contains(*id)).cloned());
         }
         Ok(unknown)
-    }
-
-    /// The users among these without a Braze profile. All have identifiers of one kind, and they are at most [`IDS_MAX`].
-    /// Device ids are not supported: Braze exports one of them in a request.
-    ///
-    /// # Errors
-    /// [`RestError`] when there is no result.
-    pub async fn unknown_users<'a>(
-        &self,
-        kind: IdentifierKind,
-        users: &[Identifier<'a>],
-    ) -> Result<Vec<Identifier<'a>>, RestError> {
-        let body = bodies::users_body(kind, users);
-        let exported: bodies::ExportedUsers = parse(EXPORT, &self.request(EXPORT, "", Some(&body)).await?)?;
-        Ok(users.iter().filter(|user| !exported.contains(user)).copied().collect())
     }
 
     /// Reads a list until a page has no new items. A server without pages repeats the first page, which has none.

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Instant;
 
 use adbc_core::error::{Error, Status};
 use adbc_core::options::{AdbcVersion, OptionConnection, OptionDatabase};
@@ -61,7 +60,7 @@ pub(super) fn try_source(
     each_once(database.name, &session.columns(source)?, columns)?;
     let mut statement = session.statement(&columns_of(source, settings.quote))?;
     session.bind(&mut statement, source)?;
-    session.within_time(&mut statement, |session, statement| {
+    session.within_time(&mut statement, |session, statement, _| {
         statement.execute().map(drop).map_err(|e| session.error(&e, SqlErrorKind::Query))
     })
 }
@@ -97,8 +96,7 @@ impl<'a> AdbcSession<'a> {
         self.bind(&mut statement, source)?;
         let paths: Vec<[Box<str>; 1]> = columns.iter().map(|name| [name.clone()]).collect();
         let place = format!("query of {}", self.name);
-        let read = self.within_time(&mut statement, |session, statement| {
-            let begun = Instant::now();
+        let read = self.within_time(&mut statement, |session, statement, is_over| {
             let batches = statement.execute().map_err(|e| session.error(&e, SqlErrorKind::Query))?;
             let mut rows = 0;
             for batch in batches {
@@ -110,7 +108,7 @@ impl<'a> AdbcSession<'a> {
                     taken.map_err(|_| SqlError::new(session.name, SqlErrorKind::Stopped, String::new()))?;
                 }
                 // For drivers that cannot cancel a statement.
-                if begun.elapsed() > session.settings.statement_timeout {
+                if is_over.load(Ordering::Relaxed) {
                     return Err(session.too_long());
                 }
             }
@@ -147,7 +145,7 @@ impl<'a> AdbcSession<'a> {
         let mut statement = self.statement(&columns_of(source, self.settings.quote))?;
         self.bind(&mut statement, source)?;
         let schema =
-            self.within_time(&mut statement, |session, statement| match statement.execute_schema() {
+            self.within_time(&mut statement, |session, statement, _| match statement.execute_schema() {
                 Ok(schema) => Ok(Arc::new(schema)),
                 Err(error) if error.status == Status::NotImplemented => statement
                     .execute()
@@ -158,11 +156,11 @@ impl<'a> AdbcSession<'a> {
         Ok(names(&schema))
     }
 
-    /// Runs `work` within the time limit of a query.
+    /// Runs `work` within the time limit of a query. `work` receives whether the limit is over.
     pub(super) fn within_time<T>(
         &self,
         statement: &mut ManagedStatement,
-        work: impl FnOnce(&Self, &mut ManagedStatement) -> Result<T, SqlError>,
+        work: impl FnOnce(&Self, &mut ManagedStatement, &AtomicBool) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
         let (cancel, limit) = (statement.get_cancel_handle(), self.settings.statement_timeout);
         let is_over = AtomicBool::new(false);
@@ -176,7 +174,7 @@ impl<'a> AdbcSession<'a> {
                     let _ = cancel.try_cancel();
                 }
             });
-            let result = work(self, statement);
+            let result = work(self, statement, is_over);
             drop(done);
             result
         });

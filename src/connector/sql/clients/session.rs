@@ -6,7 +6,7 @@
 //! server connection. A row that row-level security would hide is an error.
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::error::SqlState;
@@ -46,18 +46,19 @@ pub(super) struct PostgresSession<'a> {
 }
 
 impl<'a> PostgresSession<'a> {
-    /// Connects. Retries with backoff within the connect timeout if the server accepts no connection.
+    /// Connects. Retries if the server accepts no connection, as long as the waits fit into the connect timeout.
     pub(super) async fn open(database: Database<'a>, settings: &PostgresConfig) -> Result<Self, SqlError> {
-        let (started, mut retry) = (Instant::now(), Retry::new(BUSY));
+        let (mut waited, mut retry) = (Duration::ZERO, Retry::new(BUSY));
         loop {
             let error = match Self::connect(database, settings).await {
                 Err(error) if error.trouble == SqlErrorKind::Busy => error,
                 done => return done,
             };
-            let is_in_time = |wait: &Duration| started.elapsed() + *wait < settings.connect_timeout;
+            let is_in_time = |wait: &Duration| waited + *wait < settings.connect_timeout;
             let Some(wait) = retry.next_wait().filter(is_in_time) else { return Err(error) };
             tracing::info!("{error}; trying again in {:.1} s", wait.as_secs_f64());
             tokio::time::sleep(wait).await;
+            waited += wait;
         }
     }
 

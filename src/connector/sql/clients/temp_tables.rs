@@ -153,7 +153,7 @@ impl TempTableWriter<'_, '_> {
             statement.set_option(option, value).map_err(|e| failed(self.session, &e))?;
         }
         statement.bind(batch).map_err(|e| failed(self.session, &e))?;
-        self.session.within_time(&mut statement, |session, statement| {
+        self.session.within_time(&mut statement, |session, statement, _| {
             statement.execute_update().map(drop).map_err(|e| failed(session, &e))
         })?;
         (self.rows, self.len, self.is_there) = (0, 0, true);

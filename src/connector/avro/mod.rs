@@ -56,7 +56,7 @@ mod tests {
 
     macro_rules! fixture {
         ($name:literal) => {
-            include_bytes!(concat!("../../../../tests/avro/", $name)).as_slice()
+            include_bytes!(concat!("../../../tests/avro/", $name)).as_slice()
         };
     }
 
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn every_codec_agrees_with_fastavro() {
-        let open = judged(include_str!("../../../../tests/avro/open.json"));
-        let mut kinds = judged(include_str!("../../../../tests/avro/kinds.json"));
+        let open = judged(include_str!("../../../tests/avro/open.json"));
+        let mut kinds = judged(include_str!("../../../tests/avro/kinds.json"));
         // Inside JSON a float stands as its own shortest decimal, for fastavro as that of a double.
         let narrow = |value: &mut Value| {
             for value in value["map"].as_object_mut().unwrap().values_mut() {
