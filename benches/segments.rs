@@ -132,6 +132,6 @@ fn count(home: &Path, all: bool) {
         declared_at: String::new(),
     };
     let counted = expected(&segment, &state).unwrap();
-    assert_eq!(counted.least, counted.most);
-    println!("{} users", counted.least);
+    assert_eq!(counted.min, counted.max);
+    println!("{} users", counted.min);
 }

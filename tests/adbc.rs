@@ -65,13 +65,13 @@ fn each_failure_has_its_own_message_and_removes_no_members() {
             config_with(w, sandbox, connection, source);
             w.run(&["reconcile"])
         };
-        attempt(&connection, "table: nowhere").expect(1).says(&["refuses the query", "nowhere"]);
+        attempt(&connection, "table: nowhere").expect(1).says(&["rejects the query", "nowhere"]);
         attempt(&connection, "query: \"select 1 as identify\"")
             .expect(1)
             .says(&["no column `identity`", "Did you mean `identify`?"]);
         attempt(&connection, "query: \"delete from carts returning identity\"")
             .expect(1)
-            .says(&["refuses the query"]);
+            .says(&["rejects the query"]);
         let closes = "query: \"select identity from carts) as asked; delete from carts; select * from (select 1 as identity\"";
         attempt(&connection, closes).expect(1).says(&["more than one statement"]);
         let endless = "query: \"with recursive n(i) as (select 0 union all select i + 1 from n) \

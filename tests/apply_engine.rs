@@ -144,7 +144,7 @@ fn one_rejected_recipient_delays_no_other() {
         users(70).skip(10).filter(|user| user != "user-33").collect();
     assert_eq!(recipients(&sandbox).into_iter().collect::<std::collections::BTreeSet<_>>(), expected);
     assert_eq!(recipients(&sandbox).len(), 59, "each user once");
-    assert!(w.read_all(".syncline/rejects").contains("action_rejected"));
+    assert!(w.read_all(".syncline/rejects").contains("trigger_rejected"));
     w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(recipients(&sandbox).len(), 59);
 }
@@ -154,7 +154,7 @@ fn an_invalid_request_rejects_no_recipient() {
     let (w, sandbox) = with_trigger("");
     sandbox.faults(r#"[{"on": "campaigns_trigger", "times": 0, "do": {"status": 400}}]"#);
     w.source("carts", users(70)).run(&["reconcile", "--max-adds", "carts=60"]).expect(7);
-    assert!(!w.read_all(".syncline/rejects").contains("action_rejected"));
+    assert!(!w.read_all(".syncline/rejects").contains("trigger_rejected"));
     sandbox.faults("[]");
     w.run(&["reconcile"]).expect(0);
     assert_eq!(recipients(&sandbox).len(), 60, "the triggers were still pending");
@@ -230,7 +230,7 @@ fn a_stop_before_the_first_request_leaves_nothing_in_doubt() {
     assert_eq!(sandbox.writes(), sent);
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
     assert_eq!(
-        (&status["cohorts"][0]["record"]["in_doubt"], &status["cohorts"][0]["record"]["members"]),
+        (&status["cohorts"][0]["membership"]["in_doubt"], &status["cohorts"][0]["membership"]["members"]),
         (&json!(0), &json!(10))
     );
     sandbox.faults("[]");

@@ -637,7 +637,7 @@ fn a_type_name_is_used_once() {
 }
 
 /// Words that have a standard term or say less than one.
-const BANNED: [&str; 32] = [
+const BANNED: [&str; 45] = [
     "told",
     "tell",
     "tells",
@@ -670,6 +670,19 @@ const BANNED: [&str; 32] = [
     "way out",
     "held back",
     "takes it for",
+    "halt",
+    "halts",
+    "refuse",
+    "refuses",
+    "refused",
+    "refusal",
+    "refusals",
+    "door",
+    "doors",
+    "amiss",
+    "hollow",
+    "lawful",
+    "unasked",
 ];
 
 /// The banned words in a text, with their lines. `_` separates words, and so do capital letters in names.

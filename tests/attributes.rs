@@ -28,7 +28,7 @@ fn config(sandbox: &Sandbox, cohorts: &[&str], more: &str) -> String {
 
 /// Only existing users, because attributes create no profiles.
 fn with_existing_users(ids: impl IntoIterator<Item = String>) -> Sandbox {
-    let sandbox = Sandbox::with(&["--people", "known"]);
+    let sandbox = Sandbox::with(&["--profiles", "created"]);
     let ids: Vec<Value> = ids.into_iter().map(|id| json!({ "external_id": id })).collect();
     sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
     sandbox
@@ -90,7 +90,7 @@ fn users_with_only_a_device_are_rejected() {
     let text =
         config(&sandbox, &["carts"], "").replace("identity } ]", "identity }, { device_id: device } ]");
     w.write("sync.yaml", text).write("carts.csv", "identity,device\nuser-0,d0\n,d1\nuser-1,\n");
-    w.run(&["plan"]).expect(0).says(&["1 row rejected: 1 device_id_by_attribute"]);
+    w.run(&["plan"]).expect(0).says(&["1 row rejected: 1 device id, which attributes cannot address"]);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(in_array(&sandbox, "carts"), members(users(2)));
     let rejects = w.read_all(".syncline/rejects");
@@ -172,7 +172,7 @@ fn a_request_with_only_invalid_rows_rejects_each_of_them() {
 
 #[test]
 fn lost_responses_and_both_kinds_of_rate_limit_headers_are_handled() {
-    for arguments in [&["--people", "known"][..], &["--people", "known", "--track-in-seconds"]] {
+    for arguments in [&["--profiles", "created"][..], &["--profiles", "created", "--track-in-seconds"]] {
         let (w, sandbox) = (Workspace::new(), Sandbox::with(arguments));
         let ids: Vec<Value> = users(300).map(|id| json!({ "external_id": id })).collect();
         sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
@@ -339,8 +339,8 @@ fn a_device_with_a_known_owner_is_delivered_as_the_owner() {
     w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
     w.run(&["plan"]).expect(0).says(&[
         "+ add 3",
-        "6 rows rejected: 6 device_id_by_attribute",
-        "3 by their owner",
+        "6 rows rejected: 6 device ids, which attributes cannot address",
+        "3 re-keyed to their owner",
     ]);
     w.run(&["reconcile"]).expect(0);
     let expected = ["external_id user-0", "external_id user-20", "external_id user-5"].map(str::to_owned);

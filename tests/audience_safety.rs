@@ -197,7 +197,7 @@ fn additions_wait_while_a_removal_is_in_doubt() {
     w.replace("carts.csv", "identity,crm\nu1,1\nu2,2\n");
     let vague = r#"{"done_but":{"message":"success","errors":["something"]}}"#;
     sandbox.faults(&format!(r#"[{{"on":"users","contains":"should_remove","times":2,"do":{vague}}}]"#));
-    w.run(&["reconcile"]).expect(1).says(&["removals are not settled", "2 members in doubt"]);
+    w.run(&["reconcile"]).expect(1).says(&["removals are in doubt", "2 members in doubt"]);
     w.run(&["reconcile"]).expect(0).says(&["added 1, removed 1; 2 members"]);
     assert_eq!(sandbox.members("carts"), members(["u1".to_owned(), "u2".to_owned()]));
 }

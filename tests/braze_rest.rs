@@ -155,7 +155,7 @@ fn the_size_of_a_segment_follows_its_cohorts() {
 
 #[test]
 fn users_are_exported_in_groups_of_fifty() {
-    let sandbox = Sandbox::with(&["--people", "known", "--rest-limit", "export_ids=3/3600"]);
+    let sandbox = Sandbox::with(&["--profiles", "created", "--rest-limit", "export_ids=3/3600"]);
     let ids = json!([
         { "external_id": "u1", "aliases": [{ "alias_label": "crm", "alias_name": "7" }],
           "attributes": { "email": "u1@x.test", "plan": "free" } },
@@ -217,7 +217,7 @@ fn a_segment_export_is_an_archive_that_is_ready_later() {
 
 #[test]
 fn attributes_are_tracked_and_errors_are_listed() {
-    let sandbox = Sandbox::with(&["--people", "known"]);
+    let sandbox = Sandbox::with(&["--profiles", "created"]);
     sandbox.admin_post(
         "/_sandbox/users",
         r#"[{"external_id": "u0"}, {"external_id": "u1"}, {"external_id": "u3"}]"#,
@@ -289,7 +289,7 @@ fn the_rate_limit_of_track_has_both_header_forms() {
 fn users_are_identified_and_merged() {
     let alias = |name: &str| json!({ "alias_label": "crm", "alias_name": name });
     let run = |switches: &[&str]| {
-        let sandbox = Sandbox::with(&[&["--people", "known"], switches].concat());
+        let sandbox = Sandbox::with(&[&["--profiles", "created"], switches].concat());
         sandbox.admin_post(
             "/_sandbox/users",
             r#"[{"external_id": "u1"}, {"external_id": "u2"}, {"external_id": "u3"}]"#,

@@ -66,7 +66,7 @@ fn the_suggested_command_has_the_plan_file_and_maximums() {
     // A blocked plan changes nothing, so the same file can be applied; after that it is stale.
     run_pasted(&w, suggested).expect(0).says(&["added 1, removed 40"]);
     let stale = run_pasted(&w, suggested).expect(9).stderr;
-    let anew = line_after(&stale, "make it again:").to_owned();
+    let anew = line_after(&stale, "create it again:").to_owned();
     assert_eq!(anew, "syncline plan --max-removes carts=40 --out the.plan");
     run_pasted(&w, &anew).expect(0);
     assert_eq!(sandbox.members("carts").len(), 61);
@@ -140,11 +140,11 @@ fn lost_output_is_an_error() {
     }
     let (code, said) = full(&["reconcile"]);
     assert!(
-        code == Some(1) && said.contains("the run is done, but its report could not be written"),
+        code == Some(1) && said.contains("the run has ended, but its report could not be written"),
         "{said}"
     );
     assert_eq!(sandbox.members("carts"), members(users(3)));
-    run_pasted(&w, line_after(&said, "what was done:")).expect(0).says(&["carts: added 3"]);
+    run_pasted(&w, line_after(&said, "its result:")).expect(0).says(&["carts: added 3"]);
     let head = run_pasted(&w, "syncline schema | head -n 1").expect(0);
     assert_eq!(head.stderr, "", "a closed pipe is not an error");
 }

@@ -29,7 +29,7 @@ fn init_creates_a_working_config_and_overwrites_nothing() {
     w.run(&["reconcile"]).expect(0).says(&["created \"First cohort\", added 3"]);
     w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     let config = w.read("sync.yaml");
-    w.run(&["init"]).expect(1).says(&["sync.yaml is there already", "nothing was changed"]);
+    w.run(&["init"]).expect(1).says(&["sync.yaml already exists", "nothing was changed"]);
     assert_eq!(w.read("sync.yaml"), config);
     w.write("other/.gitignore", "mine\n");
     w.run(&["init", "other"]).expect(0).says(&["kept  other/.gitignore"]);
@@ -77,8 +77,8 @@ fn status_and_history_show_past_runs() {
     w.run(&["reconcile"]).expect(0);
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
     let carts = &status["cohorts"][0];
-    assert_eq!((carts["id"].as_str(), carts["record"]["members"].as_u64()), (Some("carts"), Some(38)));
-    assert_eq!(carts["record"]["endpoint"].as_str(), Some(sandbox.url.as_str()));
+    assert_eq!((carts["id"].as_str(), carts["membership"]["members"].as_u64()), (Some("carts"), Some(38)));
+    assert_eq!(carts["membership"]["endpoint"].as_str(), Some(sandbox.url.as_str()));
     let history = w.run(&["history", "--format", "json"]).expect(0).json();
     let results: Vec<&str> =
         history["runs"].as_array().unwrap().iter().map(|p| p["result"].as_str().unwrap()).collect();

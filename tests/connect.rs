@@ -105,7 +105,7 @@ fn a_real_bucket_is_read_incrementally_and_below_a_prefix() {
     };
     import()
         .expect(1)
-        .says(&["nothing was learned: there is no dump in s3://states/copies/of heap/manifests"]);
+        .says(&["nothing was imported: there is no dump in s3://states/copies/of heap/manifests"]);
     for (step, dumps) in history.dumps.chunks(14).enumerate() {
         let folder = format!("step{step}");
         dumps.iter().for_each(|dump| put(&w, &folder, dump));
@@ -167,15 +167,15 @@ fn an_unreadable_dump_imports_nothing_and_stops_later_ones() {
     let users = |text: &str| manifest.replacen("\"name\":\"user_migrations\"", text, 1);
     for (bad, says) in [
         (manifest[..manifest.len() / 2].to_owned(), "manifests/sync_2.json is damaged: EOF"),
-        (users("\"name\":\"users\""), "sync_2.json is damaged: the table `users` is there twice"),
+        (users("\"name\":\"users\""), "sync_2.json is damaged: the table `users` is listed twice"),
         (
             manifest.replace("part-00002", "part-00009"),
             "sync_2.json: table `users` has the file s3://heap-rs3-acme/sync_2/users/part-00009",
         ),
-        (manifest.replace("heap-rs3-acme/sync_2/", "heap-rs3-acme/sync_2/../"), "which is of no dump"),
+        (manifest.replace("heap-rs3-acme/sync_2/", "heap-rs3-acme/sync_2/../"), "which belongs to no dump"),
     ] {
         w.write(path, bad);
-        import(&w, "b").expect(1).says(&["nothing was learned", says]);
+        import(&w, "b").expect(1).says(&["nothing was imported", says]);
         assert_eq!(owners_line(&w, &["5", "6"]), "5=u5 6=u6");
     }
     w.write(path, &manifest);
@@ -190,7 +190,7 @@ fn an_unreadable_dump_imports_nothing_and_stops_later_ones() {
     w.write(&file, rows);
     import(&w, "b").expect(0).says(&["2 dumps from 2 to 3"]);
     assert_eq!(owners_line(&w, &["5", "6"]), "5=v5 6=v6");
-    import(&w, "nowhere").expect(1).says(&["nothing was learned: cannot list ./nowhere"]);
+    import(&w, "nowhere").expect(1).says(&["nothing was imported: cannot list ./nowhere"]);
     import(&w, "https://heap.test/b").expect(1).says(&["neither a folder nor a bucket"]);
     w.run(&["identity", "import", "b", "--layout", "heap-connect", "--alias", "a=b"]).expect(64);
 }
@@ -337,9 +337,9 @@ fn configured_identity_sources_are_imported_before_planning() {
     w.write("dumps/manifests/sync_2.json", &manifest[..50]);
     w.replace("who.csv", "id,device\n");
     let reported = [
-        "! identity dumps: nothing was learned: ",
+        "! identity dumps: nothing was imported: ",
         "sync_2.json is damaged",
-        "! identity who.csv: nothing was learned: ",
+        "! identity who.csv: nothing was imported: ",
         "has no column `heap`",
         "cohorts use the identity map as it is",
         "In sync",
@@ -459,7 +459,7 @@ fn a_cohort_of_recent_events_follows_dumps_and_merges() {
     );
     w.run(&["reconcile"]).expect(1).says(&[
         "table `checkout` has the file s3://heap-rs3-acme/sync_11/checkout/part-00007",
-        "which is not there",
+        "which does not exist",
     ]);
     w.write("dumps/manifests/sync_11.json", manifest);
     w.write("sync.yaml", w.read("sync.yaml").replace("name: user_id", "name: users.identity"));

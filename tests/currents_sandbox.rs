@@ -56,7 +56,7 @@ fn files_have_the_same_events_in_every_codec() {
         let args =
             ["sandbox", "currents", "--out", codec, "--events", "600", "--seed", "7", "--codec", codec];
         let said = w.run(&[&args[..], &["--ids", "ids", "--hours", "2", "--rows-max", "5"]].concat());
-        said.expect(0).says(&["wrote 600 events, 600 of them different"]);
+        said.expect(0).says(&["wrote 600 events, 600 distinct"]);
         let records = records(&w.path(codec));
         assert!(records.keys().map(String::as_str).eq(sorted(&w.read("ids")).iter().copied()));
         let types: BTreeSet<_> = records.values().map(|(name, _)| name.as_str()).collect();

@@ -245,7 +245,7 @@ for (const h of document.querySelectorAll('h1,h2,h3,h4')) {
 const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
 ids.filter((id, at) => ids.indexOf(id) !== at).forEach(id => bad.push('twice: ' + id));
 document.querySelectorAll('a[href^=\"#\"]').forEach(a => {
-  if (!document.getElementById(a.hash.slice(1))) bad.push('leads nowhere: ' + a.hash); });
+  if (!document.getElementById(a.hash.slice(1))) bad.push('is a broken link: ' + a.hash); });
 document.querySelectorAll('[aria-labelledby]').forEach(e => e.getAttribute('aria-labelledby').split(' ').forEach(id => {
   if (!document.getElementById(id)) bad.push('no label: ' + id); }));
 for (const tag of ['main', 'h1', 'header', 'footer', 'nav'])

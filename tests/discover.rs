@@ -69,7 +69,7 @@ fn tables_are_discovered_through_drivers() {
 fn existing_cohorts_are_imported_once_and_nothing_is_overwritten() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     with_connections(&w, &sandbox, "");
-    w.run(&["import"]).expect(0).says(&["nothing was found"]);
+    w.run(&["import"]).expect(0).says(&["found nothing"]);
     w.run(&["reconcile"]).expect(0);
     // The cohort is deleted from the config, and is only in the state.
     w.source("others", users(1));

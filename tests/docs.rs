@@ -114,7 +114,7 @@ fn complete(config: &mut Value) {
 #[test]
 fn docs_the_first_real_cohort_reaches_braze() {
     let page = read(&root().join("docs/start/first-cohort.md"));
-    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--people", "known"]));
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--profiles", "created"]));
     let users = json!(["user-1", "user-2", "user-3"].map(|id| json!({ "external_id": id }))).to_string();
     let json_body = [("content-type", "application/json")];
     assert_eq!(http(&sandbox.url, "POST", "/_sandbox/users", &json_body, &users).status, 204);

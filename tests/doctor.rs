@@ -21,7 +21,7 @@ fn all_checks_pass_and_nothing_is_changed() {
         "state .syncline",
         "there is none yet",
         "connection braze (http://127.0.0.1",
-        "ok Braze answers, and takes the keys",
+        "ok Braze accepts the keys",
         "the clocks agree",
         "requests of this hour are left",
         "MiB free",
@@ -78,7 +78,7 @@ fn all_failures_are_reported_at_once_with_remedies() {
         .collect();
     for (at, texts) in [
         &["connection away", "reach", "does not answer", "may this machine reach it"][..],
-        &["connection braze", "credentials", "refuses the keys", "check `data_import_key:`"],
+        &["connection braze", "credentials", "rejects the keys", "check `data_import_key:`"],
         &["connection keyless", "secrets", "TEST_UNSET_KEY is not set", "set TEST_UNSET_KEY"],
         &["connection heap", "secrets", "cannot read", "gone"],
         &[
@@ -118,8 +118,8 @@ fn permissions_of_databases_and_errors_of_queries_are_reported() {
     };
     doctor("owner", &["table: carts"]).expect(0).says(&[
         "ok PostgreSQL ",
-        "! the user could do more than read",
-        "nothing but `select`",
+        "! the user has write permissions",
+        "only `select`",
         "ok the clocks agree",
         "connections are used",
         "the query is allowed and has the columns",
@@ -130,7 +130,7 @@ fn permissions_of_databases_and_errors_of_queries_are_reported() {
         &["table: carts", "query: \"select identity from carts where identity like $1\", params: [x]"],
     )
     .expect(0)
-    .says(&["ok the user can do nothing but read", " checks passed"]);
+    .says(&["ok the user has only read permissions", " checks passed"]);
     doctor("reader", &["table: secret", "table: carts", "query: \"select 1 as id\"", "table: nowhere"])
         .expect(11)
         .says(&[
@@ -157,12 +157,12 @@ fn an_installed_driver_is_reported() {
         );
         w.run(&["doctor"])
             .expect(0)
-            .says(&["the driver is there, and opens the database", "the query is allowed"]);
+            .says(&["the driver is installed and opens the database", "the query is allowed"]);
         w.write(
             "sync.yaml",
             config(&sandbox.url, &[], &connection) + &cohort_from_warehouse("carts", "table: gone"),
         );
-        w.run(&["doctor"]).expect(11).says(&["refuses the query"]);
+        w.run(&["doctor"]).expect(11).says(&["rejects the query"]);
     }
 }
 
@@ -263,8 +263,8 @@ fn rate_limits_are_shown_per_endpoint() {
     assert_eq!(reported.stdout.matches("250,000").count(), 1, "{reported:?}");
     sandbox.faults(r#"[{"on": "users_track", "times": 0, "do": {"reply": {"status": 429}}}]"#);
     w.run(&["doctor"]).says(&[
-        "ok Braze answers, and takes the keys (cohort import)",
+        "ok Braze accepts the keys (cohort import)",
         "requests of this hour are left",
-        "`/users/track`: Braze takes no more requests for now",
+        "`/users/track`: Braze's rate limit is used up",
     ]);
 }

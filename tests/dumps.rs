@@ -173,7 +173,7 @@ fn an_incomplete_dump_changes_no_membership() {
             "dumps/manifests/sync_9.json",
             manifest.replace("checkout/part-00002", "checkout/part-00009"),
         );
-        expect_error(&["table `checkout` has the file", "which is not there"]);
+        expect_error(&["table `checkout` has the file", "which does not exist"]);
         w.write("dumps/manifests/sync_9.json", &manifest);
         let files: BTreeMap<_, _> = w.snapshot("dumps/sync_9/checkout").into_iter().collect();
         let (path, bytes) = files.first_key_value().unwrap();
@@ -198,7 +198,7 @@ fn each_mistake_in_a_query_has_its_own_message() {
             config_with(w, sandbox, &connection, &query(tables, text));
             w.run(&["reconcile"]).expect(1).says(says);
         };
-        let refuses = "database `warehouse` refuses the query";
+        let refuses = "database `warehouse` rejects the query";
         expect_result("users", "select identity from users where handle = 'x'", &[refuses, "handle"]);
         expect_result(
             "users",
@@ -226,7 +226,7 @@ fn each_mistake_in_a_query_has_its_own_message() {
         expect_result(
             "signup",
             "select plan as identity from signup",
-            &["database `warehouse` does not take the table `signup`", "`Plan` and `plan` are the same"],
+            &["database `warehouse` rejects the temporary table `signup`", "`Plan` and `plan` are the same"],
         );
         assert_eq!(w.snapshot("own"), own, "the database is unchanged");
         assert_eq!(sandbox.writes(), 0);

@@ -233,7 +233,7 @@ fn damaged_events_are_rejects_and_the_rest_is_delivered() {
     {
         assert!(reasons.contains_key(reason), "{reason}: {reasons:?}\n{}", run.stdout);
     }
-    assert!(run.stdout.contains("types that are not in the catalogue"), "{}", run.stdout);
+    assert!(run.stdout.contains("events of unknown types"), "{}", run.stdout);
     let mut expected: BTreeSet<String> = ids.union(&broken).cloned().collect();
     expected.extend(["new1", "b1"].map(str::to_owned));
     let (keys, rejected) = (keys(&sandbox), rejected(&w));
@@ -254,7 +254,7 @@ fn a_truncated_file_is_continued_once_it_is_complete() {
     let complete = [&block(1)[..], &block(2)[header..], &block(3)[header..]].concat();
     w.write("cur/open.avro", &complete[..complete.len() - 30]);
     w.write("cur/late.avro", &complete[..header / 2]);
-    w.run(&["export"]).expect(0).says(&["sent 2", "2 files end too early; the rest is waited for"]);
+    w.run(&["export"]).expect(0).says(&["sent 2", "2 files are incomplete; the next run reads the rest"]);
     w.run(&["export"]).expect(0).says(&["In sync"]);
     w.write("cur/open.avro", &complete);
     w.run(&["export"]).expect(0).says(&["read 1 event in 1 file, sent 1"]);
@@ -264,9 +264,9 @@ fn a_truncated_file_is_continued_once_it_is_complete() {
     w.write("cur/late.avro", &other);
     w.run(&["export"]).expect(0).says(&["sent 1"]);
     w.write("cur/short.avro", &complete[..complete.len() - 30]);
-    w.run(&["export"]).expect(0).says(&["1 file ends too early"]);
+    w.run(&["export"]).expect(0).says(&["1 file is incomplete"]);
     w.write("sync.yaml", &text);
-    w.run(&["export"]).expect(0).says(&["1 event not used: 1 cut_short"]);
+    w.run(&["export"]).expect(0).says(&["1 event rejected: 1 truncated file"]);
     w.run(&["export"]).expect(0).says(&["In sync"]);
     let short = rejects(&w).into_iter().find(|reject| reject["file"] == "short.avro").unwrap();
     assert!(short["detail"].as_str().unwrap().contains("its rest never arrived"), "{short}");
@@ -285,7 +285,7 @@ fn unsent_events_of_a_truncated_file_are_read_again() {
     sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":503}}]"#);
     w.run(&["export"]).expect(5);
     sandbox.faults("[]");
-    w.run(&["export"]).expect(0).says(&["sent 2", "1 file ends too early; the rest is waited for"]);
+    w.run(&["export"]).expect(0).says(&["sent 2", "1 file is incomplete; the next run reads the rest"]);
     w.run(&["export"]).expect(0).says(&["In sync"]);
     assert_eq!(keys(&sandbox), BTreeSet::from(["c1", "c2"].map(str::to_owned)));
     // Another file of that name, no longer than the part that was read of the first.
@@ -346,13 +346,14 @@ fn held_events_are_sent_once_their_user_is_known_or_rejected_later() {
     w.run(&["export"]).expect(0).says(&["sent 1"]);
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n    hold: { age: 0s }\n"));
-    w.run(&["export"]).expect(0).says(&["1 event not used: 1 never_identified"]);
+    w.run(&["export"]).expect(0).says(&["1 event rejected: 1 event of never identified users"]);
     // Once the user is identified, the reject can be replayed.
     w.write("cur/4.avro", opens(&[("t2", NOW, Some("u2"), Some("b2"))], "null"));
     w.run(&["export"]).expect(0).says(&["sent 1"]);
-    w.run(&["replay"])
-        .expect(0)
-        .says(&["1 never_identified", "nothing was sent; to send it: syncline replay --yes"]);
+    w.run(&["replay"]).expect(0).says(&[
+        "1 event of never identified users (never_identified)",
+        "nothing was sent; to send it: syncline replay --yes",
+    ]);
     w.run(&["replay", "--yes"]).expect(0).says(&["sent 1"]);
     assert!(sandbox.get("/_sandbox/heap/events?identity=u2").1.contains("\"h2\""));
     w.run(&["replay"]).expect(0).says(&["nothing to replay"]);
@@ -389,7 +390,7 @@ fn rejects_are_deleted_after_their_retention() {
     let reject = |n: i64| {
         let id = format!("r{n}");
         w.write(&format!("cur/{n}.avro"), opens(&[(&id, 4_000_000_000 + n, Some("u1"), None)], "null"));
-        w.run(&["export"]).expect(0).says(&["1 time_in_future"]);
+        w.run(&["export"]).expect(0).says(&["1 event with a time in the future"]);
     };
     reject(1);
     let run = |name: &str| w.path(&format!(".syncline/rejects/{name}"));
@@ -400,7 +401,7 @@ fn rejects_are_deleted_after_their_retention() {
     reject(2);
     assert!(!run("20200101t000000000z-000000").exists());
     assert!(run("20200102t000000000z-000000/carts.ndjson").exists(), "the keys belong to other events");
-    w.run(&["replay"]).expect(0).says(&["1 time_in_future"]);
+    w.run(&["replay"]).expect(0).says(&["1 event with a time in the future"]);
 }
 
 #[test]
@@ -425,7 +426,7 @@ fn held_events_respect_the_rate_limit_of_their_user() {
     // Rejects that are sent again are the same ones.
     let late: Vec<_> = ["r1", "r2", "r3", "r4"].map(|id| (id, 4_000_000_000, Some("u3"), None)).to_vec();
     w.write("cur/3.avro", opens(&late, "null"));
-    w.run(&["export"]).expect(0).says(&["4 time_in_future"]);
+    w.run(&["export"]).expect(0).says(&["4 events with a time in the future"]);
     w.write("sync.yaml", config(&sandbox, limits, "    anonymous: hold\n    future_max: off\n"));
     w.run(&["replay", "--yes"]).expect(0).says(&["sent 4"]);
     w.run(&["replay"]).expect(0).says(&["nothing to replay"]);
@@ -487,14 +488,14 @@ fn one_invalid_event_is_found_by_bisection_and_can_be_replayed() {
         r#"[{"on":"track","times":0,"contains":"\"e77\"","do":{"reply":{"status":400,"body":"postBody.events[0] is odd"}}},
             {"on":"track","times":0,"contains":"\"e78\"","do":{"status":413}}]"#,
     );
-    w.run(&["export"]).expect(0).says(&["sent 498", "2 refused_by_heap"]);
+    w.run(&["export"]).expect(0).says(&["sent 498", "2 events that Heap rejected"]);
     let found = rejects(&w);
     let details: BTreeSet<&str> = found.iter().map(|reject| reject["detail"].as_str().unwrap()).collect();
     assert_eq!(details, BTreeSet::from(["postBody.events[0] is odd", "too large (413)"]));
     assert_eq!(keys(&sandbox).len(), 498);
     w.run(&["export"]).expect(0).says(&["In sync"]);
     sandbox.faults("[]");
-    let picked = w.run(&["replay", "--reason", "refused_by_heap", "--format", "json"]).expect(0).json();
+    let picked = w.run(&["replay", "--reason", "rejected_by_heap", "--format", "json"]).expect(0).json();
     assert_eq!(picked["exports"][0]["events"], 2);
     w.run(&["replay", "--reason", "no_id"]).expect(0).says(&["nothing to replay"]);
     w.run(&["replay", "--yes"]).expect(0).says(&["sent 2"]);
@@ -513,7 +514,7 @@ fn invalid_events_at_the_start_delay_no_valid_ones() {
     sandbox.faults(
         r#"[{"on":"track","times":0,"contains":"\"bad","do":{"reply":{"status":400,"body":"odd"}}}]"#,
     );
-    w.run(&["export"]).expect(0).says(&["sent 260", "40 refused_by_heap"]);
+    w.run(&["export"]).expect(0).says(&["sent 260", "40 events that Heap rejected"]);
     assert_eq!(keys(&sandbox).len(), 260);
 }
 
@@ -525,7 +526,7 @@ fn a_wrong_environment_rejects_no_event() {
     w.run(&["export"])
         .expect(1)
         .says(&["stopped: Heap rejects the events: postBody is not of a known app_id", "Failed:"]);
-    assert!(!reasons(&w).contains_key("refused_by_heap"));
+    assert!(!reasons(&w).contains_key("rejected_by_heap"));
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n"));
     w.run(&["export"]).expect(0);
     assert!(keys(&sandbox).len() > 250);
@@ -640,10 +641,10 @@ fn settings_apply_to_the_events() {
     );
     let report = w.run(&["export", "--format", "json"]).expect(0).json();
     let export = &report["exports"][0];
-    assert_eq!((&export["sent"], &export["not_wanted"]["out_of_range"]), (&json!(1), &json!(1)));
+    assert_eq!((&export["sent"], &export["ignored"]["out_of_range"]), (&json!(1), &json!(1)));
     assert!(
-        export["users_described"].as_u64().unwrap() > 5
-            && export["not_wanted"]["not_selected"].as_u64().unwrap() > 5,
+        export["users_updated"].as_u64().unwrap() > 5
+            && export["ignored"]["not_selected"].as_u64().unwrap() > 5,
         "{export}"
     );
     let stored: Value = serde_json::from_str(&sandbox.get("/_sandbox/heap/events").1).unwrap();

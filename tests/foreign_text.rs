@@ -245,7 +245,7 @@ fn a_name_from_heap_cannot_be_a_command() {
         expect_no_commands(&run.stderr);
         match args {
             ["status", "--format", "json"] => {
-                let segments = run.json()["heaps"][0]["segments"].clone();
+                let segments = run.json()["heap_connections"][0]["segments"].clone();
                 assert_eq!((&segments[0]["name"], &segments[1]["name"]), (&json!(name), &json!(name)));
             }
             ["status"] => drop(run.says(&["segment 8 \"x\\u{1b}[2J", "::error::owned\\n"])),

@@ -94,7 +94,7 @@ fn a_user_is_erased_from_every_file_of_the_state() {
     let report = w.run(&["forget", CANARY, "--format", "json"]).expect(0).json();
     assert_eq!(report["result"], "erased");
     assert_eq!(
-        (&report["erased"]["members"], &report["erased"]["actions"]),
+        (&report["erased"]["members"], &report["erased"]["triggers"]),
         (&json!(2), &json!(1)),
         "{report:#}"
     );
@@ -216,7 +216,7 @@ fn segment_tables_no_longer_have_the_user() {
     until("the users are in", || sandbox.members("free").len() == 26);
     let status = || w.run(&["status", "--format", "json"]).expect(0).json();
     until("Heap has delivered both segments", || {
-        status()["heaps"][0]["segments"].as_array().unwrap().len() == 2
+        status()["heap_connections"][0]["segments"].as_array().unwrap().len() == 2
     });
     watch.stop();
     w.run(&["forget", CANARY]).expect(6).says(&["a member of cohort free"]);
@@ -239,7 +239,7 @@ fn segment_tables_no_longer_have_the_user() {
     sync();
     until("a new member is in", || sandbox.members("free") == members(users(25).chain(["new-1".to_owned()])));
     watch.stop();
-    assert_eq!(status()["heaps"][0]["segments"][1]["members"], Value::from(3));
+    assert_eq!(status()["heap_connections"][0]["segments"][1]["members"], Value::from(3));
 }
 
 /// In a bucket, where rejects are in parts and files cannot be replaced.

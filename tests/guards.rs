@@ -175,7 +175,7 @@ fn a_cohort_is_not_created_from_a_source_without_a_usable_row() {
         w.run(&["reconcile"]).expect(6).says(&why);
     }
     let json = w.run(&["plan", "--format", "json"]).expect(6).json();
-    assert_eq!(json["cohorts"][0]["blocked"][0]["code"], "none_usable", "{json:#}");
+    assert_eq!(json["cohorts"][0]["blocked"][0]["code"], "all_rejected", "{json:#}");
     w.write("carts.csv", "identity\n");
     let why = [
         "everything blocked: the source is empty, and the cohort has never had members",

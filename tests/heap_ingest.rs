@@ -80,7 +80,7 @@ fn a_success_has_several_body_forms() {
         .collect();
     faces.sort();
     assert_eq!(faces, [(200, String::new()), (200, "{}".to_owned()), (204, String::new())]);
-    let sandbox = Sandbox::with(&["--heap-answers", "object", "--heap-app-id", "77", "--heap-lenient"]);
+    let sandbox = Sandbox::with(&["--heap-responses", "object", "--heap-app-id", "77", "--heap-lenient"]);
     let body =
         json!({ "app_id": "77", "identity": "a", "event": "e", "properties": { "deep": { "x": true } } });
     for _ in 0..3 {

@@ -69,7 +69,13 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
     w.run(&import).expect(0).says(&["read 3 rows, 3 with an owner"]);
     let writes = sandbox.writes();
     let plan = w.run(&["plan"]).expect(0);
-    let plan = plan.says(&["+ add 2", "- remove 3", "3 members re-keyed", "3 unchanged", "3 by their owner"]);
+    let plan = plan.says(&[
+        "+ add 2",
+        "- remove 3",
+        "3 members re-keyed",
+        "3 unchanged",
+        "3 re-keyed to their owner",
+    ]);
     drop(plan);
     let tally = &w.run(&["plan", "--format", "json"]).expect(0).json()["cohorts"][0]["changes"];
     assert_eq!((&tally["rekeyed"], &tally["added"], &tally["removed"]), (&json!(3), &json!(2), &json!(3)));
@@ -83,7 +89,7 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
     // In sync: nothing to send and nothing to read.
     w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort"]);
     let unchanged = source(&w);
-    assert_eq!((&unchanged["read"], &unchanged["by_owner"]), (&json!(false), &json!(3)));
+    assert_eq!((&unchanged["read"], &unchanged["rekeyed"]), (&json!(false), &json!(3)));
     w.run(&["state", "verify"]).expect(0);
 }
 
@@ -108,11 +114,12 @@ fn heaps_users_and_migrations_apply_in_any_order() {
     w.run(&["identity", "import", "migrations.ndjson", "--layout", "heap-user-migrations"])
         .expect(0)
         .says(&["read 4 rows, 4 merged"]);
-    w.run(&["identity", "show", "5"]).expect(0).says(&["nothing is known of 5"]);
+    w.run(&["identity", "show", "5"]).expect(0).says(&["no owner is known for 5"]);
     w.write("users.csv", "user_id,identity,email\n7,u7,x\n8,,x\n30,[REDACTED],x\n");
-    w.run(&["identity", "import", "users.csv", "--layout", "heap-users"])
-        .expect(0)
-        .says(&["1 with an owner", "2 rows not used: 1 no_external_id, 1 placeholder"]);
+    w.run(&["identity", "import", "users.csv", "--layout", "heap-users"]).expect(0).says(&[
+        "1 with an owner",
+        "2 rows rejected: 1 row without an external id, 1 placeholder instead of an identifier",
+    ]);
     w.run(&["identity", "show", "5"]).expect(0).says(&["alias heap_user_id 5 is u7"]);
     w.run(&["reconcile"]).expect(0);
     check(
@@ -132,7 +139,7 @@ fn a_device_with_two_owners_is_reported_and_the_last_import_wins() {
     let stats = w.run(&["identity", "stats", "--format", "json"]).expect(0).json();
     assert_eq!((&stats["entries"], &stats["conflicts"]), (&json!(1), &json!(1)));
     w.run(&["forget", "u2"]).expect(0).says(&["erased 1 entry of the identity map"]);
-    w.run(&["identity", "show", "d1"]).expect(0).says(&["nothing is known of d1"]);
+    w.run(&["identity", "show", "d1"]).expect(0).says(&["no owner is known for d1"]);
 }
 
 #[test]
@@ -140,14 +147,14 @@ fn an_incomplete_file_imports_nothing() {
     let (w, _sandbox) = world();
     w.write("who.csv", "id,device\nu1,d1\nu2,d2");
     let import = |more: &[&str]| w.run(&[&["identity", "import", "who.csv"], more].concat());
-    import(&["--external-id", "id", "--device-id", "device"]).expect(1).says(&["nothing was learned"]);
+    import(&["--external-id", "id", "--device-id", "device"]).expect(1).says(&["nothing was imported"]);
     w.run(&["identity", "stats"]).expect(0).says(&["0 entries"]);
     w.write("who.csv", "id,device\nu1,d1\n");
     import(&["--external-id", "id", "--device-id", "phone"]).expect(1).says(&["has no column `phone`"]);
     import(&["--external-id", "id"]).expect(64).says(&["--device-id or --alias"]);
     import(&["--device-id", "device"]).expect(64).says(&["--external-id"]);
     import(&["--alias", "crm"]).expect(64);
-    w.run(&["identity", "show", "d1"]).expect(0).says(&["nothing was ever learned"]);
+    w.run(&["identity", "show", "d1"]).expect(0).says(&["the identity map is empty"]);
 }
 
 /// A Braze event has a device and its owner; a cohort with the device follows.
@@ -189,10 +196,10 @@ fn a_device_with_two_owners_is_ambiguous_and_the_newest_evidence_wins() {
     w.run(&import).expect(0).says(&["once another owner than before"]);
     w.run(&["identity", "show", "d1"]).expect(0).says(&["device d1 is u1, seen "]);
     w.run(&["identity", "show", "d2"]).expect(0).says(&["is u9", "other evidence names another owner"]);
-    w.run(&["plan"]).expect(0).says(&["1 duplicate; 3 by their owner, 2 of them ambiguous"]);
+    w.run(&["plan"]).expect(0).says(&["1 duplicate; 3 re-keyed to their owner, 2 of them ambiguous"]);
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
     let source = &report["cohorts"][0]["source"];
-    assert_eq!((&source["by_owner"], &source["ambiguous"]), (&json!(3), &json!(2)));
+    assert_eq!((&source["rekeyed"], &source["ambiguous"]), (&json!(3), &json!(2)));
     check(&sandbox, &["device_id d3", "external_id u1", "external_id u9"]);
 }
 

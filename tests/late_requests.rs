@@ -54,7 +54,7 @@ fn a_request_of_a_killed_run_is_handled_after_the_next_run() {
     assert_eq!(sandbox.members("carts"), members(users(10)));
     in_sync(&w, &sandbox);
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
-    assert_eq!(status["cohorts"][0]["record"]["uncertain_until"], Value::Null);
+    assert_eq!(status["cohorts"][0]["membership"]["uncertain_until"], Value::Null);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn plan_and_status_show_an_uncertain_cohort() {
     w.source("carts", users(10)).run(&["reconcile"]).expect(0);
     w.run(&["plan"]).expect(0).says(&["In sync", "not certain until 20"]);
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
-    let record = &status["cohorts"][0]["record"];
+    let record = &status["cohorts"][0]["membership"];
     assert_eq!((&record["uncertain"], record["uncertain_until"].is_string()), (&3.into(), true));
     in_sync(&w, &sandbox);
 }
@@ -268,7 +268,7 @@ fn late_requests_of_many_runs_are_in_few_files() {
         w.source("carts", users(count)).run(&["reconcile"]).expect(0).says(&["added 1"]);
     }
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
-    assert_eq!(status["cohorts"][0]["record"]["uncertain"], 12, "each user once");
+    assert_eq!(status["cohorts"][0]["membership"]["uncertain"], 12, "each user once");
     let newest = w.snapshot(".syncline/cohorts/carts/versions").pop().unwrap().1;
     let version: Value = serde_json::from_slice(&newest).unwrap();
     assert!(version["late"].as_array().unwrap().len() <= 7, "{version}");

@@ -78,7 +78,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(by_attribute: bool, rng: &mut SeededRng) -> Self {
-        let limits = ["--people", "known", "--rest-limit", "export_ids=100000/60"];
+        let limits = ["--profiles", "created", "--rest-limit", "export_ids=100000/60"];
         let (w, sandbox) = (Workspace::new(), Sandbox::with(&limits));
         let deliver = if by_attribute { "    deliver: attribute\n" } else { "" };
         w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
@@ -299,7 +299,7 @@ impl Simulation {
             let report = self.w.run(&["reconcile", "--format", "json"]).expect(0).json();
             let cohort = &report["cohorts"][0];
             let idle = ["added", "removed", "in_doubt"].iter().all(|key| cohort[*key] == 0);
-            if idle && cohort["unknown_users"]["known_now"].as_u64().unwrap_or(0) == 0 {
+            if idle && cohort["unknown_users"]["found"].as_u64().unwrap_or(0) == 0 {
                 return;
             }
         }

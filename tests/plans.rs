@@ -59,7 +59,7 @@ fn counts_samples_and_cost_match_the_requests() {
     assert_eq!(cohort["changes"]["removed"], 100);
     assert_eq!(cohort["changes"]["unchanged"], 2_900);
     assert_eq!(cohort["samples"]["adds"].as_array().unwrap().len(), 5);
-    let cost = serde_json::json!({ "requests": 2, "data_points": 600, "least_seconds": 0 });
+    let cost = serde_json::json!({ "requests": 2, "data_points": 600, "min_seconds": 0 });
     assert_eq!((&cohort["cost"], &plan["cost"]), (&cost, &cost));
     let before = sandbox.writes();
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
@@ -155,7 +155,7 @@ fn a_saved_plan_is_applied_even_if_the_source_changed() {
     w.source("carts", (10..2_020).map(|n| format!("user-{n}")));
     w.run(&["plan", "--out", "the.plan"])
         .expect(0)
-        .says(&["saved to the.plan; it holds people's identifiers"]);
+        .says(&["saved to the.plan; it contains user identifiers"]);
     use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(std::fs::metadata(w.path("the.plan")).unwrap().permissions().mode() & 0o777, 0o600);
 
@@ -191,7 +191,7 @@ fn a_stale_damaged_or_blocked_saved_plan_sends_nothing() {
 
     let bytes = std::fs::read(w.path("the.plan")).unwrap();
     w.write("cut.plan", &bytes[..bytes.len() - 9]);
-    w.run(&["reconcile", "--plan", "cut.plan"]).expect(1).says(&["cut.plan is not a whole plan"]);
+    w.run(&["reconcile", "--plan", "cut.plan"]).expect(1).says(&["cut.plan is not a complete plan"]);
     w.run(&["reconcile", "--plan", "carts.csv"])
         .expect(1)
         .says(&["carts.csv is not a plan file written by `syncline plan --out`"]);

@@ -71,9 +71,9 @@ fn nothing_stays_on_the_server_connections_of_a_transaction_pooler() {
         w.run(&["reconcile"]).expect(0).says(&["added 100"]);
         server
             .sql("delete from texts where identity = 'user-7'; insert into texts values ('user-100', 'new')");
-        w.run(&["reconcile"]).expect(0).says(&["added 1", "removed 1", "came over the wire"]);
-        w.run(&["plan"]).expect(0).says(&["In sync", "came over the wire"]);
-        w.run(&["doctor"]).expect(0).says(&["a transaction pooler such as PgBouncer stands in between"]);
+        w.run(&["reconcile"]).expect(0).says(&["added 1", "removed 1", "were transferred"]);
+        w.run(&["plan"]).expect(0).says(&["In sync", "were transferred"]);
+        w.run(&["doctor"]).expect(0).says(&["connected through a transaction pooler such as PgBouncer"]);
         server.sql(
             "truncate texts; insert into texts select 'user-' || n, 'new' from generate_series(0, 99) n",
         );

@@ -6,7 +6,7 @@ use crate::support::*;
 
 /// A sandbox in which only these users exist.
 fn with_existing_users(ids: impl IntoIterator<Item = String>) -> Sandbox {
-    let sandbox = Sandbox::with(&["--people", "known"]);
+    let sandbox = Sandbox::with(&["--profiles", "created"]);
     create_users(&sandbox, ids);
     sandbox
 }
@@ -66,7 +66,7 @@ fn braze_is_asked_again_only_after_a_delay_and_for_a_sample() {
     w.source("carts", users(60));
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
     let reported = &report["cohorts"][0]["unknown_users"];
-    assert_eq!((&reported["asked"], exports(&sandbox)), (&json!(10), 1));
+    assert_eq!((&reported["looked_up"], exports(&sandbox)), (&json!(10), 1));
     create_users(&sandbox, users(60));
     w.run(&["reconcile"]).expect(0).says(&["In sync"]);
     assert_eq!(exports(&sandbox), 1);
@@ -83,7 +83,7 @@ fn aliases_are_looked_up_and_devices_are_not() {
     w.write("carts.csv", "identity,crm,device\n,7,\n,8,\n,,d1\nanna,,\n");
     let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
     let reported = &report["cohorts"][0]["unknown_users"];
-    assert_eq!((&reported["asked"], &reported["unknown"]), (&json!(3), &json!(1)));
+    assert_eq!((&reported["looked_up"], &reported["unknown"]), (&json!(3), &json!(1)));
 }
 
 #[test]

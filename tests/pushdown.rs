@@ -117,7 +117,7 @@ fn only_differences_are_transferred() {
     );
     let third = case.apply_both_ways();
     assert_eq!((&third["keys_read"], &third["rows"]), (&200.into(), &10_000.into()), "{third}");
-    case.w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 10,000 rows came over the wire"]);
+    case.w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 10,000 rows were transferred"]);
     // So many changes that the parts of the membership are merged, which changes no members.
     let oid = || case.server.sql(&format!("select '{}'::regclass::oid", case.table()));
     let before = oid();

@@ -169,7 +169,7 @@ fn cohorts_are_sent_concurrently_with_one_request_per_cohort() {
 /// out at the end.
 #[test]
 fn a_member_with_a_better_identifier_stays_in() {
-    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--people", "known"]));
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--profiles", "created"]));
     let ids: Vec<String> = (0..1_500)
         .map(|n| {
             format!(

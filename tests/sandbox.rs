@@ -137,7 +137,7 @@ fn a_second_write_to_a_cohort_finds_it_locked() {
 
 #[test]
 fn the_admin_api_creates_and_identifies_users() {
-    let sandbox = Sandbox::with(&["--people", "known"]);
+    let sandbox = Sandbox::with(&["--profiles", "created"]);
     let ids = json!([
         { "external_id": "u1", "aliases": [{ "alias_label": "crm", "alias_name": "7" }], "device_ids": ["d1"] },
         { "device_ids": ["d2"] },

@@ -85,8 +85,8 @@ fn a_segment_without_findings_lists_what_braze_does_not_expose() {
     let report = setup.check(0);
     assert_eq!(report["result"], "in_sync");
     let segment = &report["segments"][0];
-    assert_eq!((&segment["verdict"], &segment["size"]["people"]), (&json!("in_sync"), &json!(200)));
-    assert_eq!(segment["expected"], json!({ "least": 200, "most": 200 }));
+    assert_eq!((&segment["verdict"], &segment["size"]["users"]), (&json!("in_sync"), &json!(200)));
+    assert_eq!(segment["expected"], json!({ "min": 200, "max": 200 }));
     assert_eq!(codes(segment), ["target_unchecked"], "a permanent note");
     let shown = setup.w.run(&["check"]).expect(0).says(&[
         "win_back  segment \"Win back\" in braze: in sync, 200 users on ",
@@ -289,7 +289,7 @@ fn missing_permissions_are_not_reported_as_in_sync() {
     }
     let mut command = setup.w.command(&["check"]);
     command.env_remove("TEST_REST_KEY");
-    run(command).expect(4).says(&["Braze was not asked", "TEST_REST_KEY is not set"]);
+    run(command).expect(4).says(&["not checked", "TEST_REST_KEY is not set"]);
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
     assert_eq!(setup.w.snapshot(".syncline"), before, "a plan changes nothing");
     let mut command = setup.w.command(&["plan"]);
     command.env_remove("TEST_REST_KEY");
-    run(command).expect(0).says(&["Braze was not asked", "1 segment unknown"]);
+    run(command).expect(0).says(&["not checked", "1 segment unknown"]);
     setup.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
     setup.w.run(&["plan", "carts"]).expect(0).says(&["Braze does not respond: status 503"]);
 }
@@ -424,7 +424,7 @@ fn members_in_doubt_widen_the_expected_size() {
     setup.w.run(&["reconcile"]).expect(5);
     setup.sandbox.faults("[]");
     let expected = setup.check(0)["segments"][0]["expected"].clone();
-    assert_eq!(expected, json!({ "least": 200, "most": 220 }));
+    assert_eq!(expected, json!({ "min": 200, "max": 220 }));
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn a_check_does_not_need_to_hold_the_state() {
     setup.w.write("sync.yaml", config);
     let mut watching = command.stderr(std::process::Stdio::null()).spawn().unwrap();
     until("the state is held", || setup.w.run(&["state", "ls"]).stdout.contains("process"));
-    setup.w.run(&["check"]).expect(0).says(&["so this check is not remembered"]);
+    setup.w.run(&["check"]).expect(0).says(&["so this check is not recorded"]);
     watching.kill().unwrap();
     watching.wait().unwrap();
 }

@@ -179,10 +179,10 @@ fn a_truncated_compressed_file_removes_no_members() {
     let broken = Broken::new("a.csv.gz", &whole);
     for len in [whole.len() - 1, whole.len() / 2, 5] {
         broken.w.write("a.csv.gz", &whole[..len]);
-        broken.check(1, &["a.csv.gz is cut short: the compressed data breaks off"]);
+        broken.check(1, &["a.csv.gz is cut short: the compressed data is truncated"]);
     }
     broken.w.write("a.csv.gz", "");
-    broken.check(1, &["a.csv.gz is cut short: it is empty, not even compressed"]);
+    broken.check(1, &["a.csv.gz is cut short: it is empty, without compressed data"]);
     // An uncompressed file is complete under any name.
     broken.w.write("a.csv.gz", forty());
     broken.check(0, &["In sync"]);
@@ -194,7 +194,7 @@ fn a_truncated_compressed_file_removes_no_members() {
     let whole = zstd::encode_all(forty().as_bytes(), 0).unwrap();
     let broken = Broken::new("a.csv.zst", &whole);
     broken.w.write("a.csv.zst", &whole[..whole.len() / 2]);
-    broken.check(1, &["a.csv.zst is cut short: the compressed data breaks off"]);
+    broken.check(1, &["a.csv.zst is cut short: the compressed data is truncated"]);
 }
 
 #[test]
@@ -219,8 +219,8 @@ fn an_unreadable_row_blocks_removals_until_it_is_allowed() {
         &[
             "removals blocked: 2 rows could not be read",
             "max_unreadable: 2",
-            "1 not_utf8",
-            "1 wrong_field_count",
+            "1 identifier in invalid UTF-8",
+            "1 row with too few or too many fields",
         ],
     );
     assert!(broken.sandbox.members("carts").contains("external_id user-new"), "additions are not blocked");
@@ -296,7 +296,7 @@ fn rejected_values_are_counted_by_reason_and_not_sent() {
     assert_eq!(source["rejects"], expected);
     w.run(&["reconcile"])
         .expect(0)
-        .says(&["6 rows rejected: 1 control_character, 1 no_identifier, 3 placeholder, 1 too_long"]);
+        .says(&["6 rows rejected: 1 identifier with a control character, 1 row without an identifier, 3 placeholders instead of an identifier, 1 too long identifier"]);
     assert_eq!(sandbox.members("carts"), members(["u1", "u2"].map(str::to_owned)));
 }
 

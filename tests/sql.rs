@@ -88,15 +88,15 @@ fn each_failure_has_its_own_message_and_code_and_removes_no_members() {
         assert!(!attempt.stderr.contains(password) && !attempt.stdout.contains(password));
         attempt
     };
-    attempt(reader, "table: carts", "wr0ng-w0rd").expect(4).says(&["refuses the user", "check `user:`"]);
+    attempt(reader, "table: carts", "wr0ng-w0rd").expect(4).says(&["rejects the user", "check `user:`"]);
     attempt(reader, "table: secret", "r1ght-w0rd").expect(4).says(&[
-        "may not read that",
+        "lacks a permission",
         "permission denied",
         "grant",
     ]);
     attempt(OWNER, "query: \"select identity from nowhere\"", "n0-w0rd")
         .expect(1)
-        .says(&["refuses the query", "nowhere"]);
+        .says(&["rejects the query", "nowhere"]);
     attempt(OWNER, "query: \"select 1 as identify\"", "n0-w0rd")
         .expect(1)
         .says(&["no column `identity`", "Did you mean `identify`?"]);
@@ -212,7 +212,7 @@ fn a_server_without_a_free_connection_is_retried() {
     until("the client is connected", || {
         server.sql("select count(*) from pg_stat_activity where usename = 'reader'").trim() == "1"
     });
-    w.run(&["plan"]).expect(5).says(&["takes no connection now", "connect_timeout:"]);
+    w.run(&["plan"]).expect(5).says(&["accepts no connection at present", "connect_timeout:"]);
     config_with(&w, &sandbox, &server, &reader("60s"), "table: carts");
     let mut command = w.command(&["reconcile", "-v"]);
     let mut child =

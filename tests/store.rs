@@ -144,7 +144,7 @@ fn a_request_to_erase_in_heap_ends_with_the_lease() {
     command.env("TEST_API_KEY", "sandbox-heap-api-key");
     run(command)
         .expect(5)
-        .says(&["the lease on the state ended", "whether Heap has taken the request is not known"]);
+        .says(&["the lease on the state ended", "it is unknown whether Heap received the request"]);
 }
 
 #[test]

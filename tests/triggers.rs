@@ -8,13 +8,13 @@ const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
 const CANVAS: &str = "3aca937b-9bbc-4e42-9370-05e411967b2c";
 
 /// A cohort of ten users with these triggers, after its first run.
-fn filled(actions: &str) -> (Workspace, Sandbox) {
+fn filled(triggers: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let api = |id: &str, name: &str| json!([{ "id": id, "name": name, "is_api": true }]).to_string();
     sandbox.admin_post("/_sandbox/campaigns", &api(CAMPAIGN, "Welcome"));
     sandbox.admin_post("/_sandbox/canvases", &api(CANVAS, "Goodbye"));
     w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
-    w.write("sync.yaml", w.read("sync.yaml") + actions);
+    w.write("sync.yaml", w.read("sync.yaml") + triggers);
     w.source("carts", users(10));
     w.run(&["reconcile"]).expect(0).says(&["added 10"]);
     (w, sandbox)
@@ -48,8 +48,8 @@ fn sorted(recipients: impl IntoIterator<Item = String>) -> Vec<String> {
 
 #[test]
 fn users_who_enter_or_leave_trigger_once() {
-    let actions = format!("{}    on_exit: {{ canvas: {CANVAS} }}\n", enter(""));
-    let (w, sandbox) = filled(&actions);
+    let triggers = format!("{}    on_exit: {{ canvas: {CANVAS} }}\n", enter(""));
+    let (w, sandbox) = filled(&triggers);
     assert_eq!(sends(&sandbox).len(), 0, "the first fill triggers nothing");
     w.source("carts", users(12).skip(1));
     w.run(&["plan"]).expect(0).says(&[
@@ -109,7 +109,7 @@ fn properties_over_the_limits_are_left_out_and_counted() {
     let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
     let left_out = |n: usize| json!(if n < 8 { 1 } else { 2 });
     let expected: Value = names.iter().enumerate().map(|(n, name)| (name.clone(), left_out(n))).collect();
-    assert_eq!(plan["cohorts"][0]["triggers"]["list"][0]["properties_left_out"], expected);
+    assert_eq!(plan["cohorts"][0]["triggers"]["list"][0]["omitted_properties"], expected);
     w.run(&["plan", "--out", "saved"]).expect(0);
     w.run(&["reconcile", "--plan", "saved"]).expect(0).says(&says);
     let lens = |who: &str| {
@@ -147,7 +147,7 @@ fn a_trigger_without_a_response_is_reported_and_never_repeated() {
         w.source("carts", users(13));
         let report = w.run(&["reconcile", "--format", "json"]).expect(7).json();
         assert_eq!(report["cohorts"][0]["triggers"]["list"][0]["unanswered"], 3);
-        assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
+        assert!(w.read_all(".syncline/rejects").contains("trigger_unanswered"));
         let sent = recipients(&sandbox).len();
         w.run(&["reconcile"]).expect(0);
         assert_eq!(recipients(&sandbox).len(), sent, "no second trigger");
@@ -173,7 +173,7 @@ fn a_crash_during_a_trigger_request_is_reported_by_the_next_run() {
     w.run(&["reconcile"])
         .expect(7)
         .says(&["3 users triggered without an answer: perhaps executed, not repeated"]);
-    assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
+    assert!(w.read_all(".syncline/rejects").contains("trigger_unanswered"));
     w.run(&["reconcile"]).expect(0);
     assert_eq!(recipients(&sandbox).len(), 3);
 }

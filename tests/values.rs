@@ -382,10 +382,10 @@ fn properties_keep_every_scalar() {
 }
 
 /// Codes of the blocks of a plan.
-fn refusals(w: &Workspace) -> Vec<String> {
+fn block_codes(w: &Workspace) -> Vec<String> {
     let plan = w.run(&["plan", "--format", "json"]).json();
-    let refusals = plan["cohorts"][0]["blocked"].as_array().unwrap_or_else(|| panic!("{plan:#}"));
-    refusals.iter().map(|refusal| refusal["code"].as_str().unwrap().to_owned()).collect()
+    let blocks = plan["cohorts"][0]["blocked"].as_array().unwrap_or_else(|| panic!("{plan:#}"));
+    blocks.iter().map(|block| block["code"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -410,12 +410,12 @@ fn identifiers_that_look_damaged_are_blocked_unless_allowed() {
     ] {
         w.write("people.csv", source);
         write("");
-        assert_eq!(refusals(&w), code.into_iter().collect::<Vec<_>>());
+        assert_eq!(block_codes(&w), code.into_iter().collect::<Vec<_>>());
         let Some(code) = code else { continue };
         w.run(&["reconcile"]).expect(6).says(&[&format!("guard: {{ allow: [{code}] }}"), "probably"]);
         assert_eq!(sandbox.writes(), 0, "{code}");
         write(code);
-        assert_eq!(refusals(&w), Vec::<String>::new());
+        assert_eq!(block_codes(&w), Vec::<String>::new());
     }
     w.run(&["reconcile"]).expect(0);
 }
@@ -440,7 +440,7 @@ fn damaged_identifiers_are_found_by_the_database_too() {
         ("insert into people select 'v' from generate_series(1, 999)", "duplicates"),
     ] {
         server.sql(update);
-        assert!(refusals(&w).contains(&code.to_owned()), "{code} {:?}", refusals(&w));
+        assert!(block_codes(&w).contains(&code.to_owned()), "{code} {:?}", block_codes(&w));
         let plan = w.run(&["plan", "--format", "json"]).json();
         assert_eq!(plan["cohorts"][0]["pushdown"]["used"], true, "{plan:#}");
     }

@@ -174,7 +174,7 @@ fn a_stop_finishes_the_current_batch() {
     assert!(sent < 1000, "it must stop within the list");
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
     assert_eq!(
-        status["cohorts"][0]["record"]["members"].as_u64(),
+        status["cohorts"][0]["membership"]["members"].as_u64(),
         Some(sent as u64),
         "and its requests are recorded"
     );

@@ -86,7 +86,7 @@ impl Scene {
     }
 
     fn segment_report(&self) -> Value {
-        self.w.run(&["status", "--format", "json"]).expect(0).json()["heaps"][0].clone()
+        self.w.run(&["status", "--format", "json"]).expect(0).json()["heap_connections"][0].clone()
     }
 }
 

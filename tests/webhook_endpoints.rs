@@ -241,15 +241,15 @@ fn notifications_are_sent_once_per_change_of_state() {
         let text = |body: &Value, key: &str| body[key].as_str().unwrap_or_default().to_owned();
         bodies.map(|body| (text(&body, "kind"), text(&body, "about"))).collect()
     };
-    let refusal = ("refusal".to_owned(), "cohort carts".to_owned());
+    let blocked = ("blocked".to_owned(), "cohort carts".to_owned());
     let recovery = ("recovery".to_owned(), "cohort carts".to_owned());
-    until("it is reported", || kinds("/ops") == [refusal.clone()]);
+    until("it is reported", || kinds("/ops") == [blocked.clone()]);
     // Once, regardless of the number of checks.
     w.source("carts", users(6));
     w.source("trials", users(19));
     until("a member left", || sandbox.members("trials").len() == 19);
     w.source("carts", users(50));
-    until("the recovery is reported", || kinds("/ops") == [refusal.clone(), recovery.clone()]);
+    until("the recovery is reported", || kinds("/ops") == [blocked.clone(), recovery.clone()]);
     until("Slack gets the notification", || listener.posts().iter().any(|(at, _)| at == "/slack/T0KEN"));
     let slack: Vec<Value> =
         listener.posts().into_iter().filter(|(at, _)| at == "/slack/T0KEN").map(|(_, body)| body).collect();

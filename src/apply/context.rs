@@ -43,30 +43,30 @@ pub struct ApplyOutcome {
     /// Removed members.
     pub removed: u64,
     /// Rejected identifiers.
-    pub refused: u64,
+    pub rejected: u64,
     /// Rejected identifiers that were to be removed and may still be members.
-    pub refused_removals: u64,
+    pub rejected_removals: u64,
     /// The message of the first rejection, also of an identifier that stays in doubt.
-    pub refusal: Option<String>,
+    pub first_rejection: Option<String>,
     /// Members of this apply that are in doubt.
     pub in_doubt: u64,
     /// The number of requests by outcome code.
-    pub answers: BTreeMap<&'static str, u64>,
+    pub requests_by_outcome: BTreeMap<&'static str, u64>,
     /// The reason for an early stop.
-    pub halt: Option<ApplyStop>,
+    pub stop_reason: Option<ApplyStop>,
 }
 
 impl ApplyOutcome {
     /// Requests sent, with and without a response.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.answers.values().sum()
+        self.requests_by_outcome.values().sum()
     }
 
     /// Records an error as the reason for the stop, unless there is an earlier one.
     pub fn stop(&mut self, result: Result<(), ApplyStop>) {
-        if let Err(halt) = result {
-            self.halt.get_or_insert(halt);
+        if let Err(stop) = result {
+            self.stop_reason.get_or_insert(stop);
         }
     }
 
@@ -77,9 +77,9 @@ impl ApplyOutcome {
             cohort: cohort.to_string(),
             added: self.added,
             removed: self.removed,
-            rejected: self.refused,
+            rejected: self.rejected,
             in_doubt: self.in_doubt,
-            error: self.halt.as_ref().map(ToString::to_string),
+            error: self.stop_reason.as_ref().map(ToString::to_string),
         }
     }
 
@@ -91,8 +91,8 @@ impl ApplyOutcome {
 
     /// Whether the apply ended without a stop, members in doubt, or rejected removals.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.halt.is_none() && self.in_doubt == 0 && self.refused_removals == 0
+    pub fn is_complete(&self) -> bool {
+        self.stop_reason.is_none() && self.in_doubt == 0 && self.rejected_removals == 0
     }
 }
 

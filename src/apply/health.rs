@@ -13,17 +13,17 @@ pub struct ConnectionHealth([OnceLock<ApplyStop>; 3]);
 impl ConnectionHealth {
     /// Fails if the endpoint has failed.
     pub(super) fn check(&self, endpoint: DeliveryEndpoint) -> Result<(), ApplyStop> {
-        self.0[endpoint as usize].get().map_or(Ok(()), |halt| Err(halt.clone()))
+        self.0[endpoint as usize].get().map_or(Ok(()), |stop| Err(stop.clone()))
     }
 
     /// Marks the endpoint as failed if the reason applies to all of it. Returns the reason to stop.
-    pub(super) fn report(&self, endpoint: DeliveryEndpoint, halt: ApplyStop) -> ApplyStop {
-        match halt {
+    pub(super) fn report(&self, endpoint: DeliveryEndpoint, stop: ApplyStop) -> ApplyStop {
+        match stop {
             ApplyStop::Unauthorized(_)
             | ApplyStop::Unavailable(_)
             | ApplyStop::RateLimited(_)
             | ApplyStop::Foreign(..)
-            | ApplyStop::Unexpected(..) => self.0[endpoint as usize].get_or_init(|| halt).clone(),
+            | ApplyStop::Unexpected(..) => self.0[endpoint as usize].get_or_init(|| stop).clone(),
             other => other,
         }
     }

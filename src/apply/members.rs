@@ -54,7 +54,7 @@ async fn send_and_commit(
     // A stop must not lose the accepted changes.
     sender.ledger.finish();
     sender.outcome.in_doubt = sender.ledger.in_doubt();
-    if result.is_ok() && sender.outcome.is_whole() && sender.outcome.refused == 0 {
+    if result.is_ok() && sender.outcome.is_complete() && sender.outcome.rejected == 0 {
         sender.ledger.set_source_mark(source_mark);
     }
     result.and(sender.checkpoint())

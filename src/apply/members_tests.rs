@@ -138,7 +138,7 @@ fn no_answer_after_it_was_done() -> Fault {
 async fn accepted_changes_are_recorded() {
     let (mut fixture, destination) = Fixture::new();
     let outcome = fixture.apply(fixture.additions(&users(20)), &destination).await;
-    assert!(outcome.is_whole() && outcome.added == 20, "{outcome:?}");
+    assert!(outcome.is_complete() && outcome.added == 20, "{outcome:?}");
     assert_eq!(destination.content().requests.len(), 1 + 3, "the name, and batches of eight");
     assert_eq!(destination.content().name.as_deref(), Some("Carts"));
     assert_eq!(destination.content().members.len(), 20);
@@ -148,7 +148,7 @@ async fn accepted_changes_are_recorded() {
 
     let removed = DiffTally { removed: 5, ..DiffTally::default() };
     let outcome = fixture.apply(fixture.plan(&users(5), &[], removed), &destination).await;
-    assert!(outcome.is_whole() && outcome.removed == 5, "{outcome:?}");
+    assert!(outcome.is_complete() && outcome.removed == 5, "{outcome:?}");
     assert_eq!((destination.content().members.len(), fixture.membership().members), (15, Some(15)));
 }
 
@@ -157,8 +157,8 @@ async fn a_bad_identifier_is_isolated_by_bisection() {
     let (mut fixture, mut destination) = Fixture::new();
     destination.bad.insert("user-5");
     let outcome = fixture.apply(fixture.additions(&users(16)), &destination).await;
-    assert_eq!((outcome.added, outcome.refused, outcome.in_doubt), (15, 1, 0), "{outcome:?}");
-    assert_eq!(outcome.answers["bad_request"], 4, "eight, four, two, one");
+    assert_eq!((outcome.added, outcome.rejected, outcome.in_doubt), (15, 1, 0), "{outcome:?}");
+    assert_eq!(outcome.requests_by_outcome["bad_request"], 4, "eight, four, two, one");
     assert_eq!(destination.content().members.len(), 15);
     assert!(fixture.membership().source.is_none(), "the source must be read again");
     let file = fixture.rejects.finish().unwrap().unwrap();
@@ -171,7 +171,7 @@ async fn rejections_before_any_accepted_identifier_are_not_final() {
     let (mut fixture, mut destination) = Fixture::new();
     destination.bad = ["user-0", "user-1", "user-2"].into();
     let outcome = fixture.apply(fixture.additions(&users(3)), &destination).await;
-    assert_eq!((outcome.refused, outcome.in_doubt), (0, 3), "{outcome:?}");
+    assert_eq!((outcome.rejected, outcome.in_doubt), (0, 3), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,12 +179,12 @@ async fn retries_are_bounded() {
     let (mut fixture, destination) = Fixture::new();
     destination.script([unavailable(), unavailable()]);
     let outcome = fixture.apply(fixture.additions(&users(3)), &destination).await;
-    assert!(outcome.is_whole() && outcome.answers["unavailable"] == 2, "{outcome:?}");
+    assert!(outcome.is_complete() && outcome.requests_by_outcome["unavailable"] == 2, "{outcome:?}");
 
     let (mut fixture, destination) = Fixture::new();
     destination.script([unavailable(), unavailable(), unavailable()]);
     let outcome = fixture.apply(fixture.additions(&users(3)), &destination).await;
-    assert_eq!(outcome.halt, Some(ApplyStop::Unavailable("status 503".to_owned())));
+    assert_eq!(outcome.stop_reason, Some(ApplyStop::Unavailable("status 503".to_owned())));
     assert_eq!((outcome.requests(), outcome.in_doubt), (3, 3), "all members are in doubt, none is lost");
     let outcome = fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
     assert_eq!(outcome.requests(), 0, "other cohorts of the endpoint send nothing");
@@ -203,7 +203,7 @@ async fn members_without_a_response_stay_in_doubt_until_the_next_apply_settles_t
     fixture.health = ConnectionHealth::default();
     let tally = DiffTally { doubt_added: 10, ..DiffTally::default() };
     let outcome = fixture.apply(fixture.plan(&[], &users(10), tally), &destination).await;
-    assert!(outcome.is_whole() && outcome.added == 10, "{outcome:?}");
+    assert!(outcome.is_complete() && outcome.added == 10, "{outcome:?}");
     assert_eq!((destination.content().members.len(), fixture.membership().members), (10, Some(10)));
 }
 
@@ -213,7 +213,7 @@ async fn a_stop_between_batches_keeps_the_accepted_members() {
     fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
     destination.script([Fault::Interrupt]);
     let outcome = fixture.apply(fixture.additions(&users(20)), &destination).await;
-    assert_eq!(outcome.halt, Some(ApplyStop::Local(StopCause::Interrupted)));
+    assert_eq!(outcome.stop_reason, Some(ApplyStop::Local(StopCause::Interrupted)));
     assert_eq!((outcome.added, outcome.in_doubt, fixture.membership().members), (8, 12, Some(8)));
     assert!(fixture.membership().late.is_empty(), "the response of each request is known");
 }
@@ -243,7 +243,7 @@ async fn a_foreign_response_and_a_distant_reset_stop_the_endpoint() {
         let is_late = !fixture.membership().late.is_empty();
         assert_eq!(is_late, response.may_be_handled_later(), "{response:?}");
         let again = fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
-        assert_eq!(again.halt, None, "a plan without changes needs no endpoint");
+        assert_eq!(again.stop_reason, None, "a plan without changes needs no endpoint");
     }
 }
 
@@ -258,7 +258,7 @@ async fn attributes_with_an_unknown_outcome_are_not_sent_twice() {
         destination.is_resend_free = is_resend_free;
         destination.script([Fault::After(errors.clone())]);
         let outcome = fixture.apply(fixture.additions(&users(4)), &destination).await;
-        assert_eq!((outcome.requests(), outcome.refused, outcome.in_doubt), (requests, 1, in_doubt));
+        assert_eq!((outcome.requests(), outcome.rejected, outcome.in_doubt), (requests, 1, in_doubt));
     }
 }
 
@@ -271,7 +271,7 @@ async fn additions_wait_for_unsettled_removals_of_people_with_two_identifiers() 
     let mut plan = fixture.plan(&users(2), &["user-9".to_owned()], tally);
     plan.mixed = true;
     let outcome = fixture.apply(plan, &destination).await;
-    assert_eq!(outcome.halt, Some(ApplyStop::Unsettled));
+    assert_eq!(outcome.stop_reason, Some(ApplyStop::Unsettled));
     assert_eq!((outcome.removed, outcome.added, outcome.in_doubt), (1, 0, 1), "{outcome:?}");
     assert!(destination.content().requests.iter().skip(2).all(|(op, _)| *op == Some(ChangeOp::Remove)));
 }

@@ -210,7 +210,7 @@ impl<'a> Sender<'a> {
         message: String,
         may_be_done: bool,
     ) -> Result<(), ApplyStop> {
-        self.outcome.refusal.get_or_insert_with(|| message.clone());
+        self.outcome.first_rejection.get_or_insert_with(|| message.clone());
         if may_be_done {
             return Ok(()); // it stays in doubt: an attempt without a response may have been done
         }
@@ -234,9 +234,9 @@ impl<'a> Sender<'a> {
         };
         self.rejects.push(&reject.line())?;
         self.ledger.reject(*op, *row);
-        self.outcome.refused += 1;
-        self.outcome.refused_removals += u64::from(*op == ChangeOp::Remove);
-        self.outcome.refusal.get_or_insert_with(|| message.clone());
+        self.outcome.rejected += 1;
+        self.outcome.rejected_removals += u64::from(*op == ChangeOp::Remove);
+        self.outcome.first_rejection.get_or_insert_with(|| message.clone());
         Ok(())
     }
 
@@ -283,7 +283,7 @@ impl<'a> Sender<'a> {
             RequestOutcome::NoAnswer(LEASE_ENDED.to_owned())
         });
         let code = outcome.code();
-        *self.outcome.answers.entry(code).or_default() += 1;
+        *self.outcome.requests_by_outcome.entry(code).or_default() += 1;
         let event = JournalEvent::sent(self.cohort, op, members, code);
         self.context.journal.append(self.context.clock.now(), event)?;
         Ok(outcome)

@@ -28,7 +28,7 @@ pub enum StopCause {
 impl From<StateError> for StopCause {
     fn from(error: StateError) -> Self {
         match error {
-            StateError::Lost => Self::LeaseLost,
+            StateError::LeaseLost => Self::LeaseLost,
             other => Self::State(other.to_string()),
         }
     }
@@ -72,9 +72,7 @@ pub enum ApplyStop {
     #[error("Braze rejects the request: {0}")]
     Rejected(String),
     /// Some removed members may still be in the cohort, and added members may be the same people.
-    #[error(
-        "removals are not settled; the additions wait for them, as a person may be in both under two identifiers"
-    )]
+    #[error("removals are in doubt; the additions wait, because a user may be in both with two identifiers")]
     Unsettled,
     /// The guard blocks one side of a plan that is applied as a whole.
     #[error("not sent: the guard blocks a part of the saved plan, which is applied as a whole or not at all")]

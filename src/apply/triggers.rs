@@ -47,13 +47,13 @@ pub struct TriggerOutcome {
     /// Recipients of accepted requests.
     pub sent: u64,
     /// Recipients of requests without a response. They are not sent again.
-    pub lost: Vec<DueTrigger>,
+    pub unanswered: Vec<DueTrigger>,
     /// Recipients rejected alone, each with the reason. They are no longer due.
     pub rejected: Vec<(DueTrigger, String)>,
     /// Braze's notice in an accepted response.
     pub notice: Option<String>,
     /// The reason for an early stop. The remaining recipients are still due.
-    pub trouble: Option<String>,
+    pub stop_reason: Option<String>,
 }
 
 /// Sends one trigger. `done` is complete also after an error.
@@ -72,7 +72,7 @@ pub async fn trigger(
     let mut queue = batches(users);
     while let Some(batch) = queue.pop_front() {
         if let Err(stop) = admission(endpoint, context).await {
-            sending.done.trouble = Some(stop.to_string());
+            sending.done.stop_reason = Some(stop.to_string());
             break;
         }
         sending.mark_in_flight(&batch);
@@ -108,7 +108,7 @@ pub async fn trigger(
         }
     }
     if let Some((_, why)) = sending.suspects.first() {
-        sending.done.trouble.get_or_insert_with(|| why.clone());
+        sending.done.stop_reason.get_or_insert_with(|| why.clone());
     }
     blocking(|| context.state.put_outbox(cohort, outbox))
 }
@@ -185,9 +185,9 @@ impl TriggerSender<'_> {
         };
         if let Some(why) = lost {
             // The cool-down applies as if they had received the message.
-            self.done.lost.extend_from_slice(sent);
+            self.done.unanswered.extend_from_slice(sent);
             self.outbox.recent.extend(sent.iter().map(recent));
-            self.done.trouble = Some(why);
+            self.done.stop_reason = Some(why);
             return NextStep::Stop;
         }
         // Not done: they are due again, at the front.
@@ -203,7 +203,7 @@ impl TriggerSender<'_> {
             RequestOutcome::RateLimited(_) => "the rate limit is used up".to_owned(),
             other => other.code().to_owned(),
         };
-        self.done.trouble = Some(message);
+        self.done.stop_reason = Some(message);
         NextStep::Stop
     }
 

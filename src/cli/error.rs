@@ -102,14 +102,14 @@ pub(super) fn of_problems(problems: &Problems) -> Exit {
 impl From<StateError> for CommandError {
     fn from(error: StateError) -> Self {
         let exit = match &error {
-            StateError::Held(_) | StateError::Lost => Exit::Held,
+            StateError::Held(_) | StateError::LeaseLost => Exit::Held,
             StateError::Conflict { .. } => Exit::Stale,
             _ => Exit::Failed,
         };
         let failed = Self::new(exit, error.to_string());
         match error {
             StateError::Held(_) => failed.hint("wait until it ends, or stop it"),
-            StateError::Lost => failed.hint("unfinished changes are in doubt; the next run settles them"),
+            StateError::LeaseLost => failed.hint("unfinished changes are in doubt; the next run settles them"),
             StateError::NoConditionalPut { .. } => failed.hint(
                 "nothing was written; use a store that honours `If-None-Match` and `If-Match` on PUT, or a folder",
             ),
@@ -135,13 +135,12 @@ impl From<StateError> for CommandError {
 pub(super) fn unusable_plan(error: PlanFileError, again: &SuggestedCommand) -> CommandError {
     let message = error.to_string();
     match error {
-        PlanFileError::Stale(_) => {
-            CommandError::new(Exit::Stale, message).hint(format!("make it again: {}", again.command("plan")))
-        }
+        PlanFileError::Stale(_) => CommandError::new(Exit::Stale, message)
+            .hint(format!("create it again: {}", again.command("plan"))),
         PlanFileError::State(error) => error.into(),
         PlanFileError::Signature { .. } | PlanFileError::Damaged { .. } => {
             CommandError::new(Exit::Failed, message)
-                .hint(format!("nothing was sent; make it again: {}", again.command("plan")))
+                .hint(format!("nothing was sent; create it again: {}", again.command("plan")))
         }
         PlanFileError::Io { .. } | PlanFileError::NoPlan { .. } => CommandError::new(Exit::Failed, message),
     }
@@ -213,7 +212,7 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
 
 /// An error of a database.
 pub(super) fn of_sql(error: &SqlError) -> CommandError {
-    let exit = match error.trouble {
+    let exit = match error.kind {
         SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => Exit::Credentials,
         SqlErrorKind::Unreachable | SqlErrorKind::Busy | SqlErrorKind::Broken | SqlErrorKind::Timeout => {
             Exit::Unavailable

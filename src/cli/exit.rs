@@ -96,7 +96,7 @@ pub(super) fn stop_at_once(exit: Exit) -> ! {
 /// consistent. A panic in contained work only fails its cohort.
 pub(super) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        if crate::model::is_guarded() {
+        if crate::model::is_parser_panic() {
             return;
         }
         let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();

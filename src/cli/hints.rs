@@ -41,7 +41,7 @@ pub(super) fn damaged_hints(path: &Path) -> Vec<String> {
         ],
         _ => vec![
             restore,
-            "without a backup, move the state away and start anew: then all members are sent again and none can be \
+            "without a backup, move the state away and start with an empty one: then all members are sent again and none can be \
              removed"
                 .to_owned(),
         ],
@@ -76,7 +76,7 @@ pub(super) fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
             "nothing was sent; `state:` must name a folder, and there is a file of that name on the way to it",
         ),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Some("make room on that disk; the state is intact")
+            Some("free some space on that disk; the state is intact")
         }
         _ => None,
     }
@@ -141,17 +141,17 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
             "a source that cannot be read is not an empty one: no member was removed. Put the file back, or correct `path:`".to_owned()
         }
         FileError::Truncated { .. } | FileError::Damaged { .. } => {
-            "no member was added or removed. Export it again, under another name first and renamed when it is whole".to_owned()
+            "no member was added or removed. Export it again under another name, and rename it when it is complete".to_owned()
         }
         FileError::NoFinalNewline { .. } => {
-            "no member was added or removed. Export it again, under another name first and renamed when it is whole; \
+            "no member was added or removed. Export it again under another name, and rename it when it is complete; \
              if a last row without a line break is right, set `final_newline: optional` under the cohort's `source:`"
                 .to_owned()
         }
         FileError::Foreign { remedy, .. } => format!("no member was added or removed. To use it: {remedy}"),
         FileError::Unpack { .. } => "no member was added or removed. Export it again".to_owned(),
         FileError::Changed { .. } | FileError::FilesChanged { .. } => {
-            "no member was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
+            "no member was added or removed. Write the file under another name, rename it when it is complete, then run again".to_owned()
         }
         FileError::MissingColumn { column, found, .. } => missing_column(column, found),
         FileError::NoHeader { .. } => {
@@ -160,7 +160,7 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
         FileError::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
         FileError::Malformed { .. } => "no member was added or removed. Correct the row, or export the file again".to_owned(),
         FileError::List { .. } => {
-            "correct it, or write a narrower pattern. A file that cannot be seen may hold members".to_owned()
+            "correct it, or write a narrower pattern. An inaccessible file may contain members".to_owned()
         }
         FileError::BadKey { .. } => "copy the object to another key, or write a narrower pattern".to_owned(),
         FileError::BadGlob { .. } => "correct the wildcards in `path:`".to_owned(),
@@ -173,7 +173,7 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
 /// Remedies for a database that gave no rows.
 pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
     let database = &error.database;
-    Some(match &error.trouble {
+    Some(match &error.kind {
         SqlErrorKind::Unreachable => format!(
             "no member was added or removed. Is `host:` of connection `{database}` right, and may this machine reach it?"
         ),
@@ -181,11 +181,11 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
             "no member was added or removed. The server has no free connection, or is starting. Run again, free a connection, or \
              raise `connect_timeout:` of connection `{database}` to wait for longer"
         ),        SqlErrorKind::Broken => {
-            "no member was added or removed. Run again; a query that is not read to its end counts for nothing"
+            "no member was added or removed. Run again; an incomplete result is not used"
                 .to_owned()
         }
         SqlErrorKind::Certificate => format!(
-            "name the certificates that the server's is signed by: `ca: file.pem` of connection `{database}`"
+            "set the CA that signed the server's certificate: `ca: file.pem` of connection `{database}`"
         ),
         SqlErrorKind::Credentials => {
             format!("check `user:`, `password:` and `database:` of connection `{database}`")
@@ -205,17 +205,17 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
                 "no member was added or removed. Cast the column to text in the query, so that every row has the same type: `select cast({column} as text) as {column} ...`; for a file that DuckDB reads, add `all_varchar = true` to `read_csv`, or name the types in `columns`"
             )
         }
-        SqlErrorKind::Writes => "a source is only read: the query must not write".to_owned(),
+        SqlErrorKind::Writes => "the query of a source must not write".to_owned(),
         SqlErrorKind::TempTable(_) => {
-            "no member was added or removed. The driver must put rows into temporary tables in bulk, as those of DuckDB \
-             and SQLite do"
+            "no member was added or removed. The driver must support bulk inserts into temporary tables, like those \
+             of DuckDB and SQLite"
                 .to_owned()
         }
         SqlErrorKind::Timeout => format!(
             "no member was added or removed. Make the query cheaper, or raise `statement_timeout:` of connection `{database}`"
         ),
         SqlErrorKind::Driver => format!(
-            "install the driver, or name its file under `driver:` of connection `{database}`; `syncline doctor` says where it was looked for"
+            "install the driver, or name its file under `driver:` of connection `{database}`; `syncline doctor` shows the searched folders"
         ),
         SqlErrorKind::MissingColumn { column, found } => missing_column(column, found),
         SqlErrorKind::DuplicateColumn(_) => "rename one of the two with `as`".to_owned(),
@@ -227,7 +227,7 @@ fn missing_column(column: &str, found: &[String]) -> String {
     // One field that holds what separates fields elsewhere is a whole header row.
     let holds = |delimiter| matches!(found, [one] if one.contains(delimiter));
     if holds('\t') {
-        return "no member was added or removed. Its header has tabs in it: set `format: tsv` under `source:`"
+        return "no member was added or removed. Its header contains tabs: set `format: tsv` under `source:`"
             .to_owned();
     }
     for delimiter in [';', '|', ','] {
@@ -255,14 +255,14 @@ pub(super) fn dump_hint(error: &DumpError) -> Option<String> {
              or AZURE_… variables, or from the machine's identity"
         }
         DumpError::List { .. } | DumpError::NoDump { .. } => {
-            "name the place that has `manifests/` and `sync_<dump_id>/` in it"
+            "use the address that contains `manifests/` and `sync_<dump_id>/`"
         }
         DumpError::NoBucket { .. } => "name it as s3://, gs:// or az://, or name a folder",
         DumpError::TwoManifests { .. }
         | DumpError::Manifest { .. }
         | DumpError::Gone { .. }
         | DumpError::Row { .. } => {
-            "a dump that cannot be read in full is not used, nor is any after it that builds on it. Copy it again, or \
+            "an incomplete dump and the later dumps that build on it are not used. Copy it again, or \
              ask Heap for a full sync"
         }
         DumpError::NoBeginning { .. } => {

@@ -21,7 +21,7 @@ pub(super) fn of_import(error: ImportError) -> CommandError {
     };
     let failed = match error {
         ImportError::State(error) => return error.into(),
-        error => CommandError::new(exit, format!("nothing was learned: {error}")),
+        error => CommandError::new(exit, format!("nothing was imported: {error}")),
     };
     match hint {
         Some(hint) => failed.hint(hint),

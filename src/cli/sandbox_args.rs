@@ -9,11 +9,11 @@ use syncline_sandbox::RestGroup;
 
 /// The users with a Braze profile in the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum PeopleArg {
+pub(super) enum ProfilesArg {
     /// Every identifier has a profile
     Any,
     /// Only users created by the admin API or REST have one
-    Known,
+    Created,
 }
 
 /// How events over Heap's rate limits are handled.
@@ -23,7 +23,7 @@ pub(super) enum OverLimitArg {
     Off,
     /// The request is rejected with 429
     #[value(name = "429")]
-    Refuse,
+    Reject,
     /// The events are dropped without an error
     SilentDrop,
 }
@@ -74,9 +74,9 @@ pub(super) struct SandboxArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Braze")]
 pub(super) struct BrazeArgs {
-    /// The users with a profile
+    /// Users who have a profile
     #[arg(long, value_name = "USERS", default_value = "any")]
-    pub(super) people: PeopleArg,
+    pub(super) profiles: ProfilesArg,
     /// The partner's name in the path
     #[arg(long, value_name = "NAME", default_value = "heap")]
     pub(super) partner: String,
@@ -141,8 +141,8 @@ pub(super) struct HeapArgs {
     #[arg(long = "heap-minute", value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) minute: u64,
     /// The response to a successful request
-    #[arg(long = "heap-answers", value_name = "HOW", default_value = "mixed")]
-    pub(super) answers: SuccessArg,
+    #[arg(long = "heap-responses", value_name = "HOW", default_value = "mixed")]
+    pub(super) responses: SuccessArg,
     /// The unit of length limits
     #[arg(long = "heap-lengths", value_name = "IN", default_value = "characters")]
     pub(super) lengths: LengthsArg,

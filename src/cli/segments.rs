@@ -41,17 +41,17 @@ impl SegmentLookup<'_> {
     pub(super) fn exit(&self) -> Exit {
         let checked = match &self.outcome {
             Ok(checked) => checked,
-            Err(not_asked) => return not_asked.exit,
+            Err(not_checked) => return not_checked.exit,
         };
-        let mut troubles = checked.findings.iter().filter_map(|finding| match &finding.what {
+        let mut failures = checked.findings.iter().filter_map(|finding| match &finding.what {
             CheckedObject::NotReported { why, .. } => Some(why),
             _ => None,
         });
         match checked.verdict() {
             CheckVerdict::InSync => Exit::Done,
             CheckVerdict::Drifted => Exit::Drifted,
-            CheckVerdict::Unknown if troubles.clone().any(|why| why.is_key) => Exit::Credentials,
-            CheckVerdict::Unknown if troubles.any(|why| why.is_passing) => Exit::Unavailable,
+            CheckVerdict::Unknown if failures.clone().any(|why| why.is_key) => Exit::Credentials,
+            CheckVerdict::Unknown if failures.any(|why| why.is_passing) => Exit::Unavailable,
             CheckVerdict::Unknown => Exit::Failed,
         }
     }
@@ -81,8 +81,8 @@ pub(super) async fn look<'a>(
         let rest = match connect(config, name, sandboxes, patience).await {
             Ok(rest) => rest,
             Err(error) => {
-                let not_asked = SegmentNotChecked { exit: error.exit, why: error.in_one_line() };
-                let outcome = |segment| SegmentLookup { segment, outcome: Err(not_asked.clone()) };
+                let not_checked = SegmentNotChecked { exit: error.exit, why: error.in_one_line() };
+                let outcome = |segment| SegmentLookup { segment, outcome: Err(not_checked.clone()) };
                 looked.extend(here.into_iter().map(outcome));
                 continue;
             }
@@ -123,7 +123,7 @@ pub(super) fn look_along<'a>(
         let looking = look(wanted.iter().copied(), config, state, None, (&sandboxes, PATIENCE));
         tokio::time::timeout(LIMIT, looking).await
     });
-    let not_asked = match looked {
+    let not_checked = match looked {
         Ok(Ok(looked)) => return Ok(looked),
         Ok(Err(error)) => SegmentNotChecked { exit: error.exit, why: error.in_one_line() },
         Err(_) => {
@@ -131,7 +131,7 @@ pub(super) fn look_along<'a>(
             SegmentNotChecked { exit: Exit::Unavailable, why }
         }
     };
-    let outcome = |segment| SegmentLookup { segment, outcome: Err(not_asked.clone()) };
+    let outcome = |segment| SegmentLookup { segment, outcome: Err(not_checked.clone()) };
     Ok(wanted.into_iter().map(outcome).collect())
 }
 

@@ -31,7 +31,7 @@ pub(super) fn mark_of(marks: &KeyFingerprints, kind: BrazeKeyKind, key: &Secret)
 ///
 /// # Errors
 /// If the keys belong to another workspace, with remedies, or if the state cannot be read.
-pub(super) fn refuse_other(
+pub(super) fn check_workspace(
     config: &Config,
     state: &StateReader,
     keys: &BTreeMap<ConnectionName, WorkspaceKeySet>,
@@ -53,9 +53,9 @@ pub(super) fn refuse_other(
             if known.is_none_or(|known| *known == mark_of(&marks, kind, key)) {
                 continue;
             }
-            let halt = ApplyStop::OtherWorkspace { connection: name.to_string(), key: kind.name() };
-            let refused = CommandError::new(Exit::Blocked, format!("{halt}; nothing was sent"));
-            return Err(workspace_remedies(&halt, again).into_iter().fold(refused, CommandError::hint));
+            let stop = ApplyStop::OtherWorkspace { connection: name.to_string(), key: kind.name() };
+            let error = CommandError::new(Exit::Blocked, format!("{stop}; nothing was sent"));
+            return Err(workspace_remedies(&stop, again).into_iter().fold(error, CommandError::hint));
         }
     }
     Ok(())

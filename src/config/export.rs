@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::SecretRef;
-use super::server::ScheduleConfig;
+use super::watch::ScheduleConfig;
 use crate::event_mapping::MappingSettings;
 use crate::model::{ConnectionName, ExportId, Timestamp};
 

@@ -3,7 +3,7 @@
 //! Secrets belong in the environment or in files, and a config that contains one is an error. The error shows the line,
 //! possibly in a CI log, so the secret is masked first.
 
-use super::source::{ConfigSources, SourceSpan};
+use super::source_text::{ConfigSources, SourceSpan};
 use super::tree::{TreeEntry, TreeNode, TreeValue};
 
 /// Keys of connections and export sources with the location of a secret as value.

@@ -7,12 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
-use super::confine;
+use super::allowed_files;
 use super::mask;
 use super::parse;
 use super::problem::{Problem, ProblemCode, did_you_mean, listed as names_listed};
 use super::schema::INCLUDED_KEYS;
-use super::source::{ConfigSources, SourceSpan};
+use super::source_text::{ConfigSources, SourceSpan};
 use super::tree::{TreeEntry, TreeNode, TreeValue};
 use crate::file_glob::{Glob, is_glob, skipped_text, special};
 
@@ -133,15 +133,15 @@ fn read(
     problems: &mut Vec<Problem>,
 ) -> Option<TreeNode> {
     let name = path.display().to_string();
-    let mut refuse = |problem: Problem| {
+    let mut report = |problem: Problem| {
         problems.push(match place {
             Some(place) => problem.at(place, "included from here"),
             None => problem,
         });
         None
     };
-    if let Err(error) = confine::check_main(path) {
-        return refuse(Problem::new(ProblemCode::UnreadableFile, format!("cannot read {name}: {error}")));
+    if let Err(error) = allowed_files::check_main(path) {
+        return report(Problem::new(ProblemCode::UnreadableFile, format!("cannot read {name}: {error}")));
     }
     let bytes = match std::fs::metadata(path).and_then(|meta| {
         if place.is_some() {
@@ -152,13 +152,13 @@ fn read(
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
             let limit = parse::FILE_LEN_MAX >> 20;
-            return refuse(
+            return report(
                 Problem::new(ProblemCode::TooLarge, format!("{name} is larger than {limit} MiB"))
                     .hint("is it a config? Users belong in a source file, not in the config"),
             );
         }
         Err(error) => {
-            return refuse(
+            return report(
                 Problem::new(ProblemCode::UnreadableFile, format!("cannot read {name}: {error}")).hint(
                     if place.is_some() {
                         "correct the path under `include:`"
@@ -177,7 +177,7 @@ fn read(
             if !is_config(&text, tree.as_ref(), place.is_some()) {
                 // Its content is never shown.
                 sources.replace(file, String::new());
-                return refuse(no_config(&name, place.is_some()));
+                return report(no_config(&name, place.is_some()));
             }
             if tree.is_none() {
                 sources.replace(file, mask::mask_lines(&text));
@@ -188,7 +188,7 @@ fn read(
         Err(error) => {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = 1 + valid.iter().filter(|b| **b == b'\n').count();
-            refuse(
+            report(
                 Problem::new(ProblemCode::NotUtf8, format!("{name} is not UTF-8 text (line {line})"))
                     .hint("save it as UTF-8"),
             )
@@ -282,7 +282,7 @@ fn included(
             );
         }
         for file in found {
-            if let Err(error) = confine::check(&file, folder) {
+            if let Err(error) = allowed_files::check(&file, folder) {
                 let message = format!("cannot include {}: {error}", file.display());
                 problems.push(
                     Problem::new(ProblemCode::PathOutside, message)

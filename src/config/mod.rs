@@ -8,54 +8,52 @@
 //! Phases 2 and 3 both always run, so that all problems are reported at once. Parsing needs no network and no secret;
 //! `secret` resolves secrets later.
 
-mod action;
+mod allowed_files;
+mod braze_instance;
 mod checks;
-mod confine;
-mod connect;
+mod convert;
+mod dump_sources;
+mod environment_schema;
 mod explain;
 mod export;
 mod file_source;
-mod instance;
-mod lower;
 mod mask;
 mod merge;
-mod overlay;
 mod parse;
 mod problem;
 mod schema;
 mod secret;
 mod segment;
-mod server;
-mod source;
+mod source_text;
 mod spec;
 mod sql;
-mod syntax;
 mod text;
 mod tree;
+mod triggers;
 mod trust;
 mod types;
+mod watch;
+mod yaml_mistakes;
 
 use std::collections::HashSet;
 use std::path::Path;
 
-pub use action::{QuietHours, Trigger, TriggerTarget};
-pub use confine::is_special;
-pub use connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
+pub use allowed_files::is_special;
+pub use dump_sources::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
 pub use export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
 pub use file_source::{FileSource, FinalNewline, Format};
 pub use problem::{Problem, ProblemCode, Problems};
 pub use schema::{include_schema_text, schema, schema_text};
 pub use secret::{OpenTo, Secret, SecretError, SecretRef, Secrets, SourceAccess};
 pub use segment::{BrazeObject, SegmentConfig, SizeLimits};
-pub use server::{
-    EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig,
-};
-pub use source::{ConfigSources, SourceFile, SourceSpan};
+pub use source_text::{ConfigSources, SourceFile, SourceSpan};
 pub use sql::{AdbcConfig, PostgresConfig, SqlConfig, SqlQuery, SqlSource};
+pub use triggers::{QuietHours, Trigger, TriggerTarget};
 pub use types::{
     AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, HeapConfig, HeapSegmentSource, PreflightConfig,
     RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
 };
+pub use watch::{EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig};
 
 /// Reads a config, optionally with an environment. With a trusted config, only cohorts, segments, exports and removed
 /// cohorts may differ from it.
@@ -126,7 +124,7 @@ fn typed(
         return None;
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    lower::lower(tree, folder, sources).map_err(|problem| problems.push(problem)).ok()
+    convert::lower(tree, folder, sources).map_err(|problem| problems.push(problem)).ok()
 }
 
 /// Maximum number of top-level keys, many more than are known.
@@ -188,7 +186,7 @@ mod tests {
                 let tree = merge::overlaid(&base.tree, name, &mut Vec::new());
                 let mut by_schema = Vec::new();
                 schema::check(&tree, &mut by_schema);
-                let by_types = lower::lower(&tree, path.parent().unwrap(), &base.sources).err();
+                let by_types = convert::lower(&tree, path.parent().unwrap(), &base.sources).err();
                 // A schema does not see the content of other files.
                 let by_types = by_types.filter(|problem| problem.code != ProblemCode::UnreadableFile);
                 assert_eq!(

@@ -11,9 +11,9 @@ use serde_yaml::Spanned;
 
 use super::mask;
 use super::problem::{Problem, ProblemCode};
-use super::source::SourceSpan;
-use super::syntax::{self, YamlMistake};
+use super::source_text::SourceSpan;
 use super::tree::{TreeEntry, TreeNode, TreeValue};
+use super::yaml_mistakes::{self, YamlMistake};
 
 /// Largest file of a config in bytes. A cohort takes some 300 bytes.
 pub(super) const FILE_LEN_MAX: usize = 4 << 20;
@@ -126,7 +126,7 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
         }
         _ => {
             let reason = reason(cause);
-            match syntax::recognize(text, start, &reason) {
+            match yaml_mistakes::recognize(text, start, &reason) {
                 Some(found) => mistake(found, file),
                 None => Problem::new(ProblemCode::YamlSyntax, "this is not valid YAML").at(span, reason),
             }

@@ -1,8 +1,8 @@
-//! Problems of a config: a stable code, a message, a place and a hint.
+//! Problems of a config: a stable code, a message, a location and a hint.
 //!
 //! Problems are values. `cli` draws them under their source lines; nothing here prints.
 
-use super::source::{ConfigSources, SourceSpan};
+use super::source_text::{ConfigSources, SourceSpan};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
@@ -24,87 +24,87 @@ macro_rules! codes {
 }
 
 codes! {
-    /// A file of the config cannot be read.
+    /// A config file cannot be read.
     UnreadableFile = "unreadable-file",
     /// A file is not text.
     NotUtf8 = "not-utf8",
-    /// A file, or what its aliases expand to, is larger than any config should be.
+    /// A file exceeds the size limit, as it is or after the expansion of its aliases.
     TooLarge = "too-large",
-    /// A file in the place of a config is none.
+    /// The content of a file is not a config.
     NoConfig = "no-config",
-    /// Not YAML.
+    /// Invalid YAML.
     YamlSyntax = "yaml-syntax",
-    /// One key twice in one mapping.
+    /// A mapping contains a key twice.
     DuplicateKey = "duplicate-key",
-    /// A key that means nothing here.
+    /// An unknown key.
     UnknownKey = "unknown-key",
-    /// A key that must be here.
+    /// A required key is missing.
     MissingKey = "missing-key",
     /// A value of the wrong type.
     WrongType = "wrong-type",
-    /// A value that is none of those allowed.
+    /// A value that is not one of the allowed ones.
     UnknownValue = "unknown-value",
-    /// A number, text or list that is too small or too large.
+    /// A number, string or list outside of its limits.
     OutOfRange = "out-of-range",
-    /// A text that does not have the form it must have.
+    /// A string in the wrong format.
     BadFormat = "bad-format",
-    /// `include:` names no file.
+    /// `include:` matches no file.
     IncludeNoMatch = "include-no-match",
-    /// An included file holds what only the main file may.
+    /// An included file contains a key that only the main file may contain.
     IncludeKey = "include-key",
-    /// Two files define one name.
+    /// Two files define the same name.
     DefinedTwice = "defined-twice",
-    /// `--env` names no environment.
+    /// `--env` names an unknown environment.
     UnknownEnvironment = "unknown-environment",
-    /// A reference to a cohort that is not there.
+    /// A reference to an unknown cohort.
     UnknownCohort = "unknown-cohort",
-    /// A segment filters on a cohort of another Braze.
+    /// A segment uses a cohort of another Braze connection.
     OtherConnection = "other-connection",
-    /// A segment includes and excludes one cohort.
+    /// A segment both includes and excludes a cohort.
     IncludedAndExcluded = "included-and-excluded",
-    /// A reference to a connection that is not there.
+    /// A reference to an unknown connection.
     UnknownConnection = "unknown-connection",
-    /// One cohort id twice.
+    /// Two cohorts have the same id.
     DuplicateId = "duplicate-id",
-    /// Two cohorts with one name in one Braze.
+    /// Two cohorts of a connection have the same name.
     DuplicateName = "duplicate-name",
-    /// An attribute that would not be written, is another cohort's, or is one of Braze's own.
+    /// An attribute has no effect, belongs to another cohort, or is a standard field of Braze.
     BadAttribute = "bad-attribute",
     /// A trigger is incomplete or ambiguous, or has properties that it cannot have.
-    BadAction = "bad-action",
+    BadTrigger = "bad-trigger",
     /// A path leaves the folders that the config may read.
     PathOutside = "path-outside",
-    /// A match rule stands before one that must come first.
+    /// A match rule precedes one that must come first.
     RuleOrder = "rule-order",
-    /// A match rule that can never decide anything.
+    /// A match rule that can never apply.
     DuplicateRule = "duplicate-rule",
     /// A connection to a real vendor lacks a key.
     MissingCredentials = "missing-credentials",
-    /// Not one of `instance` or `region` and `endpoint`, or both.
+    /// Both `endpoint` and `instance` or `region`, or none of them.
     EndpointChoice = "endpoint-choice",
-    /// Keys would travel without encryption, or the endpoint is no plain base URL.
+    /// Keys would be sent without encryption, or the endpoint is not a base URL.
     BadEndpoint = "bad-endpoint",
-    /// A server that is neither the vendor's nor allowed.
+    /// A server that is neither a vendor's nor under `allow_endpoint:`.
     EndpointNotAllowed = "endpoint-not-allowed",
-    /// What a change may not alter is not as in the trusted config.
+    /// A protected key differs from the trusted config.
     NotTrusted = "not-trusted",
-    /// Rows are to be compared in a database that cannot do it.
+    /// `diff: pushdown` with a database that does not support it.
     BadPushdown = "bad-pushdown",
-    /// A secret among what is shown.
+    /// A secret in a value that is not masked.
     MisplacedSecret = "misplaced-secret",
-    /// The format of a source does not follow from its name.
+    /// The format of a source is not set, and its name has no known extension.
     UnknownFormat = "unknown-format",
-    /// Doors that others can reach, and that are not encrypted.
+    /// Endpoints that other machines can reach are not encrypted.
     UnsafeAddress = "unsafe-address",
-    /// Two doors with one path.
+    /// Two endpoints have the same path.
     DuplicatePath = "duplicate-path",
-    /// A schedule that can never come, or in no time zone.
+    /// A schedule that never occurs, or with an unknown time zone.
     BadSchedule = "bad-schedule",
-    /// Neither or both of `path` and `url`.
+    /// Both `path` and `url`, or none of them.
     SourceChoice = "source-choice",
-    /// A glob that matches nothing, or a rename that carries nothing over.
+    /// An invalid glob, or a rename with different wildcards.
     BadGlob = "bad-glob",
-    /// A match rule names a column that its source cannot have.
+    /// A match rule uses a column that its source cannot have.
     UnknownColumn = "unknown-column",
     /// A cohort is both declared and listed under `removed:`.
     RemovedAndDeclared = "removed-and-declared",
@@ -115,15 +115,15 @@ codes! {
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
-    /// Which kind.
+    /// The kind of problem.
     pub code: ProblemCode,
     /// What is wrong, in one line.
     pub message: String,
-    /// Where, unless the file itself is the problem.
+    /// The location; `None` if the problem is the file itself.
     pub place: Option<SourceSpan>,
-    /// What to write at the place, in a few words.
+    /// A short label for the location.
     pub label: String,
-    /// Another place that has to do with it, and why.
+    /// A related location, and its label.
     pub related: Option<(SourceSpan, String)>,
     /// The remedy.
     pub hint: Option<String>,
@@ -143,7 +143,7 @@ impl Problem {
         self
     }
 
-    /// Says that the problem is there only with an environment laid over the config.
+    /// Adds that the problem only exists with this environment.
     pub(super) fn under(mut self, environment: &str) -> Self {
         self.message.push_str(&format!(", with `--env {environment}`"));
         self
@@ -165,7 +165,7 @@ impl Problem {
     }
 }
 
-/// Every problem of a config, with the texts that they point into.
+/// All problems of a config, with its source text.
 #[derive(Clone, Debug)]
 pub struct Problems {
     /// The files that were read.

@@ -83,7 +83,7 @@ fn generate() -> Value {
         SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<super::spec::ConfigFile>();
     let mut schema = schema.to_value();
     tidy(&mut schema);
-    super::overlay::complete(&mut schema);
+    super::environment_schema::complete(&mut schema);
     schema
 }
 

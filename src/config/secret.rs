@@ -1,8 +1,8 @@
-//! Secrets: where they are, and a type that holds one without ever showing it.
+//! Secrets: their locations, and a type that contains a secret and never shows it.
 //!
-//! A [`Secret`] has no `Display` and no `Serialize`, and its `Debug` says nothing, so it is never part of a text that
-//! reaches output. Text of servers and drivers may repeat it: [`crate::foreign`] knows every secret from the moment it is
-//! made. Secrets are resolved after the config is parsed, so a config is checked without any.
+//! A [`Secret`] has no `Display` and no `Serialize`, and its `Debug` is empty, so it cannot reach any output. Text of
+//! servers and drivers may repeat it, so every secret is registered with [`crate::foreign`] when it is created. Secrets
+//! are resolved after the config is parsed, so the config can be checked without them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::model::ConnectionName;
 
 const LEN_MAX: u64 = 64 << 10;
 
-/// Where a secret is to be found.
+/// The location of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretRef {
     /// In this environment variable.
@@ -25,7 +25,7 @@ pub enum SecretRef {
     File(PathBuf),
 }
 
-/// A secret that was found.
+/// The value of a secret.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
@@ -33,7 +33,7 @@ pub struct Secret(SecretString);
 pub type Secrets = BTreeMap<String, Secret>;
 
 impl Secret {
-    /// Wraps a text that must not be shown, and has it removed from foreign text from now on.
+    /// Wraps a secret, and removes it from foreign text from now on.
     #[must_use]
     pub fn new(text: String) -> Self {
         keep_secret(&text);
@@ -53,12 +53,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What it takes to read the sources of cohorts, beside the config.
+/// Credentials to read the sources of cohorts.
 #[derive(Clone, Default)]
 pub struct SourceAccess {
     /// The secrets of databases.
     pub databases: BTreeMap<ConnectionName, Secrets>,
-    /// What the environment says of object stores, by the names that the vendors give: credentials, too.
+    /// Settings and credentials of object stores from the environment, by the vendors' names.
     pub stores: Vec<(String, String)>,
 }
 
@@ -68,21 +68,21 @@ impl fmt::Debug for SourceAccess {
     }
 }
 
-/// Why a secret was not found.
+/// Why a secret could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The variable is unset, or holds nothing.
+    /// The variable is unset or empty.
     #[error("the environment variable {0} is not set")]
     Unset(String),
-    /// The file holds nothing, or no text.
-    #[error("{} holds no key", .0.display())]
+    /// The file is empty, or not text.
+    #[error("{} contains no key", .0.display())]
     Empty(PathBuf),
     /// The file cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// Other users can read or write the file.
@@ -121,15 +121,15 @@ impl OpenTo {
 }
 
 impl SecretRef {
-    /// Finds the secret. `environment` looks up a variable.
+    /// Reads the secret. `environment` looks up a variable.
     ///
     /// # Errors
-    /// [`SecretError`] says where it was looked for and why that failed, never what was found.
+    /// [`SecretError`] with the location and the reason, never the value.
     pub fn resolve(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Secret, SecretError> {
         self.find(environment).map(Secret::new)
     }
 
-    /// Finds a value that is no secret, such as an id, in a place for secrets.
+    /// Reads a value that is not a secret, such as an id, from the location of a secret.
     ///
     /// # Errors
     /// As [`SecretRef::resolve`].
@@ -145,7 +145,7 @@ impl SecretRef {
 }
 
 impl Secret {
-    /// What is likely wrong with the value, if anything is: it was pasted or saved with more than the secret.
+    /// The likely mistake in the value: it was pasted or saved with extra characters.
     #[must_use]
     pub fn oddity(&self) -> Option<&'static str> {
         let text = self.expose();
@@ -165,7 +165,7 @@ impl Secret {
 fn read(path: &PathBuf) -> Result<String, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.clone(), source };
     let file = std::fs::File::open(path).map_err(unreadable)?;
-    refuse_open_mode(path, &file.metadata().map_err(unreadable)?)?;
+    check_mode(path, &file.metadata().map_err(unreadable)?)?;
     let mut text = String::new();
     file.take(LEN_MAX).read_to_string(&mut text).map_err(unreadable)?;
     let key = text.trim();
@@ -175,7 +175,7 @@ fn read(path: &PathBuf) -> Result<String, SecretError> {
 /// A file is acceptable if only its owner and the process's own group can read it, and only its owner can write it.
 /// Kubernetes mounts secrets as root's, mode 0440, with the pod's `fsGroup` as their group.
 #[cfg(unix)]
-fn refuse_open_mode(path: &std::path::Path, meta: &std::fs::Metadata) -> Result<(), SecretError> {
+fn check_mode(path: &std::path::Path, meta: &std::fs::Metadata) -> Result<(), SecretError> {
     use std::os::unix::fs::MetadataExt as _;
     let own = rustix::process::getegid().as_raw();
     let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
@@ -199,7 +199,7 @@ fn groups() -> Vec<u32> {
 }
 
 #[cfg(not(unix))]
-fn refuse_open_mode(_: &std::path::Path, _: &std::fs::Metadata) -> Result<(), SecretError> {
+fn check_mode(_: &std::path::Path, _: &std::fs::Metadata) -> Result<(), SecretError> {
     Ok(())
 }
 

@@ -1,14 +1,14 @@
-//! Segments that cohorts are used by, as the rest of the program knows them.
+//! Braze segments to check, typed.
 
-use super::server::ScheduleConfig;
+use super::watch::ScheduleConfig;
 use crate::model::{CohortId, ConnectionName, Percentage, SegmentId};
 
-/// A Braze segment that is to be checked.
+/// A Braze segment to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentConfig {
     /// Its stable id.
     pub id: SegmentId,
-    /// The Braze connection that it is in.
+    /// Its Braze connection.
     pub connection: ConnectionName,
     /// The segment in Braze.
     pub named: BrazeObject,
@@ -22,26 +22,26 @@ pub struct SegmentConfig {
     pub campaigns: Vec<BrazeObject>,
     /// Canvases that must be running.
     pub canvases: Vec<BrazeObject>,
-    /// A tag that they must have.
+    /// A tag that these campaigns and Canvases must have.
     pub tag: Option<String>,
-    /// How large it may be.
+    /// Its allowed size.
     pub size: SizeLimits,
-    /// External ids of people who are to be known to Braze.
+    /// External ids that must have a Braze profile.
     pub canaries: Vec<String>,
-    /// When `watch` checks it, if not when it looks at everything.
+    /// Schedule in `watch`. Default: the schedule of `watch`.
     pub check: Option<ScheduleConfig>,
-    /// Where the config declares it, for messages: file and line.
+    /// File and line of the declaration, for messages.
     pub declared_at: String,
 }
 
 impl SegmentConfig {
-    /// The cohorts that its size is made of.
+    /// The cohorts that determine its size.
     pub fn cohorts(&self) -> impl Iterator<Item = &CohortId> {
         self.include.iter().chain(&self.exclude)
     }
 }
 
-/// Something in Braze, as the config names it.
+/// A segment, campaign or Canvas, as the config names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BrazeObject {
     /// By its API identifier.
@@ -53,13 +53,13 @@ pub enum BrazeObject {
 /// Allowed size of a segment, relative to the recorded membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeLimits {
-    /// Whether sizes are compared at all.
+    /// Whether sizes are compared.
     pub compare: bool,
-    /// The smallest share of the expected people.
+    /// Minimum size, as a share of the expected number of users.
     pub min: Percentage,
-    /// The largest share of the expected people.
+    /// Maximum size, as a share of the expected number of users.
     pub max: Percentage,
-    /// So many people more or less never matter.
+    /// A difference of up to this many users is ignored.
     pub slack: u64,
 }
 

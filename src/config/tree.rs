@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Number;
 
-use super::source::SourceSpan;
+use super::source_text::SourceSpan;
 
 /// A value with its place.
 #[derive(Clone, Debug)]

@@ -6,11 +6,11 @@
 
 use std::path::Path;
 
+use super::convert;
 use super::export::ExportSource;
-use super::lower;
 use super::merge;
 use super::problem::{Problem, ProblemCode, Problems};
-use super::source::{ConfigSources, SourceSpan};
+use super::source_text::{ConfigSources, SourceSpan};
 use super::tree::{TreeNode, TreeValue};
 use super::types::Config;
 
@@ -39,7 +39,7 @@ pub(super) fn differences(
     // Paths are relative to the folder of their config, and equal if their text is equal.
     let folder = path.parent().unwrap_or(Path::new(""));
     let both =
-        [changed.0, &tree].map(|tree| lower::lower(&settings(tree), folder, &ConfigSources::default()));
+        [changed.0, &tree].map(|tree| convert::lower(&settings(tree), folder, &ConfigSources::default()));
     let [Ok(ours), Ok(theirs)] = both else {
         return Ok(vec![differs("version", trusted, None)]);
     };

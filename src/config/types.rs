@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::action::Trigger;
-use super::connect::{DumpQuery, IdentitySource, TableSource};
+use super::dump_sources::{DumpQuery, IdentitySource, TableSource};
 use super::export::{ExportConfig, ExportSource};
 use super::file_source::FileSource;
 use super::secret::SecretRef;
 use super::segment::SegmentConfig;
-use super::server::{ScheduleConfig, WatchConfig};
 use super::sql::{SqlConfig, SqlSource};
+use super::triggers::Trigger;
+use super::watch::{ScheduleConfig, WatchConfig};
 use crate::model::{CohortId, ConnectionName, DeliveryMethod, GuardLimits, MatchRule};
 
 /// A whole config.
@@ -84,7 +84,7 @@ impl Config {
 
     /// Whether anything is received over HTTP.
     #[must_use]
-    pub fn has_doors(&self) -> bool {
+    pub fn has_endpoints(&self) -> bool {
         self.heap.keys().any(|name| self.has_webhook_endpoint(name))
             || self.exports.iter().any(|export| matches!(export.source, ExportSource::Http(_)))
     }
@@ -99,7 +99,7 @@ impl Config {
     }
 }
 
-/// Where the state is.
+/// Location of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateLocation {
     /// In a folder.
@@ -120,7 +120,7 @@ pub enum StateLocation {
 /// A Braze workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrazeConfig {
-    /// Where it is.
+    /// Endpoint of its API.
     pub endpoint: VendorEndpoint,
     /// Former names of the connection.
     pub formerly: Vec<ConnectionName>,
@@ -302,7 +302,7 @@ impl SourceConfig {
     pub fn database(&self) -> Option<&ConnectionName> {
         match self {
             Self::Sql(source) => Some(&source.connection),
-            Self::DumpQuery(source) => Some(&source.asked.connection),
+            Self::DumpQuery(source) => Some(&source.query.connection),
             Self::File(_) | Self::HeapSegment(_) | Self::HeapConnect(_) => None,
         }
     }

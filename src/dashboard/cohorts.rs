@@ -1,14 +1,14 @@
 //! The cohorts section: those that need attention first, the others in the order of the config.
 
 use super::alerts::{anchor, stale_reason};
-use super::format::{age, count, due, elapsed, plural, reject, time};
+use super::format::{age, count, due, elapsed, plural, time};
 use super::html::Html;
 use super::plot::plot;
 use super::view::{
     BlockedView, CohortStateView, CohortView, DashboardView, NextStep, OrphanedView, PlanView, RemedyView,
     SourceView,
 };
-use crate::model::timestamp_text;
+use crate::model::{reason_words, timestamp_text};
 
 /// The labels of states, in the order of the summary.
 pub(super) const LABELS: [&str; 8] = [
@@ -320,11 +320,8 @@ fn rejects(html: &mut Html, cohort: &CohortView) {
         for (reason, number) in &cohort.rejects {
             html.node("li", &[], |html| {
                 html.text(&count(*number));
-                html.text(" × ");
-                match reject(reason) {
-                    Some(words) => html.leaf("span", &[("title", reason)], words),
-                    None => html.leaf("code", &[], reason),
-                }
+                html.text(" ");
+                html.leaf("span", &[("title", reason)], &reason_words(reason, *number));
             });
         }
     });

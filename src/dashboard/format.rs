@@ -91,33 +91,6 @@ pub(super) fn elapsed(html: &mut Html, since: Timestamp, now: Timestamp) {
     time(html, since, &duration(now.duration_since(since).unsigned_abs()));
 }
 
-/// The reason of a reject in words. None: the code has no words here.
-pub(super) fn reject(reason: &str) -> Option<&'static str> {
-    Some(match reason {
-        "no_identifier" => "no identifier in the row",
-        "placeholder" => "a placeholder such as “null” instead of an identifier",
-        "too_long" => "identifier longer than Braze takes",
-        "control_character" => "identifier with invisible characters",
-        "not_utf8" => "invalid UTF-8",
-        "fraction" => "number with a fraction as identifier",
-        "imprecise_number" => "floating-point number too large to be exact",
-        "negative_zero" => "minus zero instead of an identifier",
-        "not_a_number" => "NaN instead of an identifier",
-        "infinite_number" => "infinite number instead of an identifier",
-        "date" => "date as identifier",
-        "time" => "time of day as identifier",
-        "timestamp" => "timestamp as identifier",
-        "duration" => "duration as identifier",
-        "list" => "list as identifier",
-        "object" => "object as identifier",
-        "unsupported_type" => "type that has no text form as identifier",
-        "not_text" => "something other than text",
-        "wrong_field_count" => "damaged row: too few or too many fields",
-        "repeated_header" => "header row in the middle of a file",
-        _ => return None,
-    })
-}
-
 /// The result of a run in words; other codes stay as they are.
 pub(super) fn result_text(word: &str) -> &str {
     match word {
@@ -189,6 +162,5 @@ mod tests {
     fn codes_without_words_stay_as_they_are() {
         assert_eq!(result_text("applied"), "updated");
         assert_eq!(result_text("interrupted"), "interrupted");
-        assert_eq!(reject("new_reason"), None);
     }
 }

@@ -40,7 +40,7 @@ pub struct ErasureReport {
     /// Rejects.
     pub rejects: u64,
     /// Entries of triggers and of unknown users.
-    pub actions: u64,
+    pub triggers: u64,
     /// The files from which entries were erased, and those that were removed as superseded.
     pub files: Vec<ErasedFile>,
     /// Segments that listed the user. Heap sends the user again as long as its segment has them.
@@ -55,7 +55,13 @@ impl ErasureReport {
     /// Whether there was nothing to erase.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        self.members + self.segments + self.identity + self.waiting + self.inbox + self.rejects + self.actions
+        self.members
+            + self.segments
+            + self.identity
+            + self.waiting
+            + self.inbox
+            + self.rejects
+            + self.triggers
             == 0
     }
 
@@ -108,9 +114,9 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Eras
         let files = state.erase_recorded(&cohort, &found, now)?;
         forgotten.members += forgotten.note_files(files);
         let triggers = state.erase_triggers(&cohort, &is_theirs)?;
-        forgotten.actions += forgotten.note(format!("triggers/{cohort}"), triggers);
+        forgotten.triggers += forgotten.note(format!("triggers/{cohort}"), triggers);
         let unknown = state.erase_unknown(&cohort, &is_theirs)?;
-        forgotten.actions += forgotten.note(format!("unknown_users/{cohort}"), unknown);
+        forgotten.triggers += forgotten.note(format!("unknown_users/{cohort}"), unknown);
         forgotten.late.extend(found.late_until.map(|until| (cohort, until)));
     }
     for heap in state.reader().heaps()? {
@@ -137,9 +143,12 @@ fn erase_events(
         forgotten.waiting += forgotten.note(format!("exports/{export}"), erased);
         person.check()?;
     }
-    for (door, files) in state.reader().inboxes()? {
-        let erase =
-            if door.starts_with("currents.") { ErasedUser::erase_events } else { ErasedUser::erase_members };
+    for (endpoint, files) in state.reader().inboxes()? {
+        let erase = if endpoint.starts_with("currents.") {
+            ErasedUser::erase_events
+        } else {
+            ErasedUser::erase_members
+        };
         for file in &files {
             let erased = from_file(state, file, &|delivery| erase(person, delivery), person)?;
             forgotten.inbox += forgotten.note(file.path.clone(), erased);

@@ -52,7 +52,7 @@ pub(super) struct HeapDelivery<'a> {
     pub(super) interrupt: &'a Interrupt,
     /// Events that Heap accepted, and events that it rejected one by one.
     pub(super) taken: AtomicU64,
-    pub(super) refused: AtomicU64,
+    pub(super) rejections: AtomicU64,
     /// Users with an event that was held because of their limit.
     pub(super) busy: Mutex<HashSet<PersonKey>>,
 }
@@ -60,7 +60,7 @@ pub(super) struct HeapDelivery<'a> {
 /// A batch that Heap has answered, with the elements that it rejected and its messages.
 struct DeliveryResult {
     batch: EventBatch,
-    refused: Vec<(usize, String)>,
+    rejected: Vec<(usize, String)>,
 }
 
 /// The part of the rate limit that a batch uses, by element; empty without a limit. Dropping it counts the elements
@@ -100,15 +100,15 @@ struct Admitted<'a> {
 impl<'a> HeapDelivery<'a> {
     /// Sends batches until the channel is closed and everything is settled, or until an error stops it.
     pub(super) async fn deliver(&self, mut batches: mpsc::Receiver<EventBatch>) -> Result<(), ExportStop> {
-        let (mut under_way, mut later, mut is_open) = (FuturesUnordered::new(), None, true);
+        let (mut in_flight, mut later, mut is_open) = (FuturesUnordered::new(), None, true);
         let mut not_before = self.clock.monotonic();
         let mut next_checkpoint = not_before + CHECKPOINT;
         let mut suspects: Vec<DeliveryResult> = Vec::new();
-        while is_open || later.is_some() || !under_way.is_empty() {
-            let has_seat = under_way.len() < self.at_once;
+        while is_open || later.is_some() || !in_flight.is_empty() {
+            let has_seat = in_flight.len() < self.at_once;
             let mut next: Option<EventBatch> = None;
             tokio::select! {
-                Some(sent) = under_way.next(), if !under_way.is_empty() => {
+                Some(sent) = in_flight.next(), if !in_flight.is_empty() => {
                     suspects.push(sent?);
                     self.settle_answered(&mut suspects)?;
                 }
@@ -120,11 +120,11 @@ impl<'a> HeapDelivery<'a> {
                     next = later.take();
                 }
                 () = tokio::time::sleep_until(next_checkpoint.into()) => {}
-                Err(stopped) = self.interrupt.sleep(CHECKPOINT) => return self.end(under_way, suspects, stopped.into()).await,
+                Err(stopped) = self.interrupt.sleep(CHECKPOINT) => return self.end(in_flight, suspects, stopped.into()).await,
             }
             if let Some(batch) = next {
                 let admitted = self.admit(batch)?;
-                under_way.extend(admitted.now.map(|(batch, reserved)| self.send(batch, reserved)));
+                in_flight.extend(admitted.now.map(|(batch, reserved)| self.send(batch, reserved)));
                 later = admitted.later;
                 let wait = self.heap.limiter.wait_for_app(self.clock.monotonic());
                 not_before = self.clock.monotonic() + wait.max(SOON);
@@ -137,7 +137,7 @@ impl<'a> HeapDelivery<'a> {
                 next_checkpoint = self.clock.monotonic() + CHECKPOINT;
             }
         }
-        match suspects.into_iter().flat_map(|sent| sent.refused).next() {
+        match suspects.into_iter().flat_map(|sent| sent.rejected).next() {
             Some((_, message)) => Err(ExportStop::Rejected(message)),
             None => Ok(()),
         }
@@ -146,11 +146,11 @@ impl<'a> HeapDelivery<'a> {
     /// Waits for pending requests after an interrupt.
     async fn end(
         &self,
-        mut under_way: FuturesUnordered<impl Future<Output = Result<DeliveryResult, ExportStop>>>,
+        mut in_flight: FuturesUnordered<impl Future<Output = Result<DeliveryResult, ExportStop>>>,
         mut suspects: Vec<DeliveryResult>,
         stopped: ExportStop,
     ) -> Result<(), ExportStop> {
-        while let Some(sent) = under_way.next().await {
+        while let Some(sent) = in_flight.next().await {
             suspects.extend(sent.ok());
             self.settle_answered(&mut suspects)?;
         }
@@ -200,7 +200,7 @@ impl<'a> HeapDelivery<'a> {
         batch: EventBatch,
         mut reserved: Reserved<'a>,
     ) -> Result<DeliveryResult, ExportStop> {
-        let (mut parts, mut refused) = (VecDeque::new(), Vec::new());
+        let (mut parts, mut rejected) = (VecDeque::new(), Vec::new());
         parts.push_back(0..batch.items.len());
         while let Some(part) = parts.pop_front() {
             match self.send_until_settled(&batch, &part, &reserved).await? {
@@ -211,7 +211,7 @@ impl<'a> HeapDelivery<'a> {
                 Some(message) if part.len() == 1 => {
                     reserved.settle(part.clone(), false);
                     self.suspect(&message)?;
-                    refused.push((part.start, message));
+                    rejected.push((part.start, message));
                 }
                 Some(_) => {
                     let middle = part.start + part.len() / 2;
@@ -219,12 +219,12 @@ impl<'a> HeapDelivery<'a> {
                 }
             }
         }
-        Ok(DeliveryResult { batch, refused })
+        Ok(DeliveryResult { batch, rejected })
     }
 
     fn suspect(&self, message: &str) -> Result<(), ExportStop> {
-        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_hopeless = refused >= SUSPECTS_MAX && self.taken.load(Ordering::Relaxed) == 0;
+        let rejections = self.rejections.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_hopeless = rejections >= SUSPECTS_MAX && self.taken.load(Ordering::Relaxed) == 0;
         if is_hopeless { Err(ExportStop::Rejected(message.to_owned())) } else { Ok(()) }
     }
 
@@ -249,7 +249,7 @@ impl<'a> HeapDelivery<'a> {
                 reserved.count_again(part.clone());
             }
             let wait = retry.next_wait().map(|wait| self.wait_after(&answer, wait));
-            let trouble = match answer {
+            let error = match answer {
                 HeapReply::Accepted => return Ok(None),
                 HeapReply::BadRequest(message) => return Ok(Some(message)),
                 HeapReply::TooLarge => return Ok(Some("too large (413)".to_owned())),
@@ -263,9 +263,9 @@ impl<'a> HeapDelivery<'a> {
                 HeapReply::NotReached(why) => ExportStop::Unavailable(format!("not reached ({why})")),
             };
             let Some(wait) = wait.filter(|wait| *wait <= self.retry.longest_wait) else {
-                return Err(trouble);
+                return Err(error);
             };
-            self.log_wait(&format!("{trouble}, {retry}"), wait);
+            self.log_wait(&format!("{error}, {retry}"), wait);
             self.interrupt.sleep(wait).await?;
         }
     }
@@ -283,7 +283,7 @@ impl<'a> HeapDelivery<'a> {
 
     fn note(&self, call: HeapCall, events: usize, answer: &HeapReply) -> Result<(), ExportStop> {
         let word = answer.code();
-        *locked(self.ledger).tally.answers.entry(word).or_default() += 1;
+        *locked(self.ledger).tally.requests_by_outcome.entry(word).or_default() += 1;
         let posted = JournalEvent::Posted {
             export: self.export.to_string(),
             operation: call.as_str().to_owned(),
@@ -299,11 +299,11 @@ impl<'a> HeapDelivery<'a> {
             return Ok(());
         }
         let mut ledger = locked(self.ledger);
-        for DeliveryResult { batch, refused } in suspects.drain(..) {
-            for (at, message) in &refused {
+        for DeliveryResult { batch, rejected } in suspects.drain(..) {
+            for (at, message) in &rejected {
                 let element = String::from_utf8_lossy(batch.element(*at)).into_owned();
                 ledger.reject(&Reject {
-                    reason: "refused_by_heap",
+                    reason: "rejected_by_heap",
                     detail: message,
                     column: batch.call.as_str(),
                     sent: Some(&element),
@@ -311,7 +311,7 @@ impl<'a> HeapDelivery<'a> {
                 })?;
             }
             let what = if batch.call == HeapCall::Track { "sent" } else { "user_properties" };
-            ledger.sent(what, (batch.items.len() - refused.len()) as u64);
+            ledger.sent(what, (batch.items.len() - rejected.len()) as u64);
             batch.items.iter().for_each(|item| ledger.done(item.origin));
         }
         ledger.advance();

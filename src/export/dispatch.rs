@@ -29,7 +29,7 @@ pub(super) enum FeedEnd {
     /// The delivery stopped; it reports the reason.
     Closed,
     /// The source or the state failed.
-    Halt(ExportStop),
+    Stopped(ExportStop),
 }
 
 impl From<ClosedBatch> for FeedEnd {
@@ -40,7 +40,7 @@ impl From<ClosedBatch> for FeedEnd {
 
 impl From<StateError> for FeedEnd {
     fn from(error: StateError) -> Self {
-        Self::Halt(error.into())
+        Self::Stopped(error.into())
     }
 }
 

@@ -20,11 +20,11 @@ mod deliver;
 mod discover_files;
 mod dispatch;
 mod dry_run;
-mod files;
 mod held_events;
-mod intake;
+mod input;
 mod ledger;
 mod pipeline;
+mod read_files;
 mod read_inbox;
 mod replay;
 mod report;
@@ -82,13 +82,13 @@ pub fn link(
     access: &BTreeMap<ConnectionName, HeapAccess>,
     clock: Clock,
 ) -> Result<HeapClients, HttpError> {
-    let mut links = HeapClients::new();
+    let mut clients = HeapClients::new();
     for (name, settings) in &config.heap {
         if let Some(HeapAccess { base, app_id }) = access.get(name) {
-            links.insert(name.clone(), Arc::new(HeapClient::new(settings, base, app_id, clock)?));
+            clients.insert(name.clone(), Arc::new(HeapClient::new(settings, base, app_id, clock)?));
         }
     }
-    Ok(links)
+    Ok(clients)
 }
 
 /// The days of the files that a run reads.

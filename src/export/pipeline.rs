@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use super::batch::Output;
 use super::deliver::HeapDelivery;
 use super::dispatch::{EventDispatch, FeedEnd, KnownUsers, TimeRange};
-use super::files::FileReading;
 use super::ledger::{ExportLedger, locked};
+use super::read_files::FileReading;
 use super::read_inbox::InboxReader;
 use super::{EventCounts, ExportContext, ExportReport, ExportStop};
 use crate::config::{self, ExportSource, StorageSource};
@@ -57,7 +57,7 @@ impl ExportShared {
             clock: self.context.clock,
             interrupt: &self.context.interrupt,
             taken: AtomicU64::new(locked(&self.ledger).tally.sent),
-            refused: AtomicU64::new(0),
+            rejections: AtomicU64::new(0),
             busy: Mutex::new(HashSet::new()),
         }
     }
@@ -157,7 +157,7 @@ pub(super) async fn piped_on(
         },
     };
     match fed {
-        Err(FeedEnd::Halt(halt)) => delivered.and(Err(halt)),
+        Err(FeedEnd::Stopped(stop)) => delivered.and(Err(stop)),
         _ => delivered,
     }
 }

@@ -30,7 +30,7 @@ impl InboxReader<'_> {
                 tracing::error!("a delivery in {} is damaged and is kept as a reject", file.path);
                 locked(self.ledger).reject(&Reject {
                     reason: "damaged",
-                    detail: "the file that it was kept in has other bytes now",
+                    detail: "its stored bytes have changed",
                     value: &String::from_utf8_lossy(&bytes),
                     ..Reject::default()
                 })?;
@@ -62,7 +62,7 @@ impl InboxReader<'_> {
                     sent += u64::from(self.event(event, line, BatchOrigin::Block(number), mapper, out)?);
                 }
             }
-            // The door has looked at it; this is for a delivery that some other program has put there.
+            // The endpoint has checked it; this covers a delivery that another program wrote.
             Err(error) => locked(self.ledger).reject(&Reject {
                 reason: "not_json",
                 detail: &error.to_string(),

@@ -10,7 +10,7 @@ use super::dispatch::{EventDispatch, FeedEnd, TimeRange};
 use super::ledger::{checkpoint, locked};
 use super::pipeline::{ExportShared, piped};
 use super::read_inbox::SeenEvent;
-use super::{Days, ExportReport, ExportStop, files};
+use super::{Days, ExportReport, ExportStop, read_files};
 use crate::config::ExportSource;
 use crate::event_mapping::{
     AnonymousIds, EventKind, EventMapper, EventUser, OwnerLookup as _, check_glob, complete, matches_type,
@@ -36,9 +36,9 @@ pub struct ReplayFilter {
 pub struct ReplaySelection {
     /// The files, with the lines that are meant.
     files: Vec<(RejectFile, BTreeSet<u64>)>,
-    /// How many by reason, of those that can be sent again.
+    /// Number of rejects by reason that can be sent again.
     pub by_reason: std::collections::BTreeMap<String, u64>,
-    /// Rejects that hold no event: files, say, that must be put right first.
+    /// Rejects without an event, for example unreadable files.
     pub without_event: u64,
 }
 
@@ -151,7 +151,7 @@ pub(super) async fn run(
 async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> Result<(), ExportStop> {
     let ExportSource::Storage(source) = &shared.export.source else {
         return Err(ExportStop::Source(
-            "what was posted is gone once Heap has it; only rejects can be replayed".to_owned(),
+            "posted events are deleted once Heap accepts them; only rejects can be replayed".to_owned(),
         ));
     };
     let storage = shared.storage(source)?;
@@ -168,7 +168,7 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
         let last = found.objects.last().map(|object| (object.day, object.path.clone()));
         let (thread_shared, objects, span) = (storage.clone(), found.objects, TimeRange { since, until });
         piped(shared, move |shared, dispatch, out| {
-            files::feed(objects, &shared.reading(&thread_shared, dispatch, span, true), out)
+            read_files::feed(objects, &shared.reading(&thread_shared, dispatch, span, true), out)
         })
         .await?;
         checkpoint(&shared.ledger, &shared.context.identity)?;
@@ -222,7 +222,7 @@ fn send_as_it_was(
     out: &mut Output,
 ) -> Result<(), FeedEnd> {
     let what = if line.column == "user_properties" { EventKind::Profile } else { EventKind::Event };
-    if line.reason == "refused_by_heap" {
+    if line.reason == "rejected_by_heap" {
         let who = EventUser::Identity(super::batch::user_in(sent.as_bytes()).into());
         out.begin().extend_from_slice(sent.as_bytes());
         out.push(what, &who, origin)?;

@@ -16,24 +16,24 @@ pub struct EventCounts {
     pub files: u64,
     /// Events read.
     pub events: u64,
-    /// Events that Heap has taken.
+    /// Events that Heap accepted.
     pub sent: u64,
     /// User property updates that Heap accepted.
     pub profiles: u64,
-    /// Events that are not wanted, by reason.
+    /// Ignored events, by reason.
     pub ignored: BTreeMap<String, u64>,
-    /// Events, and files, that could not be used, by reason.
+    /// Rejected events and files, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Events that wait for their person since this run.
+    /// Events that this run holds until their user is identified.
     pub held: u64,
     /// Incomplete files; the next run reads their rest.
     pub cut: u64,
-    /// Files that the store did not give, in words.
+    /// Files that the store could not read, as messages.
     pub unread: Vec<String>,
     /// Unknown event types with their counts.
     pub unknown_types: BTreeMap<String, u64>,
-    /// What Heap answered, in a word for each request.
-    pub answers: BTreeMap<&'static str, u64>,
+    /// Number of requests by outcome code.
+    pub requests_by_outcome: BTreeMap<&'static str, u64>,
 }
 
 /// The number of unknown event types that are counted by name. Braze has about a hundred types.
@@ -60,13 +60,13 @@ impl EventCounts {
         }
     }
 
-    /// Requests, with and without an answer.
+    /// Requests, with and without a response.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.answers.values().sum()
+        self.requests_by_outcome.values().sum()
     }
 
-    /// How many could not be used.
+    /// The number of rejects.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.rejected.values().sum()
@@ -76,30 +76,30 @@ impl EventCounts {
 /// The report of an export run.
 #[derive(Clone, Debug)]
 pub struct ExportReport {
-    /// Which.
+    /// The id of the export.
     pub id: ExportId,
-    /// Its source, as the config has it.
+    /// Its source, as in the config.
     pub source: String,
-    /// Where it sends.
+    /// The Heap connection.
     pub to: ConnectionName,
-    /// What became of events.
+    /// The counts of events by outcome.
     pub tally: EventCounts,
-    /// Events that wait now, for their person or for Heap's limit.
+    /// Held events, which wait for their user or for Heap's rate limit.
     pub waiting: u64,
-    /// Files in the source that are no Avro files by their names.
+    /// Files in the source without the extension of Avro files.
     pub others: u64,
-    /// The list of what could not be used.
+    /// The file with the rejects.
     pub rejects_file: Option<PathBuf>,
-    /// Files of the inbox that were used.
+    /// Processed files of the inbox.
     pub used: Vec<ClosedFile>,
-    /// When more of what waits may go, if that is what it waits for.
+    /// Time until the rate limit allows more held events.
     pub next: Option<Duration>,
-    /// Why it stopped early, if it did.
-    pub halt: Option<ExportStop>,
+    /// The reason for an early stop.
+    pub stop_reason: Option<ExportStop>,
 }
 
 impl ExportReport {
-    /// A report of nothing yet.
+    /// An empty report.
     #[must_use]
     pub fn new(export: &config::ExportConfig) -> Self {
         Self {
@@ -112,17 +112,17 @@ impl ExportReport {
             rejects_file: None,
             used: Vec::new(),
             next: None,
-            halt: None,
+            stop_reason: None,
         }
     }
 
-    /// Whether nothing stopped it and the source gave all that it has.
+    /// Whether the run was not stopped and read the whole source.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.halt.is_none() && self.tally.unread.is_empty()
+    pub fn is_complete(&self) -> bool {
+        self.stop_reason.is_none() && self.tally.unread.is_empty()
     }
 
-    /// Whether Heap has taken anything.
+    /// Whether Heap accepted anything.
     #[must_use]
     pub fn changed_anything(&self) -> bool {
         self.tally.sent + self.tally.profiles > 0

@@ -8,7 +8,7 @@ use super::dispatch::EventDispatch;
 use super::held_events::HeldEventsContext;
 use super::ledger::{checkpoint, locked};
 use super::pipeline::{ExportShared, piped_on, remove_settled_files};
-use super::{Days, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, intake, replay};
+use super::{Days, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, input, replay};
 use crate::apply::StopCause;
 use crate::config::{self, ExportSource};
 use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError};
@@ -27,8 +27,8 @@ pub async fn run(
 ) -> ExportReport {
     within(export, context, async |shared, report| {
         let read = match &shared.export.source {
-            ExportSource::Storage(source) => intake::stored(shared, source, days, report).await,
-            ExportSource::Http(_) => intake::received(shared, &posted, report).await,
+            ExportSource::Storage(source) => input::stored(shared, source, days, report).await,
+            ExportSource::Http(_) => input::received(shared, &posted, report).await,
         };
         read?;
         release_held(shared, report).await
@@ -58,13 +58,13 @@ async fn within(
     let mut report = ExportReport::new(export);
     let shared = match ExportShared::open(export, context) {
         Ok(shared) => shared,
-        Err(halt) => return ExportReport { halt: Some(halt), ..report },
+        Err(stop) => return ExportReport { stop_reason: Some(stop), ..report },
     };
     let worked = work(&shared, &mut report).await;
     let settled = settle(&shared, &mut report);
-    report.halt = worked.and(settled.map_err(Into::into)).err();
+    report.stop_reason = worked.and(settled.map_err(Into::into)).err();
     drop(tokio::task::block_in_place(|| note(shared, &mut report)).inspect_err(|error| {
-        report.halt.get_or_insert_with(|| StopCause::State(error.to_string()).into());
+        report.stop_reason.get_or_insert_with(|| StopCause::State(error.to_string()).into());
     }));
     report
 }
@@ -199,7 +199,7 @@ fn note(shared: ExportShared, report: &mut ExportReport) -> Result<(), StateErro
         sent: report.tally.sent,
         rejected: report.tally.rejected(),
         waiting: report.waiting,
-        error: report.halt.as_ref().map(ToString::to_string),
+        error: report.stop_reason.as_ref().map(ToString::to_string),
     };
     journal.append(clock.now(), exported)
 }

@@ -123,7 +123,7 @@ impl Glob {
         for part in rest {
             match *part {
                 "**" => parts.push(Part::AnyDepth),
-                ".." => return Err(failed("`..` cannot stand behind a wildcard")),
+                ".." => return Err(failed("`..` cannot follow a wildcard")),
                 text => {
                     let wildcards = if is_glob(text) {
                         // Two stars within a name equal one.

@@ -59,7 +59,7 @@ pub trait Visit {
         Ok(())
     }
     /// Whether a matching pipe, socket or device ends the search. If not, it is rejected when it is opened.
-    fn refuses_special(&self) -> bool {
+    fn rejects_special(&self) -> bool {
         true
     }
     /// The folders in a folder, with their states, if its entries are cached and need not be read.
@@ -148,7 +148,7 @@ impl<V: Visit> Walk<'_, V> {
             (true, Judged { file: true, .. }) => self.visit.named_folder(path),
             (false, Judged { file: true, .. }) => {
                 utf8(path)?;
-                if self.visit.refuses_special() {
+                if self.visit.rejects_special() {
                     special(kind)?;
                 }
                 self.visit.file(state, path, name)?;
@@ -171,7 +171,7 @@ impl<V: Visit> Walk<'_, V> {
             _ => path.canonicalize()?,
         };
         if self.chain.contains(&real) {
-            return Err(io::Error::other("a link leads back to a folder that contains it").into());
+            return Err(io::Error::other("a link points to a folder that contains it").into());
         }
         if self.chain.len() > DEPTH_MAX {
             return Err(io::Error::other(format!("folders are nested more than {DEPTH_MAX} deep")).into());
@@ -215,7 +215,7 @@ fn utf8(path: &Path) -> io::Result<()> {
 
 fn broken_link(error: io::Error) -> io::Error {
     match error.kind() {
-        io::ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, "it is a link that leads nowhere"),
+        io::ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, "it is a broken link"),
         _ => error,
     }
 }
@@ -288,9 +288,7 @@ mod tests {
         fs::File::create(home.path().join("d").join(OsStr::from_bytes(b"b\xf6.txt"))).unwrap();
         assert!(found(&home, "d/*.csv").is_ok(), "neither is named");
         assert!(found(&home, "d/*.txt").unwrap_err().contains("cannot list"));
-        assert!(
-            found(&home, "d/*/b.csv").unwrap_err().contains("d/note.txt: it is a link that leads nowhere")
-        );
+        assert!(found(&home, "d/*/b.csv").unwrap_err().contains("d/note.txt: it is a broken link"));
         fs::remove_file(at("d/note.txt")).unwrap();
         assert!(found(&home, "d/*.txt").unwrap_err().contains("not valid UTF-8"));
         assert!(found(&home, "d/**/*.csv").is_ok(), "a file is not entered");

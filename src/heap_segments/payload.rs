@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for Number {
 impl<'a> WebhookPayload<'a> {
     /// Parses a delivery.
     pub(super) fn read(delivery: &'a Delivery) -> Result<Self, InvalidDelivery> {
-        let invalid = |detail: String| InvalidDelivery { reason: "not_understood", detail };
+        let invalid = |detail: String| InvalidDelivery { reason: "invalid_body", detail };
         let body: PayloadBody<'a> =
             serde_json::from_slice(&delivery.body).map_err(|e| invalid(e.to_string()))?;
         let (action, data) = match body.heap {
@@ -182,7 +182,7 @@ impl<'a> WebhookPayload<'a> {
 
 impl<'a> DeliveryPage<'a> {
     fn read(data: PayloadData<'a>, delivery: &Delivery) -> Result<Self, InvalidDelivery> {
-        let invalid = |what: &str| InvalidDelivery { reason: "not_understood", detail: what.to_owned() };
+        let invalid = |what: &str| InvalidDelivery { reason: "invalid_body", detail: what.to_owned() };
         if data.add.is_none() && data.remove.is_none() {
             return Err(invalid("there is neither `add` nor `remove`"));
         }
@@ -262,13 +262,13 @@ mod tests {
     #[test]
     fn invalid_deliveries_have_a_reason() {
         for (body, reason) in [
-            ("", "not_understood"),
-            ("[]", "not_understood"),
-            ("{}", "not_understood"),
-            (r#"{"action_type":"segment.users.sync","data":{"segment":{"id":1}}}"#, "not_understood"),
+            ("", "invalid_body"),
+            ("[]", "invalid_body"),
+            ("{}", "invalid_body"),
+            (r#"{"action_type":"segment.users.sync","data":{"segment":{"id":1}}}"#, "invalid_body"),
             (
                 r#"{"action_type":"segment.users.sync","data":{"segment":{"id":"x"},"add":[]}}"#,
-                "not_understood",
+                "invalid_body",
             ),
             (
                 r#"{"action_type":"segment.users.join","data":{"segment":{"id":1},"add":[]}}"#,
@@ -276,7 +276,7 @@ mod tests {
             ),
             (
                 r#"{"action_type":"segment.users.sync","data":{"segment":{"id":1},"sync_info":{"page_number":3,"total_pages":2},"add":[]}}"#,
-                "not_understood",
+                "invalid_body",
             ),
         ] {
             read(body, |payload| assert_eq!(payload.err().map(|e| e.reason), Some(reason), "{body}"));

@@ -2,32 +2,30 @@
 //!
 //! All other modules use them. This module reads no file, clock or network, and does not know YAML, Braze or Parquet.
 
-mod address;
 mod avro_value;
 mod build_feature;
 mod delivery;
-mod field;
-mod guarded;
 mod id;
 mod id_shapes;
 mod identifier;
 mod key;
 mod limits;
-mod matched;
+mod match_rule;
+mod match_tally;
+mod network_address;
 mod normalize;
+mod parser_panic;
 mod percentage;
 mod progress;
-mod rows;
-mod rule;
+mod reason_words;
+mod row_field;
+mod row_set;
 mod table_checksum;
 mod time;
 
-pub use address::{is_loopback_host, is_private_address};
 pub use avro_value::{AvroRecord, AvroValue};
 pub use build_feature::BuildFeature;
 pub use delivery::DeliveryMethod;
-pub use field::{Field, Fields, NonIdentifier};
-pub use guarded::{guarded, is_guarded};
 pub use id::{CohortId, ConnectionName, EndpointName, ExportId, IdError, RunId, SegmentId};
 pub use id_shapes::{IdShapes, is_ambiguous, is_invisible, visible_form};
 pub use identifier::{
@@ -35,12 +33,16 @@ pub use identifier::{
 };
 pub use key::{KeySeed, MemberKey};
 pub use limits::{Ceilings, GuardLimits};
-pub use matched::MatchTally;
+pub use match_rule::MatchRule;
+pub use match_tally::MatchTally;
+pub use network_address::{is_loopback_host, is_private_address};
 pub use normalize::{InvalidIdentifier, all_placeholders, normalize_identifier};
+pub use parser_panic::{catch_parser_panic, is_parser_panic};
 pub use percentage::{Percentage, PercentageError};
 pub use progress::{NoProgress, Progress, Stage};
-pub use rows::RowSet;
-pub use rule::MatchRule;
+pub use reason_words::reason_words;
+pub use row_field::{Field, Fields, NonIdentifier};
+pub use row_set::RowSet;
 pub use table_checksum::TableChecksum;
 pub use time::{Clock, ClockReading, Day, Timestamp, parse_time, timestamp_text};
 

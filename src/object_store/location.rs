@@ -47,7 +47,7 @@ impl ObjectKey {
             None if key.starts_with('/') => {
                 Err("its key begins with a slash, which this store's client drops".to_owned())
             }
-            None => Err("its key has a control character, which this store's client refuses".to_owned()),
+            None => Err("its key has a control character, which this store's client rejects".to_owned()),
         }
     }
 

@@ -46,7 +46,7 @@ fn follow(attempt: Attempt<'_>, named: &Named) -> reqwest::redirect::Action {
     let Some(first) = attempt.previous().first() else { return attempt.stop() };
     let (from_local, to) = (is_local(first), attempt.url());
     let what = if attempt.previous().len() > REDIRECTS_MAX {
-        Some("it redirects without end")
+        Some("it redirects too often")
     } else if is_private(to) || (is_local(to) && !from_local) {
         Some("it redirects to an address of a private network")
     } else if to.scheme() != "https" && !is_local(to) {
@@ -80,7 +80,7 @@ impl Resolve for PublicNames {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             if is_named {
-                refuse_private(&found)?;
+                reject_private(&found)?;
             }
             let addresses: Addrs = Box::new(found.into_iter());
             Ok(addresses)
@@ -89,9 +89,9 @@ impl Resolve for PublicNames {
 }
 
 /// One private address is enough to reject the name: which address gets connected is unknown here.
-fn refuse_private(found: &[SocketAddr]) -> io::Result<()> {
-    let is_refused = |address: &SocketAddr| address.ip().is_loopback() || is_private_address(address.ip());
-    match found.iter().any(is_refused) {
+fn reject_private(found: &[SocketAddr]) -> io::Result<()> {
+    let is_private = |address: &SocketAddr| address.ip().is_loopback() || is_private_address(address.ip());
+    match found.iter().any(is_private) {
         true => Err(io::Error::other(
             "its host name resolves to a private, link-local or loopback address; if the server is trusted, name it under `allow_endpoint:`",
         )),
@@ -104,13 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_a_private_address_is_refused() {
+    fn a_name_of_a_private_address_is_private() {
         let addresses = |ips: &[&str]| -> Vec<SocketAddr> {
             ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect()
         };
-        assert!(refuse_private(&addresses(&["93.184.216.34", "2606:2800::1"])).is_ok());
+        assert!(reject_private(&addresses(&["93.184.216.34", "2606:2800::1"])).is_ok());
         for ip in ["10.0.0.1", "169.254.169.254", "127.0.0.1", "::1", "fd00::1"] {
-            assert!(refuse_private(&addresses(&["93.184.216.34", ip])).is_err(), "{ip}");
+            assert!(reject_private(&addresses(&["93.184.216.34", ip])).is_err(), "{ip}");
         }
     }
 

@@ -42,7 +42,7 @@ pub struct RemoteObject {
     /// Modification time, by the store's clock.
     pub modified: Option<SystemTime>,
     /// The first error of a read, kept because parsers may replace it.
-    trouble: ReadFailure,
+    failure: ReadFailure,
 }
 
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ impl RemoteObject {
     #[must_use]
     pub fn new(objects: &BucketClient, location: ObjectKey, len: u64, tag: Option<String>) -> Self {
         let place = Place::Bucket(objects.clone(), location);
-        Self { place, len, tag, modified: None, trouble: ReadFailure::default() }
+        Self { place, len, tag, modified: None, failure: ReadFailure::default() }
     }
 
     /// An object from a metadata request.
@@ -86,7 +86,7 @@ impl RemoteObject {
         let file = WebFile::find(url, is_allowed)?;
         let Validators { len, tag, modified } = file.found.clone();
         let len = len.unwrap_or_default();
-        Ok(Self { place: Place::Web(Box::new(file)), len, tag, modified, trouble: ReadFailure::default() })
+        Ok(Self { place: Place::Web(Box::new(file)), len, tag, modified, failure: ReadFailure::default() })
     }
 
     /// Downloads a file if its server does not support ranges; none if it does.
@@ -108,8 +108,8 @@ impl RemoteObject {
 
     /// Takes the first error of its readers, if there was one.
     #[must_use]
-    pub fn take_trouble(&self) -> Option<io::Error> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub fn take_failure(&self) -> Option<io::Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn begin(&self, range: Range<u64>) -> Pending<io::Result<Bytes>> {
@@ -137,7 +137,7 @@ impl RemoteObject {
                 _ => error,
             };
             let again = io::Error::new(error.kind(), error.to_string());
-            self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             again
         })
     }

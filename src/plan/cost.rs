@@ -11,7 +11,7 @@ pub struct Cost {
     /// practices).
     pub data_points: u64,
     /// The least time that the hourly limit allows, from the start of an hour.
-    pub least_time: Duration,
+    pub min_time: Duration,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -21,7 +21,7 @@ impl Cost {
     #[must_use]
     pub fn of(namings: u64, sides: [u64; 2], batch_len_max: u64, requests_per_hour: u64) -> Self {
         let batches: u64 = sides.iter().map(|members| members.div_ceil(batch_len_max.max(1))).sum();
-        Self { requests: namings + batches, data_points: sides.iter().sum(), least_time: Duration::ZERO }
+        Self { requests: namings + batches, data_points: sides.iter().sum(), min_time: Duration::ZERO }
             .limited_to(requests_per_hour)
     }
 
@@ -30,7 +30,7 @@ impl Cost {
     pub fn limited_to(self, requests_per_hour: u64) -> Self {
         let full_hours = self.requests.saturating_sub(1) / requests_per_hour.max(1);
         let full_hours = u32::try_from(full_hours).unwrap_or(u32::MAX);
-        Self { least_time: HOUR.saturating_mul(full_hours), ..self }
+        Self { min_time: HOUR.saturating_mul(full_hours), ..self }
     }
 
     /// Both costs together, under the same hourly limit.
@@ -38,7 +38,7 @@ impl Cost {
     pub fn and(self, other: Self, requests_per_hour: u64) -> Self {
         let requests = self.requests + other.requests;
         let data_points = self.data_points + other.data_points;
-        Self { requests, data_points, least_time: Duration::ZERO }.limited_to(requests_per_hour)
+        Self { requests, data_points, min_time: Duration::ZERO }.limited_to(requests_per_hour)
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn requests_within_the_hourly_limit_take_no_time() {
-        let time = |requests, limit| Cost::of(requests, [0, 0], 1, limit).least_time;
+        let time = |requests, limit| Cost::of(requests, [0, 0], 1, limit).min_time;
         assert_eq!(time(10, 10), Duration::ZERO);
         assert_eq!(time(11, 10), HOUR);
         assert_eq!(time(31, 10), 3 * HOUR);

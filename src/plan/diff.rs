@@ -144,7 +144,7 @@ pub enum DiffError<E> {
     #[error(transparent)]
     Stream(#[from] E),
     /// A stream is not sorted, so its data is damaged.
-    #[error("the {0} is not in order; its data is damaged")]
+    #[error("the {0} is not sorted; its data is damaged")]
     OutOfOrder(&'static str),
 }
 
@@ -383,11 +383,11 @@ mod tests {
         for (_, key) in changes.iter().filter(|(op, _)| *op == ChangeOp::Add).rev() {
             braze.insert(*key);
         }
-        let refused = |key: &u8| matches!(record.get(key), Some(Standing::Rejected | Standing::Disputed));
+        let is_rejected = |key: &u8| matches!(record.get(key), Some(Standing::Rejected | Standing::Disputed));
         let disputed =
             |key: &u8| record.get(key) == Some(&Standing::Disputed) && holds(*key, Standing::Disputed);
         let expected: BTreeSet<u8> =
-            desired.iter().filter(|key| !refused(key) || disputed(key)).copied().collect();
+            desired.iter().filter(|key| !is_rejected(key) || disputed(key)).copied().collect();
         assert_eq!(braze, expected);
 
         let count = |op| changes.iter().filter(|(o, _)| *o == op).count() as u64;
@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(tally.desired(), desired.len() as u64);
         let after: Vec<(u8, Standing)> = desired
             .iter()
-            .map(|key| (*key, if refused(key) { Standing::Rejected } else { Standing::Member }))
+            .map(|key| (*key, if is_rejected(key) { Standing::Rejected } else { Standing::Member }))
             .collect();
         assert_eq!(run(&wanted, &after).unwrap().1, [], "a second plan is empty");
     }

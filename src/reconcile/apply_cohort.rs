@@ -18,7 +18,7 @@ pub(super) async fn apply_cohort(cohort: CohortPlan, context: &CohortContext) ->
     let changes_membership = !cohort.verdict.approved.is_in_sync() || cohort.membership_changed;
     let before = MirrorBefore::of(&cohort.membership, cohort.pushdown.as_ref());
     if uses_keys && context.mismatch.is_some() {
-        report.outcome.halt.clone_from(&context.mismatch);
+        report.outcome.stop_reason.clone_from(&context.mismatch);
     } else {
         let sent = run_stages(cohort, context, &mut report).await;
         report.outcome.stop(sent);
@@ -30,7 +30,7 @@ pub(super) async fn apply_cohort(cohort: CohortPlan, context: &CohortContext) ->
             }
         });
     }
-    if sends || report.outcome.halt.is_some() {
+    if sends || report.outcome.stop_reason.is_some() {
         let finished = report.outcome.finished(&id);
         let journaled = context.journal.append(context.resources.clock.now(), finished);
         report.outcome.stop(journaled.map_err(Into::into));
@@ -54,11 +54,11 @@ async fn run_stages(
     // Requests may have been sent by now. An error stops the later stages and must not lose the report.
     stages::end_preflight(preflight, report);
     stages::run_triggers(triggers, &id, context, &mut rejects, report).await;
-    if empties && report.outcome.is_whole() && !is_blocked {
+    if empties && report.outcome.is_complete() && !is_blocked {
         let closed = stages::mark_removed(&id, &context.resources);
         report.outcome.stop(closed.map_err(Into::into));
     }
-    if is_approved && report.outcome.is_whole() {
+    if is_approved && report.outcome.is_complete() {
         stages::delete_approvals(&id, &context.resources);
     }
     match rejects.finish() {

@@ -33,7 +33,7 @@ async fn the_stages_run_in_the_order_of_durability() {
     fixture.record(ChangeOp::Add, &[external("ada")], true);
     fixture.source(&["bob,"]);
     let report = fixture.run(&braze).await;
-    assert!(report.is_whole(), "{report:?}");
+    assert!(report.is_complete(), "{report:?}");
     assert_eq!(braze.take_log(), ["look up bob", "remove ada", "add bob", "welcome bob", "goodbye ada"]);
     assert_eq!((fixture.due(), fixture.plan().is_idle()), (no_lines(), true));
 }
@@ -52,7 +52,7 @@ async fn a_member_without_a_response_triggers_once_it_is_settled() {
     fixture.source(&["ada,", "bob,"]);
     braze.destination.script([Fault::After(LOST)]);
     let report = fixture.run(&braze).await;
-    assert_eq!((report.outcome.in_doubt, report.outcome.halt.is_some()), (1, true), "{report:?}");
+    assert_eq!((report.outcome.in_doubt, report.outcome.stop_reason.is_some()), (1, true), "{report:?}");
     assert_eq!((braze.take_log(), fixture.due()), (vec!["add bob".to_owned()], vec!["bob".to_owned()]));
     fixture.run(&braze).await;
     assert_eq!(braze.take_log(), ["add bob", "welcome bob"]);
@@ -100,7 +100,7 @@ async fn a_trigger_without_a_response_is_never_repeated() {
     fixture.source(&["ada,", "bob,"]);
     braze.trigger_outcomes.lock().unwrap().push_back(LOST);
     let report = fixture.run(&braze).await;
-    assert_eq!((report.triggered[0].lost.len(), report.is_whole()), (1, false), "{report:?}");
+    assert_eq!((report.triggered[0].unanswered.len(), report.is_complete()), (1, false), "{report:?}");
     assert!(report.rejects_file.is_some(), "its user is in the rejects");
     braze.take_log();
     for _ in 0..2 {
@@ -176,14 +176,14 @@ async fn nothing_is_sent_with_the_keys_of_another_workspace() {
     let (fixture, braze) = (RunFixture::new("    preflight: { retry_unknown: 1h }\n"), FakeWorkspace::new());
     fixture.source(&["ada,"]);
     let report = fixture.apply_unless(mismatch(), fixture.plan(), &braze).await;
-    assert_eq!((report.outcome.halt, braze.take_log()), (mismatch(), no_lines()));
+    assert_eq!((report.outcome.stop_reason, braze.take_log()), (mismatch(), no_lines()));
     // The same when only profiles would be looked up.
     braze.without_profile.lock().unwrap().insert("ada".to_owned());
     fixture.run(&braze).await;
     braze.take_log();
     advance(2 * HOUR);
     let report = fixture.apply_unless(mismatch(), fixture.plan(), &braze).await;
-    assert_eq!((report.outcome.halt, braze.take_log()), (mismatch(), no_lines()));
+    assert_eq!((report.outcome.stop_reason, braze.take_log()), (mismatch(), no_lines()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +193,7 @@ async fn a_rekey_fires_no_trigger() {
     fixture.source(&["bob,", ",phone"]);
     fixture.identify(&[(device("phone"), "ada"), (alias("crm-1"), "bob")]);
     let report = fixture.run(&braze).await;
-    assert!(report.is_whole(), "{report:?}");
+    assert!(report.is_complete(), "{report:?}");
     // The alias is bob for Braze, so bob is added again after it was removed.
     assert_eq!(braze.take_log(), ["remove crm-1 phone", "add ada bob"]);
     assert_eq!(fixture.due(), no_lines());

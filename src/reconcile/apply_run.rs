@@ -40,7 +40,7 @@ pub async fn apply(
     journal.append(began, JournalEvent::Began { syncline: version, config: plan.config.clone() })?;
     let workspaces = workspaces(&plan, config, &resources);
     let uses = plan.cohorts.iter().filter_map(CohortPlan::key_use);
-    let mismatches = key_check::mismatches(uses, config, &resources.links, resources.state.reader())?;
+    let mismatches = key_check::mismatches(uses, config, &resources.clients, resources.state.reader())?;
     let mut report = RunReport::new(&resources.run, &plan);
     let tables = Arc::new(MirrorTables::of(config));
     let mut tasks = JoinSet::new();
@@ -71,7 +71,7 @@ pub async fn apply(
     report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
     let ended = JournalEvent::Ended { result: report.result().to_owned(), requests: report.requests };
     let journaled = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync());
-    report.halt = journaled.err().map(ApplyStop::from);
+    report.journal_error = journaled.err().map(ApplyStop::from);
     tokio::task::block_in_place(|| tidy_state(&resources.state, config, resources.clock));
     Ok(report)
 }
@@ -83,7 +83,7 @@ pub fn blocked(plan: &RunPlan, run: &RunId) -> RunReport {
     let mut report = RunReport::new(run, plan);
     for (position, cohort) in plan.cohorts.iter().enumerate() {
         let mut unsent = CohortReport::new(cohort);
-        unsent.outcome.halt = cohort.sends().then_some(ApplyStop::Blocked);
+        unsent.outcome.stop_reason = cohort.sends().then_some(ApplyStop::Blocked);
         report.insert(position, unsent);
     }
     report
@@ -93,7 +93,7 @@ pub fn blocked(plan: &RunPlan, run: &RunId) -> RunReport {
 fn panicked_report(mut report: CohortReport, panicked: Panicked, resources: &ApplyResources) -> CohortReport {
     let recorded = tokio::task::block_in_place(|| resources.state.reader().version(&report.id));
     report.outcome.in_doubt = recorded.ok().flatten().map_or(0, |version| version.in_doubt);
-    report.outcome.halt = Some(ApplyStop::Local(panicked.into()));
+    report.outcome.stop_reason = Some(ApplyStop::Local(panicked.into()));
     resources.progress.finished(&report.id);
     report
 }
@@ -102,7 +102,7 @@ fn workspaces(plan: &RunPlan, config: &Config, resources: &ApplyResources) -> Wo
     let used = config.braze.iter().filter(|(name, _)| plan.sends_to(name));
     let client = |(name, settings): (&ConnectionName, &crate::config::BrazeConfig)| {
         let workspace = WorkspaceClient {
-            workspace: resources.links.get(name).map(Arc::clone)?,
+            workspace: resources.clients.get(name).map(Arc::clone)?,
             health: ConnectionHealth::default(),
             retry: settings.retry,
             settle_again_after: settings.settle_again_after,
@@ -114,9 +114,10 @@ fn workspaces(plan: &RunPlan, config: &Config, resources: &ApplyResources) -> Wo
 
 /// Records the fingerprints of the keys with which Braze accepted a request. A failure is logged: the members are sent.
 fn remember_keys(report: &RunReport, config: &Config, resources: &ApplyResources) {
-    let accepted = report.cohorts.iter().filter(|cohort| cohort.outcome.answers.contains_key("accepted"));
+    let accepted =
+        report.cohorts.iter().filter(|cohort| cohort.outcome.requests_by_outcome.contains_key("accepted"));
     for CohortReport { connection: name, delivery, .. } in accepted {
-        let Some(braze) = resources.links.get(name) else { continue };
+        let Some(braze) = resources.clients.get(name) else { continue };
         let key = (&**braze, BrazeKeyKind::of(delivery));
         let remembered = key_check::remember(config, name, key, &resources.state, resources.clock.now());
         if let Err(error) = remembered {

@@ -56,7 +56,7 @@ pub struct ApplyResources {
     /// The state.
     pub state: Arc<StateWriter>,
     /// The clients of the connections that have keys.
-    pub links: BrazeClients,
+    pub clients: BrazeClients,
     /// The id of the run.
     pub run: RunId,
     /// The clock.

@@ -2,7 +2,7 @@
 //!
 //! A membership has one delivery method, so a cohort is never delivered in two ways at once. The first run removes all
 //! members by the old method. The next run finds an empty membership and fills the cohort by the new method, see
-//! [`policy::at_home`]. If the change is interrupted, the membership still has the members and their old method.
+//! [`policy::in_configured_workspace`]. If the change is interrupted, the membership still has the members and their old method.
 //!
 //! No member enters or leaves, so a delivery change has no preflight check and no triggers. Due triggers wait.
 
@@ -10,7 +10,7 @@ use super::compare::{DiffExtras, compare};
 use super::context::PlanInputs;
 use super::cursors::WantedMembers;
 use super::diff_result::DiffResult;
-use super::guarded::{self, GuardedChanges};
+use super::guard_changes::{self, GuardedChanges};
 use super::plan_error::PlanError;
 use super::policy;
 use super::read_source::{self, SourceFindings, tally_of};
@@ -66,13 +66,13 @@ impl DeliveryChange {
         let plan = MembershipPlan { next_delivery: Some(next), target: old.to_string(), ..plan };
         let policy = GuardPolicy {
             limits: cohort.limits,
-            ceilings: guarded::ceilings(&cohort.id, inputs),
+            ceilings: guard_changes::ceilings(&cohort.id, inputs),
             protected: cohort.protect.unwrap_or(membership.protected),
             workspace_change: policy::workspace_change(&membership.workspace, &old, braze),
             ..GuardPolicy::default()
         };
-        let (policy, is_approved) = guarded::with_approvals(&plan, policy, inputs)?;
-        Ok(guarded::settle(membership, guard(plan, &policy), is_approved))
+        let (policy, is_approved) = guard_changes::with_approvals(&plan, policy, inputs)?;
+        Ok(guard_changes::settle(membership, guard(plan, &policy), is_approved))
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
         assert!(DeliveryChange::due(fixture.cohort(), None).is_none());
         fixture.record(ChangeOp::Remove, &["ada", "bob"].map(external), true);
         let braze = &fixture.config.braze[&fixture.cohort().to];
-        let emptied = policy::at_home(fixture.membership(), fixture.cohort(), braze);
+        let emptied = policy::in_configured_workspace(fixture.membership(), fixture.cohort(), braze);
         assert!(DeliveryChange::due(fixture.cohort(), Some(&emptied)).is_none());
         let mut plan = fixture.plan();
         assert_eq!(values(plan.verdict.approved.list_mut(ChangeOp::Add)), ["ada", "bob", "cyd"]);

@@ -32,13 +32,13 @@ pub struct ExportJob {
 
 /// The resources of exports.
 #[derive(Clone)]
-pub struct Exporting {
+pub struct ExportResources {
     /// The state.
     pub state: Arc<StateWriter>,
     /// The identity map.
     pub identity: Arc<Mutex<IdentityMap>>,
     /// The clients of the Heap connections that have keys.
-    pub links: HeapClients,
+    pub clients: HeapClients,
     /// The id of the run.
     pub run: RunId,
     /// The clock.
@@ -56,7 +56,7 @@ pub struct Exporting {
 pub async fn export(
     jobs: Vec<ExportJob>,
     config: &Config,
-    resources: Exporting,
+    resources: ExportResources,
 ) -> Result<Vec<ExportReport>, StateError> {
     let began = resources.clock.now();
     let journal = Arc::new(resources.state.journal(&resources.run, began)?);
@@ -66,9 +66,10 @@ pub async fn export(
     let (mut tasks, mut reports) = (JoinSet::new(), BTreeMap::new());
     for job in jobs {
         let reached =
-            resources.links.get(&job.export.to).cloned().zip(config.heap.get(&job.export.to).cloned());
+            resources.clients.get(&job.export.to).cloned().zip(config.heap.get(&job.export.to).cloned());
         let Some((heap, settings)) = reached else {
-            let report = ExportReport { halt: Some(ExportStop::NoKeys), ..ExportReport::new(&job.export) };
+            let report =
+                ExportReport { stop_reason: Some(ExportStop::NoKeys), ..ExportReport::new(&job.export) };
             reports.insert(job.export.id.clone(), report);
             continue;
         };
@@ -93,7 +94,7 @@ pub async fn export(
         };
         let work = async move {
             contained_task(work).await.unwrap_or_else(|panicked| ExportReport {
-                halt: Some(ExportStop::Local(panicked.into())),
+                stop_reason: Some(ExportStop::Local(panicked.into())),
                 ..nothing
             })
         };
@@ -110,9 +111,9 @@ pub async fn export(
     let ended = JournalEvent::Ended { result: result(&reports).to_owned(), requests };
     if let Err(error) = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync()) {
         // The exports of a run share the journal.
-        let halt = ExportStop::from(error);
-        for report in reports.iter_mut().filter(|report| report.halt.is_none()) {
-            report.halt = Some(halt.clone());
+        let stop = ExportStop::from(error);
+        for report in reports.iter_mut().filter(|report| report.stop_reason.is_none()) {
+            report.stop_reason = Some(stop.clone());
         }
     }
     tokio::task::block_in_place(|| tidy_state(&resources.state, config, resources.clock));
@@ -123,7 +124,7 @@ pub async fn export(
 #[must_use]
 pub fn result(reports: &[ExportReport]) -> &'static str {
     let changed = reports.iter().any(ExportReport::changed_anything);
-    match (changed, reports.iter().all(ExportReport::is_whole)) {
+    match (changed, reports.iter().all(ExportReport::is_complete)) {
         (true, true) => "exported",
         (true, false) => "exported_in_part",
         (false, true) => "in_sync",

@@ -52,12 +52,12 @@ pub(super) fn mismatches(
         let key = (name.clone(), delivery);
         let Some(braze) = clients.get(&name).filter(|_| !mismatches.contains_key(&key)) else { continue };
         for kind in kinds.into_iter().flatten() {
-            let halt = match mismatch(config, &name, (braze, kind), state) {
+            let stop = match mismatch(config, &name, (braze, kind), state) {
                 // A damaged file stops only this workspace.
                 Err(error) if error.is_of_one_file() => Some(error.into()),
                 found => found?,
             };
-            mismatches.extend(halt.map(|halt| (key.clone(), halt)));
+            mismatches.extend(stop.map(|stop| (key.clone(), stop)));
         }
     }
     Ok(mismatches)
@@ -119,7 +119,7 @@ mod tests {
     }
 
     /// Why a cohort import with these keys may not be sent.
-    fn halt(fixture: &RunFixture, import: &str, rest: &str, uses_rest: bool) -> Option<ApplyStop> {
+    fn stop(fixture: &RunFixture, import: &str, rest: &str, uses_rest: bool) -> Option<ApplyStop> {
         let connection = fixture.cohort().to.clone();
         let clients = BTreeMap::from([(connection.clone(), Arc::new(client(fixture, import, rest)))]);
         let delivery = DeliveryMethod::CohortImport;
@@ -141,14 +141,14 @@ mod tests {
     #[test]
     fn a_key_of_another_workspace_is_found_once_a_key_is_recorded() {
         let fixture = RunFixture::new("");
-        assert_eq!(halt(&fixture, "import-2", "rest-2", true), None, "no key is recorded yet");
+        assert_eq!(stop(&fixture, "import-2", "rest-2", true), None, "no key is recorded yet");
         remember(&fixture, BrazeKeyKind::DataImport);
-        assert_eq!(halt(&fixture, "import-1", "rest-2", true), None, "no REST API key is recorded yet");
-        assert_eq!(halt(&fixture, "import-2", "rest-1", true), other("data import key"));
+        assert_eq!(stop(&fixture, "import-1", "rest-2", true), None, "no REST API key is recorded yet");
+        assert_eq!(stop(&fixture, "import-2", "rest-1", true), other("data import key"));
         remember(&fixture, BrazeKeyKind::Rest);
-        assert_eq!(halt(&fixture, "import-1", "rest-1", true), None);
-        assert_eq!(halt(&fixture, "import-1", "rest-2", true), other("REST API key"));
-        assert_eq!(halt(&fixture, "import-1", "rest-2", false), None, "the cohort import does not use it");
+        assert_eq!(stop(&fixture, "import-1", "rest-1", true), None);
+        assert_eq!(stop(&fixture, "import-1", "rest-2", true), other("REST API key"));
+        assert_eq!(stop(&fixture, "import-1", "rest-2", false), None, "the cohort import does not use it");
     }
 
     #[test]
@@ -158,8 +158,8 @@ mod tests {
         let braze = client(&fixture, "import-2", "rest-2");
         let key = (&braze, BrazeKeyKind::DataImport);
         super::remember(&fixture.config, &fixture.cohort().to, key, &fixture.state, now()).unwrap();
-        assert_eq!(halt(&fixture, "import-1", "rest-1", false), None);
-        assert_eq!(halt(&fixture, "import-2", "rest-1", false), other("data import key"));
+        assert_eq!(stop(&fixture, "import-1", "rest-1", false), None);
+        assert_eq!(stop(&fixture, "import-2", "rest-1", false), other("data import key"));
     }
 
     #[test]
@@ -170,8 +170,8 @@ mod tests {
         settings.formerly = vec![ConnectionName::new("braze").unwrap()];
         fixture.config.cohorts[0].to = ConnectionName::new("engagement").unwrap();
         fixture.config.braze.insert(fixture.config.cohorts[0].to.clone(), settings);
-        assert_eq!(halt(&fixture, "import-1", "rest-1", false), None);
-        assert!(halt(&fixture, "import-2", "rest-1", false).is_some());
+        assert_eq!(stop(&fixture, "import-1", "rest-1", false), None);
+        assert!(stop(&fixture, "import-2", "rest-1", false).is_some());
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         remember(&fixture, BrazeKeyKind::DataImport);
         let file = fixture.path("state/workspaces/braze/versions/000000000001.json");
         File::options().write(true).open(file).unwrap().set_len(10).unwrap();
-        assert!(matches!(halt(&fixture, "import-1", "rest-1", false), Some(ApplyStop::Local(_))));
+        assert!(matches!(stop(&fixture, "import-1", "rest-1", false), Some(ApplyStop::Local(_))));
         let found = check_readable(&fixture.cohort().to, fixture.inputs());
         assert!(matches!(found, Err(PlanError::Workspace(..))), "{found:?}");
     }

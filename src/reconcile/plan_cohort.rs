@@ -6,7 +6,7 @@ use super::compare::{DiffExtras, compare};
 use super::context::PlanInputs;
 use super::delivery_change::DeliveryChange;
 use super::diff_result::DiffResult;
-use super::guarded::{GuardedChanges, guard_declared};
+use super::guard_changes::{GuardedChanges, guard_declared};
 use super::plan_error::PlanError;
 use super::policy::{self, CohortNames};
 use super::preflight;
@@ -61,7 +61,10 @@ fn recorded_membership(
     inputs: PlanInputs<'_>,
 ) -> Result<Option<Membership>, PlanError> {
     let braze = policy::connection(&cohort.to, inputs.config)?;
-    Ok(inputs.state.version(&cohort.id)?.map(|membership| policy::at_home(membership, cohort, braze)))
+    Ok(inputs
+        .state
+        .version(&cohort.id)?
+        .map(|membership| policy::in_configured_workspace(membership, cohort, braze)))
 }
 
 /// The result for an unchanged source: no changes.

@@ -21,10 +21,10 @@ pub enum PlanError {
     #[error("{1}")]
     Workspace(ConnectionName, #[source] StateError),
     /// The members are not sorted.
-    #[error("the {0} is not in order; its data is damaged")]
+    #[error("the {0} is not sorted; its data is damaged")]
     Order(&'static str),
     /// It could not be planned when the plan was saved.
-    #[error("when the plan was made, it could not be planned: {0}")]
+    #[error("it could not be planned when the plan was made: {0}")]
     Saved(String),
     /// A bug stopped the planning.
     #[error(transparent)]
@@ -52,7 +52,7 @@ impl PlanError {
     #[must_use]
     pub fn kind(&self) -> FailedKind {
         match self {
-            Self::Desired(DesiredError::Sql(error)) => match error.trouble {
+            Self::Desired(DesiredError::Sql(error)) => match error.kind {
                 SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => {
                     FailedKind::Credentials
                 }

@@ -4,7 +4,7 @@ use super::compare::{DiffExtras, compare};
 use super::context::PlanInputs;
 use super::cursors::WantedMembers;
 use super::diff_result::DiffResult;
-use super::guarded::guard_removed;
+use super::guard_changes::guard_removed;
 use super::plan_error::PlanError;
 use super::read_source::SourceFindings;
 use super::resync::guard_resync;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::context::PlanInputs;
 use super::delivery_change::DeliveryChange;
-use super::guarded::guard_declared;
+use super::guard_changes::guard_declared;
 use super::plan_cohort::with_stages;
 use super::plan_error::PlanError;
 use super::plan_file::{self, PlanFileError, SavedCohort};
@@ -48,7 +48,7 @@ fn resume_declared(
     inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let braze = policy::connection(&cohort.to, inputs.config)?;
-    let previous = previous.map(|membership| policy::at_home(membership, cohort, braze));
+    let previous = previous.map(|membership| policy::in_configured_workspace(membership, cohort, braze));
     let matched = saved.matched.clone();
     let source = matched.as_ref().map(|matched| tally_of(matched, saved.headerless_file.clone()));
     let due = saved.due.clone();

@@ -200,7 +200,11 @@ pub(super) fn workspace_change(
 }
 
 /// An empty membership starts anew in the configured workspace and with the configured delivery method.
-pub(super) fn at_home(membership: Membership, cohort: &CohortConfig, braze: &BrazeConfig) -> Membership {
+pub(super) fn in_configured_workspace(
+    membership: Membership,
+    cohort: &CohortConfig,
+    braze: &BrazeConfig,
+) -> Membership {
     let here = workspace(&cohort.to, braze, &cohort.delivery);
     let is_same = workspace_change(&membership.workspace, &here, braze).is_none()
         && membership.workspace.delivery == here.delivery;

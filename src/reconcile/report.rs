@@ -91,11 +91,11 @@ impl CohortReport {
 
     /// Whether every request of the plan was sent and answered.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         let unanswered = self.triggers.as_ref().is_some_and(|triggers| !triggers.unanswered.is_empty());
-        let is_done = |done: &TriggerOutcome| done.lost.is_empty() && done.trouble.is_none();
+        let is_done = |done: &TriggerOutcome| done.unanswered.is_empty() && done.stop_reason.is_none();
         let unchecked = self.preflight_report.as_ref().is_some_and(|report| report.error.is_some());
-        self.outcome.is_whole() && !unanswered && !unchecked && self.triggered.iter().all(is_done)
+        self.outcome.is_complete() && !unanswered && !unchecked && self.triggered.iter().all(is_done)
     }
 
     /// The number of members that Braze has accepted, after the run.
@@ -105,7 +105,7 @@ impl CohortReport {
             return self.tally.members;
         }
         let removed = if self.sides.removes { self.tally.removed } else { 0 };
-        let kept = self.outcome.refused_removals.min(removed);
+        let kept = self.outcome.rejected_removals.min(removed);
         let added_again = if self.sides.adds { self.tally.added_again } else { 0 };
         self.tally.members - removed - added_again + kept + self.outcome.added
     }
@@ -131,7 +131,7 @@ pub struct RunReport {
     /// The number of requests.
     pub requests: u64,
     /// Why the end of the run could not be written to the journal.
-    pub halt: Option<ApplyStop>,
+    pub journal_error: Option<ApplyStop>,
     /// The position of each report's cohort in the plan.
     positions: Vec<usize>,
 }
@@ -147,24 +147,27 @@ impl RunReport {
             waiting: reasons(&plan.waiting),
             orphaned: plan.orphaned.clone(),
             requests: 0,
-            halt: None,
+            journal_error: None,
             positions: Vec::new(),
         }
     }
 
     /// Inserts a cohort in the order of the plan. Cohorts finish in any order.
     pub(super) fn insert(&mut self, position: usize, cohort: CohortReport) {
-        let ApplyOutcome { added, removed, refused, in_doubt, .. } = cohort.outcome;
-        let stopped = cohort.outcome.halt.is_some();
-        tracing::info!(cohort = %cohort.id, added, removed, refused, in_doubt, stopped, "applied");
+        let ApplyOutcome { added, removed, rejected, in_doubt, .. } = cohort.outcome;
+        let stopped = cohort.outcome.stop_reason.is_some();
+        tracing::info!(cohort = %cohort.id, added, removed, rejected, in_doubt, stopped, "applied");
         let at = self.positions.partition_point(|earlier| *earlier < position);
         self.positions.insert(at, position);
         self.cohorts.insert(at, cohort);
     }
 
     /// Why cohorts and the run itself stopped early.
-    pub fn halts(&self) -> impl Iterator<Item = &ApplyStop> {
-        self.cohorts.iter().filter_map(|cohort| cohort.outcome.halt.as_ref()).chain(&self.halt)
+    pub fn stop_reasons(&self) -> impl Iterator<Item = &ApplyStop> {
+        self.cohorts
+            .iter()
+            .filter_map(|cohort| cohort.outcome.stop_reason.as_ref())
+            .chain(&self.journal_error)
     }
 
     /// Whether Braze accepted a change or a trigger.
@@ -175,21 +178,21 @@ impl RunReport {
 
     /// Whether nothing is blocked, failed or in doubt.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.failed.is_empty()
-            && self.halt.is_none()
-            && self.cohorts.iter().all(|cohort| cohort.violations.is_empty() && cohort.is_whole())
+            && self.journal_error.is_none()
+            && self.cohorts.iter().all(|cohort| cohort.violations.is_empty() && cohort.is_complete())
     }
 
     /// The result as the JSON output and the journal show it.
     #[must_use]
     pub fn result(&self) -> &'static str {
-        match (self.changed_anything(), self.is_whole()) {
+        match (self.changed_anything(), self.is_complete()) {
             (true, true) => "applied",
             (true, false) => "applied_in_part",
             (false, true) => "in_sync",
             (false, false)
-                if !self.failed.is_empty() || self.halts().any(|halt| *halt != ApplyStop::Blocked) =>
+                if !self.failed.is_empty() || self.stop_reasons().any(|stop| *stop != ApplyStop::Blocked) =>
             {
                 "failed"
             }

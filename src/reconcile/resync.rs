@@ -5,7 +5,7 @@
 
 use super::context::PlanInputs;
 use super::diff_result::{ChangeSpools, DiffResult};
-use super::guarded::GuardedChanges;
+use super::guard_changes::GuardedChanges;
 use super::plan_error::PlanError;
 use super::policy;
 use crate::model::{ChangeOp, CohortId, ConnectionName, Standing};

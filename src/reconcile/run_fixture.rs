@@ -178,7 +178,7 @@ impl RunFixture {
             tables: Arc::new(MirrorTables::of(&self.config)),
             resources: ApplyResources {
                 state: Arc::clone(&self.state),
-                links: BrazeClients::new(),
+                clients: BrazeClients::new(),
                 run,
                 clock: Clock::new(now),
                 progress: Arc::new(NoProgress),

@@ -1,6 +1,6 @@
 //! The plan of a run as a value: what would be sent to each cohort, and which cohorts could not be planned.
 
-use super::guarded::GuardedChanges;
+use super::guard_changes::GuardedChanges;
 use super::key_check::KeyUse;
 use super::plan_error::{FailedKind, PlanError};
 use super::policy::OrphanedCohort;

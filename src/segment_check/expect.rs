@@ -15,9 +15,9 @@ use crate::state::{MembershipCursor, StateError, StateReader};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpectedSegment {
     /// The smallest number of members.
-    pub least: u64,
+    pub min: u64,
     /// The largest number of members.
-    pub most: u64,
+    pub max: u64,
     /// Canaries that are not members.
     pub absent_canaries: Vec<String>,
     /// The time of the newest recorded membership; `None` if nothing was sent yet.
@@ -45,8 +45,8 @@ pub fn expected(segment: &SegmentConfig, state: &StateReader) -> Result<Expected
     let rule = ExpectedRule::new(segment);
     walk(&mut cohorts, |key, standing| {
         let (surely, perhaps) = rule.of(standing);
-        counted.least += u64::from(surely);
-        counted.most += u64::from(perhaps);
+        counted.min += u64::from(surely);
+        counted.max += u64::from(perhaps);
         canaries.meet(key, perhaps);
     })?;
     counted.absent_canaries = canaries.absent();

@@ -229,7 +229,7 @@ fn day_of(size: &SizeOfDay) -> String {
 
 /// A size with the expected range around its day. Braze does not report the hour of a size.
 fn compared(case: &SegmentCase<'_>, size: &SeenSize) -> ComparedSize {
-    let ExpectedSegment { mut least, mut most, .. } = *case.expected;
+    let ExpectedSegment { min: mut least, max: mut most, .. } = *case.expected;
     let known = case.last.map(|last| last.expectations.as_slice()).unwrap_or_default();
     for expectation in known.iter().filter(|known| is_around(&known.day, &size.day)) {
         least = least.min(expectation.min);
@@ -274,7 +274,7 @@ pub(super) fn expectations(case: &SegmentCase<'_>) -> Vec<Expectation> {
     if case.expected.written_at.is_none() {
         return known;
     }
-    let ExpectedSegment { mut least, mut most, .. } = *case.expected;
+    let ExpectedSegment { min: mut least, max: mut most, .. } = *case.expected;
     for earlier in known.iter().filter(|known| known.day == today) {
         (least, most) = (least.min(earlier.min), most.max(earlier.max));
     }

@@ -27,7 +27,7 @@ impl SourceReader for DumpQuery {
         columns: &[Box<str>],
         sink: &mut impl RowSink,
     ) -> Result<SourceRows, DesiredError> {
-        let database = database(&self.asked, inputs.access)?;
+        let database = database(&self.query, inputs.access)?;
         let dumps = Dumps::find(&self.place, inputs.access.files())?;
         let mut tables = TempTables::open(database)?;
         for table in &self.tables {
@@ -40,7 +40,7 @@ impl SourceReader for DumpQuery {
             replayed?;
             writer.finish()?;
         }
-        let rows = tables.read(&self.asked, columns, sink)?;
+        let rows = tables.read(&self.query, columns, sink)?;
         Ok(SourceRows { summary: ReadSummary { rows, ..ReadSummary::default() }, fingerprint: None })
     }
 

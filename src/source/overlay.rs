@@ -167,10 +167,10 @@ mod tests {
             let part = writer.finish().unwrap();
             let parts = [0..part.rows / 2, part.rows / 2 + 2..part.rows];
             let acknowledged = RowSet::from_ranges(parts.iter().cloned());
-            let refused = RowSet::from_ranges(std::iter::once(part.rows / 2..part.rows / 2 + 1));
+            let rejected = RowSet::from_ranges(std::iter::once(part.rows / 2..part.rows / 2 + 1));
             let is_settled = |at: u64| parts.iter().any(|part| part.contains(&at));
             let members = rows.into_iter().zip(0..).filter(|(_, at)| is_settled(*at)).map(|((_, n), _)| n);
-            (PartRef { acknowledged, rejected: refused, ..part }, members.collect::<Vec<u32>>())
+            (PartRef { acknowledged, rejected, ..part }, members.collect::<Vec<u32>>())
         };
         let parts = [(0, people), (people, people + people / 3)].map(|(from, to)| {
             let (part, members) = part(from, to);

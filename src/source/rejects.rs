@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use super::matching::Unmatched;
 use crate::connector::file::REPEATED_HEADER;
 use crate::connector::rows::{ReadSummary, RowLocation};
-use crate::model::{IdShapes, MatchTally};
+use crate::model::{IdShapes, MatchTally, reason_words};
 use crate::state::{Reject, RejectLog, SpoolFile, StateError};
 
 const SAMPLE_LEN: usize = 3;
@@ -33,7 +33,7 @@ impl RowRejects {
             files: summary.files,
             skipped_files: summary.skipped_files,
             duplicates,
-            moved: rekeyed,
+            rekeyed,
             ambiguous: 0,
             shapes: self.shapes,
             case_colliding: None,
@@ -84,7 +84,7 @@ impl RowRejects {
         if self.samples.len() < SAMPLE_LEN {
             let position = format!("{}:{}", reject.file.unwrap_or_default(), reject.line.unwrap_or_default());
             let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
-            self.samples.push(format!("{position}: {reason}{about}"));
+            self.samples.push(format!("{position}: {}{about}", reason_words(reason, 1)));
         }
         self.spool.write_all(&reject.line())
     }

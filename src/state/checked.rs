@@ -120,7 +120,7 @@ mod tests {
         let bytes = store.read("a.json").unwrap().unwrap();
         assert_eq!(serde_json::from_slice::<Shape>(&bytes).unwrap(), shape("one"), "any tool reads it");
         let mut count = 0;
-        let mut refuses = |bytes: &[u8]| {
+        let mut expect_damaged = |bytes: &[u8]| {
             count += 1;
             let path = format!("bad/{count}.json");
             store.put_new(&path, bytes).unwrap();
@@ -131,9 +131,9 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            refuses(&bad);
+            expect_damaged(&bad);
         }
-        (0..bytes.len()).for_each(|len| refuses(&bytes[..len]));
+        (0..bytes.len()).for_each(|len| expect_damaged(&bytes[..len]));
         let other = store.read("b.json").unwrap().unwrap();
         store.put_new("c.json", &other).unwrap();
         let error = read::<Shape>(&store, "c.json").unwrap_err().to_string();

@@ -221,7 +221,7 @@ impl StateWriter {
         let store = &self.reader().store;
         let shape = CheckJson { format: format_number::SUPPORTED, check: check.clone() };
         if !checked::put_new(store, &path_of(segment, check.number), &shape)? {
-            return Err(StateError::Lost);
+            return Err(StateError::LeaseLost);
         }
         let mut numbers: Vec<u64> =
             store.list(&folder_of(segment))?.iter().filter_map(|name| number_of(name)).collect();

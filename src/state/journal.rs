@@ -57,7 +57,7 @@ pub enum JournalEvent {
         /// Members to remove.
         removes: u64,
         /// Changes that the guard blocked.
-        refusals: u64,
+        violations: u64,
     },
     /// A version was committed.
     Committed {
@@ -162,8 +162,8 @@ impl JournalEvent {
 
     /// The event of a cohort's plan that passed the guard.
     #[must_use]
-    pub fn planned(cohort: &CohortId, base: u64, adds: u64, removes: u64, refusals: u64) -> Self {
-        Self::Planned { cohort: cohort.to_string(), base, adds, removes, refusals }
+    pub fn planned(cohort: &CohortId, base: u64, adds: u64, removes: u64, violations: u64) -> Self {
+        Self::Planned { cohort: cohort.to_string(), base, adds, removes, violations }
     }
 
     /// The event of a request. Without an `op`, the request set the cohort's name.

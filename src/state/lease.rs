@@ -359,7 +359,7 @@ impl Renewed {
         let now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
         let (instant, time) = now.valid_until;
         if now.lost || self.clock.monotonic() >= instant || self.clock.now() >= time {
-            return Err(StateError::Lost);
+            return Err(StateError::LeaseLost);
         }
         Ok(())
     }

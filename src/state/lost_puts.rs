@@ -43,7 +43,7 @@ fn a_write_with_a_taken_number_is_an_error() {
         assert!(first.is_ok(), "{entry}: {first:?}");
     }
     for (entry, second) in write(1) {
-        let is_noticed = matches!(second, Err(StateError::Lost | StateError::Conflict { .. }));
+        let is_noticed = matches!(second, Err(StateError::LeaseLost | StateError::Conflict { .. }));
         assert!(is_noticed, "{entry}: {second:?}");
     }
 }

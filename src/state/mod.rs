@@ -176,7 +176,7 @@ pub enum StateError {
     Held(Holder),
     /// The lease was not renewed in time, and another process may have taken it.
     #[error("this process lost the lease on the state: it was not renewed in time")]
-    Lost,
+    LeaseLost,
     /// The bucket does not support conditional puts.
     #[error("{} lacks conditional puts, which keep two writers apart: {problem}", .path.display())]
     NoConditionalPut {
@@ -449,7 +449,7 @@ impl StateWriter {
     /// Fails once another process may be writing. Then nothing more may be sent.
     ///
     /// # Errors
-    /// [`StateError::Lost`].
+    /// [`StateError::LeaseLost`].
     pub fn check_lease(&self) -> Result<(), StateError> {
         self.lease.check()
     }
@@ -487,7 +487,7 @@ impl StateWriter {
     /// Commits `version` as the newest of its cohort. Each version number can be committed once.
     ///
     /// # Errors
-    /// [`StateError::Conflict`] when the version exists already, [`StateError::Lost`] when another process may be
+    /// [`StateError::Conflict`] when the version exists already, [`StateError::LeaseLost`] when another process may be
     /// writing.
     pub fn commit(&self, cohort: &CohortId, version: &Membership) -> Result<(), StateError> {
         self.lease.check()?;

@@ -48,7 +48,7 @@ pub(super) fn put(
         &path_of(folder, before + 1),
         &DocumentJson { format: format_number::SUPPORTED, content },
     )? {
-        return Err(StateError::Lost);
+        return Err(StateError::LeaseLost);
     }
     match before.checked_sub(1).filter(|old| *old > 0) {
         Some(old) => Ok(store.remove(&path_of(folder, old))?),

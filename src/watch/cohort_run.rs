@@ -78,7 +78,7 @@ impl CohortRun {
         let span = tracing::info_span!("run", id = %run);
         let ended = tracing::Instrument::instrument(self.plan_and_apply(run), span).await;
         let ended = ended.unwrap_or_else(|error| {
-            let is_lease_lost = matches!(error, StateError::Lost);
+            let is_lease_lost = matches!(error, StateError::LeaseLost);
             CohortRunEnd { is_lease_lost, ..CohortRunEnd::failed(self.cohort.clone(), error.to_string()) }
         });
         let membership = self.membership();
@@ -105,7 +105,7 @@ impl CohortRun {
         }
         let resources = ApplyResources {
             state: Arc::clone(&self.state),
-            links: self.braze.clone(),
+            clients: self.braze.clone(),
             run,
             clock: self.clock,
             progress: Arc::clone(&self.status) as Arc<dyn Progress>,
@@ -139,7 +139,7 @@ impl CohortRun {
                 progress: &*this.status,
             })
         };
-        on_thread(work).await.unwrap_or(Err(StateError::Lost))
+        on_thread(work).await.unwrap_or(Err(StateError::LeaseLost))
     }
 
     /// Shows the numbers of the plan in status and metrics.
@@ -210,10 +210,10 @@ impl CohortRun {
         self.status.update_cohort(&self.cohort, |status| {
             status.set_members(cohort.members(), now);
             status.in_doubt = outcome.in_doubt;
-            status.rejected = cohort.tally.rejected + outcome.refused;
+            status.rejected = cohort.tally.rejected + outcome.rejected;
             status.rejects_file = cohort.rejects_file.as_ref().map(|file| file.display().to_string());
         });
-        if outcome.changed_anything() || outcome.halt.is_some() {
+        if outcome.changed_anything() || outcome.stop_reason.is_some() {
             self.status.add_history(HistoryView {
                 at: now,
                 run: report.run.clone(),
@@ -221,33 +221,33 @@ impl CohortRun {
                 added: outcome.added,
                 removed: outcome.removed,
                 result: report.result().to_owned(),
-                error: outcome.halt.as_ref().map(ToString::to_string),
+                error: outcome.stop_reason.as_ref().map(ToString::to_string),
             });
         }
         let (end, condition) = self.condition_after(cohort);
-        let is_lease_lost = matches!(outcome.halt, Some(ApplyStop::Local(StopCause::LeaseLost)));
+        let is_lease_lost = matches!(outcome.stop_reason, Some(ApplyStop::Local(StopCause::LeaseLost)));
         CohortRunEnd { is_lease_lost, ..CohortRunEnd::new(self.cohort.clone(), end, condition) }
     }
 
     /// The condition after an apply, and whether a retry may help.
     fn condition_after(&self, cohort: &CohortReport) -> (RunEnd, ConditionStatus) {
         let outcome = &cohort.outcome;
-        if let Some(halt) = &outcome.halt {
+        if let Some(stop) = &outcome.stop_reason {
             // Rejected keys stay rejected until an operator changes them.
             let is_final = matches!(
-                halt,
+                stop,
                 ApplyStop::Unauthorized(_) | ApplyStop::NoKeys | ApplyStop::Local(StopCause::Interrupted)
             );
             let end = if is_final { RunEnd::Settled } else { RunEnd::Failed };
-            return (end, failing(halt.to_string(), is_final));
+            return (end, failing(stop.to_string(), is_final));
         }
         if !cohort.violations.is_empty() {
             let blocked = self.environment.explain_blocked(cohort);
             return (RunEnd::Settled, ConditionStatus::Blocked(blocked));
         }
-        if outcome.in_doubt > 0 || outcome.refused_removals > 0 {
-            let members = outcome.in_doubt + outcome.refused_removals;
-            let detail = outcome.refusal.clone().unwrap_or_default();
+        if outcome.in_doubt > 0 || outcome.rejected_removals > 0 {
+            let members = outcome.in_doubt + outcome.rejected_removals;
+            let detail = outcome.first_rejection.clone().unwrap_or_default();
             let reason = format!("Braze has not confirmed {members} members: {detail}");
             return (RunEnd::Failed, failing(reason, false));
         }

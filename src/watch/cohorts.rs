@@ -93,7 +93,7 @@ impl CohortRuns {
             ConditionStatus::New | ConditionStatus::Waiting(_) => {}
             ConditionStatus::InSync => notifications.recovered(subject, "in sync again"),
             ConditionStatus::Blocked(_) => {
-                notifications.problem(subject, Notable::Refusal, &condition.text());
+                notifications.problem(subject, Notable::Blocked, &condition.text());
             }
             ConditionStatus::Failing(_) if end == RunEnd::Settled || failures >= FAILURES_NOTIFIED => {
                 notifications.problem(subject, Notable::Failure, &condition.text());

@@ -118,7 +118,10 @@ pub(super) fn needs_restart(first: &Config, new: &Config) -> Vec<&'static str> {
     let (old_access, new_access) = (&first.watch, &new.watch);
     let parts = [
         ("state", first.state != new.state),
-        ("watch.listen", old_access.listen != new_access.listen || first.has_doors() != new.has_doors()),
+        (
+            "watch.listen",
+            old_access.listen != new_access.listen || first.has_endpoints() != new.has_endpoints(),
+        ),
         ("watch.admin", old_access.admin != new_access.admin),
         ("watch.tls", old_access.tls != new_access.tls),
         ("watch.limits", old_access.limits != new_access.limits),

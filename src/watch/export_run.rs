@@ -15,7 +15,7 @@ use crate::connector::currents::StorageAccess;
 use crate::contained::Panicked;
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, POSTED_AT_ONCE};
 use crate::model::{Clock, ExportId};
-use crate::reconcile::{self, ExportJob, Exporting};
+use crate::reconcile::{self, ExportJob, ExportResources};
 use crate::state::{ClosedFile, Inbox, InboxError, StateWriter};
 
 /// An export run, and everything that it works with.
@@ -58,7 +58,7 @@ impl ExportRunEnd {
     pub(super) fn is_lease_lost(&self) -> bool {
         match &self.report {
             Err(stop) => *stop == ExportStop::Local(StopCause::LeaseLost),
-            Ok(Some(report)) => report.halt == Some(ExportStop::Local(StopCause::LeaseLost)),
+            Ok(Some(report)) => report.stop_reason == Some(ExportStop::Local(StopCause::LeaseLost)),
             Ok(None) => false,
         }
     }
@@ -72,7 +72,7 @@ impl ExportRunEnd {
     pub(super) fn failure(&self) -> (RunEnd, Option<String>) {
         let stop = match &self.report {
             Ok(None) => return (RunEnd::Settled, None),
-            Ok(Some(report)) => match (&report.halt, report.tally.unread.first()) {
+            Ok(Some(report)) => match (&report.stop_reason, report.tally.unread.first()) {
                 (Some(stop), _) => stop,
                 (None, Some(unread)) => return (RunEnd::Failed, Some(unread.clone())),
                 (None, None) => return (RunEnd::Settled, None),
@@ -141,7 +141,7 @@ impl ExportRun {
         if let Some(inbox) = inbox {
             inbox.used(&report.used);
         }
-        if has_more && report.halt.is_none() {
+        if has_more && report.stop_reason.is_none() {
             report.next = Some(Duration::ZERO);
         }
         Ok(Some(report))
@@ -159,10 +159,10 @@ impl ExportRun {
         let (shared, state) = (self.identity, Arc::clone(&self.state));
         let open = move || shared.open(&state).map_err(ExportStop::from);
         let identity = on_thread(open).await.unwrap_or(Err(StopCause::Interrupted.into()))?;
-        let exporting = Exporting {
+        let exporting = ExportResources {
             state: self.state,
             identity,
-            links: self.heaps,
+            clients: self.heaps,
             run: self.environment.new_run(),
             clock: self.clock,
             interrupt: self.interrupt,

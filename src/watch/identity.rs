@@ -120,7 +120,7 @@ impl IdentityImports {
                     notifications.recovered(subject, "imported again");
                 }
                 Err(error) => {
-                    is_lease_lost |= matches!(error, ImportError::State(StateError::Lost));
+                    is_lease_lost |= matches!(error, ImportError::State(StateError::LeaseLost));
                     let reason =
                         format!("cannot import identities from {path}; the imported ones stay: {error}");
                     // Logged once, not with each poll.

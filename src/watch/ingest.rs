@@ -138,7 +138,7 @@ impl IngestRuns {
             Err(error) => {
                 tracing::warn!(%heap, "the ingest of deliveries failed and is repeated: {error}");
                 timer.due = Some(now.monotonic + RETRY);
-                let is_lease_lost = matches!(**error, StateError::Lost);
+                let is_lease_lost = matches!(**error, StateError::LeaseLost);
                 IngestOutcome { changed: Vec::new(), is_lease_lost }
             }
             Ok(report) => {
@@ -204,7 +204,7 @@ fn start_ingest(
             (report, state.reader().segments(&name).ok())
         };
         let (report, segments) =
-            on_thread(work).await.unwrap_or_else(|| (Err(Arc::new(StateError::Lost)), None));
+            on_thread(work).await.unwrap_or_else(|| (Err(Arc::new(StateError::LeaseLost)), None));
         if let Ok(report) = &report {
             inbox.used(&report.used);
         }

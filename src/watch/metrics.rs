@@ -156,11 +156,11 @@ impl Metrics {
         for (op, number) in [("add", outcome.added), ("remove", outcome.removed)] {
             self.changes.get_or_create(&ChangeLabels { cohort: cohort.clone(), op }).inc_by(number);
         }
-        for (reply, number) in &outcome.answers {
+        for (reply, number) in &outcome.requests_by_outcome {
             let labels = RequestLabels { cohort: cohort.clone(), outcome: reply };
             self.requests.get_or_create(&labels).inc_by(*number);
         }
-        let retries = RETRIED.iter().filter_map(|reply| outcome.answers.get(reply)).sum();
+        let retries = RETRIED.iter().filter_map(|reply| outcome.requests_by_outcome.get(reply)).sum();
         self.retries.get_or_create(&CohortLabels { cohort }).inc_by(retries);
     }
 
@@ -195,7 +195,7 @@ impl Metrics {
             let labels = ExportRejectLabels { export: export.clone(), reason: reason.clone() };
             self.export_rejects.get_or_create(&labels).inc_by(*number);
         }
-        for (reply, number) in &tally.answers {
+        for (reply, number) in &tally.requests_by_outcome {
             let labels = ExportOutcomeLabels { export: export.clone(), outcome: reply };
             self.export_requests.get_or_create(&labels).inc_by(*number);
         }

@@ -61,7 +61,7 @@ use standby::{Standby, WatchedConfig};
 use status::WatchStatus;
 use systemd::{ServiceManager, SignalListener};
 
-/// The minimum time for responses that are under way when the process stops.
+/// The minimum time for responses in progress when the process stops.
 const LAST_RESPONSES: Duration = Duration::from_secs(1);
 
 /// The addresses that the process listens on.
@@ -89,7 +89,7 @@ pub async fn run(
     let admin = Listener::bind(config.watch.admin).await?;
     let admin_handler = Arc::new(Admin::new(Arc::clone(&status), Arc::clone(&endpoints), &config));
     let admin = admin.serve(admin_handler, admin::limits(), None, clock);
-    let listening = if config.has_doors() {
+    let listening = if config.has_endpoints() {
         let listener = Listener::bind(config.watch.listen).await?;
         Some(listener.serve(Arc::clone(&endpoints) as _, config.watch.limits, certificate.clone(), clock))
     } else {

@@ -346,7 +346,7 @@ fn body(notification: &Notification, format: NotifyFormat) -> Vec<u8> {
         }),
         NotifyFormat::Slack => {
             let icon = match kind {
-                Notable::Refusal => ":raised_hand:",
+                Notable::Blocked => ":raised_hand:",
                 Notable::Failure => ":x:",
                 Notable::Recovery => ":white_check_mark:",
                 Notable::Staleness => ":hourglass:",
@@ -381,7 +381,7 @@ mod tests {
         // It still fails, and it is still stale.
         assert_eq!(last.turn(&a, Some(Notable::Failure)), None);
         assert_eq!(last.turn(&a, Some(Notable::Staleness)), None);
-        assert_eq!(last.turn(&a, Some(Notable::Refusal)), Some(Notable::Refusal));
+        assert_eq!(last.turn(&a, Some(Notable::Blocked)), Some(Notable::Blocked));
         assert_eq!(last.turn(&a, None), Some(Notable::Recovery));
         assert_eq!(last.turn(&a, None), None);
     }
@@ -406,7 +406,7 @@ mod tests {
         }
         assert_eq!(first(&pending), Some((cohort("a"), Notable::Staleness)), "the others do not wait");
         assert_eq!(pending.waiting[0].due, now + LONGEST_WAIT);
-        assert_eq!(pending.add(notification(Notable::Refusal, "a"), now), (1, 0));
+        assert_eq!(pending.add(notification(Notable::Blocked, "a"), now), (1, 0));
         assert_eq!(pending.add(notification(Notable::Recovery, "a"), now), (2, 0));
         assert_eq!(first(&pending), Some((cohort("b"), Notable::Failure)));
         pending.delivered(2);
@@ -419,7 +419,7 @@ mod tests {
     }
 
     fn sent(subject: Subject, text: &str, format: NotifyFormat) -> serde_json::Value {
-        let (kind, text, at) = (Notable::Refusal, text.to_owned(), Timestamp::UNIX_EPOCH);
+        let (kind, text, at) = (Notable::Blocked, text.to_owned(), Timestamp::UNIX_EPOCH);
         serde_json::from_slice(&body(&Notification { kind, subject, text, at }, format)).unwrap()
     }
 

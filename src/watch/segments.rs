@@ -166,7 +166,7 @@ impl SegmentChecks {
             match result {
                 Ok(checked) => self.show_check(&id, checked, context, notifications),
                 Err(error) => {
-                    is_lease_lost |= matches!(error, StateError::Lost);
+                    is_lease_lost |= matches!(error, StateError::LeaseLost);
                     tracing::warn!(segment = %id, "the check failed: {error}");
                 }
             }

@@ -229,8 +229,16 @@ fn json_output() -> String {
 }
 
 /// Objects with a field per code.
-const COUNTS: &[&str] =
-    &["rejects", "rejected", "answers", "by_reason", "unknown_types", "not_wanted", "counts", "erased"];
+const COUNTS: &[&str] = &[
+    "rejects",
+    "rejected",
+    "requests_by_outcome",
+    "by_reason",
+    "unknown_types",
+    "ignored",
+    "counts",
+    "erased",
+];
 
 fn note_shape(value: &Value, path: &str, shape: &mut BTreeMap<String, BTreeSet<&'static str>>) {
     let is_counts = COUNTS.contains(&path.rsplit('.').next().unwrap());

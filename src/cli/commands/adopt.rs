@@ -21,9 +21,8 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
     };
     let state = super::reader(config)?;
     if !state.exists() {
-        let none =
-            CommandError::new(Exit::Usage, "there is no state yet, so there is nothing to adopt keys for");
-        return Err(none.hint("the first run that Braze takes something of remembers its keys by itself"));
+        let none = CommandError::new(Exit::Usage, "there is no state yet, so no keys are recorded");
+        return Err(none.hint("the first successful run records its keys"));
     }
     let keys = access::workspace_keys(name, braze)?;
     let now = environment::clock().now();
@@ -49,16 +48,19 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
         adopted.extend(is_new.then_some(kind.code()));
     }
     if !adopted.is_empty() && !adoptions.adopt(name, &marks)? {
-        return Err(CommandError::new(Exit::Failed, "another process has adopted keys just now; try again"));
+        return Err(CommandError::new(
+            Exit::Failed,
+            "another process adopted keys at the same time; try again",
+        ));
     }
     if let Some(number) = damaged.filter(|_| !adopted.is_empty()) {
         adoptions.remove_damaged(name, number)?;
     }
     let text = if adopted.is_empty() {
-        format!("the keys of {name} are the ones that this state knows already")
+        format!("the keys of {name} are already recorded in this state")
     } else {
         format!(
-            "{} the keys of {name}: {}; from now on they are this state's",
+            "{} the keys of {name}: {}; this state now accepts them",
             green("adopted"),
             adopted.join(", ")
         )

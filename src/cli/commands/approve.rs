@@ -19,15 +19,15 @@ pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, C
         return Err(super::unknown_cohort(&args.cohort, &config));
     }
     if !super::reader(&config)?.exists() {
-        let none = CommandError::new(Exit::Usage, "there is no state yet, so the guard has refused nothing");
-        return Err(none.hint("`syncline plan` shows what it refuses"));
+        let none = CommandError::new(Exit::Usage, "there is no state yet, so no plan is blocked");
+        return Err(none.hint("`syncline plan` shows blocked changes"));
     }
     let given = environment::clock().now();
     let approval = Approval { cohort: args.cohort.clone(), plan: args.plan.to_string(), approved_at: given };
     Approvals::open(&super::location(&config))?.put(&approval)?;
     out(&match args.format {
         OutputFormat::Human => format!(
-            "{} {} of {}: the next run that makes exactly this plan carries it out, within a week",
+            "{} {} of {}: a run with exactly this plan applies it; the approval expires after a week",
             green("approved"),
             approval.plan,
             approval.cohort

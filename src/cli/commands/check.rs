@@ -61,7 +61,7 @@ fn opened(config: &Config) -> Result<(StateReader, Option<StateWriter>), Command
     match opened {
         Ok(writer) => Ok((writer.reader().clone(), Some(writer))),
         Err(StateError::Held(holder)) => {
-            notify(&format!("the state is held by {holder}, so this check is not remembered"));
+            notify(&format!("the state is held by {holder}, so this check is not recorded"));
             Ok((super::reader(config)?, None))
         }
         Err(error) => Err(error.into()),

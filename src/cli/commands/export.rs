@@ -19,7 +19,7 @@ use crate::cli::{access, environment};
 use crate::config::{Config, ExportConfig, ExportSource};
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop};
 use crate::model::{ConnectionName, EndpointName, ExportId};
-use crate::reconcile::{self, ExportJob, Exporting};
+use crate::reconcile::{self, ExportJob, ExportResources};
 use crate::state::{IdentityMap, StateReader, StateWriter};
 
 pub(in crate::cli) fn run(global: &Global, args: &ExportArgs) -> Result<Exit, CommandError> {
@@ -77,7 +77,7 @@ pub(super) fn run_jobs(
 
 fn stopped_at_once() -> CommandError {
     let stopped = CommandError::new(Exit::Part, "stopped at once");
-    stopped.hint("what was under way is sent again by the next run; Heap knows each event by its id")
+    stopped.hint("the next run sends unfinished batches again; Heap ignores repeated events by their id")
 }
 
 /// Runs exports with resources that the command has already opened.
@@ -92,9 +92,9 @@ pub(super) async fn exported(
     let wanted: BTreeSet<&ConnectionName> = jobs.iter().map(|job| &job.export.to).collect();
     let reached = sandboxes.reach_heaps(config, ids, |name| wanted.contains(name)).await?;
     let clock = environment::clock();
-    let means = Exporting {
+    let means = ExportResources {
         identity: Arc::new(Mutex::new(IdentityMap::open(&state)?)),
-        links: export::link(config, &reached, clock)?,
+        clients: export::link(config, &reached, clock)?,
         state,
         run: environment::new_run(),
         clock,
@@ -108,8 +108,8 @@ pub(super) async fn exported(
 pub(super) fn not_run(jobs: &[ExportJob]) -> impl FnOnce(CommandError) -> Vec<ExportReport> + use<> {
     let reports: Vec<ExportReport> = jobs.iter().map(|job| ExportReport::new(&job.export)).collect();
     move |error| {
-        let halt = ExportStop::Local(StopCause::State(error.in_one_line()));
-        let stopped = |report| ExportReport { halt: Some(halt.clone()), ..report };
+        let stop = ExportStop::Local(StopCause::State(error.in_one_line()));
+        let stopped = |report| ExportReport { stop_reason: Some(stop.clone()), ..report };
         reports.into_iter().map(stopped).collect()
     }
 }
@@ -135,14 +135,14 @@ pub(super) fn survey(
                 values.push(json!({
                     "id": export.id.as_str(), "files": survey.files, "bytes": survey.bytes, "events": survey.events,
                     "days": survey.days, "waiting": survey.waiting, "unreadable": survey.unreadable,
-                    "more": survey.more,
-                    "least_seconds": view::least_time(survey.events + survey.waiting, limit).map(|time| time.as_secs()),
+                    "has_more": survey.more,
+                    "min_seconds": view::min_time(survey.events + survey.waiting, limit).map(|time| time.as_secs()),
                 }));
             }
-            Err(halt) => {
-                exit = of_halt(halt);
-                lines.push(format!("{}  {halt}", bold(export.id.as_str())));
-                values.push(json!({ "id": export.id.as_str(), "error": halt.to_string() }));
+            Err(stop) => {
+                exit = exit_of_stop(stop);
+                lines.push(format!("{}  {stop}", bold(export.id.as_str())));
+                values.push(json!({ "id": export.id.as_str(), "error": stop.to_string() }));
             }
         }
     }
@@ -178,9 +178,9 @@ pub(super) fn finish(
         }
     });
     shown.map_err(|OutputLost(error)| {
-        let message = format!("the run is done, but its report could not be written to stdout: {error}");
+        let message = format!("the run has ended, but its report could not be written to stdout: {error}");
         let history = SuggestedCommand::new(global).command("history");
-        CommandError::new(Exit::Failed, message).hint(format!("what was done: {history} -n 1"))
+        CommandError::new(Exit::Failed, message).hint(format!("its result: {history} -n 1"))
     })?;
     Ok(exit)
 }
@@ -197,23 +197,23 @@ fn summary(reports: &[ExportReport], exit: Exit) -> String {
     format!("{head} {}.", view::in_short(reports))
 }
 
-/// The exit code of all exports: the worst halt, or 7 if anything was sent as well.
+/// The exit code of all exports: the worst stop, or 7 if anything was sent as well.
 pub(super) fn exit(reports: &[ExportReport]) -> Exit {
-    let halts = reports.iter().filter_map(|report| report.halt.as_ref()).map(of_halt);
+    let stops = reports.iter().filter_map(|report| report.stop_reason.as_ref()).map(exit_of_stop);
     let changed = reports.iter().any(ExportReport::changed_anything);
-    let halts: Vec<Exit> = halts.collect();
-    match halts.iter().copied().min() {
-        _ if halts.contains(&Exit::Bug) => Exit::Bug, // a bug takes precedence over every other result
+    let stops: Vec<Exit> = stops.collect();
+    match stops.iter().copied().min() {
+        _ if stops.contains(&Exit::Bug) => Exit::Bug, // a bug takes precedence over every other result
         Some(_) if changed => Exit::Part,
         Some(worst) => worst,
-        None if reports.iter().all(ExportReport::is_whole) => Exit::Done,
+        None if reports.iter().all(ExportReport::is_complete) => Exit::Done,
         None if changed => Exit::Part,
         None => Exit::Failed,
     }
 }
 
-pub(super) fn of_halt(halt: &ExportStop) -> Exit {
-    match halt {
+pub(super) fn exit_of_stop(stop: &ExportStop) -> Exit {
+    match stop {
         ExportStop::Unauthorized(_) | ExportStop::NoKeys => Exit::Credentials,
         ExportStop::Unavailable(_) | ExportStop::RateLimited(_) => Exit::Unavailable,
         ExportStop::Unexpected(..) | ExportStop::Rejected(_) | ExportStop::Source(_) => Exit::Failed,

@@ -86,18 +86,18 @@ impl<'a> Deletion<'a> {
             };
             let heap = HeapClient::new(self.settings, &access.base, &access.app_id, environment::clock())?;
             let deletion = heap.deletion(&self.key);
-            let asked = state.within_lease(deletion.request(&[id])).await;
+            let response = state.within_lease(deletion.request(&[id])).await;
             let ended = || Err(HttpError::NoAnswer(LEASE_ENDED.to_owned()).into());
-            asked.unwrap_or_else(ended).map_err(|error| not_asked(&error))
+            response.unwrap_or_else(ended).map_err(|error| request_error(&error))
         })
     }
 }
 
-const NO_ANSWER: &str =
-    "the state is erased; whether Heap has taken the request is not known. Run the command again to ask Heap";
-const ONLY_ERASED: &str = "the state is erased; Heap was not asked. Run the command again to ask Heap";
+const NO_ANSWER: &str = "the user is erased from the state, but it is unknown whether Heap received the request. Run the command again to send it";
+const ONLY_ERASED: &str =
+    "the user is erased from the state, but no request was sent to Heap. Run the command again to send it";
 
-fn not_asked(error: &DeletionError) -> CommandError {
+fn request_error(error: &DeletionError) -> CommandError {
     let exit = match error {
         DeletionError::Unauthorized(_) => Exit::Credentials,
         DeletionError::Http(_) => Exit::Unavailable,
@@ -115,8 +115,8 @@ fn human(forgotten: &ErasureReport, request: Option<&str>, heap: Option<&str>) -
     let mut lines = erased(forgotten);
     for (heap, segment) in &forgotten.listed {
         lines.push(format!(
-            "{} segment {segment} of Heap `{heap}` listed the user: Heap may send the user again until its segment has \
-             the user no more",
+            "{} segment {segment} of Heap `{heap}` listed the user: Heap may send the user again until the user \
+             has left the segment",
             yellow("!")
         ));
     }
@@ -184,7 +184,7 @@ fn counts(forgotten: &ErasureReport) -> [(u64, &'static str, &'static str, &'sta
         (forgotten.waiting, "event", "events", "that waited"),
         (forgotten.inbox, "event", "events", "in the inbox"),
         (forgotten.rejects, "reject", "rejects", ""),
-        (forgotten.actions, "entry", "entries", "of triggers and unknown users"),
+        (forgotten.triggers, "entry", "entries", "of triggers and unknown users"),
     ]
 }
 
@@ -210,7 +210,7 @@ fn to_json(forgotten: &ErasureReport, request: Option<&str>) -> String {
         "erased": {
             "members": forgotten.members, "segments": forgotten.segments, "identity": forgotten.identity,
             "waiting": forgotten.waiting, "inbox": forgotten.inbox, "rejects": forgotten.rejects,
-            "actions": forgotten.actions,
+            "triggers": forgotten.triggers,
         },
         "files": files.collect::<Vec<_>>(),
         "superseded": superseded,

@@ -64,14 +64,13 @@ fn human(run: &RunRecord) -> String {
             lines.push(line);
             continue;
         }
-        let JournalEvent::Finished { cohort, added, removed, rejected: refused, in_doubt, error } =
-            &entry.event
+        let JournalEvent::Finished { cohort, added, removed, rejected, in_doubt, error } = &entry.event
         else {
             continue;
         };
         let mut line = format!("  {cohort}: added {}, removed {}", count(*added), count(*removed));
-        if *refused > 0 {
-            line.push_str(&format!(", {} refused by Braze", count(*refused)));
+        if *rejected > 0 {
+            line.push_str(&format!(", {} rejected by Braze", count(*rejected)));
         }
         if *in_doubt > 0 {
             line.push_str(&format!(", {} in doubt", count(*in_doubt)));

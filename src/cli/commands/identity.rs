@@ -15,6 +15,7 @@ use crate::cli::identity_errors::of_import;
 use crate::cli::logging::notify;
 use crate::cli::output::{count, counted, out, yellow};
 use crate::cli::render::json::envelope;
+use crate::cli::render::reasons;
 use crate::cli::{access, environment};
 use crate::config::{CohortConfig, Config, DumpFolder, DumpSource, FileSource, FinalNewline, IdentitySource};
 use crate::connector::file;
@@ -49,7 +50,10 @@ type ShownIdentity = (String, Value);
 fn show(config: &Config, ids: &[String]) -> Result<ShownIdentity, CommandError> {
     let Some(owners) = super::reader(config)?.owners()? else {
         let ids = ids.join(", ");
-        return Ok((format!("nothing is known of {ids}: nothing was ever learned"), json!({ "known": [] })));
+        return Ok((
+            format!("no owner is known for {ids}: the identity map is empty"),
+            json!({ "known": [] }),
+        ));
     };
     let rules = config.cohorts.iter().flat_map(|cohort| &cohort.rules);
     let declared = config.identity.iter().filter_map(IdentitySource::label);
@@ -98,7 +102,7 @@ fn entries_of(
         }
     }
     if lines.is_empty() {
-        lines.push(format!("nothing is known of {id}: no event and no file names its owner"));
+        lines.push(format!("no owner is known for {id}: no event and no imported file names one"));
     }
     Ok((lines, values))
 }
@@ -137,8 +141,7 @@ fn import_dumps(
     from: file::FileAccess<'_>,
 ) -> Result<ShownIdentity, CommandError> {
     if !args.device_ids.is_empty() || !args.aliases.is_empty() {
-        let what =
-            "Heap Connect's dumps have neither --device-id nor --alias: their handle is Heap's user id";
+        let what = "--device-id and --alias do not apply to Heap Connect's dumps, which identify users by Heap's user id";
         return Err(CommandError::new(Exit::Usage, what));
     }
     let (path, endpoint, region) = (args.files.clone(), args.endpoint.clone(), args.region.clone());
@@ -170,7 +173,7 @@ fn address(path: &str) -> String {
 fn dumped_text(dumped: &DumpImport) -> String {
     let newest = dumped.newest;
     let dumps = match dumped.read.as_slice() {
-        [] => return format!("nothing new: dump {newest} is the newest, and was read before"),
+        [] => return format!("nothing new: the newest dump, {newest}, was imported before"),
         [only] => format!("dump {only}"),
         [first, .., last] => {
             format!("{} from {first} to {last}", counted(dumped.read.len() as u64, "dump"))
@@ -185,7 +188,7 @@ fn drop_source(config: &Config, address: &str, label: &str) -> Result<ShownIdent
     let name = SourceName { address: address.to_owned(), label: label.to_owned() };
     let is_known = IdentityMap::open(&state)?.remove_source(&name)?;
     if !is_known {
-        let what = format!("nothing was learned from dumps in {address} under the label {label}");
+        let what = format!("no dump in {address} was imported with the label {label}");
         return Err(CommandError::new(Exit::Failed, what).hint("`identity stats` shows the sources"));
     }
     Ok((format!("dropped the identity data of dumps in {address}"), json!({ "dropped": address })))
@@ -294,9 +297,9 @@ fn layout(args: &IdentityImportArgs) -> Result<IdentityLayout, CommandError> {
         owner = owner.or(Some("identity"));
     }
     let usage = |what: &str| CommandError::new(Exit::Usage, what.to_owned());
-    let owner = owner.ok_or_else(|| usage("which column is your own id? say it with --external-id"))?;
+    let owner = owner.ok_or_else(|| usage("--external-id is missing: the column of the external id"))?;
     if handles.is_empty() {
-        return Err(usage("which column is a device or an alias? say it with --device-id or --alias"));
+        return Err(usage("--device-id or --alias is missing: the column of a device or an alias"));
     }
     Ok(IdentityLayout::Ties { owner: owner.into(), handles })
 }
@@ -316,10 +319,8 @@ fn summary_text(summary: &ImportSummary) -> String {
             .push(format!("  {} {times} another owner than before; the newest evidence counts", yellow("!")));
     }
     if !summary.unused.is_empty() {
-        let reasons: Vec<String> =
-            summary.unused.iter().map(|(why, n)| format!("{} {why}", count(*n))).collect();
         let rows = counted(summary.unused.values().sum(), "row");
-        lines.push(format!("  {} {rows} not used: {}", yellow("!"), reasons.join(", ")));
+        lines.push(format!("  {} {rows} rejected: {}", yellow("!"), reasons(&summary.unused)));
     }
     lines.join("\n")
 }
@@ -327,7 +328,7 @@ fn summary_text(summary: &ImportSummary) -> String {
 fn summary_json(summary: &ImportSummary) -> Value {
     json!({
         "rows": summary.rows, "ties": summary.ties, "merged": summary.joins,
-        "conflicts": summary.conflicts, "unused": summary.unused,
+        "conflicts": summary.conflicts, "rejected": summary.unused,
     })
 }
 
@@ -352,7 +353,7 @@ fn stats(state: &StateReader) -> Result<ShownIdentity, CommandError> {
     let source = |source: &SourceStats| {
         json!({
             "address": source.name.address, "label": source.name.label, "dump": source.dump,
-            "people": source.people, "merged": source.joins,
+            "users": source.people, "merged": source.joins,
         })
     };
     let value = json!({

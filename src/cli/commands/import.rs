@@ -28,7 +28,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ImportTablesArgs) -> Result<Ex
     let left = reconcile::orphaned(&config, &state)?;
     let found = candidates.list.len() as u64;
     if found == 0 && left.is_empty() {
-        notify("nothing was found that the config does not have");
+        notify("found nothing that is missing in the config");
         return Ok(Exit::Done);
     }
     let mut text = if found > 0 { candidates.yaml()? } else { String::new() };
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ImportTablesArgs) -> Result<Ex
     };
     write_new(path, &text)?;
     let cohorts = counted(found, "cohort");
-    notify(&format!("wrote {}: {cohorts} to look through; keep what is wanted", path.display()));
+    notify(&format!("wrote {}: {cohorts} to review; delete those that you do not want", path.display()));
     if !config.includes.iter().any(|pattern| includes(&config.folder, pattern, path)) {
         notify(&format!("to use it, add it to the config: `include: [{}]`", path.display()));
     }

@@ -25,8 +25,8 @@ pub(in crate::cli) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     ];
     if args.folder.join("sync.yaml").exists() {
         let taken = args.folder.join("sync.yaml");
-        let failed = CommandError::new(Exit::Failed, format!("{} is there already", taken.display()));
-        return Err(failed.hint("nothing was changed; choose another folder, or edit the one that is there"));
+        let failed = CommandError::new(Exit::Failed, format!("{} already exists", taken.display()));
+        return Err(failed.hint("nothing was changed; choose another folder, or edit the existing file"));
     }
     for (name, text) in files {
         let path = args.folder.join(name);

@@ -42,13 +42,13 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let again = SuggestedCommand::new(global).run(&args.run, args.out.as_ref());
     // A plan needs no keys. Where there are some, they must be those of the state's workspace.
     if let Ok(keys) = access::keys(&config) {
-        workspace::refuse_other(&config, &state, &keys, &again)?;
+        workspace::check_workspace(&config, &state, &keys, &again)?;
     }
     let failed_import = super::identity::report_news(&config, &secrets.stores, &state, &args.run.cohorts);
     let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
         reconcile::save(&mut plan, file, &state).map_err(|error| unusable_plan(error, &again))?;
-        notify(&format!("saved to {}; it holds people's identifiers", file.display()));
+        notify(&format!("saved to {}; it contains user identifiers", file.display()));
     }
     let unknown = unknown(&config, &state, &args.run.cohorts)?;
     let looked = segments::look_along(&config, &state, &args.run.cohorts)?;
@@ -83,8 +83,8 @@ fn unknown(config: &Config, state: &StateReader, only: &[CohortId]) -> Result<Ve
 
 /// The exit code and the result code. The most urgent problem determines both.
 fn verdict(plan: &RunPlan, detailed: bool) -> (Exit, &'static str) {
-    let refused = plan.cohorts.iter().any(|cohort| !cohort.verdict.violations.is_empty());
-    match (plan.failed_kind(), refused, plan.is_in_sync()) {
+    let is_blocked = plan.cohorts.iter().any(|cohort| !cohort.verdict.violations.is_empty());
+    match (plan.failed_kind(), is_blocked, plan.is_in_sync()) {
         (Some(kind), ..) => (of_failed(kind), "failed"),
         (None, true, _) => (Exit::Blocked, "blocked"),
         (None, false, true) => (Exit::Done, "in_sync"),

@@ -37,7 +37,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let progress = progress(args.format);
     tracing::info!("the run begins");
     let again = SuggestedCommand::new(global).run(&args.run, args.plan.as_ref());
-    workspace::refuse_other(&config, state.reader(), &keys, &again)?;
+    workspace::check_workspace(&config, state.reader(), &keys, &again)?;
     let uningested = reconcile::ingest_deliveries(&config, &state, &run, environment::clock())?;
     for (heap, error) in &uningested {
         notify(&format!("the deliveries of connection `{heap}` wait in the inbox: {error}"));
@@ -51,7 +51,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
         return Err(CommandError::new(Exit::Stale, message)
-            .hint(format!("look at it again: {}", again.command("plan"))));
+            .hint(format!("review the new plan: {}", again.command("plan"))));
     }
     if args.plan.is_some() && plan.is_blocked() {
         return blocked(&plan, &run, args.format, &again);
@@ -99,9 +99,9 @@ pub(super) fn apply(
         let sandboxes = access::Sandboxes::default();
         let reached = sandboxes.reach(config, keys, |name| plan.sends_to(name)).await?;
         let clock = environment::clock();
-        let links = reconcile::connect_braze(config, &reached, clock)?;
+        let clients = reconcile::connect_braze(config, &reached, clock)?;
         let of_exports = (Arc::clone(&state), interrupt.clone());
-        let means = ApplyResources { state, links, run, clock, progress, interrupt, secrets };
+        let means = ApplyResources { state, clients, run, clock, progress, interrupt, secrets };
         let report = reconcile::apply(plan, config, means).await?;
         if jobs.is_empty() {
             return Ok((report, Vec::new()));
@@ -114,7 +114,7 @@ pub(super) fn apply(
     });
     let (report, exports) = applied.unwrap_or_else(|| {
         let stopped = CommandError::new(Exit::Part, "stopped at once");
-        Err(stopped.hint("what was under way is in doubt; the next run settles it"))
+        Err(stopped.hint("requests in flight are in doubt; the next run settles them"))
     })?;
     let exit = exit(&report, &exports);
     tracing::info!(result = report.result(), requests = report.requests, "the run ends");
@@ -148,11 +148,11 @@ fn blocked(
 
 /// The error for a report that could not be written after the run has changed Braze.
 fn done_unseen(OutputLost(error): &OutputLost, global: &Global, exit: Exit) -> CommandError {
-    let message = format!("the run is done, but its report could not be written to stdout: {error}");
+    let message = format!("the run has ended, but its report could not be written to stdout: {error}");
     let history = SuggestedCommand::new(global).command("history");
     CommandError::new(Exit::Failed, message)
         .hint(format!("with the report, the exit code would have been {}", exit as u8))
-        .hint(format!("what was done: {history} -n 1"))
+        .hint(format!("its result: {history} -n 1"))
 }
 
 fn plan(
@@ -178,21 +178,22 @@ fn plan(
 /// The exit code of a run: the most urgent problem. A vendor failure after accepted changes is "in part". An unreadable
 /// or blocked cohort determines the code even if other cohorts succeeded.
 fn exit(report: &RunReport, exports: &[ExportReport]) -> Exit {
-    let of_exports = exports.iter().filter_map(|export| export.halt.as_ref()).map(super::export::of_halt);
-    let halts: Vec<Exit> = report.halts().map(of_halt).chain(of_exports).collect();
-    if halts.contains(&Exit::Bug) || report.failed_kind == Some(FailedKind::Internal) {
+    let of_exports =
+        exports.iter().filter_map(|export| export.stop_reason.as_ref()).map(super::export::exit_of_stop);
+    let stops: Vec<Exit> = report.stop_reasons().map(exit_of_stop).chain(of_exports).collect();
+    if stops.contains(&Exit::Bug) || report.failed_kind == Some(FailedKind::Internal) {
         return Exit::Bug; // a bug takes precedence over every other result
     }
     let changed = report.changed_anything() || exports.iter().any(ExportReport::changed_anything);
     let sent = report.requests + exports.iter().map(|export| export.tally.requests()).sum::<u64>();
-    if let Some(worst) = halts.iter().min() {
+    if let Some(worst) = stops.iter().min() {
         let changed = changed || (*worst == Exit::Stopped && sent > 0);
         return if changed && *worst != Exit::Stale { Exit::Part } else { *worst };
     }
-    let refused = report.cohorts.iter().any(|cohort| !cohort.violations.is_empty());
+    let is_blocked = report.cohorts.iter().any(|cohort| !cohort.violations.is_empty());
     let are_read = exports.iter().all(|export| export.tally.unread.is_empty());
     let failed = report.failed_kind.or((!are_read).then_some(FailedKind::Other));
-    match (failed, refused, report.is_whole()) {
+    match (failed, is_blocked, report.is_complete()) {
         (Some(kind), ..) => of_failed(kind),
         (None, true, _) => Exit::Blocked,
         (None, false, true) => Exit::Done,
@@ -210,8 +211,8 @@ pub(super) fn of_failed(kind: FailedKind) -> Exit {
     }
 }
 
-fn of_halt(halt: &ApplyStop) -> Exit {
-    match halt {
+fn exit_of_stop(stop: &ApplyStop) -> Exit {
+    match stop {
         ApplyStop::Unauthorized(_) | ApplyStop::NoKeys => Exit::Credentials,
         ApplyStop::OtherWorkspace { .. } | ApplyStop::Blocked => Exit::Blocked,
         ApplyStop::Unavailable(_) | ApplyStop::RateLimited(_) | ApplyStop::Locked => Exit::Unavailable,

@@ -16,6 +16,7 @@ use crate::cli::render::json::envelope;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig};
 use crate::export::{self, Days, ReplayFilter, ReplaySelection, pick};
+use crate::model::reason_words;
 use crate::state::StateReader;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReplayArgs) -> Result<Exit, CommandError> {
@@ -65,13 +66,18 @@ fn show(
 ) -> Result<(), CommandError> {
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     for (export, picked) in exports.iter().zip(picked) {
-        let reasons: Vec<String> =
-            picked.by_reason.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
+        let reasons: Vec<String> = picked
+            .by_reason
+            .iter()
+            .map(|(reason, number)| {
+                format!("{} {} ({reason})", count(*number), reason_words(reason, *number))
+            })
+            .collect();
         let what = if reasons.is_empty() { "nothing to replay".to_owned() } else { reasons.join(", ") };
         lines.push(format!("{}  {what}", bold(export.id.as_str())));
         if picked.without_event > 0 {
             let files = counted(picked.without_event, "reject");
-            lines.push(dim(&format!("    {files} besides, of files or blocks that could not be read")));
+            lines.push(dim(&format!("    plus {files} for files or blocks that could not be read")));
         }
         values.push(json!({
             "id": export.id.as_str(), "events": picked.len(), "by_reason": picked.by_reason,

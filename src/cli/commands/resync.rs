@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let stop = Stop::listen()?;
     let keys = access::keys(&config)?;
     let state = Arc::new(super::writer(&config)?);
-    workspace::refuse_other(&config, state.reader(), &keys, &again)?;
+    workspace::check_workspace(&config, state.reader(), &keys, &again)?;
     recover(args, &config, &state)?;
     let progress = progress(args.format);
     let plan = plan(args, &config, state.reader(), &*progress)?;

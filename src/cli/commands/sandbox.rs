@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::logging::notify;
 use crate::cli::output::out;
 use crate::cli::sandbox_args::{
-    BrazeArgs, CodecArg, CurrentsArgs, HeapArgs, LengthsArg, OverLimitArg, PeopleArg, SandboxArgs,
+    BrazeArgs, CodecArg, CurrentsArgs, HeapArgs, LengthsArg, OverLimitArg, ProfilesArg, SandboxArgs,
     SandboxCommand, SuccessArg,
 };
 use syncline_sandbox::currents::{self, CurrentsError, EventMix, FileOptions, WrittenFiles};
@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
     super::runtime()?.block_on(async {
         let sandbox = Sandbox::start(options).await?;
         out(&format!("sandbox on {}", sandbox.url()))?;
-        notify(&format!("its private door: curl {}/_sandbox/; stop it with Ctrl-C", sandbox.url()));
+        notify(&format!("admin API: curl {}/_sandbox/; stop it with Ctrl-C", sandbox.url()));
         tokio::signal::ctrl_c()
             .await
             .map_err(|e| CommandError::new(Exit::Failed, format!("no signals: {e}")))?;
@@ -89,12 +89,14 @@ fn write_ids(path: &Path, written: &WrittenFiles) -> io::Result<()> {
 fn summary(written: &WrittenFiles, args: &CurrentsArgs) -> String {
     let WrittenFiles { events, distinct, files, bytes, .. } = written;
     let out = args.out.display();
-    let mut text = format!(
-        "wrote {events} events, {distinct} of them different, as {files} files of {bytes} bytes below {out}"
-    );
+    let mut text =
+        format!("wrote {events} events, {distinct} distinct, as {files} files of {bytes} bytes below {out}");
     if let Some(cut) = &written.cut {
         let (whole, lost) = (cut.whole.len(), cut.lost.len());
-        text.push_str(&format!("\ncut: {}, {whole} more events whole and {lost} not", cut.path.display()));
+        text.push_str(&format!(
+            "\ncut: {}, {whole} more complete events and {lost} incomplete ones",
+            cut.path.display()
+        ));
     }
     for path in &written.garbage {
         text.push_str(&format!("\ngarbage: {}", path.display()));
@@ -107,9 +109,9 @@ fn options(args: &SandboxArgs) -> SandboxOptions {
     SandboxOptions {
         port: args.port,
         memory: args.memory.clone(),
-        existing_users: match braze.people {
-            PeopleArg::Any => sandbox::ExistingUsers::Any,
-            PeopleArg::Known => sandbox::ExistingUsers::Created,
+        existing_users: match braze.profiles {
+            ProfilesArg::Any => sandbox::ExistingUsers::Any,
+            ProfilesArg::Created => sandbox::ExistingUsers::Created,
         },
         partner: braze.partner.clone(),
         partner_api_key: variable("SYNCLINE_SANDBOX_PARTNER_API_KEY").unwrap_or(defaults.partner_api_key),
@@ -143,11 +145,11 @@ fn heap(args: &HeapArgs, defaults: HeapOptions) -> HeapOptions {
         api_key: variable("SYNCLINE_SANDBOX_HEAP_API_KEY").unwrap_or(defaults.api_key),
         over_limit: match args.limits {
             OverLimitArg::Off => OverLimit::Off,
-            OverLimitArg::Refuse => OverLimit::Refuse,
+            OverLimitArg::Reject => OverLimit::Reject,
             OverLimitArg::SilentDrop => OverLimit::Drop,
         },
         minute: Duration::from_millis(args.minute),
-        success: match args.answers {
+        success: match args.responses {
             SuccessArg::Mixed => Success::Mixed,
             SuccessArg::Object => Success::Object,
             SuccessArg::Empty => Success::Empty,

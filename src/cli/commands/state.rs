@@ -41,11 +41,11 @@ type StateAnswer = (String, Value, Exit);
 fn created(config: &Config) -> Result<StateAnswer, CommandError> {
     let location = super::location(config);
     if StateReader::exists_at(&location)? {
-        return Err(CommandError::new(Exit::Usage, format!("there is a state in {location} already")));
+        return Err(CommandError::new(Exit::Usage, format!("{location} already contains a state")));
     }
     drop(super::create(config)?);
     let value = json!({ "state": location.to_string() });
-    Ok((format!("made an empty state in {location}"), value, Exit::Done))
+    Ok((format!("created an empty state in {location}"), value, Exit::Done))
 }
 
 fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer, CommandError> {
@@ -62,21 +62,23 @@ fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer,
     };
     let heap = part.strip_prefix("segments/").and_then(|name| ConnectionName::new(name).ok());
     if let Some(heap) = &heap {
-        refuse_differences(config, heap, state.reader(), full_sync)?;
+        require_full_sync(config, heap, state.reader(), full_sync)?;
     }
     state.accept(place)?;
     let OlderEntry { entry: place, found, committed: known } = place;
     let text = match &heap {
-        Some(heap) => format!("the segments of `{heap}` begin anew with the deliveries in the inbox"),
+        Some(heap) => format!("the segments of `{heap}` are rebuilt from the deliveries in the inbox"),
         None => {
-            format!("{place}: version {found} counts, and not version {known}, which was committed after it")
+            format!(
+                "{place}: version {found} is now the current one; version {known}, which was committed later, is not expected any more"
+            )
         }
     };
     Ok((text, json!({ "part": place, "found": found, "committed": known }), Exit::Done))
 }
 
 /// Fails if new segment tables of a Heap connection would start from deliveries that may be differences.
-fn refuse_differences(
+fn require_full_sync(
     config: &Config,
     heap: &ConnectionName,
     state: &StateReader,
@@ -91,18 +93,20 @@ fn refuse_differences(
         (true, _) => format!("no delivery of `{heap}` waits in the inbox, so its segments would be empty"),
         (false, [_, ..]) if !full_sync => {
             format!(
-                "no drain shows that the deliveries in the inbox are the whole of segment {}",
+                "the deliveries in the inbox may be only a part of segment {}: none of them is a drain",
                 unsure.join(", ")
             )
         }
         _ => return Ok(()),
     };
-    let refused = CommandError::new(Exit::Blocked, message)
-        .hint("a difference would count as the whole segment, and the other members would be removed")
+    let blocked = CommandError::new(Exit::Blocked, message)
+        .hint(
+            "a partial delivery would be taken for the whole segment, and all other members would be removed",
+        )
         .hint(crate::cli::hints::FULL_SYNC);
     Err(match files.is_empty() {
-        true => refused,
-        false => refused.hint(format!(
+        true => blocked,
+        false => blocked.hint(format!(
             "if Heap has sent all members of these segments and no drain: syncline state accept segments/{heap} --full-sync"
         )),
     })
@@ -160,7 +164,7 @@ fn part_value(part: &PartRef) -> Value {
         "op": part.op.as_str(),
         "rows": part.rows,
         "acknowledged": part.acknowledged.len(),
-        "refused": part.rejected.len(),
+        "rejected": part.rejected.len(),
         "in_doubt": part.in_doubt(),
         "bytes": part.bytes,
     })
@@ -180,7 +184,7 @@ fn show(state: &StateReader, id: &CohortId) -> Result<StateAnswer, CommandError>
     for part in &version.parts {
         let sign = if part.op == ChangeOp::Add { green("+") } else { red("-") };
         let mut text = format!("  {sign} {}  {}", part.id, counted(part.rows, "row"));
-        for (number, what) in [(part.rejected.len(), "refused"), (part.in_doubt(), "in doubt")] {
+        for (number, what) in [(part.rejected.len(), "rejected"), (part.in_doubt(), "in doubt")] {
             if number > 0 {
                 text.push_str(&format!(", {} {what}", count(number)));
             }
@@ -210,7 +214,7 @@ fn verified(found: &Verification) -> StateAnswer {
     );
     let (word, exit) = match (found.is_clean(), found.findings.is_empty()) {
         (true, true) => (green("Whole:"), Exit::Done),
-        (true, false) => (green("Whole, with leftovers that `syncline state gc` takes away:"), Exit::Done),
+        (true, false) => (green("Intact, with garbage that `syncline state gc` removes:"), Exit::Done),
         (false, _) => (red("Damaged:"), Exit::Failed),
     };
     lines.push(format!("{word} {looked}."));
@@ -250,7 +254,7 @@ fn collected(config: &Config, dry_run: bool) -> Result<StateAnswer, CommandError
         .collect();
     let done = if dry_run { "would be removed" } else { "removed" };
     let files = counted(garbage.len() as u64, "file");
-    lines.push(format!("{files} {done}, {} bytes. What was replaced stays for an hour.", count(bytes)));
+    lines.push(format!("{files} {done}, {} bytes. Replaced versions are kept for an hour.", count(bytes)));
     let files: Vec<Value> = garbage
         .iter()
         .map(|item| json!({ "path": item.path, "bytes": item.bytes, "why": item.why }))

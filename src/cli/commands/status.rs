@@ -59,7 +59,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
             envelope(
                 "status",
                 "status",
-                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": heap_segments::to_json(&heaps, &config), "exports": exports, "segments": segments::last_json(&last) }),
+                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heap_connections": heap_segments::to_json(&heaps, &config), "exports": exports, "segments": segments::last_json(&last) }),
             )
         }
     })?;
@@ -153,7 +153,7 @@ fn human(
     lines.push(if state.exists() {
         format!("State: {location}")
     } else {
-        format!("State: none yet in {location}; the first `{}` makes it", again.command("reconcile"))
+        format!("State: none yet in {location}; the first `{}` creates it", again.command("reconcile"))
     });
     lines.extend(holder.map(|holder| format!("Held by {holder}.")));
     lines.join("\n")
@@ -176,5 +176,5 @@ fn to_json(row: &StatusRow) -> serde_json::Value {
             "parts": version.parts.len(),
         })
     });
-    json!({ "id": row.id.as_str(), "name": row.name, "declared": row.declared, "record": record })
+    json!({ "id": row.id.as_str(), "name": row.name, "declared": row.declared, "membership": record })
 }

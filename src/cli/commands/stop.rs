@@ -50,7 +50,7 @@ async fn listen(switch: watch::Sender<bool>, is_planning: Arc<AtomicBool>, secon
         notify("stopped, nothing sent");
         stop_at_once(Exit::Stopped);
     }
-    notify("stopping after what is under way; once more to stop at once");
+    notify("stopping after the requests in flight; press Ctrl-C again to stop at once");
     let _ = switch.send(true);
     signal().await;
     second.notify_one();

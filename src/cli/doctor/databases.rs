@@ -19,10 +19,10 @@ pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
         findings.about(format!("connection {name} ({})", place(settings)));
         let Some(secrets) = findings.check("secrets", access::secrets_of(name, settings)) else { continue };
         let (name, settings) = (name.clone(), Arc::new((settings.clone(), secrets)));
-        let (asked, with) = (name.clone(), Arc::clone(&settings));
+        let (database, with) = (name.clone(), Arc::clone(&settings));
         let seen = blocking(move || {
             let (settings, secrets): &(SqlConfig, Secrets) = &with;
-            sql::look(Database { name: &asked, settings, secrets })
+            sql::inspect_database(Database { name: &database, settings, secrets })
         });
         match seen.await {
             Some(Ok(seen)) => {
@@ -44,23 +44,23 @@ fn place(settings: &SqlConfig) -> String {
 
 fn report(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findings: &mut DoctorFindings) {
     let server =
-        seen.server.clone().unwrap_or_else(|| "the driver is there, and opens the database".to_owned());
+        seen.server.clone().unwrap_or_else(|| "the driver is installed and opens the database".to_owned());
     findings.passed("credentials", server);
     findings.clock(seen.clock);
     if seen.pooled {
         findings.passed(
             "pooling",
-            "a transaction pooler such as PgBouncer stands in between; no setting and no statement stays on its \
+            "connected through a transaction pooler such as PgBouncer; no setting and no prepared statement stays on its \
              server connections",
         );
     }
     match seen.may_write {
         Some(true) if !tables::are_kept(settings) => findings.note(
             "permission",
-            "the user could do more than read",
-            format!("queries run in a transaction that can only read; still, give connection `{name}` a user with nothing but `select`"),
+            "the user has write permissions",
+            format!("queries run in read-only transactions; a user with only `select` for connection `{name}` is safer"),
         ),
-        Some(false) => findings.passed("permission", "the user can do nothing but read"),
+        Some(false) => findings.passed("permission", "the user has only read permissions"),
         Some(true) | None => {}
     }
     if let Some((used, most)) = seen.connections {

@@ -27,12 +27,18 @@ pub(super) fn check(config: &Config, members_max: u64, findings: &mut DoctorFind
         &std::env::temp_dir(),
         "for temporary files",
         needed,
-        "set TMPDIR to a disk with more",
+        "set TMPDIR to a disk with more space",
         findings,
     );
     if let StateLocation::Folder(path) = &config.state {
         let there = existing(path);
-        free_space(&there, "for the state", needed, "make room, or move the state to another disk", findings);
+        free_space(
+            &there,
+            "for the state",
+            needed,
+            "free some space, or move the state to another disk",
+            findings,
+        );
     }
     let Some(limit) = open_files_max() else { return };
     let says = format!("{} files may be open at once", count(limit));
@@ -56,7 +62,9 @@ fn free_space(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut
                 findings.passed("disk", says);
             }
         }
-        Err(error) => findings.failed("disk", format!("cannot look at {name}: {error}"), remedy),
+        Err(error) => {
+            findings.failed("disk", format!("cannot read the free space of {name}: {error}"), remedy)
+        }
     }
 }
 

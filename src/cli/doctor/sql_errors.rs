@@ -7,7 +7,7 @@ use crate::connector::sql::{SqlError, SqlErrorKind};
 
 /// Adds an error with its remedies, and for a missing driver the folders that were searched.
 pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
-    let check = match &error.trouble {
+    let check = match &error.kind {
         SqlErrorKind::Driver => "driver",
         SqlErrorKind::Credentials | SqlErrorKind::Certificate => "credentials",
         SqlErrorKind::Permission | SqlErrorKind::RowSecurity | SqlErrorKind::Writes => "permission",
@@ -21,7 +21,7 @@ pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
         | SqlErrorKind::Local => "reach",
     };
     findings.failed(check, error.to_string(), sql_hint(error).unwrap_or_default());
-    if error.trouble == SqlErrorKind::Driver {
+    if error.kind == SqlErrorKind::Driver {
         let folders = environment::driver_folders().into_iter().map(|folder| {
             let found = std::fs::read_dir(&folder).map(|entries| {
                 let mut names: Vec<String> =
@@ -34,7 +34,7 @@ pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
                 Ok(names) => format!("which has {names}"),
                 Err(error) => format!("which cannot be read: {error}"),
             };
-            format!("looked for in {}, {has}", folder.display())
+            format!("searched {}, {has}", folder.display())
         });
         if let Some(finding) = findings.list.last_mut() {
             finding.remedies.extend(folders);

@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config, findings: &mut DoctorFindings) -> u64 {
         writable(config, findings);
         return members_max;
     }
-    findings.passed("state", "there is none yet; the first `syncline reconcile` makes it");
+    findings.passed("state", "there is none yet; the first `syncline reconcile` creates it");
     writable(config, findings);
     0
 }
@@ -43,7 +43,7 @@ fn holder(state: &StateReader, findings: &mut DoctorFindings) {
         Some(Some(holder)) => findings.note(
             "holder",
             format!("held by {holder}"),
-            "other commands that write wait for it, or end with 8; two `watch` take turns",
+            "other commands that write wait for the lease, or end with exit code 8; a second `watch` is a standby",
         ),
         Some(None) => findings.passed("holder", "not locked"),
         None => {}
@@ -53,10 +53,7 @@ fn holder(state: &StateReader, findings: &mut DoctorFindings) {
 /// Whether it could be written, without writing.
 fn writable(config: &Config, findings: &mut DoctorFindings) {
     let StateLocation::Folder(path) = &config.state else {
-        findings.passed(
-            "permission",
-            "whether it can be written is tried by the first run, before it sends anything",
-        );
+        findings.passed("permission", "the first run checks write access before it sends anything");
         return;
     };
     let there = machine::existing(path);
@@ -66,7 +63,7 @@ fn writable(config: &Config, findings: &mut DoctorFindings) {
         Err(error) => findings.failed(
             "permission",
             format!("{name} cannot be written: {error}"),
-            "let this user write there, or name another folder under `state:`",
+            "give this user write access to it, or set another folder under `state:`",
         ),
     }
 }

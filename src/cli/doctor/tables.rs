@@ -22,11 +22,11 @@ pub(super) async fn check(
 ) {
     let SqlConfig::Postgres(postgres) = settings.0.clone() else { return };
     let Some(schema) = postgres.pushdown.clone() else { return };
-    let (asked, with, wanted) = (name.clone(), Arc::clone(settings), schema.clone());
+    let (database, with, wanted) = (name.clone(), Arc::clone(settings), schema.clone());
     let found = blocking(move || {
         let (settings, secrets): &(SqlConfig, Secrets) = &with;
         let SqlConfig::Postgres(postgres) = settings else { return Ok(None) };
-        rights(Database { name: &asked, settings, secrets }, postgres, &wanted)
+        rights(Database { name: &database, settings, secrets }, postgres, &wanted)
     });
     match found.await {
         Some(Ok(Some(rights))) => report(&schema, &postgres, &rights, findings),

@@ -132,11 +132,11 @@ fn answered(
     let endpoint = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
     match &reply.outcome {
         RequestOutcome::Accepted => {
-            findings.passed("credentials", format!("Braze answers, and takes the keys ({of})"));
+            findings.passed("credentials", format!("Braze accepts the keys ({of})"));
         }
         RequestOutcome::Unauthorized(message) => findings.failed(
             "credentials",
-            format!("Braze refuses the keys ({of}): {message}"),
+            format!("Braze rejects the keys ({of}): {message}"),
             format!("check {keys} of connection `{name}`, its instance, and `partner:`"),
         ),
         RequestOutcome::NotReached(why) | RequestOutcome::NoAnswer(why) => {
@@ -148,7 +148,7 @@ fn answered(
             "Braze has problems; see https://braze.statuspage.io",
         ),
         RequestOutcome::RateLimited(_) | RequestOutcome::Locked => {
-            findings.note("limits", format!("{of}: Braze takes no more requests for now"), "try again later");
+            findings.note("limits", format!("{of}: Braze's rate limit is used up"), "try again later");
         }
         // Braze validates a request only after it has checked the keys.
         RequestOutcome::BadRequest(message)
@@ -241,7 +241,7 @@ async fn reached(
     }
     let Some(key) = findings.check("secrets", access::api_key(name, settings)) else { return };
     match heap.deletion(&key).token().await {
-        Ok(_) => findings.passed("credentials", "Heap takes the API key"),
+        Ok(_) => findings.passed("credentials", "Heap accepts the API key"),
         Err(error) => findings.failed(
             "credentials",
             error.to_string(),
@@ -278,7 +278,8 @@ async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
                     findings.failed("reach", error.to_string(), hint);
                 }
                 None => {
-                    findings.command_failed("reach", &CommandError::new(Exit::Failed, "looking was stopped"));
+                    findings
+                        .command_failed("reach", &CommandError::new(Exit::Failed, "the search was stopped"));
                 }
             }
         }

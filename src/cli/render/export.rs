@@ -1,15 +1,18 @@
 //! Reports of exports: text and JSON.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::reasons;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::export::{ExportDryRun, ExportReport};
 use crate::foreign::escaped;
 use crate::model::timestamp_text;
 use crate::state::ExportProgress;
+
+/// Why events are held.
+const HELD: &str = "held: the user is not identified yet, or Heap's rate limit is reached";
 
 /// Maximum number of unknown types in the text.
 const TYPES_SHOWN: usize = 3;
@@ -26,11 +29,7 @@ fn one(report: &ExportReport, lines: &mut Vec<String>) {
     lines.push(format!("{}  {}", bold(report.id.as_str()), what(report)));
     if !tally.ignored.is_empty() {
         let ignored = tally.ignored.values().sum();
-        lines.push(dim(&format!(
-            "    {} not wanted: {}",
-            counted(ignored, "event"),
-            reasons(&tally.ignored)
-        )));
+        lines.push(dim(&format!("    {} ignored: {}", counted(ignored, "event"), reasons(&tally.ignored))));
     }
     let mut warn = |text: String| lines.push(format!("  {} {text}", yellow("!")));
     if !tally.unknown_types.is_empty() {
@@ -40,16 +39,16 @@ fn one(report: &ExportReport, lines: &mut Vec<String>) {
             .map(|(of, number)| format!("{} {}", count(*number), escaped(of)))
             .collect();
         let shown = super::and_more(&named[..named.len().min(TYPES_SHOWN)], named.len() as u64);
-        warn(format!("types that are not in the catalogue went the way of the others: {shown}"));
+        warn(format!("events of unknown types, forwarded like the others: {shown}"));
     }
     if tally.cut > 0 {
-        warn(format!("{} too early; the rest is waited for", ends(tally.cut)));
+        warn(format!("{}; the next run reads the rest", incomplete(tally.cut)));
     }
     if report.waiting > 0 {
-        warn(format!("{} for their person to become known, or for Heap to take more", wait(report.waiting)));
+        warn(format!("{} {HELD}", counted(report.waiting, "event")));
     }
     if tally.rejected() > 0 {
-        warn(format!("{} not used: {}", counted(tally.rejected(), "event"), reasons(&tally.rejected)));
+        warn(format!("{} rejected: {}", counted(tally.rejected(), "event"), reasons(&tally.rejected)));
         lines.extend(
             report.rejects_file.iter().map(|file| dim(&format!("    {}", escaped(&file.to_string_lossy())))),
         );
@@ -57,13 +56,17 @@ fn one(report: &ExportReport, lines: &mut Vec<String>) {
     for unread in &tally.unread {
         lines.push(format!("  {} {}", red("not read:"), escaped(unread)));
     }
-    if let Some(halt) = &report.halt {
-        lines.push(format!("  {} {}", red("stopped:"), escaped(&halt.to_string())));
+    if let Some(stop) = &report.stop_reason {
+        lines.push(format!("  {} {}", red("stopped:"), escaped(&stop.to_string())));
     }
 }
 
-fn ends(files: u64) -> String {
-    if files == 1 { "1 file ends".to_owned() } else { format!("{} files end", count(files)) }
+fn incomplete(files: u64) -> String {
+    if files == 1 {
+        "1 file is incomplete".to_owned()
+    } else {
+        format!("{} files are incomplete", count(files))
+    }
 }
 
 fn wait(events: u64) -> String {
@@ -73,7 +76,7 @@ fn wait(events: u64) -> String {
 fn what(report: &ExportReport) -> String {
     let tally = &report.tally;
     if tally.events == 0 && !report.changed_anything() {
-        return if report.is_whole() {
+        return if report.is_complete() {
             "in sync, nothing new".to_owned()
         } else {
             "nothing was sent".to_owned()
@@ -85,15 +88,9 @@ fn what(report: &ExportReport) -> String {
     }
     parts.push(format!("sent {}", green(&count(tally.sent))));
     if tally.profiles > 0 {
-        parts.push(format!("described {}", counted(tally.profiles, "user")));
+        parts.push(format!("updated {}", counted(tally.profiles, "user")));
     }
     parts.join(", ")
-}
-
-fn reasons(numbers: &BTreeMap<String, u64>) -> String {
-    let each: Vec<String> =
-        numbers.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
-    each.join(", ")
 }
 
 /// The summary of exports: `1 export, 2,731 events sent in 3 requests`.
@@ -101,7 +98,7 @@ pub(in crate::cli) fn in_short(reports: &[ExportReport]) -> String {
     let all = reports.len() as u64;
     let sent = reports.iter().map(|report| report.tally.sent + report.tally.profiles).sum();
     let requests = reports.iter().map(|report| report.tally.requests()).sum();
-    let stopped = reports.iter().filter(|report| !report.is_whole()).count() as u64;
+    let stopped = reports.iter().filter(|report| !report.is_complete()).count() as u64;
     let mut text = format!(
         "{}, {} to Heap in {}",
         counted(all, "export"),
@@ -125,19 +122,19 @@ pub(in crate::cli) fn to_json(reports: &[ExportReport]) -> Vec<Value> {
             "files": tally.files,
             "events": tally.events,
             "sent": tally.sent,
-            "users_described": tally.profiles,
-            "not_wanted": tally.ignored,
+            "users_updated": tally.profiles,
+            "ignored": tally.ignored,
             "rejected": tally.rejected,
             "held": tally.held,
             "waiting": report.waiting,
-            "cut": tally.cut,
+            "incomplete_files": tally.cut,
             "other_files": report.others,
             "unknown_types": tally.unknown_types,
             "requests": tally.requests(),
-            "answers": tally.answers,
-            "not_read": tally.unread,
+            "requests_by_outcome": tally.requests_by_outcome,
+            "read_errors": tally.unread,
             "rejects_file": report.rejects_file,
-            "error": report.halt.as_ref().map(ToString::to_string),
+            "error": report.stop_reason.as_ref().map(ToString::to_string),
         })
     };
     reports.iter().map(one).collect()
@@ -154,7 +151,7 @@ pub(in crate::cli) fn survey_line(
     }
     let files = counted(survey.files, "file");
     let days = if survey.days > 0 { format!(" of {}", counted(survey.days, "day")) } else { String::new() };
-    let more = if survey.more { ", and more files than these" } else { "" };
+    let more = if survey.more { ", and further files" } else { "" };
     let events = survey.events + survey.waiting;
     let mut line = format!(
         "{} in {files}{days} ({} bytes){more}; at most {}",
@@ -163,19 +160,19 @@ pub(in crate::cli) fn survey_line(
         counted(events.div_ceil(batch_len as u64), "request")
     );
     if survey.waiting > 0 {
-        line.push_str(&format!("; {} from before", wait(survey.waiting)));
+        line.push_str(&format!("; {} from earlier runs", wait(survey.waiting)));
     }
     if survey.unreadable > 0 {
         line.push_str(&format!("; {} cannot be read to the end", counted(survey.unreadable, "file")));
     }
-    if let Some(time) = least_time(events, limit).filter(|time| *time > Duration::ZERO) {
-        line.push_str(&format!("; at least {} at the rate limit if all of them go", minutes(time)));
+    if let Some(time) = min_time(events, limit).filter(|time| *time > Duration::ZERO) {
+        line.push_str(&format!("; at least {} at the rate limit if all are sent", minutes(time)));
     }
     line
 }
 
 /// The duration of this number of events at the rate limit.
-pub(in crate::cli) fn least_time(events: u64, limit: Option<(u64, Duration)>) -> Option<Duration> {
+pub(in crate::cli) fn min_time(events: u64, limit: Option<(u64, Duration)>) -> Option<Duration> {
     let (number, window) = limit?;
     let windows = u32::try_from(events.saturating_sub(1) / number.max(1)).unwrap_or(u32::MAX);
     Some(window.saturating_mul(windows))
@@ -204,10 +201,10 @@ pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &Ex
             lines.push(format!("    {} {} {text}", yellow("!"), count(number)));
         }
     };
-    warn(record.held_len(), "wait for their person to become known, or for Heap to take more");
-    warn(number("rejected"), "were rejected so far; `syncline replay` sends them again");
+    warn(record.held_len(), HELD);
+    warn(number("rejected"), "rejected so far; `syncline replay` sends them again");
     let cut = record.parts.values().filter(|part| part.truncated_since.is_some()).count() as u64;
-    warn(cut, "files end too early; their rest is waited for");
+    warn(cut, "files are incomplete; a later run reads the rest");
     lines
 }
 
@@ -221,7 +218,7 @@ pub(in crate::cli) fn status_json(id: &str, source: &str, to: &str, record: &Exp
         "written_at": record.written_at.map(timestamp_text),
         "counts": record.counts,
         "waiting": record.held_len(),
-        "cut": record.parts.values().filter(|part| part.truncated_since.is_some()).count(),
+        "incomplete_files": record.parts.values().filter(|part| part.truncated_since.is_some()).count(),
         "unknown_types": record.unknown_types,
     })
 }

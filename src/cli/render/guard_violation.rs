@@ -1,5 +1,6 @@
 //! Explains each guard violation: the numbers, the limit, the setting that sets it, and the remedies.
 
+use super::reasons;
 use crate::cli::output::{count, counted};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::foreign::escaped;
@@ -30,10 +31,11 @@ pub(in crate::cli) struct BlockedSubject<'a> {
 
 /// Explains the violations of one cohort.
 pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<BlockedWords> {
-    let hollow = violations.iter().any(|violation| matches!(violation, GuardViolation::HeaderMissing { .. }));
+    let no_header =
+        violations.iter().any(|violation| matches!(violation, GuardViolation::HeaderMissing { .. }));
     let mut all: Vec<BlockedWords> = violations.iter().map(|violation| in_words(violation, about)).collect();
     // A file without a header is a failed export, not an empty list: `allow_empty` would not help.
-    for words in all.iter_mut().filter(|words| hollow && words.code == "emptied") {
+    for words in all.iter_mut().filter(|words| no_header && words.code == "emptied") {
         words.remedies.truncate(1);
     }
     // An approval lifts all violations of a plan or none.
@@ -118,25 +120,21 @@ fn of_source(violation: &GuardViolation, at: &str) -> Option<(&'static str, Stri
                 format!("if the cohort may be empty: `guard: {{ allow_empty: true }}` ({at})"),
             ],
         ),
-        GuardViolation::NoneUsable { rows, rejects } => {
-            let reasons: Vec<String> =
-                rejects.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
-            (
-                "none_usable",
-                format!(
-                    "the source has {}, and all of them were rejected: {}",
-                    counted(*rows, "row"),
-                    reasons.join(", ")
-                ),
-                vec![
-                    "correct the rows, or the columns under `match:`; the plan shows the first rejected rows"
-                        .to_owned(),
-                    format!("if the cohort may be empty: `guard: {{ allow_empty: true }}` ({at})"),
-                ],
-            )
-        }
+        GuardViolation::NoneUsable { rows, rejects } => (
+            "all_rejected",
+            format!(
+                "the source has {}, and all of them were rejected: {}",
+                counted(*rows, "row"),
+                reasons(rejects)
+            ),
+            vec![
+                "correct the rows, or the columns under `match:`; the plan shows the first rejected rows"
+                    .to_owned(),
+                format!("if the cohort may be empty: `guard: {{ allow_empty: true }}` ({at})"),
+            ],
+        ),
         GuardViolation::HeaderMissing { file } => (
-            "hollow",
+            "no_header",
             format!("{file} has no header row, so its export probably failed"),
             vec!["export it again; an empty list still has a header row".to_owned()],
         ),
@@ -190,7 +188,7 @@ fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (&'static s
             vec![format!("give `{id}` another name ({at}), or empty `{by}` under `removed:`")],
         ),
         GuardViolation::WorkspaceChanged { from, to } => (
-            "moved",
+            "workspace_changed",
             format!("the recorded members are in {from}, and the config sends to {to}"),
             vec![
                 "for another workspace, use another `state:`".to_owned(),

@@ -72,7 +72,7 @@ fn naming(naming: &CohortNaming) -> Value {
     match naming {
         CohortNaming::Create { name } => json!({ "action": "create", "name": name }),
         CohortNaming::Rename { from, name } => json!({ "action": "rename", "from": from, "name": name }),
-        CohortNaming::Again { name } => json!({ "action": "again", "name": name }),
+        CohortNaming::Again { name } => json!({ "action": "send_again", "name": name }),
     }
 }
 
@@ -93,7 +93,7 @@ fn tally(tally: &DiffTally) -> Value {
 
 fn matched(matched: &MatchTally, read: bool) -> Value {
     json!({ "read": read, "rows": matched.rows, "files": matched.files, "skipped_files": matched.skipped_files,
-        "duplicates": matched.duplicates, "by_owner": matched.moved,
+        "duplicates": matched.duplicates, "rekeyed": matched.rekeyed,
         "ambiguous": matched.ambiguous, "case_colliding": matched.case_colliding,
         "invisible": matched.shapes.invisible, "rejects": matched.rejects })
 }
@@ -115,7 +115,7 @@ fn cost(cost: Cost) -> Value {
     json!({
         "requests": cost.requests,
         "data_points": cost.data_points,
-        "least_seconds": cost.least_time.as_secs(),
+        "min_seconds": cost.min_time.as_secs(),
     })
 }
 
@@ -147,7 +147,7 @@ pub(in crate::cli) fn report(
 /// The result code of cohorts and exports together.
 fn word(report: &RunReport, exports: &[ExportReport]) -> &'static str {
     let changed = exports.iter().any(ExportReport::changed_anything);
-    match (report.result(), changed, exports.iter().all(ExportReport::is_whole)) {
+    match (report.result(), changed, exports.iter().all(ExportReport::is_complete)) {
         ("in_sync", true, true) => "applied",
         ("applied" | "in_sync", _, true) => report.result(),
         ("in_sync", false, false) => "failed",
@@ -163,8 +163,17 @@ fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
         again,
         whole: cohort.whole_digest,
     };
-    let ApplyOutcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt, answers } =
-        &cohort.outcome;
+    let ApplyOutcome {
+        named,
+        added,
+        removed,
+        rejected,
+        rejected_removals,
+        first_rejection,
+        in_doubt,
+        stop_reason,
+        requests_by_outcome,
+    } = &cohort.outcome;
     json!({
         "id": cohort.id.as_str(),
         "name": cohort.name,
@@ -178,13 +187,13 @@ fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
         "removed": removed,
         "unchanged": cohort.tally.unchanged,
         "members": cohort.members(),
-        "rejected_by_braze": refused,
-        "failed_removals": refused_removals,
+        "rejected_by_braze": rejected,
+        "rejected_removals": rejected_removals,
         "rejected_before": cohort.tally.rejected,
-        "rejected_because": refusal,
+        "first_rejection": first_rejection,
         "in_doubt": in_doubt,
-        "answers": answers,
-        "error": halt.as_ref().map(ToString::to_string),
+        "requests_by_outcome": requests_by_outcome,
+        "error": stop_reason.as_ref().map(ToString::to_string),
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "pushdown": super::pushdown::to_json(cohort.pushdown.as_ref(), cohort.mirror_table_error.as_deref()),
         "blocked": blocked(&cohort.violations, about),

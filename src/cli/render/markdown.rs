@@ -2,8 +2,8 @@
 
 use super::guard_violation::{BlockedSubject, words};
 use super::{
-    RenderOptions, amiss, and_more, cost_line, rejected, rejects_line, sample, skipped_line, spelled_line,
-    unknown_line,
+    RenderOptions, and_more, cost_line, plan_problems, rejected, rejects_line, sample, skipped_line,
+    spelled_line, unknown_line,
 };
 use crate::cli::hints::plan_hints;
 use crate::cli::output::{count, counted};
@@ -20,10 +20,10 @@ pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> S
     } else {
         format!("{}.\n", cost_line(plan.cost()))
     });
-    let amiss = amiss(plan);
-    if !amiss.is_empty() {
+    let problems = plan_problems(plan);
+    if !problems.is_empty() {
         let head = if plan.is_in_sync() { "Not in sync" } else { "Incomplete" };
-        text.push_str(&format!("\n**{head}: {}.**\n", amiss.join("; ")));
+        text.push_str(&format!("\n**{head}: {}.**\n", problems.join("; ")));
     }
     if !plan.cohorts.is_empty() || !plan.failed.is_empty() {
         text.push_str("\n| cohort | | add | remove | unchanged | rejected |\n|---|---|--:|--:|--:|--:|\n");

@@ -7,18 +7,19 @@ pub(super) mod json;
 pub(super) mod markdown;
 pub(super) mod plan;
 mod pushdown;
-pub(super) mod remedies;
 pub(super) mod report;
+pub(super) mod segment_remedies;
 pub(super) mod segments;
 mod triggers;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::output::{count, counted, counted_of, dim};
 use super::suggested_command::SuggestedCommand;
 use crate::config::Config;
 use crate::foreign::escaped;
-use crate::model::{CohortId, Identifier, MatchTally};
+use crate::model::{CohortId, Identifier, MatchTally, reason_words};
 use crate::plan::Cost;
 use crate::reconcile::RunPlan;
 use segments::SegmentReport;
@@ -50,19 +51,19 @@ pub(super) fn skipped_line(config: &Config) -> Option<String> {
 }
 
 /// Problems for the summary: how many cohorts could not be planned, and how many the guard blocks.
-pub(super) fn amiss(plan: &RunPlan) -> Vec<String> {
-    let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.violations.is_empty()).count() as u64;
-    troubles(plan.failed.len() as u64, refused, (plan.cohorts.len() + plan.failed.len()) as u64)
+pub(super) fn plan_problems(plan: &RunPlan) -> Vec<String> {
+    let blocked = plan.cohorts.iter().filter(|cohort| !cohort.verdict.violations.is_empty()).count() as u64;
+    problem_counts(plan.failed.len() as u64, blocked, (plan.cohorts.len() + plan.failed.len()) as u64)
 }
 
-/// [`amiss`] from counts.
-pub(super) fn troubles(failed: u64, refused: u64, all: u64) -> Vec<String> {
+/// [`plan_problems`] from counts.
+pub(super) fn problem_counts(failed: u64, blocked: u64, all: u64) -> Vec<String> {
     let mut parts = Vec::new();
     if failed > 0 {
         parts.push(format!("{} could not be planned", counted_of(failed, all, "cohort")));
     }
-    if refused > 0 {
-        parts.push(format!("the guard blocks changes of {}", counted_of(refused, all, "cohort")));
+    if blocked > 0 {
+        parts.push(format!("the guard blocks changes of {}", counted_of(blocked, all, "cohort")));
     }
     parts
 }
@@ -83,19 +84,19 @@ pub(super) fn unused_lines(matched: &MatchTally, indent: &str) -> Vec<String> {
     lines
 }
 
-/// `3,412 people in 4,120 rows of 1 file; 702 duplicates`.
-pub(super) fn matched_line(matched: &MatchTally, people: u64) -> String {
-    let people = if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) };
+/// `3,412 users in 4,120 rows of 1 file; 702 duplicates`.
+pub(super) fn matched_line(matched: &MatchTally, users: u64) -> String {
+    let users = counted(users, "user");
     let rows = counted(matched.rows, "row");
     let mut line = match matched.files {
-        0 => format!("{people} in {rows}"),
-        files => format!("{people} in {rows} of {}", counted(files, "file")),
+        0 => format!("{users} in {rows}"),
+        files => format!("{users} in {rows} of {}", counted(files, "file")),
     };
     if matched.duplicates > 0 {
         line.push_str(&format!("; {}", counted(matched.duplicates, "duplicate")));
     }
-    if matched.moved > 0 {
-        line.push_str(&format!("; {} by their owner", count(matched.moved)));
+    if matched.rekeyed > 0 {
+        line.push_str(&format!("; {} re-keyed to their owner", count(matched.rekeyed)));
     }
     if matched.ambiguous > 0 {
         line.push_str(&format!(", {} of them ambiguous", count(matched.ambiguous)));
@@ -112,7 +113,7 @@ pub(super) fn spelled_line(matched: &MatchTally) -> Option<String> {
     let alike = matched.case_colliding.filter(|count| *count > 0).map(|members| {
         format!(
             "{} with the same id but for upper and lower case, invisible characters or Unicode composition: to Braze \
-             they are different people",
+             they are different users",
             counted(members, "member")
         )
     });
@@ -126,11 +127,17 @@ pub(super) fn spelled_line(matched: &MatchTally) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 
-/// `3 placeholder, 1 too_long`.
+/// `3 placeholders instead of an identifier, 1 too long identifier`.
 pub(super) fn rejects_line(matched: &MatchTally) -> Option<String> {
-    let reasons: Vec<String> =
-        matched.rejects.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
-    (!reasons.is_empty()).then(|| reasons.join(", "))
+    (!matched.rejects.is_empty()).then(|| reasons(&matched.rejects))
+}
+
+/// Counts by reason, in words.
+pub(in crate::cli) fn reasons(numbers: &BTreeMap<impl AsRef<str>, u64>) -> String {
+    let each = numbers
+        .iter()
+        .map(|(code, number)| format!("{} {}", count(*number), reason_words(code.as_ref(), *number)));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// The number of rejected rows.
@@ -142,8 +149,8 @@ pub(super) fn rejected(matched: &MatchTally) -> u64 {
 pub(super) fn cost_line(cost: Cost) -> String {
     let mut line =
         format!("{}, {}", counted(cost.requests, "request"), counted(cost.data_points, "data point"));
-    if cost.least_time > Duration::ZERO {
-        line.push_str(&format!(", at least {} at the rate limit", hours(cost.least_time)));
+    if cost.min_time > Duration::ZERO {
+        line.push_str(&format!(", at least {} at the rate limit", hours(cost.min_time)));
     }
     line
 }

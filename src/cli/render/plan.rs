@@ -2,8 +2,8 @@
 
 use super::guard_violation::{BlockedSubject, words};
 use super::{
-    RenderOptions, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, skipped_line,
-    spelled_line, unknown_line, unused_lines,
+    RenderOptions, and_more, cost_line, matched_line, plan_problems, rejected, rejects_line, sample,
+    skipped_line, spelled_line, unknown_line, unused_lines,
 };
 use crate::cli::hints::plan_hints;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -31,8 +31,8 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
     lines.extend(showing.segments.lines());
     lines.push(String::new());
     lines.extend(summary(plan, showing));
-    let amiss = showing.segments.summary();
-    lines.extend(amiss.map(|amiss| format!("{} {amiss}.", red("Segment checks:"))));
+    let problems = showing.segments.summary();
+    lines.extend(problems.map(|problems| format!("{} {problems}.", red("Segment checks:"))));
     lines.join("\n")
 }
 
@@ -198,8 +198,8 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
     let Some(matched) = &cohort.matched else { return };
     lines.extend(super::pushdown::line(cohort.pushdown.as_ref()));
     let plan = cohort.verdict.approved.plan();
-    let people = if plan.next_delivery.is_some() { named(matched) } else { plan.tally.desired() };
-    lines.push(format!("    {}", dim(&matched_line(matched, people))));
+    let users = if plan.next_delivery.is_some() { named(matched) } else { plan.tally.desired() };
+    lines.push(format!("    {}", dim(&matched_line(matched, users))));
     if let Some(reasons) = rejects_line(matched) {
         let rows = counted(rejected(matched), "row");
         lines.push(format!("    {} {rows} rejected: {reasons}", yellow("!")));
@@ -250,13 +250,13 @@ pub(super) fn orphaned(left: &OrphanedCohort) -> String {
 }
 
 fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
-    let (amiss, all) = (amiss(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
+    let (problems, all) = (plan_problems(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
     if plan.is_in_sync() {
         let in_sync = || format!("{} {}, nothing to send.", green("In sync:"), counted(all, "cohort"));
-        return vec![if amiss.is_empty() {
+        return vec![if problems.is_empty() {
             in_sync()
         } else {
-            format!("{} nothing would be sent; {}.", red("Not in sync:"), amiss.join("; "))
+            format!("{} nothing would be sent; {}.", red("Not in sync:"), problems.join("; "))
         }];
     }
     let sent = |op| plan.cohorts.iter().map(|cohort| cohort.verdict.approved.changes(op)).sum::<u64>();
@@ -269,8 +269,8 @@ fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
         count(sent(ChangeOp::Remove)),
         cost_line(plan.cost()),
     )];
-    if !amiss.is_empty() {
-        lines.push(format!("{} {}.", red("Incomplete:"), amiss.join("; ")));
+    if !problems.is_empty() {
+        lines.push(format!("{} {}.", red("Incomplete:"), problems.join("; ")));
     }
     lines.extend(ways_to_apply(plan, showing));
     lines

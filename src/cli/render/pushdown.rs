@@ -10,28 +10,28 @@ pub(super) fn line(compared: Option<&PushdownReport>) -> Option<String> {
     Some(match compared? {
         PushdownReport::InDatabase { transferred, rows } => {
             let (transferred, rows) = (count(*transferred), count(*rows));
-            dim(&format!("    pushdown: {transferred} of {rows} rows came over the wire"))
+            dim(&format!("    pushdown: {transferred} of {rows} rows were transferred"))
         }
         PushdownReport::InFull { reason } => format!("    {} read in full: {reason}", yellow("!")),
     })
 }
 
 /// A line about a mirror table that is not up to date.
-pub(super) fn trouble(what: &str) -> String {
-    let table = "the table of its members could not be written, and the next run reads the source in full";
+pub(super) fn table_error_line(what: &str) -> String {
+    let table = "the mirror table could not be written; the next run reads the source in full";
     format!("  {} {table}: {what}", yellow("!"))
 }
 
 /// The pushdown as JSON.
-pub(super) fn to_json(compared: Option<&PushdownReport>, trouble: Option<&str>) -> Value {
+pub(super) fn to_json(compared: Option<&PushdownReport>, error: Option<&str>) -> Value {
     match compared {
-        None if trouble.is_none() => Value::Null,
-        None => json!({ "table_error": trouble }),
+        None if error.is_none() => Value::Null,
+        None => json!({ "table_error": error }),
         Some(PushdownReport::InDatabase { transferred, rows }) => {
-            json!({ "used": true, "keys_read": transferred, "rows": rows, "table_error": trouble })
+            json!({ "used": true, "keys_read": transferred, "rows": rows, "table_error": error })
         }
         Some(PushdownReport::InFull { reason: why }) => {
-            json!({ "used": false, "why": why.to_string(), "table_error": trouble })
+            json!({ "used": false, "why": why.to_string(), "table_error": error })
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::guard_violation::{BlockedSubject, words};
 use super::plan::orphaned;
-use super::{rejected, rejects_line, spelled_line, troubles};
+use super::{problem_counts, rejected, rejects_line, spelled_line};
 use crate::apply::ApplyStop;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -28,7 +28,9 @@ pub(in crate::cli) fn human(
     lines.extend(failed.iter().cloned());
     lines.extend(report.orphaned.iter().map(orphaned));
     lines.extend(super::export::lines(exports));
-    lines.extend(report.halt.iter().map(|halt| format!("{} {halt}", red("not recorded in the journal:"))));
+    lines.extend(
+        report.journal_error.iter().map(|stop| format!("{} {stop}", red("not recorded in the journal:"))),
+    );
     lines.push(String::new());
     lines.push(summary(report, exports, exit));
     lines.join("\n")
@@ -37,21 +39,21 @@ pub(in crate::cli) fn human(
 fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<String>) {
     lines.push(format!("{}  {}", bold(cohort.id.as_str()), what(cohort)));
     let outcome = &cohort.outcome;
-    if outcome.refused > 0 {
-        let why = escaped(outcome.refusal.as_deref().unwrap_or_default());
+    if outcome.rejected > 0 {
+        let why = escaped(outcome.first_rejection.as_deref().unwrap_or_default());
         lines.push(format!(
             "  {} {} rejected by Braze: {why}",
             yellow("!"),
-            counted(outcome.refused, "identifier")
+            counted(outcome.rejected, "identifier")
         ));
-    } else if let Some(why) = &outcome.refusal {
+    } else if let Some(why) = &outcome.first_rejection {
         lines.push(format!(
             "  {} Braze rejects an identifier, and accepted no other to compare with: {why}",
             yellow("!")
         ));
     }
-    if outcome.refused_removals > 0 {
-        let who = counted(outcome.refused_removals, "member");
+    if outcome.rejected_removals > 0 {
+        let who = counted(outcome.rejected_removals, "member");
         lines.push(format!("  {} {who} could not be removed; the next run tries again", yellow("!")));
     }
     lines.extend(delivery_change(cohort, again));
@@ -64,10 +66,10 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
     }
     lines.extend(super::triggers::done(cohort));
     lines.extend(super::pushdown::line(cohort.pushdown.as_ref()));
-    lines.extend(cohort.mirror_table_error.as_deref().map(super::pushdown::trouble));
-    if let Some(halt) = &outcome.halt {
-        lines.push(format!("  {} {}", red("stopped:"), escaped(&halt.to_string())));
-        lines.extend(workspace_remedies(halt, again).into_iter().map(|remedy| format!("      {remedy}")));
+    lines.extend(cohort.mirror_table_error.as_deref().map(super::pushdown::table_error_line));
+    if let Some(stop) = &outcome.stop_reason {
+        lines.push(format!("  {} {}", red("stopped:"), escaped(&stop.to_string())));
+        lines.extend(workspace_remedies(stop, again).into_iter().map(|remedy| format!("      {remedy}")));
     }
     if outcome.in_doubt > 0 {
         lines.push(format!(
@@ -100,7 +102,7 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
 /// The next step of a delivery change.
 fn delivery_change(cohort: &CohortReport, again: &SuggestedCommand) -> Option<String> {
     let (from, to) = (&cohort.delivery, cohort.next_delivery.as_ref()?);
-    Some(if cohort.outcome.is_whole() && cohort.violations.is_empty() {
+    Some(if cohort.outcome.is_complete() && cohort.violations.is_empty() {
         format!(
             "  {} no member is left in {from}; to send them by {to}: {}",
             yellow("~"),
@@ -131,7 +133,7 @@ fn what(cohort: &CohortReport) -> String {
         parts.push(format!("removed {}", red(&count(outcome.removed))));
     }
     let members = counted(cohort.members(), "member");
-    match (parts.is_empty(), outcome.halt.is_some(), cohort.violations.is_empty()) {
+    match (parts.is_empty(), outcome.stop_reason.is_some(), cohort.violations.is_empty()) {
         (false, ..) => format!("{}; {members}", parts.join(", ")),
         (true, false, true) => format!("in sync, {members}"),
         (true, ..) => format!("unchanged, {members}"),
@@ -139,8 +141,8 @@ fn what(cohort: &CohortReport) -> String {
 }
 
 /// Remedies if the keys belong to another workspace than the state.
-pub(in crate::cli) fn workspace_remedies(halt: &ApplyStop, again: &SuggestedCommand) -> Vec<String> {
-    let ApplyStop::OtherWorkspace { connection, .. } = halt else { return Vec::new() };
+pub(in crate::cli) fn workspace_remedies(stop: &ApplyStop, again: &SuggestedCommand) -> Vec<String> {
+    let ApplyStop::OtherWorkspace { connection, .. } = stop else { return Vec::new() };
     vec![
         format!("if it is a new key of the same workspace: {}", again.adopt(connection)),
         "if it is another workspace: it has none of the recorded members; give it its own `state:`, for example as an \
@@ -183,15 +185,16 @@ fn summary(report: &RunReport, exports: &[ExportReport], exit: Exit) -> String {
             count(sum(|c| c.outcome.removed)),
         ),
     };
-    let amiss: String = amiss(report, all).iter().map(|trouble| format!("; {trouble}")).collect();
-    format!("{head} {done}{amiss}{exported}.")
+    let incomplete: String = incomplete_parts(report, all).iter().map(|part| format!("; {part}")).collect();
+    format!("{head} {done}{incomplete}{exported}.")
 }
 
 /// The reasons why the run is incomplete.
-fn amiss(report: &RunReport, all: u64) -> Vec<String> {
+fn incomplete_parts(report: &RunReport, all: u64) -> Vec<String> {
     let cohorts = |so: fn(&CohortReport) -> bool| report.cohorts.iter().filter(|c| so(c)).count() as u64;
-    let mut parts = troubles(report.failed.len() as u64, cohorts(|c| !c.violations.is_empty()), all);
-    let (stopped, in_doubt) = (cohorts(|c| c.outcome.halt.is_some()), cohorts(|c| c.outcome.in_doubt > 0));
+    let mut parts = problem_counts(report.failed.len() as u64, cohorts(|c| !c.violations.is_empty()), all);
+    let (stopped, in_doubt) =
+        (cohorts(|c| c.outcome.stop_reason.is_some()), cohorts(|c| c.outcome.in_doubt > 0));
     if stopped > 0 {
         parts.push(format!("{} stopped early", counted_of(stopped, all, "cohort")));
     }

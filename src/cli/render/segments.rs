@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::heap_segments::ago;
 use super::json::envelope;
-use super::remedies::steps;
+use super::segment_remedies::steps;
 use crate::cli::output::{bold, counted, counted_of, dim, red, yellow};
 use crate::cli::segments::SegmentLookup;
 use crate::config::{BrazeObject, Config, SegmentConfig};
@@ -40,9 +40,9 @@ impl SegmentReport<'_> {
             format!("{}  segment {} in {}", bold(segment.id.as_str()), named(segment), segment.connection);
         let checked = match &looked.outcome {
             Ok(checked) => checked,
-            Err(not_asked) => {
+            Err(not_checked) => {
                 lines.push(format!("{head}: unknown"));
-                lines.push(format!("  {} Braze was not asked: {}", yellow("?"), escaped(&not_asked.why)));
+                lines.push(format!("  {} not checked: {}", yellow("?"), escaped(&not_checked.why)));
                 return;
             }
         };
@@ -74,7 +74,7 @@ impl SegmentReport<'_> {
         let mut lines = self.lines();
         lines.push(String::new());
         lines.push(match self.summary() {
-            Some(amiss) => format!("Not in sync: {amiss}."),
+            Some(problems) => format!("Not in sync: {problems}."),
             None => format!("In sync: {}.", counted(self.looked.len() as u64, "segment")),
         });
         lines.join("\n")
@@ -105,13 +105,13 @@ impl SegmentReport<'_> {
             "verdict": looked.word(),
         });
         let more = match &looked.outcome {
-            Err(not_asked) => json!({ "not_asked": not_asked.why, "findings": [] }),
+            Err(not_checked) => json!({ "not_checked": not_checked.why, "findings": [] }),
             Ok(CheckedSegment { check, findings, expected }) => json!({
                 "since": timestamp_text(check.since.0),
                 "in_sync_at": check.in_sync_at.map(|at| timestamp_text(at.0)),
                 "braze": check.segment.as_ref().map(|seen| json!({ "id": seen.id, "name": seen.name, "updated_at": seen.updated_at })),
-                "size": check.size.as_ref().map(|size| json!({ "day": size.day, "people": size.size })),
-                "expected": expected.written_at.map(|_| json!({ "least": expected.least, "most": expected.most })),
+                "size": check.size.as_ref().map(|size| json!({ "day": size.day, "users": size.size })),
+                "expected": expected.written_at.map(|_| json!({ "min": expected.min, "max": expected.max })),
                 "findings": findings.iter().map(|finding| self.finding_json(finding, segment)).collect::<Vec<_>>(),
             }),
         };
@@ -156,8 +156,8 @@ impl SegmentReport<'_> {
         let id = markdown(looked.segment.id.as_str());
         let checked = match &looked.outcome {
             Ok(checked) => checked,
-            Err(not_asked) => {
-                return format!("\n- {id}: Braze was not asked: {}\n", markdown(&not_asked.why));
+            Err(not_checked) => {
+                return format!("\n- {id}: not checked: {}\n", markdown(&not_checked.why));
             }
         };
         let mut text = String::new();
@@ -183,8 +183,8 @@ impl SegmentReport<'_> {
             };
             let checked = match &looked.outcome {
                 Ok(checked) => checked,
-                Err(not_asked) => {
-                    annotate("warning", &format!("Braze was not asked: {}", escaped(&not_asked.why)));
+                Err(not_checked) => {
+                    annotate("warning", &format!("not checked: {}", escaped(&not_checked.why)));
                     continue;
                 }
             };
@@ -279,8 +279,10 @@ pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], no
             CheckVerdict::Unknown => format!("unknown, since {}", timestamp_text(check.since.0)),
         };
         lines.push(format!("{}  a segment: {verdict}; checked {}", bold(id.as_str()), ago(check.at.0, now)));
-        let amiss = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);
-        lines.extend(amiss.map(|finding| format!("    {} {}", mark(finding.level), escaped(&finding.text))));
+        let problems = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);
+        lines.extend(
+            problems.map(|finding| format!("    {} {}", mark(finding.level), escaped(&finding.text))),
+        );
     }
     lines
 }

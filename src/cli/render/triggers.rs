@@ -36,14 +36,14 @@ pub(super) fn unknown_users(preflight: Option<&PreflightPlan>) -> Vec<String> {
 
 /// The unknown users that the preflight of a run found.
 fn preflight_lines(report: Option<&PreflightReport>) -> Vec<String> {
-    let Some(PreflightReport { asked, unknown, known_now, waiting, error, too_many }) = report else {
+    let Some(PreflightReport { looked_up, unknown, known_now, waiting, error, too_many }) = report else {
         return Vec::new();
     };
     let mut lines = Vec::new();
     if *unknown > 0 {
-        let (unknown, asked) = (count(*unknown), count(*asked));
+        let (unknown, looked_up) = (count(*unknown), count(*looked_up));
         lines.push(format!(
-            "  {} {unknown} of {asked} new members are unknown to Braze; they are sent again once they have a profile",
+            "  {} {unknown} of {looked_up} new members are unknown to Braze; they are sent again once they have a profile",
             yellow("!")
         ));
     }
@@ -91,7 +91,7 @@ fn trigger_lines(plan: &TriggerPlan) -> Vec<String> {
     part(plan.expired, format!("{} too old, dropped", count(plan.expired)));
     part(plan.unreachable, format!("{} without an external id, not triggered", count(plan.unreachable)));
     part(plan.first_fill, format!("not for the {} users of the first fill", count(plan.first_fill)));
-    part(u64::from(plan.too_many), "too many at once, so for no user".to_owned());
+    part(u64::from(plan.too_many), "too many users at once, so for none".to_owned());
     if parts.is_empty() {
         return Vec::new();
     }
@@ -135,7 +135,7 @@ pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
     let mut lines = preflight_lines(cohort.preflight_report.as_ref());
     let Some(triggers) = &cohort.triggers else { return lines };
     for (plan, done) in triggers.triggers.iter().zip(&cohort.triggered) {
-        let TriggerOutcome { sent, notice, trouble, .. } = done;
+        let TriggerOutcome { sent, notice, stop_reason, .. } = done;
         if *sent > 0 {
             let users = counted(*sent, "user");
             lines.push(format!(
@@ -148,7 +148,7 @@ pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
         lines.extend(left_out(plan));
         let messages = notice
             .iter()
-            .chain(trouble)
+            .chain(stop_reason)
             .map(|message| format!("  {} {}: {message}", yellow("!"), config_key(plan.transition)));
         lines.extend(messages);
     }
@@ -162,7 +162,7 @@ pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
             ));
         }
     }
-    let unanswered = cohort.triggered.iter().map(|done| done.lost.len()).sum::<usize>();
+    let unanswered = cohort.triggered.iter().map(|done| done.unanswered.len()).sum::<usize>();
     lines.extend(unanswered_line(triggers.unanswered.len() + unanswered));
     lines
 }
@@ -173,8 +173,8 @@ pub(super) fn plan_json(triggers: Option<&TriggersPlan>) -> Value {
     let trigger = |plan: &TriggerPlan| {
         json!({
             "on": config_key(plan.transition),
-            "sends": plan.trigger.to_string(),
-            "now": plan.now.len(),
+            "trigger": plan.trigger.to_string(),
+            "due": plan.now.len(),
             "waiting": plan.waiting,
             "quiet_until": plan.quiet_until.map(timestamp_text),
             "in_cool_down": plan.in_cool_down,
@@ -182,7 +182,7 @@ pub(super) fn plan_json(triggers: Option<&TriggersPlan>) -> Value {
             "unreachable": plan.unreachable,
             "first_fill": plan.first_fill,
             "too_many": plan.too_many,
-            "properties_left_out": plan.left_out(),
+            "omitted_properties": plan.left_out(),
         })
     };
     json!({ "list": triggers.triggers.iter().map(trigger).collect::<Vec<_>>(), "unanswered": triggers.unanswered.len() })
@@ -194,13 +194,13 @@ pub(super) fn done_json(cohort: &CohortReport) -> Value {
     let trigger = |(plan, done): (&TriggerPlan, &TriggerOutcome)| {
         json!({
             "on": config_key(plan.transition),
-            "sends": plan.trigger.to_string(),
+            "trigger": plan.trigger.to_string(),
             "sent": done.sent,
-            "unanswered": done.lost.len(),
+            "unanswered": done.unanswered.len(),
             "rejected": done.rejected.len(),
-            "properties_left_out": plan.left_out(),
+            "omitted_properties": plan.left_out(),
             "notice": done.notice,
-            "error": done.trouble,
+            "error": done.stop_reason,
         })
     };
     let list: Vec<Value> = triggers.triggers.iter().zip(&cohort.triggered).map(trigger).collect();
@@ -211,7 +211,7 @@ pub(super) fn done_json(cohort: &CohortReport) -> Value {
 pub(super) fn unknown_users_json(preflight: Option<&PreflightPlan>) -> Value {
     preflight.map_or(
         Value::Null,
-        |plan| json!({ "sent_again": plan.known, "unknown": plan.unknown, "asked_again": plan.due }),
+        |plan| json!({ "sent_again": plan.known, "unknown": plan.unknown, "looked_up_again": plan.due }),
     )
 }
 
@@ -219,8 +219,8 @@ pub(super) fn unknown_users_json(preflight: Option<&PreflightPlan>) -> Value {
 pub(super) fn preflight_json(report: Option<&PreflightReport>) -> Value {
     report.map_or(Value::Null, |report| {
         json!({
-            "asked": report.asked, "unknown": report.unknown, "known_now": report.known_now,
-            "waiting": report.waiting, "error": report.error, "too_many": report.too_many,
+            "looked_up": report.looked_up, "unknown": report.unknown, "found": report.known_now,
+            "waiting": report.waiting, "error": report.error, "over_limit": report.too_many,
         })
     })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::actions::actions;
+use super::triggers::declared_triggers;
 use super::{brazes, is_sandbox};
 use crate::config::problem::{Problem, ProblemCode};
-use crate::config::source::SourceSpan;
+use crate::config::source_text::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 
 /// Standard attributes of Braze profiles (Braze, "User attributes object"). Writing a cohort into one of them would
@@ -65,7 +65,8 @@ pub(super) fn real_vendors_have_keys(tree: &TreeNode, problems: &mut Vec<Problem
         let uses_it = |cohort: &TreeNode| cohort.text("to").is_some_and(|(to, _)| to == entry.key);
         let asks = tree.items("cohorts").iter().filter(|cohort| uses_it(cohort));
         let asks = asks.filter_map(|cohort| cohort.entry("preflight")).map(|entry| entry.key_span).next();
-        let action = actions(tree).find(|(cohort, _)| uses_it(cohort)).map(|(_, action)| action.key_span);
+        let trigger =
+            declared_triggers(tree).find(|(cohort, _)| uses_it(cohort)).map(|(_, trigger)| trigger.key_span);
         let imports = cohorts_to(tree, &entry.key).any(|cohort| by_attribute(cohort).is_none());
         let needs_nothing = attribute.is_none() && entry.node.get("rest_api_key").is_some();
         if imports || !(attribute.is_some() || needs_nothing) {
@@ -79,7 +80,7 @@ pub(super) fn real_vendors_have_keys(tree: &TreeNode, problems: &mut Vec<Problem
                 "rest_api_key",
                 Some((place, "this cohort is delivered by attribute")),
             ));
-        } else if let Some(place) = action {
+        } else if let Some(place) = trigger {
             problems.extend(lacks(entry, "rest_api_key", Some((place, "this trigger needs it"))));
         } else if let Some(place) = asks {
             problems.extend(lacks(entry, "rest_api_key", Some((place, "`preflight` needs it"))));

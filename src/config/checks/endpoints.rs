@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use super::{safe_url, sources};
 use crate::config::problem::{Problem, ProblemCode};
-use crate::config::source::SourceSpan;
+use crate::config::source_text::SourceSpan;
 use crate::config::tree::TreeNode;
 use crate::model::{is_loopback_host, is_private_address};
 

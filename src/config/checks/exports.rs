@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{base_url, connections, is_below, is_kind};
 use crate::config::merge::leaves_folder;
 use crate::config::problem::{Problem, ProblemCode};
-use crate::config::source::SourceSpan;
+use crate::config::source_text::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 use crate::event_mapping::{check_glob, check_rename};
 
@@ -39,7 +39,7 @@ pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
 pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (to, place) in exports(tree).iter().filter_map(|export| export.text("to")) {
         let Some(heap) = heaps(tree).find(|entry| entry.key == to) else {
-            super::server::no_heap(tree, to, place, problems);
+            super::watch::no_heap(tree, to, place, problems);
             continue;
         };
         let (region, endpoint) = (heap.node.text("region"), heap.node.entry("endpoint"));

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{connections, is_kind, sources};
 use crate::config::file_source::Format;
 use crate::config::problem::{Problem, ProblemCode};
-use crate::config::source::SourceSpan;
+use crate::config::source_text::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 use crate::model::BuildFeature;
 

@@ -3,16 +3,16 @@
 //! Checks read the tree and not typed values, so all of them run in spite of other problems, and each knows the place of
 //! its problems. They skip values that the schema already reports.
 
-mod actions;
 mod deliver;
 mod dumps;
 mod endpoints;
 mod exports;
 mod features;
-mod places;
+mod remote_files;
 mod segments;
-mod server;
 mod sql;
+mod triggers;
+mod watch;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use std::path::Path;
 use crate::config::file_source::Format;
 use crate::config::merge::leaves_folder;
 use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
-use crate::config::source::SourceSpan;
+use crate::config::source_text::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 use crate::model::Percentage;
 
@@ -34,10 +34,10 @@ const CHECKS: &[ConfigCheck] = &[
     removed_are_not_declared,
     features::features_are_present,
     paths_stay_inside,
-    places::addresses_are_good,
-    places::stores_have_buckets,
-    places::dumps_are_in_buckets,
-    places::mappings_have_a_handle,
+    remote_files::addresses_are_good,
+    remote_files::stores_have_buckets,
+    remote_files::dumps_are_in_buckets,
+    remote_files::mappings_have_a_handle,
     formats_are_known,
     device_id_comes_last,
     rules_differ,
@@ -46,9 +46,9 @@ const CHECKS: &[ConfigCheck] = &[
     endpoints_are_safe,
     endpoints::allowed_are_servers,
     endpoints::servers_are_allowed,
-    actions::one_thing_is_triggered,
-    actions::quiet_hours_are_somewhere,
-    actions::properties_have_columns,
+    triggers::one_thing_is_triggered,
+    triggers::quiet_hours_are_somewhere,
+    triggers::properties_have_columns,
     deliver::real_vendors_have_keys,
     deliver::attributes_are_written,
     deliver::attributes_differ,
@@ -64,12 +64,12 @@ const CHECKS: &[ConfigCheck] = &[
     exports::storages_are_somewhere,
     exports::folders_stay_inside,
     exports::globs_say_something,
-    server::segments_are_heaps,
-    server::segments_have_one_column,
-    server::public_doors_are_encrypted,
-    server::public_doors_are_locked,
-    server::doors_differ,
-    server::schedules_come_to_be,
+    watch::segments_are_heaps,
+    watch::segments_have_one_column,
+    watch::public_endpoints_are_encrypted,
+    watch::public_endpoints_are_authenticated,
+    watch::endpoint_paths_differ,
+    watch::schedules_come_to_be,
     sql::queries_name_a_database,
     sql::queries_say_it_once,
     sql::databases_are_encrypted,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{brazes, connections, is_sandbox};
 use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
-use crate::config::source::SourceSpan;
+use crate::config::source_text::SourceSpan;
 use crate::config::tree::TreeNode;
 
 /// The cohorts of a segment, each with its place.

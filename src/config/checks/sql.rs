@@ -10,7 +10,7 @@ fn queries(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
 }
 
 /// SQL sources, and sources of Heap Connect dumps.
-fn asked(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
+fn sql_sources(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"));
     cohorts.filter(|source| is_kind(source, "sql") || is_kind(source, "heap_connect"))
 }
@@ -42,7 +42,7 @@ pub(super) fn queries_name_a_database(tree: &TreeNode, problems: &mut Vec<Proble
 /// A SQL source has exactly one query or table.
 pub(super) fn queries_say_it_once(tree: &TreeNode, problems: &mut Vec<Problem>) {
     const KEYS: [&str; 3] = ["query", "query_file", "table"];
-    for source in asked(tree) {
+    for source in sql_sources(tree) {
         let all = if is_kind(source, "sql") {
             "`table: schema.name` uses all rows of a table or view"
         } else {

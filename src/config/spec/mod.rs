@@ -3,7 +3,6 @@
 //! The types mirror the YAML exactly and are private to `config`; `lower` turns them into the `Config` that the rest
 //! of the program uses. Their doc comments are the descriptions of the schema: write them for the editor of the file.
 
-mod action;
 mod deliver;
 mod export;
 mod guard;
@@ -12,6 +11,7 @@ mod identity;
 mod segments;
 mod sql;
 mod state;
+mod triggers;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(in crate::config) use action::{QuietHoursSpec, TriggerSpec};
 pub(in crate::config) use deliver::{AttributeSpec, DeliverSpec, PreflightSpec};
 pub(in crate::config) use export::{
     AnonymousSpec, CustomEventsSpec, ExportSourceSpec, ExportSpec, NamingSpec, PropertiesSpec,
@@ -35,6 +34,7 @@ pub(in crate::config) use sql::{
     AdbcSpec, DatabaseTlsSpec, DiffSpec, PostgresSpec, QuoteSpec, SqlSourceSpec,
 };
 pub(in crate::config) use state::State;
+pub(in crate::config) use triggers::{QuietHoursSpec, TriggerSpec};
 pub(in crate::config) use watch::{
     EndpointLimitsSpec, NotifyFormatSpec, NotifyOnSpec, NotifySpec, ScheduleSpec, WatchSpec,
 };
@@ -110,7 +110,7 @@ pub(in crate::config) struct ConfigFile {
     #[schemars(example = serde_json::json!({ "production": { "state": "s3://acme-syncline/production" } }))]
     #[serde(default)]
     #[allow(dead_code, reason = "merged into the tree before it is parsed; present for the schema")]
-    pub(in crate::config) environments: BTreeMap<Slug, super::overlay::EnvironmentOverlay>,
+    pub(in crate::config) environments: BTreeMap<Slug, super::environment_schema::EnvironmentOverlay>,
 }
 
 fn default_state() -> State {
@@ -187,7 +187,7 @@ pub(in crate::config) enum ConnectionSpec {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct BrazeSpec {
     /// The Braze instance, as in the address of the dashboard. `sandbox` is a local simulation that needs no keys.
-    pub(in crate::config) instance: Option<super::instance::Instance>,
+    pub(in crate::config) instance: Option<super::braze_instance::Instance>,
     /// The REST endpoint. Use either this or `instance`.
     #[schemars(example = "https://rest.iad-01.braze.com")]
     pub(in crate::config) endpoint: Option<String>,

@@ -176,7 +176,7 @@ pub(in crate::config) struct NotifySpec {
     #[serde(default)]
     pub(in crate::config) format: NotifyFormatSpec,
     /// Events to notify about. All if absent.
-    #[schemars(example = serde_json::json!(["failure", "refusal"]))]
+    #[schemars(example = serde_json::json!(["failure", "blocked"]))]
     pub(in crate::config) on: Option<NonEmpty<NotifyOnSpec, 5>>,
 }
 
@@ -196,7 +196,7 @@ pub(in crate::config) enum NotifyFormatSpec {
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum NotifyOnSpec {
     /// The guard blocked changes.
-    Refusal,
+    Blocked,
     /// A run failed and will be retried.
     Failure,
     /// A cohort, export or segment that was blocked, failed, stale or drifted is in sync again.

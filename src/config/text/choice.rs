@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Length;
 use crate::config::mask::is_variable;
@@ -179,14 +179,19 @@ impl JsonSchema for AppIdText {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let described = |schema: Schema, description: &str| {
+        let described = |schema: Schema, description: &str, example: &str| {
             let mut schema = schema;
             schema.insert("description".to_owned(), description.into());
+            schema.insert("examples".to_owned(), json!([example]));
             schema
         };
         let variable = generator.subschema_for::<super::Variable>();
-        let variable = described(variable, "Environment variable that contains it.");
-        let path = described(generator.subschema_for::<super::Text>(), "File that contains it.");
+        let variable = described(variable, "Environment variable that contains it.", "HEAP_APP_ID");
+        let path = described(
+            generator.subschema_for::<super::Text>(),
+            "File that contains it.",
+            "secrets/heap-app-id",
+        );
         json_schema!({
             "type": ["string", "integer", "object"],
             "description": "Heap's environment id: its digits, or the environment variable or file that contains them.",

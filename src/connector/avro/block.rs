@@ -92,7 +92,7 @@ impl<R: Read> AvroBlocks<R> {
         }
         self.read.read_exact(&mut sync).map_err(of_io)?;
         if sync != self.sync {
-            return Err(AvroProblem::Damaged("a block without the file's mark behind it"));
+            return Err(AvroProblem::Damaged("a block that does not end with the file's sync marker"));
         }
         Ok(Some((records, first + second + len + 16)))
     }

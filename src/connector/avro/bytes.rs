@@ -77,7 +77,7 @@ impl<'a> ByteReader<'a> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err("a boolean that is neither"),
+            _ => Err("a boolean that is neither 0 nor 1"),
         }
     }
 
@@ -89,7 +89,7 @@ impl<'a> ByteReader<'a> {
         if count < 0 {
             // The size in bytes only serves readers that skip the chunk.
             self.long()?;
-            count = count.checked_neg().ok_or("a count that cannot be")?;
+            count = count.checked_neg().ok_or("an invalid count")?;
         }
         match usize::try_from(count) {
             Ok(0) => Ok(None),

@@ -65,7 +65,7 @@ pub enum AvroProblem {
     #[error("damaged: {0}")]
     Damaged(&'static str),
     /// A block cannot be unpacked.
-    #[error("a block cannot be unpacked as {codec}")]
+    #[error("a block cannot be decompressed as {codec}")]
     Unpacking {
         /// The codec of the block.
         codec: &'static str,

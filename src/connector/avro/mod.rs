@@ -270,9 +270,9 @@ mod tests {
             let (_, stopped, _) = read(&file, &LIMITS);
             let stopped = stopped.unwrap();
             assert!(stopped.is_of_one_block() && stopped.offset == at(&file));
-            // A frame may say its size itself, and is refused for that.
+            // A frame may state a size of its own that exceeds the limit.
             let text = stopped.problem.to_string();
-            assert!(text == too_large || text == "a block cannot be unpacked as zstandard", "{text}");
+            assert!(text == too_large || text == "a block cannot be decompressed as zstandard", "{text}");
         }
         let lie = [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0; 20]].concat();
         let file = file(ONE_TEXT, "snappy", &[2], &lie);
@@ -338,7 +338,7 @@ mod tests {
         assert!(read(&unknown, &LIMITS).1.unwrap().to_string().ends_with("unknown codec `xz`"));
         let no_record = file("\"string\"", "null", &[2], b"");
         assert!(
-            read(&no_record, &LIMITS).1.unwrap().to_string().ends_with("unusable schema: it is no record")
+            read(&no_record, &LIMITS).1.unwrap().to_string().ends_with("unusable schema: it is not a record")
         );
         let huge = file(&format!("{ONE_TEXT}{}", " ".repeat(5000)), "null", &[2], b"");
         assert!(read(&huge, &LIMITS).1.unwrap().to_string().contains("header of 5"));

@@ -195,11 +195,11 @@ pub(super) fn logical(of: &AvroType, bytes: &mut ByteReader<'_>) -> Result<(Mean
 /// The branch of the next union.
 pub(super) fn branch(branches: &[TypeId], bytes: &mut ByteReader<'_>) -> Result<TypeId, Malformed> {
     let branch = usize::try_from(bytes.long()?).ok().and_then(|at| branches.get(at));
-    branch.copied().ok_or("a branch that the union has not")
+    branch.copied().ok_or("a branch that the union does not have")
 }
 
 /// The symbol of the next enum.
 pub(super) fn symbol<'s>(symbols: &'s [Box<str>], bytes: &mut ByteReader<'_>) -> Result<&'s str, Malformed> {
     let symbol = usize::try_from(bytes.long()?).ok().and_then(|at| symbols.get(at));
-    symbol.map(|symbol| &**symbol).ok_or("a symbol that the enum has not")
+    symbol.map(|symbol| &**symbol).ok_or("a symbol that the enum does not have")
 }

@@ -169,7 +169,7 @@ impl<'b> Records<'b> {
                         continue;
                     }
                     branch if branch == 1 - null => plain,
-                    _ => return Err("a branch that the union has not"),
+                    _ => return Err("a branch that the union does not have"),
                 },
                 FieldOp::Other(of) => {
                     for (slot, path) in selected.iter_mut().zip(&schema.paths) {

@@ -76,7 +76,9 @@ impl AvroSchema {
         let json: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
         let mut parser = Parser::default();
         let root = parser.parse(&json, "")?;
-        let AvroType::Record(fields) = &parser.types[root] else { return Err("it is no record".to_owned()) };
+        let AvroType::Record(fields) = &parser.types[root] else {
+            return Err("it is not a record".to_owned());
+        };
         let (names, ops) = fields
             .iter()
             .map(|(name, of)| (name.clone(), op(&parser.types, *of)))
@@ -178,7 +180,7 @@ impl Parser {
                 Ok(self.add(AvroType::Union(branches)))
             }
             Value::Object(object) => self.object(object, namespace),
-            other => Err(format!("{other} is no type")),
+            other => Err(format!("{other} is not a type")),
         }
     }
 
@@ -192,7 +194,7 @@ impl Parser {
             "string" | "bytes" => AvroType::Text,
             _ => {
                 let known = self.names.get(&full_name(name, namespace)).or_else(|| self.names.get(name));
-                return known.copied().ok_or_else(|| format!("`{name}` is no type"));
+                return known.copied().ok_or_else(|| format!("`{name}` is not a type"));
             }
         };
         Ok(self.add(primitive))
@@ -260,7 +262,7 @@ impl Parser {
         for field in fields {
             let name = field.get("name").and_then(Value::as_str).ok_or("a field without a name")?;
             if !seen.insert(name) {
-                return Err(format!("the field `{name}` is there twice"));
+                return Err(format!("the field `{name}` is defined twice"));
             }
             let of = field.get("type").ok_or_else(|| format!("the field `{name}` has no type"))?;
             found.push((name.into(), self.parse(of, namespace)?));
@@ -270,7 +272,7 @@ impl Parser {
 }
 
 fn symbol(json: &Value) -> Result<Box<str>, String> {
-    json.as_str().map(Box::from).ok_or_else(|| format!("{json} is no symbol"))
+    json.as_str().map(Box::from).ok_or_else(|| format!("{json} is not a symbol"))
 }
 
 /// A name with a dot is a full name; in Currents' schemas it contains the dotted event type.
@@ -321,7 +323,7 @@ mod tests {
 
     #[test]
     fn schemas_without_records_are_errors() {
-        check("\"string\"", "it is no record");
+        check("\"string\"", "it is not a record");
         check("7", "7 is no type");
         check(&record(r#"{"name":"a","type":"G"}"#), "`G` is no type");
         check(&record(r#"{"name":"a"}"#), "the field `a` has no type");

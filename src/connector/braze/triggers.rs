@@ -37,7 +37,10 @@ impl TriggerEndpoint for BrazeClient {
         Box::pin(async move {
             let Some(key) = &self.keys.rest else {
                 self.trigger_limiter.release();
-                return (RequestOutcome::Unauthorized("there is no key for this".to_owned()), None);
+                return (
+                    RequestOutcome::Unauthorized("no key for this endpoint is configured".to_owned()),
+                    None,
+                );
             };
             let (reply, body) = self.post_trigger(key, path, body.to_string().into_bytes()).await;
             let body = body.and_then(|body| serde_json::from_slice::<TriggerReplyBody>(&body).ok());

@@ -53,10 +53,10 @@ impl Opened {
         let Self { path, input, mut header } = self;
         let mut wanted: Vec<Option<usize>> = Vec::with_capacity(required.len() + optional.len());
         for column in required {
-            let found = place(&mut header.schema, column);
+            let found = field_index(&mut header.schema, column);
             wanted.push(Some(found.ok_or_else(|| missing(&header.schema, &path, column))?));
         }
-        wanted.extend(optional.iter().map(|column| place(&mut header.schema, column)));
+        wanted.extend(optional.iter().map(|column| field_index(&mut header.schema, column)));
         let mut blocks = AvroBlocks::new(input, &header, header.len(), &AvroLimits::default());
         let (mut block, mut line, name) = (AvroBlock::default(), 0, path.display().to_string());
         let mut cells: Vec<ColumnCells> = wanted.iter().map(|_| ColumnCells::with_capacity(1)).collect();
@@ -151,7 +151,7 @@ fn missing(schema: &AvroSchema, path: &Path, column: &str) -> FileError {
 }
 
 /// The position of a column: of a field, or of a value inside one.
-fn place(schema: &mut AvroSchema, column: &str) -> Option<usize> {
+fn field_index(schema: &mut AvroSchema, column: &str) -> Option<usize> {
     let at = |schema: &AvroSchema, name: &str| schema.fields().iter().position(|field| *field == name);
     if let Some(whole) = at(schema, column) {
         return Some(whole);

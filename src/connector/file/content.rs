@@ -135,7 +135,7 @@ impl Content {
     /// Inspects a file's first bytes and decompresses it if necessary.
     pub(super) fn of(handle: FileBytes, path: &Path) -> Result<Self, FileError> {
         let mut plain = FileInput { reader: handle.reader(), packed: false };
-        let (kind, reader) = look(&mut plain, path)?;
+        let (kind, reader) = detect_format(&mut plain, path)?;
         let unpacked: Box<dyn Read> = match kind {
             Kind::Gzip => {
                 Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER_LEN, reader)))
@@ -146,13 +146,13 @@ impl Content {
             }
             Kind::Empty if is_packed(path) => {
                 // The decompressors accept an empty file.
-                let what = "it is empty, not even compressed".to_owned();
+                let what = "it is empty, without compressed data".to_owned();
                 return Err(FileError::Truncated { path: path.to_owned(), what });
             }
             kind => return Ok(Self { kind, input: FileInput { reader, packed: false } }),
         };
         let mut packed = FileInput { reader: unpacked, packed: true };
-        let (kind, reader) = look(&mut packed, path)?;
+        let (kind, reader) = detect_format(&mut packed, path)?;
         match kind {
             Kind::Gzip | Kind::Zstd => Err(foreign_error(path, "compressed twice", "compress it once")),
             Kind::Parquet => Err(foreign_error(path, "Parquet that was compressed as a whole", "unpack it")),
@@ -212,7 +212,7 @@ fn is_packed(path: &Path) -> bool {
 }
 
 /// The kind of an input, and a reader of all its bytes.
-fn look(input: &mut FileInput, path: &Path) -> Result<(Kind, Box<dyn Read>), FileError> {
+fn detect_format(input: &mut FileInput, path: &Path) -> Result<(Kind, Box<dyn Read>), FileError> {
     let (mut front, mut len) = (vec![0; FRONT_LEN], 0);
     while len < FRONT_LEN {
         match input.read(&mut front[len..], path)? {

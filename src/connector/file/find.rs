@@ -8,8 +8,7 @@ use super::{FileError, remote};
 use crate::config::{FileSource, Format, is_special};
 use crate::file_glob::{Glob, WalkError, is_glob};
 
-const FOLDER: &str =
-    "it is a folder of the name of a file; name the files in it, as in `people.csv/part-*.csv`";
+const FOLDER: &str = "it is a folder; name the files in it, for example `people.csv/part-*.csv`";
 
 /// Folders and settings that files are read with.
 #[derive(Clone, Copy)]

@@ -90,7 +90,7 @@ impl JsonValues {
         let len = match found {
             End::Whole(len) => len,
             End::Broken(len) => return Ok(len),
-            End::OfFile => return Err(lines.truncated("its last JSON value is not whole")),
+            End::OfFile => return Err(lines.truncated("its last JSON value is incomplete")),
         };
         self.followed(lines, len)
     }
@@ -219,7 +219,7 @@ fn rest_of_line(lines: &mut Lines, from: usize) -> Result<usize, FileError> {
         searched = lines.bytes().len();
         if !lines.more()? {
             return match lines.final_newline() {
-                FinalNewline::Required => Err(lines.truncated("its last line is not whole")),
+                FinalNewline::Required => Err(lines.truncated("its last line is incomplete")),
                 FinalNewline::Optional => Ok(searched),
             };
         }

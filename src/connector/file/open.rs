@@ -39,7 +39,7 @@ impl FileInput {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::UnexpectedEof if self.packed => {
-                FileError::Truncated { path, what: "the compressed data breaks off".to_owned() }
+                FileError::Truncated { path, what: "the compressed data is truncated".to_owned() }
             }
             _ if self.packed => FileError::Unpack { path, source },
             _ => FileError::Io { path, source },
@@ -138,7 +138,7 @@ impl ChangeDetector {
     pub(super) fn came_whole(&self) -> Result<(), FileError> {
         let Of::Object(object) = &self.of else { return Ok(()) };
         let path = self.path.clone();
-        match object.take_trouble() {
+        match object.take_failure() {
             None => Ok(()),
             Some(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {
                 Err(FileError::Changed { path })

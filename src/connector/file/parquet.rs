@@ -24,7 +24,7 @@ use super::open::FileBytes;
 use super::{FileError, header};
 use crate::connector::columns::Columns;
 use crate::connector::rows::{RowLocation, RowSink};
-use crate::model::guarded;
+use crate::model::catch_parser_panic;
 use crate::object_store::CachedBlocks;
 
 /// Rows of a batch.
@@ -50,7 +50,8 @@ pub(super) fn read(
     let file = Anywhere::of(file).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
     // Types come from the columns themselves, not from the writer's Arrow schema.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let opened = guarded(|| ArrowReaderMetadata::load(&file, options)).ok_or_else(|| beyond_parsing(path))?;
+    let opened = catch_parser_panic(|| ArrowReaderMetadata::load(&file, options))
+        .ok_or_else(|| beyond_parsing(path))?;
     let opened = opened.map_err(|e| damaged(path, &e))?;
     let wanted = wanted(&opened, path, columns)?;
     let paths: Vec<Vec<Box<str>>> = wanted.iter().map(|(_, path)| path.clone()).collect();
@@ -85,7 +86,7 @@ pub(super) fn read(
 
 /// A defect that the parser does not report as an error.
 fn beyond_parsing(path: &Path) -> FileError {
-    FileError::Damaged { path: path.to_owned(), what: "as Parquet: it contradicts itself".to_owned() }
+    FileError::Damaged { path: path.to_owned(), what: "as Parquet: its metadata is inconsistent".to_owned() }
 }
 
 fn damaged(path: &Path, error: &ParquetError) -> FileError {
@@ -151,7 +152,7 @@ fn start<'scope>(
     let (batches, unpacked) = sync_channel(WAITING_MAX);
     let (of_thread, failed) = (path.to_owned(), path.to_owned());
     let unpack = move || {
-        let error = match guarded(|| unpack(&reader, groups, &batches)) {
+        let error = match catch_parser_panic(|| unpack(&reader, groups, &batches)) {
             Some(Ok(())) => return,
             Some(Err(error)) => damaged(&of_thread, &error),
             None => beyond_parsing(&of_thread),
@@ -198,7 +199,7 @@ fn unpack(
 }
 
 fn contradiction(group: usize) -> ParquetError {
-    ParquetError::EOF(format!("row group {group} has other rows than it says"))
+    ParquetError::EOF(format!("row group {group} has a different number of rows than its metadata says"))
 }
 
 fn of_arrow(error: ArrowError) -> ParquetError {
@@ -263,7 +264,7 @@ impl ChunkReader for Anywhere {
         let mut bytes = Vec::new();
         // The file's claims are checked before memory is allocated.
         if self.at(start).take(length as u64).read_to_end(&mut bytes)? < length {
-            return Err(ParquetError::EOF("the file ends before it should".to_owned()));
+            return Err(ParquetError::EOF("the file is truncated".to_owned()));
         }
         Ok(bytes.into())
     }

@@ -45,7 +45,7 @@ pub enum DumpError {
         what: String,
     },
     /// A manifest names a missing file.
-    #[error("{}: table `{table}` has the file {file}, which is not there", .manifest.display())]
+    #[error("{}: table `{table}` has the file {file}, which does not exist", .manifest.display())]
     Gone {
         /// The manifest.
         manifest: PathBuf,
@@ -55,7 +55,7 @@ pub enum DumpError {
         file: String,
     },
     /// No dump has all rows of the table.
-    #[error("{}: no dump has all rows of the table `{table}`, so there is nothing to begin with", .path.display())]
+    #[error("{}: no dump has all rows of the table `{table}`, so the table cannot be restored", .path.display())]
     NoBeginning {
         /// The folder of manifests.
         path: PathBuf,

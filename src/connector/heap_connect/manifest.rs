@@ -77,7 +77,7 @@ impl Manifest {
         let mut tables: Vec<DumpTable> = Vec::with_capacity(shape.tables.len());
         for found in shape.tables {
             if tables.iter().any(|table| table.name == found.name) {
-                return Err(damaged(format!("the table `{}` is there twice", found.name)));
+                return Err(damaged(format!("the table `{}` is listed twice", found.name)));
             }
             tables.push(table(found, dump).map_err(damaged)?);
         }
@@ -94,7 +94,7 @@ fn table(shape: TableShape, dump: u64) -> Result<DumpTable, String> {
     let mut files: Vec<DumpFile> = Vec::with_capacity(addresses.len());
     for address in addresses {
         let path = below_bucket(&address, dump)
-            .ok_or_else(|| format!("the table `{name}` has the file {address}, which is of no dump"))?;
+            .ok_or_else(|| format!("the table `{name}` has the file {address}, which belongs to no dump"))?;
         files.push(DumpFile { address, path });
     }
     // Files without a number keep their order, behind the others.
@@ -189,7 +189,7 @@ mod tests {
             (with(&format!("{users},{users}")), "the table `users` is there twice"),
             (with(users).replace("12,", "13,"), "`dump_id` is 13"),
             (with(users).replace("\"incremental\":false", "\"x\":1"), "missing field `incremental`"),
-            (with(users).replace("[]", r#"["s3://b/x"]"#), "s3://b/x, which is of no dump"),
+            (with(users).replace("[]", r#"["s3://b/x"]"#), "s3://b/x, which belongs to no dump"),
             (with(users).replace("[]", r#"["sync_1/a","b/sync_1/a"]"#), "has the file sync_1/a twice"),
             (with(users)[..40].to_owned(), "EOF while parsing"),
         ] {

@@ -97,8 +97,7 @@ impl DumpLocation {
             let name = entry.map_err(failed)?.file_name();
             let Some(id) = name.to_str().and_then(|name| dump_of(name, ".json")) else { continue };
             let path = format!("{MANIFESTS}/{}", name.to_string_lossy());
-            let gone =
-                || io::Error::new(io::ErrorKind::NotFound, "it is a link that leads nowhere, or is gone");
+            let gone = || io::Error::new(io::ErrorKind::NotFound, "it is a broken link, or was deleted");
             let path_of = || self.manifests_path().join(&name);
             let manifest =
                 self.file(&path)?.ok_or_else(|| DumpError::List { path: path_of(), source: gone() })?;

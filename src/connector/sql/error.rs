@@ -57,18 +57,18 @@ pub struct SqlError {
     /// The connection.
     pub database: ConnectionName,
     /// Class of the error.
-    pub trouble: SqlErrorKind,
+    pub kind: SqlErrorKind,
     /// The server's message.
     pub message: String,
 }
 
 impl SqlError {
-    pub(super) fn new(database: &ConnectionName, trouble: SqlErrorKind, message: impl Into<String>) -> Self {
+    pub(super) fn new(database: &ConnectionName, kind: SqlErrorKind, message: impl Into<String>) -> Self {
         // Secrets are removed before the text is cut: a partial secret would not be recognized.
         let message = without_secrets(&message.into()).into_owned();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         let message = escaped(&message).chars().take(MESSAGE_LEN_MAX).collect();
-        Self { database: database.clone(), trouble, message }
+        Self { database: database.clone(), kind, message }
     }
 
     /// The config has no such connection.
@@ -79,21 +79,23 @@ impl SqlError {
 
     fn text(&self) -> String {
         let (database, message) = (&self.database, &self.message);
-        match &self.trouble {
+        match &self.kind {
             SqlErrorKind::Unreachable => format!("database `{database}` cannot be reached: {message}"),
-            SqlErrorKind::Busy => format!("database `{database}` takes no connection now: {message}"),
+            SqlErrorKind::Busy => {
+                format!("database `{database}` accepts no connection at present: {message}")
+            }
             SqlErrorKind::Broken => {
-                format!("database `{database}` broke off in the middle of the rows: {message}")
+                format!("database `{database}` closed the connection before all rows were read: {message}")
             }
             SqlErrorKind::Certificate => format!("database `{database}` cannot be trusted: {message}"),
-            SqlErrorKind::Credentials => format!("database `{database}` refuses the user: {message}"),
+            SqlErrorKind::Credentials => format!("database `{database}` rejects the user: {message}"),
             SqlErrorKind::Permission => {
-                format!("the user may not read that in database `{database}`: {message}")
+                format!("the user lacks a permission in database `{database}`: {message}")
             }
             SqlErrorKind::RowSecurity => {
                 format!("row-level security hides rows from the user in database `{database}`: {message}")
             }
-            SqlErrorKind::Query => format!("database `{database}` refuses the query: {message}"),
+            SqlErrorKind::Query => format!("database `{database}` rejects the query: {message}"),
             SqlErrorKind::TypeGuess(column) => {
                 let column = column.as_ref().map_or("a column".to_owned(), |name| format!("column `{name}`"));
                 format!(
@@ -102,18 +104,20 @@ impl SqlError {
             }
             SqlErrorKind::Writes => format!("the query would write to database `{database}`: {message}"),
             SqlErrorKind::TempTable(table) => {
-                format!("database `{database}` does not take the table `{table}`: {message}")
+                format!("database `{database}` rejects the temporary table `{table}`: {message}")
             }
             SqlErrorKind::Driver => format!("the driver of database `{database}` cannot be used: {message}"),
             SqlErrorKind::Timeout => format!("database `{database}` ended the query: {message}"),
             SqlErrorKind::MissingColumn { column, .. } => {
-                format!("the query of database `{database}` gives no column `{column}`")
+                format!("the query of database `{database}` has no column `{column}`")
             }
             SqlErrorKind::DuplicateColumn(column) => {
-                format!("the query of database `{database}` gives two columns `{column}`")
+                format!("the query of database `{database}` has two columns `{column}`")
             }
             SqlErrorKind::Stopped => "reading was stopped".to_owned(),
-            SqlErrorKind::Local => format!("database `{database}` cannot be asked from here: {message}"),
+            SqlErrorKind::Local => {
+                format!("database `{database}` cannot be queried from this machine: {message}")
+            }
         }
     }
 }

@@ -14,6 +14,6 @@ mod database;
 mod error;
 pub mod pushdown;
 
-pub use clients::{TempTableWriter, TempTables, look, read, tables, try_source};
+pub use clients::{TempTableWriter, TempTables, inspect_database, read, tables, try_source};
 pub use database::{Database, DatabaseInfo, SqlTable};
 pub use error::{SqlError, SqlErrorKind};

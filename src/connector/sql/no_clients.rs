@@ -20,7 +20,7 @@ fn missing<T>(database: Database<'_>) -> Result<T, SqlError> {
 ///
 /// # Errors
 /// Always.
-pub fn look(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
+pub fn inspect_database(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
     missing(database)
 }
 

@@ -184,7 +184,7 @@ impl<'a> Scanner<'a> {
 
     /// Fails unless only white space is left.
     pub(crate) fn end(&mut self) -> Result<(), JsonError> {
-        if self.peek().is_none() { Ok(()) } else { self.error("more after the value") }
+        if self.peek().is_none() { Ok(()) } else { self.error("text after the value") }
     }
 
     /// Whether only white space is left.
@@ -198,7 +198,7 @@ impl<'a> Scanner<'a> {
         let (mut end, mut has_escapes) = (start, false);
         loop {
             let Some(found) = bytes.get(end..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
-                return self.error("a text without an end");
+                return self.error("an unterminated string");
             };
             end += found;
             if bytes[end] == b'"' {

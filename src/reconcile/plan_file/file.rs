@@ -43,7 +43,7 @@ pub enum PlanFileError {
         path: PathBuf,
     },
     /// The file is damaged or incomplete.
-    #[error("{} is not a whole plan: {damage}", .path.display())]
+    #[error("{} is not a complete plan: {damage}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ const USERS_MAX: usize = 100_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreflightReport {
     /// Entering users that Braze was asked for.
-    pub asked: u64,
+    pub looked_up: u64,
     /// Entering users that Braze does not know.
     pub unknown: u64,
     /// Users that were unknown and are known now. The next run adds them again.
@@ -100,7 +100,7 @@ impl<'a> PreflightRun<'a> {
         mut self,
         outcome: &ApplyOutcome,
     ) -> (PreflightReport, Result<(), StateError>) {
-        if !outcome.is_whole() || self.added_again.is_empty() {
+        if !outcome.is_complete() || self.added_again.is_empty() {
             return (self.report, Ok(()));
         }
         let added_again = &self.added_again;
@@ -166,7 +166,7 @@ fn record_answers(
     }
     for who in entering {
         let is_known = answers.is_known.get(who).copied();
-        report.asked += u64::from(is_known.is_some());
+        report.looked_up += u64::from(is_known.is_some());
         report.unknown += u64::from(is_known == Some(false));
         let asked = if is_known.is_some() { now } else { Timestamp::UNIX_EPOCH };
         let user = UnknownUser {
@@ -210,7 +210,7 @@ mod tests {
         let mut report = PreflightReport::default();
         record_answers(&mut list, &mut report, &[id("new")], &[id("ada"), id("bob")], answers, now);
         assert_eq!(list.users, [unknown("ada", now, true), unknown("bob", now, false)]);
-        assert_eq!(report, PreflightReport { asked: 1, known_now: 1, waiting: 1, ..report.clone() });
+        assert_eq!(report, PreflightReport { looked_up: 1, known_now: 1, waiting: 1, ..report.clone() });
     }
 
     #[test]
@@ -222,6 +222,6 @@ mod tests {
         record_answers(&mut list, &mut report, &[id("a"), id("b")], &[], answers, now);
         let asked: Vec<Timestamp> = list.users.iter().map(|user| user.checked_at.0).collect();
         assert_eq!(asked, [Timestamp::UNIX_EPOCH, now]);
-        assert_eq!(report, PreflightReport { asked: 1, unknown: 1, waiting: 2, error, ..report.clone() });
+        assert_eq!(report, PreflightReport { looked_up: 1, unknown: 1, waiting: 2, error, ..report.clone() });
     }
 }

@@ -44,7 +44,7 @@ impl<'a> TriggerRun<'a> {
         done: &mut Vec<TriggerOutcome>,
     ) -> Result<(), ApplyStop> {
         reject_unanswered(&self.plan.unanswered, rejects)?;
-        if outcome.halt.is_some() {
+        if outcome.stop_reason.is_some() {
             return Ok(self.take_back(cohort, outcome)?);
         }
         if self.plan.users() == 0 {
@@ -63,7 +63,7 @@ impl<'a> TriggerRun<'a> {
             } else {
                 apply::trigger(request, endpoint, &mut self.plan.outbox, context, last).await
             };
-            reject_unanswered(&last.lost, rejects)?;
+            reject_unanswered(&last.unanswered, rejects)?;
             reject_recipients(&last.rejected, rejects)?;
             result?;
         }
@@ -160,12 +160,12 @@ fn standings(
 /// Writes the recipients of requests without an answer to the rejects.
 fn reject_unanswered(unanswered: &[DueTrigger], rejects: &mut RejectLog) -> Result<(), StateError> {
     let detail = "triggered without an answer from Braze: it may have fired, and is not sent again";
-    unanswered.iter().try_for_each(|due| write_reject("action_unanswered", detail, due, rejects))
+    unanswered.iter().try_for_each(|due| write_reject("trigger_unanswered", detail, due, rejects))
 }
 
 /// Writes the recipients that Braze rejected to the rejects.
 fn reject_recipients(recipients: &[(DueTrigger, String)], rejects: &mut RejectLog) -> Result<(), StateError> {
-    recipients.iter().try_for_each(|(due, why)| write_reject("action_rejected", why, due, rejects))
+    recipients.iter().try_for_each(|(due, why)| write_reject("trigger_rejected", why, due, rejects))
 }
 
 fn write_reject(

@@ -152,7 +152,7 @@ impl StateWriter {
         let (store, file) = (&self.reader().store, path_of(export, record.number));
         let put = checked::put_new_compact(store, &file, &ExportProgressJson::from_record(record))?;
         if !put {
-            return Err(StateError::Lost);
+            return Err(StateError::LeaseLost);
         }
         self.committed(&format!("exports/{export}"), record.number);
         Ok(())

@@ -321,7 +321,7 @@ impl StateWriter {
             &HeapSegmentsJson::from_segments(segments),
         )?;
         if !put {
-            return Err(StateError::Lost);
+            return Err(StateError::LeaseLost);
         }
         self.committed(&format!("segments/{connection}"), segments.number);
         // Written immediately: Heap does not send again what was acknowledged, so a later loss must be detected.

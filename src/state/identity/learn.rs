@@ -305,7 +305,7 @@ impl IdentityMap {
         };
         let store = &self.state.reader().store;
         if !checked::put_new_compact(store, &path_of(self.number + 1), &shape)? {
-            return Err(StateError::Lost);
+            return Err(StateError::LeaseLost);
         }
         self.number += 1;
         self.state.committed("identity", self.number);

@@ -24,7 +24,7 @@ use super::page::{KeyColumns, PageReader, RandomAccess, TextColumn};
 use super::reference::PartRef;
 use super::seal::{Footer, KEYS, KeySum};
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
-use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet, guarded};
+use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet, catch_parser_panic};
 
 /// Bytes at the end of every Parquet file: the length of its metadata, and `PAR1`.
 const FOOTER_END: usize = 8;
@@ -169,8 +169,8 @@ impl PartCursor {
 
     fn find_outcome(&mut self) {
         let (accepted, accepted_end) = stretch(&self.part.acknowledged, self.row());
-        let (rejected, refused_end) = stretch(&self.part.rejected, self.row());
-        self.outcome_end = accepted_end.min(refused_end);
+        let (rejected, rejected_end) = stretch(&self.part.rejected, self.row());
+        self.outcome_end = accepted_end.min(rejected_end);
         self.outcome = match (accepted, rejected) {
             (true, _) => RowOutcome::Accepted(self.part.op),
             (false, true) => RowOutcome::Rejected(self.part.op),
@@ -269,7 +269,7 @@ impl PartCursor {
 /// Runs the parser and turns a panic into an error.
 fn unpanicked<T>(parse: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let panicked = || Err(ParquetError::General("it cannot be parsed".to_owned()));
-    guarded(parse).unwrap_or_else(panicked)
+    catch_parser_panic(parse).unwrap_or_else(panicked)
 }
 
 /// Verifies the footer's checksum before it is parsed.

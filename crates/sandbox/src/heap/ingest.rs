@@ -144,7 +144,7 @@ impl Heap {
         if let ([only], false) = (&limit_keys[..], events.bulk) {
             return Ok(vec![self.single("track", only)?]);
         }
-        let all = self.options.over_limit == OverLimit::Refuse;
+        let all = self.options.over_limit == OverLimit::Reject;
         let within = self.limits.bulk(&limit_keys, all, clock::now(), self.options.minute);
         if all && within.contains(&false) { Err(over_limit()) } else { Ok(within) }
     }
@@ -153,7 +153,7 @@ impl Heap {
     fn single(&mut self, call: &str, user: &str) -> Result<bool, HeapResponse> {
         let fits = self.options.over_limit == OverLimit::Off
             || self.limits.single(call, user, clock::now(), self.options.minute);
-        if !fits && self.options.over_limit == OverLimit::Refuse {
+        if !fits && self.options.over_limit == OverLimit::Reject {
             return Err(over_limit());
         }
         Ok(fits)

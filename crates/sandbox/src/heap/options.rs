@@ -8,7 +8,7 @@ pub enum OverLimit {
     /// No limits.
     Off,
     /// Rejects the whole request with 429. The default, because clients notice it.
-    Refuse,
+    Reject,
     /// Drops the excess and responds with success.
     Drop,
 }
@@ -63,7 +63,7 @@ impl Default for HeapOptions {
         Self {
             app_id: "11".to_owned(),
             api_key: "sandbox-heap-api-key".to_owned(),
-            over_limit: OverLimit::Refuse,
+            over_limit: OverLimit::Reject,
             minute: Duration::from_secs(60),
             success: Success::Mixed,
             lengths: Lengths::Characters,

@@ -152,7 +152,7 @@ impl Visit for Listing<'_> {
     }
 
     /// A special file is an error of that file alone; events of other files are sent.
-    fn refuses_special(&self) -> bool {
+    fn rejects_special(&self) -> bool {
         false
     }
 

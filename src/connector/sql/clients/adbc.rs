@@ -69,7 +69,7 @@ impl<'a> AdbcSession<'a> {
     /// Opens a connection and sends no query.
     pub(super) fn open(database: Database<'a>, settings: &'a AdbcConfig) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
-        let fail = |error: &Error, trouble| failed(name, error, trouble);
+        let fail = |error: &Error, kind| failed(name, error, kind);
         let mut driver = load(settings).map_err(|e| fail(&e, SqlErrorKind::Driver))?;
         let options = settings.options.iter().map(|(key, value)| (key, value.as_str()));
         let hidden = secrets.iter().map(|(key, secret)| (key, secret.expose()));
@@ -179,7 +179,7 @@ impl<'a> AdbcSession<'a> {
             result
         });
         match result {
-            Err(error) if is_over.load(Ordering::Relaxed) && error.trouble != SqlErrorKind::Stopped => {
+            Err(error) if is_over.load(Ordering::Relaxed) && error.kind != SqlErrorKind::Stopped => {
                 Err(self.too_long())
             }
             result => result,
@@ -226,7 +226,7 @@ fn names(schema: &Schema) -> Vec<String> {
 /// Classifies a driver's error. Many drivers report no code.
 fn failed(database: &ConnectionName, error: &Error, otherwise: SqlErrorKind) -> SqlError {
     let state: String = error.sqlstate.iter().map(|c| char::from(c.to_ne_bytes()[0])).collect();
-    let trouble = match (error.status, state.as_str()) {
+    let kind = match (error.status, state.as_str()) {
         (_, "42501") | (Status::Unauthorized, _) => SqlErrorKind::Permission,
         (_, "25006") => SqlErrorKind::Writes,
         (_, "57014") | (Status::Timeout, _) => SqlErrorKind::Timeout,
@@ -235,5 +235,5 @@ fn failed(database: &ConnectionName, error: &Error, otherwise: SqlErrorKind) -> 
         (Status::IO | Status::Cancelled, _) if otherwise == SqlErrorKind::Query => SqlErrorKind::Broken,
         _ => otherwise,
     };
-    SqlError::new(database, trouble, error.message.clone())
+    SqlError::new(database, kind, error.message.clone())
 }

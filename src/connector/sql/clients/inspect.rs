@@ -22,7 +22,7 @@ const MAY_WRITE: &str = "select current_setting('is_superuser') = 'on' or exists
 ///
 /// # Errors
 /// [`SqlError`] when the connection fails.
-pub fn look(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
+pub fn inspect_database(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
     let settings = match database.settings {
         SqlConfig::Adbc(settings) => {
             return adbc::greet(database, settings).map(|()| DatabaseInfo::default());
@@ -31,20 +31,20 @@ pub fn look(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
     };
     runtime(database)?.block_on(async {
         let session = PostgresSession::open(database, settings).await?;
-        let server = session.one::<String>("select version()").await;
+        let server = session.query_one::<String>("select version()").await;
         let mut clock = None;
         for question in MILLIS {
             if clock.is_none() {
-                clock = session.one::<i64>(question).await;
+                clock = session.query_one::<i64>(question).await;
             }
         }
-        let used = session.one::<i64>("select count(*) from pg_stat_activity").await;
-        let most = session.one::<i64>("select current_setting('max_connections')::bigint").await;
+        let used = session.query_one::<i64>("select count(*) from pg_stat_activity").await;
+        let max = session.query_one::<i64>("select current_setting('max_connections')::bigint").await;
         Ok(DatabaseInfo {
             server: server.map(|text| text.split(" on ").next().unwrap_or_default().to_owned()),
             clock: clock.and_then(|millis| Timestamp::from_millisecond(millis).ok()),
-            connections: used.zip(most),
-            may_write: session.one(MAY_WRITE).await,
+            connections: used.zip(max),
+            may_write: session.query_one(MAY_WRITE).await,
             pooled: is_pooled(&session, database, settings).await,
         })
     })
@@ -54,13 +54,13 @@ pub fn look(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
 /// connection uses several. A session pooler makes the second connection wait, which does not count.
 async fn is_pooled(session: &PostgresSession<'_>, database: Database<'_>, settings: &PostgresConfig) -> bool {
     const SERVER_PROCESS: &str = "select pg_backend_pid()";
-    let first = session.one::<i32>(SERVER_PROCESS).await;
+    let first = session.query_one::<i32>(SERVER_PROCESS).await;
     let other = async {
         let other = PostgresSession::open(database, settings).await.ok()?;
-        other.one::<i32>(SERVER_PROCESS).await
+        other.query_one::<i32>(SERVER_PROCESS).await
     };
     let other = tokio::time::timeout(settings.connect_timeout, other).await.ok().flatten();
-    let again = session.one::<i32>(SERVER_PROCESS).await;
+    let again = session.query_one::<i32>(SERVER_PROCESS).await;
     first.is_some() && (first == other || (again.is_some() && first != again))
 }
 

@@ -13,7 +13,7 @@ mod temp_tables;
 mod tls;
 mod values;
 
-pub use inspect::{look, try_source};
+pub use inspect::{inspect_database, try_source};
 pub use read::read;
 pub use tables::tables;
 pub use temp_tables::{TempTableWriter, TempTables};

@@ -16,14 +16,14 @@ impl SqlError {
     /// Classifies an error of the client library.
     pub(super) fn of(database: &ConnectionName, error: &tokio_postgres::Error, before_rows: bool) -> Self {
         let Some(server) = error.as_db_error() else {
-            let trouble = if before_rows { SqlErrorKind::Unreachable } else { SqlErrorKind::Broken };
-            return Self::new(database, trouble, tls::cause(error));
+            let kind = if before_rows { SqlErrorKind::Unreachable } else { SqlErrorKind::Broken };
+            return Self::new(database, kind, tls::cause(error));
         };
         let mut message = server.message().to_owned();
         if let Some(hint) = server.hint() {
             message.push_str(&format!(" ({hint})"));
         }
-        let trouble = match server.code() {
+        let kind = match server.code() {
             code if is_authentication(code) => SqlErrorKind::Credentials,
             code if *code == SqlState::INSUFFICIENT_PRIVILEGE && is_about_row_security(server) => {
                 SqlErrorKind::RowSecurity
@@ -42,13 +42,13 @@ impl SqlError {
             code if *code == SqlState::INVALID_CATALOG_NAME => SqlErrorKind::Credentials,
             _ => SqlErrorKind::Query,
         };
-        Self::new(database, trouble, message)
+        Self::new(database, kind, message)
     }
 
     /// The same error, as [`SqlErrorKind::TypeGuess`] if its message says so. `columns` are those of the query.
     pub(super) fn or_type_guess(self, columns: &[Box<str>]) -> Self {
         let message = self.message.to_ascii_lowercase();
-        let may_be = matches!(self.trouble, SqlErrorKind::Query | SqlErrorKind::Broken);
+        let may_be = matches!(self.kind, SqlErrorKind::Query | SqlErrorKind::Broken);
         if !may_be || !TYPE_GUESS_SIGNS.iter().any(|sign| message.contains(sign)) {
             return self;
         }
@@ -63,7 +63,7 @@ impl SqlError {
         };
         let column = place.and_then(|place| columns.get(place)).or_else(|| columns.iter().find(named));
         let column = column.map(|name| escaped(name).into_owned());
-        Self { trouble: SqlErrorKind::TypeGuess(column), ..self }
+        Self { kind: SqlErrorKind::TypeGuess(column), ..self }
     }
 }
 

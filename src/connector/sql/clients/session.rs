@@ -51,7 +51,7 @@ impl<'a> PostgresSession<'a> {
         let (mut waited, mut retry) = (Duration::ZERO, Retry::new(BUSY));
         loop {
             let error = match Self::connect(database, settings).await {
-                Err(error) if error.trouble == SqlErrorKind::Busy => error,
+                Err(error) if error.kind == SqlErrorKind::Busy => error,
                 done => return done,
             };
             let is_in_time = |wait: &Duration| waited + *wait < settings.connect_timeout;
@@ -122,7 +122,7 @@ impl<'a> PostgresSession<'a> {
     }
 
     /// The first column of the single row of an internal query; none if the server does not support the query.
-    pub(super) async fn one<T>(&self, question: &str) -> Option<T>
+    pub(super) async fn query_one<T>(&self, question: &str) -> Option<T>
     where
         T: for<'b> tokio_postgres::types::FromSql<'b>,
     {
@@ -304,12 +304,12 @@ pub(super) fn each_once(
     wanted: &[Box<str>],
 ) -> Result<(), SqlError> {
     for name in wanted {
-        let trouble = match found.iter().filter(|column| ***column == **name).count() {
+        let kind = match found.iter().filter(|column| ***column == **name).count() {
             1 => continue,
             0 => SqlErrorKind::MissingColumn { column: name.to_string(), found: found.to_vec() },
             _ => SqlErrorKind::DuplicateColumn(name.to_string()),
         };
-        return Err(SqlError::new(database, trouble, String::new()));
+        return Err(SqlError::new(database, kind, String::new()));
     }
     Ok(())
 }

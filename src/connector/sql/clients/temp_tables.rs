@@ -138,11 +138,11 @@ impl TempTableWriter<'_, '_> {
 
     fn write(&mut self) -> Result<(), SqlError> {
         let values = self.values.iter_mut().map(|values| Arc::new(values.finish()) as ArrayRef).collect();
-        let trouble = || SqlErrorKind::TempTable(self.name.clone());
+        let kind = || SqlErrorKind::TempTable(self.name.clone());
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), values)
-            .map_err(|e| SqlError::new(self.session.name, trouble(), e.to_string()))?;
+            .map_err(|e| SqlError::new(self.session.name, kind(), e.to_string()))?;
         let made = self.session.connection.new_statement();
-        let failed = |session: &AdbcSession<'_>, error: &Error| session.error(error, trouble());
+        let failed = |session: &AdbcSession<'_>, error: &Error| session.error(error, kind());
         let mut statement = made.map_err(|e| failed(self.session, &e))?;
         let mode = if self.is_there { IngestMode::Append } else { IngestMode::Create };
         for (option, value) in [

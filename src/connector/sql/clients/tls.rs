@@ -36,7 +36,7 @@ impl DatabaseTlsConnector {
             }
         }
         if roots.is_empty() {
-            return Err("this machine has no certificates to check it by; name some under `ca:`".to_owned());
+            return Err("this machine has no CA certificates; set them under `ca:`".to_owned());
         }
         Ok(Self(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())))
     }

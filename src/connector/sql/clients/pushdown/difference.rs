@@ -97,17 +97,17 @@ async fn trusted(
     expected: TableChecksum,
 ) -> Result<Result<(), MirrorUnusable>, SqlError> {
     let asked = async {
-        let one = async |sql: String| snapshot.transaction.query_typed_one(&sql, &[]).await;
-        if !one(query::exists(table)).await?.try_get::<_, bool>(0)? {
+        let query_row = async |sql: String| snapshot.transaction.query_typed_one(&sql, &[]).await;
+        if !query_row(query::exists(table)).await?.try_get::<_, bool>(0)? {
             return Ok(Err(MirrorUnusable::Missing));
         }
-        Ok(Ok(tabled(&one(query::sum(table)).await?)?))
+        Ok(Ok(tabled(&query_row(query::sum(table)).await?)?))
     };
     match asked.await.map_err(|e: tokio_postgres::Error| SqlError::of(database.name, &e, true)) {
         Ok(Ok(found)) if found == expected => Ok(Ok(())),
         Ok(Ok(found)) => Ok(Err(MirrorUnusable::Differs { found: found.rows, expected: expected.rows })),
         Ok(Err(unusable)) => Ok(Err(unusable)),
-        Err(error) if [SqlErrorKind::Query, SqlErrorKind::Permission].contains(&error.trouble) => {
+        Err(error) if [SqlErrorKind::Query, SqlErrorKind::Permission].contains(&error.kind) => {
             Ok(Err(MirrorUnusable::Unreadable(error.message)))
         }
         Err(error) => Err(error),
@@ -131,8 +131,8 @@ struct DifferenceSink<'a, S> {
 }
 
 impl<S: Differences> DifferenceSink<'_, S> {
-    fn stopped(&self, trouble: SqlErrorKind) -> SqlError {
-        SqlError::new(self.database.name, trouble, "it did not return all differences")
+    fn stopped(&self, kind: SqlErrorKind) -> SqlError {
+        SqlError::new(self.database.name, kind, "it did not return all differences")
     }
 
     fn take(&mut self, row: &SqlValues<'_>) -> Result<(), SqlError> {

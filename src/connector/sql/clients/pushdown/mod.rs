@@ -3,10 +3,11 @@
 mod checksum;
 mod difference;
 mod hash;
-mod keep;
+
 mod query;
 mod server;
+mod write_mirror_table;
 
 pub use difference::{difference, unsupported};
-pub use keep::{drop_table, rebuild, update};
 pub use server::rights;
+pub use write_mirror_table::{drop_table, rebuild, update};

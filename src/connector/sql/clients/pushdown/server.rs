@@ -48,11 +48,11 @@ pub fn rights(
 
 /// Product, version and encoding of a server that pushdown does not support; none if it is supported.
 pub(super) async fn unsupported_server(session: &PostgresSession<'_>) -> Option<String> {
-    let version: String = session.one("select version()").await?;
+    let version: String = session.query_one("select version()").await?;
     if let Some(description) = unsupported_version(&version) {
         return Some(description);
     }
-    let encoding: String = session.one("select current_setting('server_encoding')").await?;
+    let encoding: String = session.query_one("select current_setting('server_encoding')").await?;
     (encoding != "UTF8").then(|| format!("{} in {encoding}", short(&version)))
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::ledger::{checkpoint, locked};
 use super::pipeline::{ExportShared, piped, remove_settled_files, unreadable};
-use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, discover_files, files};
+use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, discover_files, read_files};
 use crate::config::StorageSource;
 use crate::model::{Day, Timestamp};
 use crate::state::{ClosedFile, Reject, StateError};
@@ -36,7 +36,7 @@ pub(super) async fn stored(
         }
         let (storage, objects) = (storage.clone(), found.objects);
         piped(shared, move |shared, dispatch, out| {
-            files::feed(objects, &shared.reading(&storage, dispatch, shared.span(), false), out)
+            read_files::feed(objects, &shared.reading(&storage, dispatch, shared.span(), false), out)
         })
         .await?;
         checkpoint(&shared.ledger, &shared.context.identity)?;
@@ -56,7 +56,7 @@ fn apply_listing(
     for path in &found.gone {
         ledger.record.parts.remove(path);
         let detail = "the file was incomplete, and was deleted before its rest arrived";
-        ledger.reject(&Reject { reason: "cut_short", detail, file: Some(path), ..Reject::default() })?;
+        ledger.reject(&Reject { reason: "truncated", detail, file: Some(path), ..Reject::default() })?;
     }
     // Only when nothing is left, so that unread files are listed again.
     let is_done = found.is_whole && found.objects.is_empty() && found.reopened.is_empty();

@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::{positive, secret, small};
-use crate::config::server::{
-    EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig,
-};
 use crate::config::spec;
 use crate::config::text::{Amount, SocketAddress};
+use crate::config::watch::{
+    EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig,
+};
 
 pub(super) fn watch(shape: spec::WatchSpec, folder: &Path) -> WatchConfig {
     let tls = shape
@@ -63,7 +63,7 @@ pub(super) fn schedule(shape: spec::ScheduleSpec) -> ScheduleConfig {
 
 fn notify(shape: spec::NotifySpec, folder: &Path) -> NotifyConfig {
     let on = |on: &spec::NotifyOnSpec| match on {
-        spec::NotifyOnSpec::Refusal => Notable::Refusal,
+        spec::NotifyOnSpec::Blocked => Notable::Blocked,
         spec::NotifyOnSpec::Failure => Notable::Failure,
         spec::NotifyOnSpec::Recovery => Notable::Recovery,
         spec::NotifyOnSpec::Staleness => Notable::Staleness,

@@ -1,7 +1,9 @@
 //! Converts `identity:` and Heap Connect sources.
 
 use super::sql;
-use crate::config::connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
+use crate::config::dump_sources::{
+    DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource,
+};
 use crate::config::file_source::FileSource;
 use crate::config::spec;
 use crate::config::types::SourceConfig;
@@ -52,7 +54,7 @@ pub(super) fn dumped(shape: spec::TableSourceSpec, text: Option<String>) -> Resu
             within: shape.within.map(|within| within.0),
         }));
     };
-    let asked = sql::source(
+    let query = sql::source(
         spec::SqlSourceSpec {
             connection,
             query: shape.query,
@@ -65,5 +67,5 @@ pub(super) fn dumped(shape: spec::TableSourceSpec, text: Option<String>) -> Resu
         text,
     )?;
     let tables = shape.tables.into_iter().map(|table| table.0.trim().to_owned()).collect();
-    Ok(SourceConfig::DumpQuery(DumpQuery { place, tables, asked }))
+    Ok(SourceConfig::DumpQuery(DumpQuery { place, tables, query }))
 }

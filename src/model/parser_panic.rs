@@ -11,7 +11,7 @@ thread_local! {
 
 /// Runs a parser. `None`: it panicked, and its input and output must be discarded.
 #[must_use]
-pub fn guarded<T>(parse: impl FnOnce() -> T) -> Option<T> {
+pub fn catch_parser_panic<T>(parse: impl FnOnce() -> T) -> Option<T> {
     let before = GUARDED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(parse));
     GUARDED.set(before);
@@ -20,6 +20,6 @@ pub fn guarded<T>(parse: impl FnOnce() -> T) -> Option<T> {
 
 /// Whether the panic on this thread comes from a guarded parser, and need not be reported.
 #[must_use]
-pub fn is_guarded() -> bool {
+pub fn is_parser_panic() -> bool {
     GUARDED.get()
 }

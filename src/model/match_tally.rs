@@ -20,7 +20,7 @@ pub struct MatchTally {
     pub duplicates: u64,
     /// Rows with a device or alias of a known owner, which represent the owner.
     #[serde(default)]
-    pub moved: u64,
+    pub rekeyed: u64,
     /// Such rows with more than one observed owner. The newest evidence decides.
     #[serde(default)]
     pub ambiguous: u64,

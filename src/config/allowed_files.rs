@@ -11,7 +11,7 @@ const SPECIAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Confined {
     /// It is in a system folder.
-    #[error("it is in {}, where the system shows itself and no file is", .0.display())]
+    #[error("it is in {}, which contains no regular files", .0.display())]
     Special(PathBuf),
     /// A link leads out of the folder.
     #[error("it is a link that leads out of the config's folder")]

@@ -2,11 +2,11 @@
 
 use jiff::civil::Time;
 
-use crate::config::action::{QuietHours, Trigger, TriggerTarget};
 use crate::config::spec;
 use crate::config::text::ClockTime;
+use crate::config::triggers::{QuietHours, Trigger, TriggerTarget};
 
-pub(super) fn action(shape: spec::TriggerSpec) -> Trigger {
+pub(super) fn trigger(shape: spec::TriggerSpec) -> Trigger {
     let (of, id) = match (shape.campaign, shape.canvas) {
         (Some(id), _) => (TriggerTarget::Campaign, id.0),
         // The checks guarantee that one of the two is set.

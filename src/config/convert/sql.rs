@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{positive, secret};
-use crate::config::confine;
+use crate::config::allowed_files;
 use crate::config::merge::CONFIG_LEN_MAX;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::spec;
@@ -77,7 +77,7 @@ pub(super) fn query_files(tree: &TreeNode, folder: &Path) -> Result<Vec<Option<(
         if total > CONFIG_LEN_MAX {
             let message = format!("the query files together are larger than {} MiB", CONFIG_LEN_MAX >> 20);
             return Err(Problem::new(ProblemCode::TooLarge, message)
-                .at(span, "the limit is passed here")
+                .at(span, "exceeds the limit")
                 .hint("split the config into several configs, each with a state of its own"));
         }
         Ok(Some(found))
@@ -95,14 +95,14 @@ fn read(tree: &TreeNode, at: usize, path: &Path, folder: &Path) -> Result<(PathB
             .hint("correct the path; it is relative to the config's folder")
     };
     let name = path.display();
-    confine::check(path, folder).map_err(|error| problem(format!("cannot read {name}: {error}")))?;
+    allowed_files::check(path, folder).map_err(|error| problem(format!("cannot read {name}: {error}")))?;
     let len = std::fs::metadata(path).map_err(|e| problem(format!("cannot read {name}: {e}")))?.len();
     if len > QUERY_LEN_MAX {
-        return Err(problem(format!("{name} is larger than 1 MiB, and is no query")));
+        return Err(problem(format!("{name} is larger than 1 MiB, the limit of a query")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| problem(format!("cannot read {name}: {e}")))?;
     if text.trim().is_empty() {
-        return Err(problem(format!("{name} holds no query")));
+        return Err(problem(format!("{name} contains no query")));
     }
     Ok((path.to_owned(), text))
 }

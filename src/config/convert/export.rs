@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{secret, server};
+use super::{secret, watch};
 use crate::config::export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
 use crate::config::spec;
 use crate::config::text::{Identity, OneOrMany, Text};
@@ -28,7 +28,7 @@ pub(super) fn export(
         flush_every: shape.flush_every.0,
         rejects_kept: shape.keep_rejects.0,
         since: shape.since.and_then(|text| parse_time(&text.0)),
-        schedule: shape.schedule.map(server::schedule),
+        schedule: shape.schedule.map(watch::schedule),
         declared_at,
         settings: MappingSettings {
             include: texts(shape.events.include),

@@ -43,7 +43,7 @@ pub struct DumpQuery {
     /// The tables that the query uses.
     pub tables: Vec<String>,
     /// The query, and the database that gets the tables as temporary tables.
-    pub asked: SqlSource,
+    pub query: SqlSource,
 }
 
 /// Heap Connect dumps as an identity source.

@@ -95,7 +95,11 @@ async fn create_schema(
 
 /// The inserted members differ from the sent ones, or the server's hash function differs.
 fn garbled(database: Database<'_>) -> SqlError {
-    SqlError::new(database.name, SqlErrorKind::Query, "the members that arrived are not those that were sent")
+    SqlError::new(
+        database.name,
+        SqlErrorKind::Query,
+        "the checksum of the stored members differs from that of the sent ones",
+    )
 }
 
 /// Updates a mirror table. `next` writes the next changed identifier in its text form and returns whether it is a

@@ -1,4 +1,4 @@
-//! How `watch` runs, and when it looks, as the rest of the program knows it.
+//! The settings of `watch`, typed: addresses, limits, schedules and notifications.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,38 +6,38 @@ use std::time::Duration;
 
 use super::secret::SecretRef;
 
-/// How `watch` runs.
+/// The settings of `watch`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchConfig {
-    /// Where the doors are.
+    /// Address of the webhook endpoints.
     pub listen: SocketAddr,
-    /// Where health, metrics and the dashboard are.
+    /// Address of the health checks, the metrics and the dashboard.
     pub admin: SocketAddr,
-    /// Names by which the admin address is reached, besides its own.
+    /// Additional host names that requests to the admin address may have.
     pub admin_hosts: Vec<String>,
-    /// TLS at the doors.
+    /// TLS of the webhook endpoints.
     pub tls: Option<TlsFiles>,
-    /// What the doors take.
+    /// Limits of the webhook endpoints.
     pub limits: EndpointLimits,
-    /// How long a changed file must be left alone before it is read.
+    /// Time without further changes before a changed file is read.
     pub debounce: Duration,
-    /// How often files are looked at unasked.
+    /// Interval in which files are polled.
     pub poll: Duration,
-    /// When cohorts without a schedule of their own are looked at again.
+    /// Schedule of the cohorts that have none of their own.
     pub schedule: ScheduleConfig,
     /// The wait after the first failure.
     pub first_wait: Duration,
     /// The longest wait after a failure.
     pub longest_wait: Duration,
-    /// How long a stop waits for what is under way.
+    /// How long a stop waits for requests in flight.
     pub grace: Duration,
-    /// After how long without a good run a cohort is stale.
+    /// Time without a successful run after which a cohort is stale.
     pub stale_after: Duration,
     /// Webhooks for notifications.
     pub notify: Vec<NotifyConfig>,
 }
 
-/// TLS by files.
+/// Certificate and key for TLS, as files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate chain.
@@ -46,44 +46,44 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// What the doors take.
+/// Limits of the webhook endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndpointLimits {
-    /// Bytes of a body.
+    /// Maximum size of a body, in bytes.
     pub body_len_max: usize,
-    /// Bytes of a request's headers.
+    /// Maximum size of a request's headers, in bytes.
     pub headers_len_max: usize,
-    /// How long the headers may take.
+    /// Timeout for the headers.
     pub header_time: Duration,
-    /// How long a request may take.
+    /// Timeout for a request.
     pub request_time: Duration,
-    /// How long a connection may be idle.
+    /// Timeout of an idle connection.
     pub idle_time: Duration,
-    /// Connections at once.
+    /// Maximum number of concurrent connections.
     pub connections_max: usize,
-    /// Requests at once on an HTTP/2 connection.
+    /// Maximum number of concurrent requests of an HTTP/2 connection.
     pub streams_max: u32,
-    /// How deep JSON may be nested.
+    /// Maximum nesting depth of JSON.
     pub json_depth_max: usize,
-    /// Bytes of memory of all requests that are being received.
+    /// Memory limit of all requests in progress, in bytes.
     pub memory_max: usize,
-    /// Bytes of the inbox on disk.
+    /// Quota of the inbox on disk, in bytes.
     pub inbox_len_max: u64,
 }
 
-/// The smallest buffer that a connection can have.
+/// Minimum size of a connection's buffer, in bytes.
 const BUFFER_LEN_MIN: usize = 8 << 10;
-/// What a request takes besides its body, its headers and its buffer: what unpacking needs.
+/// Memory of a request besides body, headers and buffer: decompression.
 const OVERHEAD_LEN: usize = 64 << 10;
 
 impl EndpointLimits {
-    /// Bytes of the buffer that a connection is read into. Headers must fit.
+    /// Size of a connection's read buffer in bytes. Headers must fit.
     #[must_use]
     pub fn buffer_len(&self) -> usize {
         self.headers_len_max.max(BUFFER_LEN_MIN)
     }
 
-    /// What one request of the largest kind takes: packed, and unpacked while its memory is moved to grow.
+    /// Peak memory of the largest request: the compressed body, and the decompressed one twice while its buffer grows.
     #[must_use]
     pub fn largest_request_len(&self) -> usize {
         let besides = self.headers_len_max.saturating_add(self.buffer_len()).saturating_add(OVERHEAD_LEN);
@@ -91,26 +91,26 @@ impl EndpointLimits {
     }
 }
 
-/// When to look again.
+/// When a cohort or export runs without an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleConfig {
-    /// At least this often.
+    /// In this interval.
     Every(Duration),
     /// At these times, in this time zone.
     Cron {
-        /// Five fields.
+        /// The five fields of cron.
         at: String,
-        /// Its name.
+        /// Name of the time zone.
         time_zone: String,
     },
 }
 
-/// Webhooks for notifications.
+/// A webhook for notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifyConfig {
-    /// Where the address is to be found.
+    /// Location of the address, which is a secret.
     pub url: SecretRef,
-    /// The body that it takes.
+    /// Format of the body.
     pub format: NotifyFormat,
     /// Reasons to notify about.
     pub on: Vec<Notable>,
@@ -125,11 +125,11 @@ pub enum NotifyFormat {
     Slack,
 }
 
-/// What a notification is about.
+/// Reason of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Notable {
     /// The guard blocked changes.
-    Refusal,
+    Blocked,
     /// A run failed.
     Failure,
     /// A condition ended.
@@ -142,13 +142,13 @@ pub enum Notable {
 
 impl Notable {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Refusal, Self::Failure, Self::Recovery, Self::Staleness, Self::Drift];
+    pub const ALL: [Self; 5] = [Self::Blocked, Self::Failure, Self::Recovery, Self::Staleness, Self::Drift];
 
     /// The name in the body of a notification.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Refusal => "refusal",
+            Self::Blocked => "blocked",
             Self::Failure => "failure",
             Self::Recovery => "recovery",
             Self::Staleness => "staleness",

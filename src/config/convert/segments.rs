@@ -1,6 +1,6 @@
 //! Converts `segments:`.
 
-use super::server::schedule;
+use super::watch::schedule;
 use crate::config::segment::{BrazeObject, SegmentConfig, SizeLimits};
 use crate::config::spec;
 use crate::config::text::Slug;

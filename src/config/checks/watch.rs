@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::{connections, is_kind};
 use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
-use crate::config::source::SourceSpan;
+use crate::config::source_text::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode, TreeValue};
 
 /// A Heap segment belongs to a Heap connection.
@@ -64,7 +64,7 @@ fn is_true(node: Option<&TreeNode>) -> bool {
 }
 
 /// Signatures and user ids must not leave this machine unencrypted.
-pub(super) fn public_doors_are_encrypted(tree: &TreeNode, problems: &mut Vec<Problem>) {
+pub(super) fn public_endpoints_are_encrypted(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let Some((address, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else {
         return;
     };
@@ -83,7 +83,7 @@ pub(super) fn public_doors_are_encrypted(tree: &TreeNode, problems: &mut Vec<Pro
 }
 
 /// Endpoints that other machines can reach need a secret.
-pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Problem>) {
+pub(super) fn public_endpoints_are_authenticated(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let Some((_, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else { return };
     let is_http =
         |export: &&TreeNode| export.get("source").is_some_and(|source| is_kind(source, "currents_http"));
@@ -121,7 +121,7 @@ pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Proble
 }
 
 /// Paths of endpoints are unique.
-pub(super) fn doors_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
+pub(super) fn endpoint_paths_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<String, SourceSpan> = HashMap::new();
     let own = |(path, place): (&str, SourceSpan)| (path.to_owned(), place);
     let of_heaps = heaps(tree).map(|entry| {

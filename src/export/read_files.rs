@@ -23,7 +23,7 @@ use crate::model::{AvroRecord as _, AvroValue, Clock};
 use crate::state::{PartialFile, Reject};
 
 /// After so many files in a row that the store fails to return, the run stops.
-const TROUBLES_MAX: usize = 5;
+const FAILURES_MAX: usize = 5;
 
 /// What reading files needs.
 pub(super) struct FileReading<'a> {
@@ -56,7 +56,7 @@ pub(super) fn feed(
     reading: &FileReading<'_>,
     out: &mut Output,
 ) -> Result<(), FeedEnd> {
-    let mut troubles = 0;
+    let mut failures = 0;
     for object in objects {
         out.check()?;
         let object = Arc::new(object);
@@ -74,14 +74,14 @@ pub(super) fn feed(
                 let mut ledger = locked(reading.ledger);
                 tracing::warn!("{what}");
                 ledger.tally.unread.push(what.clone());
-                troubles += 1;
-                if troubles == TROUBLES_MAX {
-                    return Err(FeedEnd::Halt(ExportStop::Source(what)));
+                failures += 1;
+                if failures == FAILURES_MAX {
+                    return Err(FeedEnd::Stopped(ExportStop::Source(what)));
                 }
                 continue;
             }
         }
-        troubles = 0;
+        failures = 0;
     }
     Ok(())
 }
@@ -229,7 +229,7 @@ impl OpenEventFile<'_> {
         let since = since.unwrap_or(now);
         if age(since, now) >= self.reading.incomplete_after {
             let detail = format!("the file ends within a block at byte {offset}, and its rest never arrived");
-            self.reject("cut_short", &detail)?;
+            self.reject("truncated", &detail)?;
             self.close(self.object.len, FileRemainder::None);
             return Ok(());
         }
@@ -249,7 +249,7 @@ impl OpenEventFile<'_> {
 /// The reject reason of an Avro error.
 fn reject_reason(error: &AvroError) -> &'static str {
     match &error.problem {
-        AvroProblem::Truncated => "cut_short",
+        AvroProblem::Truncated => "truncated",
         AvroProblem::NotAvro => "not_avro",
         AvroProblem::Schema(_) => "unusable_schema",
         AvroProblem::Codec(_) => "unknown_codec",

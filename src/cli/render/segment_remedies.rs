@@ -32,26 +32,27 @@ pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, confi
             "name it by its API identifier, as its page in Braze shows it: `segment: {{ id: … }}` ({here})"
         )),
         CheckedObject::FilterLacks { .. } | CheckedObject::FilterHas(_) | CheckedObject::FilterUnreadable => {
-            let mut steps = vec![format!("in Braze, look at the filters of \"{}\":", segment_name(segment))];
+            let mut steps = vec![format!("in Braze, check the filters of \"{}\":", segment_name(segment))];
             steps.extend(filters(segment, config));
             if *what == CheckedObject::FilterUnreadable && !segment.size.compare {
-                steps.push(format!("or let its size speak: `size: {{ compare: true }}` ({here})"));
+                steps.push(format!("or compare its size instead: `size: {{ compare: true }}` ({here})"));
             }
             steps
         }
         CheckedObject::SizeLow(_) => vec![
             format!("if it has more filters on purpose: `size: {{ min: … }}` ({here})"),
-            "if not: do these users have a profile in Braze? Braze ignores members without one".to_owned(),
+            "if not: check that these users have a profile in Braze, which ignores members without one"
+                .to_owned(),
         ],
         CheckedObject::SizeHigh(_) => about_segment(format!(
-            "look at its filters in Braze; if it is right: `size: {{ max: … }}` ({here})"
+            "check its filters in Braze; if they are correct: `size: {{ max: … }}` ({here})"
         )),
         CheckedObject::SizeUnknown(why) => size_steps(why, segment),
         CheckedObject::CanaryUnknown(_) => {
-            about_segment(format!("make profiles for them in Braze, or correct `canaries:` ({here})"))
+            about_segment(format!("create profiles for them in Braze, or correct `canaries:` ({here})"))
         }
         CheckedObject::CanaryAbsent(_) => {
-            about_segment(format!("put them into the source of a cohort, or correct `canaries:` ({here})"))
+            about_segment(format!("add them to the source of a cohort, or correct `canaries:` ({here})"))
         }
         _ => use_steps(what, here, &segment.connection),
     }
@@ -59,15 +60,15 @@ pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, confi
 
 fn use_steps(what: &CheckedObject, here: &str, connection: &ConnectionName) -> Vec<String> {
     let step = match what {
-        CheckedObject::UseMissing(_) => format!("correct `used_by:` ({here}), or make it in Braze"),
+        CheckedObject::UseMissing(_) => format!("correct `used_by:` ({here}), or create it in Braze"),
         CheckedObject::UseAmbiguous(target, _) => format!("name it by its API identifier under `used_by:` ({here}), as its page under {} shows it", page(target)),
-        CheckedObject::UseArchived(target) => format!("in Braze, under {}: unarchive it, or take it out of `used_by:` ({here})", page(target)),
-        CheckedObject::UseDraft(target) => format!("in Braze, under {}: launch it, or take it out of `used_by:` ({here})", page(target)),
-        CheckedObject::UseStopped(target, _) => format!("in Braze, under {}: resume it, or take it out of `used_by:` ({here})", page(target)),
-        CheckedObject::UseUntagged(target, tag) => format!("in Braze, under {}: see that it targets the segment, and give it the tag \"{tag}\"", page(target)),
+        CheckedObject::UseArchived(target) => format!("in Braze, under {}: unarchive it, or delete it from `used_by:` ({here})", page(target)),
+        CheckedObject::UseDraft(target) => format!("in Braze, under {}: launch it, or delete it from `used_by:` ({here})", page(target)),
+        CheckedObject::UseStopped(target, _) => format!("in Braze, under {}: resume it, or delete it from `used_by:` ({here})", page(target)),
+        CheckedObject::UseUntagged(target, tag) => format!("in Braze, under {}: check that it targets the segment, and add the tag \"{tag}\"", page(target)),
         CheckedObject::UseRenamed(_, to) => format!("write `name: {to}` under `used_by:` ({here}), or rename it in Braze"),
         CheckedObject::NotReported { why, .. } if why.is_other => format!("if it is a new key of the same workspace: syncline state adopt {connection}; if not, give that workspace a `state:` of its own"),
-        CheckedObject::NotReported { why, .. } if why.is_key => "make a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
+        CheckedObject::NotReported { why, .. } if why.is_key => "create a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
         CheckedObject::NotReported { .. } => "check again later".to_owned(),
         _ => return Vec::new(),
     };
@@ -86,7 +87,7 @@ fn size_steps(why: &SizeUnknown, segment: &SegmentConfig) -> Vec<String> {
     vec![match why {
         SizeUnknown::NothingSent => "syncline reconcile".to_owned(),
         SizeUnknown::NoTracking => format!(
-            "in Braze, turn on Analytics Tracking in \"{}\", or do without: `size: {{ compare: false }}` ({here})",
+            "in Braze, turn on Analytics Tracking in \"{}\", or turn this check off: `size: {{ compare: false }}` ({here})",
             segment_name(segment)
         ),
         SizeUnknown::NoSize | SizeUnknown::Older(_) => {

@@ -3,12 +3,12 @@
 //! Schema and checks have passed, so conversion should not fail. If the shapes and the schema disagree, the result is a
 //! problem with a place and not a panic.
 
-mod action;
 mod export;
 mod identity;
 mod segments;
-mod server;
 mod sql;
+mod triggers;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::checks::base_url;
-use crate::config::connect::IdentitySource;
+use crate::config::dump_sources::IdentitySource;
 use crate::config::file_source::FileSource;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::secret::SecretRef;
-use crate::config::source::ConfigSources;
+use crate::config::source_text::ConfigSources;
 use crate::config::spec;
 use crate::config::sql::SqlConfig;
 use crate::config::text::{self, WholeNumber};
@@ -97,7 +97,7 @@ pub(super) fn lower(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> 
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         roots,
-        watch: server::watch(file.watch, folder),
+        watch: watch::watch(file.watch, folder),
         files,
         includes: file.include.clone(),
         skipped_includes: 0,
@@ -217,7 +217,7 @@ fn heap(name: &ConnectionName, shape: spec::HeapSpec, folder: &Path) -> HeapConf
 }
 
 fn braze(shape: spec::BrazeSpec, folder: &Path) -> Result<BrazeConfig, IdError> {
-    let url = shape.instance.and_then(crate::config::instance::Instance::endpoint).map(str::to_owned);
+    let url = shape.instance.and_then(crate::config::braze_instance::Instance::endpoint).map(str::to_owned);
     let url = url.or_else(|| shape.endpoint.as_deref().and_then(|text| base_url(text).ok()));
     let endpoint = url.map_or(VendorEndpoint::Sandbox, VendorEndpoint::Url);
     let keys = match (shape.data_import_key, shape.partner_api_key) {
@@ -297,11 +297,11 @@ fn cohort(
             sample: shape.sample.map(|sample| sample.0),
             retry_unknown: shape.retry_unknown.0,
         }),
-        on_enter: shape.on_enter.map(action::action),
-        on_exit: shape.on_exit.map(action::action),
+        on_enter: shape.on_enter.map(triggers::trigger),
+        on_exit: shape.on_exit.map(triggers::trigger),
         limits: limits(&shape.guard),
         protect: shape.protect,
-        schedule: shape.schedule.map(server::schedule),
+        schedule: shape.schedule.map(watch::schedule),
         declared_at,
     })
 }
