@@ -41,7 +41,7 @@ fn printed_commands_can_be_pasted() {
     run_pasted(&w, line_after(&blocked, "for this run only:")).expect(0).says(&["60 removed"]);
     assert_eq!(sandbox.members("carts"), members(users(40)));
     let status = w.run(&["status", "-c", "my configs/a.yaml"]).expect(0).stdout;
-    assert!(status.contains("`syncline reconcile -c 'my configs/a.yaml'` makes it"), "{status}");
+    assert!(status.contains("`syncline reconcile -c 'my configs/a.yaml'` creates it"), "{status}");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn hints_match_the_error() {
         (
             "a.ndjson",
             b"{\"identity\":\"u\"}\n{\"identity\"}\n",
-            "a.ndjson:2: bad_json (expected `:` at column 12)",
+            "a.ndjson:2: line of invalid JSON (expected `:` at column 12)",
             "line 1",
         ),
     ];
@@ -257,7 +257,7 @@ fn hints_match_the_error() {
     w.write("a.ndjson", "{\"identity\":\"u\"}\n\"user@example.com\"\n");
     let run = w.run(&["plan"]);
     assert!(
-        run.stdout.contains("bad_json (not a JSON object)") && !run.stdout.contains("user@"),
+        run.stdout.contains("line of invalid JSON (not a JSON object)") && !run.stdout.contains("user@"),
         "{}",
         run.stdout
     );
@@ -275,7 +275,7 @@ fn a_state_that_is_a_file_and_missing_keys_have_hints() {
     use std::os::unix::fs::PermissionsExt as _;
     w.write("key", " \n");
     std::fs::set_permissions(w.path("key"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    w.run(&["reconcile"]).expect(4).says(&["key holds no key", "write only the key into"]);
+    w.run(&["reconcile"]).expect(4).says(&["key contains no key", "write only the key into"]);
     assert_eq!(sandbox.writes(), 0);
 }
 

@@ -202,7 +202,7 @@ fn a_lost_or_older_segment_table_removes_no_members() {
         assert_eq!(sandbox.members("free").len(), 10, "no member was removed");
         // The waiting deliveries may be a delta; nothing proves that they are a full sync.
         run_with(&w, &["state", "accept", "segments/heap"]).expect(6).says(&[
-            "no drain shows",
+            "none of them is a drain",
             "segment 7",
             "state accept segments/heap --full-sync",
         ]);

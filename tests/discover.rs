@@ -83,7 +83,7 @@ fn existing_cohorts_are_imported_once_and_nothing_is_overwritten() {
         config(&sandbox.url, &["others"], &driver.connection("data.db", "")) + "include: [found*.yaml]\n";
     w.write("sync.yaml", text);
     // An id is never used for another cohort, including ids that are only in the state.
-    w.run(&["import", "--out", "found.yaml"]).expect(0).says(&["wrote found.yaml: 1 cohort to look through"]);
+    w.run(&["import", "--out", "found.yaml"]).expect(0).says(&["wrote found.yaml: 1 cohort to review"]);
     assert!(w.read("found.yaml").contains("- id: carts_2\n"), "{}", w.read("found.yaml"));
     w.run(&["validate"]).expect(0).says(&["2 cohorts"]);
     let before = w.read("found.yaml");
@@ -108,7 +108,7 @@ fn table_names_that_yaml_would_misread_are_quoted() {
     let connection = server.connection("user: owner, tls: off");
     let text = config(&sandbox.url, &["carts"], &connection);
     w.write("sync.yaml", &text);
-    w.run(&["import", "--out", "new/folder/found.yaml"]).expect(0).says(&["12 cohorts to look through"]);
+    w.run(&["import", "--out", "new/folder/found.yaml"]).expect(0).says(&["12 cohorts to review"]);
     w.write("sync.yaml", text.replace("connections:", "include: [new/folder/found.yaml]\nconnections:"));
     w.run(&["validate"]).expect(0).says(&["13 cohorts"]);
     let found = w.read("new/folder/found.yaml");

@@ -110,7 +110,7 @@ fn every_event_is_exported_once_and_then_in_sync() {
     assert_eq!(requests(&sandbox), before);
     w.run(&["status"]).expect(0).says(&["engagement  cur to heap", "sent of"]);
     w.run(&["history"]).expect(0).says(&["engagement: ", "files read"]);
-    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Intact"]);
     // `reconcile` exports too, and sends only the new events.
     let more =
         events(&w, 300, &["--from", "100000", "--redacted", "0", "--odd-times", "0", "--prefix", "late"]);
@@ -149,7 +149,7 @@ fn faults_and_kills_neither_lose_nor_duplicate_events() {
     assert_eq!(reported["stored"], ids.len(), "each event once: {reported}");
     sandbox.faults("[]");
     w.run(&["export"]).expect(0).says(&["In sync"]);
-    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Intact"]);
 }
 
 /// Fails the test unless Heap has these events and no others.
@@ -328,7 +328,7 @@ fn one_very_active_user_delays_no_other() {
     w.run(&["export"]).expect(0);
     assert_eq!(keys(&sandbox).len(), 5_000);
     w.run(&["export"]).expect(0).says(&["In sync"]);
-    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Intact"]);
 }
 
 #[test]
@@ -336,15 +336,15 @@ fn held_events_are_sent_once_their_user_is_known_or_rejected_later() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
     w.write("cur/1.avro", opens(&[("h1", NOW, None, Some("b1")), ("h2", NOW, None, Some("b2"))], "null"));
-    w.run(&["export"]).expect(0).says(&["read 2 events in 1 file, sent 0", "2 events wait for their person"]);
+    w.run(&["export"]).expect(0).says(&["read 2 events in 1 file, sent 0", "2 events held"]);
     w.write("cur/2.avro", opens(&[("t1", NOW, Some("u1"), Some("b1"))], "null"));
-    w.run(&["export"]).expect(0).says(&["sent 2", "1 event waits"]);
+    w.run(&["export"]).expect(0).says(&["sent 2", "1 event held"]);
     let (_, events) = sandbox.get("/_sandbox/heap/events?identity=u1");
     assert!(events.contains("\"h1\"") && events.contains("\"t1\""), "{events}");
     // From now on the user is known.
     w.write("cur/3.avro", opens(&[("h3", NOW, None, Some("b1"))], "null"));
     w.run(&["export"]).expect(0).says(&["sent 1"]);
-    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Intact"]);
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n    hold: { age: 0s }\n"));
     w.run(&["export"]).expect(0).says(&["1 event rejected: 1 event of never identified users"]);
     // Once the user is identified, the reject can be replayed.
@@ -359,7 +359,7 @@ fn held_events_are_sent_once_their_user_is_known_or_rejected_later() {
     w.run(&["replay"]).expect(0).says(&["nothing to replay"]);
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n    hold: { count: 1 }\n"));
     w.write("cur/5.avro", opens(&[("h4", NOW, None, Some("b8")), ("h5", NOW, None, Some("b9"))], "null"));
-    w.run(&["export"]).expect(0).says(&["1 event waits", "1 too_many_held"]);
+    w.run(&["export"]).expect(0).says(&["1 event held", "1 event beyond the limit of held events"]);
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn old_identities_take_no_space() {
     }
     learn(20);
     assert!(count("versions") <= 2 && count("parts") < 16, "{} {}", count("versions"), count("parts"));
-    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Intact"]);
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn held_events_respect_the_rate_limit_of_their_user() {
         ("x3", NOW, Some("u2"), None),
     ];
     w.write("cur/1.avro", opens(&rows, "null"));
-    w.run(&["export"]).expect(0).says(&["sent 3", "4 events wait for their person"]);
+    w.run(&["export"]).expect(0).says(&["sent 3", "4 events held"]);
     w.write("cur/2.avro", opens(&[("t1", NOW, Some("u1"), Some("b1"))], "null"));
     w.run(&["export"]).expect(0).says(&["sent 5"]);
     assert_eq!(keys(&sandbox).len(), 8);
@@ -439,12 +439,12 @@ fn users_deleted_in_braze_are_erased() {
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
     let tie = opens(&[("t1", NOW, Some("user-one"), Some("b1")), ("h1", NOW, None, Some("b2"))], "null");
     w.write("cur/1.avro", tie);
-    w.run(&["export"]).expect(0).says(&["sent 1", "1 event waits"]);
+    w.run(&["export"]).expect(0).says(&["sent 1", "1 event held"]);
     let erased_events = [("d1", NOW, None, Some("b1")), ("d2", NOW, None, Some("b2"))];
     w.write("cur/2.avro", named("users.UserDeleteRequest", &erased_events, "null"));
     w.run(&["export"]).expect(0);
     w.write("cur/3.avro", opens(&[("h3", NOW, None, Some("b1"))], "null"));
-    w.run(&["export"]).expect(0).says(&["sent 0", "waits"]);
+    w.run(&["export"]).expect(0).says(&["sent 0", "1 event held"]);
     assert_eq!(keys(&sandbox), BTreeSet::from(["t1".to_owned()]));
     let identity = w.snapshot(".syncline/identity/parts");
     let versions = w.snapshot(".syncline/identity/versions");

@@ -12,7 +12,7 @@ use crate::support::*;
 
 /// A database that rejects every login and repeats the password. Returns its port.
 fn repeating_database() -> u16 {
-    fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
+    fn reject(mut stream: TcpStream) -> std::io::Result<()> {
         let mut len = [0; 4];
         stream.read_exact(&mut len)?;
         let mut startup = vec![0; u32::from_be_bytes(len) as usize - 4];
@@ -37,7 +37,7 @@ fn repeating_database() -> u16 {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let _ = refuse(stream);
+            let _ = reject(stream);
         }
     });
     port

@@ -147,7 +147,7 @@ fn azure_blobs_are_sources_and_hold_the_state() {
     keyed(&["reconcile", "-v"]).expect(0).says(&["In sync"]);
     azure.put("exports/day=1/a.csv", csv(users(900)).as_bytes());
     keyed(&["reconcile"]).expect(0).says(&["removed 100"]);
-    keyed(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
+    keyed(&["state", "verify"]).expect(0).says(&["Intact: 1 cohort"]);
     assert!(!w.path(".syncline").exists(), "no state is on this machine");
 }
 

@@ -56,7 +56,7 @@ fn journals_of_many_runs_are_merged_without_loss() {
     w.write(&path(&names[7]), torn(&names[7]));
     assert_eq!(history(&w), after);
     fs::remove_file(path(&names[7])).unwrap();
-    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Intact"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn journal_and_rejects_are_kept_for_the_retention() {
     write_old_logs(&w, &text);
     w.run(&["state", "gc"]).expect(0).says(&["3 files removed"]);
     assert!(old.iter().all(|path| !path.exists()));
-    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Intact"]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_state_in_a_bucket_works_like_one_in_a_folder() {
     reconcile(&w, &["status"]).expect(0).says(&["2,550 members", "State: s3://states/team/prod"]);
     reconcile(&w, &["history"]).expect(0).says(&["added 2,500", "added 100, removed 50"]);
     reconcile(&w, &["state", "ls"]).expect(0).says(&["2,550 members", "no lease"]);
-    reconcile(&w, &["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
+    reconcile(&w, &["state", "verify"]).expect(0).says(&["Intact: 1 cohort"]);
     reconcile(&w, &["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
     // The rejects of a run, which grow in parts there.
     w.write("carts.csv", csv(users(2_600).skip(50)) + "null\n");
@@ -288,7 +288,7 @@ fn fail_at_every_step(how: &str, fresh: bool) {
         let mut failing = w.command(&["reconcile"]);
         failing.env("SYNCLINE_FAIL_AT", format!("{step}:{how}"));
         let failed = run(failing);
-        w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+        w.run(&["state", "verify"]).expect(0).says(&["Intact"]);
         let guard = ["reconcile", "--max-removes", "carts=1000", "--max-adds", "carts=1000"];
         let after = w.run(&guard);
         assert_eq!(after.code, 0, "after failing at step {step}: {after:?}");
@@ -360,7 +360,7 @@ fn unused_files_are_listed_and_then_deleted() {
     w.run(&["state", "gc"]).expect(0).says(&["removed"]);
     let remaining = w.snapshot(".syncline/cohorts");
     assert_eq!(remaining.iter().filter(|(path, _)| path.to_str().unwrap().contains("versions")).count(), 1);
-    w.run(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort, 1 version"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Intact: 1 cohort, 1 version"]);
     w.run(&["state", "show", "carts"]).expect(0).says(&["55 members", "0 older versions kept"]);
     w.run(&["reconcile"]).expect(0).says(&["In sync"]);
 }

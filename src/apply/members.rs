@@ -70,7 +70,7 @@ async fn send_changes(
     let total = sent_sides().map(|op| plan.changes.of(op).len()).sum();
     let mut done = 0;
     for op in sent_sides() {
-        // A person who is removed under another identifier after the addition would be out.
+        // A user who is removed under another identifier after the addition would be out.
         let has_additions = op == ChangeOp::Add && !plan.changes.adds.is_empty();
         if has_additions && plan.mixed && sender.ledger.has_unsettled_removals() {
             return Err(ApplyStop::Unsettled);

@@ -10,8 +10,8 @@
 //! - Only a response of the destination changes the recorded membership.
 //! - A crash between two checkpoints leaves members in doubt, which the next plan settles. An apply that stops before its
 //!   first request leaves none.
-//! - Removals are sent first, in requests of their own. One person may have two identifiers, and a removal after an
-//!   addition would take that person out.
+//! - Removals are sent first, in requests of their own. One user may have two identifiers, and a removal after an
+//!   addition would take that user out.
 //! - A destination is a [`crate::connector::destination::Destination`]; this module uses nothing else of Braze.
 //!
 //! # Late requests

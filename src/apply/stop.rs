@@ -71,7 +71,7 @@ pub enum ApplyStop {
     /// Braze rejects the request for its content, and not because of single identifiers.
     #[error("Braze rejects the request: {0}")]
     Rejected(String),
-    /// Some removed members may still be in the cohort, and added members may be the same people.
+    /// Some removed members may still be in the cohort, and added members may be the same users.
     #[error("removals are in doubt; the additions wait, because a user may be in both with two identifiers")]
     Unsettled,
     /// The guard blocks one side of a plan that is applied as a whole.

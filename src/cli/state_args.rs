@@ -23,7 +23,7 @@ pub(super) enum StateCommand {
         #[command(flatten)]
         format: FormatArgs,
     },
-    /// Take the keys of a connection for those of the workspace that the state is about: after a key was replaced
+    /// Record the keys of a connection in the state, after a key of the same workspace was replaced
     Adopt {
         /// The connection
         #[arg(value_name = "CONNECTION", value_parser = connection)]
@@ -38,7 +38,7 @@ pub(super) enum StateCommand {
         /// The part, such as `cohorts/<id>` or `segments/<connection>`
         #[arg(value_name = "PART")]
         part: String,
-        /// Of segments: take the deliveries in the inbox for whole segments, although no drain shows that they are
+        /// Of segments: accept the deliveries in the inbox as complete segments, even without a drain
         #[arg(long)]
         full_sync: bool,
         #[command(flatten)]

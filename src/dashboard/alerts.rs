@@ -1,4 +1,4 @@
-//! Alerts: everything that is not as it should be, those that need attention first.
+//! Alerts: conditions that differ from normal operation, those that need attention first.
 
 use super::format::{count, counted, duration, plural};
 use super::view::{

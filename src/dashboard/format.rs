@@ -16,7 +16,7 @@ pub(super) fn count(number: u64) -> String {
     groups.collect::<Vec<_>>().join(",")
 }
 
-/// `1 person`, `1,000 people`.
+/// `1 entry`, `1,000 entries`.
 pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
@@ -115,7 +115,7 @@ mod tests {
     fn numbers() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(count(u64::MAX), "18,446,744,073,709,551,615");
-        assert_eq!([0, 1, 2].map(|n| counted(n, "person", "people")), ["0 people", "1 person", "2 people"]);
+        assert_eq!([0, 1, 2].map(|n| counted(n, "entry", "entries")), ["0 entries", "1 entry", "2 entries"]);
         assert_eq!(
             [0, 1, 1023, 1024, 1536].map(bytes),
             ["0 bytes", "1 byte", "1,023 bytes", "1.0 KiB", "1.5 KiB"]

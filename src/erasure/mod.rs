@@ -94,9 +94,8 @@ impl ErasureReport {
 pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<ErasureReport, StateError> {
     let mut map = IdentityMap::open(state)?;
     let handles = map.handles_of(id)?;
-    let person = ErasedUser { id, handles, map: map.into(), failed: RefCell::default() };
-    let is_theirs =
-        |identifier: &Identifier<'_>| identifier.value == id || person.handles.contains(identifier);
+    let user = ErasedUser { id, handles, map: map.into(), failed: RefCell::default() };
+    let is_theirs = |identifier: &Identifier<'_>| identifier.value == id || user.handles.contains(identifier);
     let mut forgotten = ErasureReport::default();
     let mut recorded: Vec<(CohortId, Recorded)> = Vec::new();
     for cohort in state.reader().cohorts()? {
@@ -109,7 +108,7 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Eras
         return Ok(forgotten);
     }
     state.remove_half_written()?;
-    erase_events(state, &person, &mut forgotten)?;
+    erase_events(state, &user, &mut forgotten)?;
     for (cohort, found) in recorded {
         let files = state.erase_recorded(&cohort, &found, now)?;
         forgotten.members += forgotten.note_files(files);
@@ -125,7 +124,7 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Eras
         forgotten.listed.extend(listed.into_iter().map(|segment| (heap.clone(), segment)));
     }
     // Last, since it knows what is the user's: erasing again after a crash needs it.
-    let identity = state.erase_identity(&mut person.map.borrow_mut(), id)?;
+    let identity = state.erase_identity(&mut user.map.borrow_mut(), id)?;
     forgotten.identity = forgotten.note("identity".to_owned(), identity);
     forgotten.tables = state.reader().mirror_tables_of(&[])?;
     Ok(forgotten)
@@ -134,14 +133,14 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Eras
 /// Erases the user from held events, inboxes and rejects.
 fn erase_events(
     state: &StateWriter,
-    person: &ErasedUser<'_>,
+    user: &ErasedUser<'_>,
     forgotten: &mut ErasureReport,
 ) -> Result<(), StateError> {
     for export in state.reader().exports()? {
         let mut record = state.reader().export(&export)?;
-        let erased = state.erase_held_events(&export, &mut record, &|waiting| person.is_awaited(waiting))?;
+        let erased = state.erase_held_events(&export, &mut record, &|waiting| user.is_awaited(waiting))?;
         forgotten.waiting += forgotten.note(format!("exports/{export}"), erased);
-        person.check()?;
+        user.check()?;
     }
     for (endpoint, files) in state.reader().inboxes()? {
         let erase = if endpoint.starts_with("currents.") {
@@ -150,16 +149,16 @@ fn erase_events(
             ErasedUser::erase_members
         };
         for file in &files {
-            let erased = from_file(state, file, &|delivery| erase(person, delivery), person)?;
+            let erased = from_file(state, file, &|delivery| erase(user, delivery), user)?;
             forgotten.inbox += forgotten.note(file.path.clone(), erased);
         }
     }
     for file in state.reader().reject_files(None)? {
         // What a damaged line says cannot be relied on, but that it names the id.
         let is_theirs =
-            |line: &str, is_whole: bool| person.is_of_line(line) || (!is_whole && names(line, person.id));
+            |line: &str, is_whole: bool| user.is_of_line(line) || (!is_whole && names(line, user.id));
         let erased = state.erase_rejects(&file, &is_theirs)?;
-        person.check()?;
+        user.check()?;
         forgotten.rejects += forgotten.note(file.path.clone(), erased);
     }
     Ok(())
@@ -170,14 +169,14 @@ fn from_file(
     state: &StateWriter,
     file: &ClosedFile,
     erase: &dyn Fn(&mut Delivery) -> u64,
-    person: &ErasedUser<'_>,
+    user: &ErasedUser<'_>,
 ) -> Result<u64, StateError> {
     let mut contents: Contents = state.reader().deliveries(file)?;
     let mut erased: u64 = contents.deliveries.iter_mut().map(erase).sum();
-    person.check()?;
+    user.check()?;
     // The owner of a damaged delivery cannot be read, but the text may contain the id.
     let damaged = contents.damaged.len();
-    contents.damaged.retain(|bytes| !names(&String::from_utf8_lossy(bytes), person.id));
+    contents.damaged.retain(|bytes| !names(&String::from_utf8_lossy(bytes), user.id));
     erased += (damaged - contents.damaged.len()) as u64;
     // A torn delivery was never acknowledged and may be the user's.
     if erased > 0 || contents.torn > 0 {
@@ -213,7 +212,7 @@ impl ErasedUser<'_> {
 
     fn is_awaited(&self, waiting: &HeldEvent<'_>) -> bool {
         let is_awaited = match waiting.awaited {
-            HoldReason::Person { user_id, device_id } => {
+            HoldReason::Unidentified { user_id, device_id } => {
                 user_id == self.id || device_id == self.id || self.owns(user_id, device_id)
             }
             HoldReason::Limit { who } => who == self.id || user_in(waiting.event) == self.id,
@@ -346,7 +345,7 @@ mod tests {
     use crate::state::{Holder, IdentityKey, Location};
 
     /// A user with the external id `id` and the Braze id `b1`.
-    fn person<'a>(home: &tempfile::TempDir, id: &'a str) -> ErasedUser<'a> {
+    fn user<'a>(home: &tempfile::TempDir, id: &'a str) -> ErasedUser<'a> {
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let holder = Holder { host: String::new(), process: 1, since: clock.now(), renewal: None };
         let location = Location::Folder(home.path().to_owned());
@@ -366,7 +365,7 @@ mod tests {
     #[test]
     fn a_line_with_the_id_in_any_form_is_erased() {
         let home = tempfile::tempdir().unwrap();
-        let person = person(&home, "ü1");
+        let user = user(&home, "ü1");
         for (line, expected) in [
             (r#"{"value":"ü1"}"#, true),
             (r#"{"event":"{\"external_user_id\":\"ü1\"}"}"#, true),
@@ -386,10 +385,10 @@ mod tests {
             (r#"{"value":"x-ü1"}"#, false),
             (r#"{"value":"ü1@example.com"}"#, false),
         ] {
-            assert_eq!(person.is_of_line(line), expected, "{line}");
+            assert_eq!(user.is_of_line(line), expected, "{line}");
         }
-        person.check().unwrap();
-        let other = ErasedUser { id: "7", ..person };
+        user.check().unwrap();
+        let other = ErasedUser { id: "7", ..user };
         assert!(!other.is_of_line(r#"{"reason":"no_id","line":7,"event":"{\"time\":77}"}"#));
     }
 
@@ -400,10 +399,10 @@ mod tests {
     #[test]
     fn only_events_of_the_user_are_erased_from_a_delivery() {
         let home = tempfile::tempdir().unwrap();
-        let person = person(&home, "u1");
+        let user = user(&home, "u1");
         let check = |body: &str, erased: u64, left: &str| {
             let mut delivery = delivery(body);
-            assert_eq!(person.erase_events(&mut delivery), erased, "{body}");
+            assert_eq!(user.erase_events(&mut delivery), erased, "{body}");
             assert_eq!(String::from_utf8(delivery.body).unwrap(), left);
         };
         check(r#"{"events":[{"id":"a","user_id":"b2"}]}"#, 0, r#"{"events":[{"id":"a","user_id":"b2"}]}"#);
@@ -420,14 +419,14 @@ mod tests {
     #[test]
     fn a_segment_delivery_loses_the_erased_user() {
         let home = tempfile::tempdir().unwrap();
-        let person = person(&home, "u1");
+        let user = user(&home, "u1");
         let mut sent = delivery(r#"{"data":{"add":[{"id":"u1"},{"id":"u2"}],"remove":[{"id":"u1"}]}}"#);
-        assert_eq!(person.erase_members(&mut sent), 2);
+        assert_eq!(user.erase_members(&mut sent), 2);
         assert_eq!(sent.body, br#"{"data":{"add":[{"id":"u2"}],"remove":[]}}"#);
-        assert_eq!(person.erase_members(&mut sent), 0);
+        assert_eq!(user.erase_members(&mut sent), 0);
         let mut sent = delivery(r#"{"heap":{"data":{"add":[{"id":"u1"}]}}}"#);
-        assert_eq!(person.erase_members(&mut sent), 1);
+        assert_eq!(user.erase_members(&mut sent), 1);
         let mut sent = delivery(r#"{"data":{"add":[{"id":"u1"}"#);
-        assert_eq!((person.erase_members(&mut sent), sent.body.len()), (1, 0));
+        assert_eq!((user.erase_members(&mut sent), sent.body.len()), (1, 0));
     }
 }

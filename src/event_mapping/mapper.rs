@@ -10,9 +10,9 @@ use super::layout::EventLayout;
 use super::outcome::{
     EventKind, EventRejectReason, EventUser, IgnoredReason, Mapped, MappingOutcome, OwnerLookup, Rejection,
 };
-use super::person::{EventPerson, Ids};
 use super::rules::{Rules, TypeRules};
 use super::time::{Count, EventTime};
+use super::user::{Ids, UserDecision};
 use crate::model::{AvroRecord, AvroValue, Timestamp, normalize_identifier};
 
 /// The longest `idempotency_key` (Heap, `/api/track`: fewer than 1,024 characters).
@@ -180,20 +180,20 @@ impl<'r> EventMapper<'r> {
     ) -> MappingOutcome<'a> {
         let is_profile = type_rules.is_profile;
         let what = if is_profile { EventKind::Profile } else { EventKind::Event };
-        let person = head.ids.person(self.rules, self.collector.aliases(), context.owners, is_profile);
-        let outcome = match person {
-            EventPerson::Known(who) => {
+        let user = head.ids.user(self.rules, self.collector.aliases(), context.owners, is_profile);
+        let outcome = match user {
+            UserDecision::Known(who) => {
                 out.push(b'}');
                 write_who(&who, out);
                 out.push(b'}');
                 return MappingOutcome::Made { what, who };
             }
-            EventPerson::Awaited(keys) => {
+            UserDecision::Awaited(keys) => {
                 out.extend_from_slice(b"}}");
                 return MappingOutcome::Held { what, keys };
             }
-            EventPerson::Ignored(reason) => MappingOutcome::Ignored(reason),
-            EventPerson::Rejected(rejection) => MappingOutcome::Rejected(rejection),
+            UserDecision::Ignored(reason) => MappingOutcome::Ignored(reason),
+            UserDecision::Rejected(rejection) => MappingOutcome::Rejected(rejection),
         };
         out.truncate(start);
         outcome

@@ -32,10 +32,10 @@ mod json;
 mod layout;
 mod mapper;
 mod outcome;
-mod person;
 mod rules;
 mod settings;
 mod time;
+mod user;
 
 pub use catalogue::{TYPES, is_known, readable};
 pub use glob::NameGlobError;
@@ -46,8 +46,8 @@ pub use outcome::{
     AnonymousIds, EventKind, EventRejectReason, EventUser, IdentityLink, IgnoredReason, Mapped,
     MappingOutcome, OwnerLookup, Rejection,
 };
-pub use person::heap_user_id;
 pub use rules::{Rules, RulesError, check_glob, check_rename, matches_type};
 pub use settings::{
     AnonymousPolicy, CustomEventNaming, EventNaming, IdentityFrom, MappingSettings, Pii, PropertyFilter,
 };
+pub use user::heap_user_id;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::connector::heap::{BODY_END, HeapCall, HeapClient, PersonKey};
+use crate::connector::heap::{BODY_END, HeapCall, HeapClient, UserKey};
 use crate::event_mapping::{EventKind, EventUser};
 
 /// Where an event came from. The origin is settled once Heap has the event.
@@ -19,7 +19,7 @@ pub(super) enum BatchOrigin {
         list: usize,
         row: u64,
         /// Whether the event waits for its user to be identified; otherwise it waits for Heap's limit.
-        is_person: bool,
+        is_unidentified: bool,
     },
     /// A row of a file of rejects that are replayed.
     Reject { list: usize, row: u64 },
@@ -31,7 +31,7 @@ pub(super) struct BatchItem {
     start: u32,
     end: u32,
     /// The user that the element counts for in Heap's limits.
-    pub(super) person: PersonKey,
+    pub(super) user: UserKey,
     pub(super) origin: BatchOrigin,
 }
 
@@ -71,7 +71,7 @@ impl EventBatch {
         for at in (0..self.items.len()).filter(|at| pick(*at)) {
             filling.begin();
             filling.body.extend_from_slice(self.element(at));
-            filling.end(self.items[at].person, self.items[at].origin);
+            filling.end(self.items[at].user, self.items[at].origin);
         }
         (!filling.items.is_empty()).then(|| filling.seal())
     }
@@ -110,10 +110,10 @@ impl OpenBatch {
         self.body.truncate(self.before);
     }
 
-    fn end(&mut self, person: PersonKey, origin: BatchOrigin) {
+    fn end(&mut self, user: UserKey, origin: BatchOrigin) {
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let (start, end) = (place(self.start()), place(self.body.len()));
-        self.items.push(BatchItem { start, end, person, origin });
+        self.items.push(BatchItem { start, end, user, origin });
     }
 
     fn seal(mut self) -> EventBatch {
@@ -188,7 +188,7 @@ impl Output {
         who: &EventUser<'_>,
         origin: BatchOrigin,
     ) -> Result<(), ClosedBatch> {
-        let person = if self.has_limits { user_key(who) } else { 0 };
+        let user = if self.has_limits { user_key(who) } else { 0 };
         let at = match what {
             EventKind::Event => 0,
             EventKind::Profile => {
@@ -199,11 +199,11 @@ impl Output {
                 1
             }
         };
-        self.ended(at, person, origin)
+        self.ended(at, user, origin)
     }
 
-    fn ended(&mut self, at: usize, person: PersonKey, origin: BatchOrigin) -> Result<(), ClosedBatch> {
-        self.filling[at].end(person, origin);
+    fn ended(&mut self, at: usize, user: UserKey, origin: BatchOrigin) -> Result<(), ClosedBatch> {
+        self.filling[at].end(user, origin);
         let filling = &self.filling[at];
         let is_full =
             filling.items.len() >= self.batch_len_max || filling.body.len() + 2 >= self.body_len_max;
@@ -229,7 +229,7 @@ impl Output {
 }
 
 /// The rate-limit key of a user.
-pub(super) fn user_key(who: &EventUser<'_>) -> PersonKey {
+pub(super) fn user_key(who: &EventUser<'_>) -> UserKey {
     match who {
         EventUser::Identity(identity) => user_key_of_text(identity),
         EventUser::UserId(number) => user_key_of_text(&number.to_string()),
@@ -237,7 +237,7 @@ pub(super) fn user_key(who: &EventUser<'_>) -> PersonKey {
 }
 
 /// The rate-limit key of an identity or a user id. Equal texts share one limit.
-pub(super) fn user_key_of_text(who: &str) -> PersonKey {
+pub(super) fn user_key_of_text(who: &str) -> UserKey {
     xxh3_64(who.as_bytes())
 }
 

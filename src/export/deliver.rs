@@ -23,7 +23,7 @@ use super::ledger::{ExportLedger, checkpoint, locked};
 use crate::apply::Interrupt;
 use crate::config::RetryPolicy;
 use crate::connector::Retry;
-use crate::connector::heap::{EventAdmission, HeapCall, HeapClient, HeapReply, PersonKey};
+use crate::connector::heap::{EventAdmission, HeapCall, HeapClient, HeapReply, UserKey};
 use crate::model::{Clock, ExportId};
 use crate::state::{HoldReason, IdentityMap, Journal, JournalEvent, LEASE_ENDED, Reject, StateWriter};
 
@@ -54,7 +54,7 @@ pub(super) struct HeapDelivery<'a> {
     pub(super) taken: AtomicU64,
     pub(super) rejections: AtomicU64,
     /// Users with an event that was held because of their limit.
-    pub(super) busy: Mutex<HashSet<PersonKey>>,
+    pub(super) busy: Mutex<HashSet<UserKey>>,
 }
 
 /// A batch that Heap has answered, with the elements that it rejected and its messages.
@@ -68,25 +68,25 @@ struct DeliveryResult {
 struct Reserved<'a> {
     heap: &'a HeapClient,
     clock: Clock,
-    persons: Vec<Option<PersonKey>>,
+    users: Vec<Option<UserKey>>,
 }
 
 impl Reserved<'_> {
     fn settle(&mut self, part: Range<usize>, taken: bool) {
-        let persons = self.persons.get_mut(part).into_iter().flatten().filter_map(Option::take);
-        self.heap.limiter.settle(persons, taken, self.clock.monotonic());
+        let users = self.users.get_mut(part).into_iter().flatten().filter_map(Option::take);
+        self.heap.limiter.settle(users, taken, self.clock.monotonic());
     }
 
     /// Counts elements a second time: Heap may have accepted them, and they are sent again.
     fn count_again(&self, part: Range<usize>) {
-        let persons = self.persons.get(part).into_iter().flatten().filter_map(|person| *person);
-        self.heap.limiter.count_again(persons, self.clock.monotonic());
+        let users = self.users.get(part).into_iter().flatten().filter_map(|user| *user);
+        self.heap.limiter.count_again(users, self.clock.monotonic());
     }
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.settle(0..self.persons.len(), true);
+        self.settle(0..self.users.len(), true);
     }
 }
 
@@ -160,27 +160,27 @@ impl<'a> HeapDelivery<'a> {
     /// Divides a batch by the rate limits. Events over the limit of one user are held in the state.
     fn admit(&self, batch: EventBatch) -> Result<Admitted<'a>, ExportStop> {
         let limiter = &self.heap.limiter;
-        let mut reserved = Reserved { heap: self.heap, clock: self.clock, persons: Vec::new() };
+        let mut reserved = Reserved { heap: self.heap, clock: self.clock, users: Vec::new() };
         if limiter.is_unlimited() || batch.call == HeapCall::SetUserProperties {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut fits = Vec::with_capacity(batch.items.len());
-        limiter.reserve(batch.items.iter().map(|item| item.person), self.clock.monotonic(), &mut fits);
+        limiter.reserve(batch.items.iter().map(|item| item.user), self.clock.monotonic(), &mut fits);
         let sendable = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == EventAdmission::Admitted);
-        reserved.persons = sendable.map(|(item, _)| Some(item.person)).collect();
-        if reserved.persons.len() == batch.items.len() {
+        reserved.users = sendable.map(|(item, _)| Some(item.user)).collect();
+        if reserved.users.len() == batch.items.len() {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut ledger = locked(self.ledger);
         for (at, item) in
-            batch.items.iter().enumerate().filter(|(at, _)| fits[*at] == EventAdmission::PersonLimit)
+            batch.items.iter().enumerate().filter(|(at, _)| fits[*at] == EventAdmission::UserLimit)
         {
             let mut busy = locked(&self.busy);
             if busy.len() < BUSY_MAX {
-                busy.insert(item.person);
+                busy.insert(item.user);
             }
             // An event that is held for this limit already stays held.
-            if !matches!(item.origin, BatchOrigin::Waiting { is_person: false, .. }) {
+            if !matches!(item.origin, BatchOrigin::Waiting { is_unidentified: false, .. }) {
                 let element = batch.element(at);
                 ledger.wait_for(HoldReason::Limit { who: &user_in(element) }, false, element)?;
                 ledger.done(item.origin);

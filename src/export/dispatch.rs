@@ -193,7 +193,7 @@ impl EventDispatch<'_> {
                 if self.known.is_deleted(&user_id) {
                     tally.ignored("deleted");
                 } else {
-                    let awaited = HoldReason::Person { user_id: &user_id, device_id: &device_id };
+                    let awaited = HoldReason::Unidentified { user_id: &user_id, device_id: &device_id };
                     let is_profile = what == crate::event_mapping::EventKind::Profile;
                     locked(self.ledger).wait_for(awaited, is_profile, &out.withdraw())?;
                     tally.held += 1;

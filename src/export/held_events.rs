@@ -28,8 +28,8 @@ impl HeldEventsContext<'_> {
     /// Reads all files of held events once, and dispatches what is due.
     pub(super) fn feed(&self, out: &mut Output) -> Result<(), FeedEnd> {
         let files = locked(self.ledger).record.held.clone();
-        let persons: u64 = files.iter().map(|file| file.awaiting_user).sum();
-        let mut excess = persons.saturating_sub(self.len_max);
+        let users: u64 = files.iter().map(|file| file.awaiting_user).sum();
+        let mut excess = users.saturating_sub(self.len_max);
         for (list, file) in files.iter().enumerate().filter(|(_, file)| file.held() > 0) {
             self.file(list, file, &mut excess, out)?;
             self.dispatch.known.check()?;
@@ -49,8 +49,8 @@ impl HeldEventsContext<'_> {
         while let Some((row, waiting)) = rows.advance()? {
             while settled.next_if(|range| range.end <= row).is_some() {}
             if settled.peek().is_none_or(|range| row < range.start) {
-                let is_person = matches!(waiting.awaited, HoldReason::Person { .. });
-                self.row(BatchOrigin::Waiting { list, row, is_person }, &waiting, excess, out)?;
+                let is_unidentified = matches!(waiting.awaited, HoldReason::Unidentified { .. });
+                self.row(BatchOrigin::Waiting { list, row, is_unidentified }, &waiting, excess, out)?;
             }
         }
         Ok(())
@@ -73,7 +73,7 @@ impl HeldEventsContext<'_> {
                     out.push(what, &EventUser::Identity(who.into()), origin)?;
                 }
             }
-            HoldReason::Person { user_id, device_id } => {
+            HoldReason::Unidentified { user_id, device_id } => {
                 let keys = AnonymousIds {
                     user_id: (!user_id.is_empty()).then(|| user_id.into()),
                     device_id: (!device_id.is_empty()).then(|| device_id.into()),
@@ -96,7 +96,7 @@ impl HeldEventsContext<'_> {
     }
 
     fn give_up(&self, origin: BatchOrigin, waiting: &HeldEvent<'_>, reason: &str) -> Result<(), FeedEnd> {
-        let HoldReason::Person { user_id, device_id } = waiting.awaited else { return Ok(()) };
+        let HoldReason::Unidentified { user_id, device_id } = waiting.awaited else { return Ok(()) };
         let key = serde_json::json!({ "user_id": user_id, "device_id": device_id }).to_string();
         let held = String::from_utf8_lossy(waiting.event);
         let mut ledger = locked(self.ledger);

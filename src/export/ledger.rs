@@ -125,9 +125,9 @@ impl ExportLedger {
                     block.left -= 1;
                 }
             }
-            BatchOrigin::Waiting { list, row, is_person } => {
+            BatchOrigin::Waiting { list, row, is_unidentified } => {
                 if let Some(file) = self.record.held.get_mut(list) {
-                    file.settle(row, is_person);
+                    file.settle(row, is_unidentified);
                     self.is_changed = true;
                 }
             }
@@ -311,7 +311,7 @@ mod tests {
         let ledger = open();
         let file = Arc::new(ClosedFile { path: "inbox/currents.e/1-a.log".to_owned(), bytes: 1 });
         let number = locked(&ledger).open_block(&BlockOrigin::Posted(file));
-        let awaited = HoldReason::Person { user_id: "b1", device_id: "" };
+        let awaited = HoldReason::Unidentified { user_id: "b1", device_id: "" };
         locked(&ledger).wait_for(awaited, false, b"{}").unwrap();
         locked(&ledger).close_block(number, 0, 0, FileRemainder::None);
         let versions = home.path().join("exports/e/versions");

@@ -128,8 +128,8 @@ impl ExportShared {
     fn has_overdue(&self) -> bool {
         let (ledger, now) = (locked(&self.ledger), self.context.clock.now());
         let files = || ledger.record.held.iter().filter(|file| file.awaiting_user > 0);
-        let persons: u64 = files().map(|file| file.awaiting_user).sum();
-        persons > self.export.hold_len_max
+        let users: u64 = files().map(|file| file.awaiting_user).sum();
+        users > self.export.hold_len_max
             || files().any(|file| discover_files::age(file.oldest, now) >= self.export.hold_age_max)
     }
 }

@@ -75,13 +75,13 @@ fn try_import(
     }
     let replay = ReplayPlan::plan(source, dumps, before)?;
     let joins_anew = before.is_none() || replay.migrations.is_some();
-    let (state, mut people, mut joins) = {
+    let (state, mut users, mut joins) = {
         let map = locked(map);
-        let people = map.table(&name, SourceTable::People, before.is_none())?;
-        (map.state(), people, map.table(&name, SourceTable::Joins, joins_anew)?)
+        let users = map.table(&name, SourceTable::Users, before.is_none())?;
+        (map.state(), users, map.table(&name, SourceTable::Joins, joins_anew)?)
     };
     let mut summary = ImportSummary::default();
-    let read = replay.people(&mut people, &mut summary)?;
+    let read = replay.users(&mut users, &mut summary)?;
     replay.joins(&mut joins, &mut summary)?;
     let begins = replay.begins.or(before.map(|before| before.from)).unwrap_or(newest);
     let seen = dumps.all().iter().filter(|dump| dump.id >= begins).map(|dump| (dump.id, dump.mark));
@@ -92,8 +92,8 @@ fn try_import(
         fingerprint: source.owner.clone(),
     };
     let is_anew = before.is_none() && known.is_some();
-    let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
-    let is_imported = locked(map).import(&name, bookmark, people, joins)?;
+    let (users, joins) = (users.finish(&state)?, joins.finish(&state)?);
+    let is_imported = locked(map).import(&name, bookmark, users, joins)?;
     Ok(is_imported.then_some(DumpImport { newest, read, is_anew, summary }))
 }
 
@@ -176,7 +176,7 @@ impl<'a> ReplayPlan<'a> {
     }
 
     /// Replays `users`. Returns the dumps that were read.
-    fn people(&self, table: &mut ReplayTable, summary: &mut ImportSummary) -> Result<Vec<u64>, ImportError> {
+    fn users(&self, table: &mut ReplayTable, summary: &mut ImportSummary) -> Result<Vec<u64>, ImportError> {
         let (mut read, mut is_known) = (Vec::new(), self.begins.is_none());
         let needed =
             self.manifests.iter().filter(|(dump, _)| self.begins.is_none_or(|first| dump.id >= first));
@@ -194,7 +194,7 @@ impl<'a> ReplayPlan<'a> {
                 }
             }
             for file in &users.files {
-                self.file(dump, users, file, table, summary, IdentityRow::People)?;
+                self.file(dump, users, file, table, summary, IdentityRow::Users)?;
             }
         }
         if is_known {
@@ -243,13 +243,13 @@ impl<'a> ReplayPlan<'a> {
         let rows = self.dumps.open(dump, of, file)?;
         let columns = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect::<Vec<_>>();
         let (required, optional) = match kind {
-            IdentityRow::People if rows.has(&self.source.owner) => {
+            IdentityRow::Users if rows.has(&self.source.owner) => {
                 (columns(&["user_id", &self.source.owner]), columns(&["last_modified", "joindate"]))
             }
-            IdentityRow::People | IdentityRow::Rows => (columns(&["user_id"]), Vec::new()),
+            IdentityRow::Users | IdentityRow::Rows => (columns(&["user_id"]), Vec::new()),
             IdentityRow::Joins => (columns(&["from_user_id", "to_user_id"]), Vec::new()),
         };
-        let lacks_owner = matches!(kind, IdentityRow::People) && required.len() == 1;
+        let lacks_owner = matches!(kind, IdentityRow::Users) && required.len() == 1;
         let mut replayer = DumpReplayer { table, summary, kind, lacks_owner, failed: None };
         let read = rows.read(&required, &optional, &mut replayer);
         match replayer.failed.take() {
@@ -266,7 +266,7 @@ impl<'a> ReplayPlan<'a> {
 #[derive(Clone, Copy)]
 enum IdentityRow {
     /// Owners of user ids.
-    People,
+    Users,
     /// Existing user ids.
     Rows,
     /// Merges of user ids.
@@ -287,8 +287,8 @@ impl DumpReplayer<'_> {
         let id = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(RowRejectReason::Unused("no_alias"));
         let user = id(0)?;
         match self.kind {
-            IdentityRow::People if self.lacks_owner => Err(RowRejectReason::Unused("no_column")),
-            IdentityRow::People => {
+            IdentityRow::Users if self.lacks_owner => Err(RowRejectReason::Unused("no_column")),
+            IdentityRow::Users => {
                 let owner = text(fields, 1, EXTERNAL_ID_LEN_MAX);
                 let seen = time(fields, 2).or_else(|| time(fields, 3)).unwrap_or(Timestamp::UNIX_EPOCH);
                 let said = owner.as_ref().ok().copied().flatten().map(|owner| (owner, seen));

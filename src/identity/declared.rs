@@ -97,11 +97,11 @@ fn import_files(
     if fingerprint.is_some() && known == fingerprint {
         return Ok(IdentityImport::Unchanged);
     }
-    let (state, mut people, joins) = {
+    let (state, mut users, joins) = {
         let map = locked(map);
         (
             map.state(),
-            map.table(&name, SourceTable::People, true)?,
+            map.table(&name, SourceTable::Users, true)?,
             map.table(&name, SourceTable::Joins, true)?,
         )
     };
@@ -110,7 +110,7 @@ fn import_files(
     let columns = layout.columns();
     let mut mapper = MapUpdater {
         handles: &handles,
-        table: &mut people,
+        table: &mut users,
         now,
         summary: ImportSummary::default(),
         failed: None,
@@ -124,9 +124,9 @@ fn import_files(
     summary.rows = read.rows;
     // The fingerprint of what was read, in case the files changed since the check.
     let fingerprint = fingerprint.text(&format!("{source:?}"), now).unwrap_or_default();
-    let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
+    let (users, joins) = (users.finish(&state)?, joins.finish(&state)?);
     let bookmark = SourceBookmark { fingerprint, ..SourceBookmark::default() };
-    if locked(map).import(&name, bookmark, people, joins)? {
+    if locked(map).import(&name, bookmark, users, joins)? {
         Ok(IdentityImport::Files(summary))
     } else {
         Err(ImportError::Busy)

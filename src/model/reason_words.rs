@@ -48,6 +48,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("too_large", "event{s} or block{s} beyond the size limit"),
     ("rejected_by_heap", "event{s} that Heap rejected"),
     ("never_identified", "event{s} of never identified users"),
+    ("too_many_held", "event{s} beyond the limit of held events"),
     // Files of an export.
     ("truncated", "truncated file{s}"),
     ("damaged", "damaged block{s} or delivery file{s}"),

@@ -78,20 +78,20 @@ impl Resolve for PublicNames {
     fn resolve(&self, name: Name) -> Resolving {
         let is_named = self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_str());
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             if is_named {
-                reject_private(&found)?;
+                reject_private(&addresses)?;
             }
-            let addresses: Addrs = Box::new(found.into_iter());
-            Ok(addresses)
+            let resolved: Addrs = Box::new(addresses.into_iter());
+            Ok(resolved)
         })
     }
 }
 
 /// One private address is enough to reject the name: which address gets connected is unknown here.
-fn reject_private(found: &[SocketAddr]) -> io::Result<()> {
+fn reject_private(addresses: &[SocketAddr]) -> io::Result<()> {
     let is_private = |address: &SocketAddr| address.ip().is_loopback() || is_private_address(address.ip());
-    match found.iter().any(is_private) {
+    match addresses.iter().any(is_private) {
         true => Err(io::Error::other(
             "its host name resolves to a private, link-local or loopback address; if the server is trusted, name it under `allow_endpoint:`",
         )),

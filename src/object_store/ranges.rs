@@ -34,7 +34,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// A remote object.
 #[derive(Clone, Debug)]
 pub struct RemoteObject {
-    place: Place,
+    origin: ObjectOrigin,
     /// Its length in bytes, if known.
     pub len: u64,
     /// The store's tag of the content.
@@ -46,7 +46,7 @@ pub struct RemoteObject {
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum ObjectOrigin {
     Bucket(BucketClient, ObjectKey),
     Web(Box<WebFile>),
 }
@@ -58,8 +58,8 @@ impl RemoteObject {
     /// An object with this metadata.
     #[must_use]
     pub fn new(objects: &BucketClient, location: ObjectKey, len: u64, tag: Option<String>) -> Self {
-        let place = Place::Bucket(objects.clone(), location);
-        Self { place, len, tag, modified: None, failure: ReadFailure::default() }
+        let origin = ObjectOrigin::Bucket(objects.clone(), location);
+        Self { origin, len, tag, modified: None, failure: ReadFailure::default() }
     }
 
     /// An object from a metadata request.
@@ -84,9 +84,15 @@ impl RemoteObject {
     /// When the file does not exist, or the server does not answer.
     pub fn on_web(url: &str, is_allowed: bool) -> io::Result<Self> {
         let file = WebFile::find(url, is_allowed)?;
-        let Validators { len, tag, modified } = file.found.clone();
+        let Validators { len, tag, modified } = file.metadata.clone();
         let len = len.unwrap_or_default();
-        Ok(Self { place: Place::Web(Box::new(file)), len, tag, modified, failure: ReadFailure::default() })
+        Ok(Self {
+            origin: ObjectOrigin::Web(Box::new(file)),
+            len,
+            tag,
+            modified,
+            failure: ReadFailure::default(),
+        })
     }
 
     /// Downloads a file if its server does not support ranges; none if it does.
@@ -94,8 +100,8 @@ impl RemoteObject {
     /// # Errors
     /// When the download fails.
     pub fn download(&self) -> Option<io::Result<File>> {
-        match &self.place {
-            Place::Web(file) if !file.has_ranges => Some(file.download()),
+        match &self.origin {
+            ObjectOrigin::Web(file) if !file.has_ranges => Some(file.download()),
             _ => None,
         }
     }
@@ -113,12 +119,12 @@ impl RemoteObject {
     }
 
     fn begin(&self, range: Range<u64>) -> Pending<io::Result<Bytes>> {
-        match &self.place {
-            Place::Web(file) => file.begin(range),
-            Place::Bucket(objects, location) => {
+        match &self.origin {
+            ObjectOrigin::Web(file) => file.begin(range),
+            ObjectOrigin::Bucket(objects, location) => {
                 let (store, location, tag) = (Arc::clone(&objects.store), location.clone(), self.tag.clone());
                 objects.begin(async move {
-                    let received = whole(&*store, &location, tag, range).await;
+                    let received = read_range(&*store, &location, tag, range).await;
                     received.map_err(|error| match &error {
                         Error::Precondition { .. } | Error::NotFound { .. } => replaced(),
                         error => io_error(error),
@@ -144,7 +150,7 @@ impl RemoteObject {
 }
 
 /// Requests a whole range.
-async fn whole(
+async fn read_range(
     store: &dyn ObjectStore,
     location: &ObjectKey,
     tag: Option<String>,
@@ -176,7 +182,7 @@ async fn whole(
         match received {
             Ok(bytes) if bytes.len() as u64 == range.end - range.start => return Ok(bytes),
             Ok(bytes) if attempt == ATTEMPTS_MAX => {
-                let what = format!("{} of {} bytes came", bytes.len(), range.end - range.start);
+                let what = format!("received {} of {} bytes", bytes.len(), range.end - range.start);
                 return Err(Error::Generic { store: "bucket", source: what.into() });
             }
             Err(error) if attempt == ATTEMPTS_MAX => return Err(error),

@@ -42,7 +42,7 @@ pub(super) struct WebFile {
     client: Client,
     url: Url,
     thread: RequestThread,
-    pub(super) found: Validators,
+    pub(super) metadata: Validators,
     /// The server supports ranges, and its answers identify the content.
     pub(super) has_ranges: bool,
 }
@@ -65,10 +65,10 @@ impl WebFile {
         let client = builder.build().map_err(transport)?;
         let thread = RequestThread::start()?;
         let (asking, address) = (client.clone(), url.clone());
-        let (found, has_ranges) = thread.wait(async move { ask(&asking, &address).await })?;
-        let can_be_tied = found.tag.is_some() || found.modified.is_some();
-        let has_ranges = has_ranges && can_be_tied && found.len.is_some();
-        Ok(Self { client, url, thread, found, has_ranges })
+        let (metadata, has_ranges) = thread.wait(async move { fetch_metadata(&asking, &address).await })?;
+        let can_be_tied = metadata.tag.is_some() || metadata.modified.is_some();
+        let has_ranges = has_ranges && can_be_tied && metadata.len.is_some();
+        Ok(Self { client, url, thread, metadata, has_ranges })
     }
 
     /// Starts the request of a range.
@@ -82,7 +82,7 @@ impl WebFile {
         loop {
             let header = format!("bytes={}-{}", range.start, range.end - 1);
             let mut request = get(&self.client, Method::GET, &self.url).header(RANGE, header);
-            if let Some(tag) = self.found.tag.as_ref().filter(|tag| !is_weak(tag)) {
+            if let Some(tag) = self.metadata.tag.as_ref().filter(|tag| !is_weak(tag)) {
                 request = request.header(IF_MATCH, tag);
             }
             let received = match send(request).await {
@@ -105,7 +105,7 @@ impl WebFile {
         let of_answer = validators(response.headers());
         let total = content_range(response.headers());
         let is_whole = response.status() == StatusCode::OK;
-        let is_same = self.found.is_same(&Validators { len: total.map(|(_, total)| total), ..of_answer });
+        let is_same = self.metadata.is_same(&Validators { len: total.map(|(_, total)| total), ..of_answer });
         if !is_same || (total.is_none() && !is_whole) {
             return Err(WebReadError::lasting(replaced()));
         }
@@ -119,7 +119,7 @@ impl WebFile {
                 Ok(bytes.slice(start..start + wanted))
             }
             _ => {
-                let what = format!("{} of {wanted} bytes came", bytes.len());
+                let what = format!("received {} of {wanted} bytes", bytes.len());
                 Err(WebReadError { error: io::Error::other(what), passes: true })
             }
         }
@@ -156,22 +156,22 @@ impl WebFile {
 }
 
 /// The file's metadata, and whether the server supports ranges. Servers without HEAD are asked for one byte.
-async fn ask(client: &Client, url: &Url) -> io::Result<(Validators, bool)> {
+async fn fetch_metadata(client: &Client, url: &Url) -> io::Result<(Validators, bool)> {
     let mut attempt = 1;
     loop {
-        let found = match send(get(client, Method::HEAD, url)).await {
+        let result = match send(get(client, Method::HEAD, url)).await {
             Ok(head) if length(head.headers()).is_some() => {
                 let ranges = head.headers().get(ACCEPT_RANGES).is_some_and(|value| value == "bytes");
                 Ok((validators(head.headers()), ranges))
             }
             _ => send(get(client, Method::GET, url).header(RANGE, "bytes=0-0")).await.map(|received| {
                 let total = content_range(received.headers()).map(|(_, total)| total);
-                let found = validators(received.headers());
-                (Validators { len: total.or(found.len), ..found }, total.is_some())
+                let headers = validators(received.headers());
+                (Validators { len: total.or(headers.len), ..headers }, total.is_some())
             }),
         };
-        match found {
-            Ok(found) => return Ok(found),
+        match result {
+            Ok(metadata) => return Ok(metadata),
             // An empty file has no first byte.
             Err(WebReadError { error, .. }) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Ok((Validators::default(), false));
@@ -224,7 +224,7 @@ async fn send(request: RequestBuilder) -> Result<Response, WebReadError> {
         _ => io::ErrorKind::Other,
     };
     let passes = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-    Err(WebReadError { error: io::Error::new(kind, format!("the server answers {status}")), passes })
+    Err(WebReadError { error: io::Error::new(kind, format!("the server responds with {status}")), passes })
 }
 
 pub(super) fn replaced() -> io::Error {

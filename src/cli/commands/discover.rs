@@ -20,16 +20,16 @@ pub(in crate::cli) fn run(global: &Global, args: &DiscoverArgs) -> Result<Exit, 
     let config = super::config(global)?;
     let mut candidates = Candidates::new(&config, std::iter::empty());
     for name in wanted(&config, args.connection.as_ref())? {
-        let (all, people) = tables(&config, name, &mut candidates)?;
+        let (all, with_users) = tables(&config, name, &mut candidates)?;
         notify(&format!(
             "{name}: {} of {} could be cohorts by the names of their columns; no row was read",
-            people,
+            with_users,
             counted(all, "table")
         ));
     }
     out(&match args.format {
         OutputFormat::Human if candidates.list.is_empty() => {
-            "# no table has a column that names people".to_owned()
+            "# no table has a column that looks like user ids".to_owned()
         }
         OutputFormat::Human => candidates.yaml()?,
         OutputFormat::Json => envelope("discover", "found", &json!({ "cohorts": candidates.json()? })),
@@ -68,6 +68,6 @@ pub(super) fn tables(
     let secrets = access::secrets_of(name, settings)?;
     let tables =
         sql::tables(Database { name, settings, secrets: &secrets }).map_err(|error| of_sql(&error))?;
-    let people = tables.iter().filter(|table| candidates.table(name, table)).count() as u64;
-    Ok((tables.len() as u64, people))
+    let with_users = tables.iter().filter(|table| candidates.table(name, table)).count() as u64;
+    Ok((tables.len() as u64, with_users))
 }

@@ -337,11 +337,11 @@ fn stats(state: &StateReader) -> Result<ShownIdentity, CommandError> {
     let entries =
         if stats.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(stats.entries)) };
     let mut text = format!("{entries} in {}, {}", counted(stats.parts, "file"), counted(stats.bytes, "byte"));
-    for SourceStats { name, dump, people, joins } in &stats.sources {
+    for SourceStats { name, dump, users, joins } in &stats.sources {
         let SourceName { address, label } = name;
-        let (people, joins) = (count(*people), count(*joins));
+        let (users, joins) = (count(*users), count(*joins));
         text.push_str(&format!(
-            "\n{address}, {label}: {people} with an owner and {joins} merged, as of dump {dump}"
+            "\n{address}, {label}: {users} with an owner and {joins} merged, as of dump {dump}"
         ));
     }
     if stats.conflicts > 0 {
@@ -353,7 +353,7 @@ fn stats(state: &StateReader) -> Result<ShownIdentity, CommandError> {
     let source = |source: &SourceStats| {
         json!({
             "address": source.name.address, "label": source.name.label, "dump": source.dump,
-            "users": source.people, "merged": source.joins,
+            "users": source.users, "merged": source.joins,
         })
     };
     let value = json!({

@@ -213,7 +213,7 @@ fn verified(found: &Verification) -> StateAnswer {
         count(found.bytes)
     );
     let (word, exit) = match (found.is_clean(), found.findings.is_empty()) {
-        (true, true) => (green("Whole:"), Exit::Done),
+        (true, true) => (green("Intact:"), Exit::Done),
         (true, false) => (green("Intact, with garbage that `syncline state gc` removes:"), Exit::Done),
         (false, _) => (red("Damaged:"), Exit::Failed),
     };

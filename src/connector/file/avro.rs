@@ -53,8 +53,8 @@ impl Opened {
         let Self { path, input, mut header } = self;
         let mut wanted: Vec<Option<usize>> = Vec::with_capacity(required.len() + optional.len());
         for column in required {
-            let found = field_index(&mut header.schema, column);
-            wanted.push(Some(found.ok_or_else(|| missing(&header.schema, &path, column))?));
+            let index = field_index(&mut header.schema, column);
+            wanted.push(Some(index.ok_or_else(|| missing(&header.schema, &path, column))?));
         }
         wanted.extend(optional.iter().map(|column| field_index(&mut header.schema, column)));
         let mut blocks = AvroBlocks::new(input, &header, header.len(), &AvroLimits::default());

@@ -132,8 +132,8 @@ fn wanted(lines: &Lines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<us
     let name = |at| String::from_utf8_lossy(row.cell(at, lines.bytes())).trim().to_owned();
     let names: Vec<String> = (0..row.cells.len()).map(name).collect();
     let find = |column: &str| {
-        let mut found = names.iter().enumerate().filter(|(_, name)| **name == *column).map(|(at, _)| at);
-        match (found.next(), found.next()) {
+        let mut indexes = names.iter().enumerate().filter(|(_, name)| **name == *column).map(|(at, _)| at);
+        match (indexes.next(), indexes.next()) {
             (Some(at), None) => Ok(at),
             (Some(_), Some(_)) => {
                 Err(FileError::DuplicateColumn { path: path(), column: column.to_string() })
@@ -342,12 +342,12 @@ mod tests {
     struct Kept(usize, Rows);
 
     impl RowSink for Kept {
-        fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), SinkStopped> {
+        fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
             let text = |at| match fields.field(at) {
                 Field::Text(text) => String::from_utf8_lossy(text).into_owned(),
                 _ => unreachable!(),
             };
-            self.1.push((place.line, Ok((0..self.0).map(text).collect())));
+            self.1.push((location.line, Ok((0..self.0).map(text).collect())));
             Ok(())
         }
 
@@ -355,9 +355,9 @@ mod tests {
             &mut self,
             reason: &str,
             detail: &str,
-            place: RowLocation<'_>,
+            location: RowLocation<'_>,
         ) -> Result<(), SinkStopped> {
-            self.1.push((place.line, Err(format!("{reason}: {detail}"))));
+            self.1.push((location.line, Err(format!("{reason}: {detail}"))));
             Ok(())
         }
     }

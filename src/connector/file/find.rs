@@ -27,19 +27,19 @@ pub(super) fn files(source: &FileSource, from: FileAccess<'_>) -> Result<FoundFi
     if source.is_remote() {
         return remote::files(source, from.stores);
     }
-    let (found, skipped) =
+    let (paths, skipped) =
         if is_glob(pattern) { matches(from.folder, pattern)? } else { (vec![from.folder.join(pattern)], 0) };
-    if found.is_empty() {
+    if paths.is_empty() {
         return Err(FileError::NoMatch { pattern: pattern.clone(), skipped });
     }
     let roots: Vec<PathBuf> = from.roots.iter().filter_map(|root| real(root).ok()).collect();
-    for file in &found {
+    for file in &paths {
         let real = real(file).map_err(|source| FileError::Io { path: file.clone(), source })?;
         if is_special(&real) || !roots.iter().any(|root| real.starts_with(root)) {
             return Err(FileError::Outside { path: real });
         }
     }
-    Ok(FoundFiles { files: found.into_iter().map(FoundFile::Local).collect(), skipped })
+    Ok(FoundFiles { files: paths.into_iter().map(FoundFile::Local).collect(), skipped })
 }
 
 /// The path with all symbolic links resolved.

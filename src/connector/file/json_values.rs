@@ -86,11 +86,11 @@ impl JsonValues {
         if !is_container && !self.in_list {
             return rest_of_line(lines, 0);
         }
-        let found = if is_container { container(lines)? } else { scalar(lines)? };
-        let len = match found {
-            End::Whole(len) => len,
-            End::Broken(len) => return Ok(len),
-            End::OfFile => return Err(lines.truncated("its last JSON value is incomplete")),
+        let end = if is_container { container(lines)? } else { scalar(lines)? };
+        let len = match end {
+            ValueEnd::Complete(len) => len,
+            ValueEnd::Broken(len) => return Ok(len),
+            ValueEnd::EndOfFile => return Err(lines.truncated("its last JSON value is incomplete")),
         };
         self.followed(lines, len)
     }
@@ -122,16 +122,16 @@ impl JsonValues {
     }
 }
 
-enum End {
+enum ValueEnd {
     /// The length of the value.
-    Whole(usize),
+    Complete(usize),
     /// The value is damaged. Its line ends here.
     Broken(usize),
-    OfFile,
+    EndOfFile,
 }
 
 /// Finds the end of an object or a list.
-fn container(lines: &mut Lines) -> Result<End, FileError> {
+fn container(lines: &mut Lines) -> Result<ValueEnd, FileError> {
     let (mut at, mut depth, mut in_text, mut first_break) = (0, 0_usize, false, None);
     loop {
         let bytes = lines.bytes();
@@ -140,11 +140,11 @@ fn container(lines: &mut Lines) -> Result<End, FileError> {
                 Some(found) if bytes[found] == b'"' => (in_text, at) = (false, found + 1),
                 Some(found) if bytes[found] == b'\\' => at = found + 2,
                 // JSON strings contain no line breaks.
-                Some(found) => return Ok(End::Broken(found)),
+                Some(found) => return Ok(ValueEnd::Broken(found)),
                 None => {
                     at = at.max(bytes.len());
                     if !lines.more()? {
-                        return Ok(End::OfFile);
+                        return Ok(ValueEnd::EndOfFile);
                     }
                 }
             }
@@ -153,22 +153,22 @@ fn container(lines: &mut Lines) -> Result<End, FileError> {
         match bytes.get(at) {
             Some(b'"') => in_text = true,
             Some(b'{' | b'[') => depth += 1,
-            Some(b'}' | b']') if depth == 1 => return Ok(End::Whole(at + 1)),
+            Some(b'}' | b']') if depth == 1 => return Ok(ValueEnd::Complete(at + 1)),
             Some(b'}' | b']') => depth -= 1,
             Some(b'\n') => {
                 let is_only = *first_break.get_or_insert(at) == at;
                 match next_byte(lines, at + 1)? {
                     // The next line starts a value of its own.
-                    Some(b'{') => return Ok(End::Broken(first_break.unwrap_or(at))),
-                    None if is_only => return Ok(End::Broken(at)),
-                    None => return Ok(End::OfFile),
+                    Some(b'{') => return Ok(ValueEnd::Broken(first_break.unwrap_or(at))),
+                    None if is_only => return Ok(ValueEnd::Broken(at)),
+                    None => return Ok(ValueEnd::EndOfFile),
                     Some(_) => {}
                 }
             }
             Some(_) => {}
             None => {
                 if !lines.more()? {
-                    return Ok(End::OfFile);
+                    return Ok(ValueEnd::EndOfFile);
                 }
                 continue;
             }
@@ -178,18 +178,18 @@ fn container(lines: &mut Lines) -> Result<End, FileError> {
 }
 
 /// Finds the end of a scalar within a list.
-fn scalar(lines: &mut Lines) -> Result<End, FileError> {
+fn scalar(lines: &mut Lines) -> Result<ValueEnd, FileError> {
     let (mut at, mut in_text) = (0, false);
     loop {
         match (lines.bytes().get(at), in_text) {
-            (Some(b'\n'), true) => return Ok(End::Broken(at)),
+            (Some(b'\n'), true) => return Ok(ValueEnd::Broken(at)),
             (Some(b'\\'), true) => at += 1,
             (Some(b'"'), _) => in_text = !in_text,
-            (Some(b',' | b']' | b'\n' | b'{' | b'['), false) => return Ok(End::Whole(at)),
+            (Some(b',' | b']' | b'\n' | b'{' | b'['), false) => return Ok(ValueEnd::Complete(at)),
             (Some(_), _) => {}
             (None, _) => {
                 if !lines.more()? {
-                    return Ok(End::OfFile);
+                    return Ok(ValueEnd::EndOfFile);
                 }
                 continue;
             }

@@ -57,17 +57,17 @@ pub(super) fn read(
             continue;
         }
         let len = values.frame(&mut lines)?;
-        let place = RowLocation { file: name, line: lines.line() };
+        let location = RowLocation { file: name, line: lines.line() };
         let value = &lines.bytes()[..len];
         let parsed = object.parse(value).or_else(|error| match quoted_numbers(value) {
             Some(value) => object.parse(&value),
             None => Err(error),
         });
         match parsed {
-            Ok(()) => sink.row(&CellRow(&object.values), place)?,
+            Ok(()) => sink.row(&CellRow(&object.values), location)?,
             Err(error) => {
                 damaged += 1;
-                sink.unreadable("bad_json", &what_is_wrong(&error), place)?;
+                sink.unreadable("bad_json", &what_is_wrong(&error), location)?;
             }
         }
         values.consume(&mut lines, len);
@@ -165,17 +165,17 @@ impl<'c> JsonLine<'c> {
     fn take(&mut self, value: &str) -> Result<(), serde_json::Error> {
         for (at, column) in self.columns.iter().enumerate() {
             let Some(rest) = column.strip_prefix(self.key.as_str()) else { continue };
-            let found = if rest.is_empty() {
+            let part = if rest.is_empty() {
                 self.whole[at] = true;
                 Some(value)
             } else {
                 let path = rest.strip_prefix('.').filter(|_| !self.whole[at]);
                 path.map_or(Ok(None), |path| find(value, path))?
             };
-            let Some(found) = found else { continue };
+            let Some(part) = part else { continue };
             self.has_wanted = true;
             self.values[at].clear();
-            self.values[at].json(found)?;
+            self.values[at].json(part)?;
         }
         Ok(())
     }
@@ -303,13 +303,18 @@ mod tests {
     struct Shown(Vec<(u64, String)>);
 
     impl RowSink for Shown {
-        fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), SinkStopped> {
-            self.0.push((place.line, format!("{:?} {:?}", show(fields.field(0)), show(fields.field(1)))));
+        fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
+            self.0.push((location.line, format!("{:?} {:?}", show(fields.field(0)), show(fields.field(1)))));
             Ok(())
         }
 
-        fn unreadable(&mut self, reason: &str, _: &str, place: RowLocation<'_>) -> Result<(), SinkStopped> {
-            self.0.push((place.line, reason.to_owned()));
+        fn unreadable(
+            &mut self,
+            reason: &str,
+            _: &str,
+            location: RowLocation<'_>,
+        ) -> Result<(), SinkStopped> {
+            self.0.push((location.line, reason.to_owned()));
             Ok(())
         }
     }

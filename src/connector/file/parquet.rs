@@ -102,8 +102,8 @@ fn wanted(opened: &ArrowReaderMetadata, path: &Path, columns: &[Box<str>]) -> Re
     let names: Vec<String> = leaves.iter().map(|column| column.path().string()).collect();
     let path = path.to_owned();
     let each = columns.iter().map(|wanted| {
-        let mut found = (0..names.len()).filter(|at| names[*at] == **wanted);
-        match (found.next(), found.next()) {
+        let mut indexes = (0..names.len()).filter(|at| names[*at] == **wanted);
+        match (indexes.next(), indexes.next()) {
             (Some(at), None) => Ok((vec![at], parts(opened, at))),
             (Some(_), Some(_)) => {
                 Err(FileError::DuplicateColumn { path: path.clone(), column: wanted.to_string() })

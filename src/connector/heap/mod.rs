@@ -11,7 +11,7 @@ mod reply;
 use bytes::Bytes;
 
 pub use deletion::{Deletion, DeletionError};
-pub use event_limit::{EventAdmission, EventRateLimiter, PersonKey};
+pub use event_limit::{EventAdmission, EventRateLimiter, UserKey};
 pub use reply::HeapReply;
 
 use super::http::{HttpClient, HttpError};

@@ -13,7 +13,7 @@ use super::held_folder_of;
 use crate::model::{ExportId, RowSet, Timestamp};
 
 pub(in super::super) const SUFFIX: &str = ".events";
-const PERSON: u8 = 0;
+const UNIDENTIFIED: u8 = 0;
 const LIMIT: u8 = 1;
 /// Maximum length of an entry. Braze's events have at most 900 KB.
 const ENTRY_LEN_MAX: usize = 64 << 20;
@@ -45,11 +45,11 @@ impl HeldEventsFile {
         self.held().saturating_sub(self.awaiting_user)
     }
 
-    /// Releases an entry. `is_person`: it waited for its user.
-    pub fn settle(&mut self, row: u64, is_person: bool) {
+    /// Releases an entry. `is_unidentified`: it waited for its user.
+    pub fn settle(&mut self, row: u64, is_unidentified: bool) {
         if !self.settled.contains(row) {
             self.settled.insert(row..row + 1);
-            self.awaiting_user = self.awaiting_user.saturating_sub(u64::from(is_person));
+            self.awaiting_user = self.awaiting_user.saturating_sub(u64::from(is_unidentified));
         }
     }
 }
@@ -58,7 +58,7 @@ impl HeldEventsFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason<'a> {
     /// Until the user with one of these ids is known. An empty id is ignored.
-    Person {
+    Unidentified {
         /// Braze's id.
         user_id: &'a str,
         /// The device id.
@@ -91,7 +91,7 @@ impl<'a> HeldEvent<'a> {
         out.push(u8::from(self.is_profile));
         out.extend_from_slice(&self.since.as_millisecond().to_le_bytes());
         let (kind, texts) = match self.awaited {
-            HoldReason::Person { user_id, device_id } => (PERSON, [user_id, device_id]),
+            HoldReason::Unidentified { user_id, device_id } => (UNIDENTIFIED, [user_id, device_id]),
             HoldReason::Limit { who } => (LIMIT, [who, ""]),
         };
         out.push(kind);
@@ -113,7 +113,7 @@ impl<'a> HeldEvent<'a> {
         let (first, rest) = text(rest)?;
         let (second, event) = text(rest)?;
         let awaited = match *kind {
-            PERSON => HoldReason::Person { user_id: first, device_id: second },
+            UNIDENTIFIED => HoldReason::Unidentified { user_id: first, device_id: second },
             LIMIT => HoldReason::Limit { who: first },
             _ => return None,
         };
@@ -143,7 +143,7 @@ impl HeldEventsWriter {
     /// When the write fails.
     pub fn push(&mut self, waiting: &HeldEvent<'_>) -> Result<(), StateError> {
         self.oldest = Some(self.oldest.map_or(waiting.since, |oldest| oldest.min(waiting.since)));
-        self.awaiting_user += u64::from(matches!(waiting.awaited, HoldReason::Person { .. }));
+        self.awaiting_user += u64::from(matches!(waiting.awaited, HoldReason::Unidentified { .. }));
         self.entry.clear();
         waiting.write(&mut self.entry);
         self.file.push(&self.entry, 1)
@@ -285,9 +285,9 @@ mod tests {
         let mut writer = HeldEventsWriter { file, entry: Vec::new(), oldest: None, awaiting_user: 0 };
         let since = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         let large = vec![b'x'; 3 * BUFFER_LEN];
-        let person = HoldReason::Person { user_id: "b1", device_id: "" };
+        let user = HoldReason::Unidentified { user_id: "b1", device_id: "" };
         let all = [
-            HeldEvent { is_profile: false, since, awaited: person, event: b"{}" },
+            HeldEvent { is_profile: false, since, awaited: user, event: b"{}" },
             HeldEvent { is_profile: true, since, awaited: HoldReason::Limit { who: "é" }, event: &large },
             HeldEvent { is_profile: false, since, awaited: HoldReason::Limit { who: "" }, event: b"" },
         ];

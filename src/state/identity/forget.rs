@@ -45,9 +45,9 @@ impl IdentityMap {
             |known: &KnownIdentity| matches!(known, KnownIdentity::Owner(owner, ..) if **owner == *id);
         collect(&self.parts, &mut keys, |known, _| is_owned(known))?;
         for source in &self.sources {
-            let people = opened(store, &source.people)?;
+            let users = opened(store, &source.users)?;
             let joins = opened(store, &source.joins)?;
-            collect(&people, &mut keys, |known, _| is_owned(known))?;
+            collect(&users, &mut keys, |known, _| is_owned(known))?;
             let label = &source.name.label;
             let is_joined = |known: &KnownIdentity, keys: &BTreeSet<MapKey>| match known {
                 KnownIdentity::Merged(into) => {
@@ -182,7 +182,7 @@ impl IdentityMap {
         let erased = Cell::new(0);
         for source in &mut self.sources {
             let label = &source.name.label;
-            for files in [&mut source.people, &mut source.joins] {
+            for files in [&mut source.users, &mut source.joins] {
                 let parts: Vec<MapPart> =
                     files.iter().map(|file| MapPart::open(store, file)).collect::<Result<_, _>>()?;
                 let keeps = |key: MapKey, known: &KnownIdentity| {

@@ -35,7 +35,7 @@ pub struct IdentityMap {
     /// State of the sources that are imported as a whole.
     pub(super) sources: Vec<SourceState>,
     /// For each source, the parts of its table of owners.
-    pub(super) people: Vec<Vec<MapPart>>,
+    pub(super) users: Vec<Vec<MapPart>>,
     pending: ByKey<KnownIdentity>,
     /// Counts updates.
     updates: u64,
@@ -69,7 +69,7 @@ impl IdentityMap {
             files,
             parts,
             sources,
-            people: Vec::new(),
+            users: Vec::new(),
             pending: ByKey::default(),
             updates: 0,
             checked: BTreeMap::new(),

@@ -34,7 +34,7 @@ pub struct OwnerQuery(MapKey);
 impl IdentityOwners {
     pub(super) fn open(state: &StateReader) -> Result<Option<Self>, StateError> {
         let MapVersion { parts: entries, sources, .. } = newest(state)?;
-        let tables = sources.iter().flat_map(|source| [&source.people, &source.joins]);
+        let tables = sources.iter().flat_map(|source| [&source.users, &source.joins]);
         let (mut parts, mut groups) = (Vec::new(), Vec::new());
         for files in std::iter::once(&entries).chain(tables) {
             let first = parts.len();

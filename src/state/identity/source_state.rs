@@ -30,7 +30,7 @@ pub struct SourceBookmark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceTable {
     /// The owners of aliases.
-    People,
+    Users,
     /// Merges of aliases into other aliases.
     Joins,
 }
@@ -41,19 +41,19 @@ pub(super) struct SourceState {
     pub(super) name: SourceName,
     pub(super) bookmark: SourceBookmark,
     /// The parts of each table, oldest first.
-    pub(super) people: Vec<ImmutableFile>,
+    pub(super) users: Vec<ImmutableFile>,
     pub(super) joins: Vec<ImmutableFile>,
 }
 
 impl SourceState {
     pub(super) fn files(&self) -> impl Iterator<Item = &ImmutableFile> {
-        self.people.iter().chain(&self.joins)
+        self.users.iter().chain(&self.joins)
     }
 
     pub(super) fn stats(&self) -> SourceStats {
         let rows = |files: &[ImmutableFile]| files.iter().map(|file| file.rows).sum();
         let (name, dump) = (self.name.clone(), self.bookmark.dump);
-        SourceStats { name, dump, people: rows(&self.people), joins: rows(&self.joins) }
+        SourceStats { name, dump, users: rows(&self.users), joins: rows(&self.joins) }
     }
 }
 
@@ -65,7 +65,7 @@ pub struct SourceStats {
     /// The newest dump that was read.
     pub dump: u64,
     /// Entries with owners. Replaced ones count until parts are merged.
-    pub people: u64,
+    pub users: u64,
     /// Entries with merges, counted in the same manner.
     pub joins: u64,
 }
@@ -75,21 +75,21 @@ pub struct SourceStats {
 pub(super) struct SourceStateJson {
     name: SourceName,
     bookmark: SourceBookmark,
-    people: Vec<ImmutableFileJson>,
+    users: Vec<ImmutableFileJson>,
     joins: Vec<ImmutableFileJson>,
 }
 
 impl SourceStateJson {
     pub(super) fn from_state(source: &SourceState) -> Self {
         let shapes = |files: &[ImmutableFile]| files.iter().map(ImmutableFileJson::from_file).collect();
-        let (people, joins) = (shapes(&source.people), shapes(&source.joins));
-        Self { name: source.name.clone(), bookmark: source.bookmark.clone(), people, joins }
+        let (users, joins) = (shapes(&source.users), shapes(&source.joins));
+        Self { name: source.name.clone(), bookmark: source.bookmark.clone(), users, joins }
     }
 
     pub(super) fn into_state(self) -> Option<SourceState> {
         let files =
             |shapes: Vec<ImmutableFileJson>| shapes.into_iter().map(ImmutableFileJson::into_file).collect();
-        let (people, joins): (Option<_>, Option<_>) = (files(self.people), files(self.joins));
-        Some(SourceState { name: self.name, bookmark: self.bookmark, people: people?, joins: joins? })
+        let (users, joins): (Option<_>, Option<_>) = (files(self.users), files(self.joins));
+        Some(SourceState { name: self.name, bookmark: self.bookmark, users: users?, joins: joins? })
     }
 }

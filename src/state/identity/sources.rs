@@ -39,7 +39,7 @@ impl IdentityMap {
         is_anew: bool,
     ) -> Result<ReplayTable, StateError> {
         let opened = self.source(name).map_or_else(Vec::new, |source| match which {
-            SourceTable::People => source.people.clone(),
+            SourceTable::Users => source.users.clone(),
             SourceTable::Joins => source.joins.clone(),
         });
         ReplayTable::open(&self.state, &name.label, opened, is_anew)
@@ -54,16 +54,16 @@ impl IdentityMap {
         &mut self,
         name: &SourceName,
         bookmark: SourceBookmark,
-        people: Finished,
+        users: Finished,
         joins: Finished,
     ) -> Result<bool, StateError> {
         let known = self.sources.iter().position(|known| known.name == *name);
         let before = known.map(|at| &self.sources[at]);
-        let (of_people, of_joins) = before.map_or_else(Default::default, |t| (&t.people[..], &t.joins[..]));
-        if of_people != people.opened || of_joins != joins.opened {
+        let (of_users, of_joins) = before.map_or_else(Default::default, |t| (&t.users[..], &t.joins[..]));
+        if of_users != users.opened || of_joins != joins.opened {
             return Ok(false);
         }
-        let source = SourceState { name: name.clone(), bookmark, people: people.files, joins: joins.files };
+        let source = SourceState { name: name.clone(), bookmark, users: users.files, joins: joins.files };
         match known {
             Some(at) => self.sources[at] = source,
             None => self.sources.push(source),
@@ -78,16 +78,16 @@ impl IdentityMap {
     /// Opens the owner tables of all sources.
     pub(super) fn open_sources(&mut self) -> Result<(), StateError> {
         let store = &self.state.reader().store;
-        let files = self.sources.iter().map(|source| &source.people);
+        let files = self.sources.iter().map(|source| &source.users);
         let open = |files: &Vec<ImmutableFile>| files.iter().map(|file| MapPart::open(store, file)).collect();
-        self.people = files.map(open).collect::<Result<_, _>>()?;
+        self.users = files.map(open).collect::<Result<_, _>>()?;
         Ok(())
     }
 
     /// Looks up a key in the sources' tables.
     pub(super) fn in_sources(&self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
         let mut best: Option<KnownIdentity> = None;
-        for parts in &self.people {
+        for parts in &self.users {
             let mut found = None;
             for part in parts.iter().rev() {
                 found = part.get(key)?;
@@ -161,16 +161,16 @@ mod tests {
         joins: &[(&str, &str)],
     ) {
         let mut map = IdentityMap::open(state).unwrap();
-        let mut people = map.table(&name(), SourceTable::People, is_full).unwrap();
+        let mut users = map.table(&name(), SourceTable::Users, is_full).unwrap();
         for (id, owner) in rows {
             let owner = (!owner.is_empty()).then(|| (*owner, at(1_000)));
-            people.link(id, owner).unwrap();
+            users.link(id, owner).unwrap();
         }
         let mut table = map.table(&name(), SourceTable::Joins, true).unwrap();
         joins.iter().for_each(|(from, into)| table.join(from, into).unwrap());
         let bookmark = SourceBookmark { dump, from: 1, seen: vec![(1, 2)], ..SourceBookmark::default() };
-        let (people, table) = (people.finish(state).unwrap(), table.finish(state).unwrap());
-        assert!(map.import(&name(), bookmark, people, table).unwrap());
+        let (users, table) = (users.finish(state).unwrap(), table.finish(state).unwrap());
+        assert!(map.import(&name(), bookmark, users, table).unwrap());
         assert_eq!(map.bookmark(&name()).unwrap().dump, dump);
     }
 
@@ -217,20 +217,20 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
-        let mut people = map.table(&name(), SourceTable::People, true).unwrap();
-        let mut existing = map.table(&name(), SourceTable::People, true).unwrap();
+        let mut users = map.table(&name(), SourceTable::Users, true).unwrap();
+        let mut existing = map.table(&name(), SourceTable::Users, true).unwrap();
         for n in 0..310_000 {
-            people.link(&n.to_string(), Some((&format!("u{}", n % 7), at(1)))).unwrap();
+            users.link(&n.to_string(), Some((&format!("u{}", n % 7), at(1)))).unwrap();
             if n % 2 == 0 {
                 existing.mark_existing(&n.to_string()).unwrap();
             }
         }
-        people.link("8", None).unwrap();
-        people.keep_only(existing).unwrap();
-        people.link("3", Some(("u3", at(2)))).unwrap();
+        users.link("8", None).unwrap();
+        users.keep_only(existing).unwrap();
+        users.link("3", Some(("u3", at(2)))).unwrap();
         let joins = map.table(&name(), SourceTable::Joins, true).unwrap();
-        let (people, joins) = (people.finish(&state).unwrap(), joins.finish(&state).unwrap());
-        assert!(map.import(&name(), SourceBookmark::default(), people, joins).unwrap());
+        let (users, joins) = (users.finish(&state).unwrap(), joins.finish(&state).unwrap());
+        assert!(map.import(&name(), SourceBookmark::default(), users, joins).unwrap());
         let stats = state.reader().identity_stats().unwrap();
         assert_eq!((stats.entries, stats.parts), (155_000, 1));
         let shown = ["2", "3", "4", "5", "8", "309998"].map(|id| owner(&state, id));
@@ -238,10 +238,10 @@ mod tests {
         // Tables that were opened before another import of the same source are not committed.
         let table =
             |map: &IdentityMap, which| map.table(&name(), which, true).unwrap().finish(&state).unwrap();
-        let (people, joins) = (table(&map, SourceTable::People), table(&map, SourceTable::Joins));
-        let (mut other, bookmark) = (table(&map, SourceTable::People), SourceBookmark::default);
-        other.files = people.opened.iter().take(0).cloned().collect();
+        let (users, joins) = (table(&map, SourceTable::Users), table(&map, SourceTable::Joins));
+        let (mut other, bookmark) = (table(&map, SourceTable::Users), SourceBookmark::default);
+        other.files = users.opened.iter().take(0).cloned().collect();
         assert!(map.import(&name(), bookmark(), other, table(&map, SourceTable::Joins)).unwrap());
-        assert!(!map.import(&name(), bookmark(), people, joins).unwrap());
+        assert!(!map.import(&name(), bookmark(), users, joins).unwrap());
     }
 }

@@ -19,7 +19,7 @@ use arrow_schema::{ArrowError, Schema};
 
 use super::super::database::Database;
 use super::super::error::{SqlError, SqlErrorKind};
-use super::session::each_once;
+use super::session::check_columns;
 use super::statement::{columns_of, is_one_statement, select_as_is};
 use crate::config::{AdbcConfig, SqlQuery, SqlSource};
 use crate::connector::columns::Columns;
@@ -57,7 +57,7 @@ pub(super) fn try_source(
     columns: &[Box<str>],
 ) -> Result<(), SqlError> {
     let mut session = AdbcSession::open(database, settings)?;
-    each_once(database.name, &session.columns(source)?, columns)?;
+    check_columns(database.name, &session.columns(source)?, columns)?;
     let mut statement = session.statement(&columns_of(source, settings.quote))?;
     session.bind(&mut statement, source)?;
     session.within_time(&mut statement, |session, statement, _| {
@@ -90,22 +90,22 @@ impl<'a> AdbcSession<'a> {
         columns: &[Box<str>],
         sink: &mut impl RowSink,
     ) -> Result<u64, SqlError> {
-        let found = self.columns(source)?;
-        each_once(self.name, &found, columns)?;
+        let available = self.columns(source)?;
+        check_columns(self.name, &available, columns)?;
         let mut statement = self.statement(&select_as_is(source, columns, self.settings.quote))?;
         self.bind(&mut statement, source)?;
         let paths: Vec<[Box<str>; 1]> = columns.iter().map(|name| [name.clone()]).collect();
-        let place = format!("query of {}", self.name);
+        let name = format!("query of {}", self.name);
         let read = self.within_time(&mut statement, |session, statement, is_over| {
             let batches = statement.execute().map_err(|e| session.error(&e, SqlErrorKind::Query))?;
             let mut rows = 0;
             for batch in batches {
                 let batch = batch.map_err(|e| session.arrow_error(&e, rows == 0))?;
-                let taken = Columns::of(&batch, paths.iter().map(<[Box<str>; 1]>::as_slice));
+                let cells = Columns::of(&batch, paths.iter().map(<[Box<str>; 1]>::as_slice));
                 for row in 0..batch.num_rows() {
                     rows += 1;
-                    let taken = sink.row(&taken.row(row), RowLocation { file: &place, line: rows });
-                    taken.map_err(|_| SqlError::new(session.name, SqlErrorKind::Stopped, String::new()))?;
+                    let result = sink.row(&cells.row(row), RowLocation { file: &name, line: rows });
+                    result.map_err(|_| SqlError::new(session.name, SqlErrorKind::Stopped, String::new()))?;
                 }
                 // For drivers that cannot cancel a statement.
                 if is_over.load(Ordering::Relaxed) {

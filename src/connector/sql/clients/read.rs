@@ -23,18 +23,18 @@ pub fn read(
         SqlConfig::Adbc(settings) => return adbc::read(source, database, settings, columns, sink),
         SqlConfig::Postgres(settings) => settings,
     };
-    let place = format!("query of {}", database.name);
+    let name = format!("query of {}", database.name);
     let mut rows = 0;
-    let asked = runtime(database)?.block_on(async {
+    let result = runtime(database)?.block_on(async {
         let session = PostgresSession::open(database, settings).await?;
         session
             .query(source, columns, |fields: &TypedRow<'_>| {
                 rows += 1;
-                let place = RowLocation { file: &place, line: rows };
-                sink.row(fields, place)
+                let location = RowLocation { file: &name, line: rows };
+                sink.row(fields, location)
                     .map_err(|_| SqlError::new(database.name, SqlErrorKind::Stopped, String::new()))
             })
             .await
     });
-    asked.map(|()| rows)
+    result.map(|()| rows)
 }

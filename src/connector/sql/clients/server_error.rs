@@ -53,7 +53,7 @@ impl SqlError {
             return self;
         }
         // SQLite's driver counts columns from 0; DuckDB names them.
-        let place = message
+        let index = message
             .split_once("mismatch in column ")
             .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
         #[allow(clippy::borrowed_box, reason = "what `find` hands out")]
@@ -61,7 +61,7 @@ impl SqlError {
             let name = name.to_ascii_lowercase();
             message.contains(&format!("column \"{name}\"")) || message.contains(&format!("column {name} "))
         };
-        let column = place.and_then(|place| columns.get(place)).or_else(|| columns.iter().find(named));
+        let column = index.and_then(|index| columns.get(index)).or_else(|| columns.iter().find(named));
         let column = column.map(|name| escaped(name).into_owned());
         Self { kind: SqlErrorKind::TypeGuess(column), ..self }
     }

@@ -40,7 +40,7 @@ pub(super) struct PostgresSession<'a> {
     database: &'a ConnectionName,
     statement_timeout: Duration,
     /// The server has PostgreSQL's functions for types and row-level security.
-    is_modern: bool,
+    is_supported: bool,
     /// The task that drives the connection.
     _pump: tokio::task::JoinSet<()>,
 }
@@ -72,25 +72,25 @@ impl<'a> PostgresSession<'a> {
             config.password(password.expose());
         }
         let mut pump = tokio::task::JoinSet::new();
-        let (client, is_modern) = if settings.is_encrypted && !settings.host.starts_with('/') {
+        let (client, is_supported) = if settings.is_encrypted && !settings.host.starts_with('/') {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
             let connector = tls::DatabaseTlsConnector::new(settings.ca.as_deref())
                 .map_err(|what| SqlError::new(name, SqlErrorKind::Certificate, what))?;
             let (client, connection) =
                 limited(name, settings.connect_timeout, config.connect(connector)).await?;
-            let is_modern = is_modern(connection.parameter("server_version"));
+            let is_supported = is_supported(connection.parameter("server_version"));
             pump.spawn(async move { drop(connection.await) });
-            (client, is_modern)
+            (client, is_supported)
         } else {
             config.ssl_mode(tokio_postgres::config::SslMode::Disable);
             let connect = config.connect(tokio_postgres::NoTls);
             let (client, connection) = limited(name, settings.connect_timeout, connect).await?;
-            let is_modern = is_modern(connection.parameter("server_version"));
+            let is_supported = is_supported(connection.parameter("server_version"));
             pump.spawn(async move { drop(connection.await) });
-            (client, is_modern)
+            (client, is_supported)
         };
         let statement_timeout = settings.statement_timeout;
-        Ok(Self { client, database: name, statement_timeout, is_modern, _pump: pump })
+        Ok(Self { client, database: name, statement_timeout, is_supported, _pump: pump })
     }
 
     /// Runs the source's query and passes every row to `take`.
@@ -156,16 +156,16 @@ impl<'a> PostgresSession<'a> {
         &mut self,
         how: impl for<'c> FnOnce(&'c mut Client) -> TransactionBuilder<'c>,
     ) -> Result<QueryTransaction<'_>, SqlError> {
-        let (database, is_modern, millis) =
-            (self.database, self.is_modern, self.statement_timeout.as_millis());
+        let (database, is_supported, millis) =
+            (self.database, self.is_supported, self.statement_timeout.as_millis());
         let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
         let transaction = how(&mut self.client).start().await.map_err(failed)?;
         let mut settings = format!("set local statement_timeout to {millis};");
-        if is_modern {
+        if is_supported {
             settings.push_str("set local row_security to off;");
         }
         transaction.batch_execute(&settings).await.map_err(failed)?;
-        Ok(QueryTransaction { transaction, database, is_modern })
+        Ok(QueryTransaction { transaction, database, is_supported })
     }
 }
 
@@ -173,7 +173,7 @@ impl<'a> PostgresSession<'a> {
 pub(super) struct QueryTransaction<'s> {
     pub(super) transaction: Transaction<'s>,
     database: &'s ConnectionName,
-    is_modern: bool,
+    is_supported: bool,
 }
 
 impl QueryTransaction<'_> {
@@ -183,12 +183,12 @@ impl QueryTransaction<'_> {
         source: &SqlSource,
         wanted: &'c [Box<str>],
     ) -> Result<Vec<StatementColumn<'c>>, SqlError> {
-        if !self.is_modern {
+        if !self.is_supported {
             return self.described(source, wanted).await;
         }
         let rows = self.rows(&column_names(source), source).await?;
         let names: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
-        each_once(self.database, &names.map_err(|e| SqlError::of(self.database, &e, true))?, wanted)?;
+        check_columns(self.database, &names.map_err(|e| SqlError::of(self.database, &e, true))?, wanted)?;
         let types = self.rows(&column_types(source, wanted), source).await?;
         let columns = wanted.iter().zip(types).map(|(name, row)| {
             let base: Oid = row.try_get(0).map_err(|e| SqlError::of(self.database, &e, true))?;
@@ -210,7 +210,7 @@ impl QueryTransaction<'_> {
         let shape = self.transaction.prepare(&columns_of(source, DOUBLE)).await;
         let shape = shape.map_err(|e| SqlError::of(self.database, &e, true))?;
         let names: Vec<String> = shape.columns().iter().map(|column| column.name().to_owned()).collect();
-        each_once(self.database, &names, wanted)?;
+        check_columns(self.database, &names, wanted)?;
         let kind = |name: &str| {
             let column = shape.columns().iter().find(|column| column.name() == name);
             column.map_or(ColumnKind::Text, |column| {
@@ -265,18 +265,20 @@ fn values(source: &SqlSource) -> impl Iterator<Item = (AsText<'_>, Type)> {
 fn of_source(database: &ConnectionName, error: &tokio_postgres::Error, source: &SqlSource) -> SqlError {
     const ABOUT_PLACEHOLDERS: [SqlState; 3] =
         [SqlState::PROTOCOL_VIOLATION, SqlState::INDETERMINATE_DATATYPE, SqlState::UNDEFINED_PARAMETER];
-    let found = SqlError::of(database, error, true);
+    let sql_error = SqlError::of(database, error, true);
     if error.code().is_some_and(|code| ABOUT_PLACEHOLDERS.contains(code)) {
-        let has = source.params.len();
-        let message =
-            format!("its placeholders do not fit the number of values in `params`, {has}: {}", found.message);
+        let number = source.params.len();
+        let message = format!(
+            "its placeholders do not fit the number of values in `params`, {number}: {}",
+            sql_error.message
+        );
         return SqlError::new(database, SqlErrorKind::Query, message);
     }
-    found
+    sql_error
 }
 
 /// Whether the server's version supports [`column_types`] and row-level security.
-fn is_modern(version: Option<&str>) -> bool {
+fn is_supported(version: Option<&str>) -> bool {
     let major = version.unwrap_or_default().split(|c: char| !c.is_ascii_digit()).next();
     major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= MAJOR_MIN)
 }
@@ -293,12 +295,12 @@ async fn limited<T>(
             Err(SqlError::new(database, SqlErrorKind::Certificate, tls::cause(&error)))
         }
         Ok(Err(error)) => Err(SqlError::of(database, &error, true)),
-        Err(_) => Err(SqlError::new(database, SqlErrorKind::Unreachable, "it does not answer")),
+        Err(_) => Err(SqlError::new(database, SqlErrorKind::Unreachable, "it does not respond")),
     }
 }
 
 /// Checks that each requested column exists once.
-pub(super) fn each_once(
+pub(super) fn check_columns(
     database: &ConnectionName,
     found: &[String],
     wanted: &[Box<str>],

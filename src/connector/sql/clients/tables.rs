@@ -40,9 +40,9 @@ pub fn tables(database: Database<'_>) -> Result<Vec<SqlTable>, SqlError> {
         }),
         SqlConfig::Adbc(settings) => {
             let session = adbc::AdbcSession::open(database, settings)?;
-            let found = session.connection.get_objects(ObjectDepth::All, None, None, None, None, None);
+            let batches = session.connection.get_objects(ObjectDepth::All, None, None, None, None, None);
             let mut tables = Vec::new();
-            for batch in found.map_err(|e| session.error(&e, SqlErrorKind::Query))? {
+            for batch in batches.map_err(|e| session.error(&e, SqlErrorKind::Query))? {
                 of_batch(&batch.map_err(|e| session.arrow_error(&e, true))?, &mut tables);
             }
             tables.sort_by(|a, b| a.name.cmp(&b.name));

@@ -29,8 +29,8 @@ impl DatabaseTlsConnector {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = ca {
             let failed = |e: String| format!("cannot use the certificates in {}: {e}", path.display());
-            let found = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
-            for certificate in found {
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
+            for certificate in certificates {
                 let certificate = certificate.map_err(|e| failed(e.to_string()))?;
                 roots.add(certificate).map_err(|e| failed(e.to_string()))?;
             }

@@ -81,7 +81,9 @@ fn fields(request: &RestRequest) -> Result<Vec<String>, BrazeResponse> {
     let names =
         names.ok_or_else(|| BrazeResponse::bad_request("fields_to_export must be a non-empty array"))?;
     match names.iter().find(|name| !FIELDS.contains(&name.as_str()) && *name != "uninstalled_at") {
-        Some(unknown) => Err(BrazeResponse::bad_request(format!("fields_to_export: {unknown} is no field"))),
+        Some(unknown) => {
+            Err(BrazeResponse::bad_request(format!("fields_to_export: {unknown} is not a field")))
+        }
         None => Ok(names),
     }
 }
@@ -128,7 +130,7 @@ pub(super) fn ids(
 /// The requested identifiers, each with its JSON form for the list of unknown ids.
 fn requested_identifiers(body: &Value) -> Result<Vec<(ProfileIdentifier, Value)>, BrazeResponse> {
     let list = |key: &str| body.get(key).map_or(Some(&[][..]), |list| list.as_array().map(Vec::as_slice));
-    let bad = |key: &str| BrazeResponse::bad_request(format!("{key} is not as it should be"));
+    let bad = |key: &str| BrazeResponse::bad_request(format!("{key} is invalid"));
     let external = list("external_ids").ok_or_else(|| bad("external_ids"))?;
     let aliases = list("user_aliases").ok_or_else(|| bad("user_aliases"))?;
     if external.len() > IDS_MAX || aliases.len() > IDS_MAX {
@@ -175,7 +177,7 @@ pub(super) fn segment(
     if exports.iter().any(|export| export.segment_id == segment.id && export.ready_at > now) {
         return Err(BrazeResponse::new(
             StatusCode::TOO_MANY_REQUESTS,
-            "an export of this segment is under way already",
+            "an export of this segment is already in progress",
         ));
     }
     let lines: Vec<String> = store

@@ -145,7 +145,7 @@ pub(super) fn delete(
     }
     let facts: Option<Vec<BrazeFact>> =
         list.iter().map(|object| Some(BrazeFact::Deleted { identifier: identifier(object)? })).collect();
-    let facts = facts.ok_or_else(|| BrazeResponse::bad_request("an identifier is not as it should be"))?;
+    let facts = facts.ok_or_else(|| BrazeResponse::bad_request("an identifier is invalid"))?;
     let body = json!({ "deleted": facts.len(), "message": "success" });
     record_and_respond(state, facts, StatusCode::CREATED, body)
 }

@@ -36,19 +36,19 @@ pub fn difference(
             return Ok(Err(MirrorUnusable::Server(what)));
         }
         let snapshot = session.snapshot().await?;
-        if let Err(unusable) = trusted(database, &snapshot, table, expected).await? {
-            return left(database, snapshot).await.map(|()| Err(unusable));
+        if let Err(unusable) = check_table(database, &snapshot, table, expected).await? {
+            return rollback(database, snapshot).await.map(|()| Err(unusable));
         }
-        let found = snapshot.columns(source, asking.columns).await?;
-        if let Some(unusable) = bytes(&found) {
-            return left(database, snapshot).await.map(|()| Err(unusable));
+        let available = snapshot.columns(source, asking.columns).await?;
+        if let Some(unusable) = bytes_column(&available) {
+            return rollback(database, snapshot).await.map(|()| Err(unusable));
         }
-        let statement = query::difference(source, asking, &found, table);
-        let place = format!("query of {}", database.name);
-        let reader = RowReader::new(found.iter().map(|column| column.kind));
-        let mut taking = DifferenceSink { database, place, rows: None, reader, sink };
-        snapshot.take_all(&statement, source, &mut |row| taking.take(row)).await?;
-        let rows = taking.rows.ok_or_else(|| taking.stopped(SqlErrorKind::Broken));
+        let statement = query::difference(source, asking, &available, table);
+        let name = format!("query of {}", database.name);
+        let reader = RowReader::new(available.iter().map(|column| column.kind));
+        let mut differences = DifferenceSink { database, name, rows: None, reader, sink };
+        snapshot.take_all(&statement, source, &mut |row| differences.take(row)).await?;
+        let rows = differences.rows.ok_or_else(|| differences.stopped(SqlErrorKind::Broken));
         snapshot.transaction.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
         rows.map(Ok)
     })
@@ -72,38 +72,38 @@ pub fn unsupported(
             return Ok(Some(MirrorUnusable::Server(what)));
         }
         let snapshot = session.snapshot().await?;
-        let found = snapshot.columns(source, wanted).await?;
-        let unsupported = bytes(&found);
-        left(database, snapshot).await.map(|()| unsupported)
+        let available = snapshot.columns(source, wanted).await?;
+        let unsupported = bytes_column(&available);
+        rollback(database, snapshot).await.map(|()| unsupported)
     })
 }
 
 /// Ends a transaction early.
-async fn left(database: Database<'_>, snapshot: QueryTransaction<'_>) -> Result<(), SqlError> {
+async fn rollback(database: Database<'_>, snapshot: QueryTransaction<'_>) -> Result<(), SqlError> {
     snapshot.transaction.rollback().await.map_err(|e| SqlError::of(database.name, &e, true))
 }
 
 /// The error for a column that holds bytes, if there is one.
-fn bytes(columns: &[StatementColumn<'_>]) -> Option<MirrorUnusable> {
-    let found = columns.iter().find(|column| column.kind == ColumnKind::Bytes);
-    found.map(|column| MirrorUnusable::Bytes(column.name.to_owned()))
+fn bytes_column(columns: &[StatementColumn<'_>]) -> Option<MirrorUnusable> {
+    let column = columns.iter().find(|column| column.kind == ColumnKind::Bytes);
+    column.map(|column| MirrorUnusable::Bytes(column.name.to_owned()))
 }
 
 /// Whether the mirror table exists and has the expected checksum.
-async fn trusted(
+async fn check_table(
     database: Database<'_>,
     snapshot: &QueryTransaction<'_>,
     table: &MirrorTableName,
     expected: TableChecksum,
 ) -> Result<Result<(), MirrorUnusable>, SqlError> {
-    let asked = async {
+    let checksum = async {
         let query_row = async |sql: String| snapshot.transaction.query_typed_one(&sql, &[]).await;
         if !query_row(query::exists(table)).await?.try_get::<_, bool>(0)? {
             return Ok(Err(MirrorUnusable::Missing));
         }
         Ok(Ok(tabled(&query_row(query::sum(table)).await?)?))
     };
-    match asked.await.map_err(|e: tokio_postgres::Error| SqlError::of(database.name, &e, true)) {
+    match checksum.await.map_err(|e: tokio_postgres::Error| SqlError::of(database.name, &e, true)) {
         Ok(Ok(found)) if found == expected => Ok(Ok(())),
         Ok(Ok(found)) => Ok(Err(MirrorUnusable::Differs { found: found.rows, expected: expected.rows })),
         Ok(Err(unusable)) => Ok(Err(unusable)),
@@ -124,7 +124,8 @@ fn counted(text: &[u8]) -> Option<(u64, IdShapes)> {
 /// Parses the rows of a difference.
 struct DifferenceSink<'a, S> {
     database: Database<'a>,
-    place: String,
+    /// Name of the source in rejects.
+    name: String,
     rows: Option<(u64, IdShapes)>,
     reader: RowReader,
     sink: &'a mut S,
@@ -147,8 +148,8 @@ impl<S: Differences> DifferenceSink<'_, S> {
             mark::ADD => self.sink.differs(ChangeOp::Add, member()),
             mark::DROP => self.sink.differs(ChangeOp::Remove, member()),
             mark::ODD => {
-                let place = RowLocation { file: &self.place, line: number().unwrap_or_default() };
-                self.sink.row(&self.reader.read(row, 2), place).is_ok()
+                let location = RowLocation { file: &self.name, line: number().unwrap_or_default() };
+                self.sink.row(&self.reader.read(row, 2), location).is_ok()
             }
             _ => return Err(self.stopped(SqlErrorKind::Broken)),
         };

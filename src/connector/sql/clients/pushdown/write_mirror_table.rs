@@ -65,14 +65,14 @@ pub fn rebuild<E: From<SqlError>>(
             Ok::<_, E>(is_there.then_some(true))
         })
         .await?;
-        let found = writing.query_typed_one(&query::sum(&new), &[]).await.map_err(failed)?;
-        let found = tabled(&found).map_err(failed)?;
-        if found != sent {
-            return Err(E::from(garbled(database)));
+        let row = writing.query_typed_one(&query::sum(&new), &[]).await.map_err(failed)?;
+        let stored = tabled(&row).map_err(failed)?;
+        if stored != sent {
+            return Err(E::from(checksum_mismatch(database)));
         }
         writing.batch_execute(&query::swap(&new, table, about)).await.map_err(failed)?;
         writing.commit().await.map_err(failed)?;
-        Ok(found)
+        Ok(stored)
     })
 }
 
@@ -94,7 +94,7 @@ async fn create_schema(
 }
 
 /// The inserted members differ from the sent ones, or the server's hash function differs.
-fn garbled(database: Database<'_>) -> SqlError {
+fn checksum_mismatch(database: Database<'_>) -> SqlError {
     SqlError::new(
         database.name,
         SqlErrorKind::Query,
@@ -130,7 +130,7 @@ pub fn update<E: From<SqlError>>(
         let removed = tabled(&removed).map_err(failed)?;
         let inserted = writing.execute_typed(&query::put_in(table), &[]).await.map_err(failed)?;
         let after = before.after(removed, come).filter(|_| inserted == come.rows);
-        let after = after.ok_or_else(|| garbled(database))?;
+        let after = after.ok_or_else(|| checksum_mismatch(database))?;
         writing.commit().await.map_err(failed)?;
         Ok(after)
     })

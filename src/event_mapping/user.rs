@@ -25,7 +25,7 @@ pub(super) struct Ids<'a> {
 }
 
 /// The user that an event is sent for, or the reason why it is not sent.
-pub(super) enum EventPerson<'a> {
+pub(super) enum UserDecision<'a> {
     Known(EventUser<'a>),
     Awaited(AnonymousIds<'a>),
     Ignored(IgnoredReason),
@@ -53,13 +53,13 @@ impl<'a> Ids<'a> {
     }
 
     /// The user by the rules. `aliases` has the values of the properties that the rules name as identity, in their order.
-    pub(super) fn person(
+    pub(super) fn user(
         &self,
         rules: &Rules,
         aliases: &'a [Option<String>],
         owners: &'a dyn OwnerLookup,
         is_profile: bool,
-    ) -> EventPerson<'a> {
+    ) -> UserDecision<'a> {
         let mut aliases = aliases.iter();
         for from in &rules.identity {
             let found = match from {
@@ -71,14 +71,14 @@ impl<'a> Ids<'a> {
             };
             match found {
                 Ok(None) => {}
-                Ok(Some(identity)) => return EventPerson::Known(EventUser::Identity(identity)),
+                Ok(Some(identity)) => return UserDecision::Known(EventUser::Identity(identity)),
                 Err(reason) => {
                     let field = match from {
                         IdentityFrom::ExternalUserId => "external_user_id",
                         IdentityFrom::BrazeUserId => "user_id",
                         IdentityFrom::Property(name) => name,
                     };
-                    return EventPerson::Rejected(Rejection::new(reason, field));
+                    return UserDecision::Rejected(Rejection::new(reason, field));
                 }
             }
         }
@@ -90,21 +90,21 @@ impl<'a> Ids<'a> {
         policy: AnonymousPolicy,
         owners: &'a dyn OwnerLookup,
         is_profile: bool,
-    ) -> EventPerson<'a> {
+    ) -> UserDecision<'a> {
         let keys = self.keys();
         if keys.is_empty() {
-            return EventPerson::Ignored(IgnoredReason::NoUser);
+            return UserDecision::Ignored(IgnoredReason::NoUser);
         }
         if let Some(owner) = owners.owner(&keys) {
-            return EventPerson::Known(EventUser::Identity(owner));
+            return UserDecision::Known(EventUser::Identity(owner));
         }
         match (policy, keys.user_id.as_ref().or(keys.device_id.as_ref())) {
-            (AnonymousPolicy::Hold, _) => EventPerson::Awaited(keys),
+            (AnonymousPolicy::Hold, _) => UserDecision::Awaited(keys),
             // Heap accepts user properties for identities only.
             (AnonymousPolicy::Hash, Some(key)) if !is_profile => {
-                EventPerson::Known(EventUser::UserId(heap_user_id(key)))
+                UserDecision::Known(EventUser::UserId(heap_user_id(key)))
             }
-            _ => EventPerson::Ignored(IgnoredReason::Anonymous),
+            _ => UserDecision::Ignored(IgnoredReason::Anonymous),
         }
     }
 }
@@ -190,14 +190,14 @@ mod tests {
 
     fn check(ids: &Ids<'_>, anonymous: AnonymousPolicy, owners: &dyn OwnerLookup, expected: &str) {
         let rules = Rules::new(&MappingSettings { anonymous, ..MappingSettings::default() }).unwrap();
-        let found = match ids.person(&rules, &[], owners, false) {
-            EventPerson::Known(EventUser::Identity(identity)) => format!("is {identity}"),
-            EventPerson::Known(EventUser::UserId(number)) => format!("number {number}"),
-            EventPerson::Awaited(keys) => {
+        let found = match ids.user(&rules, &[], owners, false) {
+            UserDecision::Known(EventUser::Identity(identity)) => format!("is {identity}"),
+            UserDecision::Known(EventUser::UserId(number)) => format!("number {number}"),
+            UserDecision::Awaited(keys) => {
                 format!("awaits {} {}", keys.user_id.unwrap_or_default(), keys.device_id.unwrap_or_default())
             }
-            EventPerson::Ignored(reason) => reason.as_str().to_owned(),
-            EventPerson::Rejected(no) => format!("{} {}", no.reason.as_str(), no.detail),
+            UserDecision::Ignored(reason) => reason.as_str().to_owned(),
+            UserDecision::Rejected(no) => format!("{} {}", no.reason.as_str(), no.detail),
         };
         assert_eq!(found, expected);
     }
