@@ -139,21 +139,15 @@ fn commands() -> Vec<Vec<String>> {
     let unit = fs::read_to_string(deploy().join("systemd/syncline.service")).unwrap();
     all.push(words(unit.lines().find_map(|l| l.strip_prefix("ExecStart=/usr/local/bin/syncline ")).unwrap()));
     let image = fs::read_to_string(deploy().join("docker/Dockerfile")).unwrap();
-    all.push(arguments(
-        &serde_json::from_str(image.lines().find_map(|l| l.strip_prefix("CMD ")).unwrap()).unwrap(),
-    ));
-    for workflow in ["github/plan.yml", "github/reconcile.yml"] {
-        let text = fs::read_to_string(deploy().join(workflow)).unwrap();
-        let lines = text.lines().filter_map(|line| line.split_once("$SYNCLINE \"$IMAGE\" "));
-        all.extend(lines.map(|(_, rest)| words(rest.split('>').next().unwrap().trim_end_matches("2 "))));
-    }
+    let commands = image.lines().filter_map(|line| line.strip_prefix("CMD "));
+    all.extend(commands.map(|command| arguments(&serde_json::from_str(command).unwrap())));
     all
 }
 
 #[test]
 fn every_command_exists() {
     let (w, commands) = (Workspace::new(), commands());
-    assert_eq!(commands.len(), 7);
+    assert_eq!(commands.len(), 5);
     let known = w.run(&["--help"]).expect(0).stdout;
     for command in commands {
         // With `--help`, the program rejects unknown options and does nothing.
@@ -163,5 +157,45 @@ fn every_command_exists() {
         } else {
             assert_eq!(arguments[0], "watch", "{arguments:?}");
         }
+    }
+}
+
+/// Steps of the workflows that use our action have inputs that it has, and values that it accepts.
+#[test]
+fn workflows_use_inputs_of_the_action() {
+    let action = yaml(&root().join("action.yml"));
+    let mut commands = Vec::new();
+    for workflow in ["github/plan.yml", "github/reconcile.yml", "github/check.yml"] {
+        let workflow = at(workflow);
+        let steps =
+            workflow["jobs"].as_object().unwrap().values().flat_map(|job| job["steps"].as_array().unwrap());
+        let ours = |step: &&Value| step["uses"].as_str().is_some_and(|uses| uses.contains("/syncline@"));
+        for using in steps.filter(ours) {
+            let inputs = using["with"].as_object().unwrap();
+            assert!(inputs.keys().all(|name| action["inputs"][name].is_object()), "{inputs:?}");
+            commands.push(inputs["command"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(commands, ["plan", "reconcile", "check"]);
+}
+
+/// Both images run without rights, and the release's programs come from its archives.
+#[test]
+fn images_have_no_shell_and_no_rights() {
+    let image = fs::read_to_string(deploy().join("docker/Dockerfile")).unwrap();
+    let bases: Vec<&str> = image
+        .lines()
+        .filter_map(|line| line.strip_prefix("FROM gcr.io/distroless/"))
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(bases, ["static-debian12:nonroot", "cc-debian12:nonroot"]);
+    let release = fs::read_to_string(root().join(".github/workflows/release.yml")).unwrap();
+    for name in ["PROGRAM=archive", "STATIC_PROGRAM=archive-static"] {
+        let (argument, stage) = name.split_once('=').unwrap();
+        assert!(release.contains(&format!("build-args: {name}\n")), "{name}");
+        assert!(
+            image.contains(&format!("\nARG {argument}="))
+                && image.contains(&format!("\nFROM scratch AS {stage}\n"))
+        );
     }
 }

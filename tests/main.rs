@@ -12,6 +12,7 @@
 
 mod support;
 
+mod action;
 mod adbc;
 mod apply_engine;
 mod architecture;
@@ -54,6 +55,7 @@ mod preflight;
 mod pushdown;
 mod readme;
 mod reconcile;
+mod release;
 mod retention;
 mod sandbox;
 mod saved_plans;

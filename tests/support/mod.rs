@@ -8,6 +8,7 @@ pub(crate) mod browser;
 pub(crate) mod connect;
 pub(crate) mod dashboard_views;
 pub(crate) mod drivers;
+pub(crate) mod github;
 pub(crate) mod listener;
 pub(crate) mod markdown;
 pub(crate) mod postgres;

@@ -21,9 +21,28 @@ pub(crate) fn section(name: &str) -> String {
         "row-reasons" => row_reasons(),
         "event-reasons" => codes_table("reason", &coded_enum("time_in_future")),
         "config-codes" => codes_table("code", &config_codes()),
+        "action" => action(),
         "check-codes" => codes_table("code", &coded_enum("segment_missing")),
         other => panic!("no section {other}"),
     }
+}
+
+/// The inputs and outputs of the GitHub Action.
+fn action() -> String {
+    let text = fs::read_to_string(root().join("action.yml")).unwrap();
+    let action: Value = serde_yaml::from_str(&text).unwrap();
+    let rows = |part: &str| {
+        let all = action[part].as_object().unwrap().iter();
+        let row = |(name, of): (&String, &Value)| {
+            let default = of["default"].as_str().filter(|default| !default.is_empty());
+            let default = default.map_or(String::new(), |default| format!(" Default: `{default}`."));
+            let meaning = of["description"].as_str().unwrap().trim_end_matches('.');
+            format!("| `{name}` | {}.{default} |\n", cell(meaning))
+        };
+        all.map(row).collect::<String>()
+    };
+    let table = |head: &str, rows: &str| format!("| {head} | meaning |\n|---|---|\n{rows}");
+    format!("{}\n{}", table("input", &rows("inputs")), table("output", &rows("outputs")))
 }
 
 /// All source of the program.
