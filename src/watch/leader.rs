@@ -549,3 +549,68 @@ fn is_known(subject: &Subject, config: &Config) -> bool {
         Subject::Identity(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contained::contained;
+    use crate::watch::watch_fixture::{WatchFixture, advance, cohort};
+
+    fn leader(fixture: &WatchFixture) -> Leader {
+        let (context, received) = (&fixture.context, Arc::new(Notify::new()));
+        let endpoints = Endpoints::new(context.config.watch.limits, context.clock, Arc::clone(&received));
+        let shared = LeaderShared {
+            status: Arc::clone(&context.status),
+            endpoints: Arc::new(endpoints),
+            received,
+            certificate: None,
+            location: context.environment.location(&context.config),
+        };
+        let watched = WatchedConfig::new(Arc::clone(&context.config));
+        Leader::new(&watched, Arc::clone(&context.environment), Arc::clone(&context.state), shared)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_loop_wakes_at_the_earliest_of_work_heartbeat_and_poll() {
+        let fixture = WatchFixture::new();
+        let (mut leader, service) = (leader(&fixture), ServiceManager::new());
+        let wait = |leader: &Leader| fixture.until(Some(leader.next_due())).unwrap();
+        assert_eq!(wait(&leader), 0, "the first heartbeat and the first poll are due");
+        leader.run_timers(&service);
+        assert_eq!(wait(&leader), HEARTBEAT.as_secs());
+        let now = fixture.context.clock.monotonic();
+        leader.cohorts.wake([cohort("carts")], now + Duration::from_secs(2));
+        assert_eq!(wait(&leader), 2);
+        leader.exports.wake_all(&fixture.context.config, now + Duration::from_secs(1));
+        assert_eq!(wait(&leader), 1);
+        advance(1);
+        leader.run_timers(&service);
+        assert_eq!(fixture.context.status.lock().queue_depth, 2, "both exports are due");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cohort_without_success_is_marked_stale_at_a_heartbeat() {
+        let fixture = WatchFixture::new();
+        let (mut leader, service) = (leader(&fixture), ServiceManager::new());
+        let is_stale = || fixture.context.status.lock().cohorts[&cohort("vip")].is_stale;
+        leader.run_timers(&service);
+        assert!(!is_stale());
+        advance(fixture.context.config.watch.stale_after.as_secs() + 1);
+        leader.run_timers(&service);
+        assert!(is_stale() && fixture.context.status.is_alive());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_in_a_cohort_run_fails_that_cohort_and_retries_it() {
+        let fixture = WatchFixture::new();
+        let (mut leader, service) = (leader(&fixture), ServiceManager::new());
+        leader.cohorts.wake([cohort("carts"), cohort("vip")], fixture.context.clock.monotonic());
+        assert_eq!(leader.cohorts.take_due(&fixture.context).len(), 2);
+        let panicked = contained::<()>(|| panic!("a bug")).unwrap_err();
+        leader.task_done(TaskResult::Panicked(TaskSubject::Cohort(cohort("carts")), panicked), &service);
+        let code = |id: &str| fixture.context.status.lock().cohorts[&cohort(id)].condition.code();
+        assert_eq!((code("carts"), code("vip")), ("failing", "new"));
+        assert!(fixture.until(leader.cohorts.next_due()).unwrap() > 0, "after a wait");
+        assert!(!leader.is_lease_lost);
+    }
+}
