@@ -60,7 +60,7 @@ fn users_are_sent_again_once_they_exist() {
 }
 
 #[test]
-fn braze_is_asked_again_only_after_a_delay_and_for_a_sample() {
+fn unknown_users_are_looked_up_again_after_a_delay_and_by_sample() {
     let (w, sandbox) = (Workspace::new(), with_existing_users(users(1)));
     config(&w, &sandbox, "    preflight: { sample: 10, retry_unknown: 24h }\n");
     w.source("carts", users(60));

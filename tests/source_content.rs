@@ -160,7 +160,7 @@ fn a_long_json_list_in_one_line_is_read() {
         .unwrap();
     }
     w.write("a.json", &text);
-    w.run(&["plan"]).expect(1).says(&["a.json is cut short: its list is never closed"]);
+    w.run(&["plan"]).expect(1).says(&["a.json is truncated: its list is never closed"]);
     text.push(b']');
     w.write("a.json", &text);
     w.run(&["reconcile"]).expect(0).says(&["added 30,000"]);

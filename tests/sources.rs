@@ -157,7 +157,7 @@ fn a_file_truncated_in_a_row_removes_no_members() {
     let whole = forty();
     let broken = Broken::new("a.csv", whole.as_bytes());
     broken.w.write("a.csv", &whole[..whole.len() / 2 + 3]);
-    broken.check(1, &["a.csv is cut short: it does not end with a line break (line"]);
+    broken.check(1, &["a.csv is truncated: it does not end with a line break (line"]);
     // If that is allowed, the percentage of removals still blocks it.
     broken.w.write(
         "sync.yaml",
@@ -179,10 +179,10 @@ fn a_truncated_compressed_file_removes_no_members() {
     let broken = Broken::new("a.csv.gz", &whole);
     for len in [whole.len() - 1, whole.len() / 2, 5] {
         broken.w.write("a.csv.gz", &whole[..len]);
-        broken.check(1, &["a.csv.gz is cut short: the compressed data is truncated"]);
+        broken.check(1, &["a.csv.gz is truncated: the compressed data is incomplete"]);
     }
     broken.w.write("a.csv.gz", "");
-    broken.check(1, &["a.csv.gz is cut short: it is empty, without compressed data"]);
+    broken.check(1, &["a.csv.gz is truncated: it is empty, without compressed data"]);
     // An uncompressed file is complete under any name.
     broken.w.write("a.csv.gz", forty());
     broken.check(0, &["In sync"]);
@@ -194,7 +194,7 @@ fn a_truncated_compressed_file_removes_no_members() {
     let whole = zstd::encode_all(forty().as_bytes(), 0).unwrap();
     let broken = Broken::new("a.csv.zst", &whole);
     broken.w.write("a.csv.zst", &whole[..whole.len() / 2]);
-    broken.check(1, &["a.csv.zst is cut short: the compressed data is truncated"]);
+    broken.check(1, &["a.csv.zst is truncated: the compressed data is incomplete"]);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn an_unreadable_row_blocks_removals_until_it_is_allowed() {
 fn an_unclosed_quote_removes_no_members() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     broken.w.write("a.csv", forty().replace("user-5\n", "\"user-5\n"));
-    broken.check(1, &["a.csv is cut short: a quote is never closed (line 7)"]);
+    broken.check(1, &["a.csv is truncated: a quote is never closed (line 7)"]);
     broken.w.write("a.csv", forty().replace("user-5\n", "\"user-5\n").replace("user-9\n", "\"user-9\n"));
     broken.check(1, &["a.csv:7: text after a closing quote"]);
 }

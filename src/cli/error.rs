@@ -158,7 +158,7 @@ impl From<SandboxError> for CommandError {
         match error {
             SandboxError::Listen { .. } => failed.hint("choose another port with --port; 0 takes a free one"),
             SandboxError::MemoryInUse(_) => {
-                failed.hint("stop it first, or give this one a memory of its own")
+                failed.hint("stop it first, or use another folder for `--memory`")
             }
             SandboxError::Memory { .. } => failed,
         }

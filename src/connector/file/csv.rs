@@ -449,15 +449,15 @@ mod tests {
 
     #[test]
     fn what_would_lose_rows_is_an_error() {
-        let cut = "f.csv is cut short: it does not end with a line break (line 3)";
+        let cut = "f.csv is truncated: it does not end with a line break (line 3)";
         assert_eq!(error("a,b\n1,2\n3", FinalNewline::Required), cut);
         assert_eq!(
             error("a,b\n1,2\n3", FinalNewline::Optional),
-            "f.csv is cut short: its last row has too few fields (line 3)"
+            "f.csv is truncated: its last row has too few fields (line 3)"
         );
         assert_eq!(
             error("a,b\n1,\"2\n3,4\n", FinalNewline::Required),
-            "f.csv is cut short: a quote is never closed (line 2)"
+            "f.csv is truncated: a quote is never closed (line 2)"
         );
         assert!(
             error("a,b\n\"1\"x,2\n", FinalNewline::Required)

@@ -87,7 +87,7 @@ pub enum FileError {
         pattern: String,
     },
     /// The file is incomplete.
-    #[error("{} is cut short: {what}", .path.display())]
+    #[error("{} is truncated: {what}", .path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -95,7 +95,7 @@ pub enum FileError {
         what: String,
     },
     /// The last line has no line break, so it may be incomplete.
-    #[error("{} is cut short: it does not end with a line break (line {line})", .path.display())]
+    #[error("{} is truncated: it does not end with a line break (line {line})", .path.display())]
     NoFinalNewline {
         /// The file.
         path: PathBuf,

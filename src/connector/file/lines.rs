@@ -62,7 +62,7 @@ impl Lines {
     /// Finds the first line break at or after `from` bytes. None if the file ends there.
     ///
     /// # Errors
-    /// When the file cannot be read, is cut short, or has a row that is too long.
+    /// When the file cannot be read, is truncated, or has a row that is too long.
     #[inline]
     pub(super) fn stretch(&mut self, from: usize) -> Result<Option<Stretch>, FileError> {
         let mut searched = from;

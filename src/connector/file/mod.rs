@@ -3,7 +3,7 @@
 //!
 //! # Guarantees
 //! Either every row of every file reaches the sink, as fields or as unreadable with its reason, or the read fails. A
-//! file that is cut short, replaced or changed during the read is never taken as a shorter file. Memory does not grow
+//! file that is truncated, replaced or changed during the read is never taken as a shorter file. Memory does not grow
 //! with the files.
 //!
 //! # Assumptions

@@ -434,11 +434,11 @@ mod tests {
         let whole = "[{\"id\":\"a\",\"device\":1},\n{\"id\":\"b\",\"device\":[2]}]";
         for len in 1..whole.len() {
             let error = rows(&whole[..len]).unwrap_err().to_string();
-            assert!(error.contains("cut short"), "of {len} bytes: {error}");
+            assert!(error.contains("truncated"), "of {len} bytes: {error}");
         }
         assert!(rows(whole).is_ok());
         for objects in ["{\"id\":\"a\",\"device\":1}{\"id\":\"b\"", "{\"id\":\"a\",\"device\":1}{"] {
-            assert!(rows(objects).unwrap_err().to_string().contains("cut short"), "{objects}");
+            assert!(rows(objects).unwrap_err().to_string().contains("truncated"), "{objects}");
         }
         assert!(rows("id,device\nu1,d1\n").unwrap_err().to_string().contains("is not JSON"));
     }

@@ -39,7 +39,7 @@ impl FileInput {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::UnexpectedEof if self.packed => {
-                FileError::Truncated { path, what: "the compressed data is truncated".to_owned() }
+                FileError::Truncated { path, what: "the compressed data is incomplete".to_owned() }
             }
             _ if self.packed => FileError::Unpack { path, source },
             _ => FileError::Io { path, source },

@@ -257,7 +257,7 @@ fn open(path: &Path, state: &StateReader) -> Result<(impl io::BufRead + use<>, b
         Ok((text, key)) => Ok((text, key >= own)),
         Err(SignedError::Io(source)) => Err(failed(source)),
         Err(SignedError::Foreign) => Err(PlanFileError::NoPlan { path: path.to_owned() }),
-        Err(SignedError::Cut) => Err(PlanFileError::damaged(path, "it was cut off".to_owned())),
+        Err(SignedError::Truncated) => Err(PlanFileError::damaged(path, "it is truncated".to_owned())),
         Err(SignedError::Signature) => Err(PlanFileError::Signature { path: path.to_owned() }),
     }
 }

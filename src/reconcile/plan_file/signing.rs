@@ -29,8 +29,8 @@ pub(super) enum SignedError {
     Io(io::Error),
     /// It does not start like a signed file.
     Foreign,
-    /// It was cut off.
-    Cut,
+    /// It is truncated.
+    Truncated,
     /// Its bytes or the keys differ from those of the signature.
     Signature,
 }
@@ -107,16 +107,16 @@ pub(super) fn open(mut file: File, keys: &[[u8; 32]]) -> Result<(impl BufRead + 
         return Err(SignedError::Foreign);
     }
     let Some(signed) = length.checked_sub((SIGNATURE_LEN + MAGIC.len()) as u64) else {
-        return Err(SignedError::Cut);
+        return Err(SignedError::Truncated);
     };
-    let Some(packed) = length.checked_sub(TRAILER_LEN as u64) else { return Err(SignedError::Cut) };
+    let Some(packed) = length.checked_sub(TRAILER_LEN as u64) else { return Err(SignedError::Truncated) };
     let mut trailer = [0; TRAILER_LEN];
     file.seek(SeekFrom::Start(packed))?;
     file.read_exact(&mut trailer)?;
     let (unpacked, rest) = trailer.split_at(LENGTH_LEN);
     let (signature, magic) = rest.split_at(SIGNATURE_LEN);
     if magic != MAGIC {
-        return Err(SignedError::Cut);
+        return Err(SignedError::Truncated);
     }
     file.seek(SeekFrom::Start(0))?;
     let key = signed_with(&mut (&mut file).take(signed), signature, keys)?.ok_or(SignedError::Signature)?;
