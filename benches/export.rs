@@ -36,7 +36,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use syncline::connector::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits, AvroRow};
 use syncline::event_mapping::{
-    EventMapper, MappingContext, MappingOutcome, MappingSettings, Pii, Rules, pieces,
+    EventMapper, MappingContext, MappingOutcome, MappingRules, MappingSettings, Pii, pieces,
 };
 use syncline::model::{AvroRecord as _, AvroValue, Timestamp};
 
@@ -162,7 +162,7 @@ fn context() -> MappingContext<'static> {
 }
 
 fn map(path: &Path, events: u64, settings: &MappingSettings) {
-    let rules = Rules::new(settings).unwrap();
+    let rules = MappingRules::new(settings).unwrap();
     let layout = rules.layout("users.messages.email.Open", &events::FIELDS.map(|(name, _)| name));
     let (mut mapper, mut out, mut mapped, mut batch) = (EventMapper::new(&rules), Vec::new(), 0, 0);
     let read = read(path, |row| {
@@ -180,7 +180,7 @@ fn map(path: &Path, events: u64, settings: &MappingSettings) {
 }
 
 fn map_http(bodies: &[Vec<u8>], events: u64) {
-    let rules = Rules::new(&keep()).unwrap();
+    let rules = MappingRules::new(&keep()).unwrap();
     let (mut mapper, mut out, mut mapped) = (EventMapper::new(&rules), Vec::new(), 0);
     for body in bodies {
         out.clear();

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use syncline::connector::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
 use syncline::connector::currents::type_from_schema;
 use syncline::event_mapping::{
-    EventMapper, EventNaming, MappingContext, MappingOutcome, MappingSettings, Pii, PropertyFilter, Rules,
-    TYPES, pieces,
+    EventMapper, EventNaming, MappingContext, MappingOutcome, MappingRules, MappingSettings, Pii,
+    PropertyFilter, TYPES, pieces,
 };
 use syncline::model::{AvroValue, Timestamp};
 
@@ -170,7 +170,7 @@ fn expect_mapped(outcome: &MappingOutcome<'_>, out: Vec<u8>) -> String {
     }
 }
 
-fn through_a_file(rules: &Rules, event_type: &str, file: &[u8]) -> String {
+fn through_a_file(rules: &MappingRules, event_type: &str, file: &[u8]) -> String {
     let (mut rest, limits) = (file, AvroLimits::default());
     let header = AvroHeader::read(&mut rest, &limits).unwrap();
     assert_eq!(type_from_schema(header.schema.name()), Some(event_type));
@@ -186,7 +186,7 @@ fn through_a_file(rules: &Rules, event_type: &str, file: &[u8]) -> String {
     expect_mapped(&mapped.outcome, out)
 }
 
-fn through_http(rules: &Rules, body: &str) -> String {
+fn through_http(rules: &MappingRules, body: &str) -> String {
     let events = pieces(body.as_bytes()).unwrap();
     let (mut mapper, mut out) = (EventMapper::new(rules), Vec::new());
     let mapped = mapper.http(events[0], context(), &mut out);
@@ -203,7 +203,8 @@ fn every_type_maps_to_the_same_event_from_both_formats() {
     // The one required field of files that HTTP does not have.
     let properties = PropertyFilter { drop: vec!["version".to_owned()], ..PropertyFilter::default() };
     let rules =
-        Rules::new(&MappingSettings { pii: Pii::Keep, properties, ..MappingSettings::default() }).unwrap();
+        MappingRules::new(&MappingSettings { pii: Pii::Keep, properties, ..MappingSettings::default() })
+            .unwrap();
     let (mut golden, mut names) = (String::new(), std::collections::BTreeSet::new());
     for (event_type, (has_files, fields)) in event_types(&fields) {
         let event = through_http(&rules, &http_body(event_type, &fields, has_files));
@@ -227,7 +228,7 @@ fn every_type_maps_to_the_same_event_from_both_formats() {
 #[test]
 fn personal_fields_match_the_catalog() {
     let fields = fs::read_to_string(root().join("tests/currents/fields.txt")).unwrap();
-    let rules = Rules::new(&MappingSettings::default()).unwrap();
+    let rules = MappingRules::new(&MappingSettings::default()).unwrap();
     let lines = fields.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     for line in lines.filter(|line| line.contains("external_user_id")) {
         let personal = line.split(' ').filter(|field| field.ends_with('!'));
@@ -275,7 +276,7 @@ proptest! {
         let rename = vec![("custom_properties.**".to_owned(), "**".to_owned())];
         let naming = EventNaming { property_prefix: prefix, ..EventNaming::default() };
         let properties = PropertyFilter { rename, ..PropertyFilter::default() };
-        let rules = Rules::new(&MappingSettings { naming, properties, ..MappingSettings::default() }).unwrap();
+        let rules = MappingRules::new(&MappingSettings { naming, properties, ..MappingSettings::default() }).unwrap();
         let event_type = "users.behaviors.CustomEvent";
         let layout = rules.layout(event_type, &["id", "time", "external_user_id", "properties"]);
         let in_a_text = serde_json::to_string_pretty(&inside).unwrap();
@@ -301,7 +302,7 @@ proptest! {
     /// No HTTP body causes a panic, and an element that is not an event writes nothing.
     #[test]
     fn random_events_are_mapped_or_rejected(event in any_json(), text in "\\PC{0,40}") {
-        let rules = Rules::new(&MappingSettings::default()).unwrap();
+        let rules = MappingRules::new(&MappingSettings::default()).unwrap();
         let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         for event in [event.to_string(), text] {
             let outcome = mapper.http(&event, context(), &mut out).outcome;

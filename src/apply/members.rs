@@ -6,13 +6,13 @@ use super::sender::Sender;
 use super::stop::ApplyStop;
 use crate::connector::destination::Destination;
 use crate::model::{ChangeOp, Stage};
-use crate::plan::{Approved, CohortNaming, MembershipPlan, Sides};
+use crate::plan::{ApprovedPlan, CohortNaming, MembershipPlan, Sides};
 use crate::state::{Membership, RejectLog, SourceMark, Spool};
 
 /// Applies an approved plan. `membership` is the plan's base, or the first version of a new cohort. `source_mark` is
 /// recorded if the whole plan was applied. Rejected identifiers are written to `rejects`.
 pub async fn apply(
-    approved: Approved<Spool>,
+    approved: ApprovedPlan<Spool>,
     membership: Membership,
     source_mark: Option<SourceMark>,
     rejects: &mut RejectLog,

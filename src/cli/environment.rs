@@ -36,9 +36,9 @@ pub(super) fn inject_failure() {
     }
     let setting = variable("SYNCLINE_FAIL_AT").unwrap_or_default();
     match setting.split_once(':').map(|(step, how)| (step.parse(), how)) {
-        Some((Ok(step), "full")) => crate::state::fail_at(step, crate::state::Failure::Full),
-        Some((Ok(step), "die")) => crate::state::fail_at(step, crate::state::Failure::Die),
-        Some((Ok(step), "panic")) => crate::state::fail_at(step, crate::state::Failure::Panic),
+        Some((Ok(step), "full")) => crate::state::fail_at(step, crate::state::StepFailure::Full),
+        Some((Ok(step), "die")) => crate::state::fail_at(step, crate::state::StepFailure::Die),
+        Some((Ok(step), "panic")) => crate::state::fail_at(step, crate::state::StepFailure::Panic),
         _ => {}
     }
 }

@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::hints::{damaged_hints, folder_hint, older_hints, sql_hint};
 use super::output::{OutputLost, bold, red};
 use super::suggested_command::SuggestedCommand;
-use crate::config::{OpenTo, Problems, SecretError};
+use crate::config::{Problems, SecretError, UnsafeFileAccess};
 use crate::connector::http::HttpError;
 use crate::connector::sql::{SqlError, SqlErrorKind};
 use crate::foreign::escaped;
@@ -185,8 +185,8 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
         SecretError::TooOpen { path, by, .. } => {
             let path = path.display();
             let failed = failed.hint(match by {
-                OpenTo::OtherGroup(_, own) => format!("chmod 600 {path}, or give it to the process's own group: chgrp {own} {path}"),
-                OpenTo::GroupWrites | OpenTo::Others => format!("chmod 600 {path}, or 440 for root and the process's own group"),
+                UnsafeFileAccess::OtherGroup(_, own) => format!("chmod 600 {path}, or give it to the process's own group: chgrp {own} {path}"),
+                UnsafeFileAccess::GroupWrites | UnsafeFileAccess::Others => format!("chmod 600 {path}, or 440 for root and the process's own group"),
             });
             failed.hint(
                 "in Kubernetes: `fsGroup:` of the pod is the container's group, and the secret's volume has `defaultMode: 0440`; \

@@ -38,7 +38,8 @@ pub(super) fn start(global: &Global, is_server: bool) {
     FOR_MACHINES.store(global.log_format == LogFormat::Json, Ordering::Relaxed);
     let targets = Targets::new().with_default(LevelFilter::WARN).with_target("syncline", level);
     let filter = targets.and(RateLimit::default());
-    let layer = tracing_subscriber::fmt::layer().with_writer(Escaping { is_foreign: false }).with_ansi(false);
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(EscapingWriter { is_foreign: false }).with_ansi(false);
     let registry = tracing_subscriber::registry().with(super::spans::layer());
     // Started once; a second start would be a bug that only a test could make.
     let _ = match global.log_format {
@@ -132,12 +133,12 @@ pub(super) fn failed(error: &CommandError) {
 }
 
 /// Writes to stderr, a whole line at once, what neither a terminal nor a CI runner acts on.
-struct Escaping {
+struct EscapingWriter {
     /// Whether the line is a library's, which may repeat a secret.
     is_foreign: bool,
 }
 
-impl MakeWriter<'_> for Escaping {
+impl MakeWriter<'_> for EscapingWriter {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -149,7 +150,7 @@ impl MakeWriter<'_> for Escaping {
     }
 }
 
-impl Write for Escaping {
+impl Write for EscapingWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(buffer);
         let text = if self.is_foreign { foreign::without_secrets(&text) } else { text };

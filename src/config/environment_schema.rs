@@ -55,7 +55,7 @@ pub(super) fn complete(schema: &mut Value) {
     let names =
         definitions.iter().filter(|(name, definition)| *name != "SecretSpec" && is_mapping(definition));
     let mappings: Vec<String> = names.map(|(name, _)| name.clone()).collect();
-    let mut relax = Relax { mappings: &mappings, wanted: Vec::new() };
+    let mut relax = RemoveRequired { mappings: &mappings, wanted: Vec::new() };
     let mut overlay = serde_json::json!({
         "type": "object",
         "description": "Changes of one environment. Mappings are merged into the config; lists and other values replace it.",
@@ -75,14 +75,14 @@ pub(super) fn complete(schema: &mut Value) {
     }
 }
 
-struct Relax<'a> {
+struct RemoveRequired<'a> {
     /// Definitions that are merged rather than replaced.
     mappings: &'a [String],
     /// Definitions that are referred to and not copied yet.
     wanted: Vec<String>,
 }
 
-impl Relax<'_> {
+impl RemoveRequired<'_> {
     fn walk(&mut self, schema: &mut Value) {
         match schema {
             Value::Object(map) if map.get("type").is_some_and(|t| t == "array") => {}

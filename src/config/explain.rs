@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::mask;
 use super::problem::{Problem, ProblemCode, QUOTE_IT, did_you_mean, listed};
 use super::text::SLUG_RULE;
-use super::tree::{Index, PathStep, TreeNode, TreeValue};
+use super::tree::{PathStep, TreeIndex, TreeNode, TreeValue};
 
 /// The node that an error is about, and the rule that it breaks.
 struct ErrorTarget<'a> {
@@ -20,14 +20,14 @@ struct ErrorTarget<'a> {
     name: String,
     /// The part of the schema that the error comes from.
     rule: SchemaAt<'a>,
-    tree: &'a Index<'a>,
+    tree: &'a TreeIndex<'a>,
     schema: &'a Value,
 }
 
 /// Appends the problems of an error.
 pub(super) fn explain(
     error: &ValidationError<'_>,
-    tree: &Index<'_>,
+    tree: &TreeIndex<'_>,
     schema: &Value,
     problems: &mut Vec<Problem>,
 ) {
@@ -104,7 +104,7 @@ impl<'a> SchemaAt<'a> {
 }
 
 /// The name of a node in messages: its key, or for an item of a list its id, such as "cohort `vip`".
-fn named(path: &[PathStep], tree: &Index<'_>) -> String {
+fn named(path: &[PathStep], tree: &TreeIndex<'_>) -> String {
     let key = path.iter().rev().find_map(|step| match step {
         PathStep::Key(key) => Some(key.as_str()),
         PathStep::Index(_) => None,

@@ -17,7 +17,7 @@ pub struct FileSource {
     /// Whether a web server may be in a private network.
     pub is_allowed: bool,
     /// The format, if configured.
-    pub format: Option<Format>,
+    pub format: Option<FileFormat>,
     /// Field separator of CSV files.
     pub delimiter: u8,
     /// Strings that mean "no value".
@@ -37,7 +37,7 @@ impl FileSource {
 /// The format of a source file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum FileFormat {
     /// Comma-separated with a header row (RFC 4180).
     Csv,
     /// Tab-separated with a header row.
@@ -50,7 +50,7 @@ pub enum Format {
     Avro,
 }
 
-impl Format {
+impl FileFormat {
     /// The format by the file's extension, ignoring a compression suffix.
     #[must_use]
     pub fn from_name(path: &Path) -> Option<Self> {

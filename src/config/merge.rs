@@ -68,9 +68,9 @@ fn include(
     problems: &mut Vec<Problem>,
 ) -> Result<u64, Problem> {
     let folder = main.parent().unwrap_or(Path::new(""));
-    let Included { files, skipped } = included(folder, main, tree, problems)?;
+    let IncludedFile { files, skipped } = included(folder, main, tree, problems)?;
     let len_of = |file: &Path| std::fs::metadata(file).map_or(0, |meta| meta.len());
-    let (mut known, mut nodes, mut len) = (Known::new(), tree.nodes_len(), len_of(main));
+    let (mut known, mut nodes, mut len) = (DeclaredKeys::new(), tree.nodes_len(), len_of(main));
     for (file, place) in files {
         len += len_of(&file);
         let is_short = len <= CONFIG_LEN_MAX as u64;
@@ -233,7 +233,7 @@ fn no_config(name: &str, is_included: bool) -> Problem {
 
 /// The files of `include:`, each with its place there.
 #[derive(Default)]
-struct Included {
+struct IncludedFile {
     files: Vec<(PathBuf, SourceSpan)>,
     skipped: u64,
 }
@@ -244,8 +244,8 @@ fn included(
     main: &Path,
     tree: &TreeNode,
     problems: &mut Vec<Problem>,
-) -> Result<Included, Problem> {
-    let mut included = Included::default();
+) -> Result<IncludedFile, Problem> {
+    let mut included = IncludedFile::default();
     let mut seen = HashSet::from([main.to_owned()]);
     let mut patterns = HashSet::new();
     let items = tree.items("include");
@@ -345,10 +345,10 @@ pub(super) fn leaves_folder(path: &Path) -> bool {
 }
 
 /// The keys of each merged mapping with their places, so that merging a file takes time proportional to its own length.
-type Known = HashMap<String, HashMap<String, SourceSpan>>;
+type DeclaredKeys = HashMap<String, HashMap<String, SourceSpan>>;
 
 /// Adds an included file: appends its lists and merges its mappings.
-fn add(tree: &mut TreeNode, part: TreeNode, known: &mut Known, problems: &mut Vec<Problem>) {
+fn add(tree: &mut TreeNode, part: TreeNode, known: &mut DeclaredKeys, problems: &mut Vec<Problem>) {
     let TreeValue::Map(theirs) = part.value else {
         if !matches!(part.value, TreeValue::Null) {
             problems.push(
@@ -382,7 +382,7 @@ fn add(tree: &mut TreeNode, part: TreeNode, known: &mut Known, problems: &mut Ve
 fn keys_of(entries: &[TreeEntry]) -> HashMap<String, SourceSpan> {
     entries.iter().map(|entry| (entry.key.clone(), entry.key_span)).collect()
 }
-fn join(mine: &mut TreeEntry, theirs: TreeEntry, known: &mut Known, problems: &mut Vec<Problem>) {
+fn join(mine: &mut TreeEntry, theirs: TreeEntry, known: &mut DeclaredKeys, problems: &mut Vec<Problem>) {
     match (&mut mine.node.value, theirs.node.value) {
         (TreeValue::List(ours), TreeValue::List(more)) => ours.extend(more),
         (TreeValue::Map(ours), TreeValue::Map(more)) => {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::explain;
 use super::problem::Problem;
-use super::tree::{Index, TreeNode};
+use super::tree::{TreeIndex, TreeNode};
 
 /// The keys that an included file may contain.
 pub(super) const INCLUDED_KEYS: [&str; 6] =
@@ -130,7 +130,7 @@ pub(super) fn check(tree: &TreeNode, problems: &mut Vec<Problem>) {
         Ok(validator) => {
             let mut errors = validator.iter_errors(&instance).peekable();
             if errors.peek().is_some() {
-                let tree = Index::of(tree);
+                let tree = TreeIndex::of(tree);
                 errors.for_each(|error| explain::explain(&error, &tree, &SCHEMA, problems));
             }
         }

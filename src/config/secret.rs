@@ -93,13 +93,13 @@ pub enum SecretError {
         /// Its permission bits.
         mode: u32,
         /// Which users.
-        by: OpenTo,
+        by: UnsafeFileAccess,
     },
 }
 
 /// The users who can read or write a secret's file and should not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenTo {
+pub enum UnsafeFileAccess {
     /// All users of the machine.
     Others,
     /// A group that is not the process's own: its number, and the number of the process's own.
@@ -108,7 +108,7 @@ pub enum OpenTo {
     GroupWrites,
 }
 
-impl OpenTo {
+impl UnsafeFileAccess {
     fn words(self) -> String {
         match self {
             Self::Others => "read or written by all users".to_owned(),
@@ -183,9 +183,11 @@ fn check_mode(path: &std::path::Path, meta: &std::fs::Metadata) -> Result<(), Se
     let is_own_group = |group: u32| group == own || (!is_ours && groups().contains(&group));
     let mode = meta.mode() & 0o7777;
     let by = match mode {
-        mode if mode & 0o007 != 0 => OpenTo::Others,
-        mode if mode & 0o020 != 0 => OpenTo::GroupWrites,
-        mode if mode & 0o040 != 0 && !is_own_group(meta.gid()) => OpenTo::OtherGroup(meta.gid(), own),
+        mode if mode & 0o007 != 0 => UnsafeFileAccess::Others,
+        mode if mode & 0o020 != 0 => UnsafeFileAccess::GroupWrites,
+        mode if mode & 0o040 != 0 && !is_own_group(meta.gid()) => {
+            UnsafeFileAccess::OtherGroup(meta.gid(), own)
+        }
         _ => return Ok(()),
     };
     Err(SecretError::TooOpen { path: path.to_owned(), mode, by })

@@ -125,12 +125,12 @@ impl TreeNode {
 }
 
 /// Every entry of a tree by its mapping and its key, for many lookups in large mappings.
-pub(super) struct Index<'a> {
+pub(super) struct TreeIndex<'a> {
     root: &'a TreeNode,
     entries: HashMap<*const TreeNode, HashMap<&'a str, &'a TreeEntry>>,
 }
 
-impl<'a> Index<'a> {
+impl<'a> TreeIndex<'a> {
     pub(super) fn of(root: &'a TreeNode) -> Self {
         let mut index = Self { root, entries: HashMap::new() };
         index.add(root);

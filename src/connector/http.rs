@@ -31,14 +31,14 @@ pub enum HttpError {
 
 /// The authorization of a request.
 #[derive(Clone, Copy)]
-pub enum Auth<'a> {
+pub enum HttpAuth<'a> {
     /// Name and password.
     Basic(&'a str, &'a str),
     /// Token.
     Bearer(&'a str),
 }
 
-impl Auth<'_> {
+impl HttpAuth<'_> {
     fn apply_to(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
             Self::Basic(name, password) => request.basic_auth(name, Some(password)),
@@ -107,7 +107,12 @@ impl HttpClient {
     ///
     /// # Errors
     /// As [`HttpClient::post_json`].
-    pub async fn post_as(&self, url: &str, auth: &Auth<'_>, body: Vec<u8>) -> Result<HttpReply, HttpError> {
+    pub async fn post_as(
+        &self,
+        url: &str,
+        auth: &HttpAuth<'_>,
+        body: Vec<u8>,
+    ) -> Result<HttpReply, HttpError> {
         let request = auth.apply_to(self.client.post(url));
         self.send(request.header(CONTENT_TYPE, "application/json").body(body), AUTHORIZED_BODY_LEN_MAX).await
     }
@@ -116,7 +121,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// As [`HttpClient::post_json`].
-    pub async fn get_as(&self, url: &str, auth: &Auth<'_>) -> Result<HttpReply, HttpError> {
+    pub async fn get_as(&self, url: &str, auth: &HttpAuth<'_>) -> Result<HttpReply, HttpError> {
         self.send(auth.apply_to(self.client.get(url)), AUTHORIZED_BODY_LEN_MAX).await
     }
 

@@ -5,7 +5,7 @@
 //! wrapper that is easy to forget.
 
 /// Attributes: literal names, escaped values.
-pub(super) type Attributes<'a> = &'a [(&'static str, &'a str)];
+pub(super) type HtmlAttributes<'a> = &'a [(&'static str, &'a str)];
 
 /// HTML under construction.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Html {
     pub(super) fn node(
         &mut self,
         tag: &'static str,
-        attributes: Attributes<'_>,
+        attributes: HtmlAttributes<'_>,
         inside: impl FnOnce(&mut Self),
     ) {
         self.void(tag, attributes);
@@ -34,12 +34,12 @@ impl Html {
     }
 
     /// An element with text.
-    pub(super) fn leaf(&mut self, tag: &'static str, attributes: Attributes<'_>, text: &str) {
+    pub(super) fn leaf(&mut self, tag: &'static str, attributes: HtmlAttributes<'_>, text: &str) {
         self.node(tag, attributes, |html| html.text(text));
     }
 
     /// An element without an end tag.
-    pub(super) fn void(&mut self, tag: &'static str, attributes: Attributes<'_>) {
+    pub(super) fn void(&mut self, tag: &'static str, attributes: HtmlAttributes<'_>) {
         self.0.push('<');
         self.0.push_str(tag);
         for (name, value) in attributes {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::catalogue;
 use super::json::{JsonError, Scanner, ValueStart, compact, float, integer, number, text};
-use super::rules::Rules;
+use super::rules::MappingRules;
 use super::settings::IdentityFrom;
 use crate::model::AvroValue;
 
@@ -75,8 +75,8 @@ impl PropertyBag {
 
 /// Collects the properties of one event at a time.
 #[derive(Debug)]
-pub(super) struct Collector<'r> {
-    rules: &'r Rules,
+pub(super) struct PropertyCollector<'r> {
+    rules: &'r MappingRules,
     bag: PropertyBag,
     /// Keys by source name; `None` for properties that are not sent.
     names: HashMap<Box<str>, Option<Box<[u8]>>>,
@@ -91,8 +91,8 @@ pub(super) struct Collector<'r> {
     joined: Vec<u8>,
 }
 
-impl<'r> Collector<'r> {
-    pub(super) fn new(rules: &'r Rules) -> Self {
+impl<'r> PropertyCollector<'r> {
+    pub(super) fn new(rules: &'r MappingRules) -> Self {
         let wanted: Vec<&str> = rules.identity.iter().filter_map(alias).collect();
         Self {
             rules,

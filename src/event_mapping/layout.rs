@@ -3,7 +3,7 @@
 //! Properties are ordered here, so that a record without nested JSON is written without sorting.
 
 use super::catalogue::{self, FieldRole};
-use super::rules::{Rules, TypeRules};
+use super::rules::{MappingRules, TypeRules};
 use super::settings::IdentityFrom;
 
 /// One field that becomes a property.
@@ -47,7 +47,7 @@ pub struct EventLayout {
     pub(super) fields: Vec<(usize, Box<str>)>,
 }
 
-impl Rules {
+impl MappingRules {
     /// Computes the layout of a schema with these fields, in order.
     #[must_use]
     pub fn layout(&self, event_type: &str, fields: &[&str]) -> EventLayout {

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::collect::{Collector, scalar};
+use super::collect::{PropertyCollector, scalar};
 use super::json::{quoted, text, unsigned};
 use super::layout::EventLayout;
 use super::outcome::{
     EventKind, EventRejectReason, EventUser, IgnoredReason, Mapped, MappingOutcome, OwnerLookup, Rejection,
 };
-use super::rules::{Rules, TypeRules};
+use super::rules::{MappingRules, TypeRules};
 use super::time::{Count, EventTime};
 use super::user::{Ids, UserDecision};
 use crate::model::{AvroRecord, AvroValue, Timestamp, normalize_identifier};
@@ -31,8 +31,8 @@ pub struct MappingContext<'a> {
 /// costs no allocation.
 #[derive(Debug)]
 pub struct EventMapper<'r> {
-    pub(super) rules: &'r Rules,
-    pub(super) collector: Collector<'r>,
+    pub(super) rules: &'r MappingRules,
+    pub(super) collector: PropertyCollector<'r>,
     pub(super) types: HashMap<Box<str>, Arc<TypeRules>>,
 }
 
@@ -57,8 +57,8 @@ impl EventHead<'_> {
 impl<'r> EventMapper<'r> {
     /// A mapper with these rules.
     #[must_use]
-    pub fn new(rules: &'r Rules) -> Self {
-        Self { rules, collector: Collector::new(rules), types: HashMap::new() }
+    pub fn new(rules: &'r MappingRules) -> Self {
+        Self { rules, collector: PropertyCollector::new(rules), types: HashMap::new() }
     }
 
     /// Maps one record, and appends the result to `out`. The `layout` must come from the same rules.
@@ -324,7 +324,7 @@ mod tests {
     }
 
     fn from_record(settings: &MappingSettings, event_type: &str, fields: &[(&str, AvroValue<'_>)]) -> String {
-        let rules = Rules::new(settings).unwrap();
+        let rules = MappingRules::new(settings).unwrap();
         let (names, data): (Vec<&str>, Vec<AvroValue<'_>>) = fields.iter().copied().unzip();
         let layout = rules.layout(event_type, &names);
         let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
@@ -336,7 +336,7 @@ mod tests {
     }
 
     fn from_http(settings: &MappingSettings, event: &str) -> String {
-        let rules = Rules::new(settings).unwrap();
+        let rules = MappingRules::new(settings).unwrap();
         let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         mapper.http(event, context(&()), &mut out);
         out.clear();
@@ -422,7 +422,7 @@ mod tests {
         let http = format!(r#"{HTTP},"properties":{{"name":"n","custom_properties":{inside}}}"#);
         let expected = "rejected too_large its properties, each with its name in full0";
         check(&MappingSettings::default(), CUSTOM, &fields, &http, expected);
-        let rules = Rules::new(&MappingSettings::default()).unwrap();
+        let rules = MappingRules::new(&MappingSettings::default()).unwrap();
         let event = format!("{{\"event_type\":\"{CUSTOM}\",{http}}}");
         let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         mapper.http(&event, context(&()), &mut out);
@@ -636,7 +636,7 @@ mod tests {
     #[test]
     fn every_outcome_returns_its_link() {
         let settings = MappingSettings { exclude: vec!["**".to_owned()], ..MappingSettings::default() };
-        let rules = Rules::new(&settings).unwrap();
+        let rules = MappingRules::new(&settings).unwrap();
         let layout = rules.layout("users.UserOrphan", &["user_id", "orphaned_by_id"]);
         let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         let data = [t("b1"), t("b2")];

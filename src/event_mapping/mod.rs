@@ -46,7 +46,7 @@ pub use outcome::{
     AnonymousIds, EventKind, EventRejectReason, EventUser, IdentityLink, IgnoredReason, Mapped,
     MappingOutcome, OwnerLookup, Rejection,
 };
-pub use rules::{Rules, RulesError, check_glob, check_rename, matches_type};
+pub use rules::{MappingRules, RulesError, check_glob, check_rename, matches_type};
 pub use settings::{
     AnonymousPolicy, CustomEventNaming, EventNaming, IdentityFrom, MappingSettings, Pii, PropertyFilter,
 };

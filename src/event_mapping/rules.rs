@@ -19,7 +19,7 @@ pub struct RulesError {
 
 /// The compiled rules of one export. They are immutable and shared by threads.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct MappingRules {
     include: NameGlobs,
     exclude: NameGlobs,
     overrides: Vec<(String, String)>,
@@ -50,7 +50,7 @@ pub(super) struct TypeRules {
     pub(super) name: Option<Box<[u8]>>,
 }
 
-impl Rules {
+impl MappingRules {
     /// Checks and compiles settings.
     ///
     /// # Errors
@@ -204,7 +204,7 @@ mod tests {
         texts.iter().map(|&text| text.to_owned()).collect()
     }
 
-    fn check(rules: &Rules, keys: &[(&str, &str)]) {
+    fn check(rules: &MappingRules, keys: &[(&str, &str)]) {
         for (path, expected) in keys {
             let mut key = Vec::new();
             rules.key(path, false, &mut key);
@@ -221,7 +221,7 @@ mod tests {
                 exclude: texts(exclude),
                 ..MappingSettings::default()
             };
-            Rules::new(&settings).unwrap()
+            MappingRules::new(&settings).unwrap()
         };
         let some = rules(&["users.messages.**"], &["users.messages.*.Abort"]);
         assert!(some.is_selected("users.messages.email.Open"));
@@ -233,7 +233,7 @@ mod tests {
     fn names_of_events() {
         let mut settings = MappingSettings::default();
         let name = |settings: &MappingSettings, event_type: &str, custom: Option<&str>| {
-            Rules::new(settings).unwrap().event_name(event_type, custom)
+            MappingRules::new(settings).unwrap().event_name(event_type, custom)
         };
         let custom = "users.behaviors.CustomEvent";
         assert_eq!(name(&settings, "users.messages.email.Open", None), "Braze Email Open");
@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn keys_that_heap_rejects_are_escaped() {
-        let rules = Rules::new(&MappingSettings { pii: Pii::Keep, ..MappingSettings::default() }).unwrap();
+        let rules =
+            MappingRules::new(&MappingSettings { pii: Pii::Keep, ..MappingSettings::default() }).unwrap();
         check(
             &rules,
             &[
@@ -266,7 +267,8 @@ mod tests {
         );
         let naming = EventNaming { property_prefix: "braze-".to_owned(), ..EventNaming::default() };
         let rules =
-            Rules::new(&MappingSettings { pii: Pii::Keep, naming, ..MappingSettings::default() }).unwrap();
+            MappingRules::new(&MappingSettings { pii: Pii::Keep, naming, ..MappingSettings::default() })
+                .unwrap();
         check(&rules, &[("id", "braze-id"), ("user_id", "braze-user_id")]);
     }
 
@@ -277,7 +279,7 @@ mod tests {
             drop: texts(&["custom_properties.secret", "*_name"]),
             rename: vec![("custom_properties.**".to_owned(), "**".to_owned())],
         };
-        let rules = Rules::new(&MappingSettings { properties, ..MappingSettings::default() }).unwrap();
+        let rules = MappingRules::new(&MappingSettings { properties, ..MappingSettings::default() }).unwrap();
         check(
             &rules,
             &[
@@ -292,7 +294,7 @@ mod tests {
 
     #[test]
     fn personal_fields_are_sent_only_on_request() {
-        let rules = |pii| Rules::new(&MappingSettings { pii, ..MappingSettings::default() }).unwrap();
+        let rules = |pii| MappingRules::new(&MappingSettings { pii, ..MappingSettings::default() }).unwrap();
         let fields = ["email_address", "message_extras.a", "timezone"];
         let check = |pii, expected: [&str; 3]| {
             check(&rules(pii), &fields.into_iter().zip(expected).collect::<Vec<_>>());
@@ -307,7 +309,7 @@ mod tests {
     fn a_wrong_setting_is_named() {
         let settings = MappingSettings { exclude: texts(&[""]), ..MappingSettings::default() };
         assert_eq!(
-            Rules::new(&settings).unwrap_err().to_string(),
+            MappingRules::new(&settings).unwrap_err().to_string(),
             "exclude: an empty pattern matches nothing"
         );
     }

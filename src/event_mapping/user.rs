@@ -8,7 +8,7 @@ use super::catalogue::FieldRole;
 use super::outcome::{
     AnonymousIds, EventRejectReason, EventUser, IdentityLink, IgnoredReason, OwnerLookup, Rejection,
 };
-use super::rules::Rules;
+use super::rules::MappingRules;
 use super::settings::{AnonymousPolicy, IdentityFrom};
 use crate::model::{InvalidIdentifier, normalize_identifier};
 
@@ -55,7 +55,7 @@ impl<'a> Ids<'a> {
     /// The user by the rules. `aliases` has the values of the properties that the rules name as identity, in their order.
     pub(super) fn user(
         &self,
-        rules: &Rules,
+        rules: &MappingRules,
         aliases: &'a [Option<String>],
         owners: &'a dyn OwnerLookup,
         is_profile: bool,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn check(ids: &Ids<'_>, anonymous: AnonymousPolicy, owners: &dyn OwnerLookup, expected: &str) {
-        let rules = Rules::new(&MappingSettings { anonymous, ..MappingSettings::default() }).unwrap();
+        let rules = MappingRules::new(&MappingSettings { anonymous, ..MappingSettings::default() }).unwrap();
         let found = match ids.user(&rules, &[], owners, false) {
             UserDecision::Known(EventUser::Identity(identity)) => format!("is {identity}"),
             UserDecision::Known(EventUser::UserId(number)) => format!("number {number}"),

@@ -65,13 +65,13 @@ struct DeliveryResult {
 
 /// The part of the rate limit that a batch uses, by element; empty without a limit. Dropping it counts the elements
 /// as accepted, because their outcome is unknown.
-struct Reserved<'a> {
+struct ReservedLimits<'a> {
     heap: &'a HeapClient,
     clock: Clock,
     users: Vec<Option<UserKey>>,
 }
 
-impl Reserved<'_> {
+impl ReservedLimits<'_> {
     fn settle(&mut self, part: Range<usize>, taken: bool) {
         let users = self.users.get_mut(part).into_iter().flatten().filter_map(Option::take);
         self.heap.limiter.settle(users, taken, self.clock.monotonic());
@@ -84,15 +84,15 @@ impl Reserved<'_> {
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for ReservedLimits<'_> {
     fn drop(&mut self) {
         self.settle(0..self.users.len(), true);
     }
 }
 
 /// A batch divided by the rate limits.
-struct Admitted<'a> {
-    now: Option<(EventBatch, Reserved<'a>)>,
+struct AdmittedBatch<'a> {
+    now: Option<(EventBatch, ReservedLimits<'a>)>,
     /// Elements over Heap's total limit.
     later: Option<EventBatch>,
 }
@@ -158,18 +158,18 @@ impl<'a> HeapDelivery<'a> {
     }
 
     /// Divides a batch by the rate limits. Events over the limit of one user are held in the state.
-    fn admit(&self, batch: EventBatch) -> Result<Admitted<'a>, ExportStop> {
+    fn admit(&self, batch: EventBatch) -> Result<AdmittedBatch<'a>, ExportStop> {
         let limiter = &self.heap.limiter;
-        let mut reserved = Reserved { heap: self.heap, clock: self.clock, users: Vec::new() };
+        let mut reserved = ReservedLimits { heap: self.heap, clock: self.clock, users: Vec::new() };
         if limiter.is_unlimited() || batch.call == HeapCall::SetUserProperties {
-            return Ok(Admitted { now: Some((batch, reserved)), later: None });
+            return Ok(AdmittedBatch { now: Some((batch, reserved)), later: None });
         }
         let mut fits = Vec::with_capacity(batch.items.len());
         limiter.reserve(batch.items.iter().map(|item| item.user), self.clock.monotonic(), &mut fits);
         let sendable = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == EventAdmission::Admitted);
         reserved.users = sendable.map(|(item, _)| Some(item.user)).collect();
         if reserved.users.len() == batch.items.len() {
-            return Ok(Admitted { now: Some((batch, reserved)), later: None });
+            return Ok(AdmittedBatch { now: Some((batch, reserved)), later: None });
         }
         let mut ledger = locked(self.ledger);
         for (at, item) in
@@ -188,7 +188,7 @@ impl<'a> HeapDelivery<'a> {
         }
         ledger.advance();
         let of = |wanted| batch.only(|at| fits[at] == wanted);
-        Ok(Admitted {
+        Ok(AdmittedBatch {
             now: of(EventAdmission::Admitted).map(|batch| (batch, reserved)),
             later: of(EventAdmission::AppLimit),
         })
@@ -198,7 +198,7 @@ impl<'a> HeapDelivery<'a> {
     async fn send(
         &self,
         batch: EventBatch,
-        mut reserved: Reserved<'a>,
+        mut reserved: ReservedLimits<'a>,
     ) -> Result<DeliveryResult, ExportStop> {
         let (mut parts, mut rejected) = (VecDeque::new(), Vec::new());
         parts.push_back(0..batch.items.len());
@@ -233,7 +233,7 @@ impl<'a> HeapDelivery<'a> {
         &self,
         batch: &EventBatch,
         part: &Range<usize>,
-        reserved: &Reserved<'_>,
+        reserved: &ReservedLimits<'_>,
     ) -> Result<Option<String>, ExportStop> {
         let is_whole = *part == (0..batch.items.len());
         let body = if is_whole { batch.body() } else { batch.body_of(part.clone()) };

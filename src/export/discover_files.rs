@@ -24,7 +24,7 @@ const FILES_MAX: usize = 20_000;
 
 /// The files that a listing looks for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Scope<'a> {
+pub(super) struct DiscoveryScope<'a> {
     /// Files of earlier days are skipped.
     pub(super) since: Option<Day>,
     /// Files of later days are skipped.
@@ -39,7 +39,7 @@ pub(super) struct Scope<'a> {
     pub(super) after: Option<&'a (Day, Box<str>)>,
 }
 
-impl Scope<'_> {
+impl DiscoveryScope<'_> {
     /// Restricts the scope to an export that begins on `own`.
     pub(super) fn of_export(self, own: Option<Day>) -> Self {
         Self { since: self.since.max(own), own, ..self }
@@ -78,7 +78,7 @@ pub(super) struct FilesToRead {
 pub(super) fn find(
     storage: &Storage,
     record: &ExportProgress,
-    scope: Scope<'_>,
+    scope: DiscoveryScope<'_>,
     incomplete_after: Duration,
     now: Timestamp,
 ) -> Result<FilesToRead, StorageError> {
@@ -126,7 +126,7 @@ impl FilesToRead {
 
 struct Listing<'a> {
     record: &'a ExportProgress,
-    scope: Scope<'a>,
+    scope: DiscoveryScope<'a>,
     incomplete_after: Duration,
     now: Timestamp,
     /// Sorted by day and path, so that the oldest are kept.
@@ -141,7 +141,7 @@ impl<'a> Listing<'a> {
     fn new(record: &'a ExportProgress) -> Self {
         Self {
             record,
-            scope: Scope::default(),
+            scope: DiscoveryScope::default(),
             incomplete_after: Duration::ZERO,
             now: Timestamp::UNIX_EPOCH,
             new: BTreeMap::new(),
@@ -273,8 +273,9 @@ mod tests {
         let storage = Storage::folder(home.path().to_owned());
         let now: Timestamp =
             Timestamp::try_from(std::fs::metadata(home.path()).unwrap().modified().unwrap()).unwrap();
-        let find =
-            |record: &ExportProgress, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
+        let find = |record: &ExportProgress, now| {
+            find(&storage, record, DiscoveryScope::default(), HOUR, now).unwrap()
+        };
         let old = "event_type=a.B/date=2020-01-01-00/7/z";
         write(&home, &format!("{old}/1.avro"), "one");
         write(&home, "event_type=a.B/2.avro", "two");
@@ -312,8 +313,9 @@ mod tests {
         let storage = Storage::folder(home.path().to_owned());
         write(&home, "cut.avro", "half");
         let now = Timestamp::from_second(2_000_000_000).unwrap();
-        let find =
-            |record: &ExportProgress, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
+        let find = |record: &ExportProgress, now| {
+            find(&storage, record, DiscoveryScope::default(), HOUR, now).unwrap()
+        };
         let mut record = ExportProgress::default();
         let print = find(&record, now).objects[0].print;
         let part = PartialFile { print, offset: 2, truncated_since: Some(now) };
@@ -337,7 +339,7 @@ mod tests {
         write(&home, &format!("{day}/1.avro"), "one");
         write(&home, &format!("{day}/2.avro"), "half");
         let now = Timestamp::from_second(4_000_000_000).unwrap();
-        let scope = Scope::default();
+        let scope = DiscoveryScope::default();
         let find = |record: &ExportProgress, now| find(&storage, record, scope, 3 * HOUR, now).unwrap();
         let mut record = ExportProgress::default();
         let mut found = find(&record, now);
@@ -363,9 +365,9 @@ mod tests {
         }
         let (record, own) = (ExportProgress::default(), Some(Day(20_200_102)));
         let find = |scope| find(&storage, &record, scope, HOUR, Timestamp::UNIX_EPOCH).unwrap();
-        let found = find(Scope::default().of_export(own));
+        let found = find(DiscoveryScope::default().of_export(own));
         assert_eq!((paths(&found), found.is_whole), (vec!["2020-01-02.avro", "2020-01-03.avro"], true));
-        let later = Scope { since: Some(Day(20_200_103)), ..Scope::default() };
+        let later = DiscoveryScope { since: Some(Day(20_200_103)), ..DiscoveryScope::default() };
         let found = find(later.of_export(own));
         assert_eq!((paths(&found), found.is_whole), (vec!["2020-01-03.avro"], false));
     }
@@ -380,7 +382,7 @@ mod tests {
             std::fs::File::create(home.path().join(format!("date=2020-01-01/{n:06}.avro"))).unwrap();
         }
         let find = |after: Option<&(Day, Box<str>)>| {
-            let scope = Scope { again: true, after, ..Scope::default() };
+            let scope = DiscoveryScope { again: true, after, ..DiscoveryScope::default() };
             find(&storage, &record, scope, HOUR, Timestamp::UNIX_EPOCH).unwrap()
         };
         let first = find(None);

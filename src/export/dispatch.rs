@@ -149,11 +149,11 @@ pub(super) struct EventDispatch<'a> {
     pub(super) tally: RefCell<EventCounts>,
     /// Elements that are not events, by reason, since the last flush. A body of a few megabytes can hold millions of
     /// them, so each reason becomes one reject with a count.
-    pub(super) shapeless: RefCell<BTreeMap<EventRejectReason, Shapeless>>,
+    pub(super) shapeless: RefCell<BTreeMap<EventRejectReason, NonEventCounts>>,
 }
 
 /// The first of several elements that are not events, and their number.
-pub(super) struct Shapeless {
+pub(super) struct NonEventCounts {
     detail: String,
     file: Option<String>,
     line: u64,
@@ -203,7 +203,7 @@ impl EventDispatch<'_> {
             MappingOutcome::Ignored(reason) => tally.ignored(reason.as_str()),
             MappingOutcome::Rejected(rejection) if rejection.reason.is_shapeless() => {
                 let mut shapeless = self.shapeless.borrow_mut();
-                let one = shapeless.entry(rejection.reason).or_insert_with(|| Shapeless {
+                let one = shapeless.entry(rejection.reason).or_insert_with(|| NonEventCounts {
                     detail: rejection.detail,
                     file: place.file.map(str::to_owned),
                     line: place.line,

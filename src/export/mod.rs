@@ -101,16 +101,16 @@ pub struct Days {
 }
 
 impl Days {
-    fn scope(self, again: bool) -> discover_files::Scope<'static> {
+    fn scope(self, again: bool) -> discover_files::DiscoveryScope<'static> {
         let last =
             |until: Timestamp| Day::of(discover_files::before(until, std::time::Duration::from_millis(1)));
         let whole = self.since.is_some();
-        discover_files::Scope {
+        discover_files::DiscoveryScope {
             since: self.since.map(Day::of),
             until: self.until.map(last),
             again,
             whole,
-            ..discover_files::Scope::default()
+            ..discover_files::DiscoveryScope::default()
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{EventCounts, ExportContext, ExportReport, ExportStop};
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::{Storage, StorageError};
 use crate::contained::contained_as_here;
-use crate::event_mapping::Rules;
+use crate::event_mapping::MappingRules;
 use crate::state::{ClosedFile, StateError, rejects_of};
 
 /// The number of batches that are filled in advance.
@@ -26,14 +26,15 @@ const AHEAD: usize = 2;
 #[derive(Clone)]
 pub(super) struct ExportShared {
     pub(super) export: Arc<config::ExportConfig>,
-    pub(super) rules: Arc<Rules>,
+    pub(super) rules: Arc<MappingRules>,
     pub(super) ledger: Arc<Mutex<ExportLedger>>,
     pub(super) context: ExportContext,
 }
 
 impl ExportShared {
     pub(super) fn open(export: &config::ExportConfig, context: &ExportContext) -> Result<Self, ExportStop> {
-        let rules = Rules::new(&export.settings).map_err(|error| ExportStop::Source(error.to_string()))?;
+        let rules =
+            MappingRules::new(&export.settings).map_err(|error| ExportStop::Source(error.to_string()))?;
         let rejects = context.state.rejects(&context.run, &rejects_of(&export.id));
         let ledger = ExportLedger::open(&context.state, &export.id, rejects, context.clock)?;
         Ok(Self {

@@ -18,7 +18,7 @@ use crate::connector::avro::{
     AvroBlock, AvroBlocks, AvroError, AvroHeader, AvroLimits, AvroProblem, AvroRow, MARK_LEN,
 };
 use crate::connector::currents::{EventFile, Storage, type_from_path, type_from_schema};
-use crate::event_mapping::{EventLayout, EventMapper, MappingContext, Rules};
+use crate::event_mapping::{EventLayout, EventMapper, MappingContext, MappingRules};
 use crate::model::{AvroRecord as _, AvroValue, Clock};
 use crate::state::{PartialFile, Reject};
 
@@ -28,7 +28,7 @@ const FAILURES_MAX: usize = 5;
 /// What reading files needs.
 pub(super) struct FileReading<'a> {
     pub(super) storage: &'a Storage,
-    pub(super) rules: &'a Rules,
+    pub(super) rules: &'a MappingRules,
     pub(super) ledger: &'a Mutex<ExportLedger>,
     pub(super) dispatch: &'a EventDispatch<'a>,
     pub(super) clock: Clock,

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use super::batch::{BatchOrigin, Output};
 use super::dispatch::{EventDispatch, EventLocation, FeedEnd, TimeRange};
 use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
-use crate::event_mapping::{EventMapper, MappingContext, Rules, pieces};
+use crate::event_mapping::{EventMapper, MappingContext, MappingRules, pieces};
 use crate::model::Clock;
 use crate::state::{ClosedFile, Contents, Delivery, Reject, StateReader};
 
 /// What reading deliveries needs.
 pub(super) struct InboxReader<'a> {
     pub(super) state: &'a StateReader,
-    pub(super) rules: &'a Rules,
+    pub(super) rules: &'a MappingRules,
     pub(super) ledger: &'a Mutex<ExportLedger>,
     pub(super) dispatch: &'a EventDispatch<'a>,
     pub(super) clock: Clock,

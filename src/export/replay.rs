@@ -157,7 +157,7 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
     let storage = shared.storage(source)?;
     let (Days { since, until }, mut after) = (meant, None);
     loop {
-        let scope = discover_files::Scope { after: after.as_ref(), ..meant.scope(true) };
+        let scope = discover_files::DiscoveryScope { after: after.as_ref(), ..meant.scope(true) };
         let now = shared.context.clock.now();
         let found = tokio::task::block_in_place(|| {
             let record = locked(&shared.ledger).record.clone();

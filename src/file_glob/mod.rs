@@ -10,7 +10,7 @@
 
 mod walk;
 
-pub use walk::{Folders, Judged, Visit, WalkError, special, walk};
+pub use walk::{EntryVisitor, Folders, Judged, WalkError, special, walk};
 
 use std::path::{Path, PathBuf};
 
@@ -217,8 +217,8 @@ impl Glob {
     ///
     /// # Errors
     /// [`WalkError`] when an entry that may match cannot be accessed.
-    pub fn find(&self, folder: &Path) -> Result<Matches, WalkError> {
-        let mut finding = Finding { glob: self, found: Matches::default() };
+    pub fn find(&self, folder: &Path) -> Result<GlobMatches, WalkError> {
+        let mut finding = Finding { glob: self, found: GlobMatches::default() };
         let root = if self.prefix.is_empty() { folder.to_owned() } else { folder.join(&self.prefix) };
         if self.parts.is_empty() {
             finding.found.files.push(root);
@@ -233,7 +233,7 @@ impl Glob {
     /// The folders in which a change may change the result of a search; only accessible ones.
     #[must_use]
     pub fn folders(&self, folder: &Path) -> Vec<PathBuf> {
-        let mut finding = Finding { glob: self, found: Matches::default() };
+        let mut finding = Finding { glob: self, found: GlobMatches::default() };
         let root = if self.prefix.is_empty() { folder.to_owned() } else { folder.join(&self.prefix) };
         // The search for files reports folders that cannot be entered.
         let _ = walk(&root, &self.start(), &mut finding);
@@ -243,7 +243,7 @@ impl Glob {
 
 /// The result of a search.
 #[derive(Clone, Debug, Default)]
-pub struct Matches {
+pub struct GlobMatches {
     /// Matching files, sorted.
     pub files: Vec<PathBuf>,
     /// Folders that match the last component and are not entered.
@@ -256,10 +256,10 @@ pub struct Matches {
 
 struct Finding<'a> {
     glob: &'a Glob,
-    found: Matches,
+    found: GlobMatches,
 }
 
-impl Visit for Finding<'_> {
+impl EntryVisitor for Finding<'_> {
     type State = Positions;
 
     fn judge(&mut self, positions: &Positions, name: &str) -> Judged<Positions> {

@@ -40,7 +40,7 @@ impl<S> Default for Judged<S> {
 pub type Folders<S> = Vec<(String, S)>;
 
 /// Decides about entries and receives matching files.
-pub trait Visit {
+pub trait EntryVisitor {
     /// State of a folder.
     type State;
 
@@ -86,19 +86,19 @@ pub trait Visit {
 /// # Errors
 /// [`WalkError`] for the first inaccessible entry that may match. The error has the kind `NotFound` and the path
 /// `root` if the folder does not exist.
-pub fn walk<V: Visit>(root: &Path, state: &V::State, visit: &mut V) -> Result<(), WalkError> {
+pub fn walk<V: EntryVisitor>(root: &Path, state: &V::State, visit: &mut V) -> Result<(), WalkError> {
     let path = if root.as_os_str().is_empty() { Path::new(".") } else { root };
     let real = path.canonicalize().map_err(|source| WalkError { path: root.to_owned(), source })?;
-    Walk { visit, chain: vec![real] }.folder(root, state)
+    FolderWalk { visit, chain: vec![real] }.folder(root, state)
 }
 
-struct Walk<'a, V> {
+struct FolderWalk<'a, V> {
     visit: &'a mut V,
     /// The real paths of the folders from the root to the current one.
     chain: Vec<PathBuf>,
 }
 
-impl<V: Visit> Walk<'_, V> {
+impl<V: EntryVisitor> FolderWalk<'_, V> {
     fn folder(&mut self, path: &Path, state: &V::State) -> Result<(), WalkError> {
         let failed = |source| WalkError { path: path.to_owned(), source };
         if let Some(folders) = self.visit.known(path, state).map_err(failed)? {

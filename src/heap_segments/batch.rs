@@ -6,19 +6,21 @@ use super::payload::DeliveryPage;
 use crate::model::{
     ChangeOp, ConnectionName, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, KeySeed, MemberKey,
 };
-use crate::state::{Change, PartRef, SegmentTable, StateError, StateWriter, acknowledge_all, sync_hash};
+use crate::state::{
+    PartRef, SegmentChange, SegmentTable, StateError, StateWriter, acknowledge_all, sync_hash,
+};
 
 /// Why a user is rejected, as a stable code.
-pub(super) type Reason = &'static str;
+pub(super) type RejectCode = &'static str;
 
 /// The changes of a segment: those that are stored, and those of this batch.
 pub(super) struct SegmentBatch {
     /// The stored changes of the segment, as written.
-    pub(super) stored: Vec<Change>,
+    pub(super) stored: Vec<SegmentChange>,
     /// Changes by small syncs with a single page, in the order of arrival.
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<SegmentChange>,
     /// Changes by syncs of several pages, by the sync's id.
-    pub(super) by_sync: BTreeMap<String, Vec<Change>>,
+    pub(super) by_sync: BTreeMap<String, Vec<SegmentChange>>,
     /// Hashes of the pages of all these changes.
     pages: HashSet<u64>,
     /// The signed time of each unmerged sync.
@@ -30,12 +32,12 @@ pub(super) struct SegmentBatch {
     /// Hashes of the syncs that a drain has ended.
     pub(super) ended: HashSet<u64>,
     /// Rejected users.
-    pub(super) rejected: Vec<(Reason, String)>,
+    pub(super) rejected: Vec<(RejectCode, String)>,
 }
 
 impl SegmentBatch {
     /// Creates a batch on top of the stored changes.
-    pub(super) fn new(segment: &SegmentTable, stored: Vec<Change>) -> Self {
+    pub(super) fn new(segment: &SegmentTable, stored: Vec<SegmentChange>) -> Self {
         let signed = segment.syncs.iter().map(|sync| (sync.id.clone(), sync.signed)).collect();
         let merged = segment.merged.iter().map(|merged| (merged.sync.clone(), merged.whole)).collect();
         Self {
@@ -94,7 +96,7 @@ impl SegmentBatch {
                 match packed(value) {
                     Ok(packed) => {
                         let key = MemberKey::of(seed, &packed);
-                        changes.push(Change { key, signed, order, sync, page: hash, op, packed });
+                        changes.push(SegmentChange { key, signed, order, sync, page: hash, op, packed });
                     }
                     Err(reason) => self.rejected.push((reason, value.to_owned())),
                 }
@@ -121,7 +123,7 @@ pub(super) fn page_hash(page: &DeliveryPage<'_>) -> u64 {
 }
 
 /// Packs the value that Heap sends. It is stored unchanged and matched later.
-fn packed(value: &str) -> Result<Box<[u8]>, Reason> {
+fn packed(value: &str) -> Result<Box<[u8]>, RejectCode> {
     let value = value.trim();
     match value.len() {
         0 => return Err("no_identifier"),
@@ -135,7 +137,7 @@ fn packed(value: &str) -> Result<Box<[u8]>, Reason> {
 
 /// Writes one side of a large sync as a part, sorted and without duplicates. `None`: there are no users.
 pub(super) fn write_part(
-    changes: &[Change],
+    changes: &[SegmentChange],
     op: ChangeOp,
     state: &StateWriter,
     heap: &ConnectionName,

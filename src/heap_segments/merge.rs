@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::batch::{SegmentBatch, write_part};
 use crate::model::{ChangeOp, ConnectionName};
-use crate::state::{Change, Merged, SegmentSync, SegmentTable, StateError, StateWriter, sync_hash};
+use crate::state::{
+    MergedSync, SegmentChange, SegmentSync, SegmentTable, StateError, StateWriter, sync_hash,
+};
 
 /// A sync with more users in one batch gets parts of its own. Small in tests, so that few users suffice.
 pub(super) const SYNC_LEN_MAX: usize = if cfg!(test) { 6 } else { 8192 };
@@ -69,7 +71,7 @@ fn is_due(segment: &SegmentTable, batch: &SegmentBatch) -> bool {
 
 fn write_parts(
     sync: &mut SegmentSync,
-    changes: &[Change],
+    changes: &[SegmentChange],
     state: &StateWriter,
     heap: &ConnectionName,
 ) -> Result<(), StateError> {
@@ -92,7 +94,7 @@ fn rewrite(
 ) -> Result<(), StateError> {
     let SegmentBatch { stored, changes, ended, .. } = batch;
     let kept = changes_kept(changes.len());
-    let mut all: Vec<Change> = stored.into_iter().chain(changes).collect();
+    let mut all: Vec<SegmentChange> = stored.into_iter().chain(changes).collect();
     all.retain(|change| !ended.contains(&change.sync));
     // A later page may have changed the signed time of a sync.
     let signed: HashMap<u64, i64> =
@@ -110,7 +112,7 @@ fn rewrite(
     let over = segment.syncs.extract_if(.., |sync| {
         !has_parts(sync) && (sync.is_whole() || (sync.given_up && sync.signed < given_up_before))
     });
-    segment.merged.extend(over.map(|sync| Merged { whole: sync.is_whole(), sync: sync.id }));
+    segment.merged.extend(over.map(|sync| MergedSync { whole: sync.is_whole(), sync: sync.id }));
     let forgotten = segment.merged.len().saturating_sub(MERGED_KEPT);
     segment.merged.drain(..forgotten);
     segment.changes.clear();
@@ -121,7 +123,7 @@ fn rewrite(
 }
 
 /// Returns the time up to which changes and syncs are merged. It is before any sync with missing pages.
-fn merged_until(segment: &SegmentTable, all: &[Change], kept: usize) -> Option<i64> {
+fn merged_until(segment: &SegmentTable, all: &[SegmentChange], kept: usize) -> Option<i64> {
     let waiting = segment.syncs.iter().filter(|sync| !sync.removes_count()).map(|sync| sync.signed).min();
     let with_parts: Vec<i64> =
         segment.syncs.iter().filter(|sync| has_parts(sync)).map(|sync| sync.signed).collect();
@@ -146,12 +148,13 @@ fn merged_until(segment: &SegmentTable, all: &[Change], kept: usize) -> Option<i
 /// Merges everything signed up to a time into the base. Returns the other changes.
 fn merge(
     segment: &mut SegmentTable,
-    all: Vec<Change>,
+    all: Vec<SegmentChange>,
     until: i64,
     state: &StateWriter,
     heap: &ConnectionName,
-) -> Result<Vec<Change>, StateError> {
-    let (old, later): (Vec<Change>, Vec<Change>) = all.into_iter().partition(|change| change.signed <= until);
+) -> Result<Vec<SegmentChange>, StateError> {
+    let (old, later): (Vec<SegmentChange>, Vec<SegmentChange>) =
+        all.into_iter().partition(|change| change.signed <= until);
     let later_syncs = segment.syncs.split_off(segment.syncs.partition_point(|sync| sync.signed <= until));
     if !old.is_empty() || segment.syncs.iter().any(has_parts) {
         let last = old.iter().map(|change| change.signed).chain(segment.syncs.iter().map(|sync| sync.signed));
@@ -160,6 +163,8 @@ fn merge(
         segment.base = state.merge_segment(heap, segment, changes)?;
     }
     let merged = std::mem::replace(&mut segment.syncs, later_syncs);
-    segment.merged.extend(merged.into_iter().map(|sync| Merged { whole: sync.is_whole(), sync: sync.id }));
+    segment
+        .merged
+        .extend(merged.into_iter().map(|sync| MergedSync { whole: sync.is_whole(), sync: sync.id }));
     Ok(later)
 }

@@ -50,8 +50,8 @@ pub(super) struct DeliveryPage<'a> {
     pub(super) hash: u64,
     pub(super) signed: i64,
     pub(super) received: Timestamp,
-    pub(super) add: Vec<Member<'a>>,
-    pub(super) remove: Vec<Member<'a>>,
+    pub(super) add: Vec<PayloadMember<'a>>,
+    pub(super) remove: Vec<PayloadMember<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -79,9 +79,9 @@ struct PayloadData<'a> {
     #[serde(borrow, default)]
     sync_info: Option<SyncInfo<'a>>,
     #[serde(borrow, default)]
-    add: Option<Vec<Member<'a>>>,
+    add: Option<Vec<PayloadMember<'a>>>,
     #[serde(borrow, default)]
-    remove: Option<Vec<Member<'a>>>,
+    remove: Option<Vec<PayloadMember<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -103,7 +103,7 @@ struct SyncInfo<'a> {
 
 /// A user.
 #[derive(Deserialize)]
-pub(super) struct Member<'a> {
+pub(super) struct PayloadMember<'a> {
     #[serde(borrow, default)]
     pub(super) id: Option<IdText<'a>>,
 }

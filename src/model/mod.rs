@@ -68,7 +68,7 @@ impl ChangeOp {
 
 /// The status of a member in the recorded membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum MemberStanding {
     /// Braze has accepted it, and nothing was sent since.
     Member,
     /// A request was sent without an answer: the user may be a member or not.

@@ -13,7 +13,7 @@ use object_store::{Error, GetOptions, ObjectMeta, ObjectStore};
 use super::address::split;
 use super::connected::Connected;
 use super::error::io_error;
-use super::exact_keys::{self, Listing, Span};
+use super::exact_keys::{self, ByteSpan, ObjectListing};
 use super::location::ObjectKey;
 use super::thread::{Pending, RequestThread};
 use super::vendors;
@@ -92,7 +92,7 @@ impl BucketClient {
     ///
     /// # Errors
     /// Those of the requests.
-    pub fn list(&self, prefix: &str, span: Span) -> Result<Listing, Error> {
+    pub fn list(&self, prefix: &str, span: ByteSpan) -> Result<ObjectListing, Error> {
         let (lists, prefix) = (Arc::clone(&self.lists), prefix.to_owned());
         self.wait(async move { exact_keys::list(lists, prefix, span).await })
     }

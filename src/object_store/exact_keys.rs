@@ -31,7 +31,7 @@ pub struct Entry {
 
 /// Content below a prefix.
 #[derive(Clone, Debug, Default)]
-pub struct Listing {
+pub struct ObjectListing {
     /// Objects, in the store's order.
     pub objects: Vec<Entry>,
     /// Prefixes up to the next slash, including it.
@@ -40,7 +40,7 @@ pub struct Listing {
 
 /// Limits of a listing.
 #[derive(Clone, Debug, Default)]
-pub struct Span {
+pub struct ByteSpan {
     /// List only up to the next slash.
     pub one_level: bool,
     /// Only keys after this one.
@@ -53,9 +53,9 @@ pub struct Span {
 pub(super) async fn list(
     store: Arc<dyn PaginatedListStore>,
     prefix: String,
-    span: Span,
-) -> Result<Listing, Error> {
-    let mut listing = Listing::default();
+    span: ByteSpan,
+) -> Result<ObjectListing, Error> {
+    let mut listing = ObjectListing::default();
     let prefix = (!prefix.is_empty()).then_some(prefix);
     let mut page_token = None;
     loop {

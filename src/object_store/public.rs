@@ -19,7 +19,7 @@ use crate::model::{is_loopback_host, is_private_address};
 const REDIRECTS_MAX: usize = 5;
 
 /// Hosts of the config and of redirects, but not of the machine's own settings, such as a proxy.
-type Named = Arc<Mutex<BTreeSet<String>>>;
+type NamedHosts = Arc<Mutex<BTreeSet<String>>>;
 
 /// A client for the server of this address.
 pub(super) fn only(builder: ClientBuilder, url: &url::Url) -> ClientBuilder {
@@ -28,20 +28,20 @@ pub(super) fn only(builder: ClientBuilder, url: &url::Url) -> ClientBuilder {
     builder.dns_resolver(resolver).redirect(Policy::custom(move |attempt| follow(attempt, &named)))
 }
 
-fn named(url: &url::Url) -> Named {
-    let named = Named::default();
+fn named(url: &url::Url) -> NamedHosts {
+    let named = NamedHosts::default();
     note(&named, url);
     named
 }
 
-fn note(named: &Named, url: &url::Url) {
+fn note(named: &NamedHosts, url: &url::Url) {
     if let Some(host) = url.host_str().filter(|_| !is_loopback_host(url)) {
         named.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned());
     }
 }
 
 /// Follows a redirect unless it leads to a private address, from a public server to this machine, or away from TLS.
-fn follow(attempt: Attempt<'_>, named: &Named) -> reqwest::redirect::Action {
+fn follow(attempt: Attempt<'_>, named: &NamedHosts) -> reqwest::redirect::Action {
     let is_local = |url: &url::Url| is_loopback_host(url);
     let Some(first) = attempt.previous().first() else { return attempt.stop() };
     let (from_local, to) = (is_local(first), attempt.url());
@@ -72,7 +72,7 @@ fn is_private(url: &url::Url) -> bool {
 }
 
 /// Resolves names like the system and rejects names with private addresses.
-struct PublicNames(Named);
+struct PublicNames(NamedHosts);
 
 impl Resolve for PublicNames {
     fn resolve(&self, name: Name) -> Resolving {
@@ -125,7 +125,7 @@ mod tests {
         // A name that resolves to this machine, as a host of a config and as a proxy.
         assert!(resolve("https://data.example.com/a.csv"));
         assert!(resolve("http://localhost/a.csv"));
-        let named = Named::default();
+        let named = NamedHosts::default();
         named.lock().unwrap().insert("localhost".to_owned());
         let name: Name = "localhost".parse().unwrap();
         assert!(runtime.block_on(PublicNames(named).resolve(name)).is_err());

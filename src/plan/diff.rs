@@ -3,7 +3,7 @@
 //! The law: applied to the recorded members, in any order within a side, the changes give the desired members, even if
 //! any member in doubt is or is not in Braze. A stream that is not sorted is an error.
 
-use crate::model::{ChangeOp, MemberKey, Standing};
+use crate::model::{ChangeOp, MemberKey, MemberStanding};
 
 /// The desired members, in strictly ascending order of their keys.
 pub trait DesiredCursor {
@@ -32,7 +32,7 @@ pub trait RecordedCursor {
     ///
     /// # Errors
     /// When the stream cannot be read.
-    fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, Self::Error>;
+    fn advance(&mut self) -> Result<Option<(MemberKey, Option<MemberStanding>)>, Self::Error>;
     /// Whether a late request may have removed the current member: if it is desired, it is added again.
     fn is_late(&self) -> bool {
         false
@@ -191,7 +191,7 @@ pub fn diff<E>(
                 known = next_recorded(recorded, Some(other))?;
             }
             (_, Some((other, Some(standing)))) => {
-                if standing == Standing::Member {
+                if standing == MemberStanding::Member {
                     sink.transition(ChangeOp::Remove, recorded.packed()?)?;
                 }
                 if settle_undesired(standing, &mut tally) {
@@ -208,10 +208,10 @@ pub fn diff<E>(
 fn skip_unchanged(
     desired: &mut impl DesiredCursor,
     recorded: &mut impl RecordedCursor,
-    standing: Standing,
+    standing: MemberStanding,
     tally: &mut DiffTally,
 ) -> Option<MemberKey> {
-    let ahead = if standing == Standing::Member { recorded.ahead() } else { &[] };
+    let ahead = if standing == MemberStanding::Member { recorded.ahead() } else { &[] };
     let count = desired.advance_while_equal(ahead);
     let last = ahead[..count].last().copied();
     recorded.skip(count);
@@ -221,34 +221,34 @@ fn skip_unchanged(
 }
 
 /// Counts a desired member that is recorded. Returns whether it must be added.
-fn settle_desired(standing: Standing, is_late: bool, tally: &mut DiffTally) -> bool {
+fn settle_desired(standing: MemberStanding, is_late: bool, tally: &mut DiffTally) -> bool {
     match standing {
-        Standing::Member if is_late => {
+        MemberStanding::Member if is_late => {
             tally.members += 1;
             tally.added_again += 1;
             tally.settled_again += 1;
         }
-        Standing::Member => {
+        MemberStanding::Member => {
             tally.members += 1;
             tally.unchanged += 1;
         }
-        Standing::InDoubt => tally.doubt_added += 1,
-        Standing::Rejected | Standing::Disputed => tally.rejected += 1,
+        MemberStanding::InDoubt => tally.doubt_added += 1,
+        MemberStanding::Rejected | MemberStanding::Disputed => tally.rejected += 1,
     }
-    standing == Standing::InDoubt || (standing == Standing::Member && is_late)
+    standing == MemberStanding::InDoubt || (standing == MemberStanding::Member && is_late)
 }
 
 /// Counts a recorded member that is not desired. Returns whether it must be removed.
-fn settle_undesired(standing: Standing, tally: &mut DiffTally) -> bool {
+fn settle_undesired(standing: MemberStanding, tally: &mut DiffTally) -> bool {
     match standing {
-        Standing::Member => {
+        MemberStanding::Member => {
             tally.members += 1;
             tally.removed += 1;
         }
-        Standing::InDoubt | Standing::Disputed => tally.doubt_removed += 1,
-        Standing::Rejected => {}
+        MemberStanding::InDoubt | MemberStanding::Disputed => tally.doubt_removed += 1,
+        MemberStanding::Rejected => {}
     }
-    standing != Standing::Rejected
+    standing != MemberStanding::Rejected
 }
 
 fn next_desired<D: DesiredCursor>(
@@ -263,7 +263,7 @@ fn next_desired<D: DesiredCursor>(
 }
 
 /// A recorded member and its standing, if it has one.
-type RecordedMember = (MemberKey, Option<Standing>);
+type RecordedMember = (MemberKey, Option<MemberStanding>);
 
 fn next_recorded<R: RecordedCursor>(
     recorded: &mut R,
@@ -313,14 +313,14 @@ mod tests {
     }
 
     struct Recorded<'a> {
-        rest: std::slice::Iter<'a, (u8, Standing)>,
+        rest: std::slice::Iter<'a, (u8, MemberStanding)>,
         now: [u8; 1],
         ahead: Vec<MemberKey>,
     }
 
     impl RecordedCursor for Recorded<'_> {
         type Error = Infallible;
-        fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, Infallible> {
+        fn advance(&mut self) -> Result<Option<(MemberKey, Option<MemberStanding>)>, Infallible> {
             let Some((key, standing)) = self.rest.next() else { return Ok(None) };
             self.now = [*key];
             let alike = self.rest.clone().take_while(|(_, other)| other == standing).take(AHEAD_MAX);
@@ -353,7 +353,7 @@ mod tests {
 
     type Found = (DiffTally, Vec<(ChangeOp, u8)>);
 
-    fn run(desired: &[u8], record: &[(u8, Standing)]) -> Result<Found, DiffError<Infallible>> {
+    fn run(desired: &[u8], record: &[(u8, MemberStanding)]) -> Result<Found, DiffError<Infallible>> {
         let mut changes = Changes::default();
         let tally = diff(
             &mut Keys { rest: desired.iter(), now: [0] },
@@ -364,28 +364,30 @@ mod tests {
     }
 
     /// Checks the law for one case. `truth` says which members in doubt are in Braze.
-    fn check(desired: &BTreeSet<u8>, record: &BTreeMap<u8, Standing>, truth: u32) {
+    fn check(desired: &BTreeSet<u8>, record: &BTreeMap<u8, MemberStanding>, truth: u32) {
         let wanted: Vec<u8> = desired.iter().copied().collect();
-        let known: Vec<(u8, Standing)> = record.iter().map(|(k, s)| (*k, *s)).collect();
+        let known: Vec<(u8, MemberStanding)> = record.iter().map(|(k, s)| (*k, *s)).collect();
         let (tally, changes) = run(&wanted, &known).unwrap();
 
-        let holds = |key: u8, standing: Standing| match standing {
-            Standing::Member => true,
-            Standing::InDoubt | Standing::Disputed => truth >> (key % 32) & 1 == 1,
-            Standing::Rejected => false,
+        let holds = |key: u8, standing: MemberStanding| match standing {
+            MemberStanding::Member => true,
+            MemberStanding::InDoubt | MemberStanding::Disputed => truth >> (key % 32) & 1 == 1,
+            MemberStanding::Rejected => false,
         };
         let mut braze: BTreeSet<u8> = known.iter().filter(|(k, s)| holds(*k, *s)).map(|(k, _)| *k).collect();
         // The order within a side is arbitrary, so it is reversed here.
         for (op, key) in changes.iter().filter(|(op, _)| *op == ChangeOp::Remove).rev() {
             let known = record[key];
-            assert!(braze.remove(key) || known != Standing::Member, "{op:?} {key}");
+            assert!(braze.remove(key) || known != MemberStanding::Member, "{op:?} {key}");
         }
         for (_, key) in changes.iter().filter(|(op, _)| *op == ChangeOp::Add).rev() {
             braze.insert(*key);
         }
-        let is_rejected = |key: &u8| matches!(record.get(key), Some(Standing::Rejected | Standing::Disputed));
-        let disputed =
-            |key: &u8| record.get(key) == Some(&Standing::Disputed) && holds(*key, Standing::Disputed);
+        let is_rejected =
+            |key: &u8| matches!(record.get(key), Some(MemberStanding::Rejected | MemberStanding::Disputed));
+        let disputed = |key: &u8| {
+            record.get(key) == Some(&MemberStanding::Disputed) && holds(*key, MemberStanding::Disputed)
+        };
         let expected: BTreeSet<u8> =
             desired.iter().filter(|key| !is_rejected(key) || disputed(key)).copied().collect();
         assert_eq!(braze, expected);
@@ -393,9 +395,11 @@ mod tests {
         let count = |op| changes.iter().filter(|(o, _)| *o == op).count() as u64;
         assert_eq!((tally.adds(), tally.removes()), (count(ChangeOp::Add), count(ChangeOp::Remove)));
         assert_eq!(tally.desired(), desired.len() as u64);
-        let after: Vec<(u8, Standing)> = desired
+        let after: Vec<(u8, MemberStanding)> = desired
             .iter()
-            .map(|key| (*key, if is_rejected(key) { Standing::Rejected } else { Standing::Member }))
+            .map(|key| {
+                (*key, if is_rejected(key) { MemberStanding::Rejected } else { MemberStanding::Member })
+            })
             .collect();
         assert_eq!(run(&wanted, &after).unwrap().1, [], "a second plan is empty");
     }
@@ -404,10 +408,10 @@ mod tests {
     fn the_law_holds_for_every_case_of_three_members() {
         let standings = [
             None,
-            Some(Standing::Member),
-            Some(Standing::InDoubt),
-            Some(Standing::Rejected),
-            Some(Standing::Disputed),
+            Some(MemberStanding::Member),
+            Some(MemberStanding::InDoubt),
+            Some(MemberStanding::Rejected),
+            Some(MemberStanding::Disputed),
         ];
         for wanted in 0u32..8 {
             for known in 0usize..125 {
@@ -427,14 +431,14 @@ mod tests {
             record in proptest::collection::btree_map(any::<u8>(), 0usize..4, 0..200),
             truth in any::<u32>(),
         ) {
-            let standings = [Standing::Member, Standing::InDoubt, Standing::Rejected, Standing::Disputed];
+            let standings = [MemberStanding::Member, MemberStanding::InDoubt, MemberStanding::Rejected, MemberStanding::Disputed];
             check(&desired, &record.into_iter().map(|(key, at)| (key, standings[at])).collect(), truth);
         }
     }
 
     #[test]
     fn an_unsorted_stream_is_an_error() {
-        let member = |key| (key, Standing::Member);
+        let member = |key| (key, MemberStanding::Member);
         assert!(matches!(run(&[2, 1], &[]), Err(DiffError::OutOfOrder("list of desired members"))));
         assert!(matches!(run(&[1, 1], &[]), Err(DiffError::OutOfOrder("list of desired members"))));
         assert!(matches!(

@@ -200,13 +200,13 @@ impl GuardViolation {
 
 /// A plan that the guard allows in whole or in part. Only this can be applied.
 #[derive(Debug)]
-pub struct Approved<C> {
+pub struct ApprovedPlan<C> {
     plan: MembershipPlan<C>,
     naming: bool,
     sides: Sides<bool>,
 }
 
-impl<C> Approved<C> {
+impl<C> ApprovedPlan<C> {
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> &MembershipPlan<C> {
@@ -275,7 +275,7 @@ impl<C> Approved<C> {
 #[derive(Debug)]
 pub struct GuardVerdict<C> {
     /// The plan with its allowed sides, perhaps none.
-    pub approved: Approved<C>,
+    pub approved: ApprovedPlan<C>,
     /// Why the other sides are blocked.
     pub violations: Vec<GuardViolation>,
 }
@@ -297,7 +297,7 @@ pub fn guard<C>(plan: MembershipPlan<C>, policy: &GuardPolicy) -> GuardVerdict<C
         adds: !blocks_all && !is_blocked(ChangeSide::Adds),
     };
     GuardVerdict {
-        approved: Approved { plan, naming: !blocks_all && !is_blocked(ChangeSide::Naming), sides },
+        approved: ApprovedPlan { plan, naming: !blocks_all && !is_blocked(ChangeSide::Naming), sides },
         violations,
     }
 }

@@ -21,7 +21,7 @@ pub use cost::Cost;
 pub use diff::{ChangeSink, DesiredCursor, DiffError, DiffTally, RecordedCursor, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};
 pub use guard::{
-    Approved, ArrayFull, ChangeSide, Damage, GuardPolicy, GuardVerdict, GuardViolation, guard, violations,
+    ApprovedPlan, ArrayFull, ChangeSide, Damage, GuardPolicy, GuardVerdict, GuardViolation, guard, violations,
 };
 
 use std::collections::BTreeMap;
@@ -149,14 +149,14 @@ pub type Samples = Sides<Vec<Box<[u8]>>>;
 
 /// Samples and sums of the changes, collected while they stream by.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub struct PlanDraft {
     /// The first changes of each side.
     pub samples: Samples,
     /// The sums of the changes of each side, for the digest.
     pub sums: Sides<ChangeSum>,
 }
 
-impl Draft {
+impl PlanDraft {
     /// Adds one change.
     pub fn note(&mut self, op: ChangeOp, packed: &[u8]) {
         self.sums.of_mut(op).add(packed);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::plan_error::PlanError;
-use crate::model::{IdentifierKind, MemberKey, Standing};
+use crate::model::{IdentifierKind, MemberKey, MemberStanding};
 use crate::plan;
 use crate::source::{CaseVariants, DesiredError, MembersOverlay, SortedMembers};
 use crate::state::{MembershipCursor, Spool, StateError};
@@ -92,7 +92,7 @@ pub(super) struct LateMembers {
     adds: LateKeys,
     removes: LateKeys,
     /// The next recorded member, if a late addition comes before it.
-    peeked: Option<Option<(MemberKey, Standing)>>,
+    peeked: Option<Option<(MemberKey, MemberStanding)>>,
     /// The packed identifier of the current user, if it is not recorded as a member.
     packed: Option<Vec<u8>>,
     /// Whether a late request may have removed the current member.
@@ -119,8 +119,8 @@ impl LateMembers {
     /// Merges late additions of users who are not members into the members. `recorded` is the next recorded member.
     fn merge(
         &mut self,
-        recorded: Option<(MemberKey, Standing)>,
-    ) -> Result<Option<(MemberKey, Option<Standing>)>, StateError> {
+        recorded: Option<(MemberKey, MemberStanding)>,
+    ) -> Result<Option<(MemberKey, Option<MemberStanding>)>, StateError> {
         (self.packed, self.is_removed) = (None, false);
         if let Some(add) = self.adds.at.filter(|add| recorded.is_none_or(|(key, _)| *add < key)) {
             self.peeked = Some(recorded);
@@ -130,7 +130,7 @@ impl LateMembers {
         }
         let Some((key, standing)) = recorded else { return Ok(None) };
         self.adds.skip_to(key)?;
-        self.is_removed = self.removes.skip_to(key)? && standing == Standing::Member;
+        self.is_removed = self.removes.skip_to(key)? && standing == MemberStanding::Member;
         Ok(Some((key, Some(standing))))
     }
 }
@@ -182,7 +182,7 @@ impl RecordedMembers {
         Ok(())
     }
 
-    fn advance_recorded(&mut self) -> Result<Option<(MemberKey, Standing)>, PlanError> {
+    fn advance_recorded(&mut self) -> Result<Option<(MemberKey, MemberStanding)>, PlanError> {
         loop {
             let Some((key, standing)) = self.cursor.advance_any()? else { return Ok(None) };
             let Some(standing) = standing else {
@@ -190,12 +190,12 @@ impl RecordedMembers {
                 continue;
             };
             match Some((key, standing)) {
-                Some((_, Standing::Rejected)) if self.forget_rejected => {}
-                Some((key, Standing::Disputed)) if self.forget_rejected => {
-                    return Ok(Some((key, Standing::InDoubt)));
+                Some((_, MemberStanding::Rejected)) if self.forget_rejected => {}
+                Some((key, MemberStanding::Disputed)) if self.forget_rejected => {
+                    return Ok(Some((key, MemberStanding::InDoubt)));
                 }
-                Some((key, Standing::Member)) if self.add_again.contains(&key) => {
-                    return Ok(Some((key, Standing::InDoubt)));
+                Some((key, MemberStanding::Member)) if self.add_again.contains(&key) => {
+                    return Ok(Some((key, MemberStanding::InDoubt)));
                 }
                 other => return Ok(other),
             }
@@ -206,7 +206,7 @@ impl RecordedMembers {
 impl plan::RecordedCursor for RecordedMembers {
     type Error = PlanError;
 
-    fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, PlanError> {
+    fn advance(&mut self) -> Result<Option<(MemberKey, Option<MemberStanding>)>, PlanError> {
         let peeked = self.late.as_mut().and_then(|late| late.peeked.take());
         let recorded = match peeked {
             Some(recorded) => recorded,

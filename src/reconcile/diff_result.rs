@@ -6,7 +6,7 @@ use super::triggers::Transitions;
 use crate::config::BrazeConfig;
 use crate::connector::braze::RequestLimits;
 use crate::model::{ChangeOp, CohortId, DeliveryMethod, IdentifierKind, KeySeed, Timestamp};
-use crate::plan::{ChangeSink, CohortNaming, DiffTally, Draft, MembershipPlan, Sides, SourceTally};
+use crate::plan::{ChangeSink, CohortNaming, DiffTally, MembershipPlan, PlanDraft, Sides, SourceTally};
 use crate::state::{Membership, Spool, StateError};
 
 /// The result of a diff.
@@ -73,7 +73,7 @@ impl DiffResult {
 /// The changes of a cohort, spooled to disk and counted as they stream by.
 #[derive(Default)]
 pub(super) struct ChangeSpools {
-    draft: Draft,
+    draft: PlanDraft,
     pub(super) spools: Sides<Spool>,
     /// The users who enter or leave, if the cohort has triggers.
     pub(super) transitions: Option<Transitions>,

@@ -17,7 +17,7 @@ use super::read_source::PushdownReport;
 use crate::config::{Config, SqlConfig};
 use crate::connector::sql::pushdown::{self, MirrorTableName, format_member};
 use crate::connector::sql::{Database, SqlError};
-use crate::model::{CohortId, ConnectionName, MemberKey, Standing, TableChecksum};
+use crate::model::{CohortId, ConnectionName, MemberKey, MemberStanding, TableChecksum};
 use crate::source;
 use crate::state::{Membership, MembershipCursor, MirrorNote, PartRef, StateError, StateReader};
 
@@ -218,7 +218,7 @@ impl SettledMembers {
     /// Writes the next member. Returns whether there is one.
     fn next(&mut self, member: &mut String) -> Result<bool, MirrorTableError> {
         while let Some((_, standing)) = self.0.advance()? {
-            if standing == Standing::Member {
+            if standing == MemberStanding::Member {
                 format_member(self.0.packed()?, member)?;
                 return Ok(true);
             }
@@ -231,7 +231,7 @@ impl SettledMembers {
 struct ChangedMembers {
     candidates: MembershipCursor,
     all: MembershipCursor,
-    at: Option<(MemberKey, Standing)>,
+    at: Option<(MemberKey, MemberStanding)>,
 }
 
 impl ChangedMembers {
@@ -255,7 +255,7 @@ impl ChangedMembers {
             self.at = self.all.advance()?;
         }
         format_member(self.candidates.packed()?, member)?;
-        Ok(Some(self.at == Some((key, Standing::Member))))
+        Ok(Some(self.at == Some((key, MemberStanding::Member))))
     }
 }
 

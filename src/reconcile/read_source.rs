@@ -12,7 +12,7 @@ use crate::source::{
     self, DesiredError, DesiredMembers, PackedList, PushdownFallback, PushdownResult, RowRejects,
     SourceFingerprint, SourceReader as _,
 };
-use crate::state::{Membership, Permit, SourceMark};
+use crate::state::{Membership, MemoryPermit, SourceMark};
 
 /// How a source with `diff: pushdown` was compared with the recorded membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) struct SourceFindings {
 pub(super) struct SourceRead {
     pub(super) wanted: WantedMembers,
     /// The memory of the members, released with them.
-    permit: Option<Permit<'static>>,
+    permit: Option<MemoryPermit<'static>>,
     summary: ReadSummary,
     fingerprint: Option<SourceFingerprint>,
     rejects: RowRejects,

@@ -8,7 +8,7 @@ use super::diff_result::{ChangeSpools, DiffResult};
 use super::guard_changes::GuardedChanges;
 use super::plan_error::PlanError;
 use super::policy;
-use crate::model::{ChangeOp, CohortId, ConnectionName, Standing};
+use crate::model::{ChangeOp, CohortId, ConnectionName, MemberStanding};
 use crate::plan::{ChangeSink as _, CohortNaming, DiffTally, GuardPolicy, MembershipPlan, guard};
 use crate::state::Membership;
 
@@ -41,7 +41,7 @@ fn all_again(
     let (mut tally, mut changes) = (DiffTally::default(), ChangeSpools::default());
     while let Some((_, standing)) = cursor.advance_any()? {
         match standing {
-            Some(Standing::Member) => {
+            Some(MemberStanding::Member) => {
                 tally.members += 1;
                 tally.added_again += 1;
                 changes.change(ChangeOp::Add, cursor.packed()?)?;
@@ -50,8 +50,8 @@ fn all_again(
                 tally.removed_again += 1;
                 changes.change(ChangeOp::Remove, cursor.packed()?)?;
             }
-            Some(Standing::InDoubt) => tally.left_in_doubt += 1,
-            Some(Standing::Rejected | Standing::Disputed) => tally.rejected += 1,
+            Some(MemberStanding::InDoubt) => tally.left_in_doubt += 1,
+            Some(MemberStanding::Rejected | MemberStanding::Disputed) => tally.rejected += 1,
         }
     }
     Ok(DiffResult { tally, changes, settles: None })

@@ -214,7 +214,7 @@ impl RunPlan {
     pub fn digest(&self) -> PlanDigest {
         let sent =
             self.cohorts.iter().map(|cohort| &cohort.verdict.approved).filter(|plan| !plan.is_in_sync());
-        of_all(sent.map(crate::plan::Approved::digest))
+        of_all(sent.map(crate::plan::ApprovedPlan::digest))
     }
 
     /// Whether the guard blocks any change.

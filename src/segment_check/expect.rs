@@ -8,7 +8,7 @@
 //! A user with different identifiers in two cohorts counts twice, and one identifier does not exclude the other.
 
 use crate::config::SegmentConfig;
-use crate::model::{CohortId, Identifier, IdentifierKind, MemberKey, Standing, Timestamp};
+use crate::model::{CohortId, Identifier, IdentifierKind, MemberKey, MemberStanding, Timestamp};
 use crate::state::{MembershipCursor, StateError, StateReader};
 
 /// The expected size of a segment by the recorded memberships.
@@ -109,9 +109,9 @@ fn walk(
         for (at, head) in heads.iter_mut().enumerate() {
             let Some((_, standing)) = head.filter(|(other, _)| *other == key) else { continue };
             match standing {
-                Standing::Member => who.surely |= bit(at),
-                Standing::InDoubt | Standing::Disputed => who.perhaps |= bit(at),
-                Standing::Rejected => {}
+                MemberStanding::Member => who.surely |= bit(at),
+                MemberStanding::InDoubt | MemberStanding::Disputed => who.perhaps |= bit(at),
+                MemberStanding::Rejected => {}
             }
             *head = cohorts[at].advance()?;
         }

@@ -28,8 +28,8 @@ use crate::connector::braze::BrazeKeyKind;
 use crate::connector::braze::rest::{MessagingKind, RestError};
 use crate::model::{ConnectionName, DeliveryMethod, Timestamp};
 use crate::state::{
-    CheckFinding, CheckLevel, CheckTime, CheckVerdict, KeyFingerprints, SeenSegment, SeenUse, SegmentCheck,
-    StateError, StateReader, StateWriter,
+    CheckFinding, CheckLevel, CheckTime, CheckVerdict, KeyFingerprints, ObservedUse, SeenSegment,
+    SegmentCheck, StateError, StateReader, StateWriter,
 };
 use finding::{CANARIES, FILTERS, RECORD, SEGMENT, SIZE, details_of};
 use gather::{LookupResult, SegmentEvidence};
@@ -293,11 +293,11 @@ fn seen_segment(
 }
 
 /// Each campaign and Canvas as Braze reports it now, or reported it last.
-fn seen_uses(evidence: &SegmentEvidence, last: Option<&SegmentCheck>) -> Vec<SeenUse> {
+fn seen_uses(evidence: &SegmentEvidence, last: Option<&SegmentCheck>) -> Vec<ObservedUse> {
     let seen = |one: &gather::MessagingUse| {
         let about = about(one.of, &one.named);
         match &one.found {
-            Ok(LookupResult::One((id, details))) => Some(SeenUse {
+            Ok(LookupResult::One((id, details))) => Some(ObservedUse {
                 about,
                 id: id.clone(),
                 name: details.name.clone(),

@@ -9,7 +9,7 @@ use super::{DesiredError, RowRejects, SortedSet};
 use crate::config::CohortConfig;
 use crate::connector::rows::ReadSummary;
 use crate::model::Progress;
-use crate::state::Permit;
+use crate::state::MemoryPermit;
 
 /// The desired members of a cohort, with the counts of the read.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct DesiredMembers {
     /// The members, not yet sorted.
     pub set: SortedSet,
     /// Hold this memory permit for as long as the members are in use.
-    pub permit: Option<Permit<'static>>,
+    pub permit: Option<MemoryPermit<'static>>,
     /// Counts members with identifiers that differ only by upper and lower case.
     pub case_variants: CaseVariants,
     /// Files and rows.

@@ -14,7 +14,7 @@ use crate::config::CohortConfig;
 use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
 use crate::contained::contained_as_here;
 use crate::model::{CohortId, Fields, Identifier, IdentifierKind, PACKED_LEN_MAX, Progress, Stage};
-use crate::state::{MemoryBudget, Permit, StateReader};
+use crate::state::{MemoryBudget, MemoryPermit, StateReader};
 
 /// Rows between two progress reports.
 const PROGRESS_EVERY: u64 = 16 << 10;
@@ -35,7 +35,7 @@ pub fn may_rekey(cohort: &CohortConfig) -> bool {
 pub(super) struct MatchedRows {
     pub(super) members: MemberSets,
     /// Hold this memory permit for as long as the members are in use.
-    pub(super) permit: Option<Permit<'static>>,
+    pub(super) permit: Option<MemoryPermit<'static>>,
     pub(super) rejects: RowRejects,
     /// Rows that were re-keyed to their owners; none without an identity map.
     pub(super) rekeyed: Option<RekeyedRows>,
@@ -95,7 +95,7 @@ pub(super) struct RowMatcher<'a> {
     /// Finds the owners of devices and aliases.
     owners: Option<OwnerQueries<'a>>,
     /// The memory permit for the members. Acquired with the first batch: waiting for rows needs no memory.
-    permit: Option<Permit<'static>>,
+    permit: Option<MemoryPermit<'static>>,
     failed: Option<DesiredError>,
 }
 
@@ -208,7 +208,9 @@ impl<'a> RowMatcher<'a> {
     }
 
     /// Sends the last batch and closes the channel, which ends the partitioner.
-    fn finish(mut self) -> Result<(Option<Permit<'static>>, RowRejects, Option<RekeyedRows>), DesiredError> {
+    fn finish(
+        mut self,
+    ) -> Result<(Option<MemoryPermit<'static>>, RowRejects, Option<RekeyedRows>), DesiredError> {
         if self.failed.is_none() {
             // A send fails only if the partitioner has failed, and that error is returned by the partitioner.
             let _ = self.resolve_owners().and_then(|()| self.send_batch());

@@ -2,7 +2,7 @@
 
 use super::sorted_members::SortedMembers;
 use super::{DesiredError, SortedSet};
-use crate::model::{MemberKey, Standing};
+use crate::model::{MemberKey, MemberStanding};
 use crate::state::MembershipCursor;
 
 /// Cursor over (the settled recorded members − `drops`) ∪ `adds`, in strictly ascending key order.
@@ -93,7 +93,7 @@ impl MembersOverlay {
             while self.dropped.is_some_and(|dropped| dropped < key) {
                 self.dropped = self.drops.advance()?;
             }
-            if standing == Standing::Member && self.dropped != Some(key) {
+            if standing == MemberStanding::Member && self.dropped != Some(key) {
                 return Ok(Some(key));
             }
         }

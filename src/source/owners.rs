@@ -8,7 +8,7 @@ use std::io;
 use super::{DesiredError, SortedSet};
 use crate::connector::rows::RowLocation;
 use crate::model::{Identifier, IdentifierError, IdentifierKind, KeySeed};
-use crate::state::{Growth, IdentityOwners, OwnerQuery, StateError};
+use crate::state::{IdentityOwners, MemoryGrowth, OwnerQuery, StateError};
 
 /// Divisor: deferred members and re-keyed identifiers each get this fraction of the memory.
 const MEMORY_SHARE: usize = 8;
@@ -89,7 +89,7 @@ pub(super) struct OwnerQueries<'a> {
     limit_max: usize,
     /// Current limit of deferred bytes. It grows while there is memory.
     limit: usize,
-    growth: Growth,
+    growth: MemoryGrowth,
     rekeyed: SortedSet,
     rows: u64,
     ambiguous: u64,
@@ -106,7 +106,7 @@ impl<'a> OwnerQueries<'a> {
             files: Vec::new(),
             limit_max,
             limit: limit_max.min(DEFERRED_FREE),
-            growth: Growth::default(),
+            growth: MemoryGrowth::default(),
             rekeyed: SortedSet::new(seed, memory_max / MEMORY_SHARE),
             rows: 0,
             ambiguous: 0,

@@ -19,7 +19,7 @@ use crate::connector::sql::pushdown::{
     self, Differences, MemberRules, MirrorTableName, MirrorUnusable, parse_member,
 };
 use crate::model::{ChangeOp, CohortId, Fields, PACKED_LEN_MAX, Progress};
-use crate::state::{Membership, MirrorNote, Permit, StateReader};
+use crate::state::{Membership, MemoryPermit, MirrorNote, StateReader};
 
 /// Divisor: dropped members get this fraction of the memory.
 const MEMORY_SHARE: usize = 4;
@@ -30,7 +30,7 @@ pub struct PushdownResult {
     /// The members.
     pub members: MembersOverlay,
     /// Hold this memory permit for as long as the members are in use.
-    pub permit: Option<Permit<'static>>,
+    pub permit: Option<MemoryPermit<'static>>,
     /// Rows of the source.
     pub rows: u64,
     /// Members and rows that were transferred.

@@ -22,7 +22,7 @@ pub struct SortedMembers {
     /// The set, until the first member is requested and the thread starts.
     set: Option<SortedSet>,
     sorter: Option<MemberSorter>,
-    current: Sorted,
+    current: SortedPartition,
     next: usize,
     duplicates: u64,
 }
@@ -31,14 +31,14 @@ pub struct SortedMembers {
 #[derive(Debug)]
 struct MemberSorter {
     spill: Arc<SpillFile>,
-    sorted: Receiver<io::Result<Sorted>>,
-    used: Sender<Sorted>,
+    sorted: Receiver<io::Result<SortedPartition>>,
+    used: Sender<SortedPartition>,
     thread: JoinHandle<()>,
 }
 
 /// The members of one partition.
 #[derive(Debug, Default)]
-struct Sorted {
+struct SortedPartition {
     pieces: Vec<SortedPiece>,
     order: Vec<SortEntry>,
     duplicates: u64,
@@ -84,7 +84,13 @@ impl SortedSet {
     /// A cursor over the members in key order, without duplicates.
     #[must_use]
     pub fn into_members(self) -> SortedMembers {
-        SortedMembers { set: Some(self), sorter: None, current: Sorted::default(), next: 0, duplicates: 0 }
+        SortedMembers {
+            set: Some(self),
+            sorter: None,
+            current: SortedPartition::default(),
+            next: 0,
+            duplicates: 0,
+        }
     }
 }
 
@@ -185,8 +191,8 @@ impl MemberSorter {
 fn sort_all(
     mut buffer: SortBuffer,
     partitions: &[Vec<SpillChunk>],
-    sink: &SyncSender<io::Result<Sorted>>,
-    back: &Receiver<Sorted>,
+    sink: &SyncSender<io::Result<SortedPartition>>,
+    back: &Receiver<SortedPartition>,
 ) {
     for chunks in partitions {
         let mut order = Vec::new();
@@ -222,7 +228,7 @@ impl SortBuffer {
         }));
     }
 
-    fn sort(&mut self, chunks: &[SpillChunk], mut order: Vec<SortEntry>) -> io::Result<Sorted> {
+    fn sort(&mut self, chunks: &[SpillChunk], mut order: Vec<SortEntry>) -> io::Result<SortedPartition> {
         let pieces = chunks.iter().map(|chunk| self.piece(*chunk)).collect::<io::Result<Vec<_>>>()?;
         self.hashed.clear();
         let spill = Arc::clone(&self.spill);
@@ -252,7 +258,7 @@ impl SortBuffer {
             order.dedup_by_key(|entry| (entry.high, entry.low));
         }
         let duplicates = (self.hashed.len() - order.len()) as u64;
-        Ok(Sorted { pieces, order, duplicates })
+        Ok(SortedPartition { pieces, order, duplicates })
     }
 
     fn piece(&mut self, chunk: SpillChunk) -> io::Result<SortedPiece> {

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use memmap2::MmapMut;
 
-use crate::state::Growth;
+use crate::state::MemoryGrowth;
 
 /// Longest chunk in bytes. Each chunk occupies this much in memory and in the file, regardless of its length.
 pub(super) const CHUNK_LEN: usize = 16 << 10;
@@ -26,7 +26,7 @@ pub(super) struct SpillFile {
     slabs: Vec<MmapMut>,
     slabs_max: usize,
     /// Memory of the process that is used beyond the cohort's permit.
-    growth: Growth,
+    growth: MemoryGrowth,
     file: Option<File>,
     /// Number of chunks.
     chunks: usize,
@@ -37,7 +37,7 @@ impl SpillFile {
         Self {
             slabs: Vec::new(),
             slabs_max: memory_max / SLAB_LEN,
-            growth: Growth::default(),
+            growth: MemoryGrowth::default(),
             file: None,
             chunks: 0,
         }

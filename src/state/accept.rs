@@ -129,8 +129,8 @@ impl StateWriter {
         let mut cursor = self.reader.members(cohort, Some(&record))?;
         let (mut members, mut in_doubt) = (0, 0);
         while let Some((_, standing)) = cursor.advance()? {
-            members += u64::from(standing == crate::model::Standing::Member);
-            in_doubt += u64::from(standing == crate::model::Standing::InDoubt);
+            members += u64::from(standing == crate::model::MemberStanding::Member);
+            in_doubt += u64::from(standing == crate::model::MemberStanding::InDoubt);
         }
         let number = older.committed + 1;
         let recovered = Membership { number, source: None, members: Some(members), in_doubt, ..record };

@@ -110,7 +110,7 @@ pub struct SeenSegment {
 
 /// A campaign or a Canvas as Braze described it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenUse {
+pub struct ObservedUse {
     /// Its kind and its name in the config.
     pub about: String,
     /// Braze's id.
@@ -175,7 +175,7 @@ pub struct SegmentCheck {
     pub expectations: Vec<Expectation>,
     /// Campaigns and Canvases as last seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub uses: Vec<SeenUse>,
+    pub uses: Vec<ObservedUse>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -5,11 +5,11 @@
 //! other. A merge does not change the status of any member.
 
 use super::StateError;
-use super::membership::{Late, Membership};
+use super::membership::{LateRequest, Membership};
 use super::membership_cursor::MembershipCursor;
 use super::part::{PartRef, PartWriter};
 use super::store::Store;
-use crate::model::{ChangeOp, CohortId, KeySeed, RowSet, Standing};
+use crate::model::{ChangeOp, CohortId, KeySeed, MemberStanding, RowSet};
 
 /// All parts are merged once the small ones hold more than 1/SHARE of the rows of the largest.
 const SHARE: u64 = 4;
@@ -59,7 +59,7 @@ fn merge_late(
 ) -> Result<Membership, StateError> {
     let mut merged = Membership { number: version.number + 1, late: Vec::new(), ..version.clone() };
     for op in [ChangeOp::Remove, ChangeOp::Add] {
-        let side: Vec<&Late> = version.late.iter().filter(|late| late.part.op == op).collect();
+        let side: Vec<&LateRequest> = version.late.iter().filter(|late| late.part.op == op).collect();
         let Some(until) = side.iter().map(|late| late.until).max() else { continue };
         let parts: Vec<PartRef> = side.iter().map(|late| late.in_doubt()).collect();
         let mut members = MembershipCursor::of_parts(store, cohort, &parts, seed)?;
@@ -69,7 +69,7 @@ fn merge_late(
         }
         let part = writer.finish()?;
         let rows = RowSet::all(part.rows);
-        merged.late.push(Late { part, rows, until });
+        merged.late.push(LateRequest { part, rows, until });
     }
     Ok(merged)
 }
@@ -132,10 +132,10 @@ pub(super) fn merge_all(
     while let Some((_, standing)) = record.advance()? {
         writer.push(record.packed()?)?;
         match standing {
-            Standing::Member => acknowledged.insert(rows..rows + 1),
-            Standing::Rejected => rejected.insert(rows..rows + 1),
+            MemberStanding::Member => acknowledged.insert(rows..rows + 1),
+            MemberStanding::Rejected => rejected.insert(rows..rows + 1),
             // One part cannot record both states of a disputed member, so it is sent again.
-            Standing::InDoubt | Standing::Disputed => {}
+            MemberStanding::InDoubt | MemberStanding::Disputed => {}
         }
         rows += 1;
     }

@@ -7,16 +7,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::membership::{self, Late, Membership, number_of};
+use super::membership::{self, LateRequest, Membership, number_of};
 use super::part::{PartCursor, PartFolder, PartRef, PartWriter, folder_of, path_of};
 use super::store::TEMPORARY;
 use super::{
     MembershipCursor, MirrorNote, SegmentTable, StateError, StateReader, StateWriter, heap_segments,
 };
-use crate::model::{ChangeOp, CohortId, ConnectionName, Identifier, MemberKey, RowSet, Standing, Timestamp};
+use crate::model::{
+    ChangeOp, CohortId, ConnectionName, Identifier, MemberKey, MemberStanding, RowSet, Timestamp,
+};
 
 /// Decides whether an identifier is the user's.
-pub(super) type IsTheirs<'a> = &'a dyn Fn(&Identifier<'_>) -> bool;
+pub(super) type IdentifierFilter<'a> = &'a dyn Fn(&Identifier<'_>) -> bool;
 
 /// A file from which entries were erased, or that was removed because a newer one has replaced it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub struct Recorded {
     keys: BTreeSet<MemberKey>,
 }
 
-fn is_packed(packed: &[u8], is_theirs: IsTheirs<'_>) -> bool {
+fn is_packed(packed: &[u8], is_theirs: IdentifierFilter<'_>) -> bool {
     Identifier::unpack(packed).is_ok_and(|(identifier, _)| is_theirs(&identifier))
 }
 
@@ -53,15 +55,19 @@ impl StateReader {
     ///
     /// # Errors
     /// When the version or a part cannot be read or is damaged.
-    pub fn recorded(&self, cohort: &CohortId, is_theirs: IsTheirs<'_>) -> Result<Recorded, StateError> {
+    pub fn recorded(
+        &self,
+        cohort: &CohortId,
+        is_theirs: IdentifierFilter<'_>,
+    ) -> Result<Recorded, StateError> {
         let mut found = Recorded::default();
         let Some(version) = self.version(cohort)? else { return Ok(found) };
         let mut members = self.members(cohort, Some(&version))?;
         while let Some((key, standing)) = members.advance_any()? {
             if is_packed(members.packed()?, is_theirs) {
                 found.keys.insert(key);
-                found.is_rejected |= standing == Some(Standing::Rejected);
-                found.is_member |= standing.is_some_and(|standing| standing != Standing::Rejected);
+                found.is_rejected |= standing == Some(MemberStanding::Rejected);
+                found.is_member |= standing.is_some_and(|standing| standing != MemberStanding::Rejected);
             }
         }
         for part in version.parts.iter().filter(|part| part.in_doubt() > 0 && !part.noted) {
@@ -80,8 +86,8 @@ impl StateReader {
     fn read_late(
         &self,
         cohort: &CohortId,
-        late: &Late,
-        is_theirs: IsTheirs<'_>,
+        late: &LateRequest,
+        is_theirs: IdentifierFilter<'_>,
         found: &mut Recorded,
     ) -> Result<(), StateError> {
         let mut members =
@@ -130,14 +136,14 @@ impl StateReader {
 
 /// A part that contained the user.
 #[derive(Clone)]
-struct Rewritten {
+struct RewrittenPart {
     /// The user's rows in the old part.
     rows: Vec<u64>,
     /// The new part. `None`: no row is left.
     part: Option<PartRef>,
 }
 
-impl Rewritten {
+impl RewrittenPart {
     /// Returns the new part with the row states of the old one.
     fn after(&self, old: &PartRef) -> Option<PartRef> {
         let (acknowledged, rejected) =
@@ -151,7 +157,7 @@ struct Rewrites<'a> {
     state: &'a StateWriter,
     folder: PartFolder<'a>,
     keys: &'a BTreeSet<MemberKey>,
-    by_id: BTreeMap<Box<str>, Option<Rewritten>>,
+    by_id: BTreeMap<Box<str>, Option<RewrittenPart>>,
     files: Vec<ErasedFile>,
 }
 
@@ -161,7 +167,7 @@ impl<'a> Rewrites<'a> {
     }
 
     /// Writes a part without the user. `None`: the user is not in it.
-    fn rewrite(&mut self, part: &PartRef) -> Result<Option<Rewritten>, StateError> {
+    fn rewrite(&mut self, part: &PartRef) -> Result<Option<RewrittenPart>, StateError> {
         if let Some(done) = self.by_id.get(&part.id) {
             return Ok(done.clone());
         }
@@ -173,7 +179,7 @@ impl<'a> Rewrites<'a> {
             let entries = Some(rows.len() as u64);
             self.files.push(ErasedFile { path: path_of(self.folder, &part.id), entries });
             let new = if rows.len() as u64 == part.rows { None } else { Some(self.copied(part)?) };
-            Some(Rewritten { rows, part: new })
+            Some(RewrittenPart { rows, part: new })
         };
         self.by_id.insert(part.id.clone(), done.clone());
         Ok(done)
@@ -209,7 +215,7 @@ impl<'a> Rewrites<'a> {
 
     /// Returns the parts of late requests without the user. A request that may still add the user is kept, because the
     /// request that settles it needs the identifier.
-    fn late(&mut self, all: &[Late]) -> Result<Vec<Late>, StateError> {
+    fn late(&mut self, all: &[LateRequest]) -> Result<Vec<LateRequest>, StateError> {
         let mut left = Vec::with_capacity(all.len());
         for late in all {
             let rows = self.state.reader().rows_of(self.folder, &late.part, self.keys)?;
@@ -221,7 +227,7 @@ impl<'a> Rewrites<'a> {
                 Some(rewritten) => {
                     let (part, rows) = (rewritten.after(&late.part), late.rows.without(&rewritten.rows));
                     let part = part.filter(|_| !rows.is_empty());
-                    left.extend(part.map(|part| Late { part, rows, until: late.until }));
+                    left.extend(part.map(|part| LateRequest { part, rows, until: late.until }));
                 }
                 None => left.push(late.clone()),
             }
@@ -280,7 +286,7 @@ impl StateWriter {
     pub fn erase_from_segments(
         &self,
         heap: &ConnectionName,
-        is_theirs: IsTheirs<'_>,
+        is_theirs: IdentifierFilter<'_>,
     ) -> Result<(Vec<ErasedFile>, Vec<u64>), StateError> {
         let mut all = self.reader().segments(heap)?;
         let (mut files, mut listed) = (Vec::new(), Vec::new());
@@ -310,7 +316,7 @@ impl StateWriter {
         &self,
         heap: &ConnectionName,
         segment: &mut SegmentTable,
-        is_theirs: IsTheirs<'_>,
+        is_theirs: IdentifierFilter<'_>,
     ) -> Result<Vec<ErasedFile>, StateError> {
         let (reader, folder) = (self.reader(), PartFolder::Segments(heap));
         let mut keys = BTreeSet::new();

@@ -290,7 +290,7 @@ mod tests {
         let first =
             Membership::first(&RunId::new(Timestamp::UNIX_EPOCH, 0), Timestamp::UNIX_EPOCH, workspace);
         let parts: Vec<PartRef> = ["a", "b", "orphan"].map(|value| part(&store, &cohort, value)).to_vec();
-        let late = super::super::membership::Late {
+        let late = super::super::membership::LateRequest {
             part: part(&store, &cohort, "late"),
             rows: crate::model::RowSet::all(1),
             until: Timestamp::UNIX_EPOCH,

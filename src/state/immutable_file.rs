@@ -48,7 +48,7 @@ impl ImmutableFileJson {
 pub(super) struct ImmutableWriter {
     id: Box<str>,
     file: PendingFile,
-    sink: Hashing,
+    sink: HashingWriter,
     rows: u64,
 }
 
@@ -57,7 +57,7 @@ impl ImmutableWriter {
         let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
         let file = store.pending(&format!("{folder}/{id}{suffix}"))?;
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
-        Ok(Self { id, file, sink: Hashing::new(sink), rows: 0 })
+        Ok(Self { id, file, sink: HashingWriter::new(sink), rows: 0 })
     }
 
     /// Appends the bytes of `rows` entries.
@@ -84,7 +84,7 @@ impl ImmutableWriter {
 }
 
 /// Hashes a file while it is written.
-pub(super) struct Hashing {
+pub(super) struct HashingWriter {
     file: BufWriter<Stepping>,
     hash: Box<Xxh3>,
     bytes: u64,
@@ -92,7 +92,7 @@ pub(super) struct Hashing {
     kept: Option<Vec<u8>>,
 }
 
-impl Hashing {
+impl HashingWriter {
     pub(super) fn new(file: Stepping) -> Self {
         Self { file: BufWriter::with_capacity(256 << 10, file), hash: Box::default(), bytes: 0, kept: None }
     }
@@ -113,7 +113,7 @@ impl Hashing {
     }
 }
 
-impl Write for Hashing {
+impl Write for HashingWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let len = self.file.write(buffer)?;
         self.hash.update(&buffer[..len]);

@@ -198,7 +198,7 @@ pub(super) struct RunFiles {
 
 /// A line of a merged file.
 #[derive(Deserialize)]
-struct Line {
+struct JournalLine {
     run: Option<String>,
     #[serde(flatten)]
     entry: JournalEntry,
@@ -216,7 +216,7 @@ impl RunFiles {
             let mut lines = LogLines::of_bytes(store, path, bytes);
             while lines.advance_whole()? {
                 // A newer program may write events that this one does not know.
-                let Ok(Line { run, entry }) = serde_json::from_slice(lines.line()) else { continue };
+                let Ok(JournalLine { run, entry }) = serde_json::from_slice(lines.line()) else { continue };
                 runs.entry(run.unwrap_or_else(|| self.first.clone())).or_default().push(entry);
             }
         }

@@ -6,13 +6,13 @@ use super::StateError;
 use super::heads::Heads;
 use super::journal::{JournalEntry, JournalEvent, folder_of};
 use super::log_lines;
-use super::store::{Growing, Store};
+use super::store::{GrowingFile, Store};
 use crate::model::{RunId, Timestamp, timestamp_text};
 
 /// Writes the journal of one run. Cohorts are applied concurrently, so it is shared.
 #[derive(Debug)]
 pub struct Journal {
-    file: Mutex<Growing>,
+    file: Mutex<GrowingFile>,
     run: RunId,
     heads: Arc<Heads>,
 }

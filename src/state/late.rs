@@ -1,10 +1,10 @@
 //! Late requests of a cohort: requests without an answer that Braze may still handle after a later part.
 
-use super::membership::{Late, LateName, Membership};
+use super::membership::{LateName, LateRequest, Membership};
 use super::part::PartRef;
 use crate::model::{ChangeOp, RowSet, Timestamp};
 
-impl Late {
+impl LateRequest {
     /// Returns the part with exactly these rows in doubt.
     pub(super) fn in_doubt(&self) -> PartRef {
         let others = self.rows.complement(self.part.rows);
@@ -96,7 +96,7 @@ impl Membership {
             None => {
                 let part =
                     PartRef { acknowledged: RowSet::default(), rejected: RowSet::default(), ..part.clone() };
-                self.late.push(Late { part, rows: rows.clone(), until });
+                self.late.push(LateRequest { part, rows: rows.clone(), until });
             }
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn unsealed<'a>(subject: &str, line: &'a [u8]) -> Option<&'a [u8]> {
 
 /// The state of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Quality {
+pub(super) enum LineQuality {
     /// Its checksum matches.
     Whole,
     /// Its checksum does not match.
@@ -118,7 +118,7 @@ impl LogLines {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn advance(&mut self) -> Result<Option<Quality>, StateError> {
+    pub(super) fn advance(&mut self) -> Result<Option<LineQuality>, StateError> {
         loop {
             self.line.clear();
             let len = self.reader.read_until(b'\n', &mut self.line);
@@ -131,9 +131,9 @@ impl LogLines {
             if !self.line.is_empty() {
                 let is_whole = unsealed(&self.subject, &self.line).is_some();
                 return Ok(Some(match (is_whole, is_ended) {
-                    (true, _) => Quality::Whole,
-                    (false, true) => Quality::Damaged,
-                    (false, false) => Quality::Unfinished,
+                    (true, _) => LineQuality::Whole,
+                    (false, true) => LineQuality::Damaged,
+                    (false, false) => LineQuality::Unfinished,
                 }));
             }
         }
@@ -146,9 +146,9 @@ impl LogLines {
     pub(super) fn advance_whole(&mut self) -> Result<bool, StateError> {
         while let Some(quality) = self.advance()? {
             match quality {
-                Quality::Whole => return Ok(true),
-                Quality::Damaged => self.note_damage(),
-                Quality::Unfinished => {}
+                LineQuality::Whole => return Ok(true),
+                LineQuality::Damaged => self.note_damage(),
+                LineQuality::Unfinished => {}
             }
         }
         self.log_damage();
@@ -205,7 +205,7 @@ mod tests {
             let (mut whole, mut others) = (Vec::new(), 0);
             while let Some(quality) = lines.advance().unwrap() {
                 match quality {
-                    Quality::Whole => {
+                    LineQuality::Whole => {
                         let json: serde_json::Value = serde_json::from_slice(lines.line()).unwrap();
                         whole.push(json["value"].as_str().unwrap().to_owned());
                     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::gc::Garbage;
 use super::journal::{RunFiles, each_day, folder_of, units};
-use super::log_lines::{self, LogLines, Quality, owner_of};
+use super::log_lines::{self, LineQuality, LogLines, owner_of};
 use super::store::{Store, StoredFile, TEMPORARY};
 use super::{StateError, StateReader, StateWriter, rejects_of};
 use crate::model::{ExportId, RunId, Timestamp};
@@ -302,7 +302,7 @@ impl StateWriter {
             let mut lines = LogLines::open(&self.reader.store, input)?;
             while let Some(quality) = lines.advance()? {
                 match (quality, lines.text()) {
-                    (Quality::Whole, Some(text)) => log_lines::seal(&subject, text, &mut bytes),
+                    (LineQuality::Whole, Some(text)) => log_lines::seal(&subject, text, &mut bytes),
                     // A damaged line is copied as it is, because no other copy exists.
                     _ => bytes.extend(lines.line().iter().chain(b"\n")),
                 }

@@ -51,7 +51,7 @@ impl fmt::Display for RecordedWorkspace {
 /// Braze may handle such a request after a later part has settled the same members, and undo it. Once the request can no
 /// longer arrive, members with a status other than the one it asked for are sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Late {
+pub struct LateRequest {
     /// The part. The version may no longer name it among its own.
     pub part: PartRef,
     /// The rows.
@@ -112,7 +112,7 @@ pub struct Membership {
     /// The parts, oldest first.
     pub parts: Vec<PartRef>,
     /// Requests that Braze may handle late.
-    pub late: Vec<Late>,
+    pub late: Vec<LateRequest>,
     /// Names in requests that Braze may handle late.
     pub late_names: Vec<LateName>,
 }
@@ -317,7 +317,7 @@ impl LateNameShape {
 }
 
 impl LateShape {
-    fn from_late(late: &Late) -> Self {
+    fn from_late(late: &LateRequest) -> Self {
         Self {
             part: PartRefJson::from_part(&late.part),
             late: pairs(&late.rows),
@@ -326,11 +326,11 @@ impl LateShape {
     }
 
     /// `None`: it names rows outside the part.
-    fn into_late(self) -> Option<Late> {
+    fn into_late(self) -> Option<LateRequest> {
         let (part, rows) = (self.part.into_part()?, rows(&self.late));
         let is_within = rows.ranges().last().is_none_or(|last| last.end <= part.rows);
         is_within.then_some(())?;
-        Some(Late { part, rows, until: self.until.parse().ok()? })
+        Some(LateRequest { part, rows, until: self.until.parse().ok()? })
     }
 }
 
@@ -387,7 +387,7 @@ fn rows(pairs: &[[u64; 2]]) -> RowSet {
 
 #[cfg(test)]
 mod tests {
-    use super::super::part::Footer;
+    use super::super::part::PartFooter;
     use super::*;
 
     fn version(number: u64) -> Membership {
@@ -404,12 +404,12 @@ mod tests {
             rows: 10,
             bytes: 999,
             checksum: u128::MAX,
-            footer: Footer { bytes: 9, checksum: u64::MAX },
+            footer: PartFooter { bytes: 9, checksum: u64::MAX },
             acknowledged: RowSet::from_ranges([0..4, 6..8]),
             rejected: RowSet::from_ranges(std::iter::once(4..5)),
             noted: true,
         };
-        let late = Late {
+        let late = LateRequest {
             part: PartRef { acknowledged: RowSet::default(), rejected: RowSet::default(), ..part.clone() },
             rows: RowSet::from_ranges(std::iter::once(8..10)),
             until: "2026-11-23T19:31:11Z".parse().unwrap(),

@@ -4,7 +4,7 @@ use super::StateError;
 use super::membership::Membership;
 use super::part::{PartCursor, PartFolder, PartRef, RowOutcome, path_of};
 use super::store::Store;
-use crate::model::{ChangeOp, CohortId, KeySeed, MemberKey, Standing};
+use crate::model::{ChangeOp, CohortId, KeySeed, MemberKey, MemberStanding};
 
 /// Iterates over recorded members, in strictly ascending key order.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl MembershipCursor {
     /// # Errors
     /// When a part cannot be read or is damaged.
     #[inline]
-    pub fn advance(&mut self) -> Result<Option<(MemberKey, Standing)>, StateError> {
+    pub fn advance(&mut self) -> Result<Option<(MemberKey, MemberStanding)>, StateError> {
         loop {
             match self.advance_any()? {
                 Some((key, Some(standing))) => return Ok(Some((key, standing))),
@@ -76,7 +76,7 @@ impl MembershipCursor {
     /// # Errors
     /// When a part cannot be read or is damaged.
     #[inline]
-    pub fn advance_any(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, StateError> {
+    pub fn advance_any(&mut self) -> Result<Option<(MemberKey, Option<MemberStanding>)>, StateError> {
         let Some(at) = self.next_key()? else { return Ok(None) };
         let standing = match self.lead {
             Some(lead) => fold(None, self.parts[lead.part].outcome()),
@@ -131,7 +131,7 @@ impl MembershipCursor {
     }
 
     /// Combines the outcomes of all parts for a key, oldest first. `None`: Braze has removed the member.
-    fn standing(&mut self, key: MemberKey) -> Option<Standing> {
+    fn standing(&mut self, key: MemberKey) -> Option<MemberStanding> {
         let parts = self.parts.iter_mut().filter(|part| part.key() == Some(key));
         parts.fold(None, |standing, part| fold(standing, part.outcome()))
     }
@@ -156,16 +156,18 @@ impl MembershipCursor {
 
 /// Applies the outcome of a later part. A rejected change leaves the member as before: a user who was added, or may have
 /// been, may still be a member.
-fn fold(before: Option<Standing>, outcome: RowOutcome) -> Option<Standing> {
+fn fold(before: Option<MemberStanding>, outcome: RowOutcome) -> Option<MemberStanding> {
     match outcome {
-        RowOutcome::Accepted(ChangeOp::Add) => Some(Standing::Member),
+        RowOutcome::Accepted(ChangeOp::Add) => Some(MemberStanding::Member),
         RowOutcome::Accepted(ChangeOp::Remove) => None,
         RowOutcome::Rejected(ChangeOp::Add) => match before {
-            None | Some(Standing::Rejected) => Some(Standing::Rejected),
-            Some(Standing::Member | Standing::InDoubt | Standing::Disputed) => Some(Standing::Disputed),
+            None | Some(MemberStanding::Rejected) => Some(MemberStanding::Rejected),
+            Some(MemberStanding::Member | MemberStanding::InDoubt | MemberStanding::Disputed) => {
+                Some(MemberStanding::Disputed)
+            }
         },
         RowOutcome::Rejected(ChangeOp::Remove) => before,
-        RowOutcome::Unanswered => Some(Standing::InDoubt),
+        RowOutcome::Unanswered => Some(MemberStanding::InDoubt),
     }
 }
 
@@ -219,7 +221,7 @@ mod tests {
         Membership { parts, ..Membership::first(&run, Timestamp::UNIX_EPOCH, workspace) }
     }
 
-    fn read(store: &Store, cohort: &CohortId, version: &Membership) -> BTreeMap<MemberKey, Standing> {
+    fn read(store: &Store, cohort: &CohortId, version: &Membership) -> BTreeMap<MemberKey, MemberStanding> {
         let mut cursor = MembershipCursor::open(store, cohort, Some(version), SEED).unwrap();
         let mut found = BTreeMap::new();
         while let Some((key, standing)) = cursor.advance().unwrap() {
@@ -253,15 +255,15 @@ mod tests {
                 part.rejected = RowSet::from_ranges(std::iter::once(accepted..rejected.max(accepted)));
                 for (row, key) in (0..).zip(keys) {
                     match (part.acknowledged.contains(row), part.rejected.contains(row), op) {
-                        (true, _, ChangeOp::Add) => drop(naive.insert(key, Standing::Member)),
+                        (true, _, ChangeOp::Add) => drop(naive.insert(key, MemberStanding::Member)),
                         (true, _, ChangeOp::Remove) => drop(naive.remove(&key)),
                         (_, true, ChangeOp::Add) => {
-                            let in_it = naive.get(&key).is_some_and(|known| *known != Standing::Rejected);
-                            let known = if in_it { Standing::Disputed } else { Standing::Rejected };
+                            let in_it = naive.get(&key).is_some_and(|known| *known != MemberStanding::Rejected);
+                            let known = if in_it { MemberStanding::Disputed } else { MemberStanding::Rejected };
                             naive.insert(key, known);
                         }
                         (_, true, ChangeOp::Remove) => {}
-                        _ => drop(naive.insert(key, Standing::InDoubt)),
+                        _ => drop(naive.insert(key, MemberStanding::InDoubt)),
                     }
                 }
                 refs.push(part);
@@ -270,12 +272,12 @@ mod tests {
             prop_assert_eq!(&read(&store, &cohort, &whole), &naive);
             // A merge keeps every standing, except that one part cannot record disputed members.
             let merged = super::super::compact::merge_all(&store, &cohort, &whole, SEED).unwrap();
-            let plain = |standing| if standing == Standing::Disputed { Standing::InDoubt } else { standing };
-            let naive: BTreeMap<MemberKey, Standing> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
+            let plain = |standing| if standing == MemberStanding::Disputed { MemberStanding::InDoubt } else { standing };
+            let naive: BTreeMap<MemberKey, MemberStanding> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
             prop_assert_eq!(read(&store, &cohort, &merged), naive.clone());
             let count = |standing| naive.values().filter(|s| **s == standing).count() as u64;
-            prop_assert_eq!(merged.members, Some(count(Standing::Member)));
-            prop_assert_eq!(merged.in_doubt, count(Standing::InDoubt));
+            prop_assert_eq!(merged.members, Some(count(MemberStanding::Member)));
+            prop_assert_eq!(merged.in_doubt, count(MemberStanding::InDoubt));
         }
     }
 
@@ -287,7 +289,7 @@ mod tests {
         part.acknowledged = RowSet::all(part.rows);
         let mut cursor = MembershipCursor::open(&store, &cohort, Some(&version(vec![part])), SEED).unwrap();
         for (row, key) in keys.iter().enumerate() {
-            assert_eq!(cursor.advance().unwrap(), Some((*key, Standing::Member)));
+            assert_eq!(cursor.advance().unwrap(), Some((*key, MemberStanding::Member)));
             if row % 997 == 0 || (row % 65_536) < 2 {
                 assert_eq!(MemberKey::of(SEED, cursor.packed().unwrap()), *key, "row {row}");
             }

@@ -68,7 +68,7 @@ impl MemoryBudget {
     }
 
     /// Waits for the memory to plan one cohort. A single permit is granted regardless of the limit.
-    pub fn permit(&self) -> Permit<'_> {
+    pub fn permit(&self) -> MemoryPermit<'_> {
         let mut inner = self.lock();
         let ticket = inner.next_ticket;
         inner.next_ticket += 1;
@@ -81,7 +81,7 @@ impl MemoryBudget {
         inner.used = inner.used.saturating_add(PERMIT_LEN);
         drop(inner);
         self.freed.notify_all(); // the next in the queue may fit as well
-        Permit { memory: self }
+        MemoryPermit { memory: self }
     }
 
     /// Takes more memory if enough is free beside the reserve for permits.
@@ -126,9 +126,9 @@ impl Inner {
 
 /// Memory taken from the process's budget beyond a permit. Dropping it releases it.
 #[derive(Debug, Default)]
-pub struct Growth(usize);
+pub struct MemoryGrowth(usize);
 
-impl Growth {
+impl MemoryGrowth {
     /// Takes more memory if available.
     #[must_use]
     pub fn try_more(&mut self, bytes: usize) -> bool {
@@ -145,7 +145,7 @@ impl Growth {
     }
 }
 
-impl Drop for Growth {
+impl Drop for MemoryGrowth {
     fn drop(&mut self) {
         self.less(self.0);
     }
@@ -153,11 +153,11 @@ impl Drop for Growth {
 
 /// The memory for planning one cohort. Dropping it releases it.
 #[derive(Debug)]
-pub struct Permit<'a> {
+pub struct MemoryPermit<'a> {
     memory: &'a MemoryBudget,
 }
 
-impl Drop for Permit<'_> {
+impl Drop for MemoryPermit<'_> {
     fn drop(&mut self) {
         self.memory.lock().permits -= 1;
         self.memory.release(PERMIT_LEN);

@@ -92,7 +92,7 @@ use sha2::{Digest as _, Sha256};
 pub use accept::OlderEntry;
 pub use approvals::{Approval, Approvals};
 pub use checks::{
-    CheckFinding, CheckLevel, CheckTime, CheckVerdict, Expectation, SeenSegment, SeenSize, SeenUse,
+    CheckFinding, CheckLevel, CheckTime, CheckVerdict, Expectation, ObservedUse, SeenSegment, SeenSize,
     SegmentCheck,
 };
 pub use erase_members::{ErasedFile, Recorded};
@@ -102,11 +102,11 @@ pub use exports::{
 };
 pub use gc::Garbage;
 pub use heap_segments::{
-    Change, HeapSegments, Merged, SegmentCursor, SegmentSync, SegmentTable, SyncGap, acknowledge_all,
-    sync_hash,
+    HeapSegments, MergedSync, SegmentChange, SegmentCursor, SegmentSync, SegmentTable, SyncGap,
+    acknowledge_all, sync_hash,
 };
 pub use identity::{
-    Finished, IdentityKey, IdentityKeyKind, IdentityMap, IdentityOwners, IdentityStats, KnownHandles,
+    FinishedTable, IdentityKey, IdentityKeyKind, IdentityMap, IdentityOwners, IdentityStats, KnownHandles,
     OwnerAnswers, OwnerEvidence, OwnerQuery, ReplayTable, SourceBookmark, SourceName, SourceStats,
     SourceTable,
 };
@@ -116,15 +116,15 @@ pub use journal::{JournalEntry, JournalEvent, RunRecord};
 pub use journal_writer::Journal;
 pub use lease::Holder;
 pub use logs::LogRetention;
-pub use membership::{Late, LateName, Membership, RecordedWorkspace, SourceMark};
+pub use membership::{LateName, LateRequest, Membership, RecordedWorkspace, SourceMark};
 pub use membership_cursor::MembershipCursor;
-pub use memory::{Growth, MemoryBudget, Permit, SpoolFile};
+pub use memory::{MemoryBudget, MemoryGrowth, MemoryPermit, SpoolFile};
 pub use mirror_notes::MirrorNote;
 pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
-pub use part::{Footer, PartRef, PartWriter};
-pub use rejects::{IsPicked, Reject, RejectFile, RejectLine, RejectLog, rejects_of};
+pub use part::{PartFooter, PartRef, PartWriter};
+pub use rejects::{Reject, RejectFile, RejectLine, RejectLineFilter, RejectLog, rejects_of};
 pub use spool::{Spool, SpoolBatch, SpoolBatches};
-pub use store::{Address, Failure, Location, StoreError, fail_at};
+pub use store::{Address, Location, StepFailure, StoreError, fail_at};
 pub use unknown_users::{UnknownUser, UnknownUsers};
 pub use verify::{Verification, VerifyFinding};
 pub use workspaces::{AdoptedKeys, KeyFingerprints};
@@ -319,7 +319,7 @@ impl StateReader {
         now: Timestamp,
     ) -> Result<Option<MembershipCursor>, StateError> {
         let due = version.late.iter().filter(|late| late.part.op == op && late.until <= now);
-        let parts: Vec<PartRef> = due.map(Late::in_doubt).collect();
+        let parts: Vec<PartRef> = due.map(LateRequest::in_doubt).collect();
         if parts.is_empty() {
             return Ok(None);
         }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::log_lines::{self, LogLines, Quality};
-use super::store::{Growing, PendingFile, Store, StoreError};
+use super::log_lines::{self, LineQuality, LogLines};
+use super::store::{GrowingFile, PendingFile, Store, StoreError};
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{ExportId, RunId, Timestamp};
 
@@ -45,7 +45,7 @@ pub struct Reject<'a> {
 pub struct RejectLog {
     store: Store,
     relative: String,
-    file: Option<Growing>,
+    file: Option<GrowingFile>,
     /// Lines without checksums. The last one may be incomplete.
     buffer: Vec<u8>,
     /// Whether lines were written since the last sync.
@@ -161,7 +161,7 @@ impl StateReader {
         let Some(bytes) = self.store.read(&file.path)? else { return Ok(Vec::new()) };
         let (mut lines, mut found) = (LogLines::of_bytes(&self.store, &file.path, bytes), Vec::new());
         while let Some(quality) = lines.advance()? {
-            let is_whole = quality == Quality::Whole;
+            let is_whole = quality == LineQuality::Whole;
             if !is_whole {
                 lines.note_damage();
             }
@@ -173,12 +173,12 @@ impl StateReader {
 }
 
 /// Decides whether to pick a line, given its text and whether its checksum matches.
-pub type IsPicked<'a> = &'a dyn Fn(&str, bool) -> bool;
+pub type RejectLineFilter<'a> = &'a dyn Fn(&str, bool) -> bool;
 
 /// Copies the lines that are not picked. Returns how many are picked.
 fn copy_others(
     mut lines: LogLines,
-    is_picked: IsPicked<'_>,
+    is_picked: RejectLineFilter<'_>,
     file: Option<&PendingFile>,
 ) -> Result<u64, StateError> {
     let failed = |e| match file {
@@ -188,7 +188,7 @@ fn copy_others(
     let writer = file.map(PendingFile::writer).transpose().map_err(failed)?;
     let (mut out, mut picked) = (writer.map(BufWriter::new), 0);
     while let Some(quality) = lines.advance()? {
-        if is_picked(&String::from_utf8_lossy(lines.line()), quality == Quality::Whole) {
+        if is_picked(&String::from_utf8_lossy(lines.line()), quality == LineQuality::Whole) {
             picked += 1;
         } else if let Some(out) = &mut out {
             out.write_all(lines.line()).and_then(|()| out.write_all(b"\n")).map_err(failed)?;
@@ -231,7 +231,11 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the file cannot be read or written. Then a line may exist twice.
-    pub fn erase_rejects(&self, file: &RejectFile, is_picked: IsPicked<'_>) -> Result<u64, StateError> {
+    pub fn erase_rejects(
+        &self,
+        file: &RejectFile,
+        is_picked: RejectLineFilter<'_>,
+    ) -> Result<u64, StateError> {
         let store = &self.reader().store;
         let picked = copy_others(LogLines::open(store, &file.path)?, is_picked, None)?;
         if picked > 0 {

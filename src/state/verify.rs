@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::immutable_file::{ImmutableFile, checksum};
-use super::log_lines::{LogLines, Quality};
+use super::log_lines::{LineQuality, LogLines};
 use super::membership;
 use super::part::{self, PartCursor, PartFolder, PartRef};
 use super::{Contents, OlderEntry, StateError, StateReader, checked};
@@ -138,9 +138,9 @@ fn lines(
             is_empty = false;
             let line = lines.number();
             let problem = match quality {
-                Quality::Whole => continue,
-                Quality::Damaged => format!("line {line} is damaged: its checksum does not match"),
-                Quality::Unfinished => format!("line {line} is incomplete"),
+                LineQuality::Whole => continue,
+                LineQuality::Damaged => format!("line {line} is damaged: its checksum does not match"),
+                LineQuality::Unfinished => format!("line {line} is incomplete"),
             };
             // One finding per file is enough: a file of another run has thousands of such lines.
             found.find(path.clone(), &format!("{problem}; no run depends on it"), true);

@@ -15,7 +15,7 @@ use super::status::{ProcessRole, WatchStatus};
 use super::{gauges, view_model};
 use crate::config::{Config, EndpointLimits};
 use crate::dashboard;
-use crate::webhooks::{EndpointReply, EndpointRequest, Endpoints, Handler};
+use crate::webhooks::{EndpointReply, EndpointRequest, Endpoints, RequestHandler};
 
 /// Limits for a browser, a probe and Prometheus: none of them sends a body.
 pub(super) fn limits() -> EndpointLimits {
@@ -116,7 +116,7 @@ impl Admin {
     }
 }
 
-impl Handler for Admin {
+impl RequestHandler for Admin {
     fn handle(&self, request: EndpointRequest) -> Pin<Box<dyn Future<Output = EndpointReply> + Send + '_>> {
         let reply = self.respond(&request);
         Box::pin(std::future::ready(reply))

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::cohort_run::{CohortRun, CohortRunEnd, PlanTurns};
 use super::context::LeaderContext;
-use super::notify::{FAILURES_NOTIFIED, Notifications, Subject};
+use super::notify::{FAILURES_NOTIFIED, NotificationSubject, Notifications};
 use super::queue::{RunEnd, WorkQueue};
 use super::schedule;
 use super::status::ConditionStatus;
@@ -88,7 +88,7 @@ impl CohortRuns {
             is_new = status.set_condition(&condition, now.wall);
             status.next_run = next_run;
         });
-        let subject = Subject::Cohort(cohort.clone());
+        let subject = NotificationSubject::Cohort(cohort.clone());
         match &condition {
             ConditionStatus::New | ConditionStatus::Waiting(_) => {}
             ConditionStatus::InSync => notifications.recovered(subject, "in sync again"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::LeaderContext;
 use super::environment::{ClientAccess, WatchEnvironment, on_thread};
-use super::notify::{Notifications, Subject};
+use super::notify::{NotificationSubject, Notifications};
 use super::queue::SingleTask;
 use super::status::WatchStatus;
 use crate::config::{Config, Notable};
@@ -51,7 +51,7 @@ pub(super) fn report_invalid(problems: String, context: &LeaderContext, notifica
         log_invalid(&problems);
     }
     let text = format!("the config is invalid: {}", problems.replace('\n', "; "));
-    notifications.problem(Subject::Config, Notable::Failure, &text);
+    notifications.problem(NotificationSubject::Config, Notable::Failure, &text);
     let since = before.map_or_else(|| context.clock.now(), |(since, _)| since);
     show_invalid(&context.status, since, problems);
 }

@@ -10,7 +10,7 @@ use super::endpoints::{EndpointInboxes, http_exports};
 use super::environment::ClientAccess;
 use super::export_run::{ExportRun, ExportRunEnd};
 use super::identity::SharedIdentity;
-use super::notify::{FAILURES_NOTIFIED, Notifications, Subject};
+use super::notify::{FAILURES_NOTIFIED, NotificationSubject, Notifications};
 use super::queue::{RunEnd, WorkQueue};
 use super::schedule;
 use crate::config::{Config, ExportConfig, ExportSource, Notable, ScheduleConfig, StorageLocation};
@@ -179,7 +179,7 @@ fn report_result(
     is_notified: bool,
     notifications: &mut Notifications,
 ) {
-    let subject = Subject::Export(id.clone());
+    let subject = NotificationSubject::Export(id.clone());
     match failure {
         None => {
             if let Ok(Some(report)) = report {

@@ -8,7 +8,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::context::LeaderContext;
 use super::environment::on_thread;
-use super::notify::{Notifications, Subject};
+use super::notify::{NotificationSubject, Notifications};
 use crate::config::Notable;
 use crate::contained::Panicked;
 use crate::identity::{self, IdentityImport, ImportError};
@@ -110,7 +110,7 @@ impl IdentityImports {
         let is_changed = ended.results.iter().any(|(_, result)| is_new(result));
         let mut is_lease_lost = false;
         for (path, result) in ended.results {
-            let subject = Subject::Identity(path.clone());
+            let subject = NotificationSubject::Identity(path.clone());
             match result {
                 Ok(import) => {
                     if import != IdentityImport::Unchanged {

@@ -19,12 +19,12 @@ use super::exports::ExportRuns;
 use super::history;
 use super::identity::{IdentityImports, ImportEnd};
 use super::ingest::IngestRuns;
-use super::notify::{Notifications, Subject};
+use super::notify::{NotificationSubject, Notifications};
 use super::segments::SegmentChecks;
 use super::sources::{Findings, SourceWatch, WatchedFiles};
 use super::standby::WatchedConfig;
 use super::status::WatchStatus;
-use super::systemd::{ServiceManager, Signal, SignalListener};
+use super::systemd::{ProcessSignal, ServiceManager, SignalListener};
 use super::tasks::{TaskResult, TaskSubject, Tasks};
 use crate::apply::Interrupt;
 use crate::config::{Config, Notable};
@@ -33,7 +33,7 @@ use crate::contained::Panicked;
 use crate::model::Progress as _;
 use crate::reconcile::{self, BrazeClients};
 use crate::state::{Location, StateWriter};
-use crate::webhooks::{Certificate, Endpoints};
+use crate::webhooks::{Endpoints, ServerCertificate};
 
 /// The interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ pub(super) struct LeaderShared {
     pub(super) endpoints: Arc<Endpoints>,
     /// Notified when an endpoint has received a delivery.
     pub(super) received: Arc<Notify>,
-    pub(super) certificate: Option<Certificate>,
+    pub(super) certificate: Option<ServerCertificate>,
     /// The location of the state. A later config does not change it.
     pub(super) location: Location,
 }
@@ -68,7 +68,7 @@ pub(super) struct LeaderEnded {
 /// An event of the loop.
 #[allow(clippy::large_enum_variant, reason = "only one exists at a time")]
 enum WatchEvent {
-    Signal(Signal),
+    Signal(ProcessSignal),
     /// A watched folder has changed.
     FilesChanged,
     /// An endpoint has received a delivery.
@@ -202,8 +202,8 @@ impl Leader {
         while !self.is_lease_lost {
             self.start_due();
             match self.next_event(signals).await {
-                WatchEvent::Signal(Signal::Stop) => return LeaderEnd::Stopped,
-                WatchEvent::Signal(Signal::Reload) => {
+                WatchEvent::Signal(ProcessSignal::Stop) => return LeaderEnd::Stopped,
+                WatchEvent::Signal(ProcessSignal::Reload) => {
                     tracing::info!("reload requested by a signal");
                     service.reloading();
                     self.start_reload();
@@ -470,7 +470,7 @@ impl Leader {
             self.notifications.set_webhooks(&config, &access.notify_urls);
         }
         self.notifications.retain(|subject| is_known(subject, &config));
-        self.notifications.recovered(Subject::Config, "the config is valid again");
+        self.notifications.recovered(NotificationSubject::Config, "the config is valid again");
         self.exports.set_config(&self.context, &old, &old_access);
         if old.identity != config.identity {
             self.start_import(None);
@@ -540,13 +540,13 @@ impl Leader {
 }
 
 /// Whether a subject of notifications is in the config.
-fn is_known(subject: &Subject, config: &Config) -> bool {
+fn is_known(subject: &NotificationSubject, config: &Config) -> bool {
     match subject {
-        Subject::Config => true,
-        Subject::Cohort(id) => config.cohort_ids().any(|known| known == id),
-        Subject::Export(id) => config.exports.iter().any(|export| export.id == *id),
-        Subject::Segment(id) => config.segments.iter().any(|segment| segment.id == *id),
-        Subject::Identity(_) => false,
+        NotificationSubject::Config => true,
+        NotificationSubject::Cohort(id) => config.cohort_ids().any(|known| known == id),
+        NotificationSubject::Export(id) => config.exports.iter().any(|export| export.id == *id),
+        NotificationSubject::Segment(id) => config.segments.iter().any(|segment| segment.id == *id),
+        NotificationSubject::Identity(_) => false,
     }
 }
 

@@ -85,7 +85,7 @@ pub async fn run(
     let clock = environment.clock();
     let (received, status) = (Arc::new(Notify::new()), Arc::new(WatchStatus::new(&config, clock)));
     let endpoints = Arc::new(Endpoints::new(config.watch.limits, clock, Arc::clone(&received)));
-    let certificate = config.watch.tls.as_ref().map(crate::webhooks::Certificate::read).transpose()?;
+    let certificate = config.watch.tls.as_ref().map(crate::webhooks::ServerCertificate::read).transpose()?;
     let admin = Listener::bind(config.watch.admin).await?;
     let admin_handler = Arc::new(Admin::new(Arc::clone(&status), Arc::clone(&endpoints), &config));
     let admin = admin.serve(admin_handler, admin::limits(), None, clock);

@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The subject of a notification.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Subject {
+pub(super) enum NotificationSubject {
     Config,
     Cohort(CohortId),
     Export(ExportId),
@@ -34,7 +34,7 @@ pub(super) enum Subject {
     Identity(String),
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for NotificationSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config => f.write_str("config"),
@@ -50,7 +50,7 @@ impl fmt::Display for Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Notification {
     pub(super) kind: Notable,
-    pub(super) subject: Subject,
+    pub(super) subject: NotificationSubject,
     pub(super) text: String,
     pub(super) at: Timestamp,
 }
@@ -75,16 +75,16 @@ impl Notifications {
     }
 
     /// Notifies that a subject recovered, if it had a problem.
-    pub(super) fn recovered(&mut self, subject: Subject, text: &str) {
+    pub(super) fn recovered(&mut self, subject: NotificationSubject, text: &str) {
         self.turn(subject, None, text);
     }
 
     /// Notifies a problem, unless it was notified before.
-    pub(super) fn problem(&mut self, subject: Subject, kind: Notable, text: &str) {
+    pub(super) fn problem(&mut self, subject: NotificationSubject, kind: Notable, text: &str) {
         self.turn(subject, Some(kind), text);
     }
 
-    fn turn(&mut self, subject: Subject, problem: Option<Notable>, text: &str) {
+    fn turn(&mut self, subject: NotificationSubject, problem: Option<Notable>, text: &str) {
         if let Some(kind) = self.last.turn(&subject, problem) {
             let (text, at) = (text.to_owned(), self.clock.now());
             self.notifier.send(&Notification { kind, subject, text, at });
@@ -92,7 +92,7 @@ impl Notifications {
     }
 
     /// Forgets the subjects that `keep` rejects.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Subject) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl Fn(&NotificationSubject) -> bool) {
         self.last.retain(keep);
     }
 }
@@ -100,13 +100,13 @@ impl Notifications {
 /// The last notified problem of each subject. Staleness is separate: neither ends the other.
 #[derive(Debug, Default)]
 struct LastNotified {
-    problems: BTreeMap<Subject, Notable>,
-    stale: BTreeSet<Subject>,
+    problems: BTreeMap<NotificationSubject, Notable>,
+    stale: BTreeSet<NotificationSubject>,
 }
 
 impl LastNotified {
     /// The kind of notification that the current problem of a subject needs, if any. `None` as problem: it is healthy.
-    fn turn(&mut self, subject: &Subject, problem: Option<Notable>) -> Option<Notable> {
+    fn turn(&mut self, subject: &NotificationSubject, problem: Option<Notable>) -> Option<Notable> {
         match problem {
             Some(Notable::Staleness) => self.stale.insert(subject.clone()).then_some(Notable::Staleness),
             Some(now) => {
@@ -120,7 +120,7 @@ impl LastNotified {
         }
     }
 
-    fn retain(&mut self, keep: impl Fn(&Subject) -> bool) {
+    fn retain(&mut self, keep: impl Fn(&NotificationSubject) -> bool) {
         self.problems.retain(|subject, _| keep(subject));
         self.stale.retain(|subject| keep(subject));
     }
@@ -174,12 +174,12 @@ impl DeliveryOutcome {
 /// Notifications that one webhook has not accepted yet: for each subject one problem and one staleness at most.
 #[derive(Clone, Debug, Default)]
 struct Pending {
-    waiting: Vec<Waiting>,
+    waiting: Vec<WaitingNotification>,
     next: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Waiting {
+struct WaitingNotification {
     number: u64,
     notification: Notification,
     failures: u32,
@@ -200,13 +200,13 @@ impl Pending {
         let superseded = before - self.waiting.len();
         let dropped = (self.waiting.len() + 1).saturating_sub(WAITING_MAX);
         self.waiting.drain(..dropped);
-        self.waiting.push(Waiting { number: self.next, notification, failures: 0, due: now });
+        self.waiting.push(WaitingNotification { number: self.next, notification, failures: 0, due: now });
         self.next += 1;
         (superseded as u64, dropped as u64)
     }
 
     /// The notification that is due first. Of several, the one that has waited longest.
-    fn first(&self) -> Option<&Waiting> {
+    fn first(&self) -> Option<&WaitingNotification> {
         self.waiting.iter().min_by_key(|waiting| (waiting.due, waiting.number))
     }
 
@@ -295,7 +295,7 @@ impl NotifyTarget {
     async fn run(&self) {
         loop {
             let first = self.pending().first().cloned();
-            let Some(Waiting { number, notification, due, failures }) = first else {
+            let Some(WaitingNotification { number, notification, due, failures }) = first else {
                 self.wakeup.notified().await;
                 continue;
             };
@@ -367,8 +367,8 @@ fn slack_escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn cohort(id: &str) -> Subject {
-        Subject::Cohort(CohortId::new(id).unwrap())
+    fn cohort(id: &str) -> NotificationSubject {
+        NotificationSubject::Cohort(CohortId::new(id).unwrap())
     }
 
     #[test]
@@ -418,14 +418,14 @@ mod tests {
         assert_eq!(pending.waiting.len(), WAITING_MAX);
     }
 
-    fn sent(subject: Subject, text: &str, format: NotifyFormat) -> serde_json::Value {
+    fn sent(subject: NotificationSubject, text: &str, format: NotifyFormat) -> serde_json::Value {
         let (kind, text, at) = (Notable::Blocked, text.to_owned(), Timestamp::UNIX_EPOCH);
         serde_json::from_slice(&body(&Notification { kind, subject, text, at }, format)).unwrap()
     }
 
     #[test]
     fn foreign_text_is_not_markup_in_slack() {
-        let body = sent(Subject::Config, "<b> & c", NotifyFormat::Slack);
+        let body = sent(NotificationSubject::Config, "<b> & c", NotifyFormat::Slack);
         assert_eq!(body["text"], ":raised_hand: *config*: &lt;b&gt; &amp; c");
     }
 
@@ -433,7 +433,7 @@ mod tests {
     fn foreign_text_stays_in_its_line() {
         let text = "a\n::error::b\u{202e}\x1b[2J";
         for format in [NotifyFormat::Json, NotifyFormat::Slack] {
-            let body = sent(Subject::Identity("c\n".into()), text, format);
+            let body = sent(NotificationSubject::Identity("c\n".into()), text, format);
             let text = body["text"].as_str().unwrap();
             assert!(text.ends_with("a\\n::error::b\\u{202e}\\u{1b}[2J"), "{text}");
         }

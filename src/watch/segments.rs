@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::context::LeaderContext;
 use super::environment::RestAccess;
-use super::notify::{FAILURES_NOTIFIED, Notifications, Subject};
+use super::notify::{FAILURES_NOTIFIED, NotificationSubject, Notifications};
 use super::queue::{RunEnd, WorkQueue};
 use super::schedule;
 use crate::config::{BrazeConfig, Config, Notable, ScheduleConfig, SegmentConfig};
@@ -184,7 +184,11 @@ impl SegmentChecks {
     ) {
         for id in ids {
             tracing::warn!(segment = %id, "the check failed: {panicked}");
-            notifications.problem(Subject::Segment(id.clone()), Notable::Failure, &panicked.to_string());
+            notifications.problem(
+                NotificationSubject::Segment(id.clone()),
+                Notable::Failure,
+                &panicked.to_string(),
+            );
             self.reschedule(id, RunEnd::Failed, None, context);
         }
     }
@@ -201,7 +205,7 @@ impl SegmentChecks {
         context: &LeaderContext,
         notifications: &mut Notifications,
     ) {
-        let (subject, text) = (Subject::Segment(id.clone()), problems(&checked));
+        let (subject, text) = (NotificationSubject::Segment(id.clone()), problems(&checked));
         let is_new = context.status.verdict(id) != Some(checked.verdict());
         match checked.verdict() {
             CheckVerdict::InSync => notifications.recovered(subject, "in sync again"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::environment::WatchEnvironment;
 use super::status::WatchStatus;
-use super::systemd::{ServiceManager, Signal, SignalListener};
+use super::systemd::{ProcessSignal, ServiceManager, SignalListener};
 use super::{config_diff, config_reload, sources};
 use crate::config::Config;
 use crate::state::{Holder, Location, StateError, StateWriter};
@@ -97,7 +97,7 @@ impl Standby<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            if self.pause(signals).await == Signal::Stop {
+            if self.pause(signals).await == ProcessSignal::Stop {
                 return Ok(None);
             }
         }
@@ -120,14 +120,14 @@ impl Standby<'_> {
                     },
                 },
                 // If the attempt still succeeds, dropping its result releases the lease.
-                Signal::Stop = signals.next() => return None,
+                ProcessSignal::Stop = signals.next() => return None,
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
         }
     }
 
     /// Waits until the next attempt.
-    async fn pause(&self, signals: &mut SignalListener) -> Signal {
+    async fn pause(&self, signals: &mut SignalListener) -> ProcessSignal {
         let attempt = tokio::time::sleep(match self.location {
             Location::Folder(_) => ATTEMPT,
             Location::Bucket(address) => (address.lease / ATTEMPTS_PER_LEASE).clamp(ATTEMPT, ATTEMPT_LONGEST),
@@ -137,7 +137,7 @@ impl Standby<'_> {
             self.heartbeat();
             tokio::select! {
                 signal = signals.next() => return signal,
-                () = &mut attempt => return Signal::Reload,
+                () = &mut attempt => return ProcessSignal::Reload,
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::metrics::Metrics;
-use super::notify::Subject;
+use super::notify::NotificationSubject;
 use super::schedule;
 use crate::config::{CohortConfig, Config, SegmentConfig};
 use crate::dashboard::{BlockedView, HistoryView, PlanView, RemedyView};
@@ -381,17 +381,17 @@ impl WatchStatus {
 
     /// Marks the cohorts and exports without a successful run in `after`. Returns them, each with the age of its last
     /// success.
-    pub(super) fn mark_stale(&self, after: Duration) -> Vec<(Subject, Duration)> {
+    pub(super) fn mark_stale(&self, after: Duration) -> Vec<(NotificationSubject, Duration)> {
         let (mut stale, mut data, now) = (Vec::new(), self.lock(), self.clock.now());
         for (id, status) in &mut data.cohorts {
             let age = schedule::until(now, status.last_success_or_start());
             status.is_stale = age > after;
-            stale.extend(status.is_stale.then(|| (Subject::Cohort(id.clone()), age)));
+            stale.extend(status.is_stale.then(|| (NotificationSubject::Cohort(id.clone()), age)));
         }
         for (id, status) in &mut data.exports {
             let age = schedule::until(now, status.last_success_or_start());
             status.is_stale = age > after;
-            stale.extend(status.is_stale.then(|| (Subject::Export(id.clone()), age)));
+            stale.extend(status.is_stale.then(|| (NotificationSubject::Export(id.clone()), age)));
         }
         stale
     }
@@ -546,11 +546,11 @@ cohorts:
         in_sync(&status, &id("carts"));
         assert_eq!(status.mark_stale(after), []);
         advance(5 * HOUR);
-        let vip = (Subject::Cohort(id("vip")), Duration::from_secs(25 * HOUR));
+        let vip = (NotificationSubject::Cohort(id("vip")), Duration::from_secs(25 * HOUR));
         assert_eq!(status.mark_stale(after), [vip], "it was never in sync");
         advance(20 * HOUR);
         in_sync(&status, &id("vip"));
-        let carts = (Subject::Cohort(id("carts")), Duration::from_secs(25 * HOUR));
+        let carts = (NotificationSubject::Cohort(id("carts")), Duration::from_secs(25 * HOUR));
         assert_eq!(status.mark_stale(after), [carts]);
         assert!(!status.lock().cohorts[&id("vip")].is_stale);
     }

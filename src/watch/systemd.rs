@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 
 /// The meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signal {
+pub(super) enum ProcessSignal {
     /// SIGTERM or SIGINT: finish running work and exit.
     Stop,
     /// SIGHUP: read config, secrets and certificate again.
@@ -33,11 +33,11 @@ impl SignalListener {
     }
 
     /// Waits for the next signal.
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(super) async fn next(&mut self) -> ProcessSignal {
         tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hang_up.recv() => Signal::Reload,
+            _ = self.terminate.recv() => ProcessSignal::Stop,
+            _ = self.interrupt.recv() => ProcessSignal::Stop,
+            _ = self.hang_up.recv() => ProcessSignal::Reload,
         }
     }
 }
@@ -52,9 +52,9 @@ impl SignalListener {
         Ok(Self)
     }
 
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(super) async fn next(&mut self) -> ProcessSignal {
         match tokio::signal::ctrl_c().await {
-            Ok(()) => Signal::Stop,
+            Ok(()) => ProcessSignal::Stop,
             Err(_) => std::future::pending().await,
         }
     }

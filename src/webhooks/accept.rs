@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::EndpointRequest;
-use super::framing::Framed;
+use super::framing::FramedStream;
 use super::reply::{EndpointReply, RequestError};
-use super::tls::Certificate;
+use super::tls::ServerCertificate;
 use crate::config::EndpointLimits;
 use crate::model::Clock;
 
@@ -39,7 +39,7 @@ const SLOW_AFTER: Duration = Duration::from_secs(2);
 const WINDOW_LEN: u32 = 64 << 10;
 
 /// Handles requests.
-pub trait Handler: Send + Sync + 'static {
+pub trait RequestHandler: Send + Sync + 'static {
     /// Returns the response to a request.
     fn handle(&self, request: EndpointRequest) -> Pin<Box<dyn Future<Output = EndpointReply> + Send + '_>>;
 }
@@ -91,9 +91,9 @@ impl Listener {
     #[must_use]
     pub fn serve(
         self,
-        handler: Arc<dyn Handler>,
+        handler: Arc<dyn RequestHandler>,
         limits: EndpointLimits,
-        certificate: Option<Certificate>,
+        certificate: Option<ServerCertificate>,
         clock: Clock,
     ) -> Listening {
         let (stop, stopped) = oneshot::channel();
@@ -262,8 +262,8 @@ impl OpenConnections {
 
 async fn accept(
     socket: TcpListener,
-    handler: Arc<dyn Handler>,
-    certificate: Option<Certificate>,
+    handler: Arc<dyn RequestHandler>,
+    certificate: Option<ServerCertificate>,
     connections: Arc<OpenConnections>,
     mut stopped: oneshot::Receiver<()>,
 ) {
@@ -291,8 +291,8 @@ async fn accept(
 fn start(
     tasks: &mut JoinSet<()>,
     stream: TcpStream,
-    handler: Arc<dyn Handler>,
-    certificate: Option<Certificate>,
+    handler: Arc<dyn RequestHandler>,
+    certificate: Option<ServerCertificate>,
     connections: &Arc<OpenConnections>,
     ended: tokio::sync::watch::Receiver<bool>,
 ) {
@@ -341,12 +341,12 @@ impl Drop for ConnectionRemoval<'_> {
 async fn serve_connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     is_h2: bool,
-    handler: Arc<dyn Handler>,
+    handler: Arc<dyn RequestHandler>,
     receipt: Receipt,
     mut ended: tokio::sync::watch::Receiver<bool>,
 ) {
     let (connection, limits) = (&receipt.0, receipt.1.limits);
-    let stream = Framed::new(stream, is_h2);
+    let stream = FramedStream::new(stream, is_h2);
     let findings = stream.findings();
     let service = service_fn(|mut request: EndpointRequest| {
         request.extensions_mut().insert(receipt.clone());

@@ -74,7 +74,7 @@ impl Drop for BodyMemoryShare {
 
 /// A body and its share of the memory.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct ReceivedBody {
     /// The bytes.
     pub(super) bytes: Vec<u8>,
     share: BodyMemoryShare,
@@ -89,7 +89,7 @@ pub(super) async fn read(
     mut body: Incoming,
     limits: &EndpointLimits,
     memory: &BodyMemory,
-) -> Result<Received, RequestError> {
+) -> Result<ReceivedBody, RequestError> {
     let (headers, receipt) = (&parts.headers, parts.extensions.get::<Receipt>());
     let headers_len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers_len > limits.headers_len_max {
@@ -99,7 +99,7 @@ pub(super) async fn read(
     if announced.is_some_and(|len| len > limits.body_len_max) {
         return Err(RequestError::TooLarge);
     }
-    let mut received = Received { bytes: Vec::new(), share: memory.share() };
+    let mut received = ReceivedBody { bytes: Vec::new(), share: memory.share() };
     // Headers and read buffer stay in memory as long as the body.
     received.share.grow(headers_len + limits.buffer_len())?;
     let len_max = announced.unwrap_or(limits.body_len_max);
@@ -123,7 +123,7 @@ pub(super) async fn read(
     Ok(received)
 }
 
-impl Received {
+impl ReceivedBody {
     /// Allocates memory for more bytes. The old and the new buffer count until the bytes are copied.
     fn reserve(&mut self, more: usize, len_max: usize) -> Result<(), RequestError> {
         let (needed, had) = (self.bytes.len() + more, self.bytes.capacity());
@@ -206,7 +206,7 @@ mod tests {
     fn decompression_stops_at_the_limit_and_releases_its_memory() {
         let memory = BodyMemory::new(4 << 20);
         let received = |bytes: &[u8]| {
-            let mut received = Received { bytes: Vec::new(), share: memory.share() };
+            let mut received = ReceivedBody { bytes: Vec::new(), share: memory.share() };
             let compressed = gzip(bytes);
             received.reserve(compressed.len(), compressed.len()).unwrap();
             received.bytes.extend_from_slice(&compressed);

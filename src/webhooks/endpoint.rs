@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hyper::{Method, StatusCode};
 use tokio::sync::Notify;
 
-use super::accept::{Handler, Receipt};
+use super::accept::{Receipt, RequestHandler};
 use super::body::{self, BodyMemory};
 use super::currents::CurrentsEndpoint;
 use super::heap::HeapEndpoint;
@@ -133,7 +133,7 @@ impl Endpoints {
     }
 }
 
-impl Handler for Endpoints {
+impl RequestHandler for Endpoints {
     fn handle(&self, request: EndpointRequest) -> Pin<Box<dyn Future<Output = EndpointReply> + Send + '_>> {
         Box::pin(self.respond(request))
     }

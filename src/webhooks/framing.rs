@@ -36,7 +36,7 @@ impl FramingFindings {
 
 /// The position of the next byte in the stream of requests.
 #[derive(Debug, PartialEq, Eq)]
-enum Position {
+enum FramingPosition {
     /// In the headers of a request.
     Head,
     /// In a body, this number of bytes before its end.
@@ -46,9 +46,9 @@ enum Position {
 }
 
 /// A stream that checks its bytes as they are read.
-pub(super) struct Framed<S> {
+pub(super) struct FramedStream<S> {
     stream: S,
-    at: Position,
+    at: FramingPosition,
     line: Vec<u8>,
     lines: usize,
     length: Option<Option<u64>>,
@@ -56,10 +56,11 @@ pub(super) struct Framed<S> {
     findings: Arc<FramingFindings>,
 }
 
-impl<S> Framed<S> {
+impl<S> FramedStream<S> {
     /// `is_h2`: the connection uses HTTP/2, which has no ambiguous lengths, so nothing is checked.
     pub(super) fn new(stream: S, is_h2: bool) -> Self {
-        let (findings, at) = (Arc::default(), if is_h2 { Position::Last } else { Position::Head });
+        let (findings, at) =
+            (Arc::default(), if is_h2 { FramingPosition::Last } else { FramingPosition::Head });
         Self { stream, at, line: Vec::new(), lines: 0, length: None, is_encoded: false, findings }
     }
 
@@ -70,16 +71,16 @@ impl<S> Framed<S> {
     fn check(&mut self, mut bytes: &[u8]) {
         while let Some((first, rest)) = bytes.split_first() {
             match &mut self.at {
-                Position::Last => return,
-                Position::Body(left) => {
+                FramingPosition::Last => return,
+                FramingPosition::Body(left) => {
                     let len = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     *left -= len as u64;
                     bytes = &bytes[len..];
                     if *left == 0 {
-                        self.at = Position::Head;
+                        self.at = FramingPosition::Head;
                     }
                 }
-                Position::Head => {
+                FramingPosition::Head => {
                     bytes = rest;
                     match first {
                         b'\n' => self.end_line(),
@@ -120,18 +121,18 @@ impl<S> Framed<S> {
             self.findings.ambiguous.store(true, Ordering::Relaxed);
         }
         self.at = match length {
-            None if !is_encoded => Position::Head,
-            Some(Some(0)) if !is_encoded => Position::Head,
-            Some(Some(length)) if !is_encoded => Position::Body(length),
+            None if !is_encoded => FramingPosition::Head,
+            Some(Some(0)) if !is_encoded => FramingPosition::Head,
+            Some(Some(length)) if !is_encoded => FramingPosition::Body(length),
             _ => {
                 self.findings.last.store(true, Ordering::Relaxed);
-                Position::Last
+                FramingPosition::Last
             }
         };
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FramedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -146,7 +147,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FramedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -177,10 +178,10 @@ mod tests {
     use super::*;
 
     fn findings(text: &str) -> (bool, bool) {
-        let mut framed = Framed::new((), false);
+        let mut framed = FramedStream::new((), false);
         // The result does not depend on how the bytes are split.
         for step in [1, 7, text.len()] {
-            framed = Framed::new((), false);
+            framed = FramedStream::new((), false);
             text.as_bytes().chunks(step).for_each(|chunk| framed.check(chunk));
         }
         (framed.findings.is_ambiguous(), framed.findings.is_last())

@@ -57,13 +57,13 @@ impl HeapEndpoint {
     }
 }
 
-struct Signature<'a> {
+struct HeapSignature<'a> {
     text: &'a str,
     millis: i64,
     hmac: Vec<u8>,
 }
 
-impl Signature<'_> {
+impl HeapSignature<'_> {
     /// Compares in constant time.
     fn is_by(&self, secret: &Secret, body: &[u8]) -> bool {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else { return false };
@@ -73,13 +73,13 @@ impl Signature<'_> {
     }
 }
 
-fn parse(header: &str) -> Option<Signature<'_>> {
+fn parse(header: &str) -> Option<HeapSignature<'_>> {
     let (first, second) = header.split_once(',')?;
     let text = first.trim().strip_prefix("ts:")?.trim();
     let hmac = STANDARD.decode(second.trim().strip_prefix("hmac:")?.trim()).ok()?;
     let number: i64 = text.parse().ok().filter(|number| *number >= 0)?;
     let millis = if number >= MILLIS_FROM { number } else { number.checked_mul(1000)? };
-    Some(Signature { text, millis, hmac })
+    Some(HeapSignature { text, millis, hmac })
 }
 
 #[cfg(test)]

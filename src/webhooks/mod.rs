@@ -17,13 +17,13 @@ mod json;
 mod reply;
 mod tls;
 
-pub use accept::{Handler, ListenError, Listener, Listening};
+pub use accept::{ListenError, Listener, Listening, RequestHandler};
 pub use body::BodyMemory;
 pub use currents::CurrentsEndpoint;
 pub use endpoint::{Endpoint, EndpointGuard, Endpoints, ReplyCounts};
 pub use heap::HeapEndpoint;
 pub use reply::{EndpointReply, RequestError};
-pub use tls::{Certificate, TlsError};
+pub use tls::{ServerCertificate, TlsError};
 
 /// A request, as a handler receives it.
 pub type EndpointRequest = hyper::Request<hyper::body::Incoming>;

@@ -38,28 +38,28 @@ pub enum TlsError {
 
 /// A certificate that can be replaced while connections are open.
 #[derive(Clone)]
-pub struct Certificate {
-    current: Arc<Current>,
+pub struct ServerCertificate {
+    current: Arc<CurrentCertificate>,
     acceptor: TlsAcceptor,
 }
 
 #[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
+struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
-impl Certificate {
+impl ServerCertificate {
     /// Reads certificate and key.
     ///
     /// # Errors
     /// [`TlsError`] when one of them cannot be used.
     pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let current = Arc::new(Current(RwLock::new(Arc::new(certified(files)?))));
+        let current = Arc::new(CurrentCertificate(RwLock::new(Arc::new(certified(files)?))));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&current) as _;
         let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

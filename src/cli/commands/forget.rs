@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, Co
         return Err(CommandError::new(Exit::Usage, "the identifier is empty"));
     }
     // Errors that would prevent the request to Heap are found before anything is erased.
-    let deletion = args.heap.as_deref().map(|heap| Deletion::prepare(&config, heap)).transpose()?;
+    let deletion = args.heap.as_deref().map(|heap| PreparedDeletion::prepare(&config, heap)).transpose()?;
     if let Some(deletion) = deletion.as_ref().filter(|_| !args.yes) {
         let name = deletion.name;
         let unconfirmed = format!(
@@ -56,14 +56,14 @@ pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, Co
 }
 
 /// A request to delete a user in Heap, with what it needs.
-struct Deletion<'a> {
+struct PreparedDeletion<'a> {
     name: &'a ConnectionName,
     settings: &'a Settings,
     key: Secret,
     app_ids: BTreeMap<ConnectionName, String>,
 }
 
-impl<'a> Deletion<'a> {
+impl<'a> PreparedDeletion<'a> {
     fn prepare(config: &'a Config, name: &str) -> Result<Self, CommandError> {
         let found = config.heap.iter().find(|(known, _)| known.as_str() == name);
         let Some((name, settings)) = found else {

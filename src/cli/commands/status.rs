@@ -13,7 +13,7 @@ use crate::cli::render::{export as export_view, heap_segments, segments};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::Config;
 use crate::foreign::escaped;
-use crate::model::{CohortId, SegmentId, Standing, timestamp_text};
+use crate::model::{CohortId, MemberStanding, SegmentId, timestamp_text};
 use crate::state::{Holder, Location, Membership, SegmentCheck, StateError, StateReader};
 
 /// One cohort of the config or of the state.
@@ -106,7 +106,7 @@ fn counted_members(id: &CohortId, version: &Membership, state: &StateReader) -> 
     let mut cursor = state.members(id, Some(version))?;
     let mut members = 0;
     while let Some((_, standing)) = cursor.advance()? {
-        members += u64::from(standing == Standing::Member);
+        members += u64::from(standing == MemberStanding::Member);
     }
     Ok(members)
 }

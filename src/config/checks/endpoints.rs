@@ -14,7 +14,7 @@ use crate::model::{is_loopback_host, is_private_address};
 
 /// Purpose of an address.
 #[derive(Clone, Copy)]
-enum Purpose {
+enum EndpointPurpose {
     Braze,
     Heap,
     /// Of a bucket.
@@ -23,7 +23,7 @@ enum Purpose {
     Web,
 }
 
-impl Purpose {
+impl EndpointPurpose {
     /// Whether a host is the vendor's own.
     fn is_own(self, host: &str) -> bool {
         let is_in = |domain: &str| {
@@ -53,29 +53,29 @@ fn is_s3(host: &str) -> bool {
 }
 
 /// All addresses of the tree, with their purpose.
-fn addresses(tree: &TreeNode) -> Vec<(Purpose, &str, SourceSpan)> {
+fn addresses(tree: &TreeNode) -> Vec<(EndpointPurpose, &str, SourceSpan)> {
     let mut found = Vec::new();
     for entry in super::connections(tree) {
         match entry.node.text("kind") {
-            Some(("heap", _)) => found.extend(text(Purpose::Heap, Some(&entry.node), "endpoint")),
-            Some(("braze", _)) => found.extend(text(Purpose::Braze, Some(&entry.node), "endpoint")),
+            Some(("heap", _)) => found.extend(text(EndpointPurpose::Heap, Some(&entry.node), "endpoint")),
+            Some(("braze", _)) => found.extend(text(EndpointPurpose::Braze, Some(&entry.node), "endpoint")),
             _ => {}
         }
     }
-    found.extend(text(Purpose::Store, tree.get("bucket"), "endpoint"));
+    found.extend(text(EndpointPurpose::Store, tree.get("bucket"), "endpoint"));
     let exported = tree.items("exports").iter().filter_map(|export| export.get("source"));
     for source in sources(tree).chain(exported) {
-        found.extend(text(Purpose::Store, Some(source), "endpoint"));
-        found.extend(text(Purpose::Web, Some(source), "path").filter(|(_, path, _)| is_web(path)));
+        found.extend(text(EndpointPurpose::Store, Some(source), "endpoint"));
+        found.extend(text(EndpointPurpose::Web, Some(source), "path").filter(|(_, path, _)| is_web(path)));
     }
     found
 }
 
 fn text<'a>(
-    purpose: Purpose,
+    purpose: EndpointPurpose,
     node: Option<&'a TreeNode>,
     key: &str,
-) -> Option<(Purpose, &'a str, SourceSpan)> {
+) -> Option<(EndpointPurpose, &'a str, SourceSpan)> {
     let (text, place) = node?.text(key)?;
     Some((purpose, text, place))
 }
@@ -97,11 +97,13 @@ pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) 
         let host = url.host_str().unwrap_or_default();
         let label = match purpose {
             _ if url.scheme() == "http" => "would be unencrypted",
-            Purpose::Web if is_private(&url) => "a private address",
+            EndpointPurpose::Web if is_private(&url) => "a private address",
             _ if purpose.is_own(host) => continue,
-            Purpose::Braze => "not a domain of Braze, and would receive its keys",
-            Purpose::Heap => "not a domain of Heap, and would receive its events",
-            Purpose::Store | Purpose::Web => "not a vendor's store, and would receive its credentials",
+            EndpointPurpose::Braze => "not a domain of Braze, and would receive its keys",
+            EndpointPurpose::Heap => "not a domain of Heap, and would receive its events",
+            EndpointPurpose::Store | EndpointPurpose::Web => {
+                "not a vendor's store, and would receive its credentials"
+            }
         };
         let origin = url.origin().ascii_serialization();
         problems.push(
@@ -151,24 +153,24 @@ mod tests {
     #[test]
     fn hosts_of_the_vendors_and_of_others() {
         for (purpose, host) in [
-            (Purpose::Braze, "rest.iad-01.braze.com"),
-            (Purpose::Braze, "rest.fra-01.braze.eu"),
-            (Purpose::Heap, "heapanalytics.com"),
-            (Purpose::Heap, "c.eu.heap-api.com"),
-            (Purpose::Store, "s3.amazonaws.com"),
-            (Purpose::Store, "s3.dualstack.eu-central-1.amazonaws.com"),
-            (Purpose::Store, "s3-fips.us-gov-west-1.amazonaws.com"),
-            (Purpose::Store, "acme.blob.core.windows.net"),
+            (EndpointPurpose::Braze, "rest.iad-01.braze.com"),
+            (EndpointPurpose::Braze, "rest.fra-01.braze.eu"),
+            (EndpointPurpose::Heap, "heapanalytics.com"),
+            (EndpointPurpose::Heap, "c.eu.heap-api.com"),
+            (EndpointPurpose::Store, "s3.amazonaws.com"),
+            (EndpointPurpose::Store, "s3.dualstack.eu-central-1.amazonaws.com"),
+            (EndpointPurpose::Store, "s3-fips.us-gov-west-1.amazonaws.com"),
+            (EndpointPurpose::Store, "acme.blob.core.windows.net"),
         ] {
             assert!(purpose.is_own(host), "{host}");
         }
         for (purpose, host) in [
-            (Purpose::Braze, "notbraze.com"),
-            (Purpose::Braze, "braze.com.evil.example"),
-            (Purpose::Heap, "rest.iad-01.braze.com"),
-            (Purpose::Store, "s3-evil.us-east-1.elb.amazonaws.com"),
-            (Purpose::Store, "x.execute-api.us-east-1.amazonaws.com"),
-            (Purpose::Store, "s3.evil.example"),
+            (EndpointPurpose::Braze, "notbraze.com"),
+            (EndpointPurpose::Braze, "braze.com.evil.example"),
+            (EndpointPurpose::Heap, "rest.iad-01.braze.com"),
+            (EndpointPurpose::Store, "s3-evil.us-east-1.elb.amazonaws.com"),
+            (EndpointPurpose::Store, "x.execute-api.us-east-1.amazonaws.com"),
+            (EndpointPurpose::Store, "s3.evil.example"),
         ] {
             assert!(!purpose.is_own(host), "{host}");
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{connections, is_kind, sources};
-use crate::config::file_source::Format;
+use crate::config::file_source::FileFormat;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::source_text::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
@@ -50,7 +50,7 @@ fn parquet_files(tree: &TreeNode) -> impl Iterator<Item = NeededFeature> {
         Some((format, place)) => (format == "parquet").then_some(place),
         None => {
             let (path, place) = source.text("path")?;
-            (Format::from_name(Path::new(path)) == Some(Format::Parquet)).then_some(place)
+            (FileFormat::from_name(Path::new(path)) == Some(FileFormat::Parquet)).then_some(place)
         }
     };
     sources(tree).filter_map(parquet).map(|place| (BuildFeature::Warehouse, "a Parquet file", place))

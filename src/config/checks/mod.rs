@@ -17,7 +17,7 @@ mod watch;
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::config::file_source::Format;
+use crate::config::file_source::FileFormat;
 use crate::config::merge::leaves_folder;
 use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::source_text::SourceSpan;
@@ -209,7 +209,7 @@ fn formats_are_known(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let files = sources(tree).filter(|source| !is_kind(source, "heap_connect"));
     for source in files.filter(|source| source.get("format").is_none()) {
         let Some((path, place)) = source.text("path") else { continue };
-        if Format::from_name(Path::new(path)).is_none() {
+        if FileFormat::from_name(Path::new(path)).is_none() {
             problems.push(
                 Problem::new(ProblemCode::UnknownFormat, format!("the format of `{path}` is unknown"))
                     .at(place, "expected the extension .csv, .tsv, .ndjson, .jsonl, .json, .parquet or .avro")

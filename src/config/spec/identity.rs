@@ -60,7 +60,7 @@ pub(in crate::config) struct IdentityFileSpec {
     #[schemars(example = "eu-central-1")]
     pub(in crate::config) region: Option<String>,
     /// File format. Default: by the extension.
-    pub(in crate::config) format: Option<file_source::Format>,
+    pub(in crate::config) format: Option<file_source::FileFormat>,
     /// Field separator of a CSV file, if it is not a comma.
     #[schemars(example = ";")]
     pub(in crate::config) delimiter: Option<Delimiter>,

@@ -1,7 +1,7 @@
 //! Cursor over the bytes of a block: Avro's primitive encodings.
 
 /// The reason why a value is malformed.
-pub(super) type Malformed = &'static str;
+pub(super) type MalformedReason = &'static str;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByteReader<'a> {
@@ -19,7 +19,7 @@ impl<'a> ByteReader<'a> {
     }
 
     #[inline]
-    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+    pub(super) fn byte(&mut self) -> Result<u8, MalformedReason> {
         let byte = *self.all.get(self.at).ok_or("a value beyond the end of the block")?;
         self.at += 1;
         Ok(byte)
@@ -27,7 +27,7 @@ impl<'a> ByteReader<'a> {
 
     /// A zigzag number of up to 64 bits.
     #[inline]
-    pub(super) fn long(&mut self) -> Result<i64, Malformed> {
+    pub(super) fn long(&mut self) -> Result<i64, MalformedReason> {
         let first = self.byte()?;
         if first < 0x80 {
             return Ok(unzigzag(u64::from(first)));
@@ -35,7 +35,7 @@ impl<'a> ByteReader<'a> {
         self.long_rest(first)
     }
 
-    fn long_rest(&mut self, first: u8) -> Result<i64, Malformed> {
+    fn long_rest(&mut self, first: u8) -> Result<i64, MalformedReason> {
         let mut value = u64::from(first & 0x7f);
         for shift in (7..70).step_by(7) {
             let byte = self.byte()?;
@@ -51,21 +51,21 @@ impl<'a> ByteReader<'a> {
     }
 
     #[inline]
-    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], MalformedReason> {
         let end = self.at.checked_add(len).ok_or("a length beyond the end of the block")?;
         let bytes = self.all.get(self.at..end).ok_or("a length beyond the end of the block")?;
         self.at = end;
         Ok(bytes)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedReason> {
         let bytes = self.take(N)?;
         bytes.try_into().map_err(|_| "a value beyond the end of the block")
     }
 
     /// A length-prefixed value: the start and the end of its bytes.
     #[inline]
-    pub(super) fn span(&mut self) -> Result<(usize, usize), Malformed> {
+    pub(super) fn span(&mut self) -> Result<(usize, usize), MalformedReason> {
         let len = usize::try_from(self.long()?).map_err(|_| "a negative length")?;
         let start = self.at;
         self.take(len)?;
@@ -73,7 +73,7 @@ impl<'a> ByteReader<'a> {
     }
 
     #[inline]
-    pub(super) fn bool(&mut self) -> Result<bool, Malformed> {
+    pub(super) fn bool(&mut self) -> Result<bool, MalformedReason> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -83,7 +83,7 @@ impl<'a> ByteReader<'a> {
 
     /// The number of elements in the next chunk of a list or map; `None` at its end. Each element takes at least one byte,
     /// so there are never more elements than bytes.
-    pub(super) fn run(&mut self) -> Result<Option<usize>, Malformed> {
+    pub(super) fn run(&mut self) -> Result<Option<usize>, MalformedReason> {
         const EMPTY_ELEMENTS_MAX: usize = 1024;
         let mut count = self.long()?;
         if count < 0 {

@@ -12,7 +12,7 @@ const SCALE_MAX: u64 = 1_000;
 
 /// A logical type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Logical {
+pub(super) enum LogicalType {
     /// A big-endian number in two's complement with this scale.
     Decimal(usize),
     /// A decimal that is followed by its own scale.
@@ -30,7 +30,7 @@ pub(super) enum Logical {
 
 /// The encoding of a type that may have a logical type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Physical {
+pub(super) enum PhysicalType {
     Int,
     Long,
     Bytes,
@@ -38,27 +38,33 @@ pub(super) enum Physical {
 }
 
 /// The logical type of a schema object, if it fits the encoding.
-pub(super) fn of(object: &Map<String, Value>, physical: Physical) -> Option<Logical> {
+pub(super) fn of(object: &Map<String, Value>, physical: PhysicalType) -> Option<LogicalType> {
     let number = |name: &str| object.get(name).map_or(Some(0), Value::as_u64);
     let decimal = || {
         let (precision, scale) = (number("precision")?, number("scale")?);
         let fits = precision > 0 && scale <= precision && scale <= SCALE_MAX;
-        Some(Logical::Decimal(usize::try_from(scale).ok().filter(|_| fits)?))
+        Some(LogicalType::Decimal(usize::try_from(scale).ok().filter(|_| fits)?))
     };
     match (object.get("logicalType")?.as_str()?, physical) {
-        ("decimal", Physical::Bytes | Physical::Fixed(_)) => decimal(),
-        ("big-decimal", Physical::Bytes) => Some(Logical::BigDecimal),
-        ("uuid", Physical::Fixed(16)) => Some(Logical::Uuid),
-        ("date", Physical::Int) => Some(Logical::Date),
-        ("time-millis", Physical::Int) => Some(Logical::Time(DurationUnit::Millis)),
-        ("time-micros", Physical::Long) => Some(Logical::Time(DurationUnit::Micros)),
-        ("timestamp-millis", Physical::Long) => Some(Logical::Timestamp(DurationUnit::Millis)),
-        ("timestamp-micros", Physical::Long) => Some(Logical::Timestamp(DurationUnit::Micros)),
-        ("timestamp-nanos", Physical::Long) => Some(Logical::Timestamp(DurationUnit::Nanos)),
-        ("local-timestamp-millis", Physical::Long) => Some(Logical::LocalTimestamp(DurationUnit::Millis)),
-        ("local-timestamp-micros", Physical::Long) => Some(Logical::LocalTimestamp(DurationUnit::Micros)),
-        ("local-timestamp-nanos", Physical::Long) => Some(Logical::LocalTimestamp(DurationUnit::Nanos)),
-        ("duration", Physical::Fixed(12)) => Some(Logical::Duration),
+        ("decimal", PhysicalType::Bytes | PhysicalType::Fixed(_)) => decimal(),
+        ("big-decimal", PhysicalType::Bytes) => Some(LogicalType::BigDecimal),
+        ("uuid", PhysicalType::Fixed(16)) => Some(LogicalType::Uuid),
+        ("date", PhysicalType::Int) => Some(LogicalType::Date),
+        ("time-millis", PhysicalType::Int) => Some(LogicalType::Time(DurationUnit::Millis)),
+        ("time-micros", PhysicalType::Long) => Some(LogicalType::Time(DurationUnit::Micros)),
+        ("timestamp-millis", PhysicalType::Long) => Some(LogicalType::Timestamp(DurationUnit::Millis)),
+        ("timestamp-micros", PhysicalType::Long) => Some(LogicalType::Timestamp(DurationUnit::Micros)),
+        ("timestamp-nanos", PhysicalType::Long) => Some(LogicalType::Timestamp(DurationUnit::Nanos)),
+        ("local-timestamp-millis", PhysicalType::Long) => {
+            Some(LogicalType::LocalTimestamp(DurationUnit::Millis))
+        }
+        ("local-timestamp-micros", PhysicalType::Long) => {
+            Some(LogicalType::LocalTimestamp(DurationUnit::Micros))
+        }
+        ("local-timestamp-nanos", PhysicalType::Long) => {
+            Some(LogicalType::LocalTimestamp(DurationUnit::Nanos))
+        }
+        ("duration", PhysicalType::Fixed(12)) => Some(LogicalType::Duration),
         _ => None,
     }
 }
@@ -71,7 +77,7 @@ pub(super) enum Meaning {
     Moment(NonIdentifier),
 }
 
-impl Logical {
+impl LogicalType {
     /// The meaning and the text of a value that is stored as a number.
     pub(super) fn of_number(self, number: i64) -> (Meaning, String) {
         let (of, text) = match self {

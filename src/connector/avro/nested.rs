@@ -5,8 +5,8 @@
 
 use std::io::Write as _;
 
-use super::bytes::{ByteReader, Malformed};
-use super::logical::{Logical, Meaning};
+use super::bytes::{ByteReader, MalformedReason};
+use super::logical::{LogicalType, Meaning};
 use super::schema::{AvroType, TypeId};
 
 /// The deepest nesting; a record type may contain itself.
@@ -33,7 +33,7 @@ impl<'s> Nested<'s> {
         &self.made
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), MalformedReason> {
         if self.made.len() + bytes.len() > self.len_max {
             return Err("too much in one record");
         }
@@ -47,7 +47,7 @@ impl<'s> Nested<'s> {
         bytes: &mut ByteReader<'_>,
         of: TypeId,
         depth: usize,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), MalformedReason> {
         if depth > DEPTH_MAX {
             return Err("nested too deep");
         }
@@ -98,14 +98,19 @@ impl<'s> Nested<'s> {
     }
 
     /// Skips a value. It makes the value's JSON, so that the limit bounds the work.
-    pub(super) fn pass(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<(), Malformed> {
+    pub(super) fn pass(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<(), MalformedReason> {
         let len = self.made.len();
         self.json(bytes, of, 0)?;
         self.made.truncate(len);
         Ok(())
     }
 
-    fn list(&mut self, bytes: &mut ByteReader<'_>, items: TypeId, depth: usize) -> Result<(), Malformed> {
+    fn list(
+        &mut self,
+        bytes: &mut ByteReader<'_>,
+        items: TypeId,
+        depth: usize,
+    ) -> Result<(), MalformedReason> {
         self.push(b"[")?;
         let mut is_first = true;
         while let Some(count) = bytes.run()? {
@@ -117,7 +122,12 @@ impl<'s> Nested<'s> {
         self.push(b"]")
     }
 
-    fn map(&mut self, bytes: &mut ByteReader<'_>, values: TypeId, depth: usize) -> Result<(), Malformed> {
+    fn map(
+        &mut self,
+        bytes: &mut ByteReader<'_>,
+        values: TypeId,
+        depth: usize,
+    ) -> Result<(), MalformedReason> {
         self.push(b"{")?;
         let mut is_first = true;
         while let Some(count) = bytes.run()? {
@@ -137,7 +147,7 @@ impl<'s> Nested<'s> {
         bytes: &mut ByteReader<'_>,
         fields: &[(Box<str>, TypeId)],
         depth: usize,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), MalformedReason> {
         self.push(b"{")?;
         let mut is_first = true;
         for (name, of) in fields {
@@ -149,12 +159,12 @@ impl<'s> Nested<'s> {
         self.push(b"}")
     }
 
-    fn comma(&mut self, is_first: &mut bool) -> Result<(), Malformed> {
+    fn comma(&mut self, is_first: &mut bool) -> Result<(), MalformedReason> {
         if std::mem::take(is_first) { Ok(()) } else { self.push(b",") }
     }
 
     /// A number in a form that differs from whole numbers; NaN and infinities become null.
-    fn number(&mut self, is_finite: bool, value: impl std::fmt::Debug) -> Result<(), Malformed> {
+    fn number(&mut self, is_finite: bool, value: impl std::fmt::Debug) -> Result<(), MalformedReason> {
         if !is_finite {
             return self.push(b"null");
         }
@@ -162,7 +172,7 @@ impl<'s> Nested<'s> {
         write!(self.made, "{value:?}").map_err(|_| "too much in one record")
     }
 
-    fn text(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    fn text(&mut self, bytes: &[u8]) -> Result<(), MalformedReason> {
         // An escape takes six bytes for one.
         if self.made.len() + 6 * bytes.len() + 2 > self.len_max {
             return Err("too much in one record");
@@ -173,16 +183,19 @@ impl<'s> Nested<'s> {
 }
 
 /// The meaning and the text of the next value, which has a logical type.
-pub(super) fn logical(of: &AvroType, bytes: &mut ByteReader<'_>) -> Result<(Meaning, String), Malformed> {
+pub(super) fn logical(
+    of: &AvroType,
+    bytes: &mut ByteReader<'_>,
+) -> Result<(Meaning, String), MalformedReason> {
     match of {
         AvroType::LogicalNumber(logical) => Ok(logical.of_number(bytes.long()?)),
         AvroType::LogicalBytes(logical, Some(len)) => Ok(logical.of_bytes(bytes.take(*len)?)),
-        AvroType::LogicalBytes(Logical::BigDecimal, None) => {
+        AvroType::LogicalBytes(LogicalType::BigDecimal, None) => {
             let (start, end) = bytes.span()?;
             let mut inner = ByteReader::new(&bytes.all[start..end]);
             let (start, end) = inner.span()?;
             let scale = inner.long()?;
-            Ok(Logical::of_big_decimal(&inner.all[start..end], scale))
+            Ok(LogicalType::of_big_decimal(&inner.all[start..end], scale))
         }
         AvroType::LogicalBytes(logical, None) => {
             let (start, end) = bytes.span()?;
@@ -193,13 +206,16 @@ pub(super) fn logical(of: &AvroType, bytes: &mut ByteReader<'_>) -> Result<(Mean
 }
 
 /// The branch of the next union.
-pub(super) fn branch(branches: &[TypeId], bytes: &mut ByteReader<'_>) -> Result<TypeId, Malformed> {
+pub(super) fn branch(branches: &[TypeId], bytes: &mut ByteReader<'_>) -> Result<TypeId, MalformedReason> {
     let branch = usize::try_from(bytes.long()?).ok().and_then(|at| branches.get(at));
     branch.copied().ok_or("a branch that the union does not have")
 }
 
 /// The symbol of the next enum.
-pub(super) fn symbol<'s>(symbols: &'s [Box<str>], bytes: &mut ByteReader<'_>) -> Result<&'s str, Malformed> {
+pub(super) fn symbol<'s>(
+    symbols: &'s [Box<str>],
+    bytes: &mut ByteReader<'_>,
+) -> Result<&'s str, MalformedReason> {
     let symbol = usize::try_from(bytes.long()?).ok().and_then(|at| symbols.get(at));
     symbol.map(|symbol| &**symbol).ok_or("a symbol that the enum does not have")
 }

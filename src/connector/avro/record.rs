@@ -1,6 +1,6 @@
 //! Records of a block, read one by one.
 
-use super::bytes::{ByteReader, Malformed};
+use super::bytes::{ByteReader, MalformedReason};
 use super::error::{AvroError, AvroProblem};
 use super::logical::Meaning;
 use super::nested::{Nested, branch, logical, symbol};
@@ -150,12 +150,12 @@ impl<'b> Records<'b> {
         Ok(Some(AvroRow { block: self.bytes.all, made: self.nested.made(), slots: &self.slots }))
     }
 
-    fn error(&self, what: Malformed) -> AvroError {
+    fn error(&self, what: MalformedReason) -> AvroError {
         let problem = AvroProblem::Record { record: self.read, offset: self.bytes.at, what };
         AvroError::of_one_block(self.block_offset, problem)
     }
 
-    fn fill(&mut self) -> Result<(), Malformed> {
+    fn fill(&mut self) -> Result<(), MalformedReason> {
         self.nested.clear();
         let schema = self.schema;
         let mut bytes = self.bytes;
@@ -189,7 +189,7 @@ impl<'b> Records<'b> {
 }
 
 #[inline]
-fn read_plain(bytes: &mut ByteReader<'_>, plain: PlainType) -> Result<Slot, Malformed> {
+fn read_plain(bytes: &mut ByteReader<'_>, plain: PlainType) -> Result<Slot, MalformedReason> {
     Ok(match plain {
         PlainType::Text => text(bytes.span()?),
         PlainType::Long => Slot::Long(bytes.long()?),
@@ -201,7 +201,7 @@ fn read_plain(bytes: &mut ByteReader<'_>, plain: PlainType) -> Result<Slot, Malf
 
 impl Nested<'_> {
     /// A value of any type. Values that fit no slot become JSON.
-    fn slot(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<Slot, Malformed> {
+    fn slot(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<Slot, MalformedReason> {
         let plain = match &self.types[of] {
             AvroType::Null => return Ok(Slot::Null),
             AvroType::Bool => PlainType::Bool,
@@ -248,7 +248,7 @@ impl Nested<'_> {
         bytes: &mut ByteReader<'_>,
         of: TypeId,
         names: &[Box<str>],
-    ) -> Result<Slot, Malformed> {
+    ) -> Result<Slot, MalformedReason> {
         let Some((first, rest)) = names.split_first() else { return self.slot(bytes, of) };
         let types = self.types;
         match &types[of] {
@@ -287,8 +287,8 @@ impl Nested<'_> {
     fn make(
         &mut self,
         made: Made,
-        make: impl FnOnce(&mut Self) -> Result<(), Malformed>,
-    ) -> Result<Slot, Malformed> {
+        make: impl FnOnce(&mut Self) -> Result<(), MalformedReason>,
+    ) -> Result<Slot, MalformedReason> {
         let start = self.made().len();
         make(self)?;
         let place = |at: usize| u32::try_from(at).map_err(|_| "too much in one record");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::logical::{self, Logical, Physical};
+use super::logical::{self, LogicalType, PhysicalType};
 
 /// The index of a type in the schema.
 pub(super) type TypeId = usize;
@@ -22,9 +22,9 @@ pub(super) enum AvroType {
     Text,
     Fixed(usize),
     /// A number with a logical type.
-    LogicalNumber(Logical),
+    LogicalNumber(LogicalType),
     /// Bytes with a logical type, and their length if it is fixed.
-    LogicalBytes(Logical, Option<usize>),
+    LogicalBytes(LogicalType, Option<usize>),
     Enum(Vec<Box<str>>),
     List(TypeId),
     Map(TypeId),
@@ -57,12 +57,12 @@ pub struct AvroSchema {
     fields: Vec<Box<str>>,
     pub(super) ops: Vec<FieldOp>,
     pub(super) types: Vec<AvroType>,
-    pub(super) paths: Vec<Path>,
+    pub(super) paths: Vec<SchemaPath>,
 }
 
 /// A selected value inside a field: the index of the field, and the path to the value.
 #[derive(Clone, Debug)]
-pub(super) struct Path {
+pub(super) struct SchemaPath {
     pub(super) field: usize,
     pub(super) names: Vec<Box<str>>,
 }
@@ -74,7 +74,7 @@ impl AvroSchema {
     /// A text with the reason. The top-level type must be a record.
     pub fn parse(json: &str) -> Result<Self, String> {
         let json: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let mut parser = Parser::default();
+        let mut parser = SchemaParser::default();
         let root = parser.parse(&json, "")?;
         let AvroType::Record(fields) = &parser.types[root] else {
             return Err("it is not a record".to_owned());
@@ -105,7 +105,7 @@ impl AvroSchema {
         let names: Vec<Box<str>> = names.iter().map(|name| (*name).into()).collect();
         match self.ops.get(field)? {
             FieldOp::Other(id) if self.leads(*id, &names) => {
-                self.paths.push(Path { field, names });
+                self.paths.push(SchemaPath { field, names });
                 Some(self.ops.len() + self.paths.len() - 1)
             }
             _ => None,
@@ -159,13 +159,13 @@ fn op(types: &[AvroType], id: TypeId) -> FieldOp {
 }
 
 #[derive(Default)]
-struct Parser {
+struct SchemaParser {
     types: Vec<AvroType>,
     /// Named types by their full name.
     names: HashMap<String, TypeId>,
 }
 
-impl Parser {
+impl SchemaParser {
     fn add(&mut self, found: AvroType) -> TypeId {
         self.types.push(found);
         self.types.len() - 1
@@ -216,9 +216,9 @@ impl Parser {
             Some("record" | "error" | "enum" | "fixed") => self.named(object, namespace),
             Some(name) => {
                 let found = match name {
-                    "int" => logical::of(object, Physical::Int).map(AvroType::LogicalNumber),
-                    "long" => logical::of(object, Physical::Long).map(AvroType::LogicalNumber),
-                    "bytes" => logical::of(object, Physical::Bytes)
+                    "int" => logical::of(object, PhysicalType::Int).map(AvroType::LogicalNumber),
+                    "long" => logical::of(object, PhysicalType::Long).map(AvroType::LogicalNumber),
+                    "bytes" => logical::of(object, PhysicalType::Bytes)
                         .map(|logical| AvroType::LogicalBytes(logical, None)),
                     _ => None,
                 };
@@ -246,7 +246,7 @@ impl Parser {
             Some("fixed") => {
                 let size = object.get("size").and_then(Value::as_u64).and_then(|size| size.try_into().ok());
                 let size = size.ok_or("a fixed type without a size")?;
-                match logical::of(object, Physical::Fixed(size)) {
+                match logical::of(object, PhysicalType::Fixed(size)) {
                     Some(logical) => AvroType::LogicalBytes(logical, Some(size)),
                     None => AvroType::Fixed(size),
                 }
@@ -324,15 +324,15 @@ mod tests {
     #[test]
     fn schemas_without_records_are_errors() {
         check("\"string\"", "it is not a record");
-        check("7", "7 is no type");
-        check(&record(r#"{"name":"a","type":"G"}"#), "`G` is no type");
+        check("7", "7 is not a type");
+        check(&record(r#"{"name":"a","type":"G"}"#), "`G` is not a type");
         check(&record(r#"{"name":"a"}"#), "the field `a` has no type");
         check(
             &record(r#"{"name":"a","type":"int"},{"name":"a","type":"int"}"#),
             "the field `a` is there twice",
         );
         check(r#"{"type":"record","name":"R"}"#, "no `fields`");
-        check(r#"{"type":"enum","name":"E","symbols":[1]}"#, "1 is no symbol");
+        check(r#"{"type":"enum","name":"E","symbols":[1]}"#, "1 is not a symbol");
         assert!(AvroSchema::parse(&"[".repeat(100_000)).is_err());
     }
 }

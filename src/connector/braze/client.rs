@@ -8,7 +8,7 @@ use super::keys::{BrazeKeyKind, WorkspaceKeySet, key_fingerprint};
 use super::reply::{self, BrazeReply};
 use super::{rest, wire};
 use crate::config::{BrazeConfig, Secret};
-use crate::connector::http::{Auth, HttpClient, HttpError, HttpReply};
+use crate::connector::http::{HttpAuth, HttpClient, HttpError, HttpReply};
 use crate::connector::rate_limit::RateLimiter;
 use crate::model::{Clock, DeliveryMethod, Timestamp};
 
@@ -126,7 +126,7 @@ impl BrazeClient {
             }
             BrazeKeyKind::Rest => {
                 let (key, body) = (self.keys.rest.as_ref()?, br#"{"attributes":[]}"#.to_vec());
-                self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), body).await
+                self.http.post_as(&self.track_url, &HttpAuth::Bearer(key.expose()), body).await
             }
         };
         let sent_at = result.as_ref().ok().and_then(HttpReply::sent_at);
@@ -154,7 +154,7 @@ impl BrazeClient {
         body: Vec<u8>,
         layout: &wire::ArrayLayout,
     ) -> BrazeReply {
-        let result = self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), body).await;
+        let result = self.http.post_as(&self.track_url, &HttpAuth::Bearer(key.expose()), body).await;
         self.read(&result, layout, &self.track_limiter)
     }
 
@@ -166,7 +166,7 @@ impl BrazeClient {
         body: Vec<u8>,
     ) -> (BrazeReply, Option<Vec<u8>>) {
         let url = format!("{}/{path}", self.base);
-        let result = self.http.post_as(&url, &Auth::Bearer(key.expose()), body).await;
+        let result = self.http.post_as(&url, &HttpAuth::Bearer(key.expose()), body).await;
         let reply = self.read(&result, &wire::ArrayLayout::default(), &self.trigger_limiter);
         (reply, result.ok().map(|response| response.body))
     }

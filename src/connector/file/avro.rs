@@ -24,18 +24,18 @@ pub(super) fn read(
     columns: &[Box<str>],
     sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
-    Opened::new(file, path)?.read(columns, &[], cell, sink)?;
+    OpenedAvroFile::new(file, path)?.read(columns, &[], cell, sink)?;
     Ok(true)
 }
 
 /// A file after its header was read.
-struct Opened {
+struct OpenedAvroFile {
     path: PathBuf,
     input: BufReader<Box<dyn Read>>,
     header: AvroHeader,
 }
 
-impl Opened {
+impl OpenedAvroFile {
     fn new(file: Box<dyn Read>, path: &Path) -> Result<Self, FileError> {
         let mut input = BufReader::with_capacity(BUFFER_LEN, file);
         let header = AvroHeader::read(&mut input, &AvroLimits::default()).map_err(|e| damaged(path, &e))?;
@@ -80,14 +80,14 @@ impl Opened {
 
 /// One Avro file, regardless of its name.
 pub(in crate::connector) struct AvroFile {
-    opened: Opened,
+    opened: OpenedAvroFile,
     watch: ChangeDetector,
 }
 
 impl AvroFile {
     pub(in crate::connector) fn open(found: &FoundFile) -> Result<Self, FileError> {
         let (handle, watch) = open::open(found)?;
-        let opened = Opened::new(handle.reader(), found.path());
+        let opened = OpenedAvroFile::new(handle.reader(), found.path());
         // An incomplete download is reported as such, before any parser error that it caused.
         watch.came_whole()?;
         Ok(Self { opened: opened?, watch })

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::FileError;
 use super::open::{BUFFER_LEN, FileBytes, FileInput};
-use crate::config::Format;
+use crate::config::FileFormat;
 
 /// Bytes that are inspected.
 const FRONT_LEN: usize = 8 << 10;
@@ -14,7 +14,7 @@ const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A kind of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ContentKind {
     Gzip,
     Zstd,
     Parquet,
@@ -25,12 +25,12 @@ pub(super) enum Kind {
     CrText,
     Text,
     Empty,
-    Foreign(Foreign),
+    Foreign(UnsupportedContent),
 }
 
 /// Unsupported content: its description and the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Foreign {
+pub(super) struct UnsupportedContent {
     what: &'static str,
     remedy: &'static str,
 }
@@ -41,17 +41,17 @@ const UNZIP: &str = "unpack it, and name the file in it";
 const UTF8: &str = "save it as UTF-8, for example with `iconv -t UTF-8`";
 const PAGE: &str = "does the address or the export need a login? Fetch the file itself";
 
-const fn foreign(what: &'static str, remedy: &'static str) -> Kind {
-    Kind::Foreign(Foreign { what, remedy })
+const fn foreign(what: &'static str, remedy: &'static str) -> ContentKind {
+    ContentKind::Foreign(UnsupportedContent { what, remedy })
 }
 
 /// Signatures at the first byte.
-const SIGNATURES: [(&[u8], Kind); 24] = [
-    (b"\x1f\x8b", Kind::Gzip),
-    (b"\x28\xb5\x2f\xfd", Kind::Zstd),
-    (b"PAR1", Kind::Parquet),
+const SIGNATURES: [(&[u8], ContentKind); 24] = [
+    (b"\x1f\x8b", ContentKind::Gzip),
+    (b"\x28\xb5\x2f\xfd", ContentKind::Zstd),
+    (b"PAR1", ContentKind::Parquet),
     (b"PARE", foreign("Parquet with an encrypted footer", EXPORT)),
-    (b"Obj\x01", Kind::Avro),
+    (b"Obj\x01", ContentKind::Avro),
     (b"BZh", foreign("compressed with bzip2", PACKED)),
     (b"\xfd7zXZ\0", foreign("compressed with xz", PACKED)),
     (b"\x5d\0\0", foreign("compressed with lzma", PACKED)),
@@ -73,7 +73,7 @@ const SIGNATURES: [(&[u8], Kind); 24] = [
     (b"\xfe\xff", foreign("UTF-16 and not UTF-8", UTF8)),
 ];
 
-impl Kind {
+impl ContentKind {
     /// The kind of content that begins with `front`.
     pub(super) fn of(front: &[u8]) -> Self {
         if front.is_empty() {
@@ -101,11 +101,11 @@ impl Kind {
     }
 
     /// The format that the content shows.
-    fn format(self) -> Option<Format> {
+    fn format(self) -> Option<FileFormat> {
         match self {
-            Self::Parquet => Some(Format::Parquet),
-            Self::Avro => Some(Format::Avro),
-            Self::Json => Some(Format::Ndjson),
+            Self::Parquet => Some(FileFormat::Parquet),
+            Self::Avro => Some(FileFormat::Avro),
+            Self::Json => Some(FileFormat::Ndjson),
             _ => None,
         }
     }
@@ -120,31 +120,31 @@ impl Kind {
             Self::Json => "JSON",
             Self::CrText | Self::Text => "text",
             Self::Empty => "empty",
-            Self::Foreign(Foreign { what, .. }) => what,
+            Self::Foreign(UnsupportedContent { what, .. }) => what,
         }
     }
 }
 
 /// Decompressed content and its kind.
-pub(super) struct Content {
-    pub(super) kind: Kind,
+pub(super) struct DetectedContent {
+    pub(super) kind: ContentKind,
     pub(super) input: FileInput,
 }
 
-impl Content {
+impl DetectedContent {
     /// Inspects a file's first bytes and decompresses it if necessary.
     pub(super) fn of(handle: FileBytes, path: &Path) -> Result<Self, FileError> {
         let mut plain = FileInput { reader: handle.reader(), packed: false };
         let (kind, reader) = detect_format(&mut plain, path)?;
         let unpacked: Box<dyn Read> = match kind {
-            Kind::Gzip => {
+            ContentKind::Gzip => {
                 Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER_LEN, reader)))
             }
-            Kind::Zstd => {
+            ContentKind::Zstd => {
                 let decoder = zstd::stream::read::Decoder::new(reader);
                 Box::new(decoder.map_err(|source| FileError::Unpack { path: path.to_owned(), source })?)
             }
-            Kind::Empty if is_packed(path) => {
+            ContentKind::Empty if is_packed(path) => {
                 // The decompressors accept an empty file.
                 let what = "it is empty, without compressed data".to_owned();
                 return Err(FileError::Truncated { path: path.to_owned(), what });
@@ -154,30 +154,34 @@ impl Content {
         let mut packed = FileInput { reader: unpacked, packed: true };
         let (kind, reader) = detect_format(&mut packed, path)?;
         match kind {
-            Kind::Gzip | Kind::Zstd => Err(foreign_error(path, "compressed twice", "compress it once")),
-            Kind::Parquet => Err(foreign_error(path, "Parquet that was compressed as a whole", "unpack it")),
+            ContentKind::Gzip | ContentKind::Zstd => {
+                Err(foreign_error(path, "compressed twice", "compress it once"))
+            }
+            ContentKind::Parquet => {
+                Err(foreign_error(path, "Parquet that was compressed as a whole", "unpack it"))
+            }
             kind => Ok(Self { kind, input: FileInput { reader, packed: true } }),
         }
     }
 
     /// The format to read: from the config, else from the content, else from the name.
-    pub(super) fn format(&self, declared: Option<Format>, path: &Path) -> Result<Format, FileError> {
-        if let Kind::Foreign(Foreign { what, remedy }) = self.kind {
+    pub(super) fn format(&self, declared: Option<FileFormat>, path: &Path) -> Result<FileFormat, FileError> {
+        if let ContentKind::Foreign(UnsupportedContent { what, remedy }) = self.kind {
             let by_name = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("br"));
             let what = if by_name { "compressed with brotli" } else { what };
             return Err(foreign_error(path, what, remedy));
         }
-        let format = declared.or(self.kind.format()).or_else(|| Format::from_name(path));
+        let format = declared.or(self.kind.format()).or_else(|| FileFormat::from_name(path));
         let format = format.ok_or_else(|| FileError::UnknownFormat { path: path.to_owned() })?;
-        let is_text = matches!(format, Format::Csv | Format::Tsv | Format::Ndjson);
+        let is_text = matches!(format, FileFormat::Csv | FileFormat::Tsv | FileFormat::Ndjson);
         match (self.kind, format) {
             (kind, format) if kind.format().is_some_and(|own| own != format) => {
                 Err(self.other_than(format, path, "correct or delete `format:`"))
             }
-            (Kind::Text | Kind::CrText | Kind::Empty, _) if !is_text => {
+            (ContentKind::Text | ContentKind::CrText | ContentKind::Empty, _) if !is_text => {
                 Err(self.other_than(format, path, "correct `path:` or `format:`, or export it again"))
             }
-            (Kind::CrText, Format::Csv | Format::Tsv) => Err(foreign_error(
+            (ContentKind::CrText, FileFormat::Csv | FileFormat::Tsv) => Err(foreign_error(
                 path,
                 "text with lines that end with a carriage return alone (old Mac line ends)",
                 "save it with line feeds, for example with `tr '\\r' '\\n'`",
@@ -186,18 +190,18 @@ impl Content {
         }
     }
 
-    fn other_than(&self, format: Format, path: &Path, remedy: &str) -> FileError {
+    fn other_than(&self, format: FileFormat, path: &Path, remedy: &str) -> FileError {
         foreign_error(path, &format!("{} and not {}", self.kind.words(), name(format)), remedy)
     }
 }
 
-fn name(format: Format) -> &'static str {
+fn name(format: FileFormat) -> &'static str {
     match format {
-        Format::Csv => "CSV",
-        Format::Tsv => "TSV",
-        Format::Ndjson => "NDJSON",
-        Format::Parquet => "Parquet",
-        Format::Avro => "Avro",
+        FileFormat::Csv => "CSV",
+        FileFormat::Tsv => "TSV",
+        FileFormat::Ndjson => "NDJSON",
+        FileFormat::Parquet => "Parquet",
+        FileFormat::Avro => "Avro",
     }
 }
 
@@ -212,7 +216,7 @@ fn is_packed(path: &Path) -> bool {
 }
 
 /// The kind of an input, and a reader of all its bytes.
-fn detect_format(input: &mut FileInput, path: &Path) -> Result<(Kind, Box<dyn Read>), FileError> {
+fn detect_format(input: &mut FileInput, path: &Path) -> Result<(ContentKind, Box<dyn Read>), FileError> {
     let (mut front, mut len) = (vec![0; FRONT_LEN], 0);
     while len < FRONT_LEN {
         match input.read(&mut front[len..], path)? {
@@ -222,10 +226,10 @@ fn detect_format(input: &mut FileInput, path: &Path) -> Result<(Kind, Box<dyn Re
     }
     front.truncate(len);
     let rest = std::mem::replace(&mut input.reader, Box::new(io::empty()));
-    Ok((Kind::of(&front), Box::new(Cursor::new(front).chain(rest))))
+    Ok((ContentKind::of(&front), Box::new(Cursor::new(front).chain(rest))))
 }
 
-fn archive(front: &[u8]) -> Option<Kind> {
+fn archive(front: &[u8]) -> Option<ContentKind> {
     if front.get(257..262) == Some(b"ustar") {
         return Some(foreign("a tar archive", UNZIP));
     }
@@ -243,7 +247,7 @@ fn archive(front: &[u8]) -> Option<Kind> {
 }
 
 /// UTF-16 without a byte order mark: every second byte of line breaks and Latin letters is zero.
-fn utf16(front: &[u8]) -> Option<Kind> {
+fn utf16(front: &[u8]) -> Option<ContentKind> {
     let zeros = |first: usize| front.iter().skip(first).step_by(2).filter(|byte| **byte == 0).count();
     let (even, odd, pairs) = (zeros(0), zeros(1), front.len() / 2);
     let (few, many) = (even.min(odd), even.max(odd));
@@ -263,7 +267,7 @@ fn is_binary(front: &[u8]) -> bool {
     zeros * 8 >= front.len() || (!is_utf8 && controls * 25 >= front.len())
 }
 
-fn text(front: &[u8]) -> Kind {
+fn text(front: &[u8]) -> ContentKind {
     let front = front.strip_prefix(UTF8_MARK).unwrap_or(front);
     let begin = front.trim_ascii_start();
     let after = |len: usize| begin.get(len..).unwrap_or_default().trim_ascii_start().first();
@@ -273,7 +277,7 @@ fn text(front: &[u8]) -> Kind {
         _ => false,
     };
     if is_json {
-        return Kind::Json;
+        return ContentKind::Json;
     }
     let lower = begin.iter().take(16).map(u8::to_ascii_lowercase).collect::<Vec<_>>();
     if lower.starts_with(b"<!doctype html") || lower.starts_with(b"<html") {
@@ -284,7 +288,7 @@ fn text(front: &[u8]) -> Kind {
     }
     let lone = |at: usize| front.get(at + 1).is_some_and(|next| *next != b'\n');
     let is_cr = !front.contains(&b'\n') && memchr::memchr_iter(b'\r', front).any(lone);
-    if is_cr { Kind::CrText } else { Kind::Text }
+    if is_cr { ContentKind::CrText } else { ContentKind::Text }
 }
 
 #[cfg(test)]
@@ -293,7 +297,7 @@ mod tests {
 
     #[track_caller]
     fn check(front: &[u8], words: &str) {
-        assert_eq!(Kind::of(front).words(), words, "{}", String::from_utf8_lossy(front));
+        assert_eq!(ContentKind::of(front).words(), words, "{}", String::from_utf8_lossy(front));
     }
 
     #[test]
@@ -317,8 +321,8 @@ mod tests {
         check(b"", "empty");
         let noise: Vec<u8> = (0u32..4096).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
         check(&noise, "binary data of an unknown kind, perhaps compressed with brotli or encrypted");
-        assert_eq!(Kind::of(b"id\ru1\ru2\r"), Kind::CrText);
-        assert_eq!(Kind::of(b"id\r\nu1\r\n"), Kind::Text);
-        assert_eq!(Kind::of(b"id\r"), Kind::Text);
+        assert_eq!(ContentKind::of(b"id\ru1\ru2\r"), ContentKind::CrText);
+        assert_eq!(ContentKind::of(b"id\r\nu1\r\n"), ContentKind::Text);
+        assert_eq!(ContentKind::of(b"id\r"), ContentKind::Text);
     }
 }

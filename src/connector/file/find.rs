@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::found::{FoundFile, FoundFiles};
 use super::{FileError, remote};
-use crate::config::{FileSource, Format, is_special};
+use crate::config::{FileFormat, FileSource, is_special};
 use crate::file_glob::{Glob, WalkError, is_glob};
 
 const FOLDER: &str = "it is a folder; name the files in it, for example `people.csv/part-*.csv`";
@@ -56,7 +56,7 @@ fn matches(folder: &Path, pattern: &str) -> Result<(Vec<PathBuf>, u64), FileErro
         Err(WalkError { path, source }) => return Err(FileError::List { path, source }),
     };
     // Spark and Hadoop write a folder of part files under a file name.
-    match matches.named_folders.into_iter().find(|path| Format::from_name(path).is_some()) {
+    match matches.named_folders.into_iter().find(|path| FileFormat::from_name(path).is_some()) {
         Some(path) => Err(FileError::List { path, source: io::Error::other(FOLDER) }),
         None => Ok((matches.files, matches.skipped)),
     }

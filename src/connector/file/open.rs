@@ -76,8 +76,11 @@ pub(super) fn open(found: &FoundFile) -> Result<(FileBytes, ChangeDetector), Fil
     let path = match found {
         FoundFile::Local(path) => path,
         FoundFile::Remote(path, object) => {
-            let watch =
-                ChangeDetector { path: path.clone(), before: found.stamp()?, of: Of::Object(object.clone()) };
+            let watch = ChangeDetector {
+                path: path.clone(),
+                before: found.stamp()?,
+                of: WatchedInput::Object(object.clone()),
+            };
             let handle = match object.download() {
                 Some(Ok(file)) => FileBytes::File(file),
                 Some(Err(source)) => return Err(FileError::Io { path: path.clone(), source }),
@@ -90,7 +93,7 @@ pub(super) fn open(found: &FoundFile) -> Result<(FileBytes, ChangeDetector), Fil
     let file = open_file(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let (before, same) = (stamp(&meta), file.try_clone().map_err(failed)?);
-    Ok((FileBytes::File(file), ChangeDetector { path: path.clone(), before, of: Of::File(same) }))
+    Ok((FileBytes::File(file), ChangeDetector { path: path.clone(), before, of: WatchedInput::File(same) }))
 }
 
 /// Opens a regular file. Pipes, sockets and devices fail at once, even if one replaced the file a moment ago.
@@ -125,10 +128,10 @@ pub(in crate::connector) fn read_whole(found: &FoundFile, len_max: u64) -> Resul
 pub(super) struct ChangeDetector {
     path: PathBuf,
     before: FileStamp,
-    of: Of,
+    of: WatchedInput,
 }
 
-enum Of {
+enum WatchedInput {
     File(File),
     Object(RemoteObject),
 }
@@ -136,7 +139,7 @@ enum Of {
 impl ChangeDetector {
     /// Whether all requested bytes arrived and belong to one version of the object.
     pub(super) fn came_whole(&self) -> Result<(), FileError> {
-        let Of::Object(object) = &self.of else { return Ok(()) };
+        let WatchedInput::Object(object) = &self.of else { return Ok(()) };
         let path = self.path.clone();
         match object.take_failure() {
             None => Ok(()),
@@ -150,7 +153,7 @@ impl ChangeDetector {
     /// Checks that the file did not change and returns its stamp. The inode's change time is ignored: a rename over
     /// the file does not affect an open handle.
     pub(super) fn unchanged(&self) -> Result<FileStamp, FileError> {
-        let Of::File(file) = &self.of else { return Ok(self.before) };
+        let WatchedInput::File(file) = &self.of else { return Ok(self.before) };
         let meta = file.metadata().map_err(|source| FileError::Io { path: self.path.clone(), source })?;
         let (now, before) = (stamp(&meta), self.before);
         if (now.len, now.modified) == (before.len, before.modified) {

@@ -94,10 +94,14 @@ fn damaged(path: &Path, error: &ParquetError) -> FileError {
 }
 
 /// A column: its leaves and its path.
-type Wanted = (Vec<usize>, Vec<Box<str>>);
+type WantedColumn = (Vec<usize>, Vec<Box<str>>);
 
 /// The requested columns, including lists and records.
-fn wanted(opened: &ArrowReaderMetadata, path: &Path, columns: &[Box<str>]) -> Result<Vec<Wanted>, FileError> {
+fn wanted(
+    opened: &ArrowReaderMetadata,
+    path: &Path,
+    columns: &[Box<str>],
+) -> Result<Vec<WantedColumn>, FileError> {
     let leaves = opened.parquet_schema().columns();
     let names: Vec<String> = leaves.iter().map(|column| column.path().string()).collect();
     let path = path.to_owned();
@@ -121,7 +125,7 @@ fn parts(opened: &ArrowReaderMetadata, leaf: usize) -> Vec<Box<str>> {
 }
 
 /// A column that is a list, a map or a record.
-fn group(opened: &ArrowReaderMetadata, names: &[String], wanted: &str) -> Option<Wanted> {
+fn group(opened: &ArrowReaderMetadata, names: &[String], wanted: &str) -> Option<WantedColumn> {
     let inside = |at: &usize| names[*at].strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'));
     let leaves: Vec<usize> = (0..names.len()).filter(inside).collect();
     let (mut path, mut len) = (Vec::new(), 0);
@@ -212,13 +216,13 @@ fn of_arrow(error: ArrowError) -> ParquetError {
 /// A file that several threads read at their own positions.
 #[derive(Clone)]
 struct Anywhere {
-    bytes: Arc<Positioned>,
+    bytes: Arc<PositionedReader>,
     len: u64,
 }
 
 /// Bytes with random access.
 #[allow(clippy::large_enum_variant, reason = "there is one for each file and thread")]
-enum Positioned {
+enum PositionedReader {
     File(File),
     Object(CachedBlocks),
 }
@@ -226,8 +230,8 @@ enum Positioned {
 impl Anywhere {
     fn of(handle: FileBytes) -> io::Result<Self> {
         let (len, bytes) = match handle {
-            FileBytes::File(file) => (file.metadata()?.len(), Positioned::File(file)),
-            FileBytes::Object(object) => (object.len, Positioned::Object(CachedBlocks::new(object))),
+            FileBytes::File(file) => (file.metadata()?.len(), PositionedReader::File(file)),
+            FileBytes::Object(object) => (object.len, PositionedReader::Object(CachedBlocks::new(object))),
         };
         Ok(Self { bytes: Arc::new(bytes), len })
     }
@@ -235,9 +239,9 @@ impl Anywhere {
     /// A copy for another thread, with its own cache.
     fn of_thread(&self) -> Self {
         match &*self.bytes {
-            Positioned::File(_) => self.clone(),
-            Positioned::Object(blocks) => {
-                Self { bytes: Arc::new(Positioned::Object(blocks.anew())), len: self.len }
+            PositionedReader::File(_) => self.clone(),
+            PositionedReader::Object(blocks) => {
+                Self { bytes: Arc::new(PositionedReader::Object(blocks.anew())), len: self.len }
             }
         }
     }
@@ -272,15 +276,15 @@ impl ChunkReader for Anywhere {
 
 /// A position in a file.
 struct FilePosition {
-    bytes: Arc<Positioned>,
+    bytes: Arc<PositionedReader>,
     position: u64,
 }
 
 impl Read for FilePosition {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = match &*self.bytes {
-            Positioned::File(file) => read_at(file, buffer, self.position)?,
-            Positioned::Object(blocks) => blocks.read_at(buffer, self.position)?,
+            PositionedReader::File(file) => read_at(file, buffer, self.position)?,
+            PositionedReader::Object(blocks) => blocks.read_at(buffer, self.position)?,
         };
         self.position += len as u64;
         Ok(len)

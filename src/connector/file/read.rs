@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::content::Content;
+use super::content::DetectedContent;
 use super::find::FileAccess;
 use super::fingerprint::FileFingerprint;
 use super::found::{FoundFile, FoundFiles};
 use super::stamp::FileStamp;
 use super::{FileError, avro, csv, find, lines, ndjson, open, parquet};
-use crate::config::{FileSource, Format};
+use crate::config::{FileFormat, FileSource};
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped};
 use crate::model::Fields;
 
@@ -85,22 +85,23 @@ fn read_rows(
     let name = path.display().to_string();
     let failed = |source| FileError::Io { path: path.to_owned(), source };
     let again = handle.again().map_err(failed)?;
-    if source.format.or_else(|| Format::from_name(path)) == Some(Format::Parquet) {
+    if source.format.or_else(|| FileFormat::from_name(path)) == Some(FileFormat::Parquet) {
         // Parquet is read at positions. Only an unreadable file is inspected from its start.
         let read = parquet::read(handle, path, columns, &name, sink);
         let Err(damaged @ FileError::Damaged { .. }) = read else { return read };
-        let format = Content::of(again, path).and_then(|content| content.format(Some(Format::Parquet), path));
+        let format = DetectedContent::of(again, path)
+            .and_then(|content| content.format(Some(FileFormat::Parquet), path));
         return Err(format.err().unwrap_or(damaged));
     }
-    let content = Content::of(handle, path)?;
+    let content = DetectedContent::of(handle, path)?;
     let format = content.format(source.format, path)?;
     let lines = |input| lines::Lines::new(input, path, source.final_newline);
     match format {
-        Format::Parquet => parquet::read(again, path, columns, &name, sink),
-        Format::Avro => avro::read(content.input.reader, path, columns, sink),
-        Format::Csv => csv::read(lines(content.input), source.delimiter, columns, &name, sink),
-        Format::Tsv => csv::read(lines(content.input), b'\t', columns, &name, sink),
-        Format::Ndjson => ndjson::read(lines(content.input), columns, &name, seen, sink),
+        FileFormat::Parquet => parquet::read(again, path, columns, &name, sink),
+        FileFormat::Avro => avro::read(content.input.reader, path, columns, sink),
+        FileFormat::Csv => csv::read(lines(content.input), source.delimiter, columns, &name, sink),
+        FileFormat::Tsv => csv::read(lines(content.input), b'\t', columns, &name, sink),
+        FileFormat::Ndjson => ndjson::read(lines(content.input), columns, &name, seen, sink),
     }
 }
 

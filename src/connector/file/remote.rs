@@ -7,7 +7,7 @@ use super::FileError;
 use super::found::{FoundFile, FoundFiles};
 use crate::config::FileSource;
 use crate::file_glob::{Glob, KeyMatch, is_glob};
-use crate::object_store::{BucketClient, RemoteObject, Span, io_error, is_web, settings, split};
+use crate::object_store::{BucketClient, ByteSpan, RemoteObject, io_error, is_web, settings, split};
 
 /// The files of a source in a bucket or on a web server.
 pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<FoundFiles, FileError> {
@@ -33,7 +33,7 @@ pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<
 fn matches(objects: &BucketClient, root: &str, pattern: &str) -> Result<FoundFiles, FileError> {
     let address = |key: &str| PathBuf::from(format!("{root}/{key}"));
     let glob = Glob::key(pattern).map_err(|source| FileError::BadGlob { source })?;
-    let listing = objects.list(glob.prefix(), Span::default());
+    let listing = objects.list(glob.prefix(), ByteSpan::default());
     let listing =
         listing.map_err(|error| FileError::Io { path: address(pattern), source: io_error(&error) })?;
     let folders: BTreeSet<String> = listing.objects.iter().flat_map(|entry| folders_of(&entry.key)).collect();

@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use crate::config::Secret;
 use crate::connector::headers::{display_text, redirect_message};
-use crate::connector::http::{Auth, HttpClient, HttpError, HttpReply};
+use crate::connector::http::{HttpAuth, HttpClient, HttpError, HttpReply};
 
 /// Users in one request.
 pub(super) const USERS_MAX: usize = 10_000;
 
 /// The deletion API of one environment.
-pub struct Deletion<'a> {
+pub struct DeletionClient<'a> {
     pub(super) http: &'a HttpClient,
     pub(super) base: &'a str,
     pub(super) app_id: &'a str,
@@ -44,7 +44,7 @@ struct DeletionReply {
     deletion_request_id: Option<String>,
 }
 
-impl Deletion<'_> {
+impl DeletionClient<'_> {
     /// Requests the deletion of the users with these identities. Returns Heap's id of the request.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Deletion<'_> {
             identities.iter().map(|identity| serde_json::json!({ "identity": identity })).collect();
         let body = serde_json::json!({ "users": users }).to_string().into_bytes();
         let url = format!("{}/api/public/v0/user_deletion", self.base);
-        let reply = self.read(&self.http.post_as(&url, &Auth::Bearer(token.expose()), body).await?)?;
+        let reply = self.read(&self.http.post_as(&url, &HttpAuth::Bearer(token.expose()), body).await?)?;
         reply.deletion_request_id.ok_or_else(|| missing_field("deletion_request_id"))
     }
 
@@ -68,7 +68,7 @@ impl Deletion<'_> {
     /// [`DeletionError`] when there is none.
     pub async fn token(&self) -> Result<Secret, DeletionError> {
         let url = format!("{}/api/public/v0/auth_token", self.base);
-        let basic = Auth::Basic(self.app_id, self.api_key.expose());
+        let basic = HttpAuth::Basic(self.app_id, self.api_key.expose());
         let token = self.read(&self.http.post_as(&url, &basic, Vec::new()).await?)?;
         Ok(Secret::new(token.access_token.ok_or_else(|| missing_field("access_token"))?))
     }

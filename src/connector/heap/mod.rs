@@ -10,7 +10,7 @@ mod reply;
 
 use bytes::Bytes;
 
-pub use deletion::{Deletion, DeletionError};
+pub use deletion::{DeletionClient, DeletionError};
 pub use event_limit::{EventAdmission, EventRateLimiter, UserKey};
 pub use reply::HeapReply;
 
@@ -102,8 +102,8 @@ impl HeapClient {
 
     /// The deletion API of the same environment.
     #[must_use]
-    pub fn deletion<'a>(&'a self, api_key: &'a Secret) -> Deletion<'a> {
-        Deletion { http: &self.http, base: &self.base, app_id: &self.app_id, api_key }
+    pub fn deletion<'a>(&'a self, api_key: &'a Secret) -> DeletionClient<'a> {
+        DeletionClient { http: &self.http, base: &self.base, app_id: &self.app_id, api_key }
     }
 }
 

@@ -186,7 +186,7 @@ mod tests {
         let users = r#"{"name":"users","files":[],"columns":["user_id"],"incremental":false}"#;
         assert!(manifest(&with(users)).is_ok() && manifest(&with(users).replace("12,", "\"12\",")).is_ok());
         for (text, says) in [
-            (with(&format!("{users},{users}")), "the table `users` is there twice"),
+            (with(&format!("{users},{users}")), "the table `users` is listed twice"),
             (with(users).replace("12,", "13,"), "`dump_id` is 13"),
             (with(users).replace("\"incremental\":false", "\"x\":1"), "missing field `incremental`"),
             (with(users).replace("[]", r#"["s3://b/x"]"#), "s3://b/x, which belongs to no dump"),

@@ -10,7 +10,7 @@ use super::manifest::dump_of;
 use super::{Dump, DumpError};
 use crate::config::{DumpFolder, is_special};
 use crate::connector::file::{FileAccess, FileError, FoundFile, read_whole};
-use crate::object_store::{BucketClient, RemoteObject, Span, io_error, is_web, settings};
+use crate::object_store::{BucketClient, ByteSpan, RemoteObject, io_error, is_web, settings};
 
 const MANIFESTS: &str = "manifests";
 /// The longest manifest in bytes.
@@ -74,7 +74,7 @@ impl DumpLocation {
             Self::Bucket(objects) => {
                 let folder = objects.key("manifests/");
                 let listing =
-                    objects.list(&folder, Span::default()).map_err(|error| failed(io_error(&error)))?;
+                    objects.list(&folder, ByteSpan::default()).map_err(|error| failed(io_error(&error)))?;
                 let dumps = listing.objects.into_iter().filter_map(|entry| {
                     // Names of manifests contain no characters that cannot be requested.
                     let name = entry.key.strip_prefix(&folder)?.to_owned();

@@ -1,7 +1,7 @@
 //! Compares the changes of a plan file with the recorded membership, so that the guard sees the numbers of the state.
 
 use super::file::SavedCohort;
-use crate::model::{ChangeOp, MemberKey, Standing};
+use crate::model::{ChangeOp, MemberKey, MemberStanding};
 use crate::plan::{ChangeSink as _, DiffTally};
 use crate::reconcile::context::PlanInputs;
 use crate::reconcile::diff_result::{ChangeSpools, DiffResult};
@@ -54,14 +54,16 @@ fn next(members: &mut SortedMembers) -> Result<Option<MemberKey>, PlanError> {
     Ok(members.advance().map_err(DesiredError::Scratch)?)
 }
 
-fn count(op: ChangeOp, standing: Option<Standing>, tally: &mut DiffTally) {
+fn count(op: ChangeOp, standing: Option<MemberStanding>, tally: &mut DiffTally) {
     let counted = match (op, standing) {
-        (ChangeOp::Remove, Some(Standing::Member)) => &mut tally.removed,
-        (ChangeOp::Remove, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_removed,
-        (ChangeOp::Remove, Some(Standing::Rejected) | None) => &mut tally.removed_again,
-        (ChangeOp::Add, Some(Standing::Member)) => &mut tally.added_again,
-        (ChangeOp::Add, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_added,
-        (ChangeOp::Add, Some(Standing::Rejected) | None) => &mut tally.added,
+        (ChangeOp::Remove, Some(MemberStanding::Member)) => &mut tally.removed,
+        (ChangeOp::Remove, Some(MemberStanding::InDoubt | MemberStanding::Disputed)) => {
+            &mut tally.doubt_removed
+        }
+        (ChangeOp::Remove, Some(MemberStanding::Rejected) | None) => &mut tally.removed_again,
+        (ChangeOp::Add, Some(MemberStanding::Member)) => &mut tally.added_again,
+        (ChangeOp::Add, Some(MemberStanding::InDoubt | MemberStanding::Disputed)) => &mut tally.doubt_added,
+        (ChangeOp::Add, Some(MemberStanding::Rejected) | None) => &mut tally.added,
     };
     *counted += 1;
 }
@@ -69,22 +71,26 @@ fn count(op: ChangeOp, standing: Option<Standing>, tally: &mut DiffTally) {
 /// Cursor over the recorded members beside the saved changes.
 struct RecordedBeside {
     cursor: MembershipCursor,
-    at: Option<(MemberKey, Option<Standing>)>,
+    at: Option<(MemberKey, Option<MemberStanding>)>,
     /// Whether the plan changes the current member.
     is_changed: bool,
 }
 
 impl RecordedBeside {
     fn advance(&mut self, tally: &mut DiffTally) -> Result<(), PlanError> {
-        let is_left = matches!(self.at, Some((_, Some(Standing::InDoubt)))) && !self.is_changed;
+        let is_left = matches!(self.at, Some((_, Some(MemberStanding::InDoubt)))) && !self.is_changed;
         tally.left_in_doubt += u64::from(is_left);
         (self.at, self.is_changed) = (self.cursor.advance_any()?, false);
-        tally.members += u64::from(matches!(self.at, Some((_, Some(Standing::Member)))));
+        tally.members += u64::from(matches!(self.at, Some((_, Some(MemberStanding::Member)))));
         Ok(())
     }
 
     /// The recorded standing of this key. Calls must come in ascending order of the keys.
-    fn standing_of(&mut self, key: MemberKey, tally: &mut DiffTally) -> Result<Option<Standing>, PlanError> {
+    fn standing_of(
+        &mut self,
+        key: MemberKey,
+        tally: &mut DiffTally,
+    ) -> Result<Option<MemberStanding>, PlanError> {
         while self.at.is_some_and(|(at, _)| at < key) {
             self.advance(tally)?;
         }

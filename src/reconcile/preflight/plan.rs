@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use crate::config::{CohortConfig, PreflightConfig};
 use crate::model::{ChangeOp, Identifier, MemberKey, Timestamp};
-use crate::plan::Approved;
+use crate::plan::ApprovedPlan;
 use crate::reconcile::context::PlanInputs;
 use crate::state::{OutboxUser, Spool, StateError, UnknownUser, UnknownUsers};
 
@@ -53,7 +53,7 @@ pub(in crate::reconcile) fn known_now(
 /// The unknown users of a cohort without those that these changes remove. `None` without `preflight:`.
 pub(in crate::reconcile) fn plan(
     cohort: &CohortConfig,
-    approved: &mut Approved<Spool>,
+    approved: &mut ApprovedPlan<Spool>,
     inputs: PlanInputs<'_>,
 ) -> Result<Option<PreflightPlan>, StateError> {
     let Some(settings) = cohort.preflight else { return Ok(None) };

@@ -6,7 +6,7 @@ use super::plan::{PreflightPlan, is_due};
 use crate::apply::ApplyOutcome;
 use crate::connector::destination::{LOOKUP_MAX, ProfileLookup};
 use crate::model::{ChangeOp, Clock, CohortId, Identifier, IdentifierKind, Timestamp};
-use crate::plan::Approved;
+use crate::plan::ApprovedPlan;
 use crate::state::{CheckTime, OutboxUser, Spool, StateError, StateWriter, UnknownUser, UnknownUsers};
 
 /// Users per run that Braze is asked for unless `sample` is larger, and unknown users that are recorded.
@@ -44,7 +44,7 @@ impl<'a> PreflightRun<'a> {
     pub(in crate::reconcile) async fn begin(
         cohort: &CohortId,
         plan: PreflightPlan,
-        approved: &mut Approved<Spool>,
+        approved: &mut ApprovedPlan<Spool>,
         profiles: Option<&dyn ProfileLookup>,
         (state, clock): (&'a StateWriter, Clock),
     ) -> Result<Self, StateError> {
@@ -65,7 +65,7 @@ impl<'a> PreflightRun<'a> {
     }
 
     /// The entering users that Braze is asked for, at most `sample` of them. Notes those that are added again.
-    fn entering(&mut self, approved: &mut Approved<Spool>) -> Result<Vec<OutboxUser>, StateError> {
+    fn entering(&mut self, approved: &mut ApprovedPlan<Spool>) -> Result<Vec<OutboxUser>, StateError> {
         let mut users = Vec::new();
         if approved.changes(ChangeOp::Add) == 0 {
             return Ok(users);

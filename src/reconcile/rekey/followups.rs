@@ -6,7 +6,7 @@
 //!   the meantime, so the owner is removed as well once the id is known.
 
 use super::spool_cursor::{BATCH_LEN, SpoolCursor};
-use crate::model::{Identifier, IdentifierError, IdentifierKind, KeySeed, Standing};
+use crate::model::{Identifier, IdentifierError, IdentifierKind, KeySeed, MemberStanding};
 use crate::plan::Sides;
 use crate::reconcile::plan_error::PlanError;
 use crate::source::{DesiredError, SortedSet};
@@ -38,7 +38,7 @@ pub(in crate::reconcile) fn plan_followups(
 ) -> Result<Option<RekeyFollowups>, PlanError> {
     let Some(owners) = state.owners()? else { return Ok(None) };
     let seed = state.seed();
-    let is_member = |standing| standing == Some(Some(Standing::Member));
+    let is_member = |standing| standing == Some(Some(MemberStanding::Member));
     let mut of_aliases = SortedSet::new(seed, MEMORY);
     find_owners(&mut changes.removes, &[IdentifierKind::Alias], &owners, &mut of_aliases)?;
     let owners_to_add = select(of_aliases, &members, changes, is_member, seed)?;
@@ -54,7 +54,7 @@ pub(in crate::reconcile) fn plan_followups(
         find_owners(left, &[IdentifierKind::DeviceId], &owners, &mut of_devices)?;
     }
     // An owner with any record was removed or rejected by the own id, and needs no second removal.
-    let is_unrecorded = |standing: Option<Option<Standing>>| standing.is_none();
+    let is_unrecorded = |standing: Option<Option<MemberStanding>>| standing.is_none();
     let owners_to_remove = select(of_devices, &members, changes, is_unrecorded, seed)?;
     Ok(Some(RekeyFollowups { owners_to_add, owners_to_remove, staying }))
 }
@@ -65,7 +65,7 @@ fn select(
     owners: SortedSet,
     members: impl FnOnce() -> Result<MembershipCursor, StateError>,
     changes: &mut Sides<Spool>,
-    is_wanted: impl Fn(Option<Option<Standing>>) -> bool,
+    is_wanted: impl Fn(Option<Option<MemberStanding>>) -> bool,
     seed: KeySeed,
 ) -> Result<Spool, PlanError> {
     let mut selected = Spool::default();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::plan::TriggersPlan;
 use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome, TriggerRequest};
 use crate::connector::destination::TriggerEndpoint;
-use crate::model::{CohortId, MemberKey, Standing};
+use crate::model::{CohortId, MemberKey, MemberStanding};
 use crate::state::{DueTrigger, Reject, RejectLog, StateError, StateReader, StateWriter, Transition};
 
 /// The triggers of a cohort while its members are sent.
@@ -80,8 +80,8 @@ impl<'a> TriggerRun<'a> {
             |due: &DueTrigger| fit(due.transition, standings.get(&key_of(due, state)).copied(), is_blocked);
         let mut dropped: Vec<DueTrigger> = Vec::new();
         for plan in &mut self.plan.triggers {
-            dropped.extend(plan.now.iter().filter(|due| fit(due) == Fit::Never).cloned());
-            plan.now.retain(|due| fit(due) == Fit::Now);
+            dropped.extend(plan.now.iter().filter(|due| fit(due) == PropertyFit::Never).cloned());
+            plan.now.retain(|due| fit(due) == PropertyFit::Now);
         }
         if dropped.is_empty() {
             return Ok(());
@@ -104,7 +104,7 @@ impl<'a> TriggerRun<'a> {
 
 /// Whether a trigger may fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fit {
+enum PropertyFit {
     Now,
     /// The membership is not settled yet: it stays due.
     Later,
@@ -112,18 +112,19 @@ enum Fit {
     Never,
 }
 
-fn fit(transition: Transition, standing: Option<Standing>, is_blocked: bool) -> Fit {
+fn fit(transition: Transition, standing: Option<MemberStanding>, is_blocked: bool) -> PropertyFit {
     match (transition, standing) {
-        (Transition::Enter, Some(Standing::Member)) | (Transition::Exit, None | Some(Standing::Rejected)) => {
-            Fit::Now
+        (Transition::Enter, Some(MemberStanding::Member))
+        | (Transition::Exit, None | Some(MemberStanding::Rejected)) => PropertyFit::Now,
+        (_, Some(MemberStanding::InDoubt)) | (Transition::Exit, Some(MemberStanding::Disputed)) => {
+            PropertyFit::Later
         }
-        (_, Some(Standing::InDoubt)) | (Transition::Exit, Some(Standing::Disputed)) => Fit::Later,
-        (Transition::Enter, None | Some(Standing::Rejected | Standing::Disputed))
-        | (Transition::Exit, Some(Standing::Member)) => {
+        (Transition::Enter, None | Some(MemberStanding::Rejected | MemberStanding::Disputed))
+        | (Transition::Exit, Some(MemberStanding::Member)) => {
             if is_blocked {
-                Fit::Later
+                PropertyFit::Later
             } else {
-                Fit::Never
+                PropertyFit::Never
             }
         }
     }
@@ -140,7 +141,7 @@ fn standings(
     cohort: &CohortId,
     users: &[&DueTrigger],
     state: &StateReader,
-) -> Result<BTreeMap<MemberKey, Standing>, StateError> {
+) -> Result<BTreeMap<MemberKey, MemberStanding>, StateError> {
     let mut keys: Vec<MemberKey> = users.iter().map(|due| key_of(due, state)).collect();
     keys.sort_unstable();
     let mut found = BTreeMap::new();
@@ -189,23 +190,23 @@ mod tests {
     #[test]
     fn a_trigger_fires_only_for_a_settled_transition() {
         let enter = [
-            (None, Fit::Never),
-            (Some(Standing::Member), Fit::Now),
-            (Some(Standing::InDoubt), Fit::Later),
-            (Some(Standing::Rejected), Fit::Never),
-            (Some(Standing::Disputed), Fit::Never),
+            (None, PropertyFit::Never),
+            (Some(MemberStanding::Member), PropertyFit::Now),
+            (Some(MemberStanding::InDoubt), PropertyFit::Later),
+            (Some(MemberStanding::Rejected), PropertyFit::Never),
+            (Some(MemberStanding::Disputed), PropertyFit::Never),
         ];
         let exit = [
-            (None, Fit::Now),
-            (Some(Standing::Member), Fit::Never),
-            (Some(Standing::InDoubt), Fit::Later),
-            (Some(Standing::Rejected), Fit::Now),
-            (Some(Standing::Disputed), Fit::Later),
+            (None, PropertyFit::Now),
+            (Some(MemberStanding::Member), PropertyFit::Never),
+            (Some(MemberStanding::InDoubt), PropertyFit::Later),
+            (Some(MemberStanding::Rejected), PropertyFit::Now),
+            (Some(MemberStanding::Disputed), PropertyFit::Later),
         ];
         for (transition, cases) in [(Transition::Enter, enter), (Transition::Exit, exit)] {
             for (standing, expected) in cases {
                 assert_eq!(fit(transition, standing, false), expected, "{transition:?} {standing:?}");
-                let blocked = if expected == Fit::Never { Fit::Later } else { expected };
+                let blocked = if expected == PropertyFit::Never { PropertyFit::Later } else { expected };
                 assert_eq!(fit(transition, standing, true), blocked, "{transition:?} {standing:?}");
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::config::CohortConfig;
 use crate::model::{ChangeOp, Identifier, IdentifierKind};
-use crate::plan::Approved;
+use crate::plan::ApprovedPlan;
 use crate::reconcile::context::PlanInputs;
 use crate::state::{DueTrigger, OutboxUser, Spool, StateError, Transition};
 
@@ -60,7 +60,7 @@ impl Transitions {
     pub(in crate::reconcile) fn saved(
         cohort: &CohortConfig,
         saved: Vec<DueTrigger>,
-        approved: &mut Approved<Spool>,
+        approved: &mut ApprovedPlan<Spool>,
         inputs: PlanInputs<'_>,
     ) -> Result<Option<Self>, StateError> {
         let Some(watched) = Self::watched(cohort, inputs)? else { return Ok(None) };

@@ -24,7 +24,7 @@ const HEAD_LEN: usize = 8 + 8 + 8 + 8 + 1 + 2;
 
 /// One user's change: entering or leaving a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct SegmentChange {
     /// The key of the identifier.
     pub key: MemberKey,
     /// The time that Heap signed, in milliseconds.
@@ -41,7 +41,7 @@ pub struct Change {
     pub packed: Box<[u8]>,
 }
 
-impl Change {
+impl SegmentChange {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.signed.to_le_bytes());
         out.extend_from_slice(&self.order.to_le_bytes());
@@ -73,10 +73,10 @@ impl Change {
 }
 
 /// Returns the last change of each user, in key order. Within one sync, a removal wins.
-pub(super) fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
-    let is_removal = |change: &Change| change.op == ChangeOp::Remove;
+pub(super) fn last_of_each(mut changes: Vec<SegmentChange>) -> Vec<SegmentChange> {
+    let is_removal = |change: &SegmentChange| change.op == ChangeOp::Remove;
     changes.sort_by_key(|change| (change.key, change.signed, change.order, is_removal(change)));
-    let mut last: Vec<Change> = Vec::with_capacity(changes.len());
+    let mut last: Vec<SegmentChange> = Vec::with_capacity(changes.len());
     for change in changes {
         match last.last_mut() {
             Some(before) if before.key == change.key => *before = change,
@@ -95,7 +95,7 @@ impl StateReader {
         &self,
         connection: &ConnectionName,
         segment: &SegmentTable,
-    ) -> Result<Vec<Change>, StateError> {
+    ) -> Result<Vec<SegmentChange>, StateError> {
         let files = segment.changes.iter().map(|file| self.changes_in(connection, file));
         Ok(files.collect::<Result<Vec<_>, _>>()?.concat())
     }
@@ -105,7 +105,7 @@ impl StateReader {
         &self,
         connection: &ConnectionName,
         file: &ImmutableFile,
-    ) -> Result<Vec<Change>, StateError> {
+    ) -> Result<Vec<SegmentChange>, StateError> {
         let path = format!("{}/{}{SUFFIX}", folder_of(PartFolder::Segments(connection)), file.id);
         let damaged =
             |problem: &str| StateError::Damaged { path: self.store.at(&path), problem: problem.to_owned() };
@@ -116,7 +116,7 @@ impl StateReader {
         let (mut changes, mut rest) = (Vec::new(), bytes.as_slice());
         while !rest.is_empty() {
             let (change, after) =
-                Change::read(rest, self.seed()).ok_or_else(|| damaged("an entry is malformed"))?;
+                SegmentChange::read(rest, self.seed()).ok_or_else(|| damaged("an entry is malformed"))?;
             changes.push(change);
             rest = after;
         }
@@ -132,7 +132,7 @@ impl StateWriter {
     pub fn write_changes(
         &self,
         connection: &ConnectionName,
-        changes: &[Change],
+        changes: &[SegmentChange],
     ) -> Result<ImmutableFile, StateError> {
         let folder = folder_of(PartFolder::Segments(connection));
         let mut writer = ImmutableWriter::create(&self.reader().store, &folder, SUFFIX)?;
@@ -151,10 +151,10 @@ mod tests {
     use super::*;
     use crate::model::IdentifierKind;
 
-    fn change(value: &str, signed: i64, op: ChangeOp) -> Change {
+    fn change(value: &str, signed: i64, op: ChangeOp) -> SegmentChange {
         let mut packed = Vec::new();
         Identifier { kind: IdentifierKind::ExternalId, label: "", value }.pack_into(&mut packed);
-        Change {
+        SegmentChange {
             key: MemberKey::of(KeySeed(7), &packed),
             signed,
             order: 2,
@@ -170,9 +170,9 @@ mod tests {
         let written = change("user-1", -5, ChangeOp::Remove);
         let mut bytes = Vec::new();
         written.write(&mut bytes);
-        assert_eq!(Change::read(&bytes, KeySeed(7)), Some((written, &[][..])));
+        assert_eq!(SegmentChange::read(&bytes, KeySeed(7)), Some((written, &[][..])));
         for len in 0..bytes.len() {
-            assert_eq!(Change::read(&bytes[..len], KeySeed(7)), None, "{len}");
+            assert_eq!(SegmentChange::read(&bytes[..len], KeySeed(7)), None, "{len}");
         }
     }
 
@@ -182,7 +182,7 @@ mod tests {
         let all = [("a", 2, 1, add), ("a", 1, 2, remove), ("b", 1, 1, remove), ("b", 1, 2, add)];
         let one_sync = [("c", 1, 1, remove), ("c", 1, 1, add)];
         let each = all.into_iter().chain(one_sync);
-        let each = each.map(|(who, signed, order, op)| Change { order, ..change(who, signed, op) });
+        let each = each.map(|(who, signed, order, op)| SegmentChange { order, ..change(who, signed, op) });
         let last = last_of_each(each.collect());
         let op_of = |who| last.iter().find(|last| last.key == change(who, 0, add).key).unwrap().op;
         assert_eq!((last.len(), op_of("a"), op_of("b"), op_of("c")), (3, add, add, remove));

@@ -4,8 +4,8 @@ use std::iter::Peekable;
 use std::vec::IntoIter;
 
 use super::super::{MembershipCursor, StateError};
-use super::changes::Change;
-use crate::model::{ChangeOp, MemberKey, Standing};
+use super::changes::SegmentChange;
+use crate::model::{ChangeOp, MemberKey, MemberStanding};
 
 /// A cursor over the members of a segment.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct SegmentCursor {
     /// For each part the time that it was signed for, and its sync's arrival number.
     signed: Vec<(i64, u64)>,
     /// The last change of each user.
-    changes: Peekable<IntoIter<Change>>,
+    changes: Peekable<IntoIter<SegmentChange>>,
     /// The next entry of the parts.
     ahead: Option<RunEntry>,
     is_started: bool,
@@ -32,7 +32,7 @@ struct RunEntry {
 
 impl RunEntry {
     /// Whether it takes precedence over a change of the same user. Within one sync, a removal does.
-    fn is_after(&self, change: &Change) -> bool {
+    fn is_after(&self, change: &SegmentChange) -> bool {
         let other = (change.signed, change.order);
         self.signed > other || (!self.is_in && self.signed == other)
     }
@@ -40,7 +40,7 @@ impl RunEntry {
 
 impl SegmentCursor {
     /// Merges `parts`, signed for the times in `signed`, with the last change of each user.
-    pub(super) fn new(parts: MembershipCursor, signed: Vec<(i64, u64)>, changes: Vec<Change>) -> Self {
+    pub(super) fn new(parts: MembershipCursor, signed: Vec<(i64, u64)>, changes: Vec<SegmentChange>) -> Self {
         let changes = changes.into_iter().peekable();
         Self { parts, signed, changes, ahead: None, is_started: false, packed: Vec::new() }
     }
@@ -49,7 +49,7 @@ impl SegmentCursor {
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
-    pub fn advance(&mut self) -> Result<Option<(MemberKey, Standing)>, StateError> {
+    pub fn advance(&mut self) -> Result<Option<(MemberKey, MemberStanding)>, StateError> {
         if !self.is_started {
             self.is_started = true;
             self.next_of_parts()?;
@@ -73,7 +73,7 @@ impl SegmentCursor {
                 }
             };
             if is_in {
-                return Ok(Some((key, Standing::Member)));
+                return Ok(Some((key, MemberStanding::Member)));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeapSegments, Merged, SegmentSync, SegmentTable, SyncGap};
+use super::{HeapSegments, MergedSync, SegmentSync, SegmentTable, SyncGap};
 use crate::model::{ChangeOp, RowSet, timestamp_text};
 use crate::state::format_number;
 use crate::state::immutable_file::ImmutableFileJson;
@@ -35,7 +35,7 @@ struct SegmentTableJson {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     changes: Vec<ImmutableFileJson>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    merged: Vec<Merged>,
+    merged: Vec<MergedSync>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<SyncGap>,
 }

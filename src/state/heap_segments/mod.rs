@@ -29,8 +29,8 @@ use super::{MembershipCursor, PartWriter, StateError, StateReader, StateWriter};
 use crate::model::{ChangeOp, ConnectionName, RowSet, Timestamp};
 use json::HeapSegmentsJson;
 
-pub use changes::Change;
 pub(super) use changes::SUFFIX;
+pub use changes::SegmentChange;
 pub use cursor::SegmentCursor;
 
 /// The segment tables of one Heap connection as of one commit.
@@ -64,7 +64,7 @@ pub struct SegmentTable {
     /// The changes of small syncs, oldest file first.
     pub changes: Vec<ImmutableFile>,
     /// The last merged syncs, newest last.
-    pub merged: Vec<Merged>,
+    pub merged: Vec<MergedSync>,
     /// Syncs that were merged with pages missing.
     pub gaps: Vec<SyncGap>,
 }
@@ -94,7 +94,7 @@ pub struct SegmentSync {
 
 /// A merged sync.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Merged {
+pub struct MergedSync {
     /// Heap's id of it.
     pub sync: String,
     /// Whether all its pages arrived.
@@ -183,7 +183,7 @@ impl SegmentTable {
 
     /// Sets each change to the signed time of its sync, and drops removals by syncs with missing pages.
     #[must_use]
-    pub fn changes_in_effect(&self, mut changes: Vec<Change>) -> Vec<Change> {
+    pub fn changes_in_effect(&self, mut changes: Vec<SegmentChange>) -> Vec<SegmentChange> {
         let syncs: HashMap<u64, &SegmentSync> =
             self.syncs.iter().map(|sync| (sync_hash(&sync.id), sync)).collect();
         changes.retain_mut(|change| {
@@ -274,7 +274,7 @@ impl StateReader {
         &self,
         connection: &ConnectionName,
         segment: &SegmentTable,
-        changes: Vec<Change>,
+        changes: Vec<SegmentChange>,
     ) -> Result<SegmentCursor, StateError> {
         let (parts, signed) = (segment.in_effect(), segment.signed_of_parts());
         let parts =
@@ -361,7 +361,7 @@ impl StateWriter {
         &self,
         connection: &ConnectionName,
         segment: &SegmentTable,
-        changes: Vec<Change>,
+        changes: Vec<SegmentChange>,
     ) -> Result<Option<PartRef>, StateError> {
         let mut members = self.reader().merged_members(connection, segment, changes)?;
         let mut writer = self.segment_part(connection, ChangeOp::Add)?;

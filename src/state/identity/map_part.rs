@@ -37,13 +37,13 @@ pub(super) struct MapWriter {
     file: ImmutableWriter,
     block: Vec<u8>,
     block_rows: u64,
-    index: Vec<Block>,
+    index: Vec<MapBlock>,
     filter: Vec<u8>,
 }
 
 /// An index entry.
 #[derive(Clone, Copy)]
-struct Block {
+struct MapBlock {
     first: MapKey,
     start: u64,
     checksum: u64,
@@ -60,7 +60,7 @@ impl MapWriter {
 
     pub(super) fn push(&mut self, key: MapKey, known: &KnownIdentity) -> Result<(), StateError> {
         if self.block.is_empty() {
-            self.index.push(Block { first: key, start: self.file.bytes(), checksum: 0 });
+            self.index.push(MapBlock { first: key, start: self.file.bytes(), checksum: 0 });
         }
         let (kind, seen, text) = known.parts();
         self.block.extend_from_slice(&key.to_be_bytes());
@@ -89,7 +89,7 @@ impl MapWriter {
         self.flush()?;
         let at = self.file.bytes();
         let mut tail = Vec::with_capacity(self.index.len() * ENTRY_LEN + self.filter.len() + TRAILER_LEN);
-        for Block { first, start, checksum } in &self.index {
+        for MapBlock { first, start, checksum } in &self.index {
             tail.extend_from_slice(&first.to_be_bytes());
             tail.extend_from_slice(&start.to_le_bytes());
             tail.extend_from_slice(&checksum.to_le_bytes());
@@ -126,7 +126,7 @@ fn probes(key: MapKey, bits: u64) -> impl Iterator<Item = u64> {
 pub(in super::super) struct MapPart {
     blob: Blob,
     rows: u64,
-    index: Vec<Block>,
+    index: Vec<MapBlock>,
     /// The offset where the blocks end.
     end: u64,
     filter: Vec<u8>,
@@ -178,7 +178,7 @@ impl MapPart {
             let word =
                 |at: usize| u64::from_le_bytes(entry[at..].first_chunk::<8>().copied().unwrap_or_default());
             let first = MapKey::from_be_bytes(entry.first_chunk::<16>().copied().unwrap_or_default());
-            Block { first, start: word(16), checksum: word(24) }
+            MapBlock { first, start: word(16), checksum: word(24) }
         };
         let index = tail.as_chunks().0.iter().map(entry).collect();
         Ok(Self { blob, rows, index, end, filter })
@@ -215,7 +215,7 @@ impl MapPart {
     }
 
     pub(super) fn block(&self, at: usize) -> Result<Vec<(MapKey, KnownIdentity)>, StateError> {
-        let Block { start, checksum, .. } = self.index[at];
+        let MapBlock { start, checksum, .. } = self.index[at];
         let end = self.index.get(at + 1).map_or(self.end, |next| next.start);
         let damaged = |problem: &str| StateError::Damaged {
             path: self.blob.path().to_owned(),
@@ -241,8 +241,8 @@ impl MapPart {
     }
 
     /// Returns a cursor over all entries in key order.
-    pub(super) fn entries(&self) -> Entries<'_> {
-        Entries { part: self, block: 0, entries: Vec::new().into_iter() }
+    pub(super) fn entries(&self) -> MapEntries<'_> {
+        MapEntries { part: self, block: 0, entries: Vec::new().into_iter() }
     }
 }
 
@@ -257,13 +257,13 @@ fn entry(bytes: &[u8]) -> Option<((MapKey, KnownIdentity), &[u8])> {
 }
 
 /// A cursor over the entries of a part.
-pub(super) struct Entries<'a> {
+pub(super) struct MapEntries<'a> {
     part: &'a MapPart,
     block: usize,
     entries: std::vec::IntoIter<(MapKey, KnownIdentity)>,
 }
 
-impl Entries<'_> {
+impl MapEntries<'_> {
     pub(super) fn advance(&mut self) -> Result<Option<(MapKey, KnownIdentity)>, StateError> {
         loop {
             if let Some(entry) = self.entries.next() {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::known::{KnownIdentity, MapKey};
-use super::map_part::{Entries, MapPart, MapWriter};
+use super::map_part::{MapEntries, MapPart, MapWriter};
 use crate::state::StateError;
 use crate::state::immutable_file::ImmutableFile;
 use crate::state::store::Store;
@@ -33,7 +33,7 @@ pub(super) fn merged(
 
 /// A cursor over the entries of several parts in key order, each key once.
 pub(super) struct MapMerge<'a> {
-    cursors: Vec<(Entries<'a>, Option<KnownIdentity>)>,
+    cursors: Vec<(MapEntries<'a>, Option<KnownIdentity>)>,
     /// The next key of each part, with the part's index.
     heads: BinaryHeap<Reverse<(MapKey, usize)>>,
 }

@@ -38,7 +38,7 @@ pub(super) use map_part::MapPart;
 pub use owners::{IdentityOwners, OwnerAnswers, OwnerEvidence, OwnerQuery};
 pub use source_state::{SourceBookmark, SourceName, SourceStats, SourceTable};
 use source_state::{SourceState, SourceStateJson};
-pub use table::{Finished, ReplayTable};
+pub use table::{FinishedTable, ReplayTable};
 
 pub(super) const VERSIONS: &str = "identity/versions";
 pub(super) const PARTS: &str = "identity/parts";

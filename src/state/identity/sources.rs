@@ -6,7 +6,7 @@ use super::known::{KnownIdentity, MapKey};
 use super::learn::IdentityMap;
 use super::map_part::MapPart;
 use super::source_state::{SourceBookmark, SourceName, SourceState, SourceTable};
-use super::table::{Finished, ReplayTable};
+use super::table::{FinishedTable, ReplayTable};
 use crate::state::immutable_file::ImmutableFile;
 use crate::state::{StateError, StateWriter};
 
@@ -54,8 +54,8 @@ impl IdentityMap {
         &mut self,
         name: &SourceName,
         bookmark: SourceBookmark,
-        users: Finished,
-        joins: Finished,
+        users: FinishedTable,
+        joins: FinishedTable,
     ) -> Result<bool, StateError> {
         let known = self.sources.iter().position(|known| known.name == *name);
         let before = known.map(|at| &self.sources[at]);

@@ -24,7 +24,7 @@ const SCRATCH_MAX: usize = 64;
 
 /// A finished source table, ready for [`IdentityMap::import`](super::IdentityMap::import).
 #[derive(Debug)]
-pub struct Finished {
+pub struct FinishedTable {
     /// The committed files when the table was opened.
     pub(super) opened: Vec<ImmutableFile>,
     /// The new files.
@@ -241,10 +241,10 @@ impl ReplayTable {
     /// When the write fails.
     ///
     /// [`IdentityMap::import`]: super::IdentityMap::import
-    pub fn finish(mut self, state: &StateWriter) -> Result<Finished, StateError> {
+    pub fn finish(mut self, state: &StateWriter) -> Result<FinishedTable, StateError> {
         self.spill()?;
         let files = self.written(&state.reader().store)?;
-        Ok(Finished { opened: self.opened, files })
+        Ok(FinishedTable { opened: self.opened, files })
     }
 
     fn written(&mut self, store: &Store) -> Result<Vec<ImmutableFile>, StateError> {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use delivery::HEAD_LEN;
 use quota::QuotaShare;
 
-use super::store::{Growing, Store};
+use super::store::{GrowingFile, Store};
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{Clock, EndpointName};
 
@@ -154,7 +154,7 @@ struct InboxWriter {
 }
 
 struct OpenFile {
-    file: Growing,
+    file: GrowingFile,
     path: String,
     bytes: u64,
 }

@@ -20,8 +20,8 @@ mod write;
 
 pub(super) use read::{PartCursor, RowOutcome};
 pub use reference::PartRef;
-pub use seal::Footer;
 pub(super) use seal::FooterShape;
+pub use seal::PartFooter;
 pub use write::PartWriter;
 
 use crate::model::{CohortId, ConnectionName};

@@ -22,7 +22,7 @@ use super::super::immutable_file::checksum;
 use super::super::store::Blob;
 use super::page::{KeyColumns, PageReader, RandomAccess, TextColumn};
 use super::reference::PartRef;
-use super::seal::{Footer, KEYS, KeySum};
+use super::seal::{KEYS, KeySum, PartFooter};
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
 use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet, catch_parser_panic};
 
@@ -122,7 +122,7 @@ impl PartCursor {
         let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
         let rows = u64::try_from(rows).map_err(|e| damaged(e.to_string()))?;
         let (acknowledged, rejected) = (RowSet::default(), RowSet::default());
-        let (id, op, footer) = (id.into(), ChangeOp::Add, Footer::of(&footer));
+        let (id, op, footer) = (id.into(), ChangeOp::Add, PartFooter::of(&footer));
         let part = PartRef { id, op, rows, bytes, checksum, footer, acknowledged, rejected, noted: false };
         let RandomAccess(blob) = file;
         let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still in use".to_owned()))?;
@@ -275,13 +275,13 @@ fn unpanicked<T>(parse: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, P
 /// Verifies the footer's checksum before it is parsed.
 fn check_footer(
     blob: &Blob,
-    footer: Footer,
+    footer: PartFooter,
     damaged: &impl Fn(String) -> StateError,
 ) -> Result<(), StateError> {
     let start = blob.len().checked_sub(footer.bytes).ok_or_else(|| damaged("it is truncated".to_owned()))?;
     let mut bytes = vec![0; usize::try_from(footer.bytes).unwrap_or(0)];
     blob.read_exact_at(&mut bytes, start).map_err(StateError::TemporaryFile)?;
-    if Footer::of(&bytes) == footer {
+    if PartFooter::of(&bytes) == footer {
         return Ok(());
     }
     Err(damaged("its checksum does not match: it was changed, or is another file".to_owned()))

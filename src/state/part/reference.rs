@@ -1,6 +1,6 @@
 //! Reference to a part: its file, and which of its rows Braze has accepted or rejected.
 
-use super::seal::Footer;
+use super::seal::PartFooter;
 use crate::model::{ChangeOp, RowSet};
 
 /// A part that a version names.
@@ -17,7 +17,7 @@ pub struct PartRef {
     /// XXH3-128 of its file.
     pub checksum: u128,
     /// The end of its file.
-    pub footer: Footer,
+    pub footer: PartFooter,
     /// Rows that Braze has accepted.
     pub acknowledged: RowSet,
     /// Rows that Braze has rejected.

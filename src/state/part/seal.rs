@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// The Parquet footer of a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Footer {
+pub struct PartFooter {
     /// Its length in bytes.
     pub bytes: u64,
     /// XXH3-64 of them.
@@ -22,16 +22,16 @@ pub(in super::super) struct FooterShape {
 }
 
 impl FooterShape {
-    pub(in super::super) fn from_footer(footer: Footer) -> Self {
+    pub(in super::super) fn from_footer(footer: PartFooter) -> Self {
         Self { bytes: footer.bytes, xxh3: format!("{:016x}", footer.checksum) }
     }
 
-    pub(in super::super) fn into_footer(self) -> Option<Footer> {
-        Some(Footer { bytes: self.bytes, checksum: u64::from_str_radix(&self.xxh3, 16).ok()? })
+    pub(in super::super) fn into_footer(self) -> Option<PartFooter> {
+        Some(PartFooter { bytes: self.bytes, checksum: u64::from_str_radix(&self.xxh3, 16).ok()? })
     }
 }
 
-impl Footer {
+impl PartFooter {
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, checksum: xxh3_64(bytes) }
     }

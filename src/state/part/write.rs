@@ -14,10 +14,10 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::super::StateError;
-use super::super::immutable_file::Hashing;
+use super::super::immutable_file::HashingWriter;
 use super::super::store::{PendingFile, Store, StoreError};
 use super::reference::PartRef;
-use super::seal::{Footer, KEYS, KeySum};
+use super::seal::{KEYS, KeySum, PartFooter};
 use super::{PartFolder, path_of};
 use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet};
 
@@ -32,7 +32,7 @@ pub struct PartWriter {
     op: ChangeOp,
     seed: KeySeed,
     file: PendingFile,
-    parquet: SerializedFileWriter<Hashing>,
+    parquet: SerializedFileWriter<HashingWriter>,
     group: RowGroup,
     rows: u64,
     last: Option<MemberKey>,
@@ -59,7 +59,7 @@ impl PartWriter {
         let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
         let file = store.pending(&path_of(folder, &id))?;
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
-        let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties))
+        let parquet = SerializedFileWriter::new(HashingWriter::new(sink), schema(), Arc::new(properties))
             .map_err(|e| write_error(&file, e))?;
         Ok(Self {
             id,
@@ -104,7 +104,7 @@ impl PartWriter {
         let (bytes, checksum, footer) = closed.map_err(|e| write_error(&self.file, e))?;
         self.file.commit_new()?;
         let (acknowledged, rejected) = (RowSet::default(), RowSet::default());
-        let (id, op, rows, footer, noted) = (self.id, self.op, self.rows, Footer::of(&footer), false);
+        let (id, op, rows, footer, noted) = (self.id, self.op, self.rows, PartFooter::of(&footer), false);
         Ok(PartRef { id, op, rows, bytes, checksum, footer, acknowledged, rejected, noted })
     }
 
@@ -160,7 +160,11 @@ impl RowGroup {
         self.ends.push((label_end as u32, self.text.len() as u32));
     }
 
-    fn write(self, mut out: SerializedRowGroupWriter<'_, Hashing>, op: ChangeOp) -> Result<(), ParquetError> {
+    fn write(
+        self,
+        mut out: SerializedRowGroupWriter<'_, HashingWriter>,
+        op: ChangeOp,
+    ) -> Result<(), ParquetError> {
         let rows = self.high.len();
         let text = Bytes::from(self.text);
         let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end as usize));
@@ -187,7 +191,7 @@ impl RowGroup {
 }
 
 fn column<T: DataType>(
-    out: &mut SerializedRowGroupWriter<'_, Hashing>,
+    out: &mut SerializedRowGroupWriter<'_, HashingWriter>,
     write: impl FnOnce(&mut ColumnWriterImpl<'_, T>) -> Result<usize, ParquetError>,
 ) -> Result<(), ParquetError> {
     let Some(mut column) = out.next_column()? else {

@@ -20,7 +20,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use super::super::StateError;
-use super::{Address, Growing, PendingFile, PendingTarget, StoreError, StoredFile, step};
+use super::{Address, GrowingFile, PendingFile, PendingTarget, StoreError, StoredFile, step};
 use crate::model::Timestamp;
 use crate::object_store::{BucketClient, io_error};
 
@@ -237,8 +237,13 @@ impl BucketStore {
         Ok(PendingFile { file, target: PendingTarget::Object(self.clone(), relative.to_owned()) })
     }
 
-    pub(super) fn growing(&self, relative: &str) -> Growing {
-        Growing::Parts { bucket: self.clone(), relative: relative.to_owned(), part: 1, buffer: Vec::new() }
+    pub(super) fn growing(&self, relative: &str) -> GrowingFile {
+        GrowingFile::Parts {
+            bucket: self.clone(),
+            relative: relative.to_owned(),
+            part: 1,
+            buffer: Vec::new(),
+        }
     }
 
     /// Uploads a file under a name that is unique.

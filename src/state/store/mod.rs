@@ -19,7 +19,7 @@ use crate::model::Timestamp;
 pub(super) use blob::Blob;
 pub(super) use bucket::{BucketStore, PROBES, Tag};
 pub(super) use folder::{FolderStore, TEMPORARY, private};
-pub use step::{Failure, fail_at};
+pub use step::{StepFailure, fail_at};
 
 /// An I/O error of the folder or the bucket.
 #[derive(Debug, thiserror::Error)]
@@ -183,7 +183,7 @@ impl Store {
     }
 
     /// Creates an append-only file.
-    pub(super) fn growing(&self, relative: &str) -> Result<Growing, StoreError> {
+    pub(super) fn growing(&self, relative: &str) -> Result<GrowingFile, StoreError> {
         match self {
             Self::Folder(folder) => folder.growing(relative),
             Self::Bucket(bucket) => Ok(bucket.growing(relative)),
@@ -266,12 +266,12 @@ impl Write for Stepping {
 
 /// An append-only file. In a bucket, which has no append, each sync writes a further object.
 #[derive(Debug)]
-pub(super) enum Growing {
+pub(super) enum GrowingFile {
     File { file: Stepping, path: PathBuf, torn: bool },
     Parts { bucket: BucketStore, relative: String, part: u32, buffer: Vec<u8> },
 }
 
-impl Growing {
+impl GrowingFile {
     /// Appends bytes. They are durable after the next [`Self::sync`].
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         match self {

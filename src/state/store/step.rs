@@ -6,7 +6,7 @@ use std::io;
 
 /// The fault at the chosen step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum StepFailure {
     /// The disk is full from this step on.
     Full,
     /// The process aborts, as by `kill -9`.
@@ -17,16 +17,16 @@ pub enum Failure {
 
 /// Makes the step with this number, counted from 1, fail. Does nothing in a release build.
 #[cfg(debug_assertions)]
-pub fn fail_at(step: u64, failure: Failure) {
+pub fn fail_at(step: u64, failure: StepFailure) {
     use std::sync::atomic::Ordering::Relaxed;
-    chosen::DIES.store(failure == Failure::Die, Relaxed);
-    chosen::PANICS.store(failure == Failure::Panic, Relaxed);
+    chosen::DIES.store(failure == StepFailure::Die, Relaxed);
+    chosen::PANICS.store(failure == StepFailure::Panic, Relaxed);
     chosen::STEP.store(step, Relaxed);
 }
 
 /// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
-pub fn fail_at(_: u64, _: Failure) {}
+pub fn fail_at(_: u64, _: StepFailure) {}
 
 #[cfg(debug_assertions)]
 mod chosen {

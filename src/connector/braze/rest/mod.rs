@@ -22,7 +22,7 @@ use super::wire::ArrayLayout;
 use crate::config::{BrazeConfig, RetryPolicy, Secret};
 use crate::connector::destination::{LOOKUP_MAX, ProfileLookup, RequestOutcome};
 use crate::connector::headers::display_text;
-use crate::connector::http::{Auth, HttpClient, HttpError};
+use crate::connector::http::{HttpAuth, HttpClient, HttpError};
 use crate::connector::rate_limit::{Admission, RateLimiter, RemainingQuota};
 use crate::connector::retry::Retry;
 use crate::model::{Clock, Identifier, IdentifierKind};
@@ -330,7 +330,7 @@ impl BrazeRestClient {
         body: Option<&[u8]>,
     ) -> Result<Vec<u8>, (RestError, IsTransient)> {
         let url = format!("{}{}", self.base, endpoint.path);
-        let auth = Auth::Bearer(self.key.expose());
+        let auth = HttpAuth::Bearer(self.key.expose());
         let result = match body {
             Some(body) => self.http.post_as(&url, &auth, body.to_vec()).await,
             None => self.http.get_as(&format!("{url}?{query}"), &auth).await,

@@ -8,7 +8,7 @@ use ::object_store::Error;
 use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::file_glob::is_hidden;
 use crate::model::{Day, Timestamp};
-use crate::object_store::{self, BucketClient, Entry, Listing, Span, io_error};
+use crate::object_store::{self, BucketClient, ByteSpan, Entry, ObjectListing, io_error};
 
 pub(super) fn list(
     objects: &BucketClient,
@@ -54,7 +54,7 @@ pub(super) fn look(objects: &BucketClient) -> Result<usize, StorageError> {
 }
 
 /// The content of a folder: below an event type everything, from a day on if one is given; elsewhere one level.
-fn contents(objects: &BucketClient, folder: &str, from: Option<Day>) -> Result<Listing, StorageError> {
+fn contents(objects: &BucketClient, folder: &str, from: Option<Day>) -> Result<ObjectListing, StorageError> {
     let failed = |error: Error| StorageError {
         action: "list",
         path: address(objects, folder),
@@ -62,13 +62,13 @@ fn contents(objects: &BucketClient, folder: &str, from: Option<Day>) -> Result<L
     };
     let name = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     if !name.starts_with("event_type=") {
-        return objects.list(folder, Span { one_level: true, ..Span::default() }).map_err(failed);
+        return objects.list(folder, ByteSpan { one_level: true, ..ByteSpan::default() }).map_err(failed);
     }
-    let Some(day) = from else { return objects.list(folder, Span::default()).map_err(failed) };
+    let Some(day) = from else { return objects.list(folder, ByteSpan::default()).map_err(failed) };
     // The hours of a day sort after the day's name. Keys without a date sort before all days.
-    let before = Span { before: Some(format!("{folder}date=")), ..Span::default() };
+    let before = ByteSpan { before: Some(format!("{folder}date=")), ..ByteSpan::default() };
     let mut found = objects.list(folder, before).map_err(failed)?;
-    let after = Span { after: Some(format!("{folder}date={day}")), ..Span::default() };
+    let after = ByteSpan { after: Some(format!("{folder}date={day}")), ..ByteSpan::default() };
     found.objects.extend(objects.list(folder, after).map_err(failed)?.objects);
     Ok(found)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::known::{Folder, Known, KnownFolders, QUIET, Stamp, changed};
 use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::connector::file::open_file;
-use crate::file_glob::{Folders, Judged, Visit, WalkError, is_hidden, walk};
+use crate::file_glob::{EntryVisitor, Folders, Judged, WalkError, is_hidden, walk};
 use crate::model::{Day, Timestamp};
 
 const BUFFER_LEN: usize = 256 << 10;
@@ -88,7 +88,7 @@ impl Listing<'_> {
     }
 }
 
-impl Visit for Listing<'_> {
+impl EntryVisitor for Listing<'_> {
     /// The path of a folder below the root, with a slash at its end.
     type State = String;
 

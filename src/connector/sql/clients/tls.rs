@@ -43,42 +43,44 @@ impl DatabaseTlsConnector {
 }
 
 impl MakeTlsConnect<Socket> for DatabaseTlsConnector {
-    type Stream = Encrypted;
-    type TlsConnect = ToHost;
+    type Stream = EncryptedStream;
+    type TlsConnect = HostTlsConnect;
     type Error = io::Error;
 
-    fn make_tls_connect(&mut self, host: &str) -> Result<ToHost, io::Error> {
+    fn make_tls_connect(&mut self, host: &str) -> Result<HostTlsConnect, io::Error> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        Ok(ToHost { connector: TlsConnector::from(Arc::clone(&self.0)), name })
+        Ok(HostTlsConnect { connector: TlsConnector::from(Arc::clone(&self.0)), name })
     }
 }
 
 /// TLS handshake with a host of this name.
-pub(super) struct ToHost {
+pub(super) struct HostTlsConnect {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
-impl TlsConnect<Socket> for ToHost {
-    type Stream = Encrypted;
+impl TlsConnect<Socket> for HostTlsConnect {
+    type Stream = EncryptedStream;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Encrypted>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<EncryptedStream>> + Send>>;
 
     fn connect(self, stream: Socket) -> Self::Future {
-        Box::pin(async move { self.connector.connect(self.name, stream).await.map(Box::new).map(Encrypted) })
+        Box::pin(
+            async move { self.connector.connect(self.name, stream).await.map(Box::new).map(EncryptedStream) },
+        )
     }
 }
 
 /// A TLS connection.
-pub(super) struct Encrypted(Box<TlsStream<Socket>>);
+pub(super) struct EncryptedStream(Box<TlsStream<Socket>>);
 
-impl tokio_postgres::tls::TlsStream for Encrypted {
+impl tokio_postgres::tls::TlsStream for EncryptedStream {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl AsyncRead for Encrypted {
+impl AsyncRead for EncryptedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,7 +90,7 @@ impl AsyncRead for Encrypted {
     }
 }
 
-impl AsyncWrite for Encrypted {
+impl AsyncWrite for EncryptedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0).poll_write(cx, buf)
     }

@@ -178,14 +178,14 @@ pub(super) struct SqlValues<'a>(pub(super) &'a tokio_postgres::Row);
 impl SqlValues<'_> {
     /// The bytes of a value; none if it is null.
     pub(super) fn raw(&self, at: usize) -> Option<&[u8]> {
-        self.0.try_get::<_, Option<Raw<'_>>>(at).ok().flatten().map(|Raw(bytes)| bytes)
+        self.0.try_get::<_, Option<RawValue<'_>>>(at).ok().flatten().map(|RawValue(bytes)| bytes)
     }
 }
 
 /// The bytes of a value of any type.
-struct Raw<'a>(&'a [u8]);
+struct RawValue<'a>(&'a [u8]);
 
-impl<'a> tokio_postgres::types::FromSql<'a> for Raw<'a> {
+impl<'a> tokio_postgres::types::FromSql<'a> for RawValue<'a> {
     fn from_sql(
         _: &tokio_postgres::types::Type,
         raw: &'a [u8],
