@@ -46,7 +46,7 @@
 //!
 //! - **The plan decides, the apply executes.** There is no dry-run flag: `plan` cannot write, because
 //!   [`state::StateReader`] and [`state::StateWriter`] are different types.
-//! - **Only [`plan::Approved`] can be applied**, and only the guard creates one. A [`plan::MembershipPlan`] can be shown.
+//! - **Only [`plan::ApprovedPlan`] can be applied**, and only the guard creates one. A [`plan::MembershipPlan`] can be shown.
 //! - **A plan names its base version.** Versions are written by put-if-absent, so a plan with an older base fails before
 //!   it sends anything.
 //! - **The state records observations, not pending work.** After a crash, the next run plans again; changes without a

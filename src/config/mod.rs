@@ -3,7 +3,7 @@
 //! 1. `parse` and `merge` merge the files into one tree in which every key and value has its place.
 //! 2. `schema` and `explain` validate the tree against the JSON Schema that is generated from `spec`.
 //! 3. `checks` validate rules that a schema cannot express: references, uniqueness, order, paths.
-//! 4. `lower` converts the tree into the types that the rest of the program uses.
+//! 4. `convert` converts the tree into the types that the rest of the program uses.
 //!
 //! Phases 2 and 3 both always run, so that all problems are reported at once. Parsing needs no network and no secret;
 //! `secret` resolves secrets later.
@@ -124,7 +124,7 @@ fn typed(
         return None;
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    convert::lower(tree, folder, sources).map_err(|problem| problems.push(problem)).ok()
+    convert::config(tree, folder, sources).map_err(|problem| problems.push(problem)).ok()
 }
 
 /// Maximum number of top-level keys, many more than are known.
@@ -186,7 +186,7 @@ mod tests {
                 let tree = merge::overlaid(&base.tree, name, &mut Vec::new());
                 let mut by_schema = Vec::new();
                 schema::check(&tree, &mut by_schema);
-                let by_types = convert::lower(&tree, path.parent().unwrap(), &base.sources).err();
+                let by_types = convert::config(&tree, path.parent().unwrap(), &base.sources).err();
                 // A schema does not see the content of other files.
                 let by_types = by_types.filter(|problem| problem.code != ProblemCode::UnreadableFile);
                 assert_eq!(

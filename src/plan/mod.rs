@@ -5,12 +5,12 @@
 //!
 //! # Expected flow
 //! [`diff()`] compares desired with recorded members and reports each change to a [`ChangeSink`]. The caller makes a
-//! [`MembershipPlan`] of the changes. [`guard()`] turns it into an [`Approved`] plan and a list of violations, which
+//! [`MembershipPlan`] of the changes. [`guard()`] turns it into an [`ApprovedPlan`] and a list of violations, which
 //! may block a side of it.
 //!
 //! # Guarantees
 //! Applied to the recorded members, the changes give exactly the desired members. A plan can be shown, but only an
-//! [`Approved`] plan can be applied, and only [`guard()`] makes one.
+//! [`ApprovedPlan`] can be applied, and only [`guard()`] makes one.
 
 mod cost;
 mod diff;

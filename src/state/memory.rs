@@ -1,8 +1,8 @@
 //! The memory budget of the process (`memory:`), shared by plans, saved plans and spools.
 //!
 //! # Expected flow
-//! Planning a cohort takes a [`Permit`] when its rows arrive, and waits while too many cohorts have one. Beyond the
-//! permit, data takes [`Growth`], and goes to temporary files when that is denied. Spools live as long as a plan and
+//! Planning a cohort takes a [`MemoryPermit`] when its rows arrive, and waits while too many cohorts have one. Beyond the
+//! permit, data takes [`MemoryGrowth`], and goes to temporary files when that is denied. Spools live as long as a plan and
 //! have a share of their own.
 //!
 //! # Guarantees

@@ -62,7 +62,7 @@ pub(super) fn job(export: &ExportConfig, days: Days, state: &StateReader) -> Res
     Ok(ExportJob { export: export.clone(), posted, again: None, days, access: storage_access(export) })
 }
 
-/// Runs exports until they are complete or halt.
+/// Runs exports until they are complete or stop.
 pub(super) fn run_jobs(
     config: &Config,
     ids: &BTreeMap<ConnectionName, String>,

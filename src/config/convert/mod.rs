@@ -41,7 +41,7 @@ const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);
 ///
 /// # Errors
 /// The place where the shapes disagree with the schema.
-pub(super) fn lower(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> Result<Config, Problem> {
+pub(super) fn config(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> Result<Config, Problem> {
     let json = tree.to_json();
     let queries = sql::query_files(tree, folder)?;
     let mut said = Sha256::new_with_prefix(json.to_string());

@@ -1,6 +1,6 @@
 //! The shape of the config file: serde reads these types, and the JSON Schema is generated from them.
 //!
-//! The types mirror the YAML exactly and are private to `config`; `lower` turns them into the `Config` that the rest
+//! The types mirror the YAML exactly and are private to `config`; `convert` turns them into the `Config` that the rest
 //! of the program uses. Their doc comments are the descriptions of the schema: write them for the editor of the file.
 
 mod deliver;

@@ -14,7 +14,7 @@ pub struct PartFooter {
     pub checksum: u64,
 }
 
-/// The JSON form of a [`Footer`] inside a version.
+/// The JSON form of a [`PartFooter`] inside a version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in super::super) struct FooterShape {
     bytes: u64,
