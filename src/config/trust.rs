@@ -39,7 +39,7 @@ pub(super) fn differences(
     // Paths are relative to the folder of their config, and equal if their text is equal.
     let folder = path.parent().unwrap_or(Path::new(""));
     let both =
-        [changed.0, &tree].map(|tree| convert::lower(&settings(tree), folder, &ConfigSources::default()));
+        [changed.0, &tree].map(|tree| convert::config(&settings(tree), folder, &ConfigSources::default()));
     let [Ok(ours), Ok(theirs)] = both else {
         return Ok(vec![differs("version", trusted, None)]);
     };
