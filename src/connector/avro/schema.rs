@@ -329,7 +329,7 @@ mod tests {
         check(&record(r#"{"name":"a"}"#), "the field `a` has no type");
         check(
             &record(r#"{"name":"a","type":"int"},{"name":"a","type":"int"}"#),
-            "the field `a` is there twice",
+            "the field `a` is defined twice",
         );
         check(r#"{"type":"record","name":"R"}"#, "no `fields`");
         check(r#"{"type":"enum","name":"E","symbols":[1]}"#, "1 is not a symbol");
