@@ -134,8 +134,8 @@ mod tests {
             .unwrap();
     }
 
-    fn other(key: &'static str) -> Option<ApplyStop> {
-        Some(ApplyStop::OtherWorkspace { connection: "braze".to_owned(), key })
+    fn other(key: &'static str) -> ApplyStop {
+        ApplyStop::OtherWorkspace { connection: "braze".to_owned(), key }
     }
 
     #[test]
@@ -144,10 +144,10 @@ mod tests {
         assert_eq!(stop(&fixture, "import-2", "rest-2", true), None, "no key is recorded yet");
         remember(&fixture, BrazeKeyKind::DataImport);
         assert_eq!(stop(&fixture, "import-1", "rest-2", true), None, "no REST API key is recorded yet");
-        assert_eq!(stop(&fixture, "import-2", "rest-1", true), other("data import key"));
+        assert_eq!(stop(&fixture, "import-2", "rest-1", true), Some(other("data import key")));
         remember(&fixture, BrazeKeyKind::Rest);
         assert_eq!(stop(&fixture, "import-1", "rest-1", true), None);
-        assert_eq!(stop(&fixture, "import-1", "rest-2", true), other("REST API key"));
+        assert_eq!(stop(&fixture, "import-1", "rest-2", true), Some(other("REST API key")));
         assert_eq!(stop(&fixture, "import-1", "rest-2", false), None, "the cohort import does not use it");
     }
 
@@ -159,7 +159,7 @@ mod tests {
         let key = (&braze, BrazeKeyKind::DataImport);
         super::remember(&fixture.config, &fixture.cohort().to, key, &fixture.state, now()).unwrap();
         assert_eq!(stop(&fixture, "import-1", "rest-1", false), None);
-        assert_eq!(stop(&fixture, "import-2", "rest-1", false), other("data import key"));
+        assert_eq!(stop(&fixture, "import-2", "rest-1", false), Some(other("data import key")));
     }
 
     #[test]

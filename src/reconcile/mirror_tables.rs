@@ -278,8 +278,8 @@ mod tests {
         }
     }
 
-    fn before(membership: &Membership, pushdown: PushdownReport) -> MirrorBefore {
-        MirrorBefore::of(membership, Some(&pushdown))
+    fn before(membership: &Membership, pushdown: &PushdownReport) -> MirrorBefore {
+        MirrorBefore::of(membership, Some(pushdown))
     }
 
     fn in_database() -> PushdownReport {
@@ -291,14 +291,14 @@ mod tests {
         let fixture = RunFixture::new("");
         fixture.record(ChangeOp::Add, &["ada", "bob"].map(external), true);
         let old = fixture.membership();
-        let same = before(&old, in_database()).update_to(&old, Some(&note(1)));
+        let same = before(&old, &in_database()).update_to(&old, Some(&note(1)));
         assert_eq!(same, MirrorUpdate::Nothing);
         let newer = Membership { number: 2, ..old.clone() };
-        let renumbered = before(&old, in_database()).update_to(&newer, Some(&note(1)));
+        let renumbered = before(&old, &in_database()).update_to(&newer, Some(&note(1)));
         assert_eq!(renumbered, MirrorUpdate::NoteVersion(CHECKSUM));
         fixture.record(ChangeOp::Remove, &[external("bob")], true);
         let new = fixture.membership();
-        let updated = before(&old, in_database()).update_to(&new, Some(&note(1)));
+        let updated = before(&old, &in_database()).update_to(&new, Some(&note(1)));
         assert_eq!(updated, MirrorUpdate::ChangedParts(CHECKSUM, new.parts[1..].to_vec()));
         // Rows that were in doubt were answered meanwhile.
         let doubtful = Membership {
@@ -309,7 +309,7 @@ mod tests {
                 .collect(),
             ..old.clone()
         };
-        let settled = before(&doubtful, in_database()).update_to(&newer, Some(&note(1)));
+        let settled = before(&doubtful, &in_database()).update_to(&newer, Some(&note(1)));
         assert_eq!(settled, MirrorUpdate::ChangedParts(CHECKSUM, old.parts.clone()));
     }
 
@@ -331,7 +331,7 @@ mod tests {
                 "the table does not match the membership",
             ),
         ] {
-            let update = before(&old, pushdown).update_to(after, note.as_ref());
+            let update = before(&old, &pushdown).update_to(after, note.as_ref());
             assert_eq!(update, MirrorUpdate::Rebuild, "{why}");
         }
     }

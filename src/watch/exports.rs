@@ -248,7 +248,7 @@ mod tests {
         advance(20);
         assert_eq!(runs.queue.take_due(fixture.context.clock.monotonic()), [export("clicks")]);
         let waiting = |id: &str| fixture.context.status.lock().exports[&export(id)].waiting_since;
-        assert_eq!(waiting("clicks").map(|since| since.as_second()), Some(0));
+        assert_eq!(waiting("clicks").map(crate::model::Timestamp::as_second), Some(0));
         assert_eq!(waiting("opens"), None);
     }
 

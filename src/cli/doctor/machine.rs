@@ -63,7 +63,7 @@ fn free_space(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut
             }
         }
         Err(error) => {
-            findings.failed("disk", format!("cannot read the free space of {name}: {error}"), remedy)
+            findings.failed("disk", format!("cannot read the free space of {name}: {error}"), remedy);
         }
     }
 }
