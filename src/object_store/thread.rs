@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
@@ -41,7 +42,12 @@ impl RequestThread {
     ) -> Pending<T> {
         let (result, pending) = std::sync::mpsc::sync_channel(1);
         if let Some(runtime) = &self.0.0 {
-            runtime.spawn(async move { result.send(work.await) });
+            // Boxed: the runtime's code for a task is compiled once, not for each kind of request.
+            let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+                // The send fails when nothing waits for the result.
+                let _ = result.send(work.await);
+            });
+            runtime.spawn(task);
         }
         Pending(pending)
     }

@@ -1,5 +1,7 @@
 //! Tasks of the leader: their results, and what they work on. A panic in a task fails only its subject.
 
+use std::pin::Pin;
+
 use tokio::task::JoinSet;
 
 use super::approvals::ApprovalList;
@@ -59,9 +61,11 @@ impl Tasks {
         subject: TaskSubject,
         work: impl Future<Output = TaskResult> + Send + 'static,
     ) {
-        self.running.spawn(async move {
+        // Boxed: the runtime's code for a task is compiled once, not for each kind of work.
+        let task: Pin<Box<dyn Future<Output = TaskResult> + Send>> = Box::pin(async move {
             contained_task(work).await.unwrap_or_else(|panicked| TaskResult::Panicked(subject, panicked))
         });
+        self.running.spawn(task);
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -2,8 +2,6 @@
 
 use std::io::Read;
 
-use crc_fast::CrcAlgorithm;
-
 use super::error::AvroProblem;
 
 /// A codec.
@@ -105,8 +103,8 @@ impl Unpacked {
         }
         let unpacked = snap::raw::Decoder::new().decompress(packed, &mut self.buffer[..len]);
         let unpacked = unpacked.map_err(|_| broken())?;
-        let found = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, &self.buffer[..unpacked]);
-        if found != u64::from(u32::from_be_bytes(*checksum)) {
+        let found = crc32fast::hash(&self.buffer[..unpacked]);
+        if found != u32::from_be_bytes(*checksum) {
             return Err(AvroProblem::Checksum);
         }
         self.len = unpacked;
