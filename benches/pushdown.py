@@ -2,7 +2,7 @@
 
     python3 benches/pushdown.py [MEMBERS]            default: 10 million
 
-It needs PostgreSQL's programs and `cargo build --release`. A server of its own, with default settings except `fsync`,
+It needs PostgreSQL's programs and `cargo build --profile dist --features full`. A server of its own, with default settings except `fsync`,
 has a table of members of 36 characters. A first run adds them to the sandbox. Then 1% leave and 1% enter. Plans of both
 kinds alternate, directly to the server and once more through a local proxy that counts bytes; the digests of all plans
 must be equal. At the end come a run that sends the changes and a run without changes. Times are wall seconds, medians of
@@ -20,7 +20,7 @@ import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SYNCLINE = os.path.join(ROOT, "target", "release", "syncline")
+SYNCLINE = os.path.join(ROOT, "target", "dist", "syncline")
 ENV = {**os.environ, "K": "sandbox-data-import-key", "P": "sandbox-partner-api-key", "LC_ALL": "C"}
 ROUNDS = 3
 

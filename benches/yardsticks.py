@@ -41,9 +41,9 @@ echo "$(comm -13 old.sorted new.sorted | wc -l) $(comm -23 old.sorted new.sorted
 
 def build():
     """Builds the programs: `syncline`, and the benchmark, which generates the lists and contains the hash set."""
-    command = ["cargo", "build", "--release", "--locked", "--bin", "syncline"]
+    command = ["cargo", "build", "--profile", "dist", "--features", "full", "--locked", "--bin", "syncline"]
     subprocess.run(command, cwd=ROOT, check=True)
-    command = ["cargo", "bench", "--locked", "--bench", "scale", "--no-run", "--message-format=json"]
+    command = ["cargo", "bench", "--profile", "dist", "--locked", "--bench", "scale", "--no-run", "--message-format=json"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     messages = [json.loads(line) for line in lines]
     executables = {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
