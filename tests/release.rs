@@ -170,20 +170,26 @@ fn release_archive_contains_program_manual_completions_and_licenses() {
 }
 
 #[test]
-fn release_rejects_a_large_program_another_version_and_another_tag() {
+fn release_rejects_a_large_archive_another_version_and_another_tag() {
     let out = Workspace::new();
     let try_release = |args: &[&str]| {
         let mut command = Command::new(root().join("scripts/release"));
         command.args(args).args(["--out", out.path("").to_str().unwrap()]);
         run(command)
     };
-    try_release(&["--binary", SYNCLINE, "--max-size", "1"])
-        .expect(1)
-        .says(&["MB; at most 1 are allowed", "cargo bloat"]);
-    let echo = out.path("echo").to_str().unwrap().to_owned();
-    fs::write(&echo, "#!/bin/sh\necho syncline 0.0.1\n").unwrap();
-    fs::set_permissions(&echo, fs::Permissions::from_mode(0o755)).unwrap();
-    try_release(&["--binary", &echo]).expect(1).says(&["is `syncline 0.0.1`, not syncline"]);
+    let program = out.path("program").to_str().unwrap().to_owned();
+    let program_of_version = |version: &str| {
+        fs::write(&program, format!("#!/bin/sh\necho syncline {version}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program_of_version(VERSION);
+    try_release(&["--binary", &program, "--max-size", "0"]).expect(1).says(&[
+        "the archive has 0.",
+        "MB; at most 0 are allowed",
+        "cargo bloat",
+    ]);
+    program_of_version("0.0.1");
+    try_release(&["--binary", &program]).expect(1).says(&["is `syncline 0.0.1`, not syncline"]);
     try_release(&["--tag", "v9.9.9"]).expect(1).says(&["the tag is v9.9.9, but Cargo.toml has version"]);
     try_release(&["--taget", "x"]).expect(1).says(&["unknown argument `--taget`"]);
 }
