@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
-use serde_yaml::Spanned;
+use serde_yaml::{MessageFormatter as _, Spanned, UserMessageFormatter};
 
 use super::mask;
 use super::problem::{Problem, ProblemCode};
@@ -125,10 +125,13 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
                 .at(span, "a second one starts here")
         }
         _ => {
-            let reason = reason(cause);
-            match yaml_mistakes::recognize(text, start, &reason) {
+            let kind = syntax::kind_of(cause);
+            match kind.and_then(|kind| yaml_mistakes::recognize(text, start, &kind)) {
                 Some(found) => mistake(found, file),
-                None => Problem::new(ProblemCode::YamlSyntax, "this is not valid YAML").at(span, reason),
+                None => {
+                    let reason = UserMessageFormatter.format_message(cause).into_owned();
+                    Problem::new(ProblemCode::YamlSyntax, "this is not valid YAML").at(span, reason)
+                }
             }
         }
     }
@@ -144,15 +147,6 @@ fn too_large(span: SourceSpan) -> Problem {
     Problem::new(ProblemCode::TooLarge, "the file is too large after alias expansion")
         .at(span, "exceeds the limit")
         .hint("split it with `include:`, or replace aliases")
-}
-
-/// The parser's message without its location, which is shown separately.
-fn reason(error: &serde_yaml::Error) -> String {
-    let text = error.to_string();
-    let text = text.lines().next().unwrap_or_default();
-    let cut =
-        [" at line ", ", at line "].iter().filter_map(|mark| text.rfind(mark)).min().unwrap_or(text.len());
-    text[..cut].to_owned()
 }
 
 fn byte_at(text: &str, line: u64, column: u64) -> usize {
@@ -232,5 +226,33 @@ impl<'de> Visitor<'de> for TreeVisitor {
             entries.push(TreeEntry { key: key.value, key_span, node: map.next_value()? });
         }
         Ok(TreeValue::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Errors of the parser itself: a kind that it no longer reports fails here.
+    #[test]
+    fn each_kind_of_error_is_recognized() {
+        let check = |text: &str, message: &str| {
+            let mut problems = Vec::new();
+            assert!(parse(text, 0, &mut problems).is_none(), "{text:?}");
+            assert_eq!(problems[0].message, message, "{text:?}");
+        };
+        check("a: b: c\n", "a string with a colon needs quotes");
+        check("a:\n  b: 1\n  cd\n", "missing colon after a key");
+        check("a:\n- b\nc\n", "missing colon after a key");
+        check("a: { b: 1\nc: 2\n", "unclosed bracket");
+        check("a: [1\n---\n", "unclosed bracket");
+        check("a: { b: [1 }\n", "unclosed bracket");
+        check("a: { b: 1 c: 2 }\n", "missing comma in brackets");
+        check("a: \"b\n", "unclosed quote");
+        check("a:\n  b: 1\n c: 2\n", "wrong indentation");
+        check("a: *.csv\n", "a string that starts with this character needs quotes");
+        check("a: * b\n", "a string that starts with this character needs quotes");
+        check("a: @b\n", "a string that starts with this character needs quotes");
+        check("a:\n\tb: 1\n", "indentation with a tab");
     }
 }

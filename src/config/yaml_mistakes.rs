@@ -1,9 +1,12 @@
 //! Recognizes common mistakes in invalid YAML, with their place and a hint.
 //!
-//! The parser reports the position where it stopped; the mistake is often on the line above. The parser has no error
-//! kinds for syntax, so the cause is found in its message. Messages never repeat the text, which may contain a secret.
+//! The parser reports the kind of error and the position where it stopped; the mistake is often on the line above.
+//! Messages never repeat the text, which may contain a secret.
 
 use std::ops::Range;
+
+use serde_yaml::ExternalMessageSource;
+use serde_yaml::granit_parser::ErrorKind;
 
 /// A mistake in YAML syntax.
 pub(super) struct YamlMistake {
@@ -17,32 +20,50 @@ pub(super) struct YamlMistake {
     pub(super) hint: String,
 }
 
-/// The common mistake that stopped the parser at byte `at` with the message `reason`, if any.
-pub(super) fn recognize(text: &str, at: usize, reason: &str) -> Option<YamlMistake> {
+/// The kind of a syntax error; `None` for other errors.
+pub(super) fn kind_of(error: &serde_yaml::Error) -> Option<ErrorKind> {
+    match error {
+        serde_yaml::Error::ExternalMessage { source, .. } => match source.as_ref() {
+            ExternalMessageSource::Parser(error) => Some(error.kind().clone()),
+            _ => None,
+        },
+        serde_yaml::Error::UnknownAnchor { .. } => Some(ErrorKind::UnknownAnchor),
+        _ => None,
+    }
+}
+
+/// The common mistake that stopped the parser at byte `at` with an error of this kind, if any.
+pub(super) fn recognize(text: &str, at: usize, kind: &ErrorKind) -> Option<YamlMistake> {
     let lines = lines(text);
     let here = lines.iter().rposition(|line| line.start <= at)?;
-    if let Some(mistake) = tab(&lines, here, reason) {
+    if let Some(mistake) = tab(&lines, here, kind) {
         return Some(mistake);
     }
-    match reason {
-        _ if reason.contains("mapping values are not allowed") => {
+    match kind {
+        ErrorKind::MappingValueNotAllowed => {
             let above = before(&lines, here);
             text_with_colon(&lines[here], at)
                 .or_else(|| above.and_then(|line| missing_space(line).or_else(|| dash_without_space(line))))
                 .or_else(|| Some(indentation(&lines[here], above.map(TextLine::column))))
         }
-        _ if reason.contains("simple key expected") => {
+        ErrorKind::SimpleKeyExpected => {
             missing_space(&lines[here]).or_else(|| Some(missing_colon(&lines[here])))
         }
-        _ if reason.contains("expected '-' indicator") => Some(item(&lines, here)),
-        _ if reason.contains("expected ',' or") || reason.contains("placement of ':'") => unclosed(text, at),
-        _ if reason.contains("unclosed quote") => Some(quote(&lines[here], at)),
-        _ if reason.contains("did not find expected key") || reason.contains("block end") => {
+        ErrorKind::ExpectedBlockSequenceEntry => Some(item(&lines, here)),
+        ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator
+        | ErrorKind::InvalidColonPlacement => open_bracket(text, at),
+        // The position is the opening bracket.
+        ErrorKind::UnclosedFlowCollection { .. } | ErrorKind::MismatchedFlowCollectionEnd { .. } => {
+            Some(unclosed_bracket(text, at))
+        }
+        ErrorKind::UnclosedQuotedScalar => Some(quote(&lines[here], at)),
+        ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
             Some(indentation(&lines[here], before(&lines, here).map(TextLine::column)))
         }
-        _ if reason.contains("unexpected character") || reason.contains("unknown anchor") => {
-            Some(needs_quotes(text, at))
-        }
+        ErrorKind::UnexpectedCharacter { .. }
+        | ErrorKind::UnknownAnchor
+        | ErrorKind::MissingAnchorOrAliasName => Some(needs_quotes(text, at)),
         _ => None,
     }
 }
@@ -97,10 +118,17 @@ fn before<'a, 'b>(lines: &'b [TextLine<'a>], here: usize) -> Option<&'b TextLine
 }
 
 /// A tab in the indentation. The parser stops on that line or the line before.
-fn tab(lines: &[TextLine<'_>], here: usize, reason: &str) -> Option<YamlMistake> {
+fn tab(lines: &[TextLine<'_>], here: usize, kind: &ErrorKind) -> Option<YamlMistake> {
     let tab_of = |line: &TextLine<'_>| Some(line.start + line.text[..line.depth()].find('\t')?);
     let near = here..(here + 2).min(lines.len());
-    let about_tabs = reason.contains("tab");
+    let about_tabs = matches!(
+        kind,
+        ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabInIndentation
+            | ErrorKind::TabAtBlockScalarStart
+            | ErrorKind::TabInPlainScalar
+    );
     let place = lines[near].iter().find_map(tab_of);
     let place = place.or_else(|| lines.iter().find_map(tab_of).filter(|_| about_tabs))?;
     Some(YamlMistake {
@@ -198,7 +226,7 @@ fn indentation(line: &TextLine<'_>, others: Option<usize>) -> YamlMistake {
 }
 
 /// The last bracket that is open at `at`: it is never closed, or a comma is missing.
-fn unclosed(text: &str, at: usize) -> Option<YamlMistake> {
+fn open_bracket(text: &str, at: usize) -> Option<YamlMistake> {
     let mut open = Vec::new();
     for (place, character) in text.get(..at)?.char_indices() {
         match character {
@@ -208,22 +236,31 @@ fn unclosed(text: &str, at: usize) -> Option<YamlMistake> {
         }
     }
     let place = open.pop()?;
-    let closing = if text[place..].starts_with('{') { '}' } else { ']' };
     let line_end = text[place..].find(['\n', '\r']).map_or(text.len(), |len| place + len);
-    if let Some(len) = text.get(at..line_end).and_then(|rest| rest.find(closing)) {
-        return Some(YamlMistake {
+    match text.get(at..line_end).and_then(|rest| rest.find(closing(text, place))) {
+        Some(len) => Some(YamlMistake {
             place: place..at + len + 1,
             message: "missing comma in brackets",
             label: "a comma is probably missing here".to_owned(),
             hint: "write `{ key: value, key: value }` or `[ item, item ]`".to_owned(),
-        });
+        }),
+        None => Some(unclosed_bracket(text, place)),
     }
-    Some(YamlMistake {
-        place: place..place + 1,
+}
+
+/// The bracket that closes the one at `place`.
+fn closing(text: &str, place: usize) -> char {
+    if text[place..].starts_with('{') { '}' } else { ']' }
+}
+
+fn unclosed_bracket(text: &str, place: usize) -> YamlMistake {
+    let closing = closing(text, place);
+    YamlMistake {
+        place: place..place + text[place..].chars().next().map_or(0, char::len_utf8),
         message: "unclosed bracket",
         label: format!("missing `{closing}`"),
         hint: format!("close it with `{closing}`, and separate items with commas"),
-    })
+    }
 }
 
 fn quote(line: &TextLine<'_>, at: usize) -> YamlMistake {
@@ -255,22 +292,23 @@ mod tests {
     fn the_place_is_within_the_text_for_any_input() {
         let texts =
             ["", "\n", "a", "é: ü: ö\n\t- x", "a:b\r\n  c: d\r\n\te", "{ [ } ]\n# \n", "- a\n  b\n c:d"];
-        let reasons = [
-            "mapping values are not allowed",
-            "simple key expected ':'",
-            "did not find expected '-' indicator",
-            "did not find expected ',' or '}'",
-            "did not find expected key",
-            "unexpected character",
-            "unclosed quote",
-            "found a tab",
+        let kinds = [
+            ErrorKind::MappingValueNotAllowed,
+            ErrorKind::SimpleKeyExpected,
+            ErrorKind::ExpectedBlockSequenceEntry,
+            ErrorKind::ExpectedFlowMappingSeparator,
+            ErrorKind::UnclosedFlowCollection { open: '{' },
+            ErrorKind::ExpectedBlockMappingKey,
+            ErrorKind::UnexpectedCharacter { character: '@' },
+            ErrorKind::UnclosedQuotedScalar,
+            ErrorKind::TabInIndentation,
         ];
-        for (text, reason) in texts.iter().flat_map(|text| reasons.map(|reason| (text, reason))) {
+        for (text, kind) in texts.iter().flat_map(|text| kinds.iter().map(move |kind| (text, kind))) {
             for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
-                if let Some(mistake) = recognize(text, at, reason) {
+                if let Some(mistake) = recognize(text, at, kind) {
                     assert!(
                         text.get(mistake.place.clone()).is_some(),
-                        "{text:?} {reason} {at} {:?}",
+                        "{text:?} {kind:?} {at} {:?}",
                         mistake.place
                     );
                 }

@@ -24,6 +24,17 @@ pub struct ReadSummary {
     pub skipped_files: u64,
 }
 
+/// A row that could not be read.
+#[derive(Clone, Copy, Debug)]
+pub struct UnreadableRow<'a> {
+    /// A stable code.
+    pub reason: &'static str,
+    /// A description of the defect.
+    pub detail: &'a str,
+    /// Its position.
+    pub location: RowLocation<'a>,
+}
+
 /// The sink accepts no more rows. The sink keeps the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SinkStopped;
@@ -35,14 +46,38 @@ pub trait RowSink {
     /// # Errors
     /// [`SinkStopped`] to end the read.
     fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped>;
-    /// Receives a row that could not be read: a stable code and a description of the defect.
+    /// Receives a row that could not be read.
     ///
     /// # Errors
     /// [`SinkStopped`] to end the read.
-    fn unreadable(
-        &mut self,
-        reason: &'static str,
-        detail: &str,
-        location: RowLocation<'_>,
-    ) -> Result<(), SinkStopped>;
+    fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped>;
+}
+
+/// Counts the rows that it forwards.
+#[derive(Debug)]
+pub struct CountingSink<'s, S> {
+    /// Receives the rows.
+    pub sink: &'s mut S,
+    /// Number of rows, readable or not.
+    pub rows: u64,
+}
+
+impl<'s, S> CountingSink<'s, S> {
+    /// Forwards rows to `sink`.
+    pub fn new(sink: &'s mut S) -> Self {
+        Self { sink, rows: 0 }
+    }
+}
+
+impl<S: RowSink> RowSink for CountingSink<'_, S> {
+    #[inline]
+    fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
+        self.rows += 1;
+        self.sink.row(fields, location)
+    }
+
+    fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
+        self.rows += 1;
+        self.sink.unreadable(row)
+    }
 }

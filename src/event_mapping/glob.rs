@@ -1,4 +1,9 @@
 //! Globs over dotted names: `*` matches within a segment, `**` matches across segments.
+//!
+//! They are compiled to regular expressions. `globset` has other rules: its `**` spans whole segments only, every `/` is a
+//! separator, and `?`, `[` and `{` are special. Here `a**b` is valid, and names may contain any character.
+
+use regex::{Regex, RegexBuilder, escape};
 
 /// A pattern that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -6,6 +11,9 @@ pub enum NameGlobError {
     /// An empty pattern.
     #[error("an empty pattern matches nothing")]
     Empty,
+    /// The patterns need more memory than there is.
+    #[error("the patterns are too long")]
+    TooLong,
     /// A rename needs the same single wildcard on both sides, or none.
     #[error("`{from}` and `{to}` must have the same single wildcard, or none")]
     Rename {
@@ -16,90 +24,56 @@ pub enum NameGlobError {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum GlobPart {
-    Char(char),
-    /// `*`
-    Segment,
-    /// `**`
-    Any,
-}
-
-/// One pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NameGlob(Vec<GlobPart>);
-
-impl NameGlob {
-    pub(super) fn new(pattern: &str) -> Result<Self, NameGlobError> {
-        let (mut parts, mut chars) = (Vec::new(), pattern.trim().chars().peekable());
-        while let Some(char) = chars.next() {
-            parts.push(match char {
-                '*' if chars.next_if_eq(&'*').is_some() => GlobPart::Any,
-                '*' => GlobPart::Segment,
-                char => GlobPart::Char(char),
-            });
-        }
-        if parts.is_empty() { Err(NameGlobError::Empty) } else { Ok(Self(parts)) }
-    }
-
-    /// Whether the pattern matches the whole name. With `or_above`, a match up to a dot is enough. The time is linear in
-    /// the length of the name, for every pattern.
-    pub(super) fn matches(&self, name: &str, or_above: bool) -> bool {
-        let mut active = vec![false; self.0.len() + 1];
-        active[0] = true;
-        self.pass_stars(&mut active);
-        for char in name.chars() {
-            if or_above && char == '.' && active[self.0.len()] {
-                return true;
-            }
-            for at in (0..self.0.len()).rev() {
-                let is_here = active[at];
-                active[at] = is_here
-                    && match self.0[at] {
-                        GlobPart::Any => true,
-                        GlobPart::Segment => char != '.',
-                        GlobPart::Char(_) => false,
-                    };
-                // A complete match has no next step.
-                active[at + 1] = active[at + 1] && at + 1 < self.0.len();
-                active[at + 1] |= is_here && self.0[at] == GlobPart::Char(char);
-            }
-            self.pass_stars(&mut active);
-        }
-        active[self.0.len()]
-    }
-
-    /// A star may match nothing.
-    fn pass_stars(&self, active: &mut [bool]) {
-        for (at, part) in self.0.iter().enumerate() {
-            if active[at] && !matches!(part, GlobPart::Char(_)) {
-                active[at + 1] = true;
-            }
-        }
-    }
-}
-
 /// Several patterns; one match is enough.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct NameGlobs(Vec<NameGlob>);
+#[derive(Clone, Debug, Default)]
+pub struct NameGlobs(Option<Regex>);
 
 impl NameGlobs {
-    pub(super) fn new(patterns: &[String]) -> Result<Self, NameGlobError> {
-        patterns.iter().map(|pattern| NameGlob::new(pattern)).collect::<Result<_, _>>().map(Self)
+    /// Patterns that match whole names.
+    ///
+    /// # Errors
+    /// [`NameGlobError`] for an empty pattern.
+    pub fn of_types(patterns: &[String]) -> Result<Self, NameGlobError> {
+        Self::ending(patterns, "")
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Patterns that match a name or a name above it.
+    pub(super) fn of_paths(patterns: &[String]) -> Result<Self, NameGlobError> {
+        Self::ending(patterns, r"(?:\..*)?")
     }
 
-    pub(super) fn match_type(&self, event_type: &str) -> bool {
-        self.0.iter().any(|glob| glob.matches(event_type, false))
+    fn ending(patterns: &[String], end: &str) -> Result<Self, NameGlobError> {
+        if patterns.is_empty() {
+            return Ok(Self(None));
+        }
+        let texts = patterns.iter().map(|pattern| translated(pattern)).collect::<Result<Vec<_>, _>>()?;
+        let whole = format!("^(?:{}){end}$", texts.join("|"));
+        // The translation has no counted repetition, so its size is linear in that of the config.
+        let regex = RegexBuilder::new(&whole).dot_matches_new_line(true).size_limit(usize::MAX).build();
+        regex.map(|regex| Self(Some(regex))).map_err(|_| NameGlobError::TooLong)
     }
 
-    /// Whether a pattern matches the name or a name above it.
-    pub(super) fn cover(&self, path: &str) -> bool {
-        self.0.iter().any(|glob| glob.matches(path, true))
+    /// Whether there is no pattern.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
+
+    /// Whether a pattern matches. The time is linear in the length of the name, for every pattern.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.as_ref().is_some_and(|regex| regex.is_match(name))
+    }
+}
+
+/// The regular expression of a pattern.
+fn translated(pattern: &str) -> Result<String, NameGlobError> {
+    let pattern = pattern.trim();
+    if pattern.is_empty() {
+        return Err(NameGlobError::Empty);
+    }
+    let segments = |text: &str| text.split('*').map(escape).collect::<Vec<_>>().join("[^.]*");
+    Ok(pattern.split("**").map(segments).collect::<Vec<_>>().join(".*"))
 }
 
 /// A rename of matching names. The text that the wildcard matched is carried over.
@@ -146,7 +120,8 @@ mod tests {
     use super::*;
 
     fn check(pattern: &str, name: &str, expected: bool) {
-        assert_eq!(NameGlob::new(pattern).unwrap().matches(name, false), expected, "{pattern} {name}");
+        let globs = NameGlobs::of_types(&[pattern.to_owned()]).unwrap();
+        assert_eq!(globs.matches(name), expected, "{pattern} {name}");
     }
 
     #[test]
@@ -163,20 +138,35 @@ mod tests {
         check("*Bounce", "SoftBounce", true);
         check("a**b*c", "a.x.b.y.bzc", true);
         check("a**b*c", "a.x.b.c", false);
+        check("a***b", "a.x.b", true);
+        check("*", "a/b\nc", true);
+        check("a?[b]{c,d}.\\x", "a?[b]{c,d}.\\x", true);
+        check("a?b", "acb", false);
+        check("a.b", "a-b", false);
+        check("**.Open", "Open", false);
+        check("a|b", "a", false);
     }
 
     #[test]
     fn a_glob_covers_names_below_its_match() {
-        let globs = NameGlobs::new(&["custom_properties".to_owned(), "a.*".to_owned()]).unwrap();
+        let globs = NameGlobs::of_paths(&["custom_properties".to_owned(), "a.*".to_owned()]).unwrap();
         for (path, expected) in [
             ("custom_properties", true),
             ("custom_properties.x.y", true),
             ("custom_properties_x", false),
             ("a.b.c", true),
+            ("a.b.c\n.d", true),
             ("a", false),
         ] {
-            assert_eq!(globs.cover(path), expected, "{path}");
+            assert_eq!(globs.matches(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn no_pattern_matches_nothing() {
+        let none = NameGlobs::of_types(&[]).unwrap();
+        assert!(none.is_empty() && !none.matches(""));
+        assert_eq!(NameGlobs::of_types(&[" ".to_owned()]).unwrap_err(), NameGlobError::Empty);
     }
 
     #[test]

@@ -42,14 +42,11 @@ impl EventMapper<'_> {
             Ok(head) => head,
             Err(error) => return rejected(not_json(error), type_rules.is_known),
         };
-        let link = head.ids.link(type_rules.role);
-        let seen = link.as_ref().and_then(|_| head.seen());
-        let outcome = if type_rules.is_selected {
-            self.write(&event_type, &type_rules, &head, context, out)
-        } else {
-            MappingOutcome::Ignored(IgnoredReason::NotSelected)
+        let outcome = match type_rules.is_selected {
+            true => self.write(&event_type, &type_rules, &head, context, out),
+            false => MappingOutcome::Ignored(IgnoredReason::NotSelected),
         };
-        Mapped { outcome, link, seen, is_known: type_rules.is_known }
+        head.mapped(&type_rules, outcome)
     }
 
     fn write<'a>(

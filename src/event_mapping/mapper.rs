@@ -47,10 +47,13 @@ pub(super) struct EventHead<'a> {
     pub(super) name: Option<Cow<'a, [u8]>>,
 }
 
-impl EventHead<'_> {
-    /// The time of the event in seconds since 1970, if it has one.
-    pub(super) fn seen(&self) -> Option<i64> {
-        EventTime::read(self.time, self.time_ms).ok().map(EventTime::second)
+impl<'a> EventHead<'a> {
+    /// The result of the event with this outcome.
+    pub(super) fn mapped(&self, type_rules: &TypeRules, outcome: MappingOutcome<'a>) -> Mapped<'a> {
+        let link = self.ids.link(type_rules.role);
+        let time = || EventTime::read(self.time, self.time_ms).ok().map(EventTime::second);
+        let seen = link.as_ref().and_then(|_| time());
+        Mapped { outcome, link, seen, is_known: type_rules.is_known }
     }
 }
 
@@ -71,14 +74,11 @@ impl<'r> EventMapper<'r> {
     ) -> Mapped<'a> {
         let head = head(layout, record);
         let type_rules = &layout.type_rules;
-        let link = head.ids.link(type_rules.role);
-        let seen = link.as_ref().and_then(|_| head.seen());
-        let outcome = if type_rules.is_selected {
-            self.selected(layout, record, &head, context, out)
-        } else {
-            MappingOutcome::Ignored(IgnoredReason::NotSelected)
+        let outcome = match type_rules.is_selected {
+            true => self.selected(layout, record, &head, context, out),
+            false => MappingOutcome::Ignored(IgnoredReason::NotSelected),
         };
-        Mapped { outcome, link, seen, is_known: type_rules.is_known }
+        head.mapped(type_rules, outcome)
     }
 
     fn selected<'a>(

@@ -38,7 +38,7 @@ mod time;
 mod user;
 
 pub use catalogue::{TYPES, is_known, readable};
-pub use glob::NameGlobError;
+pub use glob::{NameGlobError, NameGlobs};
 pub use json::{JsonError, has_pieces, pieces};
 pub use layout::EventLayout;
 pub use mapper::{EventMapper, MappingContext, complete};
@@ -46,7 +46,8 @@ pub use outcome::{
     AnonymousIds, EventKind, EventRejectReason, EventUser, IdentityLink, IgnoredReason, Mapped,
     MappingOutcome, OwnerLookup, Rejection,
 };
-pub use rules::{MappingRules, RulesError, check_glob, check_rename, matches_type};
+
+pub use rules::{MappingRules, RulesError, check_glob, check_rename};
 pub use settings::{
     AnonymousPolicy, CustomEventNaming, EventNaming, IdentityFrom, MappingSettings, Pii, PropertyFilter,
 };

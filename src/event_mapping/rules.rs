@@ -3,7 +3,7 @@
 //! Rules decide by names alone and see no values.
 
 use super::catalogue::{self, FieldRole};
-use super::glob::{GlobRename, NameGlob, NameGlobError, NameGlobs};
+use super::glob::{GlobRename, NameGlobError, NameGlobs};
 use super::json::{cut, quoted};
 use super::settings::{AnonymousPolicy, CustomEventNaming, IdentityFrom, MappingSettings, Pii};
 
@@ -56,26 +56,26 @@ impl MappingRules {
     /// # Errors
     /// [`RulesError`] names the first faulty setting.
     pub fn new(settings: &MappingSettings) -> Result<Self, RulesError> {
-        let globs = |setting, patterns: &[String]| {
-            NameGlobs::new(patterns).map_err(|problem| RulesError { setting, problem })
-        };
+        let named = |setting| move |problem| RulesError { setting, problem };
+        let types = |setting, patterns: &[String]| NameGlobs::of_types(patterns).map_err(named(setting));
+        let paths = |setting, patterns: &[String]| NameGlobs::of_paths(patterns).map_err(named(setting));
         let personal = match &settings.pii {
             Pii::Keep => None,
             Pii::Drop => Some(NameGlobs::default()),
-            Pii::Only(named) => Some(globs("pii", named)?),
+            Pii::Only(fields) => Some(paths("pii", fields)?),
         };
         let renames = settings.properties.rename.iter().map(|(from, to)| GlobRename::new(from, to));
         let renames = renames.collect::<Result<_, _>>();
         Ok(Self {
-            include: globs("include", &settings.include)?,
-            exclude: globs("exclude", &settings.exclude)?,
+            include: types("include", &settings.include)?,
+            exclude: types("exclude", &settings.exclude)?,
             overrides: settings.naming.overrides.clone(),
             event_prefix: settings.naming.event_prefix.clone(),
             property_prefix: settings.naming.property_prefix.clone(),
             custom_events: settings.naming.custom_events,
-            keep: globs("properties.keep", &settings.properties.keep)?,
-            drop: globs("properties.drop", &settings.properties.drop)?,
-            rename: renames.map_err(|problem| RulesError { setting: "properties.rename", problem })?,
+            keep: paths("properties.keep", &settings.properties.keep)?,
+            drop: paths("properties.drop", &settings.properties.drop)?,
+            rename: renames.map_err(named("properties.rename"))?,
             personal,
             identity: settings.identity.clone(),
             anonymous: settings.anonymous,
@@ -88,8 +88,8 @@ impl MappingRules {
     /// Whether events of this type are sent to Heap as events.
     #[must_use]
     pub fn is_selected(&self, event_type: &str) -> bool {
-        let is_included = self.include.is_empty() || self.include.match_type(event_type);
-        is_included && !self.exclude.match_type(event_type)
+        let is_included = self.include.is_empty() || self.include.matches(event_type);
+        is_included && !self.exclude.matches(event_type)
     }
 
     /// The name of this event type in Heap; `custom` is the name of a custom event.
@@ -126,7 +126,7 @@ impl MappingRules {
     pub(super) fn may_keep(&self, path: &str) -> bool {
         let is_personal = catalogue::is_personal(path);
         let is_left_out = self.personal.as_ref().is_some_and(NameGlobs::is_empty) && is_personal;
-        !is_left_out && !self.drop.cover(path)
+        !is_left_out && !self.drop.matches(path)
     }
 
     /// Whether a property that serves as identity has this name or lies below it.
@@ -143,9 +143,9 @@ impl MappingRules {
     /// sent.
     pub(super) fn key(&self, path: &str, is_profile: bool, out: &mut Vec<u8>) -> bool {
         let is_personal = || catalogue::is_personal(path);
-        let is_let_in = self.personal.as_ref().is_none_or(|named| !is_personal() || named.cover(path));
-        let is_kept = self.keep.is_empty() || self.keep.cover(path);
-        if !is_let_in || !is_kept || self.drop.cover(path) || (is_profile && is_about_the_update(path)) {
+        let is_let_in = self.personal.as_ref().is_none_or(|named| !is_personal() || named.matches(path));
+        let is_kept = self.keep.is_empty() || self.keep.matches(path);
+        if !is_let_in || !is_kept || self.drop.matches(path) || (is_profile && is_about_the_update(path)) {
             return false;
         }
         let renamed = self.rename.iter().find_map(|rename| rename.of(path));
@@ -178,13 +178,7 @@ fn escaped(name: String) -> String {
 /// # Errors
 /// [`NameGlobError`] with the reason.
 pub fn check_glob(pattern: &str) -> Result<(), NameGlobError> {
-    NameGlob::new(pattern).map(drop)
-}
-
-/// Whether a glob matches an event type. An invalid glob matches none.
-#[must_use]
-pub fn matches_type(pattern: &str, event_type: &str) -> bool {
-    NameGlobs::new(&[pattern.to_owned()]).is_ok_and(|globs| globs.match_type(event_type))
+    NameGlobs::of_types(&[pattern.to_owned()]).map(drop)
 }
 
 /// Checks one rename, so that a config error can name its position.

@@ -13,7 +13,7 @@ use super::read_inbox::SeenEvent;
 use super::{Days, ExportReport, ExportStop, read_files};
 use crate::config::ExportSource;
 use crate::event_mapping::{
-    AnonymousIds, EventKind, EventMapper, EventUser, OwnerLookup as _, check_glob, complete, matches_type,
+    AnonymousIds, EventKind, EventMapper, EventUser, NameGlobError, NameGlobs, OwnerLookup as _, complete,
 };
 use crate::model::{ExportId, Timestamp};
 use crate::state::{RejectFile, RejectLine, StateError, StateReader};
@@ -24,7 +24,7 @@ pub struct ReplayFilter {
     /// Only with one of these reasons; all if empty.
     pub reasons: Vec<String>,
     /// Only of event types that one of these globs matches; all if empty.
-    pub types: Vec<String>,
+    pub types: NameGlobs,
     /// Only events from then on.
     pub since: Option<Timestamp>,
     /// Only events before then.
@@ -117,12 +117,12 @@ pub fn pick(
 }
 
 impl ReplayFilter {
-    /// Checks the globs.
+    /// The filter for event types that one of these globs matches.
     ///
     /// # Errors
-    /// What is wrong with the first that is none.
-    pub fn check(&self) -> Result<(), String> {
-        self.types.iter().try_for_each(|glob| check_glob(glob).map_err(|error| format!("`{glob}`: {error}")))
+    /// [`NameGlobError`] for an invalid glob.
+    pub fn with_types(self, globs: &[String]) -> Result<Self, NameGlobError> {
+        Ok(Self { types: NameGlobs::of_types(globs)?, ..self })
     }
 
     fn holds(&self, line: &ReplayLine, span: TimeRange) -> bool {
@@ -132,7 +132,7 @@ impl ReplayFilter {
         // An element that Heap rejected no longer has its event type.
         let Some(event) = &line.event else { return self.types.is_empty() };
         let seen = SeenEvent::of(event);
-        (self.types.is_empty() || self.types.iter().any(|glob| matches_type(glob, &seen.event_type)))
+        (self.types.is_empty() || self.types.matches(&seen.event_type))
             && span.holds(seen.time.and_then(|time| time.as_i64()))
     }
 }

@@ -15,7 +15,7 @@ use super::{ImportError, ImportSummary, RowRejectReason, locked, noted, text};
 use crate::config::DumpSource;
 use crate::connector::file;
 use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp};
 use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
@@ -318,7 +318,7 @@ impl RowSink for DumpReplayer<'_> {
         noted(done, self.summary, &mut self.failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
-        noted(Err(RowRejectReason::Unused(reason)), self.summary, &mut self.failed)
+    fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
+        noted(Err(RowRejectReason::Unused(row.reason)), self.summary, &mut self.failed)
     }
 }

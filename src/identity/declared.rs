@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::{Config, IdentitySource, MappingSource};
 use crate::connector::file::{self, FileError, fingerprint};
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::{Fields, Timestamp};
 use crate::state::{
     IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
@@ -158,7 +158,7 @@ impl RowSink for MapUpdater<'_> {
         noted(tied, summary, failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
-        noted(Err(RowRejectReason::Unused(reason)), &mut self.summary, &mut self.failed)
+    fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
+        noted(Err(RowRejectReason::Unused(row.reason)), &mut self.summary, &mut self.failed)
     }
 }

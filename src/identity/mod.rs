@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::config::FileSource;
 use crate::connector::file::{self, FileError};
 use crate::connector::heap_connect::DumpError;
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::{
     ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, InvalidIdentifier, Timestamp, normalize_identifier,
 };
@@ -241,7 +241,7 @@ impl RowSink for IdentityImporter<'_> {
         noted(done, &mut self.summary, &mut self.failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
-        noted(Err(RowRejectReason::Unused(reason)), &mut self.summary, &mut self.failed)
+    fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
+        noted(Err(RowRejectReason::Unused(row.reason)), &mut self.summary, &mut self.failed)
     }
 }

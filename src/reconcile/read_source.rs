@@ -9,10 +9,10 @@ use crate::connector::rows::ReadSummary;
 use crate::model::MatchTally;
 use crate::plan::SourceTally;
 use crate::source::{
-    self, DesiredError, DesiredMembers, PackedList, PushdownFallback, PushdownResult, RowRejects,
-    SourceFingerprint, SourceReader as _,
+    self, DesiredError, DesiredMembers, MatchedRows, PackedList, PushdownFallback, PushdownResult,
+    RowRejects, SourceFingerprint, SourceReader as _,
 };
-use crate::state::{Membership, MemoryPermit, SourceMark};
+use crate::state::{Membership, SourceMark};
 
 /// How a source with `diff: pushdown` was compared with the recorded membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,15 +50,11 @@ pub(super) struct SourceFindings {
 /// A source with its desired members, ready to be compared.
 pub(super) struct SourceRead {
     pub(super) wanted: WantedMembers,
-    /// The memory of the members, released with them.
-    permit: Option<MemoryPermit<'static>>,
     summary: ReadSummary,
     fingerprint: Option<SourceFingerprint>,
-    rejects: RowRejects,
+    matched: MatchedRows,
     /// Devices and aliases that the source lists by the ids of their owners.
     pub(super) rekeyed: Option<RekeyedMembers>,
-    rekeyed_rows: u64,
-    ambiguous_rows: u64,
     pushdown: Option<PushdownReport>,
 }
 
@@ -68,20 +64,19 @@ impl SourceRead {
     pub(super) fn finish(
         self,
     ) -> Result<(SourceFindings, Option<String>, Option<SourceFingerprint>), PlanError> {
-        let duplicates = self.wanted.duplicates(self.summary.rows, self.rejects.rows());
-        let matched = self.rejects.tally(&self.summary, duplicates, self.rekeyed_rows);
-        let mut matched = MatchTally { ambiguous: self.ambiguous_rows, ..matched };
+        let duplicates = self.wanted.duplicates(self.summary.rows, self.matched.rejects.rows());
+        let mut matched = self.matched.tally(&self.summary, duplicates);
         let mut case_variants = Vec::new();
         // Pushdown reads only the difference, so it finds no case variants.
         if let WantedMembers::All(all) = self.wanted {
             let (count, some) = all.case_variants.finish().map_err(DesiredError::Scratch)?;
             (matched.case_colliding, case_variants) = (Some(count), some);
         }
-        drop(self.permit);
+        drop(self.matched.permit);
         let findings = SourceFindings {
             matched: Some(matched),
             is_read: true,
-            rejects: Some(self.rejects),
+            rejects: Some(self.matched.rejects),
             case_variants,
             mark: None,
             pushdown: self.pushdown,
@@ -100,20 +95,16 @@ pub(super) fn read(
         return read_in_full(cohort, None, inputs);
     };
     let difference = source::read_difference(cohort, source, previous, inputs.of_source(), inputs.progress)?;
-    let PushdownResult { members, permit, rows, transferred, rejects, rekeyed, rekeyed_rows, ambiguous_rows } =
-        match difference {
-            Ok(difference) => difference,
-            Err(reason) => return read_in_full(cohort, Some(PushdownReport::InFull { reason }), inputs),
-        };
+    let PushdownResult { members, rows, transferred, mut matched } = match difference {
+        Ok(difference) => difference,
+        Err(reason) => return read_in_full(cohort, Some(PushdownReport::InFull { reason }), inputs),
+    };
     Ok(SourceRead {
         wanted: WantedMembers::Overlay(Box::new(members)),
-        permit,
         summary: ReadSummary { rows, ..ReadSummary::default() },
         fingerprint: None,
-        rejects,
-        rekeyed: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
-        rekeyed_rows,
-        ambiguous_rows,
+        rekeyed: rekeyed(&mut matched, inputs),
+        matched,
         pushdown: Some(PushdownReport::InDatabase { transferred, rows }),
     })
 }
@@ -125,29 +116,21 @@ pub(super) fn read_in_full(
     inputs: PlanInputs<'_>,
 ) -> Result<SourceRead, PlanError> {
     let read = source::read(cohort, inputs.of_source(), inputs.progress)?;
-    let DesiredMembers {
-        set,
-        permit,
-        case_variants,
-        summary,
-        fingerprint,
-        rejects,
-        rekeyed,
-        rekeyed_rows,
-        ambiguous_rows,
-    } = read;
+    let DesiredMembers { set, case_variants, summary, fingerprint, mut matched } = read;
     let all = AllMembers { members: set.into_members(), case_variants };
     Ok(SourceRead {
         wanted: WantedMembers::All(Box::new(all)),
-        permit,
         summary,
         fingerprint,
-        rejects,
-        rekeyed: rekeyed.map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed())),
-        rekeyed_rows,
-        ambiguous_rows,
+        rekeyed: rekeyed(&mut matched, inputs),
+        matched,
         pushdown,
     })
+}
+
+/// Takes the re-keyed members out of the result.
+fn rekeyed(matched: &mut MatchedRows, inputs: PlanInputs<'_>) -> Option<RekeyedMembers> {
+    matched.rekeyed.take().map(|rekeyed| RekeyedMembers::new(rekeyed, inputs.state.seed()))
 }
 
 /// The recorded mark of a source that need not be read: its files, its rules and the membership are unchanged.

@@ -3,35 +3,25 @@
 use super::case_variants::CaseVariants;
 use super::match_rows::{MatchedRows, match_source};
 use super::matching::Matcher;
-use super::owners::RekeyedRows;
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
-use super::{DesiredError, RowRejects, SortedSet};
+use super::{DesiredError, SortedSet};
 use crate::config::CohortConfig;
 use crate::connector::rows::ReadSummary;
 use crate::model::Progress;
-use crate::state::MemoryPermit;
 
 /// The desired members of a cohort, with the counts of the read.
 #[derive(Debug)]
 pub struct DesiredMembers {
     /// The members, not yet sorted.
     pub set: SortedSet,
-    /// Hold this memory permit for as long as the members are in use.
-    pub permit: Option<MemoryPermit<'static>>,
     /// Counts members with identifiers that differ only by upper and lower case.
     pub case_variants: CaseVariants,
     /// Files and rows.
     pub summary: ReadSummary,
     /// The fingerprint of the content that was read.
     pub fingerprint: Option<SourceFingerprint>,
-    /// Rows without a usable identifier.
-    pub rejects: RowRejects,
-    /// Devices and aliases that were replaced by their owners' external ids; none without an identity map.
-    pub rekeyed: Option<SortedSet>,
-    /// Number of rows with such a device or alias.
-    pub rekeyed_rows: u64,
-    /// Number of these rows with several owners of the device or alias.
-    pub ambiguous_rows: u64,
+    /// The matched rows.
+    pub matched: MatchedRows,
 }
 
 /// Reads a cohort's source.
@@ -54,23 +44,12 @@ fn read_from(
     progress: &dyn Progress,
 ) -> Result<DesiredMembers, DesiredError> {
     let memory_max = inputs.access.config.memory_max;
-    let (matched, rows) = match_source(cohort, inputs.state, memory_max, progress, |rows| {
+    let (members, matched, rows) = match_source(cohort, inputs.state, memory_max, progress, |rows| {
         source.read(inputs, rows.matcher.columns(), rows)
     })?;
     let SourceRows { summary, fingerprint } = rows?;
-    let MatchedRows { members, permit, rejects, rekeyed } = matched;
-    let (rekeyed, rekeyed_rows, ambiguous_rows) = RekeyedRows::into_parts(rekeyed);
-    Ok(DesiredMembers {
-        set: members.all,
-        permit,
-        case_variants: CaseVariants::new(members.cased),
-        summary,
-        fingerprint,
-        rejects,
-        rekeyed,
-        rekeyed_rows,
-        ambiguous_rows,
-    })
+    let case_variants = CaseVariants::new(members.cased);
+    Ok(DesiredMembers { set: members.all, case_variants, summary, fingerprint, matched })
 }
 
 /// Checks that a cohort's source can be read and has the columns of its rules, for `doctor`. None if there is nothing
@@ -89,7 +68,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, FileSource, SourceAccess};
-    use crate::connector::rows::{RowLocation, RowSink};
+    use crate::connector::rows::{RowLocation, RowSink, UnreadableRow};
     use crate::model::{Field, Identifier, NoProgress, Timestamp};
     use crate::state::{Holder, Location, StateWriter};
 
@@ -112,7 +91,10 @@ mod tests {
                 let location = RowLocation { file: "memory", line };
                 match row {
                     Some(row) => sink.row(&row.map(|text| Field::Text(text.as_bytes())), location)?,
-                    None => sink.unreadable("bad_json", "it is broken", location)?,
+                    None => {
+                        let detail = "it is broken";
+                        sink.unreadable(UnreadableRow { reason: "bad_json", detail, location })?;
+                    }
                 }
             }
             let summary = ReadSummary { rows: self.0.len() as u64, ..ReadSummary::default() };
@@ -178,7 +160,7 @@ cohorts:
         found.sort_unstable();
         assert_eq!(found, ["device_id d2", "external_id U1", "external_id u1"]);
         assert_eq!(desired.case_variants.finish().unwrap().0, 2);
-        let tally = desired.rejects.tally(&desired.summary, members.duplicates(), desired.rekeyed_rows);
+        let tally = desired.matched.tally(&desired.summary, members.duplicates());
         assert_eq!((tally.rows, tally.duplicates, tally.unreadable), (7, 1, 1));
         let rejects: Vec<(&str, u64)> = tally.rejects.iter().map(|(reason, n)| (&**reason, *n)).collect();
         assert_eq!(rejects, [("bad_json", 1), ("no_identifier", 1), ("placeholder", 1)]);

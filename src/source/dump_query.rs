@@ -12,7 +12,7 @@ use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, So
 use super::sql_query::database;
 use crate::config::{DumpQuery, FileSource};
 use crate::connector::heap_connect::{DumpError, Dumps};
-use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::connector::sql::{TempTableWriter, TempTables};
 use crate::model::Fields;
 
@@ -70,18 +70,16 @@ impl RowSink for TempTableCopy<'_, '_> {
     fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
         match self.writer.put(fields) {
             Ok(true) => Ok(()),
-            Ok(false) => self.unreadable("not_text", "it contains bytes that are not UTF-8 text", location),
+            Ok(false) => {
+                let detail = "it contains bytes that are not UTF-8 text";
+                self.unreadable(UnreadableRow { reason: "not_text", detail, location })
+            }
             Err(error) => self.fail(error),
         }
     }
 
-    fn unreadable(
-        &mut self,
-        _: &'static str,
-        detail: &str,
-        location: RowLocation<'_>,
-    ) -> Result<(), SinkStopped> {
-        let (file, detail) = (location.file.to_owned(), detail.to_owned());
-        self.fail(DumpError::Row { file, line: location.line, what: detail })
+    fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
+        let RowLocation { file, line } = row.location;
+        self.fail(DumpError::Row { file: file.to_owned(), line, what: row.detail.to_owned() })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{DesiredError, SourceInputs};
 use crate::connector::heap_connect::{Dump, DumpError, DumpTable, Dumps, Manifest};
-use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{CountingSink, ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::{Field, Fields, NonIdentifier, Timestamp};
 use crate::state::{ReplayTable, StateError};
 
@@ -130,14 +130,13 @@ fn required_dumps<'a>(name: &str, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, Man
 
 /// Collects rows for the replay, each encoded as one text: location, time and columns.
 struct ReplayRows<'a, S> {
-    sink: &'a mut S,
+    sink: CountingSink<'a, S>,
     table: ReplayTable,
     files: Vec<String>,
     /// Index of the first requested column, and the number of requested columns.
     first: usize,
     len: usize,
     row: String,
-    unreadable: u64,
     failed: Option<DesiredError>,
 }
 
@@ -151,7 +150,7 @@ impl<'a, S: RowSink> ReplayRows<'a, S> {
         let table = ReplayTable::of_rows(inputs.state.seed())?;
         let first = 1 + usize::from(has_time);
         let (files, row, len) = (Vec::new(), String::new(), columns.len());
-        Ok(Self { sink, table, files, first, len, row, unreadable: 0, failed: None })
+        Ok(Self { sink: CountingSink::new(sink), table, files, first, len, row, failed: None })
     }
 
     /// Stores a row and replaces an earlier row with the same key. Returns `false` if the row has no key.
@@ -168,9 +167,7 @@ impl<'a, S: RowSink> ReplayRows<'a, S> {
 
     /// Pushes the stored rows that are not older than `oldest` into the sink.
     fn push_into_sink(self, oldest: Option<Timestamp>) -> Result<ReadSummary, DesiredError> {
-        let Self { sink, table, files, len, unreadable, .. } = self;
-        let mut summary =
-            ReadSummary { files: files.len() as u64, rows: unreadable, ..ReadSummary::default() };
+        let Self { mut sink, table, files, len, .. } = self;
         table.for_each(|row| {
             let row = ReplayedRow::parse(row, len)
                 .ok_or_else(|| std::io::Error::other("a stored row is incomplete"))?;
@@ -178,18 +175,15 @@ impl<'a, S: RowSink> ReplayRows<'a, S> {
                 RowLocation { file: files.get(row.file).map_or("", String::as_str), line: row.line };
             match (oldest, row.time) {
                 (Some(_), None) => {
-                    summary.rows += 1;
-                    sink.unreadable("no_time", "its `time` is not in milliseconds", location)?;
+                    let detail = "its `time` is not in milliseconds";
+                    sink.unreadable(UnreadableRow { reason: "no_time", detail, location })?;
                 }
                 (Some(oldest), Some(time)) if time < oldest => {}
-                _ => {
-                    summary.rows += 1;
-                    sink.row(&row, location)?;
-                }
+                _ => sink.row(&row, location)?,
             }
             Ok::<(), DesiredError>(())
         })?;
-        Ok(summary)
+        Ok(ReadSummary { files: files.len() as u64, rows: sink.rows, ..ReadSummary::default() })
     }
 }
 
@@ -197,7 +191,10 @@ impl<S: RowSink> RowSink for ReplayRows<'_, S> {
     fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
         match self.put(fields, location.line) {
             Ok(true) => Ok(()),
-            Ok(false) => self.unreadable("no_key", "it has no key, or its values are too long", location),
+            Ok(false) => {
+                let detail = "it has no key, or its values are too long";
+                self.unreadable(UnreadableRow { reason: "no_key", detail, location })
+            }
             Err(error) => {
                 self.failed = Some(error.into());
                 Err(SinkStopped)
@@ -205,14 +202,8 @@ impl<S: RowSink> RowSink for ReplayRows<'_, S> {
         }
     }
 
-    fn unreadable(
-        &mut self,
-        reason: &'static str,
-        detail: &str,
-        location: RowLocation<'_>,
-    ) -> Result<(), SinkStopped> {
-        self.unreadable += 1;
-        self.sink.unreadable(reason, detail, location)
+    fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
+        self.sink.unreadable(row)
     }
 }
 

@@ -4,7 +4,7 @@ use super::DesiredError;
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
 use crate::config::FileSource;
 use crate::connector::file::{self, FileError};
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::Fields;
 
 impl SourceReader for FileSource {
@@ -48,7 +48,7 @@ impl RowSink for StopAtFirstRow {
         Err(SinkStopped)
     }
 
-    fn unreadable(&mut self, _: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
+    fn unreadable(&mut self, _: UnreadableRow<'_>) -> Result<(), SinkStopped> {
         Err(SinkStopped)
     }
 }

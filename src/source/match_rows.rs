@@ -11,9 +11,9 @@ use super::matching::Matcher;
 use super::owners::{OwnerQueries, OwnerResult, RekeyedRows};
 use super::{DesiredError, RowRejects, SortedSet};
 use crate::config::CohortConfig;
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::contained::contained_as_here;
-use crate::model::{CohortId, Fields, Identifier, IdentifierKind, PACKED_LEN_MAX, Progress, Stage};
+use crate::model::{CohortId, Fields, Identifier, IdentifierKind, MatchTally, PACKED_LEN_MAX, Progress, Stage,};
 use crate::state::{MemoryBudget, MemoryPermit, StateReader};
 
 /// Rows between two progress reports.
@@ -31,14 +31,28 @@ pub fn may_rekey(cohort: &CohortConfig) -> bool {
     cohort.rules.iter().any(|rule| rule.kind != IdentifierKind::ExternalId)
 }
 
-/// Result of matching all rows of a source.
-pub(super) struct MatchedRows {
-    pub(super) members: MemberSets,
+/// Result of matching all rows of a source, besides the members.
+#[derive(Debug)]
+pub struct MatchedRows {
     /// Hold this memory permit for as long as the members are in use.
-    pub(super) permit: Option<MemoryPermit<'static>>,
-    pub(super) rejects: RowRejects,
-    /// Rows that were re-keyed to their owners; none without an identity map.
-    pub(super) rekeyed: Option<RekeyedRows>,
+    pub permit: Option<MemoryPermit<'static>>,
+    /// Rows without a usable identifier.
+    pub rejects: RowRejects,
+    /// Devices and aliases that were replaced by their owners' external ids; none without an identity map.
+    pub rekeyed: Option<SortedSet>,
+    /// Number of rows with such a device or alias.
+    rekeyed_rows: u64,
+    /// Number of these rows with several owners of the device or alias.
+    ambiguous_rows: u64,
+}
+
+impl MatchedRows {
+    /// The counts of the whole source.
+    #[must_use]
+    pub fn tally(&self, summary: &ReadSummary, duplicates: u64) -> MatchTally {
+        let (moved, ambiguous) = (self.rekeyed_rows, self.ambiguous_rows);
+        MatchTally { moved, ambiguous, ..self.rejects.tally(summary, duplicates) }
+    }
 }
 
 /// Members, possibly with duplicates.
@@ -60,7 +74,7 @@ pub(super) fn match_source<T>(
     memory_max: usize,
     progress: &dyn Progress,
     read: impl FnOnce(&mut RowMatcher<'_>) -> T,
-) -> Result<(MatchedRows, T), DesiredError> {
+) -> Result<(MemberSets, MatchedRows, T), DesiredError> {
     let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
     let seed = state.seed();
     let owners = if may_rekey(cohort) { state.owners()? } else { None };
@@ -74,8 +88,7 @@ pub(super) fn match_source<T>(
         let counts = rows.finish();
         // An error of the partitioner or of the rejects is the cause of a stopped read, so it comes first.
         let members = partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let (permit, rejects, rekeyed) = counts?;
-        Ok((MatchedRows { members, permit, rejects, rekeyed }, result))
+        Ok((members, counts?, result))
     })
 }
 
@@ -208,15 +221,21 @@ impl<'a> RowMatcher<'a> {
     }
 
     /// Sends the last batch and closes the channel, which ends the partitioner.
-    fn finish(
-        mut self,
-    ) -> Result<(Option<MemoryPermit<'static>>, RowRejects, Option<RekeyedRows>), DesiredError> {
+    fn finish(mut self) -> Result<MatchedRows, DesiredError> {
         if self.failed.is_none() {
             // A send fails only if the partitioner has failed, and that error is returned by the partitioner.
             let _ = self.resolve_owners().and_then(|()| self.send_batch());
         }
-        let rekeyed = self.owners.map(OwnerQueries::finish);
-        self.failed.map_or(Ok((self.permit, self.rejects, rekeyed)), Err)
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let (permit, rejects) = (self.permit, self.rejects);
+        Ok(match self.owners.map(OwnerQueries::finish) {
+            Some(RekeyedRows { set, rows: rekeyed_rows, ambiguous: ambiguous_rows }) => {
+                MatchedRows { permit, rejects, rekeyed: Some(set), rekeyed_rows, ambiguous_rows }
+            }
+            None => MatchedRows { permit, rejects, rekeyed: None, rekeyed_rows: 0, ambiguous_rows: 0 },
+        })
     }
 
     /// Adds rows that the database has already matched to the statistics of identifier shapes.
@@ -250,14 +269,9 @@ impl RowSink for RowMatcher<'_> {
         if self.batch.len() < BATCH_LEN { Ok(()) } else { self.send_batch() }
     }
 
-    fn unreadable(
-        &mut self,
-        reason: &'static str,
-        detail: &str,
-        location: RowLocation<'_>,
-    ) -> Result<(), SinkStopped> {
+    fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
         self.count();
-        let result = self.rejects.unreadable(reason, detail, location);
+        let result = self.rejects.unreadable(row);
         self.stop_on_error(result)
     }
 }

@@ -38,7 +38,7 @@ pub use case_variants::{CaseVariants, PackedList};
 pub use desired::{DesiredMembers, check, read};
 pub use error::DesiredError;
 pub use heap_connect::check_dumps;
-pub use match_rows::may_rekey;
+pub use match_rows::{MatchedRows, may_rekey};
 pub use matching::{Matcher, RejectReason, Unmatched};
 pub use overlay::MembersOverlay;
 pub use properties::{PROPERTIES_LEN_MAX, UserProperties, VALUE_LEN_MAX, read_properties};

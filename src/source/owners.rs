@@ -62,7 +62,6 @@ pub(super) enum OwnerResult<'a> {
 }
 
 /// Identifiers that were re-keyed.
-#[derive(Debug)]
 pub(super) struct RekeyedRows {
     /// The identifiers, before the re-key.
     pub(super) set: SortedSet,
@@ -70,12 +69,6 @@ pub(super) struct RekeyedRows {
     pub(super) rows: u64,
     /// Number of their rows with several owners of the identifier.
     pub(super) ambiguous: u64,
-}
-
-impl RekeyedRows {
-    pub(super) fn into_parts(rekeyed: Option<Self>) -> (Option<SortedSet>, u64, u64) {
-        rekeyed.map_or((None, 0, 0), |Self { set, rows, ambiguous }| (Some(set), rows, ambiguous))
-    }
 }
 
 /// Looks up the owners of devices and aliases.

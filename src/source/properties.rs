@@ -10,7 +10,7 @@ use super::match_rows::may_rekey;
 use super::matching::Matcher;
 use super::reader::{SourceInputs, SourceReader as _};
 use crate::config::CohortConfig;
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::{Field, Fields, Identifier, NonIdentifier};
 use crate::state::{IdentityOwners, OwnerQuery, StateError};
 
@@ -182,7 +182,7 @@ impl<W: Fn(Identifier<'_>) -> bool> RowSink for PropertyReader<'_, W> {
         if self.failed.is_some() { Err(SinkStopped) } else { Ok(()) }
     }
 
-    fn unreadable(&mut self, _: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
+    fn unreadable(&mut self, _: UnreadableRow<'_>) -> Result<(), SinkStopped> {
         Ok(()) // reported by the read of the members
     }
 }

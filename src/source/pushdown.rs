@@ -9,17 +9,16 @@ use std::fmt;
 
 use super::match_rows::{MatchedRows, RowMatcher, match_source};
 use super::matching::Matcher;
-use super::owners::RekeyedRows;
 use super::reader::SourceInputs;
 use super::sql_query::database;
-use super::{DesiredError, MembersOverlay, RowRejects, SortedSet};
+use super::{DesiredError, MembersOverlay, SortedSet};
 use crate::config::{CohortConfig, Config, SourceConfig, SqlConfig, SqlSource};
-use crate::connector::rows::{RowLocation, RowSink, SinkStopped};
+use crate::connector::rows::{CountingSink, RowSink};
 use crate::connector::sql::pushdown::{
     self, Differences, MemberRules, MirrorTableName, MirrorUnusable, parse_member,
 };
-use crate::model::{ChangeOp, CohortId, Fields, PACKED_LEN_MAX, Progress};
-use crate::state::{Membership, MemoryPermit, MirrorNote, StateReader};
+use crate::model::{ChangeOp, CohortId, PACKED_LEN_MAX, Progress};
+use crate::state::{Membership, MirrorNote, StateReader};
 
 /// Divisor: dropped members get this fraction of the memory.
 const MEMORY_SHARE: usize = 4;
@@ -29,20 +28,12 @@ const MEMORY_SHARE: usize = 4;
 pub struct PushdownResult {
     /// The members.
     pub members: MembersOverlay,
-    /// Hold this memory permit for as long as the members are in use.
-    pub permit: Option<MemoryPermit<'static>>,
     /// Rows of the source.
     pub rows: u64,
     /// Members and rows that were transferred.
     pub transferred: u64,
-    /// Rows without a usable identifier.
-    pub rejects: RowRejects,
-    /// Devices and aliases that were replaced by their owners' external ids; none without an identity map.
-    pub rekeyed: Option<SortedSet>,
-    /// Number of rows with such a device or alias.
-    pub rekeyed_rows: u64,
-    /// Number of these rows with several owners of the device or alias.
-    pub ambiguous_rows: u64,
+    /// The rows that were matched here.
+    pub matched: MatchedRows,
 }
 
 /// The reason why a source must be read in full.
@@ -158,7 +149,7 @@ pub fn read_difference(
     let memory_max = inputs.access.config.memory_max;
     let mut drops = SortedSet::new(state.seed(), memory_max / MEMORY_SHARE);
     let memory_max = memory_max - memory_max / MEMORY_SHARE;
-    let (matched, result) = match_source(cohort, state, memory_max, progress, |rows| {
+    let (added, matched, result) = match_source(cohort, state, memory_max, progress, |rows| {
         let rules = MemberRules {
             rules: &cohort.rules,
             columns: rows.matcher.columns(),
@@ -166,9 +157,10 @@ pub fn read_difference(
             may_rekey: rows.may_rekey(),
         };
         let packed = Vec::with_capacity(PACKED_LEN_MAX);
-        let mut sink = DifferenceReader { rows, drops: &mut drops, packed, transferred: 0, failed: None };
+        let counting = CountingSink::new(rows);
+        let mut sink = DifferenceReader { rows: counting, drops: &mut drops, packed, failed: None };
         let counted = pushdown::difference(source, database, &rules, (&table, note.checksum), &mut sink);
-        let DifferenceReader { transferred, failed, .. } = sink;
+        let DifferenceReader { rows: CountingSink { sink: rows, rows: transferred }, failed, .. } = sink;
         if let Some(failed) = failed {
             return Err(failed);
         }
@@ -181,33 +173,25 @@ pub fn read_difference(
         Ok(counts) => counts,
         Err(unusable) => return Ok(Err(PushdownFallback::Unusable(unusable))),
     };
-    let MatchedRows { members, permit, rejects, rekeyed } = matched;
-    let members = MembersOverlay::new(state.members(&cohort.id, membership)?, members.all, drops);
-    let (rekeyed, rekeyed_rows, ambiguous_rows) = RekeyedRows::into_parts(rekeyed);
-    Ok(Ok(PushdownResult {
-        members,
-        permit,
-        rows,
-        transferred,
-        rejects,
-        rekeyed,
-        rekeyed_rows,
-        ambiguous_rows,
-    }))
+    let members = MembersOverlay::new(state.members(&cohort.id, membership)?, added.all, drops);
+    Ok(Ok(PushdownResult { members, rows, transferred, matched }))
 }
 
 /// Receives the differences: added and dropped members, and rows to match.
 struct DifferenceReader<'t, 'a> {
-    rows: &'t mut RowMatcher<'a>,
+    rows: CountingSink<'t, RowMatcher<'a>>,
     drops: &'t mut SortedSet,
     packed: Vec<u8>,
-    transferred: u64,
     failed: Option<DesiredError>,
 }
 
 impl Differences for DifferenceReader<'_, '_> {
+    fn rows(&mut self) -> &mut impl RowSink {
+        &mut self.rows
+    }
+
     fn differs(&mut self, op: ChangeOp, member: &str) -> bool {
-        self.transferred += 1;
+        self.rows.rows += 1;
         let Some(identifier) = parse_member(member) else {
             self.failed = Some(std::io::Error::other("the mirror table holds an invalid member").into());
             return false;
@@ -215,7 +199,7 @@ impl Differences for DifferenceReader<'_, '_> {
         self.packed.clear();
         identifier.pack_into(&mut self.packed);
         match op {
-            ChangeOp::Add => self.rows.add_member(&self.packed).is_ok(),
+            ChangeOp::Add => self.rows.sink.add_member(&self.packed).is_ok(),
             ChangeOp::Remove => match self.drops.push(&self.packed) {
                 Ok(()) => true,
                 Err(error) => {
@@ -224,22 +208,5 @@ impl Differences for DifferenceReader<'_, '_> {
                 }
             },
         }
-    }
-}
-
-impl RowSink for DifferenceReader<'_, '_> {
-    fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
-        self.transferred += 1;
-        self.rows.row(fields, location)
-    }
-
-    fn unreadable(
-        &mut self,
-        reason: &'static str,
-        detail: &str,
-        location: RowLocation<'_>,
-    ) -> Result<(), SinkStopped> {
-        self.transferred += 1;
-        self.rows.unreadable(reason, detail, location)
     }
 }

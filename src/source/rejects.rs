@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use super::matching::Unmatched;
 use crate::connector::file::REPEATED_HEADER;
-use crate::connector::rows::{ReadSummary, RowLocation};
+use crate::connector::rows::{ReadSummary, RowLocation, UnreadableRow};
 use crate::model::{IdShapes, MatchTally, reason_words};
 use crate::state::{Reject, RejectLog, SpoolFile, StateError};
 
@@ -25,15 +25,14 @@ pub struct RowRejects {
 }
 
 impl RowRejects {
-    /// The counts of the whole source.
-    #[must_use]
-    pub fn tally(&self, summary: &ReadSummary, duplicates: u64, rekeyed: u64) -> MatchTally {
+    /// The counts of the whole source, without re-keys.
+    pub(super) fn tally(&self, summary: &ReadSummary, duplicates: u64) -> MatchTally {
         MatchTally {
             rows: summary.rows,
             files: summary.files,
             skipped_files: summary.skipped_files,
             duplicates,
-            rekeyed,
+ 0,
             ambiguous: 0,
             shapes: self.shapes,
             case_colliding: None,
@@ -49,12 +48,8 @@ impl RowRejects {
         self.counts.values().sum()
     }
 
-    pub(super) fn unreadable(
-        &mut self,
-        reason: &'static str,
-        detail: &str,
-        location: RowLocation<'_>,
-    ) -> io::Result<()> {
+    pub(super) fn unreadable(&mut self, row: UnreadableRow<'_>) -> io::Result<()> {
+        let UnreadableRow { reason, detail, location } = row;
         self.unreadable += u64::from(reason != REPEATED_HEADER);
         let reject = Reject {
             reason,

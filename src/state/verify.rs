@@ -349,13 +349,5 @@ fn whole(state: &StateReader, path: &str, part: &NamedPart) -> Result<(), StateE
     let Some(part) = &part.members else {
         return if path.ends_with(identity::SUFFIX) { identity::MapPart::check(blob) } else { Ok(()) };
     };
-    let mut cursor = PartCursor::open(state.store.open_blob(path)?, part, state.seed())?;
-    let mut packed = Vec::new();
-    cursor.advance()?;
-    while cursor.key().is_some() {
-        packed.clear();
-        cursor.identifier(&mut packed)?;
-        cursor.advance()?;
-    }
-    Ok(())
+    PartCursor::open(state.store.open_blob(path)?, part, state.seed())?.read_to_end()
 }

@@ -32,11 +32,13 @@ pub(in crate::cli) fn run(global: &Global, args: &ReplayArgs) -> Result<Exit, Co
     }
     let wanted = ReplayFilter {
         reasons: args.reasons.clone(),
-        types: args.types.clone(),
         since: args.since,
         until: args.until,
+        ..ReplayFilter::default()
     };
-    wanted.check().map_err(|error| CommandError::new(Exit::Usage, error))?;
+    let wanted = wanted
+        .with_types(&args.types)
+        .map_err(|error| CommandError::new(Exit::Usage, format!("`--type`: {error}")))?;
     let picked = picks(&super::reader(&config)?, &exports, &wanted)?;
     if !args.yes || picked.iter().all(ReplaySelection::is_empty) {
         show(&exports, &picked, args.format)?;

@@ -9,7 +9,7 @@ use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use super::lines::{Lines, Stretch};
 use super::{FileError, REPEATED_HEADER, header};
-use crate::connector::rows::{RowLocation, RowSink};
+use crate::connector::rows::{RowLocation, RowSink, UnreadableRow};
 use crate::model::{Field, Fields};
 
 /// A byte order mark. Concatenated files have one each.
@@ -106,7 +106,8 @@ impl CsvLayout<'_> {
     /// Concatenated files have a header row each.
     fn repeated(&self, line: u64, sink: &mut impl RowSink) -> Result<(), FileError> {
         let location = RowLocation { file: self.name, line };
-        Ok(sink.unreadable(REPEATED_HEADER, "it repeats the header row", location)?)
+        let detail = "it repeats the header row";
+        Ok(sink.unreadable(UnreadableRow { reason: REPEATED_HEADER, detail, location })?)
     }
 
     #[inline]
@@ -122,7 +123,7 @@ impl CsvLayout<'_> {
             return Ok(sink.row(&WantedFields { row, bytes, wanted: self.wanted }, location)?);
         }
         let detail = format!("{} fields where the header has {}", row.cells.len(), self.width);
-        Ok(sink.unreadable("wrong_field_count", &detail, location)?)
+        Ok(sink.unreadable(UnreadableRow { reason: "wrong_field_count", detail: &detail, location })?)
     }
 }
 
@@ -351,13 +352,8 @@ mod tests {
             Ok(())
         }
 
-        fn unreadable(
-            &mut self,
-            reason: &str,
-            detail: &str,
-            location: RowLocation<'_>,
-        ) -> Result<(), SinkStopped> {
-            self.1.push((location.line, Err(format!("{reason}: {detail}"))));
+        fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
+            self.1.push((row.location.line, Err(format!("{}: {}", row.reason, row.detail))));
             Ok(())
         }
     }

@@ -12,7 +12,7 @@ use super::json_values::JsonValues;
 use super::lines::Lines;
 use super::{FileError, header};
 use crate::connector::cells::{CellRow, ColumnCells};
-use crate::connector::rows::{RowLocation, RowSink};
+use crate::connector::rows::{RowLocation, RowSink, UnreadableRow};
 
 /// Most keys that are listed if no requested key occurs.
 const KEYS_NAMED_MAX: usize = 20;
@@ -67,7 +67,8 @@ pub(super) fn read(
             Ok(()) => sink.row(&CellRow(&object.values), location)?,
             Err(error) => {
                 damaged += 1;
-                sink.unreadable("bad_json", &what_is_wrong(&error), location)?;
+                let detail =what_is_wrong(&error);
+                sink.unreadable(UnreadableRow { reason: "bad_json", detail: &detail, location: location })?;
             }
         }
         values.consume(&mut lines, len);
@@ -308,13 +309,8 @@ mod tests {
             Ok(())
         }
 
-        fn unreadable(
-            &mut self,
-            reason: &str,
-            _: &str,
-            location: RowLocation<'_>,
-        ) -> Result<(), SinkStopped> {
-            self.0.push((location.line, reason.to_owned()));
+        fn unreadable(&mut self, row: UnreadableRow<'_>) -> Result<(), SinkStopped> {
+            self.0.push((row.location.line, row.reason.to_owned()));
             Ok(())
         }
     }

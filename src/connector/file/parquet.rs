@@ -305,7 +305,7 @@ fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::rows::SinkStopped;
+    use crate::connector::rows::{SinkStopped, UnreadableRow};
     use crate::model::Fields;
 
     #[derive(Default)]
@@ -318,7 +318,7 @@ mod tests {
             Ok(())
         }
 
-        fn unreadable(&mut self, _: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), SinkStopped> {
+        fn unreadable(&mut self, _: UnreadableRow<'_>) -> Result<(), SinkStopped> {
             self.0 += 1;
             Ok(())
         }

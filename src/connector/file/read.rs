@@ -8,9 +8,8 @@ use super::fingerprint::FileFingerprint;
 use super::found::{FoundFile, FoundFiles};
 use super::stamp::FileStamp;
 use super::{FileError, avro, csv, find, lines, ndjson, open, parquet};
-use crate::config::{FileFormat, FileSource};
-use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped};
-use crate::model::Fields;
+use crate::config::{FileFormat,FileSource};
+use crate::connector::rows::{CountingSink,ReadSummary, RowSink};
 
 /// Reads every file of a source.
 ///
@@ -61,7 +60,7 @@ fn read_file(
 ) -> Result<FileStamp, FileError> {
     let path = found.path();
     let name = path.display().to_string();
-    let mut counted = CountingSink { sink, rows: 0 };
+    let mut counted = CountingSink::new(sink);
     let (handle, watch) = open::open(found)?;
     let read = read_rows(source, (handle, path), columns, seen, &mut counted);
     // An incomplete download is reported as such, before any parser error that it caused.
@@ -102,29 +101,5 @@ fn read_rows(
         FileFormat::Csv => csv::read(lines(content.input), source.delimiter, columns, &name, sink),
         FileFormat::Tsv => csv::read(lines(content.input), b'\t', columns, &name, sink),
         FileFormat::Ndjson => ndjson::read(lines(content.input), columns, &name, seen, sink),
-    }
-}
-
-/// Counts the rows that it forwards.
-struct CountingSink<'a, S> {
-    sink: &'a mut S,
-    rows: u64,
-}
-
-impl<S: RowSink> RowSink for CountingSink<'_, S> {
-    #[inline]
-    fn row(&mut self, fields: &impl Fields, location: RowLocation<'_>) -> Result<(), SinkStopped> {
-        self.rows += 1;
-        self.sink.row(fields, location)
-    }
-
-    fn unreadable(
-        &mut self,
-        reason: &'static str,
-        detail: &str,
-        location: RowLocation<'_>,
-    ) -> Result<(), SinkStopped> {
-        self.rows += 1;
-        self.sink.unreadable(reason, detail, location)
     }
 }

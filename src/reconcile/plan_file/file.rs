@@ -84,16 +84,8 @@ pub(in crate::reconcile) struct SavedPlan {
 /// The saved plan of one cohort.
 pub(in crate::reconcile) struct SavedCohort {
     pub(in crate::reconcile) id: CohortId,
-    /// The version of the membership that the plan starts from.
-    pub(in crate::reconcile) base: u64,
-    pub(in crate::reconcile) empties: bool,
-    /// Triggers that become due.
-    pub(in crate::reconcile) due: Vec<DueTrigger>,
-    pub(super) rejected: u64,
-    pub(super) rekeyed: u64,
-    pub(in crate::reconcile) matched: Option<MatchTally>,
-    pub(in crate::reconcile) headerless_file: Option<String>,
-    pub(super) sides: Sides<SortedSet>,
+    pub(in crate::reconcile) head: PlanFileCohort,
+    pub(in crate::reconcile) sides: Sides<SortedSet>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,18 +99,17 @@ struct PlanFileHead {
 
 /// The numbers of one cohort that follow neither from the changes nor from the state or the config.
 #[derive(Serialize, Deserialize)]
-struct PlanFileCohort {
+pub(in crate::reconcile) struct PlanFileCohort {
     id: String,
-    base: u64,
-    empties: bool,
+    /// The version of the membership that the plan starts from.
+    pub(in crate::reconcile) base: u64,
+    pub(in crate::reconcile) empties: bool,
     /// Triggers that become due.
-    #[serde(default)]
-    due: Vec<DueTrigger>,
-    rejected: u64,
-    #[serde(default)]
-    rekeyed: u64,
-    matched: Option<MatchTally>,
-    headerless_file: Option<String>,
+    pub(in crate::reconcile) due: Vec<DueTrigger>,
+    pub(super) rejected: u64,
+    pub(super) rekeyed: u64,
+    pub(in crate::reconcile) matched: Option<MatchTally>,
+    pub(in crate::reconcile) headerless_file: Option<String>,
 }
 
 /// A change: index of the cohort in the head, `+` or `-`, index of the kind in [`IdentifierKind::ALL`], label, value.
@@ -231,12 +222,8 @@ pub(in crate::reconcile) fn load(path: &Path, inputs: PlanInputs<'_>) -> Result<
     }
     let id = |id: &str| CohortId::new(id).map_err(|e| damaged(e.to_string()));
     let mut saved = SavedPlan { config: head.config, cohorts: Vec::new(), failed: Vec::new() };
-    for (cohort, sides) in head.cohorts.into_iter().zip(changes.sides) {
-        let PlanFileCohort { base, empties, due, rejected, rekeyed, matched, headerless_file, .. } = cohort;
-        let id = id(&cohort.id)?;
-        let cohort =
-            SavedCohort { id, base, empties, due, rejected, rekeyed, matched, headerless_file, sides };
-        saved.cohorts.push(cohort);
+    for (head, sides) in head.cohorts.into_iter().zip(changes.sides) {
+        saved.cohorts.push(SavedCohort { id: id(&head.id)?, head, sides });
     }
     for (failed, why) in head.failed {
         saved.failed.push((id(&failed)?, why));

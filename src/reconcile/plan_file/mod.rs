@@ -16,5 +16,5 @@ mod recount;
 mod signing;
 
 pub use file::PlanFileError;
-pub(super) use file::{SavedCohort, load, save};
+pub(super) use file::{PlanFileCohort, SavedCohort, load, save};
 pub(super) use recount::recount;

@@ -1,26 +1,28 @@
 //! Compares the changes of a plan file with the recorded membership, so that the guard sees the numbers of the state.
 
-use super::file::SavedCohort;
-use crate::model::{ChangeOp, MemberKey, MemberStanding};
-use crate::plan::{ChangeSink as _, DiffTally};
+use super::file::PlanFileCohort;
+use crate::model::{ChangeOp, CohortId, MemberKey, MemberStanding};
+use crate::plan::{ChangeSink as _, DiffTally, Sides};
 use crate::reconcile::context::PlanInputs;
 use crate::reconcile::diff_result::{ChangeSpools, DiffResult};
 use crate::reconcile::plan_error::PlanError;
-use crate::source::{DesiredError, SortedMembers};
+use crate::source::{DesiredError, SortedMembers, SortedSet};
 use crate::state::{Membership, MembershipCursor};
 
 /// Compares the saved changes with the recorded membership, and counts them like a diff.
 pub(in crate::reconcile) fn recount(
-    saved: SavedCohort,
+    id: &CohortId,
+    head: &PlanFileCohort,
+    sides: Sides<SortedSet>,
     previous: Option<&Membership>,
     inputs: PlanInputs<'_>,
 ) -> Result<DiffResult, PlanError> {
     let (mut changes, mut tally) = (ChangeSpools::default(), DiffTally::default());
-    let cursor = inputs.state.members(&saved.id, previous)?;
+    let cursor = inputs.state.members(id, previous)?;
     let mut recorded = RecordedBeside { cursor, at: None, is_changed: false };
     recorded.advance(&mut tally)?;
-    let mut removes = saved.sides.removes.into_members();
-    let mut adds = saved.sides.adds.into_members();
+    let mut removes = sides.removes.into_members();
+    let mut adds = sides.adds.into_members();
     let (mut remove, mut add) = (next(&mut removes)?, next(&mut adds)?);
     loop {
         let (op, key) = match (remove, add) {
@@ -46,7 +48,7 @@ pub(in crate::reconcile) fn recount(
         recorded.advance(&mut tally)?;
     }
     tally.unchanged = tally.members.saturating_sub(tally.removed + tally.added_again);
-    (tally.rejected, tally.rekeyed) = (saved.rejected, saved.rekeyed.min(tally.removed));
+    (tally.rejected, tally.rekeyed) = (head.rejected, head.rekeyed.min(tally.removed));
     Ok(DiffResult { tally, changes, settles: None })
 }
 

@@ -126,15 +126,20 @@ impl PartCursor {
         let part = PartRef { id, op, rows, bytes, checksum, footer, acknowledged, rejected, noted: false };
         let RandomAccess(blob) = file;
         let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still in use".to_owned()))?;
-        let mut cursor = Self::open(blob, &part, seed)?;
-        let mut packed = Vec::new();
-        cursor.advance()?;
-        while cursor.key().is_some() {
-            packed.clear();
-            cursor.identifier(&mut packed)?;
-            cursor.advance()?;
-        }
+        Self::open(blob, &part, seed)?.read_to_end()?;
         Ok(part)
+    }
+
+    /// Reads all rows, which checks their order and the key of each identifier.
+    pub(in crate::state) fn read_to_end(&mut self) -> Result<(), StateError> {
+        let mut packed = Vec::new();
+        self.advance()?;
+        while self.key().is_some() {
+            packed.clear();
+            self.identifier(&mut packed)?;
+            self.advance()?;
+        }
+        Ok(())
     }
 
     /// The current key. `None`: the end.

@@ -3,8 +3,11 @@
 use crate::connector::rows::RowSink;
 use crate::model::{ChangeOp, DeliveryMethod, MatchRule};
 
-/// Receives the differences. [`RowSink`] receives the rows that the database cannot match.
-pub trait Differences: RowSink {
+/// Receives the differences.
+pub trait Differences {
+    /// Receives the rows that the database cannot match.
+    fn rows(&mut self) -> &mut impl RowSink;
+
     /// Receives a member in its text form: in the source but not in the mirror table, or the reverse.
     ///
     /// # Errors

@@ -149,7 +149,7 @@ impl<S: Differences> DifferenceSink<'_, S> {
             mark::DROP => self.sink.differs(ChangeOp::Remove, member()),
             mark::ODD => {
                 let location = RowLocation { file: &self.name, line: number().unwrap_or_default() };
-                self.sink.row(&self.reader.read(row, 2), location).is_ok()
+                self.sink.rows().row(&self.reader.read(row, 2), location).is_ok()
             }
             _ => return Err(self.stopped(SqlErrorKind::Broken)),
         };
