@@ -18,7 +18,7 @@ use nix::sys::time::TimeValLike as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use syncline::config::{FileSource, FinalNewline};
-use syncline::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
+use syncline::connector::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
 use syncline::connector::file::{FileAccess, read};
 use syncline::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
 use syncline::event_mapping::pieces;

@@ -4,6 +4,10 @@
 //! follow. Otherwise the file is malformed: rows cannot be separated from there on, and merged rows would shrink the
 //! cohort. Rows without quotes, nearly all of them, stay on the fast path: one search over the whole buffer and no
 //! copy.
+//!
+//! The `csv` crate takes 1.6 times the CPU time for rows without quotes, and 0.6 times for quoted rows
+//! (`cargo run --release -p syncline-readers -- 1000000`, medians of five). It cannot replace the scanner: it accepts
+//! text after a closing quote, and a quote that is never closed.
 
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 

@@ -2,6 +2,10 @@
 //!
 //! It is as strict as RFC 8259, except that it accepts raw control characters in texts, so that a stray tab loses no
 //! event. The nesting depth is limited, which bounds the recursion.
+//!
+//! `serde_json` splits the same request bodies in 0.56 times the CPU time
+//! (`cargo run --release -p syncline-readers -- 1000000`, medians of five), so the scanner is not here for speed:
+//! `serde_json` rejects raw control characters, and with them the whole body.
 
 use std::borrow::Cow;
 

@@ -8,7 +8,7 @@ use super::checksum::tabled;
 use super::query::{self, mark};
 use super::server::unsupported_server;
 use crate::config::{SqlConfig, SqlSource};
-use crate::connector::rows::RowLocation;
+use crate::connector::rows::{RowLocation, RowSink as _};
 use crate::connector::sql::database::Database;
 use crate::connector::sql::error::{SqlError, SqlErrorKind};
 use crate::connector::sql::pushdown::{Differences, MemberRules};
