@@ -125,7 +125,7 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
                 .at(span, "a second one starts here")
         }
         _ => {
-            let kind = syntax::kind_of(cause);
+            let kind = yaml_mistakes::kind_of(cause);
             match kind.and_then(|kind| yaml_mistakes::recognize(text, start, &kind)) {
                 Some(found) => mistake(found, file),
                 None => {

@@ -53,7 +53,7 @@ fn resume_declared(
     let previous = previous.map(|membership| policy::in_configured_workspace(membership, cohort, braze));
     let diff = plan_file::recount(&cohort.id, &head, sides, previous.as_ref(), inputs)?;
     let PlanFileCohort { due, matched, headerless_file, .. } = head;
-    let source = matched.as_ref().map(|matched| tally_of(matched,headerless_file));
+    let source = matched.as_ref().map(|matched| tally_of(matched, headerless_file));
     let findings = SourceFindings { matched, ..SourceFindings::default() };
     if let Some(change) = DeliveryChange::due(cohort, previous.as_ref()) {
         let changes = change.guard(cohort, diff, source.unwrap_or_default(), inputs)?;

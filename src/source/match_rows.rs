@@ -13,7 +13,9 @@ use super::{DesiredError, RowRejects, SortedSet};
 use crate::config::CohortConfig;
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::contained::contained_as_here;
-use crate::model::{CohortId, Fields, Identifier, IdentifierKind, MatchTally, PACKED_LEN_MAX, Progress, Stage,};
+use crate::model::{
+    CohortId, Fields, Identifier, IdentifierKind, MatchTally, PACKED_LEN_MAX, Progress, Stage,
+};
 use crate::state::{MemoryBudget, MemoryPermit, StateReader};
 
 /// Rows between two progress reports.
@@ -50,8 +52,8 @@ impl MatchedRows {
     /// The counts of the whole source.
     #[must_use]
     pub fn tally(&self, summary: &ReadSummary, duplicates: u64) -> MatchTally {
-        let (moved, ambiguous) = (self.rekeyed_rows, self.ambiguous_rows);
-        MatchTally { moved, ambiguous, ..self.rejects.tally(summary, duplicates) }
+        let (rekeyed, ambiguous) = (self.rekeyed_rows, self.ambiguous_rows);
+        MatchTally { rekeyed, ambiguous, ..self.rejects.tally(summary, duplicates) }
     }
 }
 

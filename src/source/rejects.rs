@@ -32,7 +32,7 @@ impl RowRejects {
             files: summary.files,
             skipped_files: summary.skipped_files,
             duplicates,
- 0,
+            rekeyed: 0,
             ambiguous: 0,
             shapes: self.shapes,
             case_colliding: None,

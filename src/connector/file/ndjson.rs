@@ -67,8 +67,8 @@ pub(super) fn read(
             Ok(()) => sink.row(&CellRow(&object.values), location)?,
             Err(error) => {
                 damaged += 1;
-                let detail =what_is_wrong(&error);
-                sink.unreadable(UnreadableRow { reason: "bad_json", detail: &detail, location: location })?;
+                let detail = what_is_wrong(&error);
+                sink.unreadable(UnreadableRow { reason: "bad_json", detail: &detail, location })?;
             }
         }
         values.consume(&mut lines, len);

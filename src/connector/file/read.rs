@@ -8,8 +8,8 @@ use super::fingerprint::FileFingerprint;
 use super::found::{FoundFile, FoundFiles};
 use super::stamp::FileStamp;
 use super::{FileError, avro, csv, find, lines, ndjson, open, parquet};
-use crate::config::{FileFormat,FileSource};
-use crate::connector::rows::{CountingSink,ReadSummary, RowSink};
+use crate::config::{FileFormat, FileSource};
+use crate::connector::rows::{CountingSink, ReadSummary, RowSink};
 
 /// Reads every file of a source.
 ///
