@@ -305,3 +305,83 @@ fn the_total_size_of_query_files_is_limited() {
         .expect(3)
         .says(&["error[too-large]", "the query files together are larger than 16 MiB"]);
 }
+
+/// Values as people write them, each with the form that the hint gives.
+#[test]
+fn the_right_form_of_a_value_is_suggested() {
+    let w = Workspace::new();
+    let config = |connection: &str, cohort: &str, more: &str| {
+        format!(
+            "version: 1\nconnections:\n  braze:\n    kind: braze\n{connection}cohorts:\n  - id: carts\n    name: Carts\n    to: braze\n{cohort}{more}"
+        )
+    };
+    let keys = "    instance: US-01\n    partner_api_key: { env: P }\n    data_import_key: { env: D }\n";
+    let source = "    source: { kind: file, path: carts.csv }\n    match: [{ external_id: id }]\n";
+    let cases = [
+        (keys, source, "    guard: { max_removed: 30 % }\n", "write `30%`"),
+        (keys, source, "    guard: { max_removed: 0.3 }\n", "write `30%`"),
+        (keys, source, "    protect: yes\n", "write `true`"),
+        (keys, source, "    schedule: \"0 */4 * * *\"\n", "write `{ cron: { at: \"0 */4 * * *\" } }`"),
+        (keys, source, "    schedule: 4 hours\n", "write `{ every: 4h }`"),
+        (keys, source, "watch: { debounce: 4 hours }\n", "write `4h`"),
+        (keys, source, "memory: 256MB\n", "write `256MiB`"),
+        (keys, &source.replace("kind: file", "kind: csv"), "", "did you mean `file`?"),
+        (keys, &source.replace("kind: file", "kind: snowflake"), "", "did you mean `sql`?"),
+        (
+            keys,
+            &source.replace("external_id: id", "alias: id"),
+            "",
+            "for example `{ label: heap_user_id, name: user_id }`",
+        ),
+        (
+            keys,
+            &source.replace("external_id: id", "alias: { lable: crm, column: id }"),
+            "",
+            "unknown keys `column`, `lable` in `alias`",
+        ),
+        (&keys.replace("US-01", "US-11"), source, "", "`endpoint: https://rest."),
+        (&keys.replace("{ env: P }", "\"${BRAZE_KEY}\""), source, "", "write `{ env: BRAZE_KEY }`"),
+        (
+            &keys.replace("{ env: P }", "0f3a91c2-5b7e-4a17-9a43-c0ffee123456"),
+            source,
+            "",
+            "because git keeps it",
+        ),
+    ];
+    for (connection, cohort, more, hint) in cases {
+        w.write("sync.yaml", config(connection, cohort, more));
+        let said = w.run(&["validate"]).expect(3).stderr;
+        assert!(said.contains(hint), "{hint}\n{said}");
+        assert!(said.contains("\n1 problem;") && !said.contains("c0ffee"), "one slip, one problem: {said}");
+    }
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    let w = Workspace::new();
+    w.write("sync.yaml", "version: 1\n");
+    let warning = "! sync.yaml: no cohorts, segments or exports: nothing will be kept in sync";
+    w.run(&["validate"]).expect(0).says(&["valid", warning]);
+    w.run(&["plan"]).expect(0).says(&[warning]);
+    let sandbox = Sandbox::start();
+    let text = config(&sandbox.url, &["carts"], "").replace("name: Carts", "name: “Carts”");
+    w.write("sync.yaml", text).source("carts", users(1));
+    let warning = "the typographic quotes are part of the name “Carts”; Braze will show them";
+    w.run(&["validate"]).expect(0).says(&[warning]);
+    let json = w.run(&["validate", "--format", "json"]).expect(0).json();
+    assert!(json["warnings"][0].as_str().unwrap().contains(warning), "{json}");
+}
+
+#[test]
+fn a_cohort_that_cannot_be_read_names_its_line() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").write("carts.csv", "other\nx\n");
+    let line = |id: &str| {
+        let text = w.read("sync.yaml");
+        let at = text.lines().position(|line| line.contains(&format!("id: {id}"))).unwrap();
+        format!("(sync.yaml:{})", at + 1)
+    };
+    w.run(&["plan"]).expect(1).says(&[&line("carts"), &line("trials")]);
+    let json = w.run(&["plan", "--format", "json"]).expect(1).json();
+    assert!(json["failed"][0]["declared_at"].as_str().unwrap().starts_with("sync.yaml:"), "{json}");
+}

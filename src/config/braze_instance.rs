@@ -10,6 +10,7 @@ macro_rules! instances {
     ($($name:ident $text:literal $url:literal),+ $(,)?) => {
         /// A Braze instance, or the local sandbox.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+        #[schemars(extend("unlistedHint" = UNLISTED))]
         pub(super) enum Instance {
             #[serde(rename = "sandbox")]
             Sandbox,
@@ -27,6 +28,10 @@ macro_rules! instances {
         }
     };
 }
+
+/// What to do about an instance that Braze has and this list has not.
+const UNLISTED: &str =
+    "for another instance, replace `instance:` by its REST endpoint: `endpoint: https://rest.….braze.com`";
 
 instances! {
     Us01 "US-01" "https://rest.iad-01.braze.com",

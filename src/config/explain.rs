@@ -3,6 +3,8 @@
 //! The messages depend only on keywords of the schema, never on particular keys of the config, so a new setting needs
 //! no code here.
 
+use std::collections::{HashMap, HashSet};
+
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::paths::LocationSegment;
@@ -10,8 +12,9 @@ use serde_json::Value;
 
 use super::mask;
 use super::problem::{Problem, ProblemCode, QUOTE_IT, did_you_mean, listed};
+use super::suggest::{form, in_mapping, synonym, yaml};
 use super::text::SLUG_RULE;
-use super::tree::{PathStep, TreeIndex, TreeNode, TreeValue};
+use super::tree::{PathStep, TreeEntry, TreeIndex, TreeNode, TreeValue};
 
 /// The node that an error is about, and the rule that it breaks.
 struct ErrorTarget<'a> {
@@ -24,13 +27,40 @@ struct ErrorTarget<'a> {
     schema: &'a Value,
 }
 
-/// Appends the problems of an error.
-pub(super) fn explain(
-    error: &ValidationError<'_>,
+/// Appends the problems of all errors. A misspelled key that must be there is one problem, not two.
+pub(super) fn explain_all(
+    errors: &[ValidationError<'_>],
     tree: &TreeIndex<'_>,
     schema: &Value,
     problems: &mut Vec<Problem>,
 ) {
+    let mut missing: HashMap<&str, Vec<&str>> = HashMap::new();
+    for error in errors {
+        if let Kind::Required { property } = error.kind() {
+            missing.entry(error.instance_path().as_str()).or_default().extend(property.as_str());
+        }
+    }
+    let mut renamed: HashSet<(&str, &str)> = HashSet::new();
+    for error in errors {
+        let Kind::AdditionalProperties { unexpected } = error.kind() else { continue };
+        let at = error.instance_path().as_str();
+        let Some(missing) = missing.get(at) else { continue };
+        let has_example = SchemaAt::new(schema, error).example_mapping().is_some();
+        let is_meant = |name: &&str| unexpected.iter().any(|key| did_you_mean(key, [*name]).is_some());
+        renamed.extend(missing.iter().filter(|name| has_example || is_meant(name)).map(|name| (at, *name)));
+    }
+    let is_renamed = |error: &ValidationError<'_>| match error.kind() {
+        Kind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            renamed.contains(&(error.instance_path().as_str(), name))
+        }
+        _ => false,
+    };
+    errors.iter().filter(|error| !is_renamed(error)).for_each(|error| explain(error, tree, schema, problems));
+}
+
+/// Appends the problems of an error.
+fn explain(error: &ValidationError<'_>, tree: &TreeIndex<'_>, schema: &Value, problems: &mut Vec<Problem>) {
     let path = steps(error.instance_path().iter());
     let place = ErrorTarget {
         node: tree.nearest(&path),
@@ -41,12 +71,15 @@ pub(super) fn explain(
     };
     match error.kind() {
         Kind::AdditionalProperties { unexpected } => {
-            problems.extend(unexpected.iter().map(|key| unknown_key(key, &place)));
+            match (unexpected.as_slice(), place.rule.example_mapping()) {
+                (keys, Some(example)) => problems.push(unknown_keys(keys, &example, &place)),
+                (keys, None) => problems.extend(keys.iter().map(|key| unknown_key(key, &place))),
+            }
         }
         Kind::OneOfNotValid { context } | Kind::AnyOf { context } => {
             explain_choice(context, &place, problems);
         }
-        kind => problems.push(explain_one(kind, place.node, &place.name, &place.rule, error)),
+        kind => problems.push(explain_one(kind, place.node, &place.name, &place.rule, (error, schema))),
     }
 }
 
@@ -86,9 +119,21 @@ impl<'a> SchemaAt<'a> {
         self.parent.is_some_and(|parent| parent.get("patternProperties").is_some())
     }
 
-    /// An example of a valid value.
-    fn example(&self) -> Option<&'a str> {
-        self.parent?.get("examples")?.get(0)?.as_str()
+    /// An example of a valid value, as YAML.
+    fn example(&self) -> Option<String> {
+        let example = self.parent?.get("examples")?.get(0)?;
+        Some(example.as_str().map_or_else(|| yaml(example), str::to_owned))
+    }
+
+    /// An example of the whole mapping, if its keys are fixed.
+    fn example_mapping(&self) -> Option<String> {
+        let is_mapping = self.parent?.get("examples")?.get(0)?.is_object();
+        (is_mapping && !self.has_free_names()).then(|| self.example()).flatten()
+    }
+
+    /// What to do if none of the listed values fits.
+    fn unlisted(&self) -> Option<&'a str> {
+        self.text("unlistedHint")
     }
 
     /// The allowed words, if the schema is a choice of words.
@@ -121,6 +166,18 @@ fn named(path: &[PathStep], tree: &TreeIndex<'_>) -> String {
         (Some(key), _) => format!("`{key}`"),
         (None, _) => "the config".to_owned(),
     }
+}
+
+/// One problem for all unknown keys of a small mapping, with an example of the whole mapping.
+fn unknown_keys(keys: &[String], example: &str, at: &ErrorTarget<'_>) -> Problem {
+    let entries: Vec<&TreeEntry> = keys.iter().filter_map(|key| at.tree.entry(at.node, key)).collect();
+    let place = entries.first().map_or(at.node.span, |entry| entry.key_span);
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let keys = if keys.len() == 1 { "key" } else { "keys" };
+    Problem::new(ProblemCode::UnknownKey, format!("unknown {keys} {} in {}", listed(&names), at.name))
+        .suspect(entries.into_iter().flat_map(mask::suspects).collect())
+        .at(place, format!("unknown {keys}"))
+        .hint(format!("for example `{example}`"))
 }
 
 fn unknown_key(key: &str, at: &ErrorTarget<'_>) -> Problem {
@@ -188,21 +245,23 @@ fn explain_choice(
     let words = rule.words();
     let TreeValue::Map(entries) = &node.value else {
         if !words.is_empty() {
-            return problems.push(unknown_value(node, name, &words));
+            return problems.push(unknown_value(node, name, &words, rule));
         }
         let wanted = if keys.is_empty() {
             "a mapping".to_owned()
         } else {
             format!("a mapping with {}", one_of(&keys))
         };
-        problems.push(
-            Problem::new(
-                ProblemCode::WrongType,
-                format!("{name}: expected {wanted}, found {}", kind_of(node)),
-            )
-            .suspect(mask::suspect(node))
-            .at(node.head(), format!("found {}", kind_of(node))),
+        let problem = Problem::new(
+            ProblemCode::WrongType,
+            format!("{name}: expected {wanted}, found {}", kind_of(node)),
         );
+        let problem =
+            problem.suspect(mask::suspect(node)).at(node.head(), format!("found {}", kind_of(node)));
+        problems.push(match mapping_hint(node, &keys, at) {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        });
         return;
     };
     let meant = shapes.iter().position(|shape| shape.is(node));
@@ -212,12 +271,12 @@ fn explain_choice(
     let fits_best = || (0..context.len()).min_by_key(|shape| context[*shape].len());
     let meant = meant.or_else(|| fits_best().filter(|_| is_overlay && !is_marked));
     if let Some(errors) = meant.and_then(|meant| context.get(meant)) {
-        errors.iter().for_each(|error| explain(error, tree, schema, problems));
+        explain_all(errors, tree, schema, problems);
         return;
     }
     let tags: Vec<(&str, &str)> = shapes.iter().filter_map(|shape| shape.tag).collect();
     problems.push(match (tags.first(), entries.first()) {
-        (Some((key, _)), _) => wrong_tag(key, &tags, node, name),
+        (Some((key, _)), _) => wrong_tag(key, &tags, node, name, rule),
         (None, Some(entry)) => suggest(
             Problem::new(ProblemCode::UnknownKey, format!("unknown key `{}` in {name}", entry.key))
                 .suspect(mask::suspects(entry))
@@ -230,10 +289,30 @@ fn explain_choice(
     });
 }
 
-fn wrong_tag(key: &str, tags: &[(&str, &str)], node: &TreeNode, name: &str) -> Problem {
+/// The mapping that is meant by a value in its place.
+fn mapping_hint(node: &TreeNode, keys: &[&str], at: &ErrorTarget<'_>) -> Option<String> {
+    let text = node.as_text()?;
+    if keys.contains(&"env") && keys.contains(&"file") {
+        return Some(secret_hint(text));
+    }
+    let parent = at.rule.parent?;
+    in_mapping(text, keys, parent, at.schema).map(|form| format!("write `{form}`"))
+}
+
+/// A secret, or a reference to one, where only its location may stand.
+fn secret_hint(text: &str) -> String {
+    match mask::variable_in_braces(text) {
+        Some(name) => format!("write `{{ env: {name} }}`"),
+        None => "write `{ env: NAME }`, the name of an environment variable; if this is the key itself, replace it at \
+                 the vendor, because git keeps it"
+            .to_owned(),
+    }
+}
+
+fn wrong_tag(key: &str, tags: &[(&str, &str)], node: &TreeNode, name: &str, rule: &SchemaAt<'_>) -> Problem {
     let known: Vec<&str> = tags.iter().map(|(_, value)| *value).collect();
     match node.get(key) {
-        Some(given) => unknown_value(given, &format!("`{key}`"), &known),
+        Some(given) => unknown_value(given, &format!("`{key}`"), &known, rule),
         None => Problem::new(ProblemCode::MissingKey, format!("missing key `{key}` in {name}"))
             .at(node.head(), format!("`{key}:` is missing here"))
             .hint(format!("expected {}", one_of(&known))),
@@ -241,16 +320,22 @@ fn wrong_tag(key: &str, tags: &[(&str, &str)], node: &TreeNode, name: &str) -> P
 }
 
 fn suggest(problem: Problem, given: &str, known: &[&str]) -> Problem {
-    match did_you_mean(given, known.iter().copied()) {
+    let near = synonym(given, known).or_else(|| did_you_mean(given, known.iter().copied()));
+    match near {
         Some(near) if known.len() > 1 => problem.hint(format!("did you mean `{near}`?")),
         _ => problem.hint(format!("expected {}", one_of(known))),
     }
 }
 
-fn unknown_value(node: &TreeNode, name: &str, known: &[&str]) -> Problem {
+fn unknown_value(node: &TreeNode, name: &str, known: &[&str], rule: &SchemaAt<'_>) -> Problem {
     let given = shown(node);
     let problem = Problem::new(ProblemCode::UnknownValue, format!("unknown value `{given}` of {name}"));
-    suggest(problem.suspect(mask::suspect(node)).at(node.span, "unknown value"), &given, known)
+    let problem = problem.suspect(mask::suspect(node)).at(node.span, "unknown value");
+    match rule.unlisted() {
+        // A new value of a vendor is not a typo of an old one.
+        Some(hint) => problem.hint(format!("known: {}; {hint}", listed(known))),
+        None => suggest(problem, &given, known),
+    }
 }
 
 fn explain_one(
@@ -258,7 +343,7 @@ fn explain_one(
     node: &TreeNode,
     name: &str,
     rule: &SchemaAt<'_>,
-    error: &ValidationError<'_>,
+    (error, root): (&ValidationError<'_>, &Value),
 ) -> Problem {
     match kind {
         Kind::Required { property } => {
@@ -266,20 +351,23 @@ fn explain_one(
             Problem::new(ProblemCode::MissingKey, format!("missing key `{key}` in {name}"))
                 .at(node.head(), format!("`{key}:` is missing here"))
         }
-        Kind::Type { kind } => wrong_type(kind, node, name, rule),
+        Kind::Type { kind } => wrong_type(kind, node, name, rule, root),
         Kind::Enum { options } => {
             let known: Vec<String> = options.as_array().into_iter().flatten().map(plain).collect();
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            unknown_value(node, name, &known)
+            unknown_value(node, name, &known, rule)
         }
-        Kind::Constant { expected_value } => unknown_value(node, name, &[&plain(expected_value)]),
+        Kind::Constant { expected_value } => unknown_value(node, name, &[&plain(expected_value)], rule),
         Kind::Pattern { .. } => {
-            Problem::new(ProblemCode::BadFormat, format!("invalid value `{}` of {name}", shown(node)))
-                .suspect(mask::suspect(node))
-                .at(
-                    node.span,
-                    format!("expected {}", rule.text("patternErrorMessage").unwrap_or("another form")),
-                )
+            let expected = rule.text("patternErrorMessage").unwrap_or("another form");
+            let problem =
+                Problem::new(ProblemCode::BadFormat, format!("invalid value `{}` of {name}", shown(node)))
+                    .suspect(mask::suspect(node))
+                    .at(node.span, format!("expected {expected}"));
+            match right_form(node, rule, root) {
+                Some(form) => problem.hint(format!("write `{form}`")),
+                None => problem,
+            }
         }
         Kind::Minimum { limit } => out_of_range(node, name, &format!("must be at least {limit}")),
         Kind::Maximum { limit } => out_of_range(node, name, &format!("must be at most {limit}")),
@@ -301,7 +389,12 @@ fn out_of_range(node: &TreeNode, name: &str, rule: &str) -> Problem {
     Problem::new(ProblemCode::OutOfRange, format!("{name} {rule}")).at(node.head(), rule.to_owned())
 }
 
-fn wrong_type(kind: &TypeKind, node: &TreeNode, name: &str, rule: &SchemaAt<'_>) -> Problem {
+/// The form that is meant, if the schema accepts one. A value that may be a secret is not repeated.
+fn right_form(node: &TreeNode, rule: &SchemaAt<'_>, root: &Value) -> Option<String> {
+    mask::suspect(node).is_empty().then(|| form(&node.to_json(), rule.parent?, root)).flatten()
+}
+
+fn wrong_type(kind: &TypeKind, node: &TreeNode, name: &str, rule: &SchemaAt<'_>, root: &Value) -> Problem {
     let wanted: Vec<String> = match kind {
         TypeKind::Single(one) => vec![one.to_string()],
         TypeKind::Multiple(set) => set.iter().map(|t| t.to_string()).filter(|t| t != "null").collect(),
@@ -313,11 +406,14 @@ fn wrong_type(kind: &TypeKind, node: &TreeNode, name: &str, rule: &SchemaAt<'_>)
     )
     .suspect(mask::suspect(node))
     .at(node.head(), format!("found {}", kind_of(node)));
+    if let Some(form) = right_form(node, rule, root) {
+        return problem.hint(format!("write `{form}`"));
+    }
+    if wanted == ["array"] && matches!(node.value, TreeValue::Map(_)) {
+        return problem.hint("begin each item of the list with `- `");
+    }
     if let Some(example) = rule.example() {
         return problem.hint(format!("for example `{example}`"));
-    }
-    if wanted.iter().any(|t| t == "array") && matches!(node.value, TreeValue::Map(_)) {
-        return problem.hint("begin each item of the list with `- `");
     }
     let quotable = matches!(node.value, TreeValue::Null | TreeValue::Number(_) | TreeValue::Bool(_));
     if quotable && wanted.iter().any(|t| t == "string") {

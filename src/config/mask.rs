@@ -170,12 +170,18 @@ fn mask_misplaced(node: &mut TreeNode, key: Option<&str>, sources: &mut ConfigSo
         }
         TreeValue::List(items) => items.iter_mut().for_each(|item| mask_misplaced(item, None, sources)),
         TreeValue::Text(text) if key == Some("file") || (key == Some("env") && is_variable(text)) => {}
+        TreeValue::Text(text) if variable_in_braces(text).is_some() => {}
         TreeValue::Text(_) | TreeValue::Number(_) => {
             sources.mask(node.span);
             node.value = TreeValue::Text(MASKED.to_owned());
         }
         TreeValue::Null | TreeValue::Bool(_) => {}
     }
+}
+
+/// The variable in `${NAME}`, as other tools refer to it. It is not a secret.
+pub(super) fn variable_in_braces(text: &str) -> Option<&str> {
+    text.strip_prefix("${")?.strip_suffix('}').filter(|name| is_variable(name))
 }
 
 /// Whether a string is a valid name of an environment variable.

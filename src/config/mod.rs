@@ -27,11 +27,13 @@ mod segment;
 mod source_text;
 mod spec;
 mod sql;
+mod suggest;
 mod text;
 mod tree;
 mod triggers;
 mod trust;
 mod types;
+mod warnings;
 mod watch;
 mod yaml_mistakes;
 

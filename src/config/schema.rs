@@ -128,10 +128,9 @@ pub(super) fn check(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let instance = tree.to_json();
     match &*VALIDATOR {
         Ok(validator) => {
-            let mut errors = validator.iter_errors(&instance).peekable();
-            if errors.peek().is_some() {
-                let tree = TreeIndex::of(tree);
-                errors.for_each(|error| explain::explain(&error, &tree, &SCHEMA, problems));
+            let errors: Vec<_> = validator.iter_errors(&instance).collect();
+            if !errors.is_empty() {
+                explain::explain_all(&errors, &TreeIndex::of(tree), &SCHEMA, problems);
             }
         }
         Err(error) => problems.push(explain::broken_schema(error)),

@@ -41,6 +41,7 @@ pub fn plan(inputs: PlanInputs<'_>) -> Result<RunPlan, StateError> {
             plan.add(&id, Err(error.into()));
         }
     }
+    plan.locate(inputs.config);
     Ok(plan)
 }
 
@@ -84,6 +85,7 @@ pub fn resume(path: &Path, inputs: PlanInputs<'_>) -> Result<RunPlan, PlanFileEr
         plan.add(&id, Err(PlanError::Saved(why)));
     }
     plan.orphaned = names.orphaned;
+    plan.locate(inputs.config);
     Ok(plan)
 }
 

@@ -7,7 +7,7 @@ use super::policy::OrphanedCohort;
 use super::preflight::PreflightPlan;
 use super::read_source::{PushdownReport, SourceFindings};
 use super::triggers::TriggersPlan;
-use crate::config::CohortConfig;
+use crate::config::{CohortConfig, Config};
 use crate::model::{ChangeOp, CohortId, ConnectionName, DeliveryMethod, MatchTally};
 use crate::plan::{Cost, GuardVerdict, PlanDigest, of_all};
 use crate::source::{PackedList, RowRejects};
@@ -162,6 +162,8 @@ pub struct FailedCohort {
     pub id: CohortId,
     /// Why.
     pub error: PlanError,
+    /// File and line of its declaration; `None` if the config does not declare it.
+    pub declared_at: Option<String>,
 }
 
 /// The plan of a run.
@@ -194,12 +196,20 @@ impl RunPlan {
             }
             Err(error) if error.is_waiting() => {
                 tracing::info!(cohort = %id, "waiting: {error}");
-                self.waiting.push(FailedCohort { id: id.clone(), error });
+                self.waiting.push(FailedCohort { id: id.clone(), error, declared_at: None });
             }
             Err(error) => {
                 tracing::info!(cohort = %id, "not planned");
-                self.failed.push(FailedCohort { id: id.clone(), error });
+                self.failed.push(FailedCohort { id: id.clone(), error, declared_at: None });
             }
+        }
+    }
+
+    /// Adds where the config declares the cohorts that could not be planned.
+    pub(super) fn locate(&mut self, config: &Config) {
+        for failed in self.failed.iter_mut().chain(&mut self.waiting) {
+            let declared = config.cohorts.iter().find(|cohort| cohort.id == failed.id);
+            failed.declared_at = declared.map(|cohort| cohort.declared_at.clone());
         }
     }
 

@@ -400,6 +400,7 @@ pub(in crate::config) enum MatchRuleSpec {
 /// A user alias in Braze.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "label": "heap_user_id", "name": "user_id" }))]
 pub(in crate::config) struct AliasSpec {
     /// Label of the alias, a constant.
     #[schemars(example = &"heap_user_id")]
