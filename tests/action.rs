@@ -218,16 +218,22 @@ fn pairs(text: &str) -> BTreeMap<String, String> {
 fn action_plan_is_one_comment_that_later_runs_update() {
     let Some(job) = Job::of_pull_request() else { return };
     // Comments of others, one of them with our marker, on more than one page.
-    job.github.comment("mallory", "<!-- syncline: plan -->\n## syncline plan\n\nNothing will be sent.");
+    job.github.comment("mallory", "<!-- syncline plan sync.yaml -->\n## In sync\n\nNothing will be sent.");
     (0..120).for_each(|n| job.github.comment("ada", &format!("comment {n}")));
     let first = job.plan().expect(0, "changes", "2");
     let digest = &first.outputs["digest"];
     assert!(digest.starts_with("sha256:") && first.summary.contains(digest) && first.log.contains(digest));
     assert_eq!(digest, &job.w.run(&["plan", "--format", "json"]).json()["digest"]);
     let [created] = &job.github.comments_of(BOT)[..] else { panic!("one comment") };
-    assert!(created.body.starts_with("<!-- syncline: plan -->\n## syncline plan\n"), "{}", created.body);
+    assert!(
+        created
+            .body
+            .starts_with("<!-- syncline plan sync.yaml -->\n## :arrow_right: Ready to apply: `sync.yaml`\n"),
+        "{}",
+        created.body
+    );
     let footer = "<sub>commit abc123, [log](https://github.com/acme/cohorts/actions/runs/42)</sub>";
-    for text in ["| `carts` `Carts` | create | 10 | 0 | 0 | 0 |", digest, footer] {
+    for text in ["| `Carts` (`carts`) | create | 0 → 10 | 10 | 0 |", digest, footer] {
         assert!(created.body.contains(text), "{text}: {}", created.body);
     }
     assert_eq!(job.github.requests().iter().filter(|request| request.starts_with("POST")).count(), 1);
@@ -235,7 +241,7 @@ fn action_plan_is_one_comment_that_later_runs_update() {
     job.plan().expect(0, "changes", "2");
     let [updated] = &job.github.comments_of(BOT)[..] else { panic!("one comment") };
     assert_eq!(updated.id, created.id);
-    assert!(updated.body.contains("| `carts` `Carts` | create | 12 | 0 | 0 | 0 |"), "{}", updated.body);
+    assert!(updated.body.contains("| `Carts` (`carts`) | create | 0 → 12 | 12 | 0 |"), "{}", updated.body);
     let requests = job.github.requests();
     assert!(requests.iter().all(|request| !request.starts_with("POST") && !request.starts_with("DELETE")));
     assert_eq!(job.github.comments_of("mallory").len(), 1);
@@ -248,17 +254,18 @@ fn action_plan_is_one_comment_that_later_runs_update() {
 fn action_comments_of_two_environments_do_not_replace_each_other() {
     let Some(job) = Job::of_pull_request() else { return };
     job.plan();
-    let staging = [("trusted-config", "trusted.yaml"), ("comment-id", "plan staging --> x")];
+    job.w.write("staging --> x.yaml", job.w.read("sync.yaml"));
+    let staging = [("trusted-config", "trusted.yaml"), ("config", "staging --> x.yaml")];
     job.run(&staging).expect(0, "changes", "2");
     job.run(&staging);
     let bodies: Vec<String> = job.github.comments_of(BOT).into_iter().map(|comment| comment.body).collect();
     assert_eq!(bodies.len(), 2);
-    assert!(bodies[1].starts_with("<!-- syncline: plan staging  x -->\n"), "{}", bodies[1]);
+    assert!(bodies[1].starts_with("<!-- syncline plan stagingx.yaml -->\n"), "{}", bodies[1]);
     // Two runs at once may both have created one. The next run keeps the first.
     job.github.comment(BOT, &bodies[0]);
     job.plan();
     assert_eq!(job.github.comments_of(BOT).len(), 2);
-    job.run(&[("trusted-config", "trusted.yaml"), ("comment", "false"), ("comment-id", "none")]);
+    job.run(&[("trusted-config", "trusted.yaml"), ("comment", "false"), ("config", "staging --> x.yaml")]);
     assert_eq!(job.github.comments_of(BOT).len(), 2);
 }
 
@@ -271,8 +278,8 @@ fn action_passes_exit_codes_through() {
     assert!(in_sync.summary.contains("Nothing will be sent."));
     job.w.source("carts", users(1));
     let blocked = job.plan().expect(6, "blocked", "6");
-    assert!(blocked.summary.contains("**blocked in part**"), "{}", blocked.summary);
-    assert!(job.github.comments_of(BOT)[0].body.contains("**blocked in part**"), "a failed plan is shown");
+    assert!(blocked.summary.contains(":no_entry: **blocked**"), "{}", blocked.summary);
+    assert!(job.github.comments_of(BOT)[0].body.contains(":no_entry: **blocked**"), "a failed plan is shown");
     let warn = [("trusted-config", "trusted.yaml"), ("on-blocked", "warn")];
     job.run(&warn).expect(0, "blocked", "6").logs(&["::warning title=syncline::the guard would block"]);
     // A change of the connections is an error even then: there is no plan.
@@ -301,7 +308,8 @@ fn action_reconcile_applies_and_reports() {
     assert!(
         applied
             .summary
-            .starts_with("## syncline reconcile\n\n**applied** (exit code 0)\n\n    carts  created")
+            .starts_with("## syncline reconcile\n\n**applied** (exit code 0)\n\n    Target: Braze http")
+            && applied.summary.contains("\n    carts  created")
     );
     let again = job.run(&[("command", "reconcile")]).expect(0, "in_sync", "0");
     assert!(
@@ -370,8 +378,7 @@ fn action_only_validates_pull_requests_from_forks_and_bots() {
 fn action_inputs_are_not_executed() {
     let Some(mut job) = Job::of_pull_request() else { return };
     let attack = "$(touch pwned)`touch pwned`'; touch pwned; \"\ntouch pwned\n";
-    let inputs =
-        ["command", "config", "trusted-config", "env", "arguments", "on-blocked", "comment", "comment-id"];
+    let inputs = ["command", "config", "trusted-config", "env", "arguments", "on-blocked", "comment"];
     for input in inputs.into_iter().chain(["comment-author", "token"]) {
         job.run(&[(input, attack)]);
         assert!(!job.w.path("pwned").exists(), "{input}");
@@ -390,7 +397,7 @@ fn action_inputs_are_not_executed() {
 }
 
 #[test]
-fn action_truncates_a_long_plan_and_keeps_its_digest() {
+fn action_comments_a_long_plan_without_its_middle() {
     let Some(job) = Job::of_pull_request() else { return };
     let ids: Vec<String> = (0..200).map(|n| format!("c{n}")).collect();
     let mut config = job.w.read("sync.yaml");
@@ -405,13 +412,10 @@ fn action_truncates_a_long_plan_and_keeps_its_digest() {
     job.w.write("sync.yaml", &config);
     let long = job.plan().expect(0, "changes", "2");
     let body = &job.github.comments_of(BOT)[0].body;
-    assert!(body.len() < 65_000 && body.len() > 50_000, "{}", body.len());
-    for text in
-        ["| `c0` `c0 long", "**Truncated.** The log of the job has the whole text.", &long.outputs["digest"]]
-    {
+    assert!(body.chars().count() < 61_000 && body.len() > 30_000, "{}", body.len());
+    for text in ["| `c0 long", " more … | | | | |", "(`c199`) | create", &long.outputs["digest"]] {
         assert!(body.contains(text), "{text}");
     }
-    // It is cut within the samples.
     let lines = || body.lines().map(str::trim);
     assert!(body.contains("\n<details>"));
     assert_eq!(
@@ -419,7 +423,6 @@ fn action_truncates_a_long_plan_and_keeps_its_digest() {
         lines().filter(|l| *l == "</details>").count()
     );
     assert!(lines().filter(|line| line.starts_with("| `c")).all(|line| line.ends_with('|')), "whole lines");
-    assert!(long.summary.contains("`c199`") && !long.summary.contains("Truncated"));
 }
 
 #[test]
@@ -432,7 +435,9 @@ fn action_reports_a_comment_that_it_may_not_write() {
         "::error title=syncline::cannot write the comment: GET gave status 403",
         "Resource not accessible by integration; give the job the permission `pull-requests: write`",
     ]);
-    assert!(denied.summary.contains("## syncline plan") && denied.outputs["result"] == "changes");
+    assert!(
+        denied.summary.contains("## :arrow_right: Ready to apply") && denied.outputs["result"] == "changes"
+    );
     let wrong = Job::of_pull_request().unwrap();
     let unauthorized = wrong.run(&[("token", "other"), ("trusted-config", "trusted.yaml")]);
     unauthorized.logs(&["GET gave status 401, Bad credentials"]);

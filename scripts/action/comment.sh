@@ -8,7 +8,8 @@ main() {
     rm -rf "$work" && mkdir -p "$work"
     comments=repos/$GITHUB_REPOSITORY/issues/$PULL_REQUEST/comments
     one_comment=repos/$GITHUB_REPOSITORY/issues/comments
-    marker="<!-- syncline: $(printf '%s' "$INPUT_COMMENT_ID" | tr -cd 'A-Za-z0-9 ._/') -->"
+    # The marker is the one of the plan itself; a rejected config has no plan, and gets the same comment.
+    marker="<!-- syncline plan $(plain "${INPUT_CONFIG:-sync.yaml}")${INPUT_ENV:+ $(plain "$INPUT_ENV")} -->"
     write_body
     find_comments >"$work/ids"
     local id duplicate
@@ -25,10 +26,12 @@ main() {
     for duplicate in $(tail -n +2 "$work/ids"); do api DELETE "$one_comment/$duplicate"; done
 }
 
+plain() { printf '%s' "$1" | tr -cd 'A-Za-z0-9._/'; }
+
 write_body() {
     {
         printf '%s\n' "$marker"
-        cat "$PLAN_FILE"
+        sed '1{/^<!-- syncline plan /d;}' "$PLAN_FILE"
         printf '\n<sub>commit %s, [log](%s/%s/actions/runs/%s)</sub>\n' "$HEAD_SHA" "$GITHUB_SERVER_URL" "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID"
     } >"$work/body"
     jq --raw-input --slurp '{ body: . }' "$work/body" >"$work/body.json"

@@ -160,12 +160,10 @@ cut_to() {
 
 write_outputs() {
     local digest=''
-    if has_plan; then digest=$(sed -n '$s/^`\(sha256:[0-9a-f]\{64\}\)`$/\1/p' "$work/stdout"); fi
+    if has_plan; then digest=$(sed -n 's/^- digest: `\(sha256:[0-9a-f]\{64\}\)`$/\1/p' "$work/stdout"); fi
     if [ "$command" = plan ] && [ -n "$PULL_REQUEST" ] && [ "$INPUT_COMMENT" = true ]; then
-        # GitHub's limit for a comment is 65,536 characters; the marker and the footer need some.
+        # GitHub's limit for a comment is 65,536 characters. A plan fits; an error log may not.
         cut_to 60000 <"$work/report" >"$work/comment"
-        # shellcheck disable=SC2016 # Markdown's backticks
-        if [ -n "$digest" ] && ! grep -q "$digest" "$work/comment"; then printf '\n`%s`\n' "$digest" >>"$work/comment"; fi
         echo "comment=$work/comment" >>"$GITHUB_OUTPUT"
     fi
     {
