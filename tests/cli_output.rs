@@ -97,7 +97,7 @@ fn summaries_count_every_cohort() {
     w.run(&["plan"]).expect(1).says(&["1 of 3 cohorts could not be planned; the guard blocks"]);
     let table = w.run(&["plan", "--format", "markdown"]).expect(1).stdout;
     assert!(table.contains("**Incomplete: 1 of 3 cohorts could not be planned;"), "{table}");
-    assert!(table.contains("| `trials` | **not planned** |"), "{table}");
+    assert!(table.contains("| `trials` | :x: **not planned** |"), "{table}");
     w.run(&["reconcile"])
         .expect(1)
         .says(&["Failed in part: 1 of 3 cohorts, 0 added, 1 removed, 1 request; 1 of 3 cohorts could not"]);
@@ -294,7 +294,10 @@ fn entries_under_removed_are_explained() {
         .stdout;
     assert!(plan.contains(", … and 5 more"), "{plan}");
     let table = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
-    assert!(table.contains("| empty (`removed:`), change | 0 | 8 |") && table.contains(unknown), "{table}");
+    assert!(
+        table.contains("| empty it (`removed:`) | 8 → 0 | 0 | 8 |") && table.contains(unknown),
+        "{table}"
+    );
     let json = w.run(&["plan", "--format", "json"]).expect(0).json();
     assert_eq!(json["removed_not_in_state"], serde_json::json!(["trails"]));
     assert_eq!(json["cohorts"][1]["listed_under_removed"], true);

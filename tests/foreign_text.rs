@@ -253,7 +253,7 @@ fn a_name_from_heap_cannot_be_a_command() {
             ["plan"] => drop(run.says(&["waits: ", "7 \"x\\u{1b}[2J", "<img src=x>"])),
             ["plan", "--format", "markdown"] => {
                 let line = run.stdout.lines().find(|line| line.contains("`typo`")).unwrap();
-                let (_, code) = line.split_once("waiting, ").unwrap();
+                let (_, code) = line.split_once("waits, ").unwrap();
                 let fence = "``";
                 assert!(code.starts_with(fence) && code.ends_with(fence), "{line}");
                 assert!(

@@ -73,7 +73,7 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
         "+ add 2",
         "- remove 3",
         "3 members re-keyed",
-        "3 unchanged",
+        "members 6 → 5: 0 enter, 1 leave",
         "3 re-keyed to their owner",
     ]);
     drop(plan);

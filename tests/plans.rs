@@ -89,8 +89,10 @@ fn names_cannot_break_the_markdown_table() {
     let cohort = cohort_entry("carts", "").replace("name: Carts", "name: 'A | B <script>'");
     w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort).source("carts", users(2));
     let text = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
-    assert!(text.starts_with("## syncline plan\n\n2 requests, 2 data points.\n"), "{text}");
-    assert!(text.contains("| `carts` `A \\| B <script>` | create | 2 | 0 | 0 | 0 |"), "{text}");
+    let start = "<!-- syncline plan sync.yaml -->\n## :arrow_right: Ready to apply: `sync.yaml`\n\n\
+                 **1 cohort will change: 2 users enter, 0 leave.** 2 requests, 2 data points.\n";
+    assert!(text.starts_with(start), "{text}");
+    assert!(text.contains("| `A \\| B <script>` (`carts`) | create | 0 → 2 | 2 | 0 |"), "{text}");
 }
 
 #[test]
@@ -216,4 +218,119 @@ fn the_duration_at_the_rate_limit_is_shown() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "    requests_per_hour: 2\n    batch: 1\n").source("carts", users(6));
     w.run(&["plan"]).expect(0).says(&["7 requests, 6 data points, at least 3 hours at the rate limit"]);
+}
+
+/// The comment for the people who approve: what is blocked first, then what changes, and the rest in one line.
+#[test]
+fn the_comment_shows_problems_first_and_folds_the_rest() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let all = ["carts", "trials", "promo", "broken"];
+    w.config(&sandbox, &all, "");
+    for id in all {
+        w.source(id, users(100));
+    }
+    w.run(&["reconcile"]).expect(0);
+    w.source("trials", (10..120).map(|n| format!("user-{n}"))).source("promo", users(10));
+    w.write("broken.csv", "other\n");
+    let comment = w.run(&["plan", "--format", "markdown"]).expect(1).stdout;
+    let row = |text: &str| comment.find(text).unwrap_or_else(|| panic!("{text}: {comment}"));
+    let rows = [
+        "## :x: Incomplete plan: `sync.yaml`",
+        "**1 of 4 cohorts will change: 20 users enter, 10 leave.**",
+        "| cohort | change | members now → after | enter | leave |",
+        "| `broken` | :x: **not planned** | ? | ? | ? |",
+        "| `Promo` (`promo`) | :no_entry: **blocked** | 100 → 100 | 0 | ~~90~~ |",
+        "| `Trials` (`trials`) | members | 100 → 110 | 20 | 10 |",
+        "1 other cohort is in sync.",
+        "### What to do",
+        "- :no_entry: `promo`: removals blocked: ",
+        "  - `for this run only: syncline reconcile --max-removes promo=90`",
+        "<details><summary>Details: ",
+        "<details><summary>Target and digest</summary>",
+        "- state: `.syncline`",
+        "syncline reconcile --expect sha256:",
+    ];
+    let places = rows.map(row);
+    assert!(places.is_sorted(), "{places:?} {comment}");
+    assert!(!comment.contains("`Carts` (`carts`)"), "{comment}");
+    assert!(!comment.contains("user-1"), "identifiers are shortened: {comment}");
+}
+
+#[test]
+fn the_comment_names_the_environment() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "environments: { eu: { state: .state-eu } }\n").source("carts", users(1));
+    let comment = w.run(&["plan", "-e", "eu", "--format", "markdown"]).expect(0).stdout;
+    assert!(
+        comment.starts_with("<!-- syncline plan sync.yaml eu -->\n## :arrow_right: Ready to apply: `eu`\n")
+    );
+    assert!(comment.contains("- environment: `eu`\n- Braze: `http") && comment.contains("`.state-eu`"));
+    let first = |text: &str| text.lines().next().unwrap().to_owned();
+    let target = first(&w.run(&["plan", "-e", "eu"]).expect(0).stdout);
+    assert!(target.starts_with("Target: environment eu; Braze http"), "{target}");
+    assert!(target.contains("; state .state-eu; config "), "{target}");
+    assert_eq!(first(&w.run(&["reconcile", "-e", "eu"]).expect(0).stdout), target);
+    let json = w.run(&["plan", "-e", "eu", "--format", "json"]).expect(0).json();
+    assert_eq!(
+        (&json["target"]["environment"], &json["target"]["state"]),
+        (&"eu".into(), &".state-eu".into())
+    );
+    let digest = json["target"]["config_digest"].as_str().unwrap();
+    assert!(digest.len() == 12 && target.ends_with(digest), "{target} {digest}");
+}
+
+#[test]
+fn the_comment_of_a_thousand_cohorts_fits_github() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let ids: Vec<String> = (0..1_000).map(|n| format!("cohort_with_a_rather_long_id_{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let text = config(&sandbox.url, &ids, "");
+    let one_source =
+        ids.iter().fold(text, |text, id| text.replace(&format!("path: {id}.csv"), "path: all.csv"));
+    w.write("sync.yaml", one_source).source("all", users(2));
+    let comment = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
+    assert!(comment.chars().count() < 60_000, "{}", comment.chars().count());
+    assert!(comment.contains("**1,000 cohorts will change: 2,000 users enter, 0 leave.**"));
+    for id in
+        ["long_id_0`) | create", "long_id_999`) | create", "| … ", " more … | | | | |", "--expect sha256:"]
+    {
+        assert!(comment.contains(id), "{id}: {comment}");
+    }
+}
+
+/// The choice of samples depends on the changes alone, and not on the order in which a state keeps its members.
+#[test]
+fn equal_plans_have_equal_samples() {
+    let plans: Vec<_> = (0..2)
+        .map(|_| {
+            let (w, _sandbox) = reconciled(300);
+            w.source("carts", (20..900).map(|n| format!("user-{n}")));
+            let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
+            plan["cohorts"][0]["samples"].clone()
+        })
+        .collect();
+    assert_eq!(plans[0], plans[1]);
+}
+
+#[test]
+fn lines_wrap_at_words_and_commands_stay_whole() {
+    let (w, _sandbox) = reconciled(300);
+    w.source("carts", users(3));
+    let narrow = |columns: &str| {
+        let mut command = w.command(&["plan"]);
+        command.env("COLUMNS", columns);
+        run(command).expect(6).stdout
+    };
+    for columns in [60, 80] {
+        let text = narrow(&columns.to_string());
+        for line in text.lines().filter(|line| line.chars().count() > columns) {
+            assert!(line.trim_start().starts_with("syncline "), "{line}");
+        }
+        assert!(
+            text.lines().any(|line| line.trim().starts_with("syncline approve carts --plan sha256:")),
+            "{text}"
+        );
+    }
+    let wide = w.run(&["plan"]).expect(6).stdout;
+    assert!(wide.lines().any(|line| line.contains("exactly this plan: syncline approve")), "{wide}");
 }

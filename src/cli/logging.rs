@@ -22,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::error::CommandError;
 use super::global_args::{Global, LogFormat};
 use super::{environment, output};
-use crate::foreign;
+use crate::{foreign, webhooks};
 
 /// Whether stderr is read by a machine, which must not find anything but JSON there.
 static FOR_MACHINES: AtomicBool = AtomicBool::new(false);
@@ -93,7 +93,7 @@ impl RateLimit {
 }
 
 fn is_limited(target: &str) -> bool {
-    !target.starts_with("syncline") || target.starts_with("syncline::webhooks")
+    !target.starts_with("syncline") || target.starts_with(webhooks::LOG_TARGET)
 }
 
 impl<S> Filter<S> for RateLimit {

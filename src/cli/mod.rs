@@ -22,6 +22,7 @@ mod output;
 mod problems;
 mod progress;
 mod resources;
+mod revision;
 mod sandbox_args;
 mod segments;
 mod spans;

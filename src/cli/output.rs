@@ -7,9 +7,15 @@ use std::io::{self, IsTerminal as _, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use textwrap::core::display_width;
+use textwrap::{Options, WordSplitter, WrapAlgorithm};
 
+use super::environment;
 use super::global_args::Color;
 use crate::foreign;
+
+/// Narrower output is not wrapped.
+const WIDTH_MIN: usize = 20;
 
 /// Writing to stdout failed.
 #[derive(Debug)]
@@ -36,6 +42,41 @@ pub(super) fn err(text: &str) {
 
 fn print(stream: &mut impl Write, text: &str) -> io::Result<()> {
     writeln!(stream, "{}", text.trim_end_matches('\n')).and_then(|()| stream.flush())
+}
+
+/// Wraps text for people at words, with a hanging indent, if the output has a width: that of the terminal, or `COLUMNS`.
+/// A suggested command is never broken: it gets a line of its own.
+pub(super) fn wrapped(text: &str) -> String {
+    let columns = environment::variable("COLUMNS").and_then(|columns| columns.parse().ok());
+    let terminal = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    match columns.or_else(terminal).filter(|width| *width >= WIDTH_MIN) {
+        Some(width) => text.lines().map(|line| wrapped_line(line, width)).collect::<Vec<_>>().join("\n"),
+        None => text.to_owned(),
+    }
+}
+
+fn wrapped_line(line: &str, width: usize) -> String {
+    if display_width(line) <= width {
+        return line.to_owned();
+    }
+    let indent = line.len() - line.trim_start_matches(' ').len();
+    let hanging = " ".repeat((indent + 4).min(width / 2));
+    let (text, command) = match line.find(": syncline ") {
+        Some(at) => (line[..=at].trim_end(), Some(line[at + 1..].trim_start())),
+        None if line.trim_start().starts_with("syncline ") => return line.to_owned(),
+        None => (line, None),
+    };
+    let first = " ".repeat(indent);
+    let options = Options::new(width)
+        .initial_indent(&first)
+        .subsequent_indent(&hanging)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .wrap_algorithm(WrapAlgorithm::FirstFit)
+        .break_words(false);
+    let mut lines: Vec<String> =
+        textwrap::wrap(text.trim_start(), options).into_iter().map(String::from).collect();
+    lines.extend(command.map(|command| format!("{hanging}{command}")));
+    lines.join("\n")
 }
 
 /// Follows `--color`; without it, the terminal and `NO_COLOR` decide.
@@ -104,6 +145,21 @@ pub(super) fn counted_of(some: u64, all: u64, one: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_wrap_at_words_and_commands_stay_whole() {
+        let line = "  ! removals blocked: 3,228 of 5,200 members would leave";
+        assert_eq!(wrapped_line(line, 30), "  ! removals blocked: 3,228 of\n      5,200 members would leave");
+        assert_eq!(wrapped_line(line, 80), line);
+        let remedy = "      for this run only: syncline reconcile --max-removes carts=40";
+        assert_eq!(
+            wrapped_line(remedy, 40),
+            "      for this run only:\n          syncline reconcile --max-removes carts=40"
+        );
+        assert_eq!(wrapped_line("  syncline approve carts --plan sha256:0123456789", 20).lines().count(), 1);
+        let red = format!("{} {}", red("red"), "word ".repeat(5).trim_end());
+        assert_eq!(wrapped_line(&red, 28), red, "colors have no width");
+    }
 
     #[test]
     fn numbers_have_separators_and_plurals() {

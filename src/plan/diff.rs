@@ -3,6 +3,7 @@
 //! The law: applied to the recorded members, in any order within a side, the changes give the desired members, even if
 //! any member in doubt is or is not in Braze. A stream that is not sorted is an error.
 
+use super::Sides;
 use crate::model::{ChangeOp, MemberKey, MemberStanding};
 
 /// The desired members, in strictly ascending order of their keys.
@@ -124,10 +125,24 @@ impl DiffTally {
         (self.removed + self.doubt_removed).saturating_sub(self.rekeys())
     }
 
+    /// New members, without those that are only re-keyed.
+    #[must_use]
+    pub fn entering(&self) -> u64 {
+        self.added.saturating_sub(self.rekeys())
+    }
+
     /// Recorded members, settled and in doubt.
     #[must_use]
     pub fn recorded(&self) -> u64 {
         self.members + self.doubt_added + self.doubt_removed + self.left_in_doubt
+    }
+
+    /// Recorded members once the given sides of the plan are sent.
+    #[must_use]
+    pub fn recorded_after(&self, sent: Sides<bool>) -> u64 {
+        let if_sent = |is_sent: bool, members: u64| if is_sent { members } else { 0 };
+        (self.recorded() + if_sent(sent.adds, self.added))
+            .saturating_sub(if_sent(sent.removes, self.removed + self.doubt_removed))
     }
 
     /// Desired members.

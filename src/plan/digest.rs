@@ -19,18 +19,21 @@ pub struct ChangeSum {
 }
 
 impl ChangeSum {
-    /// Adds the packed identifier of one change.
-    pub fn add(&mut self, packed: &[u8]) {
+    /// Adds the packed identifier of one change. Returns the start of its hash.
+    pub fn add(&mut self, packed: &[u8]) -> u64 {
         let hash = Sha256::digest(packed);
-        let mut carry = false;
+        let (mut carry, mut start) = (false, None);
         for (word, bytes) in self.words.iter_mut().zip(hash.chunks_exact(8)) {
             let mut wide = [0; 8];
             wide.copy_from_slice(bytes);
-            let (sum, first) = word.overflowing_add(u64::from_le_bytes(wide));
+            let value = u64::from_le_bytes(wide);
+            start.get_or_insert(value);
+            let (sum, first) = word.overflowing_add(value);
             let (sum, second) = sum.overflowing_add(u64::from(carry));
             (*word, carry) = (sum, first || second);
         }
         self.count += 1;
+        start.unwrap_or_default()
     }
 
     /// How many changes were added.
@@ -113,7 +116,9 @@ mod tests {
 
     fn sum(changes: &[&str]) -> ChangeSum {
         let mut sum = ChangeSum::default();
-        changes.iter().for_each(|change| sum.add(change.as_bytes()));
+        for change in changes {
+            sum.add(change.as_bytes());
+        }
         sum
     }
 

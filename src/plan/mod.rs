@@ -147,11 +147,29 @@ impl<T> Sides<T> {
 /// A few changes of each side, packed.
 pub type Samples = Sides<Vec<Box<[u8]>>>;
 
+/// The changes with the smallest hashes: a choice that depends on the set of changes alone, as the digest does. The
+/// order in which they stream by depends on the seed of the state.
+#[derive(Debug, Default)]
+pub struct SampleChoice(Vec<(u64, Box<[u8]>)>);
+
+impl SampleChoice {
+    fn offer(&mut self, hash: u64, packed: &[u8]) {
+        let at = self.0.partition_point(|(kept, _)| *kept <= hash);
+        if at < SAMPLE_LEN {
+            self.0.insert(at, (hash, packed.into()));
+            self.0.truncate(SAMPLE_LEN);
+        }
+    }
+
+    fn into_list(self) -> Vec<Box<[u8]>> {
+        self.0.into_iter().map(|(_, packed)| packed).collect()
+    }
+}
+
 /// Samples and sums of the changes, collected while they stream by.
 #[derive(Debug, Default)]
 pub struct PlanDraft {
-    /// The first changes of each side.
-    pub samples: Samples,
+    samples: Sides<SampleChoice>,
     /// The sums of the changes of each side, for the digest.
     pub sums: Sides<ChangeSum>,
 }
@@ -159,11 +177,14 @@ pub struct PlanDraft {
 impl PlanDraft {
     /// Adds one change.
     pub fn note(&mut self, op: ChangeOp, packed: &[u8]) {
-        self.sums.of_mut(op).add(packed);
-        let sample = self.samples.of_mut(op);
-        if sample.len() < SAMPLE_LEN {
-            sample.push(packed.into());
-        }
+        let hash = self.sums.of_mut(op).add(packed);
+        self.samples.of_mut(op).offer(hash, packed);
+    }
+
+    /// A few changes of each side, the same for the same digest.
+    #[must_use]
+    pub fn into_samples(self) -> Samples {
+        Sides { removes: self.samples.removes.into_list(), adds: self.samples.adds.into_list() }
     }
 }
 

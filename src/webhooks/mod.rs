@@ -25,5 +25,8 @@ pub use heap::HeapEndpoint;
 pub use reply::{EndpointReply, RequestError};
 pub use tls::{ServerCertificate, TlsError};
 
+/// The target of this module's log lines. Any client can cause them, so their number is limited.
+pub const LOG_TARGET: &str = module_path!();
+
 /// A request, as a handler receives it.
 pub type EndpointRequest = hyper::Request<hyper::body::Incoming>;

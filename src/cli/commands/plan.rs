@@ -6,9 +6,10 @@ use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
-use crate::cli::output::out;
+use crate::cli::output::{out, wrapped};
 use crate::cli::progress::progress;
 use crate::cli::render::segments::SegmentReport;
+use crate::cli::render::target::RunTarget;
 use crate::cli::render::{RenderOptions, json, markdown, plan as human};
 use crate::cli::segments;
 use crate::cli::suggested_command::SuggestedCommand;
@@ -52,7 +53,9 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     }
     let unknown = unknown(&config, &state, &args.run.cohorts)?;
     let looked = segments::look_along(&config, &state, &args.run.cohorts)?;
+    let target = RunTarget::new(global, &config, &super::location(&config));
     let showing = RenderOptions {
+        target: &target,
         again: &again,
         show_identifiers: args.show_identifiers,
         unknown: &unknown,
@@ -63,7 +66,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let exit = failed_import.filter(|_| is_good).unwrap_or(exit);
     tracing::info!(result, "the run ends");
     out(&match args.format {
-        PlanFormat::Human => human::human(&plan, &showing),
+        PlanFormat::Human => wrapped(&human::human(&plan, &showing)),
         PlanFormat::Json => json::plan(&plan, result, &showing),
         PlanFormat::Markdown => markdown::markdown(&plan, &showing),
     })?;

@@ -10,9 +10,10 @@ use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
-use crate::cli::output::{OutputLost, out};
+use crate::cli::output::{OutputLost, out, wrapped};
 use crate::cli::progress::progress;
-use crate::cli::render::{json, plan as plan_view, report as human};
+use crate::cli::render::target::RunTarget;
+use crate::cli::render::{ReportOptions, json, plan as plan_view, report as human};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment, workspace};
 use crate::config::{Config, SourceAccess};
@@ -54,7 +55,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
             .hint(format!("review the new plan: {}", again.command("plan"))));
     }
     if args.plan.is_some() && plan.is_blocked() {
-        return blocked(&plan, &run, args.format, &again);
+        let target = RunTarget::new(global, &config, &super::location(&config));
+        return blocked(&plan, &run, args.format, ReportOptions { target: &target, again: &again });
     }
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
     let jobs = jobs.collect::<Result<_, _>>()?;
@@ -117,10 +119,12 @@ pub(super) fn apply(
         Err(stopped.hint("requests in flight are in doubt; the next run settles them"))
     })?;
     let exit = exit(&report, &exports);
+    let target = RunTarget::new(global, config, &super::location(config));
+    let showing = ReportOptions { target: &target, again: &again };
     tracing::info!(result = report.result(), requests = report.requests, "the run ends");
     let shown = out(&match format {
-        OutputFormat::Human => human::human(&report, &failed, &exports, exit, &again),
-        OutputFormat::Json => json::report(&report, &exports, &again),
+        OutputFormat::Human => wrapped(&human::human(&report, &failed, &exports, exit, showing)),
+        OutputFormat::Json => json::report(&report, &exports, showing),
     });
     shown.map_err(|error| done_unseen(&error, global, exit))?;
     Ok(exit)
@@ -132,7 +136,7 @@ fn blocked(
     plan: &RunPlan,
     run: &RunId,
     format: OutputFormat,
-    again: &SuggestedCommand,
+    showing: ReportOptions<'_>,
 ) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
@@ -140,8 +144,8 @@ fn blocked(
     let exit = exit(&report, &[]);
     tracing::info!(result = report.result(), requests = 0, "the run ends");
     out(&match format {
-        OutputFormat::Human => human::human(&report, &failed, &[], exit, again),
-        OutputFormat::Json => json::report(&report, &[], again),
+        OutputFormat::Human => wrapped(&human::human(&report, &failed, &[], exit, showing)),
+        OutputFormat::Json => json::report(&report, &[], showing),
     })?;
     Ok(exit)
 }

@@ -9,9 +9,10 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
-use crate::cli::output::{counted, out};
+use crate::cli::output::{counted, out, wrapped};
 use crate::cli::progress::progress;
 use crate::cli::render::segments::SegmentReport;
+use crate::cli::render::target::RunTarget;
 use crate::cli::render::{RenderOptions, json, plan as plan_view};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment, workspace};
@@ -24,11 +25,13 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let config = super::config(global)?;
     let again = SuggestedCommand::new(global).resync(&args.cohort);
     let segments = SegmentReport { looked: &[], config: &config };
-    let showing = RenderOptions { again: &again, show_identifiers: false, unknown: &[], segments };
+    let target = RunTarget::new(global, &config, &super::location(&config));
+    let showing =
+        RenderOptions { target: &target, again: &again, show_identifiers: false, unknown: &[], segments };
     if args.dry_run {
         let plan = plan(args, &config, &super::reader(&config)?, &*progress(args.format))?;
         out(&match args.format {
-            OutputFormat::Human => plan_view::human(&plan, &showing),
+            OutputFormat::Human => wrapped(&plan_view::human(&plan, &showing)),
             OutputFormat::Json => json::plan(&plan, "changes", &showing),
         })?;
         return Ok(Exit::Done);
@@ -40,7 +43,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     recover(args, &config, &state)?;
     let progress = progress(args.format);
     let plan = plan(args, &config, state.reader(), &*progress)?;
-    notify(&plan_view::human(&plan, &showing));
+    notify(&wrapped(&plan_view::human(&plan, &showing)));
     let (id, format) = (environment::new_run(), args.format);
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
     // Without the secrets the mirror tables are not updated. The next plan detects that.

@@ -5,6 +5,7 @@ use crate::cli::exit::Exit;
 use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
 use crate::cli::output::{counted, green, out};
 use crate::cli::render::json;
+use crate::cli::render::warning_lines;
 use crate::config::{self, Problems};
 use crate::file_glob::skipped_text;
 
@@ -22,12 +23,14 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 0 => String::new(),
                 number => format!(", {}", counted(number, "export")),
             };
-            out(&format!(
+            let mut lines = vec![format!(
                 "{} {}: {cohorts}{exports}, {connections}{with}{}",
                 green("valid"),
                 global.config.display(),
                 skipped_text(config.skipped_includes)
-            ))?;
+            )];
+            lines.extend(warning_lines(&config));
+            out(&lines.join("\n"))?;
             Ok(Exit::Done)
         }
         (Ok((config, environments)), OutputFormat::Json) => {
@@ -38,6 +41,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 "environments": environments,
                 "skipped_includes": config.skipped_includes,
                 "config_digest": config.digest,
+                "warnings": config.warnings(),
             });
             out(&json::envelope("validate", "valid", &details))?;
             Ok(Exit::Done)

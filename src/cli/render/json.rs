@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::guard_violation::{BlockedSubject, BlockedWords, words};
-use super::{RenderOptions, sample};
+use super::{RenderOptions, ReportOptions, sample};
 use crate::apply::ApplyOutcome;
 pub(in crate::cli) use crate::cli::envelope::envelope;
 use crate::cli::envelope::problem_list;
@@ -24,6 +24,7 @@ pub(in crate::cli) fn plan(plan: &RunPlan, result: &str, showing: &RenderOptions
     let failed: Vec<Value> = plan.failed.iter().map(failed).collect();
     let left: Vec<Value> = plan.orphaned.iter().map(orphaned).collect();
     let details = json!({
+        "target": showing.target.to_json(),
         "digest": plan.digest().to_string(),
         "cohorts": cohorts,
         "failed": failed,
@@ -58,6 +59,7 @@ fn planned(cohort: &CohortPlan, showing: &RenderOptions<'_>) -> Value {
         "unknown_users": super::triggers::unknown_users_json(cohort.preflight.as_ref()),
         "naming": plan.naming.as_ref().map(naming),
         "changes": tally(&plan.tally),
+        "members_after": plan.tally.recorded_after(approved.sides()),
         "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "pushdown": super::pushdown::to_json(cohort.pushdown.as_ref(), None),
@@ -86,6 +88,8 @@ fn tally(tally: &DiffTally) -> Value {
         "in_doubt_to_remove": tally.doubt_removed,
         "rejected_before": tally.rejected,
         "rekeyed": tally.rekeyed,
+        "entering": tally.entering(),
+        "leaving": tally.leaving(),
         "sent_again": tally.added_again,
         "removed_again": tally.removed_again,
     })
@@ -104,7 +108,12 @@ fn blocked(list: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<Value> {
 }
 
 fn failed(failed: &FailedCohort) -> Value {
-    json!({ "id": failed.id.as_str(), "error": failed.error.to_string(), "hints": plan_hints(&failed.error) })
+    json!({
+        "id": failed.id.as_str(),
+        "error": failed.error.to_string(),
+        "declared_at": failed.declared_at,
+        "hints": plan_hints(&failed.error),
+    })
 }
 
 fn orphaned(left: &OrphanedCohort) -> Value {
@@ -123,15 +132,16 @@ fn cost(cost: Cost) -> Value {
 pub(in crate::cli) fn report(
     report: &RunReport,
     exports: &[ExportReport],
-    again: &SuggestedCommand,
+    showing: ReportOptions<'_>,
 ) -> String {
-    let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| done(cohort, again)).collect();
+    let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| done(cohort, showing.again)).collect();
     let list = |list: &[(CohortId, String)]| -> Vec<Value> {
         list.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect()
     };
     let (failed, waiting) = (list(&report.failed), list(&report.waiting));
     let left: Vec<Value> = report.orphaned.iter().map(orphaned).collect();
     let details = json!({
+        "target": showing.target.to_json(),
         "run": report.run.as_str(),
         "digest": report.digest.to_string(),
         "cohorts": cohorts,

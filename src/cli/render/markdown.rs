@@ -1,142 +1,297 @@
-//! A plan as Markdown, for a comment on a pull request.
+//! A plan as Markdown, for a comment on a pull request: verdict, changes, what to do, and the rest folded.
+//!
+//! It is written for the people who approve a change of a cohort. GitHub rejects a comment of more than 65,536
+//! characters, so each part has a budget and loses its middle where it is longer.
 
 use super::guard_violation::{BlockedSubject, words};
-use super::{
-    RenderOptions, and_more, cost_line, plan_problems, rejected, rejects_line, sample, skipped_line,
-    spelled_line, unknown_line,
-};
+use super::{RenderOptions, cost_line, plan as text, plan_problems, skipped_line, unknown_line};
 use crate::cli::hints::plan_hints;
-use crate::cli::output::{count, counted};
+use crate::cli::output::{count, counted, counted_of};
 use crate::foreign;
 use crate::model::ChangeOp;
 use crate::plan::CohortNaming;
 use crate::reconcile::{CohortPlan, FailedCohort, RunPlan};
 
+/// Characters of the table.
+const TABLE_LEN_MAX: usize = 16_000;
+/// Characters of the remedies.
+const STEPS_LEN_MAX: usize = 14_000;
+/// Characters of the checked segments.
+const SEGMENTS_LEN_MAX: usize = 8_000;
+/// Characters of the details.
+const DETAILS_LEN_MAX: usize = 18_000;
+/// Characters of one line.
+const LINE_LEN_MAX: usize = 1_000;
+
 /// The whole plan.
 pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
-    let mut text = String::from("## syncline plan\n\n");
-    text.push_str(&if plan.is_in_sync() {
-        "Nothing will be sent.\n".to_owned()
+    let mut text =
+        format!("{}\n## {}\n\n{}\n", showing.target.marker(), heading(plan, showing), summary(plan));
+    text.push_str(&table(plan));
+    let steps = steps(plan, showing);
+    if !steps.is_empty() {
+        text.push_str("\n### What to do\n\n");
+        text.push_str(&without_middle(&steps, STEPS_LEN_MAX, "- …"));
+    }
+    let segments = showing.segments.markdown();
+    let segments: Vec<String> = segments.lines().map(str::to_owned).collect();
+    text.push_str(&without_middle(&segments, SEGMENTS_LEN_MAX, ""));
+    text.push_str(&details(plan, showing));
+    text.push_str(&target(plan, showing));
+    text
+}
+
+/// Verdict and target.
+fn heading(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
+    let verdict = match (plan.failed.is_empty(), plan.is_blocked(), plan.is_in_sync()) {
+        (false, ..) => ":x: Incomplete plan",
+        (true, true, _) => ":no_entry: Blocked by the guard",
+        (true, false, true) => ":white_check_mark: In sync",
+        (true, false, false) => ":arrow_right: Ready to apply",
+    };
+    format!("{verdict}: {}", showing.target.heading())
+}
+
+/// The net effect in one sentence, and what is missing from it.
+fn summary(plan: &RunPlan) -> String {
+    let all = (plan.cohorts.len() + plan.failed.len()) as u64;
+    let changed = plan.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_sync()).count() as u64;
+    let sum = |op, of: fn(&CohortPlan) -> u64| {
+        let sent = plan.cohorts.iter().filter(|cohort| *cohort.verdict.approved.sides().of(op));
+        sent.map(of).sum::<u64>()
+    };
+    let mut text = if plan.is_in_sync() {
+        "**Nothing will be sent.**".to_owned()
     } else {
-        format!("{}.\n", cost_line(plan.cost()))
-    });
+        format!(
+            "**{} will change: {} enter, {} leave.** {}.",
+            counted_of(changed, all, "cohort"),
+            counted(sum(ChangeOp::Add, |cohort| tally(cohort).entering()), "user"),
+            count(sum(ChangeOp::Remove, |cohort| tally(cohort).leaving())),
+            cost_line(plan.cost()),
+        )
+    };
     let problems = plan_problems(plan);
     if !problems.is_empty() {
         let head = if plan.is_in_sync() { "Not in sync" } else { "Incomplete" };
-        text.push_str(&format!("\n**{head}: {}.**\n", problems.join("; ")));
+        text.push_str(&format!("\n\n**{head}: {}.**", problems.join("; ")));
     }
-    if !plan.cohorts.is_empty() || !plan.failed.is_empty() {
-        text.push_str("\n| cohort | | add | remove | unchanged | rejected |\n|---|---|--:|--:|--:|--:|\n");
+    text
+}
+
+fn tally(cohort: &CohortPlan) -> crate::plan::DiffTally {
+    cohort.verdict.approved.plan().tally
+}
+
+/// A row for each cohort that changes or has a problem, and a line for the others.
+fn table(plan: &RunPlan) -> String {
+    let has_row = |cohort: &&CohortPlan| cohort.sends() || !cohort.verdict.violations.is_empty();
+    let is_blocked = |cohort: &&CohortPlan| !cohort.verdict.violations.is_empty();
+    let rows: Vec<String> = plan
+        .failed
+        .iter()
+        .map(failed_row)
+        .chain(plan.cohorts.iter().filter(has_row).filter(is_blocked).map(row))
+        .chain(plan.cohorts.iter().filter(has_row).filter(|cohort| !is_blocked(cohort)).map(row))
+        .collect();
+    let mut text = String::new();
+    if !rows.is_empty() {
+        text.push_str("\n| cohort | change | members now → after | enter | leave |\n|---|---|--:|--:|--:|\n");
+        text.push_str(&without_middle(&rows, TABLE_LEN_MAX, "| … | | | | |"));
     }
-    for cohort in &plan.cohorts {
-        text.push_str(&row(cohort));
-    }
-    plan.failed.iter().for_each(|failed| text.push_str(&failed_row(failed)));
-    text.push_str(&notes(plan, showing));
-    text.push_str(&showing.segments.markdown());
-    let show = showing.show_identifiers;
-    let samples: String = plan.cohorts.iter().map(|cohort| samples(cohort, show)).collect();
-    if !samples.is_empty() {
-        text.push_str(&format!("\n<details><summary>Samples</summary>\n\n{samples}\n</details>\n"));
-    }
-    if !plan.is_in_sync() {
-        text.push_str(&format!("\n`{}`\n", plan.digest()));
+    let others = plan.cohorts.iter().filter(|cohort| !has_row(cohort)).count() as u64;
+    if others > 0 {
+        let verb = if others == 1 { "is" } else { "are" };
+        let more = if rows.is_empty() { "" } else { "other " };
+        text.push_str(&format!("\n{} {verb} in sync.\n", counted(others, &format!("{more}cohort"))));
     }
     text
 }
 
 fn row(cohort: &CohortPlan) -> String {
     let approved = &cohort.verdict.approved;
-    let tally = approved.plan().tally;
-    let what = match (&approved.plan().naming, approved.is_in_sync(), cohort.verdict.violations.is_empty()) {
-        (_, _, false) => "**blocked in part**".to_owned(),
-        (Some(CohortNaming::Create { .. }), ..) => "create".to_owned(),
-        (Some(CohortNaming::Rename { from, name }), ..) => {
-            format!("rename from {} to {}", foreign::markdown(from), foreign::markdown(name))
-        }
-        (Some(CohortNaming::Again { .. }), ..) => "send the name once more".to_owned(),
-        (None, true, _) => "in sync".to_owned(),
-        (None, false, _) => "change".to_owned(),
+    let (tally, sides) = (tally(cohort), approved.sides());
+    let side = |op, users: u64| {
+        let is_blocked = users > 0 && !*sides.of(op);
+        if is_blocked { format!("~~{}~~", count(users)) } else { count(users) }
     };
-    let side = |op, changes| {
-        let is_blocked = changes > 0 && !*approved.sides().of(op);
-        if is_blocked { format!("~~{}~~", count(changes)) } else { count(changes) }
-    };
-    let what = if cohort.empties { format!("empty (`removed:`), {what}") } else { what };
-    let what = match &approved.plan().next_delivery {
-        Some(to) => format!("delivery change to {to}: first remove from {}, {what}", cohort.delivery()),
-        None => what,
-    };
-    let unused = cohort.matched.as_ref().map_or(0, rejected);
     format!(
-        "| `{}` {} | {what} | {} | {} | {} | {} |\n",
+        "| {} (`{}`) | {} | {} → {} | {} | {} |",
+        shortened(&cohort.name),
         cohort.id,
-        foreign::markdown(&cohort.name),
-        side(ChangeOp::Add, tally.adds()),
-        side(ChangeOp::Remove, tally.removes()),
-        count(tally.unchanged),
-        count(unused),
+        change(cohort),
+        count(tally.recorded()),
+        count(tally.recorded_after(sides)),
+        side(ChangeOp::Add, tally.entering()),
+        side(ChangeOp::Remove, tally.leaving()),
     )
 }
 
-fn failed_row(failed: &FailedCohort) -> String {
-    format!("| `{}` | **not planned** | ? | ? | ? | ? |\n", failed.id)
+/// The kind of change, in words.
+fn change(cohort: &CohortPlan) -> String {
+    let plan = cohort.verdict.approved.plan();
+    let mut parts = Vec::new();
+    if !cohort.verdict.violations.is_empty() {
+        parts.push(":no_entry: **blocked**".to_owned());
+    }
+    parts.extend(cohort.empties.then(|| "empty it (`removed:`)".to_owned()));
+    parts.extend(
+        plan.next_delivery.as_ref().map(|to| {
+            format!("delivery change from {} to {to}: first remove all members", cohort.delivery())
+        }),
+    );
+    parts.extend(plan.naming.as_ref().map(|naming| match naming {
+        CohortNaming::Create { .. } => "create".to_owned(),
+        CohortNaming::Rename { from, name } => {
+            format!("rename from {} to {}", shortened(from), shortened(name))
+        }
+        CohortNaming::Again { .. } => "send the name again".to_owned(),
+    }));
+    if cohort.fires_triggers() {
+        parts.push("triggers".to_owned());
+    }
+    if parts.is_empty() {
+        parts.push(if plan.is_in_sync() { "in sync" } else { "members" }.to_owned());
+    }
+    parts.join(", ")
 }
 
-fn notes(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
-    let mut notes = Vec::new();
+fn failed_row(failed: &FailedCohort) -> String {
+    format!("| `{}` | :x: **not planned** | ? | ? | ? |", failed.id)
+}
+
+/// Remedies for everything that needs a decision, as a list.
+fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
+    let mut steps = Vec::new();
+    for failed in &plan.failed {
+        let error = shortened(&failed.error.to_string());
+        let place = failed.declared_at.as_ref().map(|at| format!(" ({})", shortened(at)));
+        let place = place.unwrap_or_default();
+        steps.push(format!("- :x: `{}`{place}: not planned, {error}", failed.id));
+        steps.extend(plan_hints(&failed.error).iter().map(|hint| remedy(hint)));
+    }
     for cohort in &plan.cohorts {
         let whole = cohort.verdict.approved.plan().whole_digest();
-        let about =
-            BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
+        let (id, declared_at) = (&cohort.id, &cohort.declared_at);
+        let about = BlockedSubject { id, declared_at, again: showing.again, whole };
         for words in words(&cohort.verdict.violations, about) {
-            notes.push(format!(
-                "- :no_entry: `{}`: {} blocked: {}",
-                cohort.id,
-                words.side,
-                foreign::markdown(&words.why)
-            ));
-            notes.extend(words.remedies.iter().map(|remedy| format!("  - {}", foreign::markdown(remedy))));
-        }
-        if let Some(reasons) = cohort.matched.as_ref().and_then(rejects_line) {
-            notes.push(format!("- `{}`: rejected rows: {reasons}", cohort.id));
-        }
-        if let Some(line) = cohort.matched.as_ref().and_then(spelled_line) {
-            notes.push(format!("- `{}`: {line}", cohort.id));
+            let why = shortened(&words.why);
+            steps.push(format!("- :no_entry: `{id}`: {} blocked: {why}", words.side));
+            steps.extend(words.remedies.iter().map(|text| remedy(text)));
         }
     }
     for waiting in &plan.waiting {
-        notes.push(format!("- `{}`: waiting, {}", waiting.id, foreign::markdown(&waiting.error.to_string())));
-        notes
-            .extend(plan_hints(&waiting.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
-    }
-    for failed in &plan.failed {
-        notes.push(format!(
-            "- :x: `{}`: not planned, {}",
-            failed.id,
-            foreign::markdown(&failed.error.to_string())
-        ));
-        notes.extend(plan_hints(&failed.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
+        let error = shortened(&waiting.error.to_string());
+        steps.push(format!("- :hourglass: `{}`: waits, {error}", waiting.id));
+        steps.extend(plan_hints(&waiting.error).iter().map(|hint| remedy(hint)));
     }
     for left in &plan.orphaned {
         let members =
             left.members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
-        notes
+        steps
             .push(format!("- `{}` is orphaned: it is not in the config, and Braze keeps {members}", left.id));
     }
-    notes.extend(showing.unknown.iter().map(|id| format!("- :warning: {}", unknown_line(id))));
-    notes.extend(skipped_line(showing.segments.config).map(|line| format!("- {line}")));
-    if notes.is_empty() { String::new() } else { format!("\n{}\n", notes.join("\n")) }
+    steps.extend(showing.unknown.iter().map(|id| format!("- :warning: {}", unknown_line(id))));
+    steps.extend(skipped_line(showing.segments.config).map(|line| format!("- {line}")));
+    let warnings = showing.segments.config.warnings();
+    steps.extend(warnings.iter().map(|warning| format!("- :warning: {}", shortened(warning))));
+    steps
 }
 
-fn samples(cohort: &CohortPlan, show_identifiers: bool) -> String {
-    let plan = cohort.verdict.approved.plan();
-    let list = |sign: &str, samples: &[Box<[u8]>], all: u64| {
-        let code = |packed: &[u8]| foreign::markdown(&sample(packed, show_identifiers));
-        let shown: Vec<String> = samples.iter().map(|packed| code(packed)).collect();
-        if shown.is_empty() { String::new() } else { format!("- {sign} {}\n", and_more(&shown, all)) }
+fn remedy(text: &str) -> String {
+    format!("  - {}", shortened(text))
+}
+
+/// The changed cohorts as the terminal shows them: samples, rejected rows, triggers, cost.
+fn details(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
+    let mut lines = Vec::new();
+    for cohort in &plan.cohorts {
+        let is_quiet = !cohort.sends() && cohort.verdict.violations.is_empty();
+        if !is_quiet || cohort.matched.as_ref().is_some_and(|matched| super::rejected(matched) > 0) {
+            text::cohort(cohort, showing, &mut lines);
+        }
+    }
+    let plain = anstream::adapter::strip_str(&lines.join("\n")).to_string();
+    let plain: Vec<String> = plain.lines().map(|line| cut(&foreign::escaped(line), LINE_LEN_MAX)).collect();
+    if plain.is_empty() {
+        return String::new();
+    }
+    let body = without_middle(&plain, DETAILS_LEN_MAX, "…");
+    let fence = "`".repeat(longest_fence(&body).max(2) + 1);
+    format!(
+        "\n<details><summary>Details: samples, rejected rows, cost</summary>\n\n{fence}text\n{body}{fence}\n\n</details>\n"
+    )
+}
+
+/// The target, the digest and the command that applies exactly this plan.
+fn target(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
+    let mut text = String::from("\n<details><summary>Target and digest</summary>\n\n");
+    for (label, part) in showing.target.parts() {
+        text.push_str(&format!("- {label}: {}\n", shortened(&part)));
+    }
+    if !plan.is_in_sync() {
+        text.push_str(&format!("- digest: `{}`\n", plan.digest()));
+        let command = format!("{} --expect {}", showing.again.command("reconcile"), plan.digest());
+        let fence = "`".repeat(longest_fence(&command).max(2) + 1);
+        text.push_str(&format!("\nTo apply exactly this plan:\n\n{fence}sh\n{command}\n{fence}\n"));
+    }
+    text.push_str("\n</details>\n");
+    text
+}
+
+/// Foreign text as a code span of limited length.
+fn shortened(text: &str) -> String {
+    foreign::markdown(&cut(text, LINE_LEN_MAX))
+}
+
+fn cut(text: &str, len_max: usize) -> String {
+    match text.char_indices().nth(len_max) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+fn longest_fence(text: &str) -> usize {
+    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
+}
+
+/// Lines, each with its line break. If they are longer than `len_max` characters, the middle is replaced by `gap` and
+/// the number of lines that it had.
+fn without_middle(lines: &[String], len_max: usize, gap: &str) -> String {
+    let len = |line: &String| line.chars().count() + 1;
+    let all = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    if lines.iter().map(len).sum::<usize>() <= len_max {
+        return all(lines);
+    }
+    let half = len_max / 2;
+    let fitting = |lines: &mut dyn Iterator<Item = &String>| {
+        let mut left = half;
+        lines.take_while(|line| left.checked_sub(len(line)).inspect(|rest| left = *rest).is_some()).count()
     };
-    let lines = list("add", &plan.samples.adds, plan.tally.adds())
-        + &list("remove", &plan.samples.removes, plan.tally.removes());
-    if lines.is_empty() { lines } else { format!("`{}`\n\n{lines}\n", cohort.id) }
+    let (first, last) = (fitting(&mut lines.iter()), fitting(&mut lines.iter().rev()));
+    let omitted = count((lines.len() - first - last) as u64);
+    let gap =
+        if gap.is_empty() { String::new() } else { gap.replace('…', &format!("… {omitted} more …")) };
+    format!("{}{gap}\n{}", all(&lines[..first]), all(&lines[lines.len() - last..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_loses_its_middle() {
+        let lines: Vec<String> = (0..10).map(|n| format!("line {n}")).collect();
+        assert_eq!(without_middle(&lines, 70, "…").lines().count(), 10);
+        let cut = without_middle(&lines, 40, "- …");
+        assert_eq!(cut, "line 0\nline 1\n- … 6 more …\nline 8\nline 9\n");
+        let long = vec!["x".repeat(100); 3];
+        assert_eq!(without_middle(&long, 40, "…"), "… 3 more …\n");
+    }
+
+    #[test]
+    fn budgets_fit_a_comment() {
+        let sum = TABLE_LEN_MAX + STEPS_LEN_MAX + SEGMENTS_LEN_MAX + DETAILS_LEN_MAX;
+        assert!(sum + 3 * LINE_LEN_MAX < 60_000);
+    }
 }

@@ -10,12 +10,13 @@ mod pushdown;
 pub(super) mod report;
 pub(super) mod segment_remedies;
 pub(super) mod segments;
+pub(super) mod target;
 mod triggers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::output::{count, counted, counted_of, dim};
+use super::output::{count, counted, counted_of, dim, yellow};
 use super::suggested_command::SuggestedCommand;
 use crate::config::Config;
 use crate::foreign::escaped;
@@ -23,9 +24,12 @@ use crate::model::{CohortId, Identifier, MatchTally, reason_words};
 use crate::plan::Cost;
 use crate::reconcile::RunPlan;
 use segments::SegmentReport;
+use target::RunTarget;
 
 /// How a plan is rendered, and what is reported with it.
 pub(super) struct RenderOptions<'a> {
+    /// What the plan is for.
+    pub(super) target: &'a RunTarget,
     /// The command that produced the plan.
     pub(super) again: &'a SuggestedCommand,
     /// Show samples in full.
@@ -34,6 +38,15 @@ pub(super) struct RenderOptions<'a> {
     pub(super) unknown: &'a [CohortId],
     /// The results of the segment checks.
     pub(super) segments: SegmentReport<'a>,
+}
+
+/// How the report of a run is rendered.
+#[derive(Clone, Copy)]
+pub(super) struct ReportOptions<'a> {
+    /// What the run is for.
+    pub(super) target: &'a RunTarget,
+    /// The command that produced the report.
+    pub(super) again: &'a SuggestedCommand,
 }
 
 /// Why an id under `removed:` changes nothing.
@@ -48,6 +61,11 @@ pub(super) fn skipped_line(config: &Config) -> Option<String> {
         let entries = if skipped == 1 { "entry" } else { "entries" };
         format!("`include:` skips {} hidden or temporary {entries}", count(skipped))
     })
+}
+
+/// The warnings about a config.
+pub(super) fn warning_lines(config: &Config) -> Vec<String> {
+    config.warnings().iter().map(|warning| format!("{} {}", yellow("!"), escaped(warning))).collect()
 }
 
 /// Problems for the summary: how many cohorts could not be planned, and how many the guard blocks.

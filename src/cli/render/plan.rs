@@ -3,7 +3,7 @@
 use super::guard_violation::{BlockedSubject, words};
 use super::{
     RenderOptions, and_more, cost_line, matched_line, plan_problems, rejected, rejects_line, sample,
-    skipped_line, spelled_line, unknown_line, unused_lines,
+    skipped_line, spelled_line, unknown_line, unused_lines, warning_lines,
 };
 use crate::cli::hints::plan_hints;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -17,7 +17,7 @@ const SHOWN: usize = 3;
 
 /// The whole plan.
 pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
-    let mut lines = Vec::new();
+    let mut lines = vec![showing.target.line()];
     for cohort in &plan.cohorts {
         self::cohort(cohort, showing, &mut lines);
     }
@@ -28,6 +28,7 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
     }
     lines.extend(showing.unknown.iter().map(|id| format!("{} {}", yellow("!"), unknown_line(id))));
     lines.extend(skipped_line(showing.segments.config).map(|line| dim(&line)));
+    lines.extend(warning_lines(showing.segments.config));
     lines.extend(showing.segments.lines());
     lines.push(String::new());
     lines.extend(summary(plan, showing));
@@ -36,7 +37,8 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
     lines.join("\n")
 }
 
-fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<String>) {
+/// The lines of one cohort.
+pub(super) fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<String>) {
     let approved = &cohort.verdict.approved;
     let tally = approved.plan().tally;
     let by = by(cohort.delivery());
@@ -63,7 +65,7 @@ fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<Stri
         if !showing.again.is_resync() {
             lines.extend(once_more(&tally));
         }
-        lines.push(format!("    {} unchanged", count(tally.unchanged)));
+        lines.push(format!("    members {}", members(cohort)));
     }
     lines.extend(late(cohort));
     lines.extend(super::triggers::planned(cohort.triggers.as_ref()));
@@ -86,6 +88,19 @@ fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<Stri
     if !approved.is_in_sync() {
         lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
     }
+}
+
+/// `5,200 → 5,137: 100 enter, 163 leave`. Blocked changes do not count.
+fn members(cohort: &CohortPlan) -> String {
+    let (tally, sides) = (cohort.verdict.approved.plan().tally, cohort.verdict.approved.sides());
+    let if_sent = |is_sent: bool, users: u64| count(if is_sent { users } else { 0 });
+    format!(
+        "{} → {}: {} enter, {} leave",
+        count(tally.recorded()),
+        count(tally.recorded_after(sides)),
+        if_sent(sides.adds, tally.entering()),
+        if_sent(sides.removes, tally.leaving()),
+    )
 }
 
 /// Members that unanswered requests may have changed, or may still change.
@@ -215,24 +230,18 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
 
 /// Text for a cohort that could not be planned.
 pub(in crate::cli) fn failed_lines(failed: &FailedCohort) -> String {
-    let hint: String = plan_hints(&failed.error).iter().map(|hint| format!("\n      {hint}")).collect();
-    format!(
-        "{}  {} {}{hint}",
-        bold(failed.id.as_str()),
-        red("not planned:"),
-        escaped(&failed.error.to_string())
-    )
+    unplanned(failed, &red("not planned:"))
 }
 
 /// Text for a cohort that waits because its source has delivered no data yet.
 pub(in crate::cli) fn waiting_lines(waiting: &FailedCohort) -> String {
-    let hint: String = plan_hints(&waiting.error).iter().map(|hint| format!("\n      {hint}")).collect();
-    format!(
-        "{}  {} {}{hint}",
-        bold(waiting.id.as_str()),
-        yellow("waits:"),
-        escaped(&waiting.error.to_string())
-    )
+    unplanned(waiting, &yellow("waits:"))
+}
+
+fn unplanned(FailedCohort { id, error, declared_at }: &FailedCohort, head: &str) -> String {
+    let place = declared_at.as_ref().map(|at| format!(" ({})", escaped(at))).unwrap_or_default();
+    let hint: String = plan_hints(error).iter().map(|hint| format!("\n      {hint}")).collect();
+    format!("{}  {head} {}{place}{hint}", bold(id.as_str()), escaped(&error.to_string()))
 }
 
 /// Text for a cohort that is no longer in the config.

@@ -2,7 +2,7 @@
 
 use super::guard_violation::{BlockedSubject, words};
 use super::plan::orphaned;
-use super::{problem_counts, rejected, rejects_line, spelled_line};
+use super::{ReportOptions, problem_counts, rejected, rejects_line, spelled_line};
 use crate::apply::ApplyStop;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -19,11 +19,11 @@ pub(in crate::cli) fn human(
     failed: &[String],
     exports: &[ExportReport],
     exit: Exit,
-    again: &SuggestedCommand,
+    showing: ReportOptions<'_>,
 ) -> String {
-    let mut lines = Vec::new();
+    let mut lines = vec![showing.target.line()];
     for cohort in &report.cohorts {
-        self::cohort(cohort, again, &mut lines);
+        self::cohort(cohort, showing.again, &mut lines);
     }
     lines.extend(failed.iter().cloned());
     lines.extend(report.orphaned.iter().map(orphaned));
