@@ -92,9 +92,8 @@ impl Installer {
 
     /// A tool that prints this text.
     fn fake(self, name: &str, script: &str) -> Self {
-        let path = self.tools.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        self.w.write(&format!("tools/{name}"), format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(self.tools.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         self
     }
 
@@ -179,7 +178,7 @@ fn release_rejects_a_large_archive_another_version_and_another_tag() {
     };
     let program = out.path("program").to_str().unwrap().to_owned();
     let program_of_version = |version: &str| {
-        fs::write(&program, format!("#!/bin/sh\necho syncline {version}\n")).unwrap();
+        out.write("program", format!("#!/bin/sh\necho syncline {version}\n"));
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     };
     program_of_version(VERSION);
