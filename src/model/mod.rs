@@ -47,7 +47,8 @@ pub use table_checksum::TableChecksum;
 pub use time::{Clock, ClockReading, Day, Timestamp, parse_time, timestamp_text};
 
 /// The change of one member: entering or leaving a cohort.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ChangeOp {
     /// The member leaves.
     Remove,

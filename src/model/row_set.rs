@@ -34,6 +34,12 @@ impl RowSet {
         &self.0
     }
 
+    /// Whether every row is below `len`.
+    #[must_use]
+    pub fn is_within(&self, len: u64) -> bool {
+        self.0.last().is_none_or(|last| last.end <= len)
+    }
+
     /// The number of rows.
     #[must_use]
     pub fn len(&self) -> u64 {

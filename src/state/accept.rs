@@ -3,9 +3,10 @@
 //! An older entry is either accepted as it is, or, for a cohort, recovered with all possible members in doubt.
 
 use super::heap_segments::HeapSegments;
-use super::membership::{self, Membership, number_of};
+use super::membership::{self, Membership};
 use super::part::{PartCursor, folder_of, path_of};
-use super::{StateError, StateReader, StateWriter, identity};
+use super::versioned_json::number_of;
+use super::{StateError, StateReader, StateWriter, entry};
 use crate::model::{CohortId, ConnectionName};
 
 /// A state entry, such as `cohorts/vip`, with fewer versions than were committed.
@@ -17,15 +18,6 @@ pub struct OlderEntry {
     pub found: u64,
     /// The newest version that was committed.
     pub committed: u64,
-}
-
-/// The folder with the versions of an entry.
-fn versions_of(entry: &str) -> String {
-    match entry.split('/').next() {
-        Some("cohorts" | "segments" | "exports" | "workspaces") => format!("{entry}/versions"),
-        Some("identity") => identity::VERSIONS.to_owned(),
-        _ => entry.to_owned(),
-    }
 }
 
 impl StateReader {
@@ -40,17 +32,12 @@ impl StateReader {
             older.push(OlderEntry { entry, found: committed.saturating_sub(1), committed });
         }
         for (entry, committed) in self.heads.all() {
-            let found = self.newest_of(&entry)?;
+            let found = entry::versions(&self.store, &entry).newest_number()?;
             if found < committed {
                 older.push(OlderEntry { entry, found, committed });
             }
         }
         Ok(older)
-    }
-
-    fn newest_of(&self, entry: &str) -> Result<u64, StateError> {
-        let names = self.store.list(&versions_of(entry))?;
-        Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
     }
 }
 
@@ -87,13 +74,7 @@ impl StateWriter {
 
     /// Removes the versions before the gap. The version just committed replaces them.
     fn remove_versions(&self, older: &OlderEntry) -> Result<(), StateError> {
-        let folder = versions_of(&older.entry);
-        for name in self.reader.store.list(&folder)? {
-            if number_of(&name).is_some_and(|number| number <= older.found) {
-                self.reader.store.remove(&format!("{folder}/{name}"))?;
-            }
-        }
-        Ok(())
+        entry::versions(&self.reader.store, &older.entry).remove_before(older.found + 1).map(drop)
     }
 
     /// Recovers a cohort that is older than the last commit.
@@ -115,7 +96,7 @@ impl StateWriter {
         let store = &self.reader.store;
         let found = membership::newest(store, cohort)?.or(first);
         let missing = || StateError::Damaged {
-            path: store.at(&membership::folder_of(cohort)),
+            path: store.at(entry::versions(store, &entry).folder()),
             problem: "no version is left, and the config does not declare the cohort".to_owned(),
         };
         let mut record = found.ok_or_else(missing)?;

@@ -64,37 +64,40 @@ pub(super) fn put_new_compact(
     store.put_new(relative, &seal(relative, &text))
 }
 
-/// Reads a file. `None`: it does not exist.
+/// Reads the bytes of a file, with the correct checksum and format. `None`: it does not exist.
 ///
 /// # Errors
 /// When it cannot be read, is damaged, or its format is newer than this program.
-pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result<Option<T>, StateError> {
+pub(super) fn read_bytes(store: &Store, relative: &str) -> Result<Option<Vec<u8>>, StateError> {
     let Some(bytes) = store.read(relative)? else { return Ok(None) };
     let path = store.at(relative);
-    let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
     if !is_whole(relative, &bytes) {
         // A later format may compute its checksum differently.
         if let Err(newer @ StateError::Newer { .. }) = format_number::check(&bytes, &path) {
             return Err(newer);
         }
-        return Err(damaged(if bytes.is_empty() {
-            "it is empty".to_owned()
-        } else {
-            "its checksum does not match: it was changed or truncated, or is another file's".to_owned()
-        }));
+        let problem = match bytes.is_empty() {
+            true => "it is empty",
+            false => "its checksum does not match: it was changed or truncated, or is another file's",
+        };
+        return Err(StateError::Damaged { path, problem: problem.to_owned() });
     }
     format_number::check(&bytes, &path)?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(e.to_string()))
+    Ok(Some(bytes))
 }
 
-/// Reads a file that must exist.
+/// Reads a file. `None`: it does not exist.
 ///
 /// # Errors
-/// As [`read`], and when it is gone.
-pub(super) fn existing<T: DeserializeOwned>(store: &Store, relative: &str) -> Result<T, StateError> {
-    read(store, relative)?.ok_or_else(|| gone(store, relative))
+/// As [`read_bytes`], and when it is not a `T`.
+pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result<Option<T>, StateError> {
+    let Some(bytes) = read_bytes(store, relative)? else { return Ok(None) };
+    let damaged =
+        |e: serde_json::Error| StateError::Damaged { path: store.at(relative), problem: e.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
+/// The error of a file that must exist.
 pub(super) fn gone(store: &Store, relative: &str) -> StateError {
     StateError::Damaged { path: store.at(relative), problem: "it is missing".to_owned() }
 }
@@ -116,7 +119,7 @@ mod tests {
         let shape = |name: &str| Shape { format: format_number::SUPPORTED, name: name.to_owned() };
         assert!(put_new(&store, "a.json", &shape("one")).unwrap());
         assert!(put_new(&store, "b.json", &shape("two")).unwrap());
-        assert_eq!(existing::<Shape>(&store, "a.json").unwrap(), shape("one"));
+        assert_eq!(read::<Shape>(&store, "a.json").unwrap(), Some(shape("one")));
         let bytes = store.read("a.json").unwrap().unwrap();
         assert_eq!(serde_json::from_slice::<Shape>(&bytes).unwrap(), shape("one"), "any tool reads it");
         let mut count = 0;

@@ -10,13 +10,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::membership::number_of;
-use super::{StateError, StateReader, StateWriter};
-use super::{checked, format_number};
+use super::versioned_json::Retention;
+use super::{StateError, StateReader, StateWriter, entry};
 use crate::model::{SegmentId, Timestamp, timestamp_text};
 
 /// How many checks of a segment are kept as its history.
-const VERSIONS_KEPT: usize = 10;
+const VERSIONS_KEPT: u64 = 10;
 
 /// A time, serialized as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -145,7 +144,8 @@ pub struct Expectation {
 /// One check of one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentCheck {
-    /// Its number, from 1.
+    /// Its version number, from 1.
+    #[serde(skip)]
     pub number: u64,
     /// When it ran.
     pub at: CheckTime,
@@ -178,19 +178,8 @@ pub struct SegmentCheck {
     pub uses: Vec<ObservedUse>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct CheckJson {
-    format: u64,
-    #[serde(flatten)]
-    check: SegmentCheck,
-}
-
-fn folder_of(segment: &SegmentId) -> String {
-    format!("checks/{segment}/versions")
-}
-
-fn path_of(segment: &SegmentId, number: u64) -> String {
-    format!("{}/{number:012}.json", folder_of(segment))
+fn entry_of(segment: &SegmentId) -> String {
+    format!("checks/{segment}")
 }
 
 impl StateReader {
@@ -199,15 +188,9 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn check_of(&self, segment: &SegmentId) -> Result<Option<SegmentCheck>, StateError> {
-        let names = self.store.list(&folder_of(segment))?;
-        let Some(newest) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
-        let file = path_of(segment, newest);
-        let shape: CheckJson = checked::existing(&self.store, &file)?;
-        if shape.check.number == newest {
-            Ok(Some(shape.check))
-        } else {
-            Err(StateError::Damaged { path: self.store.at(&file), problem: "it is another".to_owned() })
-        }
+        let found = entry::versions(&self.store, &entry_of(segment))
+            .newest(|check, number| Some(SegmentCheck { number, ..check }))?;
+        Ok(found.map(|(_, check)| check))
     }
 }
 
@@ -218,16 +201,11 @@ impl StateWriter {
     /// When the write fails, or another process committed first.
     pub fn commit_check(&self, segment: &SegmentId, check: &SegmentCheck) -> Result<(), StateError> {
         self.check_lease()?;
-        let store = &self.reader().store;
-        let shape = CheckJson { format: format_number::SUPPORTED, check: check.clone() };
-        if !checked::put_new(store, &path_of(segment, check.number), &shape)? {
-            return Err(StateError::LeaseLost);
+        let versions = entry::versions(&self.reader().store, &entry_of(segment));
+        match versions.put(check.number, check, Retention::Newest(VERSIONS_KEPT))? {
+            true => Ok(()),
+            false => Err(StateError::LeaseLost),
         }
-        let mut numbers: Vec<u64> =
-            store.list(&folder_of(segment))?.iter().filter_map(|name| number_of(name)).collect();
-        numbers.sort_unstable();
-        let past = numbers.len().saturating_sub(VERSIONS_KEPT);
-        numbers[..past].iter().try_for_each(|number| Ok(store.remove(&path_of(segment, *number))?))
     }
 }
 
@@ -266,6 +244,7 @@ mod tests {
         }
         assert_eq!(state.reader().check_of(&id).unwrap(), Some(check(12)));
         assert!(state.commit_check(&id, &check(12)).is_err());
-        assert_eq!(state.reader().store.list(&folder_of(&id)).unwrap().len(), VERSIONS_KEPT);
+        let versions = entry::versions(&state.reader().store, &entry_of(&id));
+        assert_eq!(versions.numbers().unwrap(), Vec::from_iter(3..=12));
     }
 }

@@ -1,8 +1,7 @@
 //! Erasure of one user from the identity map, held events, inboxes and rejects. Files are rewritten without the user;
 //! superseded files are removed immediately instead of after an hour.
 
-use super::exports::{HELD_SUFFIX, held_folder_of};
-use super::identity;
+use super::entry_files::EntryFiles;
 use super::inbox::ClosedFile;
 use super::store::TEMPORARY;
 use super::{Contents, ExportProgress, IdentityMap, StateError, StateWriter};
@@ -15,7 +14,7 @@ impl StateWriter {
     /// When the map cannot be read or written.
     pub fn erase_identity(&self, map: &mut IdentityMap, id: &str) -> Result<u64, StateError> {
         let erased = map.erase(id)?;
-        self.remove_all_but(identity::PARTS, identity::SUFFIX, &map.part_ids())?;
+        self.remove_parts_but(&EntryFiles::of_identity(self.reader()), &map.part_ids())?;
         Ok(erased)
     }
 
@@ -25,20 +24,25 @@ impl StateWriter {
     /// # Errors
     /// When it cannot be read, or a file cannot be removed.
     pub fn tidy_identity(&self, _: &IdentityMap, now: Timestamp) -> Result<(), StateError> {
-        self.remove(&super::gc::of_identity(self.reader(), now)?)
+        self.remove(&super::gc::of(&EntryFiles::of_identity(self.reader()), now)?)
     }
 
-    /// Removes files that a crash left or a newer version replaced: they may contain the user.
-    fn remove_all_but(&self, folder: &str, suffix: &str, kept: &[Box<str>]) -> Result<(), StateError> {
+    /// Removes parts that a crash left or a newer version replaced: they may contain the user. Returns their paths.
+    pub(super) fn remove_parts_but(
+        &self,
+        entry: &EntryFiles<'_>,
+        kept: &[Box<str>],
+    ) -> Result<Vec<String>, StateError> {
         self.check_lease()?;
-        let store = &self.reader().store;
-        for file in store.files(folder)? {
-            let id = file.name.strip_suffix(suffix).unwrap_or(&file.name);
-            if !kept.iter().any(|kept| &**kept == id) {
-                store.remove(&format!("{folder}/{}", file.name))?;
+        let mut removed = Vec::new();
+        for file in entry.store.files(&entry.parts)? {
+            if !entry.id_of(&file.name).is_some_and(|id| kept.iter().any(|kept| **kept == *id)) {
+                let path = format!("{}/{}", entry.parts, file.name);
+                entry.store.remove(&path)?;
+                removed.push(path);
             }
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// Removes incomplete files that a crash left among inboxes and rejects.
@@ -93,7 +97,7 @@ impl StateWriter {
             self.commit_export(export, record)?;
         }
         let kept: Vec<Box<str>> = record.held.iter().map(|file| file.file.id.clone()).collect();
-        self.remove_all_but(&held_folder_of(export), HELD_SUFFIX, &kept)?;
+        self.remove_parts_but(&EntryFiles::of_export(self.reader(), export), &kept)?;
         Ok(erased)
     }
 
@@ -117,6 +121,7 @@ impl StateWriter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exports::held_folder_of;
     use super::super::{HeldEvent, HoldReason, Holder, Location};
     use super::*;
     use crate::model::Clock;

@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::membership::{self, LateRequest, Membership, number_of};
+use super::entry_files::EntryFiles;
+use super::membership::{LateRequest, Membership};
 use super::part::{PartCursor, PartFolder, PartRef, PartWriter, folder_of, path_of};
-use super::store::TEMPORARY;
 use super::{
     MembershipCursor, MirrorNote, SegmentTable, StateError, StateReader, StateWriter, heap_segments,
 };
@@ -250,12 +250,7 @@ impl StateWriter {
     ) -> Result<Vec<ErasedFile>, StateError> {
         let Some(version) = self.reader().version(cohort)? else {
             // The first run was killed before it sent anything.
-            return self.remove_superseded(
-                &membership::folder_of(cohort),
-                0,
-                PartFolder::Cohort(cohort),
-                &[],
-            );
+            return self.remove_superseded(&EntryFiles::of_cohort(self.reader(), cohort), 0, &[]);
         };
         let mut rewrites = Rewrites::new(self, PartFolder::Cohort(cohort), &recorded.keys);
         let (parts, late) = (rewrites.all(&version.parts)?, rewrites.late(&version.late)?);
@@ -273,8 +268,8 @@ impl StateWriter {
             }
         }
         let kept: Vec<Box<str>> = newest.all_parts().map(|part| part.id.clone()).collect();
-        let versions = membership::folder_of(cohort);
-        files.extend(self.remove_superseded(&versions, newest.number, PartFolder::Cohort(cohort), &kept)?);
+        let entry = EntryFiles::of_cohort(self.reader(), cohort);
+        files.extend(self.remove_superseded(&entry, newest.number, &kept)?);
         Ok(files.into_iter().fold(Vec::new(), without_twice))
     }
 
@@ -307,8 +302,8 @@ impl StateWriter {
         let parts = all.by_id.values().flat_map(SegmentTable::parts).map(|part| part.id.clone());
         let changes = all.by_id.values().flat_map(|segment| &segment.changes).map(|file| file.id.clone());
         let kept: Vec<Box<str>> = parts.chain(changes).collect();
-        let versions = heap_segments::folder_of(heap);
-        files.extend(self.remove_superseded(&versions, all.number, PartFolder::Segments(heap), &kept)?);
+        let entry = EntryFiles::of_segments(self.reader(), heap);
+        files.extend(self.remove_superseded(&entry, all.number, &kept)?);
         Ok((files.into_iter().fold(Vec::new(), without_twice), listed))
     }
 
@@ -359,34 +354,14 @@ impl StateWriter {
     /// Removes earlier versions, parts that `kept` does not contain, and temporary files of a crash.
     fn remove_superseded(
         &self,
-        versions: &str,
+        entry: &EntryFiles<'_>,
         newest: u64,
-        folder: PartFolder<'_>,
         kept: &[Box<str>],
     ) -> Result<Vec<ErasedFile>, StateError> {
         self.check_lease()?;
-        let (store, parts) = (&self.reader().store, folder_of(folder));
-        let mut files = Vec::new();
-        let mut remove = |path: String| {
-            store.remove(&path)?;
-            files.push(ErasedFile { path, entries: None });
-            Ok::<_, StateError>(())
-        };
-        for file in store.files(versions)? {
-            let is_old = number_of(&file.name).is_some_and(|number| number < newest);
-            if is_old || file.name.starts_with(TEMPORARY) {
-                remove(format!("{versions}/{}", file.name))?;
-            }
-        }
-        for file in store.files(&parts)? {
-            let id =
-                file.name.strip_suffix(".parquet").or_else(|| file.name.strip_suffix(heap_segments::SUFFIX));
-            let is_kept = id.is_some_and(|id| kept.iter().any(|kept| **kept == *id));
-            if !is_kept {
-                remove(format!("{parts}/{}", file.name))?;
-            }
-        }
-        Ok(files)
+        let versions = entry.versions.remove_before(newest)?;
+        let removed = versions.into_iter().chain(self.remove_parts_but(entry, kept)?);
+        Ok(removed.map(|path| ErasedFile { path, entries: None }).collect())
     }
 }
 

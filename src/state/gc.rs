@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::membership;
-use super::part::{self, PartFolder, PartRef};
+use super::entry_files::EntryFiles;
 use super::store::{PROBES, Store, StoredFile, TEMPORARY};
-use super::{StateError, StateReader, StateWriter};
-use super::{exports, heap_segments, identity};
+use super::versioned_json::VersionFiles;
+use super::{StateError, StateWriter};
+use super::{exports, heap_segments, membership};
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 
 /// How long superseded files are kept for readers.
@@ -35,127 +35,51 @@ pub struct Garbage {
     pub why: &'static str,
 }
 
-/// The folders of one entry: its versions and its parts.
-struct GcFolder<'a> {
-    versions: &'a str,
-    parts: &'a str,
-    /// The suffix of parts that do not hold members.
-    suffix: &'a str,
-    /// Returns the ids of the parts that a version names.
-    named: &'a dyn Fn(u64) -> Result<Vec<Box<str>>, StateError>,
-}
-
-fn ids<'a>(parts: impl IntoIterator<Item = &'a PartRef>) -> Vec<Box<str>> {
-    parts.into_iter().map(|part| part.id.clone()).collect()
-}
-
-/// Finds the garbage of a cohort, in the order of removal: versions before the parts that they name.
-pub(super) fn of_cohort(
-    store: &Store,
-    cohort: &CohortId,
-    now: Timestamp,
-) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| membership::read(store, cohort, number).map(|version| ids(version.all_parts()));
-    let (versions, parts) = (membership::folder_of(cohort), part::folder_of(cohort));
-    of(store, &GcFolder { versions: &versions, parts: &parts, suffix: ".parquet", named: &named }, now)
-}
-
-/// Finds the garbage of a Heap connection's segment tables.
-pub(super) fn of_segments(
-    state: &StateReader,
-    connection: &ConnectionName,
-    now: Timestamp,
-) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| {
-        let (parts, changes) = state.segment_files(connection, number)?;
-        Ok(ids(&parts).into_iter().chain(changes.into_iter().map(|file| file.id)).collect())
-    };
-    let (versions, parts) =
-        (heap_segments::folder_of(connection), part::folder_of(PartFolder::Segments(connection)));
-    let suffix = heap_segments::SUFFIX;
-    of(&state.store, &GcFolder { versions: &versions, parts: &parts, suffix, named: &named }, now)
-}
-
-/// Finds the garbage of an export.
-pub(super) fn of_export(
-    state: &StateReader,
-    export: &ExportId,
-    now: Timestamp,
-) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| {
-        let record = state.export_at(export, number)?;
-        Ok(record.held.into_iter().map(|held| held.file.id).collect())
-    };
-    let (versions, parts) = (exports::folder_of(export), exports::held_folder_of(export));
-    let folder = GcFolder { versions: &versions, parts: &parts, suffix: exports::HELD_SUFFIX, named: &named };
-    of(&state.store, &folder, now)
-}
-
-/// Finds the garbage of the identity map.
-pub(super) fn of_identity(state: &StateReader, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| {
-        let parts = identity::parts_at(&state.store, number)?;
-        Ok(parts.into_iter().map(|part| part.id).collect())
-    };
-    let folder = GcFolder {
-        versions: identity::VERSIONS,
-        parts: identity::PARTS,
-        suffix: identity::SUFFIX,
-        named: &named,
-    };
-    of(&state.store, &folder, now)
-}
-
-fn of(store: &Store, folder: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
+/// Finds the garbage of an entry, in the order of removal: versions before the parts that they name.
+pub(super) fn of(entry: &EntryFiles<'_>, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
     let is_old = |written| is_old(written, now);
-    let mut garbage = Vec::new();
-    let mut versions: Vec<(u64, StoredFile)> = Vec::new();
-    for found in store.files(folder.versions)? {
-        match membership::number_of(&found.name) {
-            Some(number) => versions.push((number, found)),
-            None if found.name.starts_with(TEMPORARY) && is_old(found.written) => {
-                garbage.push(item(folder.versions, &found, "temporary file of a crash"));
-            }
-            None => {}
-        }
-    }
+    let named = |number| -> Result<BTreeSet<Box<str>>, StateError> {
+        Ok((entry.named)(number)?.into_iter().map(|part| part.file.id).collect())
+    };
+    let (folder, VersionFiles { versions, others }) = (entry.versions.folder(), entry.versions.files()?);
+    let crashed = others.iter().filter(|found| found.name.starts_with(TEMPORARY) && is_old(found.written));
+    let mut garbage: Vec<Garbage> =
+        crashed.map(|found| item(folder, found, "temporary file of a crash")).collect();
     if versions.is_empty() {
         return Ok(garbage); // the versions may be lost, and a backup may restore them
     }
-    versions.sort_unstable_by_key(|(number, _)| *number);
     let (mut recent, mut dropped) = (Vec::new(), BTreeSet::new());
     for (at, (number, found)) in versions.iter().enumerate() {
         let next = versions.get(at + 1).map(|(_, next)| next.written);
         let is_beyond = versions.len() - at > KEPT_MAX + 1;
         match next {
             Some(replaced) if is_old(replaced) => {
-                garbage.push(item(folder.versions, found, "replaced by a newer version"));
+                garbage.push(item(folder, found, "replaced by a newer version"));
             }
             Some(replaced) if is_beyond && is_older(replaced, now, GRACE_MIN) => {
-                dropped.extend((folder.named)(*number)?);
-                garbage.push(item(folder.versions, found, "replaced by many newer versions"));
+                dropped.extend(named(*number)?);
+                garbage.push(item(folder, found, "replaced by many newer versions"));
             }
             _ => recent.push(*number),
         }
     }
     // A recent unnamed part may belong to a version that is not committed yet, unless a dropped version named it.
-    let mut unnamed = store.files(folder.parts)?;
-    let id_of = |name: &str| -> Option<Box<str>> {
-        Some(name.strip_suffix(folder.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
+    let mut unnamed = entry.store.files(&entry.parts)?;
+    let is_in = |ids: &BTreeSet<Box<str>>, found: &StoredFile| {
+        entry.id_of(&found.name).is_some_and(|id| ids.contains(id))
     };
-    let was_named = |found: &StoredFile| id_of(&found.name).is_some_and(|id| dropped.contains(&id));
-    unnamed.retain(|found| is_old(found.written) || was_named(found));
+    unnamed.retain(|found| is_old(found.written) || is_in(&dropped, found));
     // The newest version names nearly all parts, so the older ones are read only if unnamed parts are left.
     for (at, number) in recent.iter().rev().enumerate() {
         if at == 0 || !unnamed.is_empty() {
-            let named: BTreeSet<Box<str>> = (folder.named)(*number)?.into_iter().collect();
-            unnamed.retain(|found| !id_of(&found.name).is_some_and(|id| named.contains(&id)));
+            let named = named(*number)?;
+            unnamed.retain(|found| !is_in(&named, found));
         }
     }
     for found in &unnamed {
         let crashed = found.name.starts_with(TEMPORARY);
         let why = if crashed { "temporary file of a crash" } else { "no version names it" };
-        garbage.push(item(folder.parts, found, why));
+        garbage.push(item(&entry.parts, found, why));
     }
     Ok(garbage)
 }
@@ -196,8 +120,8 @@ impl StateWriter {
         if let Some(compacted) = super::compact::compacted(store, cohort, &version, self.reader.seed())? {
             self.commit(cohort, &membership::Membership { written_at: now, ..compacted })?;
         }
-        match self.is_gc_due(&membership::folder_of(cohort), version.number) {
-            true => self.remove(&of_cohort(store, cohort, now)?),
+        match self.is_gc_due(&membership::entry_of(cohort), version.number) {
+            true => self.remove(&of(&EntryFiles::of_cohort(self.reader(), cohort), now)?),
             false => Ok(()),
         }
     }
@@ -214,10 +138,10 @@ impl StateWriter {
         rejects_before: Timestamp,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        if !self.is_gc_due(&exports::folder_of(export), number) {
+        if !self.is_gc_due(&exports::entry_of(export), number) {
             return Ok(());
         }
-        self.remove(&of_export(self.reader(), export, now)?)?;
+        self.remove(&of(&EntryFiles::of_export(self.reader(), export), now)?)?;
         self.remove_rejects_before(export, rejects_before)
     }
 
@@ -231,20 +155,20 @@ impl StateWriter {
         number: u64,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        match self.is_gc_due(&heap_segments::folder_of(connection), number) {
-            true => self.remove(&of_segments(self.reader(), connection, now)?),
+        match self.is_gc_due(&heap_segments::entry_of(connection), number) {
+            true => self.remove(&of(&EntryFiles::of_segments(self.reader(), connection), now)?),
             false => Ok(()),
         }
     }
 
-    /// Whether garbage collection of a folder is due: once at the start of a process, then every [`COLLECT_EVERY`]
+    /// Whether garbage collection of an entry is due: once at the start of a process, then every [`COLLECT_EVERY`]
     /// versions, because it lists the folder.
-    fn is_gc_due(&self, versions: &str, number: u64) -> bool {
+    fn is_gc_due(&self, entry: &str, number: u64) -> bool {
         let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = collected.get(versions).copied();
+        let last = collected.get(entry).copied();
         let is_due = last.is_none_or(|last| number >= last.saturating_add(COLLECT_EVERY) || number < last);
         if is_due {
-            collected.insert(versions.to_owned(), number);
+            collected.insert(entry.to_owned(), number);
         }
         is_due
     }
@@ -264,8 +188,11 @@ impl StateWriter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry_files::NamedPart;
     use super::super::membership::{Membership, RecordedWorkspace};
-    use super::super::part::PartWriter;
+    use super::super::part::{self, PartWriter};
+    use super::super::versioned_json::{Versions, path_of};
+    use super::super::{ImmutableFile, PartRef, StateReader};
     use super::*;
     use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, RunId};
 
@@ -277,10 +204,23 @@ mod tests {
         writer.finish().unwrap()
     }
 
+    fn named_part(id: &dyn ToString) -> NamedPart {
+        ImmutableFile { id: id.to_string().into(), rows: 0, bytes: 0, checksum: 0 }.into()
+    }
+
+    /// Versions in `v`, parts in `r`.
+    fn entry<'a>(
+        store: &'a Store,
+        named: impl Fn(u64) -> Result<Vec<NamedPart>, StateError> + 'a,
+    ) -> EntryFiles<'a> {
+        let (versions, parts) = (Versions::new(store, "v"), "r".to_owned());
+        EntryFiles { store, versions, parts, suffix: ".part", named: Box::new(named) }
+    }
+
     #[test]
     fn only_old_superseded_versions_are_removed_and_never_the_newest() {
-        let home = tempfile::tempdir().unwrap();
-        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        let (store, cohort) = (Store::in_memory(), CohortId::new("c").unwrap());
+        let state = StateReader { store: store.clone(), format: None, heads: Default::default() };
         let workspace = RecordedWorkspace {
             connection: String::new(),
             endpoint: String::new(),
@@ -297,25 +237,22 @@ mod tests {
         };
         for (number, names) in [(1, &parts[..1]), (2, &parts[..2]), (3, &parts[1..2])] {
             let late = vec![late.clone()];
-            membership::commit(
-                &store,
-                &cohort,
-                &Membership { number, parts: names.to_vec(), late, ..first.clone() },
-            )
-            .unwrap();
+            let version = Membership { number, parts: names.to_vec(), late, ..first.clone() };
+            assert!(membership::put(&store, &cohort, &version).unwrap());
         }
         let newest =
             store.files(&part::folder_of(&cohort)).unwrap().iter().map(|file| file.written).max().unwrap();
         let at = |ahead: u64| newest.checked_add(Duration::from_secs(ahead)).unwrap();
         let found = |ahead| -> Vec<String> {
-            of_cohort(&store, &cohort, at(ahead)).unwrap().into_iter().map(|item| item.path).collect()
+            let garbage = of(&EntryFiles::of_cohort(&state, &cohort), at(ahead)).unwrap();
+            garbage.into_iter().map(|item| item.path).collect()
         };
         assert_eq!(found(10), Vec::<String>::new(), "a reader may still use them");
         let mut gone = found(2 * 3600);
         gone[2..].sort();
         let mut unneeded = [0, 2].map(|at| part::path_of(&cohort, &parts[at].id));
         unneeded.sort();
-        assert_eq!(gone[..2], [membership::path_of(&cohort, 1), membership::path_of(&cohort, 2)]);
+        assert_eq!(gone[..2], [1, 2].map(|number| path_of("cohorts/c/versions", number)));
         assert_eq!(gone[2..], unneeded);
         for path in gone {
             store.remove(&path).unwrap();
@@ -326,22 +263,21 @@ mod tests {
 
     #[test]
     fn older_versions_are_read_only_if_unnamed_parts_are_left() {
-        let home = tempfile::tempdir().unwrap();
-        let store = Store::in_folder(home.path());
+        let store = Store::in_memory();
         for number in 1..=9 {
-            store.put_new(&format!("v/{number:012}.json"), b"{}").unwrap();
+            store.put_new(&path_of("v", number), b"{}").unwrap();
         }
         store.put_new("r/a.part", b"").unwrap();
         let newest = store.files("r").unwrap()[0].written;
         let read = std::cell::RefCell::new(Vec::new());
         let named = |number| {
             read.borrow_mut().push(number);
-            Ok(if number == 8 { vec!["a".into()] } else { Vec::new() })
+            Ok(if number == 8 { vec![named_part(&"a")] } else { Vec::new() })
         };
-        let folder = GcFolder { versions: "v", parts: "r", suffix: ".part", named: &named };
+        let entry = entry(&store, named);
         let found = |ahead: u64| {
             let now = newest.checked_add(Duration::from_secs(ahead)).unwrap();
-            let paths = of(&store, &folder, now).unwrap().into_iter().map(|item| item.path);
+            let paths = of(&entry, now).unwrap().into_iter().map(|item| item.path);
             (paths.filter(|path| path.starts_with('r')).count(), read.take())
         };
         assert_eq!(found(10), (0, vec![9]), "no file is old");
@@ -350,22 +286,20 @@ mod tests {
 
     #[test]
     fn superseded_files_are_bounded_in_number() {
-        let home = tempfile::tempdir().unwrap();
-        let store = Store::in_folder(home.path());
+        let store = Store::in_memory();
         // Each version names the part written before it and the one before that.
         for number in 1..=200 {
             // The base of a segment table is Parquet; its changes are not.
             let suffix = if number % 2 == 0 { "part" } else { "parquet" };
             store.put_new(&format!("r/{number}.{suffix}"), b"").unwrap();
-            store.put_new(&format!("v/{number:012}.json"), b"{}").unwrap();
+            store.put_new(&path_of("v", number), b"{}").unwrap();
         }
         store.put_new("r/next.part", b"").unwrap();
-        let named = |number: u64| Ok([number, number - 1].map(|part| part.to_string().into()).to_vec());
-        let folder = GcFolder { versions: "v", parts: "r", suffix: ".part", named: &named };
+        let entry = entry(&store, |number| Ok(vec![named_part(&number), named_part(&(number - 1))]));
         let newest = store.files("r").unwrap().iter().map(|found| found.written).max().unwrap();
         let left = |after: u64| {
             let now = newest.checked_add(Duration::from_secs(after)).unwrap();
-            for item in of(&store, &folder, now).unwrap() {
+            for item in of(&entry, now).unwrap() {
                 store.remove(&item.path).unwrap();
             }
             (store.files("v").unwrap().len(), store.files("r").unwrap().len())
@@ -378,9 +312,9 @@ mod tests {
 
     #[test]
     fn a_cohort_with_an_unreadable_version_keeps_everything() {
-        let home = tempfile::tempdir().unwrap();
-        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        store.put_new(&membership::path_of(&cohort, 1), b"{").unwrap();
-        assert!(of_cohort(&store, &cohort, Timestamp::MAX).is_err());
+        let (store, cohort) = (Store::in_memory(), CohortId::new("c").unwrap());
+        store.put_new(&path_of("cohorts/c/versions", 1), b"{").unwrap();
+        let state = StateReader { store, format: None, heads: Default::default() };
+        assert!(of(&EntryFiles::of_cohort(&state, &cohort), Timestamp::MAX).is_err());
     }
 }

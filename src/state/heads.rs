@@ -19,17 +19,15 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{self, JournalEvent};
-use super::membership::number_of;
 use super::store::Store;
-use super::{StateError, lease, versioned_json};
+use super::versioned_json::{Retention, Versions, path_of};
+use super::{StateError, lease};
 use crate::model::RunId;
 
 const FOLDER: &str = "heads";
 const COPIES: &str = "heads/copies";
 /// Commits after which the numbers are written even in the middle of a run.
 const UNWRITTEN_MAX: u32 = 64;
-/// How often a reader lists again after a writer has replaced the listed file.
-const TRIES: u32 = 4;
 
 /// The file format.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -113,7 +111,7 @@ impl Heads {
         if let Some(noted) = known.lost {
             // A damaged file counts as missing.
             let found = known.number.min(noted.saturating_sub(1));
-            return older(format!("{FOLDER}/{noted:012}.json"), found, noted);
+            return older(path_of(FOLDER, noted), found, noted);
         }
         match known.shape.heads.get(entry) {
             Some(head) if *head > found => older(entry.to_owned(), found, *head),
@@ -128,7 +126,7 @@ impl Heads {
 
     /// The path of a file that must exist and does not.
     pub(super) fn lost(&self) -> Option<String> {
-        self.lock().lost.map(|number| format!("{FOLDER}/{number:012}.json"))
+        self.lock().lost.map(|number| path_of(FOLDER, number))
     }
 
     /// Records that a version of an entry was committed. Returns whether the numbers must be written now.
@@ -193,34 +191,37 @@ impl Heads {
         if let Some(oldest) = known.open.first().filter(|oldest| oldest.as_str() < shape.run.as_str()) {
             oldest.as_str().clone_into(&mut shape.run);
         }
-        for folder in [COPIES, FOLDER] {
-            versioned_json::put(store, folder, known.number, &shape)?;
-        }
+        // A number must never be used twice, not even after a failure.
         known.number += 1;
+        for folder in [COPIES, FOLDER] {
+            if !Versions::new(store, folder).put(known.number, &shape, Retention::Newest(2))? {
+                return Err(StateError::LeaseLost);
+            }
+        }
         (known.unwritten, known.is_changed) = (0, false);
         Ok(Some(known.number))
     }
 }
 
 fn newest_number(store: &Store) -> Result<u64, StateError> {
-    let names = [store.list(FOLDER)?, store.list(COPIES)?].concat();
-    Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
+    let newest = |folder| Versions::new(store, folder).newest_number();
+    Ok(newest(FOLDER)?.max(newest(COPIES)?))
 }
 
 /// Returns the missing counterparts: files without a copy, and copies without a file.
 pub(super) fn without_copy(store: &Store) -> Result<Vec<String>, StateError> {
     let numbers = |folder| -> Result<BTreeSet<u64>, StateError> {
-        Ok(store.list(folder)?.iter().filter_map(|name| number_of(name)).collect())
+        Ok(Versions::new(store, folder).numbers()?.into_iter().collect())
     };
     let (files, copies) = (numbers(FOLDER)?, numbers(COPIES)?);
-    let path = |folder: &str, number: &u64| format!("{folder}/{number:012}.json");
-    let lost = copies.difference(&files).map(|number| path(FOLDER, number));
-    Ok(lost.chain(files.difference(&copies).map(|number| path(COPIES, number))).collect())
+    let lost = copies.difference(&files).map(|number| path_of(FOLDER, *number));
+    Ok(lost.chain(files.difference(&copies).map(|number| path_of(COPIES, *number))).collect())
 }
 
 /// Reads the newest numbers, from the file or from its copy.
 fn read_newest(store: &Store) -> Result<Option<(u64, HeadsJson)>, StateError> {
-    let (file, copy) = (read_newest_in(store, FOLDER), read_newest_in(store, COPIES));
+    let newest_in = |folder| Versions::new(store, folder).newest(|shape, _| Some(shape));
+    let (file, copy) = (newest_in(FOLDER), newest_in(COPIES));
     let number = |found: &Option<(u64, HeadsJson)>| found.as_ref().map(|(number, _)| *number);
     match (file, copy) {
         (Ok(file), Ok(copy)) => Ok(if number(&copy) > number(&file) { copy } else { file }),
@@ -235,20 +236,6 @@ fn read_newest(store: &Store) -> Result<Option<(u64, HeadsJson)>, StateError> {
         }
         (Err(error), _) | (_, Err(error)) => Err(error),
     }
-}
-
-fn read_newest_in(store: &Store, folder: &str) -> Result<Option<(u64, HeadsJson)>, StateError> {
-    let mut read = versioned_json::newest::<HeadsJson>(store, folder);
-    for _ in 1..TRIES {
-        match &read {
-            // A writer may have replaced it since it was listed.
-            Err(StateError::Damaged { path, .. }) if !path.exists() => {
-                read = versioned_json::newest::<HeadsJson>(store, folder);
-            }
-            _ => break,
-        }
-    }
-    read
 }
 
 #[cfg(test)]

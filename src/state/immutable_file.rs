@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::StateError;
+use super::as_text::hex;
 use super::store::{Blob, PendingFile, Stepping, Store, StoreError};
 
 const BUFFER_LEN: usize = 1 << 20;
 
 /// An immutable file that a version names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImmutableFile {
     /// Its name without the suffix.
     pub id: Box<str>,
@@ -20,28 +21,8 @@ pub struct ImmutableFile {
     /// Its length in bytes.
     pub bytes: u64,
     /// XXH3-128 of its bytes.
+    #[serde(rename = "xxh3", with = "hex")]
     pub checksum: u128,
-}
-
-/// The JSON form of an [`ImmutableFile`] inside a version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct ImmutableFileJson {
-    id: Box<str>,
-    rows: u64,
-    bytes: u64,
-    xxh3: String,
-}
-
-impl ImmutableFileJson {
-    pub(super) fn from_file(file: &ImmutableFile) -> Self {
-        let xxh3 = format!("{:032x}", file.checksum);
-        Self { id: file.id.clone(), rows: file.rows, bytes: file.bytes, xxh3 }
-    }
-
-    pub(super) fn into_file(self) -> Option<ImmutableFile> {
-        let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
-        Some(ImmutableFile { id: self.id, rows: self.rows, bytes: self.bytes, checksum })
-    }
 }
 
 /// Writes one immutable file. Nothing remains if it is dropped before [`Self::finish`].

@@ -147,6 +147,8 @@ impl Lease {
         match store {
             Store::Folder(folder) => lock(folder, holder).map(Self::Lock),
             Store::Bucket(bucket) => Renewed::take(bucket, holder, lasts, clock).map(Self::Renewed),
+            #[cfg(test)]
+            Store::Memory(_) => Err(StateError::LeaseLost), // it has no lease
         }
     }
 
@@ -226,6 +228,8 @@ pub(super) fn current_holder(store: &Store, now: Timestamp) -> Result<Option<Hol
             let released = shape.released;
             Ok(shape.holder().filter(|holder| !released && is_valid(holder)))
         }
+        #[cfg(test)]
+        Store::Memory(_) => Ok(None),
     }
 }
 

@@ -5,17 +5,15 @@
 //! rejected.
 
 use std::fmt;
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::StateError;
-use super::part::{FooterShape, PartRef};
+use super::as_text::{optional_time, rows, time};
+use super::part::PartRef;
 use super::store::Store;
-use super::{checked, format_number};
-use crate::model::{
-    ChangeOp, CohortId, DeliveryMethod, MatchTally, RowSet, RunId, Timestamp, timestamp_text,
-};
+use super::versioned_json::{Retention, Versions};
+use super::{StateError, StateReader, StateWriter, entry};
+use crate::model::{CohortId, DeliveryMethod, MatchTally, RowSet, RunId, Timestamp};
 
 /// The Braze workspace of a membership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,23 +48,27 @@ impl fmt::Display for RecordedWorkspace {
 ///
 /// Braze may handle such a request after a later part has settled the same members, and undo it. Once the request can no
 /// longer arrive, members with a status other than the one it asked for are sent again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateRequest {
     /// The part. The version may no longer name it among its own.
+    #[serde(flatten)]
     pub part: PartRef,
     /// The rows.
+    #[serde(rename = "late", with = "rows")]
     pub rows: RowSet,
     /// When the requests can no longer arrive.
+    #[serde(with = "time")]
     pub until: Timestamp,
 }
 
 /// A cohort name that was in a request without an answer. Braze may handle it after a later run has sent another name,
 /// and so restore this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateName {
     /// The name.
     pub name: String,
     /// When the request can no longer arrive. `None`: no other name was sent since, so the current name is in doubt.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_time")]
     pub until: Option<Timestamp>,
 }
 
@@ -83,17 +85,20 @@ pub struct SourceMark {
 }
 
 /// The recorded membership of a cohort as of one commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// The version number, from 1.
+    #[serde(skip)]
     pub number: u64,
     /// The run that wrote it.
     pub run: Box<str>,
     /// When it was written.
+    #[serde(with = "time")]
     pub written_at: Timestamp,
     /// The workspace with the members.
     pub workspace: RecordedWorkspace,
     /// When the cohort was first planned. Braze requires it in each request that sets the name.
+    #[serde(with = "time")]
     pub created_at: Timestamp,
     /// The name that Braze has accepted.
     pub name: Option<String>,
@@ -106,14 +111,18 @@ pub struct Membership {
     /// How many members are in doubt.
     pub in_doubt: u64,
     /// How many members there were when the guard first blocked removals, while it still does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_base: Option<u64>,
     /// The source, if the membership equals it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceMark>,
     /// The parts, oldest first.
     pub parts: Vec<PartRef>,
     /// Requests that Braze may handle late.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<LateRequest>,
     /// Names in requests that Braze may handle late.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late_names: Vec<LateName>,
 }
 
@@ -154,241 +163,81 @@ impl Membership {
         self.parts.iter().chain(self.late.iter().map(|late| &late.part))
     }
 
+    /// Returns it with its number. `None`: it names rows outside a part, or a row both as accepted and as rejected.
+    fn numbered(self, number: u64) -> Option<Self> {
+        let is_late_sound = |late: &LateRequest| late.part.is_sound() && late.rows.is_within(late.part.rows);
+        let is_sound = self.parts.iter().all(PartRef::is_sound) && self.late.iter().all(is_late_sound);
+        is_sound.then_some(Self { number, ..self })
+    }
+
     /// Whether the late requests behind every row in doubt are noted, so that parts may be merged.
     pub(super) fn has_noted_doubt(&self) -> bool {
         self.parts.iter().all(|part| part.in_doubt() == 0 || part.noted)
     }
 }
 
-pub(super) fn folder_of(cohort: &CohortId) -> String {
-    format!("cohorts/{cohort}/versions")
+pub(super) fn entry_of(cohort: &CohortId) -> String {
+    format!("cohorts/{cohort}")
 }
 
-/// The path of a version.
-pub(super) fn path_of(cohort: &CohortId, number: u64) -> String {
-    format!("{}/{number:012}.json", folder_of(cohort))
+fn versions<'a>(store: &'a Store, cohort: &CohortId) -> Versions<'a> {
+    entry::versions(store, &entry_of(cohort))
 }
 
-/// The version number in a file name.
-pub(super) fn number_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".json")?.parse().ok()
-}
-
-/// Reads the newest version. `None`: there is none.
+/// Reads the newest version, even if it is older than the last commit. `None`: there is none.
 pub(super) fn newest(store: &Store, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
-    let names = store.list(&folder_of(cohort))?;
-    let Some(newest) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
-    read(store, cohort, newest).map(Some)
+    let found = versions(store, cohort).newest(Membership::numbered)?;
+    Ok(found.map(|(_, version)| version))
 }
 
 /// Reads a version that must exist.
 pub(super) fn read(store: &Store, cohort: &CohortId, number: u64) -> Result<Membership, StateError> {
-    let file = path_of(cohort, number);
-    let path = store.at(&file);
-    let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
-    let shape: MembershipJson = checked::existing(store, &file)?;
-    let version = shape.into_version().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
-    if version.number == number { Ok(version) } else { Err(damaged("it is another version".to_owned())) }
+    versions(store, cohort).read(number, Membership::numbered)
 }
 
-/// Writes a version, unless its number is taken.
-pub(super) fn commit(store: &Store, cohort: &CohortId, version: &Membership) -> Result<(), StateError> {
-    let file = path_of(cohort, version.number);
-    if checked::put_new(store, &file, &MembershipJson::from_version(version))? {
-        Ok(())
-    } else {
-        Err(StateError::Conflict { cohort: cohort.clone(), version: version.number })
+impl StateReader {
+    /// Returns the newest version of a cohort.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or is older than the last commit.
+    pub fn version(&self, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
+        self.newest(&entry_of(cohort), Membership::numbered)
+    }
+
+    /// Returns the numbers of a cohort's existing versions, oldest first.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn versions(&self, cohort: &CohortId) -> Result<Vec<u64>, StateError> {
+        versions(&self.store, cohort).numbers()
     }
 }
 
-/// The file format.
-#[derive(Serialize, Deserialize)]
-struct MembershipJson {
-    format: u64,
-    version: u64,
-    run: Box<str>,
-    written_at: String,
-    workspace: RecordedWorkspace,
-    created_at: String,
-    name: Option<String>,
-    protected: bool,
-    removed: bool,
-    members: Option<u64>,
-    in_doubt: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    share_base: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    source: Option<SourceMark>,
-    parts: Vec<PartRefJson>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    late: Vec<LateShape>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    late_names: Vec<LateNameShape>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LateNameShape {
-    name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    until: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LateShape {
-    #[serde(flatten)]
-    part: PartRefJson,
-    late: Vec<[u64; 2]>,
-    until: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct PartRefJson {
-    id: Box<str>,
-    op: ChangeOpJson,
-    rows: u64,
-    bytes: u64,
-    xxh3: String,
-    footer: FooterShape,
-    acknowledged: Vec<[u64; 2]>,
-    rejected: Vec<[u64; 2]>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    noted: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ChangeOpJson {
-    Add,
-    Remove,
-}
-
-impl MembershipJson {
-    fn from_version(version: &Membership) -> Self {
-        Self {
-            format: format_number::SUPPORTED,
-            version: version.number,
-            run: version.run.clone(),
-            written_at: timestamp_text(version.written_at),
-            workspace: version.workspace.clone(),
-            created_at: timestamp_text(version.created_at),
-            name: version.name.clone(),
-            protected: version.protected,
-            removed: version.removed,
-            members: version.members,
-            in_doubt: version.in_doubt,
-            share_base: version.share_base,
-            source: version.source.clone(),
-            parts: version.parts.iter().map(PartRefJson::from_part).collect(),
-            late: version.late.iter().map(LateShape::from_late).collect(),
-            late_names: version.late_names.iter().map(LateNameShape::from_late).collect(),
+impl StateWriter {
+    /// Commits `version` as the newest of its cohort. Each version number can be committed once.
+    ///
+    /// # Errors
+    /// [`StateError::Conflict`] when the version exists already, [`StateError::LeaseLost`] when another process may be
+    /// writing.
+    pub fn commit(&self, cohort: &CohortId, version: &Membership) -> Result<(), StateError> {
+        match self.put_entry(&entry_of(cohort), version.number, version, Retention::All)? {
+            true => Ok(()),
+            false => Err(StateError::Conflict { cohort: cohort.clone(), version: version.number }),
         }
     }
-
-    fn into_version(self) -> Option<Membership> {
-        Some(Membership {
-            number: self.version,
-            run: self.run,
-            written_at: self.written_at.parse().ok()?,
-            workspace: self.workspace,
-            created_at: self.created_at.parse().ok()?,
-            name: self.name,
-            protected: self.protected,
-            removed: self.removed,
-            members: self.members,
-            in_doubt: self.in_doubt,
-            share_base: self.share_base,
-            source: self.source,
-            parts: self.parts.into_iter().map(PartRefJson::into_part).collect::<Option<_>>()?,
-            late: self.late.into_iter().map(LateShape::into_late).collect::<Option<_>>()?,
-            late_names: self.late_names.into_iter().map(LateNameShape::into_late).collect::<Option<_>>()?,
-        })
-    }
 }
 
-impl LateNameShape {
-    fn from_late(late: &LateName) -> Self {
-        Self { name: late.name.clone(), until: late.until.map(timestamp_text) }
-    }
-
-    fn into_late(self) -> Option<LateName> {
-        let until = self.until.map(|text| text.parse()).transpose().ok()?;
-        Some(LateName { name: self.name, until })
-    }
-}
-
-impl LateShape {
-    fn from_late(late: &LateRequest) -> Self {
-        Self {
-            part: PartRefJson::from_part(&late.part),
-            late: pairs(&late.rows),
-            until: timestamp_text(late.until),
-        }
-    }
-
-    /// `None`: it names rows outside the part.
-    fn into_late(self) -> Option<LateRequest> {
-        let (part, rows) = (self.part.into_part()?, rows(&self.late));
-        let is_within = rows.ranges().last().is_none_or(|last| last.end <= part.rows);
-        is_within.then_some(())?;
-        Some(LateRequest { part, rows, until: self.until.parse().ok()? })
-    }
-}
-
-impl PartRefJson {
-    fn from_part(part: &PartRef) -> Self {
-        Self {
-            id: part.id.clone(),
-            op: match part.op {
-                ChangeOp::Add => ChangeOpJson::Add,
-                ChangeOp::Remove => ChangeOpJson::Remove,
-            },
-            rows: part.rows,
-            bytes: part.bytes,
-            xxh3: format!("{:032x}", part.checksum),
-            footer: FooterShape::from_footer(part.footer),
-            acknowledged: pairs(&part.acknowledged),
-            rejected: pairs(&part.rejected),
-            noted: part.noted,
-        }
-    }
-
-    /// `None`: a value is out of range, for example rows outside the part or a row both accepted and rejected.
-    fn into_part(self) -> Option<PartRef> {
-        let (acknowledged, rejected) = (rows(&self.acknowledged), rows(&self.rejected));
-        let within = |set: &RowSet| set.ranges().last().is_none_or(|last| last.end <= self.rows);
-        let both = RowSet::from_ranges(acknowledged.ranges().iter().chain(rejected.ranges()).cloned());
-        let sound =
-            within(&acknowledged) && within(&rejected) && both.len() == acknowledged.len() + rejected.len();
-        sound.then_some(())?;
-        Some(PartRef {
-            checksum: u128::from_str_radix(&self.xxh3, 16).ok()?,
-            id: self.id,
-            op: match self.op {
-                ChangeOpJson::Add => ChangeOp::Add,
-                ChangeOpJson::Remove => ChangeOp::Remove,
-            },
-            rows: self.rows,
-            bytes: self.bytes,
-            footer: self.footer.into_footer()?,
-            acknowledged,
-            rejected,
-            noted: self.noted,
-        })
-    }
-}
-
-fn pairs(set: &RowSet) -> Vec<[u64; 2]> {
-    set.ranges().iter().map(|range| [range.start, range.end]).collect()
-}
-
-fn rows(pairs: &[[u64; 2]]) -> RowSet {
-    RowSet::from_ranges(pairs.iter().map(|[start, end]| Range { start: *start, end: *end }))
+/// Writes a version without a lease.
+#[cfg(test)]
+pub(super) fn put(store: &Store, cohort: &CohortId, version: &Membership) -> Result<bool, StateError> {
+    versions(store, cohort).put(version.number, version, Retention::All)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::part::PartFooter;
     use super::*;
+    use crate::model::ChangeOp;
 
     fn version(number: u64) -> Membership {
         let workspace = RecordedWorkspace {
@@ -429,33 +278,26 @@ mod tests {
 
     #[test]
     fn a_version_is_read_as_written_and_each_number_is_committed_once() {
-        let home = tempfile::tempdir().unwrap();
-        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        let (store, cohort) = (Store::in_memory(), CohortId::new("c").unwrap());
         assert_eq!(newest(&store, &cohort).unwrap(), None);
         for number in [1, 2, 10] {
-            commit(&store, &cohort, &version(number)).unwrap();
+            assert!(put(&store, &cohort, &version(number)).unwrap());
         }
         assert_eq!(newest(&store, &cohort).unwrap(), Some(version(10)));
         assert_eq!(version(10).parts[0].in_doubt(), 3);
-        let again = commit(&store, &cohort, &version(2));
-        assert!(matches!(again, Err(StateError::Conflict { version: 2, .. })));
+        assert!(!put(&store, &cohort, &version(2)).unwrap());
     }
 
     #[test]
-    fn damage_is_an_error() {
-        let home = tempfile::tempdir().unwrap();
-        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        commit(&store, &cohort, &version(1)).unwrap();
-        let text =
-            String::from_utf8(store.read("cohorts/c/versions/000000000001.json").unwrap().unwrap()).unwrap();
-        for (number, bad) in [
-            (2, text.replace("\"rows\": 10", "\"rows\": 7")),
-            (3, text.replace("\"format\": 2", "\"format\": 9")),
-            (4, text[..text.len() / 2].to_owned()),
-            (5, text.replace("2026-11-23T", "yesterday")),
-        ] {
-            store.put_new(&format!("cohorts/c/versions/{number:012}.json"), bad.as_bytes()).unwrap();
-            assert!(newest(&store, &cohort).is_err(), "{number}");
-        }
+    fn rows_outside_a_part_are_damage() {
+        let (store, cohort) = (Store::in_memory(), CohortId::new("c").unwrap());
+        let mut bad = version(1);
+        bad.parts[0].rows = 7;
+        assert!(put(&store, &cohort, &bad).unwrap());
+        let error = newest(&store, &cohort).unwrap_err().to_string();
+        assert!(
+            error.ends_with("cohorts/c/versions/000000000001.json is damaged: a value is out of range"),
+            "{error}"
+        );
     }
 }

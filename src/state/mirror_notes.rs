@@ -11,10 +11,9 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::membership::number_of;
 use super::store::Store;
-use super::versioned_json;
-use super::{StateError, StateReader, StateWriter};
+use super::versioned_json::{Retention, Versions};
+use super::{StateError, StateReader, StateWriter, entry};
 use crate::model::{CohortId, TableChecksum};
 
 /// Maximum length of the cohort id in a table's name, because PostgreSQL truncates names to 63 bytes.
@@ -41,7 +40,7 @@ struct MirrorNoteJson {
     connection: String,
     schema: String,
     table: String,
-    version: u64,
+    membership_version: u64,
     rows: u64,
     sum: String,
     /// The table was dropped.
@@ -49,21 +48,18 @@ struct MirrorNoteJson {
     is_gone: bool,
 }
 
-fn folder_of(cohort: &CohortId) -> String {
-    format!("mirror_tables/{cohort}")
+fn versions<'a>(store: &'a Store, cohort: &CohortId) -> Versions<'a> {
+    entry::versions(store, &format!("mirror_tables/{cohort}"))
 }
 
 /// Returns the number of the newest note, 0 if there is none, and its content if it is readable.
 fn newest(store: &Store, cohort: &CohortId) -> Result<(u64, Option<MirrorNoteJson>), StateError> {
-    let folder = folder_of(cohort);
-    match versioned_json::newest::<MirrorNoteJson>(store, &folder) {
+    let versions = versions(store, cohort);
+    match versions.newest(|shape, _| Some(shape)) {
         Ok(Some((number, shape))) => Ok((number, Some(shape))),
         Ok(None) => Ok((0, None)),
         // Without a note the table is rebuilt; nothing else is lost.
-        Err(StateError::Damaged { .. }) => {
-            let names = store.list(&folder)?;
-            Ok((names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0), None))
-        }
+        Err(StateError::Damaged { .. }) => Ok((versions.newest_number()?, None)),
         Err(error) => Err(error),
     }
 }
@@ -113,9 +109,10 @@ impl StateWriter {
         let store = &self.reader().store;
         let (number, before) = newest(store, cohort)?;
         let dropped = before.map(|shape| MirrorNoteJson { is_gone: true, ..shape });
-        match note.map(MirrorNoteJson::from_note).or(dropped) {
-            Some(shape) => versioned_json::put(store, &folder_of(cohort), number, &shape),
-            None => Ok(()),
+        let Some(shape) = note.map(MirrorNoteJson::from_note).or(dropped) else { return Ok(()) };
+        match versions(store, cohort).put(number + 1, &shape, Retention::Newest(2))? {
+            true => Ok(()),
+            false => Err(StateError::LeaseLost),
         }
     }
 }
@@ -126,7 +123,7 @@ impl MirrorNoteJson {
             connection: note.connection.clone(),
             schema: note.schema.clone(),
             table: note.table.clone(),
-            version: note.version,
+            membership_version: note.version,
             rows: note.checksum.rows,
             sum: note.checksum.sum.to_string(),
             is_gone: false,
@@ -140,7 +137,7 @@ impl MirrorNoteJson {
             connection: self.connection,
             schema: self.schema,
             table: self.table,
-            version: self.version,
+            version: self.membership_version,
             checksum: TableChecksum { rows: self.rows, sum },
         }
     }

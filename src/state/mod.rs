@@ -46,9 +46,12 @@
 
 mod accept;
 mod approvals;
+mod as_text;
 mod checked;
 mod checks;
 mod compact;
+mod entry;
+mod entry_files;
 mod erase;
 mod erase_members;
 mod exports;
@@ -129,6 +132,7 @@ pub use unknown_users::{UnknownUser, UnknownUsers};
 pub use verify::{Verification, VerifyFinding};
 pub use workspaces::{AdoptedKeys, KeyFingerprints};
 
+use entry_files::EntryFiles;
 use format::StateFormat;
 use heads::Heads;
 use store::Store;
@@ -279,19 +283,12 @@ impl StateReader {
     /// # Errors
     /// When the folder cannot be read.
     pub fn cohorts(&self) -> Result<Vec<CohortId>, StateError> {
-        let names = self.store.list("cohorts")?;
-        Ok(names.iter().filter_map(|name| CohortId::new(name).ok()).collect())
+        self.ids("cohorts", |name| CohortId::new(name).ok())
     }
 
-    /// Returns the newest version of a cohort.
-    ///
-    /// # Errors
-    /// When it cannot be read, is damaged, or is older than the last commit.
-    pub fn version(&self, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
-        let newest = membership::newest(&self.store, cohort)?;
-        let number = newest.as_ref().map_or(0, |newest| newest.number);
-        self.heads.check(&self.store, &format!("cohorts/{cohort}"), number)?;
-        Ok(newest)
+    /// Returns the ids of the entries in a folder, sorted.
+    fn ids<T>(&self, folder: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>, StateError> {
+        Ok(self.store.list(folder)?.iter().filter_map(|name| parse(name)).collect())
     }
 
     /// Opens a cursor over the recorded members, in key order. It is empty without a version.
@@ -326,15 +323,6 @@ impl StateReader {
         MembershipCursor::of_parts(&self.store, cohort, &parts, self.seed()).map(Some)
     }
 
-    /// Returns the numbers of a cohort's existing versions, oldest first.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn versions(&self, cohort: &CohortId) -> Result<Vec<u64>, StateError> {
-        let names = self.store.list(&membership::folder_of(cohort))?;
-        Ok(names.iter().filter_map(|name| membership::number_of(name)).collect())
-    }
-
     /// Finds removable files, in the order of removal. A damaged cohort keeps everything.
     ///
     /// # Errors
@@ -344,19 +332,19 @@ impl StateReader {
         // A state that is older than the last commit may be restored, so it keeps everything.
         for cohort in self.cohorts()? {
             if !matches!(self.version(&cohort), Err(StateError::Older { .. })) {
-                garbage.extend(gc::of_cohort(&self.store, &cohort, now)?);
+                garbage.extend(gc::of(&EntryFiles::of_cohort(self, &cohort), now)?);
             }
         }
         for heap in self.heaps()? {
             if matches!(self.segments(&heap), Err(StateError::Older { .. })) {
                 continue;
             }
-            garbage.extend(gc::of_segments(self, &heap, now)?);
+            garbage.extend(gc::of(&EntryFiles::of_segments(self, &heap), now)?);
         }
         for export in self.exports()? {
-            garbage.extend(gc::of_export(self, &export, now)?);
+            garbage.extend(gc::of(&EntryFiles::of_export(self, &export), now)?);
         }
-        garbage.extend(gc::of_identity(self, now)?);
+        garbage.extend(gc::of(&EntryFiles::of_identity(self), now)?);
         Ok(garbage)
     }
 
@@ -426,6 +414,8 @@ impl StateWriter {
         match &store {
             Store::Folder(folder) => drop(folder.create_dirs("")?),
             Store::Bucket(bucket) => bucket.check_conditions(random_seed)?,
+            #[cfg(test)]
+            Store::Memory(_) => {}
         }
         let lease = lease::Lease::take(&store, holder, lasts, clock)?;
         let format = match StateFormat::existing(&store)? {
@@ -482,37 +472,6 @@ impl StateWriter {
     /// When the write fails.
     pub fn part(&self, cohort: &CohortId, op: crate::model::ChangeOp) -> Result<PartWriter, StateError> {
         PartWriter::create(&self.reader.store, cohort, op, self.reader.seed())
-    }
-
-    /// Commits `version` as the newest of its cohort. Each version number can be committed once.
-    ///
-    /// # Errors
-    /// [`StateError::Conflict`] when the version exists already, [`StateError::LeaseLost`] when another process may be
-    /// writing.
-    pub fn commit(&self, cohort: &CohortId, version: &Membership) -> Result<(), StateError> {
-        self.lease.check()?;
-        membership::commit(&self.reader.store, cohort, version)?;
-        self.committed(&format!("cohorts/{cohort}"), version.number);
-        Ok(())
-    }
-
-    /// Records that a version of an entry was committed.
-    fn committed(&self, entry: &str, number: u64) {
-        if self.reader.heads.committed(entry, number) {
-            self.note_heads();
-        }
-    }
-
-    /// Writes the newest version numbers. If that fails, the next commit tries again.
-    pub fn note_heads(&self) {
-        if self.lease.check().is_err() {
-            return;
-        }
-        match self.reader.heads.write(&self.reader.store) {
-            Ok(Some(number)) => self.lease.note_heads(number),
-            Ok(None) => {}
-            Err(error) => tracing::warn!("the newest version numbers could not be written: {error}"),
-        }
     }
 
     /// Creates the journal of a run.

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checks::CheckTime;
-use super::versioned_json;
-use super::{StateError, StateReader, StateWriter};
+use super::versioned_json::Retention;
+use super::{StateError, StateReader, StateWriter, entry};
 use crate::model::{CohortId, Identifier, IdentifierKind};
 
 /// Whether a user entered or left the cohort.
@@ -92,7 +92,7 @@ pub struct Outbox {
     pub recent: Vec<RecentTriggers>,
 }
 
-fn folder_of(cohort: &CohortId) -> String {
+fn entry_of(cohort: &CohortId) -> String {
     format!("triggers/{cohort}")
 }
 
@@ -102,10 +102,8 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn outbox(&self, cohort: &CohortId) -> Result<Outbox, StateError> {
-        let found = versioned_json::newest::<Outbox>(&self.store, &folder_of(cohort))?;
-        let number = found.as_ref().map_or(0, |(number, _)| *number);
-        self.heads.check(&self.store, &folder_of(cohort), number)?;
-        Ok(found.map(|(number, outbox)| Outbox { number, ..outbox }).unwrap_or_default())
+        let found = self.newest(&entry_of(cohort), |outbox, number| Some(Outbox { number, ..outbox }))?;
+        Ok(found.unwrap_or_default())
     }
 }
 
@@ -115,10 +113,8 @@ impl StateWriter {
     /// # Errors
     /// When the write fails, or another process has written since.
     pub fn put_outbox(&self, cohort: &CohortId, outbox: &mut Outbox) -> Result<(), StateError> {
-        self.check_lease()?;
-        versioned_json::put(&self.reader().store, &folder_of(cohort), outbox.number, outbox)?;
+        self.commit_entry(&entry_of(cohort), outbox.number + 1, outbox, Retention::Newest(2))?;
         outbox.number += 1;
-        self.committed(&folder_of(cohort), outbox.number);
         Ok(())
     }
 
@@ -143,7 +139,7 @@ impl StateWriter {
         if erased > 0 {
             self.put_outbox(cohort, &mut outbox)?;
         }
-        versioned_json::remove_others(&self.reader().store, &folder_of(cohort), outbox.number)?;
+        entry::versions(&self.reader().store, &entry_of(cohort)).remove_before(outbox.number)?;
         Ok(erased as u64)
     }
 }

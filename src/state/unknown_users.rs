@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::checks::CheckTime;
 use super::outbox::OutboxUser;
-use super::versioned_json;
-use super::{StateError, StateReader, StateWriter};
+use super::versioned_json::Retention;
+use super::{StateError, StateReader, StateWriter, entry};
 use crate::model::{CohortId, Identifier};
 
 /// A user without a Braze profile.
@@ -36,7 +36,7 @@ pub struct UnknownUsers {
     pub users: Vec<UnknownUser>,
 }
 
-fn folder_of(cohort: &CohortId) -> String {
+fn entry_of(cohort: &CohortId) -> String {
     format!("unknown_users/{cohort}")
 }
 
@@ -46,10 +46,8 @@ impl StateReader {
     /// # Errors
     /// When they cannot be read.
     pub fn unknown_users(&self, cohort: &CohortId) -> Result<UnknownUsers, StateError> {
-        let found = versioned_json::newest::<UnknownUsers>(&self.store, &folder_of(cohort))?;
-        let number = found.as_ref().map_or(0, |(number, _)| *number);
-        self.heads.check(&self.store, &folder_of(cohort), number)?;
-        Ok(found.map(|(number, list)| UnknownUsers { number, ..list }).unwrap_or_default())
+        let found = self.newest(&entry_of(cohort), |list, number| Some(UnknownUsers { number, ..list }))?;
+        Ok(found.unwrap_or_default())
     }
 }
 
@@ -59,10 +57,8 @@ impl StateWriter {
     /// # Errors
     /// When the write fails, or another process has written since.
     pub fn put_unknown_users(&self, cohort: &CohortId, list: &mut UnknownUsers) -> Result<(), StateError> {
-        self.check_lease()?;
-        versioned_json::put(&self.reader().store, &folder_of(cohort), list.number, list)?;
+        self.commit_entry(&entry_of(cohort), list.number + 1, list, Retention::Newest(2))?;
         list.number += 1;
-        self.committed(&folder_of(cohort), list.number);
         Ok(())
     }
 
@@ -82,7 +78,7 @@ impl StateWriter {
         if erased > 0 {
             self.put_unknown_users(cohort, &mut list)?;
         }
-        versioned_json::remove_others(&self.reader().store, &folder_of(cohort), list.number)?;
+        entry::versions(&self.reader().store, &entry_of(cohort)).remove_before(list.number)?;
         Ok(erased as u64)
     }
 }

@@ -16,10 +16,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checks::CheckTime;
-use super::membership::number_of;
 use super::store::Store;
-use super::{Location, StateError, StateReader, StateWriter};
-use super::{checked, format_number};
+use super::versioned_json::{Retention, Versions};
+use super::{Location, StateError, StateReader, StateWriter, entry};
 use crate::model::{ConnectionName, Timestamp};
 
 /// Length of the salt in bytes.
@@ -29,6 +28,7 @@ const SALT_LEN: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFingerprints {
     /// The version number, from 1.
+    #[serde(skip)]
     pub number: u64,
     /// When they were adopted.
     pub at: CheckTime,
@@ -36,13 +36,6 @@ pub struct KeyFingerprints {
     pub salt: String,
     /// The fingerprints by kind of key, in hex.
     pub keys: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FingerprintsJson {
-    format: u64,
-    #[serde(flatten)]
-    fingerprints: KeyFingerprints,
 }
 
 impl KeyFingerprints {
@@ -64,33 +57,8 @@ impl KeyFingerprints {
     }
 }
 
-fn folder_of(connection: &ConnectionName) -> String {
-    format!("workspaces/{connection}/versions")
-}
-
-fn path_of(connection: &ConnectionName, number: u64) -> String {
-    format!("{}/{number:012}.json", folder_of(connection))
-}
-
-/// Writes the fingerprints. `false`: another process wrote this version first.
-fn put(
-    store: &Store,
-    connection: &ConnectionName,
-    fingerprints: &KeyFingerprints,
-) -> Result<bool, StateError> {
-    let shape = FingerprintsJson { format: format_number::SUPPORTED, fingerprints: fingerprints.clone() };
-    Ok(checked::put_new(store, &path_of(connection, fingerprints.number), &shape)?)
-}
-
-fn newest(store: &Store, connection: &ConnectionName) -> Result<Option<KeyFingerprints>, StateError> {
-    let names = store.list(&folder_of(connection))?;
-    let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
-    let file = path_of(connection, number);
-    let shape: FingerprintsJson = checked::existing(store, &file)?;
-    if shape.fingerprints.number != number {
-        return Err(StateError::Damaged { path: store.at(&file), problem: "it is another".to_owned() });
-    }
-    Ok(Some(shape.fingerprints))
+fn entry_of(connection: &ConnectionName) -> String {
+    format!("workspaces/{connection}")
 }
 
 impl StateReader {
@@ -103,11 +71,10 @@ impl StateReader {
         names: impl IntoIterator<Item = &'a ConnectionName>,
     ) -> Result<Option<KeyFingerprints>, StateError> {
         for name in names {
-            let found = newest(&self.store, name)?;
-            let number = found.as_ref().map_or(0, |fingerprints| fingerprints.number);
-            self.heads.check(&self.store, &format!("workspaces/{name}"), number)?;
-            if let Some(fingerprints) = found {
-                return Ok(Some(fingerprints));
+            let numbered = |fingerprints, number| Some(KeyFingerprints { number, ..fingerprints });
+            let found = self.newest(&entry_of(name), numbered)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -124,10 +91,8 @@ impl StateWriter {
         connection: &ConnectionName,
         fingerprints: &KeyFingerprints,
     ) -> Result<(), StateError> {
-        self.check_lease()?;
-        if put(&self.reader().store, connection, fingerprints)? {
-            self.committed(&format!("workspaces/{connection}"), fingerprints.number);
-        } else {
+        let (entry, number) = (entry_of(connection), fingerprints.number);
+        if !self.put_entry(&entry, number, fingerprints, Retention::All)? {
             tracing::info!(%connection, "another process adopted key fingerprints; the next run checks those");
         }
         Ok(())
@@ -156,7 +121,7 @@ impl AdoptedKeys {
         connection: &ConnectionName,
         fingerprints: &KeyFingerprints,
     ) -> Result<bool, StateError> {
-        put(&self.0, connection, fingerprints)
+        self.versions(connection).put(fingerprints.number, fingerprints, Retention::All)
     }
 
     /// Returns the newest version number, even if its file is damaged. 0: there is none.
@@ -164,8 +129,7 @@ impl AdoptedKeys {
     /// # Errors
     /// When the folder cannot be listed.
     pub fn newest_number(&self, connection: &ConnectionName) -> Result<u64, StateError> {
-        let names = self.0.list(&folder_of(connection))?;
-        Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
+        self.versions(connection).newest_number()
     }
 
     /// Removes a damaged version that a newer one has replaced.
@@ -173,7 +137,11 @@ impl AdoptedKeys {
     /// # Errors
     /// When it cannot be removed.
     pub fn remove_damaged(&self, connection: &ConnectionName, number: u64) -> Result<(), StateError> {
-        Ok(self.0.remove(&path_of(connection, number))?)
+        self.versions(connection).remove(number)
+    }
+
+    fn versions(&self, connection: &ConnectionName) -> Versions<'_> {
+        entry::versions(&self.0, &entry_of(connection))
     }
 }
 
@@ -183,8 +151,7 @@ mod tests {
 
     #[test]
     fn the_newest_adoption_is_current_and_each_number_is_used_once() {
-        let home = tempfile::tempdir().unwrap();
-        let store = Store::in_folder(home.path());
+        let store = Store::in_memory();
         let (reader, adopted) = (
             StateReader { store: store.clone(), format: None, heads: Default::default() },
             AdoptedKeys(store),

@@ -6,6 +6,9 @@
 
 use std::io::{self, Read};
 
+use serde::{Deserialize, Serialize};
+
+use super::super::as_text::{rows, time};
 use super::super::immutable_file::{ImmutableFile, ImmutableWriter, checksum};
 use super::super::store::Blob;
 use super::super::{StateError, StateReader, StateWriter};
@@ -20,15 +23,17 @@ const ENTRY_LEN_MAX: usize = 64 << 20;
 const BUFFER_LEN: usize = 256 << 10;
 
 /// A file of held events, and which of them are released.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldEventsFile {
     /// The file.
     pub file: ImmutableFile,
     /// Since when the oldest of them is held.
+    #[serde(with = "time")]
     pub oldest: Timestamp,
     /// How many of its entries wait for their user; the others wait for Heap's limit.
     pub awaiting_user: u64,
     /// Entries that are released.
+    #[serde(with = "rows")]
     pub settled: RowSet,
 }
 

@@ -19,9 +19,11 @@ mod json;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::checked;
-use super::membership::number_of;
-use super::{StateError, StateReader, StateWriter};
+use serde::{Deserialize, Serialize};
+
+use super::as_text::{hex, optional_time};
+use super::versioned_json::Retention;
+use super::{StateError, StateReader, StateWriter, entry};
 use crate::model::{Day, ExportId, Timestamp};
 use json::ExportProgressJson;
 
@@ -71,13 +73,15 @@ pub enum DayProgress {
 }
 
 /// A file that was read in part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartialFile {
     /// Fingerprint of the content that was read.
+    #[serde(with = "hex")]
     pub print: u64,
     /// The offset up to which it was read.
     pub offset: u64,
     /// Since when the rest is missing. `None`: the file is being read.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_time")]
     pub truncated_since: Option<Timestamp>,
 }
 
@@ -96,16 +100,12 @@ impl ExportProgress {
     }
 }
 
-pub(super) fn folder_of(export: &ExportId) -> String {
-    format!("exports/{export}/versions")
+pub(super) fn entry_of(export: &ExportId) -> String {
+    format!("exports/{export}")
 }
 
 pub(super) fn held_folder_of(export: &ExportId) -> String {
     format!("exports/{export}/held")
-}
-
-fn path_of(export: &ExportId, number: u64) -> String {
-    format!("{}/{number:012}.json", folder_of(export))
 }
 
 impl StateReader {
@@ -114,8 +114,7 @@ impl StateReader {
     /// # Errors
     /// When the folder cannot be read.
     pub fn exports(&self) -> Result<Vec<ExportId>, StateError> {
-        let names = self.store.list("exports")?;
-        Ok(names.iter().filter_map(|name| ExportId::new(name).ok()).collect())
+        self.ids("exports", |name| ExportId::new(name).ok())
     }
 
     /// Returns the progress of an export.
@@ -123,22 +122,11 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn export(&self, export: &ExportId) -> Result<ExportProgress, StateError> {
-        let names = self.store.list(&folder_of(export))?;
-        let newest = names.iter().filter_map(|name| number_of(name)).max();
-        self.heads.check(&self.store, &format!("exports/{export}"), newest.unwrap_or(0))?;
-        match newest {
-            Some(newest) => self.export_at(export, newest),
-            None => Ok(ExportProgress::default()),
-        }
+        Ok(self.newest(&entry_of(export), ExportProgressJson::into_record)?.unwrap_or_default())
     }
 
     pub(super) fn export_at(&self, export: &ExportId, number: u64) -> Result<ExportProgress, StateError> {
-        let file = path_of(export, number);
-        let path = self.store.at(&file);
-        let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
-        let shape: ExportProgressJson = checked::existing(&self.store, &file)?;
-        let record = shape.into_record().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
-        if record.number == number { Ok(record) } else { Err(damaged("it is another version".to_owned())) }
+        entry::versions(&self.store, &entry_of(export)).read(number, ExportProgressJson::into_record)
     }
 }
 
@@ -148,14 +136,8 @@ impl StateWriter {
     /// # Errors
     /// When the write fails, or another process committed first.
     pub fn commit_export(&self, export: &ExportId, record: &ExportProgress) -> Result<(), StateError> {
-        self.check_lease()?;
-        let (store, file) = (&self.reader().store, path_of(export, record.number));
-        let put = checked::put_new_compact(store, &file, &ExportProgressJson::from_record(record))?;
-        if !put {
-            return Err(StateError::LeaseLost);
-        }
-        self.committed(&format!("exports/{export}"), record.number);
-        Ok(())
+        let document = ExportProgressJson::from_record(record);
+        self.commit_entry(&entry_of(export), record.number, &document, Retention::All)
     }
 }
 
@@ -166,8 +148,7 @@ mod tests {
 
     #[test]
     fn progress_is_read_as_written() {
-        let home = tempfile::tempdir().unwrap();
-        let store = Store::in_folder(home.path());
+        let store = Store::in_memory();
         let at = |second| Timestamp::from_second(second).unwrap();
         let settled = DayProgress::Settled { files: 7, sum: u64::MAX, seen_until: at(1_700_000_000) };
         let record = ExportProgress {
@@ -187,8 +168,8 @@ mod tests {
             unknown_types: BTreeMap::from([("a.B".to_owned(), 2)]),
         };
         let export = ExportId::new("e").unwrap();
-        checked::put_new_compact(&store, &path_of(&export, 3), &ExportProgressJson::from_record(&record))
-            .unwrap();
+        let versions = entry::versions(&store, &entry_of(&export));
+        versions.put(3, &ExportProgressJson::from_record(&record), Retention::All).unwrap();
         let reader = StateReader { store, format: None, heads: Default::default() };
         assert_eq!(reader.export(&export).unwrap(), record);
         assert_eq!(reader.exports().unwrap(), [export]);

@@ -13,7 +13,6 @@
 
 mod changes;
 mod cursor;
-mod json;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,56 +20,72 @@ use serde::{Deserialize, Serialize};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::checked;
+use super::as_text::{hex_sets, time};
 use super::immutable_file::ImmutableFile;
-use super::membership::number_of;
 use super::part::{PartFolder, PartRef};
-use super::{MembershipCursor, PartWriter, StateError, StateReader, StateWriter};
+use super::versioned_json::Retention;
+use super::{MembershipCursor, PartWriter, StateError, StateReader, StateWriter, entry};
 use crate::model::{ChangeOp, ConnectionName, RowSet, Timestamp};
-use json::HeapSegmentsJson;
 
 pub(super) use changes::SUFFIX;
 pub use changes::SegmentChange;
 pub use cursor::SegmentCursor;
 
 /// The segment tables of one Heap connection as of one commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeapSegments {
     /// The version number, from 1. 0: nothing was delivered yet.
+    #[serde(skip)]
     pub number: u64,
     /// The segments by Heap's id.
+    #[serde(rename = "segments")]
     pub by_id: BTreeMap<u64, SegmentTable>,
     /// Total count of invalid deliveries.
     pub invalid: u64,
 }
 
+impl HeapSegments {
+    /// Returns it with its number. `None`: a part names rows outside itself.
+    fn numbered(self, number: u64) -> Option<Self> {
+        let is_sound = self.by_id.values().flat_map(SegmentTable::parts).all(PartRef::is_sound);
+        is_sound.then_some(Self { number, ..self })
+    }
+}
+
 /// One segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentTable {
     /// Heap's name of it, as last delivered.
     pub name: String,
     /// When Heap last delivered something about it.
+    #[serde(with = "time")]
     pub delivered_at: Timestamp,
     /// The segment was drained: syncs signed up to this time have no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<i64>,
     /// Syncs signed before this are merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged_to: Option<i64>,
     /// The members by all merged syncs. `None`: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<PartRef>,
     /// Unmerged syncs with parts or with missing pages, in the order of their signed times.
     pub syncs: Vec<SegmentSync>,
     /// How many syncs have arrived, which is the arrival number of the next one.
     pub arrived: u64,
     /// The changes of small syncs, oldest file first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<ImmutableFile>,
     /// The last merged syncs, newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<MergedSync>,
     /// Syncs that were merged with pages missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<SyncGap>,
 }
 
 /// A sync: the changes of a segment that Heap sends together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentSync {
     /// Heap's id of it, or a generated one if Heap sends none.
     pub id: String,
@@ -79,10 +94,12 @@ pub struct SegmentSync {
     /// Its arrival number, which decides between syncs that were signed for the same time.
     pub order: u64,
     /// When its last page arrived.
+    #[serde(with = "time")]
     pub last_page: Timestamp,
     /// How many pages it has.
     pub pages: u32,
     /// The pages that arrived, each with the hashes of its contents.
+    #[serde(with = "hex_sets")]
     pub seen: BTreeMap<u32, BTreeSet<u64>>,
     /// Whether it takes effect although pages are missing.
     pub given_up: bool,
@@ -211,12 +228,8 @@ pub fn sync_hash(id: &str) -> u64 {
     xxh3_64(id.as_bytes())
 }
 
-pub(super) fn folder_of(connection: &ConnectionName) -> String {
-    format!("segments/{connection}/versions")
-}
-
-fn path_of(connection: &ConnectionName, number: u64) -> String {
-    format!("{}/{number:012}.json", folder_of(connection))
+pub(super) fn entry_of(connection: &ConnectionName) -> String {
+    format!("segments/{connection}")
 }
 
 impl StateReader {
@@ -225,8 +238,7 @@ impl StateReader {
     /// # Errors
     /// When the folder cannot be read.
     pub fn heaps(&self) -> Result<Vec<ConnectionName>, StateError> {
-        let names = self.store.list("segments")?;
-        Ok(names.iter().filter_map(|name| ConnectionName::new(name).ok()).collect())
+        self.ids("segments", |name| ConnectionName::new(name).ok())
     }
 
     /// Returns the segment tables of a Heap connection.
@@ -234,26 +246,7 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn segments(&self, connection: &ConnectionName) -> Result<HeapSegments, StateError> {
-        let names = self.store.list(&folder_of(connection))?;
-        let newest = names.iter().filter_map(|name| number_of(name)).max();
-        self.heads.check(&self.store, &format!("segments/{connection}"), newest.unwrap_or(0))?;
-        match newest {
-            Some(newest) => self.segments_at(connection, newest),
-            None => Ok(HeapSegments::default()),
-        }
-    }
-
-    fn segments_at(&self, connection: &ConnectionName, number: u64) -> Result<HeapSegments, StateError> {
-        let file = path_of(connection, number);
-        let path = self.store.at(&file);
-        let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
-        let shape: HeapSegmentsJson = checked::existing(&self.store, &file)?;
-        let segments = shape.into_segments().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
-        if segments.number == number {
-            Ok(segments)
-        } else {
-            Err(damaged("it is another version".to_owned()))
-        }
+        Ok(self.newest(&entry_of(connection), HeapSegments::numbered)?.unwrap_or_default())
     }
 
     /// Opens a cursor over the members of a segment, in key order.
@@ -288,7 +281,8 @@ impl StateReader {
         connection: &ConnectionName,
         number: u64,
     ) -> Result<(Vec<PartRef>, Vec<ImmutableFile>), StateError> {
-        let segments = self.segments_at(connection, number)?;
+        let versions = entry::versions(&self.store, &entry_of(connection));
+        let segments = versions.read(number, HeapSegments::numbered)?;
         let parts = segments.by_id.values().flat_map(SegmentTable::parts).cloned().collect();
         Ok((parts, segments.by_id.values().flat_map(|segment| &segment.changes).cloned().collect()))
     }
@@ -313,17 +307,7 @@ impl StateWriter {
         connection: &ConnectionName,
         segments: &HeapSegments,
     ) -> Result<(), StateError> {
-        self.check_lease()?;
-        let file = path_of(connection, segments.number);
-        let put = checked::put_new_compact(
-            &self.reader().store,
-            &file,
-            &HeapSegmentsJson::from_segments(segments),
-        )?;
-        if !put {
-            return Err(StateError::LeaseLost);
-        }
-        self.committed(&format!("segments/{connection}"), segments.number);
+        self.commit_entry(&entry_of(connection), segments.number, segments, Retention::All)?;
         // Written immediately: Heap does not send again what was acknowledged, so a later loss must be detected.
         self.note_heads();
         Ok(())

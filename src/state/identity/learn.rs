@@ -8,11 +8,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::by_key::ByKey;
 use super::known::{IdentityKey, IdentityKeyKind, KnownIdentity, MapKey};
 use super::map_part::{MapPart, MapWriter};
-use super::source_state::{SourceState, SourceStateJson};
-use super::{MapVersion, MapVersionJson, newest, path_of};
+use super::source_state::SourceState;
+use super::{ENTRY, MapVersion, newest};
 use crate::model::{ExportId, KeySeed, Timestamp};
-use crate::state::immutable_file::{ImmutableFile, ImmutableFileJson};
-use crate::state::{StateError, StateWriter, checked, format_number};
+use crate::state::immutable_file::ImmutableFile;
+use crate::state::versioned_json::Retention;
+use crate::state::{StateError, StateWriter};
 
 /// How many pending entries are gathered before they are written.
 const PENDING_MAX: usize = 150_000;
@@ -295,20 +296,14 @@ impl IdentityMap {
     }
 
     pub(super) fn put(&mut self) -> Result<(), StateError> {
-        self.state.check_lease()?;
-        let shape = MapVersionJson {
-            format: format_number::SUPPORTED,
-            version: self.number + 1,
+        let version = MapVersion {
+            number: self.number + 1,
             conflicts: self.conflicts,
-            parts: self.files.iter().map(ImmutableFileJson::from_file).collect(),
-            sources: self.sources.iter().map(SourceStateJson::from_state).collect(),
+            parts: self.files.clone(),
+            sources: self.sources.clone(),
         };
-        let store = &self.state.reader().store;
-        if !checked::put_new_compact(store, &path_of(self.number + 1), &shape)? {
-            return Err(StateError::LeaseLost);
-        }
+        self.state.commit_entry(ENTRY, version.number, &version, Retention::All)?;
         self.number += 1;
-        self.state.committed("identity", self.number);
         Ok(())
     }
 }

@@ -24,9 +24,8 @@ mod source_state;
 mod sources;
 mod table;
 
-use super::checked;
-use super::immutable_file::{ImmutableFile, ImmutableFileJson};
-use super::membership::number_of;
+use super::entry;
+use super::immutable_file::ImmutableFile;
 use super::store::Store;
 use super::{StateError, StateReader};
 use serde::{Deserialize, Serialize};
@@ -36,42 +35,33 @@ pub use known::{IdentityKey, IdentityKeyKind};
 pub use learn::IdentityMap;
 pub(super) use map_part::MapPart;
 pub use owners::{IdentityOwners, OwnerAnswers, OwnerEvidence, OwnerQuery};
+use source_state::SourceState;
 pub use source_state::{SourceBookmark, SourceName, SourceStats, SourceTable};
-use source_state::{SourceState, SourceStateJson};
 pub use table::{FinishedTable, ReplayTable};
 
-pub(super) const VERSIONS: &str = "identity/versions";
+pub(super) const ENTRY: &str = "identity";
 pub(super) const PARTS: &str = "identity/parts";
 pub(super) const SUFFIX: &str = map_part::SUFFIX;
 
-/// The file format.
-#[derive(Serialize, Deserialize)]
-struct MapVersionJson {
-    format: u64,
-    version: u64,
-    /// How often a key was observed with another owner than before.
-    #[serde(default)]
-    conflicts: u64,
-    parts: Vec<ImmutableFileJson>,
-    /// State of the sources that are imported as a whole.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    sources: Vec<SourceStateJson>,
-}
-
 /// Returns the parts of a version.
 pub(super) fn parts_at(store: &Store, number: u64) -> Result<Vec<ImmutableFile>, StateError> {
-    version_at(store, number).map(|version| version.files().cloned().collect())
+    let version = entry::versions(store, ENTRY).read(number, |map: MapVersion, _| Some(map))?;
+    Ok(version.files().cloned().collect())
 }
 
 /// A version of the map.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct MapVersion {
     /// 0: the map is empty and was never written.
+    #[serde(skip)]
     number: u64,
+    /// How often a key was observed with another owner than before.
+    #[serde(default)]
     conflicts: u64,
     /// Oldest first.
     parts: Vec<ImmutableFile>,
     /// State of the sources that are imported as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sources: Vec<SourceState>,
 }
 
@@ -82,37 +72,10 @@ impl MapVersion {
     }
 }
 
-fn version_at(store: &Store, number: u64) -> Result<MapVersion, StateError> {
-    let file = path_of(number);
-    let path = store.at(&file);
-    let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
-    let shape: MapVersionJson = checked::existing(store, &file)?;
-    let (version, conflicts) = (shape.version, shape.conflicts);
-    let parts = shape.parts.into_iter().map(ImmutableFileJson::into_file).collect::<Option<_>>();
-    let sources = shape.sources.into_iter().map(SourceStateJson::into_state).collect::<Option<_>>();
-    let found = parts.zip(sources).filter(|_| version == number);
-    let (parts, sources) = found.ok_or_else(|| damaged("a value is out of range".to_owned()))?;
-    Ok(MapVersion { number, conflicts, parts, sources })
-}
-
-fn path_of(number: u64) -> String {
-    format!("{VERSIONS}/{number:012}.json")
-}
-
 /// Reads the newest version.
 fn newest(state: &StateReader) -> Result<MapVersion, StateError> {
-    match newest_number(state)? {
-        0 => Ok(MapVersion::default()),
-        number => version_at(&state.store, number),
-    }
-}
-
-/// Returns the newest version number. 0: the map was never written.
-fn newest_number(state: &StateReader) -> Result<u64, StateError> {
-    let names = state.store.list(VERSIONS)?;
-    let number = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
-    state.heads.check(&state.store, "identity", number)?;
-    Ok(number)
+    let found = state.newest(ENTRY, |map, number| Some(MapVersion { number, ..map }))?;
+    Ok(found.unwrap_or_default())
 }
 
 /// Statistics of the identity map.
@@ -169,7 +132,9 @@ impl StateReader {
     /// # Errors
     /// When the state cannot be listed.
     pub fn identity_version(&self) -> Result<u64, StateError> {
-        newest_number(self)
+        let number = entry::versions(&self.store, ENTRY).newest_number()?;
+        self.heads.check(&self.store, ENTRY, number)?;
+        Ok(number)
     }
 
     /// Opens the identity map for lookups. `None`: it was never written.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::immutable_file::{ImmutableFile, ImmutableFileJson};
+use crate::state::immutable_file::ImmutableFile;
 
 /// Identifies a source that is imported as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub enum SourceTable {
 }
 
 /// The state of a source in a version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SourceState {
     pub(super) name: SourceName,
     pub(super) bookmark: SourceBookmark,
@@ -68,28 +68,4 @@ pub struct SourceStats {
     pub users: u64,
     /// Entries with merges, counted in the same manner.
     pub joins: u64,
-}
-
-/// The JSON form of a [`SourceState`].
-#[derive(Serialize, Deserialize)]
-pub(super) struct SourceStateJson {
-    name: SourceName,
-    bookmark: SourceBookmark,
-    users: Vec<ImmutableFileJson>,
-    joins: Vec<ImmutableFileJson>,
-}
-
-impl SourceStateJson {
-    pub(super) fn from_state(source: &SourceState) -> Self {
-        let shapes = |files: &[ImmutableFile]| files.iter().map(ImmutableFileJson::from_file).collect();
-        let (users, joins) = (shapes(&source.users), shapes(&source.joins));
-        Self { name: source.name.clone(), bookmark: source.bookmark.clone(), users, joins }
-    }
-
-    pub(super) fn into_state(self) -> Option<SourceState> {
-        let files =
-            |shapes: Vec<ImmutableFileJson>| shapes.into_iter().map(ImmutableFileJson::into_file).collect();
-        let (users, joins): (Option<_>, Option<_>) = (files(self.users), files(self.joins));
-        Some(SourceState { name: self.name, bookmark: self.bookmark, users: users?, joins: joins? })
-    }
 }

@@ -20,7 +20,6 @@ mod write;
 
 pub(super) use read::{PartCursor, RowOutcome};
 pub use reference::PartRef;
-pub(super) use seal::FooterShape;
 pub use seal::PartFooter;
 pub use write::PartWriter;
 

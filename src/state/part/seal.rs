@@ -5,30 +5,16 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::super::as_text::hex;
+
 /// The Parquet footer of a part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartFooter {
     /// Its length in bytes.
     pub bytes: u64,
     /// XXH3-64 of them.
+    #[serde(rename = "xxh3", with = "hex")]
     pub checksum: u64,
-}
-
-/// The JSON form of a [`PartFooter`] inside a version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in super::super) struct FooterShape {
-    bytes: u64,
-    xxh3: String,
-}
-
-impl FooterShape {
-    pub(in super::super) fn from_footer(footer: PartFooter) -> Self {
-        Self { bytes: footer.bytes, xxh3: format!("{:016x}", footer.checksum) }
-    }
-
-    pub(in super::super) fn into_footer(self) -> Option<PartFooter> {
-        Some(PartFooter { bytes: self.bytes, checksum: u64::from_str_radix(&self.xxh3, 16).ok()? })
-    }
 }
 
 impl PartFooter {

@@ -6,6 +6,8 @@
 mod blob;
 mod bucket;
 mod folder;
+#[cfg(test)]
+mod in_memory;
 mod step;
 
 use std::fmt;
@@ -19,6 +21,8 @@ use crate::model::Timestamp;
 pub(super) use blob::Blob;
 pub(super) use bucket::{BucketStore, PROBES, Tag};
 pub(super) use folder::{FolderStore, TEMPORARY, private};
+#[cfg(test)]
+pub(super) use in_memory::{Crash, MemoryStore};
 pub use step::{StepFailure, fail_at};
 
 /// An I/O error of the folder or the bucket.
@@ -104,6 +108,8 @@ pub(super) struct StoredFile {
 pub(super) enum Store {
     Folder(FolderStore),
     Bucket(BucketStore),
+    #[cfg(test)]
+    Memory(MemoryStore),
 }
 
 impl Store {
@@ -118,11 +124,18 @@ impl Store {
         Self::Folder(FolderStore::new(path))
     }
 
+    #[cfg(test)]
+    pub(super) fn in_memory() -> Self {
+        Self::Memory(MemoryStore::default())
+    }
+
     /// The full path, for messages.
     pub(super) fn at(&self, relative: &str) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.at(relative),
             Self::Bucket(bucket) => bucket.at(relative),
+            #[cfg(test)]
+            Self::Memory(_) => MemoryStore::at(relative),
         }
     }
 
@@ -131,6 +144,8 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.read(relative),
             Self::Bucket(bucket) => bucket.read(relative).map(|found| found.map(|(bytes, _)| bytes)),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.read(relative),
         }
     }
 
@@ -139,6 +154,8 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.open_blob(relative),
             Self::Bucket(bucket) => Blob::of_object(bucket.clone(), relative),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.open_blob(relative),
         }
     }
 
@@ -147,6 +164,8 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.list(relative),
             Self::Bucket(bucket) => bucket.list(relative),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.list(relative),
         }
     }
 
@@ -155,6 +174,8 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.files(relative),
             Self::Bucket(bucket) => bucket.files(relative),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.files(relative),
         }
     }
 
@@ -163,6 +184,8 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.put_new(relative, bytes),
             Self::Bucket(bucket) => bucket.put_new(relative, bytes),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.put_new(relative, bytes),
         }
     }
 
@@ -179,6 +202,8 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.pending(relative),
             Self::Bucket(bucket) => bucket.pending(relative),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.pending(relative),
         }
     }
 
@@ -187,6 +212,10 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.growing(relative),
             Self::Bucket(bucket) => Ok(bucket.growing(relative)),
+            #[cfg(test)]
+            Self::Memory(_) => {
+                Err(StoreError::new("append to", &self.at(relative), io::ErrorKind::Unsupported.into()))
+            }
         }
     }
 
@@ -203,6 +232,8 @@ impl Store {
         match self {
             Self::Folder(folder) => folder.remove(relative),
             Self::Bucket(bucket) => bucket.remove(relative),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.remove(relative),
         }
     }
 }
@@ -218,6 +249,8 @@ enum PendingTarget {
     Path(tempfile::TempPath, PathBuf),
     /// The object to which the unnamed file is uploaded.
     Object(BucketStore, String),
+    #[cfg(test)]
+    Memory(MemoryStore, String),
 }
 
 impl PendingFile {
@@ -226,6 +259,8 @@ impl PendingFile {
         match &self.target {
             PendingTarget::Path(_, path) => path.clone(),
             PendingTarget::Object(bucket, relative) => bucket.at(relative),
+            #[cfg(test)]
+            PendingTarget::Memory(_, relative) => MemoryStore::at(relative),
         }
     }
 
@@ -245,6 +280,8 @@ impl PendingFile {
         match self.target {
             PendingTarget::Path(temporary, path) => folder::commit_new(&self.file, temporary, &path),
             PendingTarget::Object(bucket, relative) => bucket.upload(self.file, &relative).map(|()| true),
+            #[cfg(test)]
+            PendingTarget::Memory(memory, relative) => memory.commit(self.file, &relative),
         }
     }
 }
