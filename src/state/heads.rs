@@ -243,6 +243,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::journal_writer::Journal;
+    use super::super::store::{Crash, MemoryStore};
     use super::*;
     use crate::model::{CohortId, Timestamp};
 
@@ -266,5 +267,21 @@ mod tests {
         known.accept("cohorts/a", 2);
         known.write(&store).unwrap();
         assert_eq!(Heads::read(&store).unwrap().all()["cohorts/a"], 2);
+    }
+
+    #[test]
+    fn numbers_are_written_after_a_write_that_failed_half_way() {
+        // A write has five steps. The copy is written first.
+        for steps in 0..10 {
+            let memory = MemoryStore::default();
+            let store = Store::Memory(memory.clone());
+            let heads = Heads::read(&store).unwrap();
+            heads.committed("cohorts/a", 1);
+            memory.fail_after(steps);
+            assert!(heads.write(&store).is_err(), "{steps}");
+            memory.restart(Crash::Process);
+            assert_eq!(heads.write(&store).unwrap(), Some(2), "{steps}");
+            assert_eq!(Heads::read(&store).unwrap().all()["cohorts/a"], 1, "{steps}");
+        }
     }
 }
