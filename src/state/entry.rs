@@ -13,9 +13,10 @@ use super::{StateError, StateReader, StateWriter};
 /// Returns the versions of an entry. Entries with further files have them in a folder of their own.
 pub(super) fn versions<'a>(store: &'a Store, entry: &str) -> Versions<'a> {
     match entry.split('/').next() {
-        Some("cohorts" | "segments" | "exports" | "identity" | "checks" | "workspaces") => {
-            Versions::new(store, format!("{entry}/versions"))
+        Some("cohorts" | "checks" | "workspaces") => {
+            Versions::new(store, format!("{entry}/versions")).pretty()
         }
+        Some("segments" | "exports" | "identity") => Versions::new(store, format!("{entry}/versions")),
         _ => Versions::new(store, entry),
     }
 }

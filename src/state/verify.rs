@@ -242,7 +242,7 @@ fn versions(
         last = Some(*number);
         match (entry.named)(*number) {
             Ok(parts) => {
-                named.extend(parts.into_iter().map(|part| (part.file.id.clone(), (part, is_newest))))
+                named.extend(parts.into_iter().map(|part| (part.file.id.clone(), (part, is_newest))));
             }
             Err(error) => found.find(path_of(*number), &error, false),
         }

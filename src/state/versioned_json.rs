@@ -67,11 +67,18 @@ pub(super) struct VersionFiles {
 pub(super) struct Versions<'a> {
     store: &'a Store,
     folder: String,
+    /// Whether files are written with line breaks.
+    is_pretty: bool,
 }
 
 impl<'a> Versions<'a> {
     pub(super) fn new(store: &'a Store, folder: impl Into<String>) -> Self {
-        Self { store, folder: folder.into() }
+        Self { store, folder: folder.into(), is_pretty: false }
+    }
+
+    /// Writes files with line breaks, for short documents that people read.
+    pub(super) fn pretty(self) -> Self {
+        Self { is_pretty: true, ..self }
     }
 
     /// The folder in the state.
@@ -180,7 +187,12 @@ impl<'a> Versions<'a> {
         retention: Retention,
     ) -> Result<bool, StateError> {
         let document = DocumentJson { format: format_number::SUPPORTED, version: number, content };
-        if !checked::put_new_compact(self.store, &self.path_of(number), &document)? {
+        let path = self.path_of(number);
+        let is_new = match self.is_pretty {
+            true => checked::put_new(self.store, &path, &document)?,
+            false => checked::put_new_compact(self.store, &path, &document)?,
+        };
+        if !is_new {
             return Ok(false);
         }
         if let Retention::Newest(kept) = retention
