@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::process::Command;
 
 use crate::support::*;
 
@@ -11,16 +10,6 @@ use crate::support::*;
 fn line_after<'a>(text: &'a str, words: &str) -> &'a str {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix(words));
     line.unwrap_or_else(|| panic!("no line begins with {words}:\n{text}")).trim()
-}
-
-/// Runs a command as pasted.
-fn run_pasted(w: &Workspace, command: &str) -> Run {
-    let bin = std::path::Path::new(SYNCLINE).parent().unwrap();
-    let mut shell = Command::new("sh");
-    shell.args(["-c", command]).current_dir(w.path(""));
-    shell.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("NO_COLOR", "1");
-    shell.env("TEST_IMPORT_KEY", IMPORT_KEY).env("TEST_PARTNER_KEY", PARTNER_KEY);
-    run(shell)
 }
 
 #[test]
@@ -42,13 +31,6 @@ fn printed_commands_can_be_pasted() {
     assert_eq!(sandbox.members("carts"), members(users(40)));
     let status = w.run(&["status", "-c", "my configs/a.yaml"]).expect(0).stdout;
     assert!(status.contains("`syncline reconcile -c 'my configs/a.yaml'` creates it"), "{status}");
-}
-
-#[test]
-fn the_next_command_after_init_works() {
-    let w = Workspace::new();
-    let said = w.run(&["init", "new one"]).expect(0).stdout;
-    run_pasted(&w, line_after(&said, "Next:")).expect(0).says(&["add 3", "-c 'new one/sync.yaml'"]);
 }
 
 #[test]

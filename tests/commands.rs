@@ -21,22 +21,6 @@ fn usage_errors_end_with_64_and_help_does_not() {
 }
 
 #[test]
-fn init_creates_a_working_config_and_overwrites_nothing() {
-    let w = Workspace::new();
-    w.run(&["init"]).expect(0).says(&["wrote ./sync.yaml", "wrote ./people.csv", "Next: syncline plan"]);
-    w.run(&["validate"]).expect(0);
-    w.run(&["plan"]).expect(0).says(&["add 3"]);
-    w.run(&["reconcile"]).expect(0).says(&["created \"First cohort\", added 3"]);
-    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
-    let config = w.read("sync.yaml");
-    w.run(&["init"]).expect(1).says(&["sync.yaml already exists", "nothing was changed"]);
-    assert_eq!(w.read("sync.yaml"), config);
-    w.write("other/.gitignore", "mine\n");
-    w.run(&["init", "other"]).expect(0).says(&["kept  other/.gitignore"]);
-    assert_eq!(w.read("other/.gitignore"), "mine\n");
-}
-
-#[test]
 fn every_json_output_has_a_version_and_a_result() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(2));

@@ -135,10 +135,14 @@ fn key_files_must_be_readable_only_by_their_owner() {
         run(command).says(&[says]);
     }
     w.write("secrets/import", " \n");
-    w.run(&["reconcile"]).expect(4).says(&["import holds no key"]);
+    w.run(&["reconcile"]).expect(4).says(&["import contains no key"]);
     std::fs::remove_file(w.path("secrets/import")).unwrap();
     w.run(&["reconcile"]).expect(4).says(&["cannot read", "secrets/import"]);
 }
+
+/// What users who are no partners of Braze can do.
+const ALTERNATIVE: &str =
+    "without a partner key, use `deliver: attribute` in the cohorts: it needs only `rest_api_key`";
 
 #[test]
 fn a_missing_key_is_reported_before_anything_is_read() {
@@ -146,8 +150,13 @@ fn a_missing_key_is_reported_before_anything_is_read() {
     std::fs::remove_file(w.path("carts.csv")).unwrap();
     let mut command = w.command(&["reconcile"]);
     command.env_remove("TEST_PARTNER_KEY");
-    run(command)
-        .expect(4)
-        .says(&["connection `braze` has no partner API key", "TEST_PARTNER_KEY is not set"]);
+    run(command).expect(4).says(&[
+        "connection `braze` has no partner API key",
+        "TEST_PARTNER_KEY is not set",
+        ALTERNATIVE,
+    ]);
+    let mut command = w.command(&["doctor"]);
+    command.env_remove("TEST_PARTNER_KEY");
+    run(command).expect(11).says(&["connection `braze` has no partner API key", ALTERNATIVE]);
     assert_eq!(sandbox.writes(), 0);
 }

@@ -20,6 +20,10 @@ use syncline_sandbox::{HeapOptions, Sandbox, SandboxOptions};
 /// Default webhook secret of the sandbox.
 const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
 
+/// The alternative for everyone who is no partner of Braze.
+pub(super) const WITHOUT_PARTNER_KEY: &str =
+    "without a partner key, use `deliver: attribute` in the cohorts: it needs only `rest_api_key`";
+
 /// The keys of all connections with cohorts. The sandbox needs none.
 pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, WorkspaceKeySet>, CommandError> {
     let mut found = BTreeMap::new();
@@ -70,7 +74,9 @@ fn found(place: &SecretRef, owner: &str, key: &str) -> Result<Secret, CommandErr
 /// The keys of the cohort import, if the config names them.
 fn import_keys(name: &ConnectionName, braze: &BrazeConfig) -> Result<Option<ImportKeys>, CommandError> {
     let Some(places) = &braze.keys else { return Ok(None) };
-    let find = |place: &SecretRef, key: &str| found(place, name.as_str(), key);
+    let find = |place: &SecretRef, key: &str| {
+        found(place, name.as_str(), key).map_err(|error| error.hint(WITHOUT_PARTNER_KEY))
+    };
     let data_import = find(&places.data_import, "data import key")?;
     let partner_api = find(&places.partner_api, "partner API key")?;
     Ok(Some(ImportKeys { data_import, partner_api }))

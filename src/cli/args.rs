@@ -309,6 +309,9 @@ pub(super) struct InitArgs {
     /// Folder for the config
     #[arg(value_name = "FOLDER", default_value = ".")]
     pub(super) folder: PathBuf,
+    /// Makes a cohort from this CSV file, with match rules guessed from the names of its columns
+    #[arg(long, value_name = "FILE")]
+    pub(super) from_csv: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

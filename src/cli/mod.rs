@@ -6,6 +6,7 @@
 mod access;
 mod args;
 mod commands;
+mod csv_config;
 mod discovered;
 mod doctor;
 mod envelope;

@@ -39,6 +39,25 @@ impl SuggestedCommand {
         Self { place, ..Self::default() }
     }
 
+    /// The options for a config that was just written.
+    pub(super) fn with_config(config: &Path, env: Option<&str>) -> Self {
+        let config = config.strip_prefix(".").unwrap_or(config);
+        let mut place = Vec::new();
+        if config != Path::new(DEFAULT_CONFIG) {
+            place.extend(["-c".to_owned(), quoted(&config.to_string_lossy())]);
+        }
+        place.extend(env.into_iter().flat_map(|env| ["--env".to_owned(), quoted(env)]));
+        Self { place, ..Self::default() }
+    }
+
+    /// The command that makes a config in `folder` from a CSV file.
+    pub(super) fn init(folder: &Path, csv: &Path) -> String {
+        let mut words = vec!["syncline".to_owned(), "init".to_owned()];
+        words.extend((folder != Path::new(".")).then(|| quoted(&folder.to_string_lossy())));
+        words.extend(["--from-csv".to_owned(), quoted(&csv.to_string_lossy())]);
+        words.join(" ")
+    }
+
     /// Adds the options of `plan` or `reconcile`.
     pub(super) fn run(mut self, args: &RunArgs, saved: Option<&PathBuf>) -> Self {
         let ceilings = |op, list: &[(CohortId, u64)]| {

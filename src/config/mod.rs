@@ -35,6 +35,7 @@ mod trust;
 mod types;
 mod warnings;
 mod watch;
+mod webhook_address;
 mod yaml_mistakes;
 
 use std::collections::HashSet;
@@ -56,6 +57,7 @@ pub use types::{
     RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
 };
 pub use watch::{EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig};
+pub use webhook_address::WebhookSender;
 
 /// Reads a config, optionally with an environment. With a trusted config, only cohorts, segments, exports and removed
 /// cohorts may differ from it.

@@ -15,6 +15,8 @@ pub struct WatchConfig {
     pub admin: SocketAddr,
     /// Additional host names that requests to the admin address may have.
     pub admin_hosts: Vec<String>,
+    /// Base address of the webhook endpoints for Heap and Braze, without a slash at its end.
+    pub public_url: Option<String>,
     /// TLS of the webhook endpoints.
     pub tls: Option<TlsFiles>,
     /// Limits of the webhook endpoints.

@@ -21,6 +21,10 @@ fn connection(html: &mut Html, view: &DashboardView, inbox: &InboxView) {
     html.node("article", &[("class", "box")], |html| {
         html.leaf("h3", &[], inbox.connection.as_str());
         html.node("p", &[], |html| {
+            html.text("Webhook: ");
+            html.leaf("code", &[], &inbox.url);
+        });
+        html.node("p", &[], |html| {
             match inbox.last_delivery {
                 Some(last) => {
                     html.text("The last delivery arrived ");

@@ -47,7 +47,10 @@ pub(super) fn exports(html: &mut Html, view: &DashboardView) {
 fn export_row(html: &mut Html, view: &DashboardView, export: &ExportView) {
     html.node("tr", &[], |html| {
         head(html, |html| html.name(&export.id));
-        cell(html, "From", |html| html.text(&export.source));
+        cell(html, "From", |html| match &export.url {
+            Some(url) => html.leaf("code", &[], url),
+            None => html.text(&export.source),
+        });
         cell(html, "Lag", |html| match export.lag {
             Some(lag) if lag.is_zero() => html.text("none"),
             Some(lag) => html.text(&duration(lag)),

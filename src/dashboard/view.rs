@@ -269,6 +269,8 @@ pub struct OrphanedView {
 pub struct InboxView {
     /// The Heap connection.
     pub connection: ConnectionName,
+    /// The URL of its webhook.
+    pub url: String,
     /// The size of the deliveries that wait for ingest.
     pub bytes: u64,
     /// When the oldest of them arrived.
@@ -318,6 +320,8 @@ pub struct ExportView {
     pub id: String,
     /// The source of the events, in words.
     pub source: String,
+    /// The URL that Braze posts the events to, if it does.
+    pub url: Option<String>,
     /// The age of the oldest event that Heap does not have yet; zero: no event waits.
     pub lag: Option<Duration>,
     /// Events that Heap has accepted.

@@ -83,18 +83,19 @@ pub async fn run(
     started: impl FnOnce(&ListenAddresses),
 ) -> Result<(), WatchError> {
     let clock = environment.clock();
-    let (received, status) = (Arc::new(Notify::new()), Arc::new(WatchStatus::new(&config, clock)));
+    let received = Arc::new(Notify::new());
     let endpoints = Arc::new(Endpoints::new(config.watch.limits, clock, Arc::clone(&received)));
     let certificate = config.watch.tls.as_ref().map(crate::webhooks::ServerCertificate::read).transpose()?;
     let admin = Listener::bind(config.watch.admin).await?;
-    let admin_handler = Arc::new(Admin::new(Arc::clone(&status), Arc::clone(&endpoints), &config));
-    let admin = admin.serve(admin_handler, admin::limits(), None, clock);
     let listening = if config.has_endpoints() {
         let listener = Listener::bind(config.watch.listen).await?;
         Some(listener.serve(Arc::clone(&endpoints) as _, config.watch.limits, certificate.clone(), clock))
     } else {
         None
     };
+    let status = Arc::new(WatchStatus::new(&config, listening.as_ref().map(Listening::address), clock));
+    let admin_handler = Arc::new(Admin::new(Arc::clone(&status), Arc::clone(&endpoints), &config));
+    let admin = admin.serve(admin_handler, admin::limits(), None, clock);
     started(&ListenAddresses {
         endpoints: listening.as_ref().map(Listening::address),
         admin: admin.address(),

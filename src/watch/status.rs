@@ -2,13 +2,14 @@
 //! from it, except to avoid repeated messages.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::metrics::Metrics;
 use super::notify::NotificationSubject;
 use super::schedule;
-use crate::config::{CohortConfig, Config, SegmentConfig};
+use crate::config::{CohortConfig, Config, SegmentConfig, WebhookSender};
 use crate::dashboard::{BlockedView, HistoryView, PlanView, RemedyView};
 use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentId, Stage, Timestamp};
 use crate::reconcile::OrphanedCohort;
@@ -149,6 +150,8 @@ pub(super) struct CohortStatus {
 #[derive(Clone, Debug)]
 pub(super) struct ExportStatus {
     pub(super) source: String,
+    /// The URL of its endpoint, if it has one.
+    pub(super) url: Option<String>,
     /// When this process first saw it in the config.
     pub(super) first_seen: Timestamp,
     pub(super) is_stale: bool,
@@ -168,6 +171,8 @@ pub(super) struct ExportStatus {
 /// The status of a Heap connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeapStatus {
+    /// The URL of its webhook.
+    pub(super) url: String,
     pub(super) waiting_bytes: u64,
     /// Since when the oldest delivery waits.
     pub(super) waiting_since: Option<Timestamp>,
@@ -197,6 +202,8 @@ pub(super) struct StatusData {
     pub(super) history: VecDeque<HistoryView>,
     pub(super) orphaned: Vec<OrphanedCohort>,
     pub(super) queue_depth: usize,
+    /// The address of the endpoints.
+    listening: Option<SocketAddr>,
     last_heartbeat: Instant,
 }
 
@@ -208,7 +215,8 @@ pub(super) struct WatchStatus {
 }
 
 impl WatchStatus {
-    pub(super) fn new(config: &Config, clock: Clock) -> Self {
+    /// `listening` is the address of the endpoints, if the config has any.
+    pub(super) fn new(config: &Config, listening: Option<SocketAddr>, clock: Clock) -> Self {
         let now = clock.now();
         let data = StatusData {
             started: now,
@@ -227,6 +235,7 @@ impl WatchStatus {
             history: VecDeque::new(),
             orphaned: Vec::new(),
             queue_depth: 0,
+            listening,
             last_heartbeat: clock.monotonic(),
         };
         let status = Self { data: Mutex::new(data), metrics: Arc::new(Metrics::new()), clock };
@@ -302,13 +311,22 @@ impl WatchStatus {
         let last = |id: &SegmentId| before.iter().find(|(segment, _)| segment.id == *id)?.1.clone();
         data.segments = config.segments.iter().map(|segment| (segment.clone(), last(&segment.id))).collect();
         data.heaps.retain(|name, _| config.has_webhook_endpoint(name));
-        for name in config.heap.keys().filter(|name| config.has_webhook_endpoint(name)) {
-            data.heaps.entry(name.clone()).or_default();
-        }
         data.exports.retain(|id, _| config.exports.iter().any(|export| export.id == *id));
         for export in &config.exports {
             let status = data.exports.entry(export.id.clone()).or_insert_with(|| ExportStatus::new(now));
             status.source = export.source.name();
+            status.url = None;
+        }
+        let listening = data.listening.unwrap_or(config.watch.listen);
+        for (sender, url) in config.webhook_urls(listening) {
+            match sender {
+                WebhookSender::Heap(name) => data.heaps.entry(name).or_default().url = url,
+                WebhookSender::Currents(id) => {
+                    if let Some(status) = data.exports.get_mut(&id) {
+                        status.url = Some(url);
+                    }
+                }
+            }
         }
     }
 
@@ -408,6 +426,7 @@ impl ExportStatus {
     fn new(now: Timestamp) -> Self {
         Self {
             source: String::new(),
+            url: None,
             first_seen: now,
             is_stale: false,
             waiting_since: None,
@@ -537,7 +556,7 @@ cohorts:
 
     #[test]
     fn a_cohort_without_success_for_too_long_is_stale_until_it_is_in_sync() {
-        let (status, after) = (WatchStatus::new(&config(), clock()), Duration::from_secs(24 * HOUR));
+        let (status, after) = (WatchStatus::new(&config(), None, clock()), Duration::from_secs(24 * HOUR));
         advance(20 * HOUR);
         let in_sync = |status: &WatchStatus, id: &CohortId| {
             let now = status.clock().now();
@@ -578,7 +597,7 @@ cohorts:
 
     #[test]
     fn a_loop_without_heartbeat_is_stuck() {
-        let status = WatchStatus::new(&config(), clock());
+        let status = WatchStatus::new(&config(), None, clock());
         advance(59);
         assert!(status.is_alive());
         advance(1);
@@ -589,7 +608,7 @@ cohorts:
 
     #[test]
     fn a_condition_with_another_text_is_new_and_keeps_its_start() {
-        let status = WatchStatus::new(&config(), clock());
+        let status = WatchStatus::new(&config(), None, clock());
         let failing = |reason: &str| {
             ConditionStatus::Failing(FailureStatus {
                 reason: reason.to_owned(),

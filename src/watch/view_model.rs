@@ -163,6 +163,7 @@ fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::ExportV
     page::ExportView {
         id: id.to_string(),
         source: status.source.clone(),
+        url: status.url.clone(),
         lag: lag.or(Some(Duration::ZERO)),
         events: status.events,
         last_success: status.last_success,
@@ -194,6 +195,7 @@ fn inbox(name: &ConnectionName, heap: &HeapStatus, data: &StatusData, now: Times
     });
     page::InboxView {
         connection: name.clone(),
+        url: heap.url.clone(),
         bytes: heap.waiting_bytes,
         waiting_since: heap.waiting_since,
         last_delivery: segments().map(|(_, segment)| segment.delivered_at).max(),

@@ -112,7 +112,7 @@ impl WatchFixture {
         let (environment, clock) = (Arc::new(FakeEnvironment), clock());
         let location = environment.location(&config);
         let state = StateWriter::open(&location, &environment.holder(), clock, 7).unwrap();
-        let status = Arc::new(WatchStatus::new(&config, clock));
+        let status = Arc::new(WatchStatus::new(&config, None, clock));
         let notifications = Notifications::new(&config, &[], status.metrics(), clock);
         let context = LeaderContext {
             config: Arc::new(config),

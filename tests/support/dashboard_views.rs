@@ -62,6 +62,7 @@ fn segment(id: u64, name: &str) -> SourceView {
 fn inbox() -> InboxView {
     InboxView {
         connection: connection("heap"),
+        url: "https://syncline.example.com/heap/heap".to_owned(),
         bytes: 0,
         waiting_since: None,
         last_delivery: Some(before(41)),
@@ -270,6 +271,7 @@ fn exports() -> Vec<ExportView> {
     let export = |id: &str, lag, failure| ExportView {
         id: id.to_owned(),
         source: "Currents files in s3://acme-currents/prod".to_owned(),
+        url: None,
         lag,
         events: 18_204_551,
         last_success: Some(before(2 * MINUTE)),

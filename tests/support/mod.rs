@@ -197,6 +197,16 @@ impl Workspace {
     }
 }
 
+/// Runs a command as pasted.
+pub(crate) fn run_pasted(w: &Workspace, command: &str) -> Run {
+    let bin = Path::new(SYNCLINE).parent().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).current_dir(w.path(""));
+    shell.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("NO_COLOR", "1");
+    shell.env("TEST_IMPORT_KEY", IMPORT_KEY).env("TEST_PARTNER_KEY", PARTNER_KEY);
+    run(shell)
+}
+
 /// All files below a folder, sorted; the file itself if `path` is one.
 pub(crate) fn files_below(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {

@@ -31,9 +31,16 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     secrets(&config)?;
     super::must_exist(&config)?;
     let at = Arc::new(WatchHost { global: global.clone(), sandboxes: Sandboxes::default() });
+    let for_urls = config.clone();
     let started = |listens: &ListenAddresses| {
         if let Some(endpoints) = listens.endpoints {
             notify(&format!("endpoints on {endpoints}"));
+            for (sender, url) in for_urls.webhook_urls(endpoints) {
+                notify(&format!("{sender} is received at {url}"));
+            }
+            if for_urls.watch.public_url.is_none() {
+                notify("set `watch.public_url` to show these URLs as Heap and Braze reach them");
+            }
         }
         notify(&format!("dashboard on http://{}/", listens.admin));
     };

@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{count, counted};
 use crate::cli::{access, environment, resources};
 use crate::config::{
-    BrazeConfig, Config, ExportConfig, ExportSource, HeapConfig, RetryPolicy, VendorEndpoint,
+    BrazeConfig, Config, ExportConfig, ExportSource, HeapConfig, RetryPolicy, VendorEndpoint, WebhookSender,
 };
 use crate::connector::braze::rest::{BrazeRestClient, RestError};
 use crate::connector::braze::{self, BrazeKeyKind, BrazeReply};
@@ -23,6 +23,10 @@ use crate::model::{ConnectionName, timestamp_text};
 const PATIENCE: Duration = Duration::from_secs(5);
 const INSIDE: &str = "the sandbox, inside this program; no connection needed";
 
+/// Why the URL of an endpoint may not be the one to register.
+const NO_PUBLIC_URL: &str =
+    "this is the address on this machine: set `watch.public_url` to the address that Heap and Braze reach";
+
 pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     for (name, settings) in &config.braze {
         findings.about(format!("connection {name} ({})", settings.endpoint.as_str()));
@@ -35,7 +39,7 @@ pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     }
     for export in &config.exports {
         findings.about(format!("export {}", export.id));
-        exported(export, findings).await;
+        exported(config, export, findings).await;
     }
     if !config.watch.notify.is_empty() {
         findings.about("watch");
@@ -134,11 +138,11 @@ fn answered(
         RequestOutcome::Accepted => {
             findings.passed("credentials", format!("Braze accepts the keys ({of})"));
         }
-        RequestOutcome::Unauthorized(message) => findings.failed(
-            "credentials",
-            format!("Braze rejects the keys ({of}): {message}"),
-            format!("check {keys} of connection `{name}`, its instance, and `partner:`"),
-        ),
+        RequestOutcome::Unauthorized(message) => {
+            let hint = format!("check {keys} of connection `{name}`, its instance, and `partner:`");
+            let message = format!("Braze rejects the keys ({of}): {message}");
+            findings.command_failed("credentials", &rejected_keys(kind, message, hint));
+        }
         RequestOutcome::NotReached(why) | RequestOutcome::NoAnswer(why) => {
             findings.failed("reach", format!("Braze does not answer: {why}"), endpoint);
         }
@@ -184,6 +188,14 @@ fn answered(
     }
 }
 
+fn rejected_keys(kind: BrazeKeyKind, message: String, hint: String) -> CommandError {
+    let error = CommandError::new(Exit::Credentials, message).hint(hint);
+    match kind {
+        BrazeKeyKind::DataImport => error.hint(access::WITHOUT_PARTNER_KEY),
+        BrazeKeyKind::Rest => error,
+    }
+}
+
 /// The number of requests left in the window of an endpoint.
 fn quota(kind: BrazeKeyKind, left: RemainingQuota, settings: &BrazeConfig) -> String {
     match kind {
@@ -199,7 +211,22 @@ fn quota(kind: BrazeKeyKind, left: RemainingQuota, settings: &BrazeConfig) -> St
 fn rest_quota(left: RemainingQuota) -> String {
     format!("{} left until {}", counted(left.requests, "request"), timestamp_text(left.until))
 }
+
+/// The URL of a webhook endpoint. The sandbox reaches this machine without a public address.
+fn endpoint(config: &Config, sender: &WebhookSender, is_sandbox: bool, findings: &mut DoctorFindings) {
+    let urls = config.webhook_urls(config.watch.listen);
+    let Some((_, url)) = urls.into_iter().find(|(known, _)| known == sender) else { return };
+    let message = format!("{sender} is received at {url}");
+    if is_sandbox || config.watch.public_url.is_some() {
+        findings.passed("endpoint", message);
+    } else {
+        findings.note("endpoint", message, NO_PUBLIC_URL);
+    }
+}
+
 async fn heap(config: &Config, name: &ConnectionName, settings: &HeapConfig, findings: &mut DoctorFindings) {
+    let is_sandbox = settings.endpoint == Some(VendorEndpoint::Sandbox);
+    endpoint(config, &WebhookSender::Heap(name.clone()), is_sandbox, findings);
     let secrets = findings.check("secrets", access::webhook_secrets(name, settings));
     if let Some(secrets) = secrets.filter(|secrets| !secrets.is_empty()) {
         findings.passed("secrets", counted(secrets.len() as u64, "webhook secret") + " there");
@@ -252,9 +279,10 @@ async fn reached(
     }
 }
 
-async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
+async fn exported(config: &Config, export: &ExportConfig, findings: &mut DoctorFindings) {
     match &export.source {
         ExportSource::Http(source) => {
+            endpoint(config, &WebhookSender::Currents(export.id.clone()), false, findings);
             if findings.check("secrets", access::tokens_of(export, source)).is_some() {
                 findings.passed("secrets", "the token is available");
             }

@@ -44,6 +44,10 @@ const PROFILE_FIELDS: [&str; 31] = [
     "user_id",
 ];
 
+/// The alternative for everyone who is no partner of Braze.
+const WITHOUT_PARTNER_KEY: &str =
+    "Without a partner key, use `deliver: attribute` in the cohorts: it needs only `rest_api_key`";
+
 /// The cohorts of a connection.
 fn cohorts_to<'a>(tree: &'a TreeNode, connection: &'a str) -> impl Iterator<Item = &'a TreeNode> {
     let uses = move |cohort: &&TreeNode| cohort.text("to").is_some_and(|(to, _)| to == connection);
@@ -100,7 +104,8 @@ fn lacks(entry: &TreeEntry, key: &str, because: Option<(SourceSpan, &str)>) -> O
         Some((place, why)) => problem.see(place, why),
         None => problem,
     };
-    Some(problem.hint(format!("add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys")))
+    let add = format!("add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys");
+    Some(problem.hint(if key == "rest_api_key" { add } else { format!("{add}. {WITHOUT_PARTNER_KEY}") }))
 }
 
 /// `attribute:` has an effect only with `deliver: attribute`.

@@ -67,6 +67,7 @@ const CHECKS: &[ConfigCheck] = &[
     watch::segments_are_heaps,
     watch::segments_have_one_column,
     watch::public_endpoints_are_encrypted,
+    watch::public_url_is_usable,
     watch::public_endpoints_are_authenticated,
     watch::endpoint_paths_differ,
     watch::schedules_come_to_be,

@@ -10,6 +10,7 @@ use super::{connections, is_kind};
 use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::source_text::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode, TreeValue};
+use crate::model::is_loopback_host;
 
 /// A Heap segment belongs to a Heap connection.
 pub(super) fn segments_are_heaps(tree: &TreeNode, problems: &mut Vec<Problem>) {
@@ -80,6 +81,24 @@ pub(super) fn public_endpoints_are_encrypted(tree: &TreeNode, problems: &mut Vec
             .hint("add `tls: { certificate: …, key: … }`, or `behind_proxy: true` if a proxy terminates TLS"),
         );
     }
+}
+
+/// Heap and Braze send to the public address, so it must be complete and encrypted.
+pub(super) fn public_url_is_usable(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let Some((text, place)) = tree.get("watch").and_then(|watch| watch.text("public_url")) else { return };
+    let why = match url::Url::parse(text.trim()) {
+        Err(_) => "not a URL",
+        Ok(url) if !["https", "http"].contains(&url.scheme()) => "neither https nor http",
+        Ok(url) if url.scheme() == "http" && !is_loopback_host(&url) => "would be unencrypted",
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => "contains a user or a password",
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => "has a query or a fragment",
+        Ok(_) => return,
+    };
+    problems.push(
+        Problem::new(ProblemCode::BadEndpoint, "`watch.public_url` cannot be the address of the endpoints")
+            .at(place, why)
+            .hint("for example `https://syncline.example.com`; the paths of the endpoints follow it"),
+    );
 }
 
 /// Endpoints that other machines can reach need a secret.

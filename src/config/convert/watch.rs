@@ -18,6 +18,7 @@ pub(super) fn watch(shape: spec::WatchSpec, folder: &Path) -> WatchConfig {
         listen: address(&shape.listen),
         admin: address(&shape.admin),
         admin_hosts: shape.admin_hosts.into_iter().map(|name| name.0.trim().to_lowercase()).collect(),
+        public_url: shape.public_url.map(|url| url.0.trim().trim_end_matches('/').to_owned()),
         tls,
         limits: limits(&shape.limits),
         debounce: shape.debounce.0,

@@ -19,6 +19,9 @@ pub(in crate::config) struct WatchSpec {
     /// Additional host names of the admin address. Requests with another `Host` header are rejected.
     #[schemars(example = ["syncline.acme.internal"])]
     pub(in crate::config) admin_hosts: Vec<Text>,
+    /// Base address of the endpoints as Heap and Braze reach them, shown by `watch`, `doctor` and the dashboard. Default: the address of `listen`.
+    #[schemars(example = "https://syncline.example.com")]
+    pub(in crate::config) public_url: Option<Text>,
     /// `true` if a proxy in front of the endpoints terminates TLS.
     pub(in crate::config) behind_proxy: bool,
     /// TLS of the endpoints.
@@ -50,6 +53,7 @@ impl Default for WatchSpec {
             listen: SocketAddress("127.0.0.1:8080".to_owned()),
             admin: SocketAddress("127.0.0.1:9090".to_owned()),
             admin_hosts: Vec::new(),
+            public_url: None,
             behind_proxy: false,
             tls: None,
             limits: EndpointLimitsSpec::default(),

@@ -49,6 +49,14 @@ pub(super) fn read(
     }
 }
 
+/// The names in the header row. Empty if the file is empty.
+pub(super) fn column_names(mut lines: Lines, delimiter: u8) -> Result<Vec<String>, FileError> {
+    lines.skip_mark()?;
+    let mut row = CsvFields::default();
+    let header = next(&mut lines, delimiter, &mut row)?;
+    Ok(header.map(|_| names(&lines, &row)).unwrap_or_default())
+}
+
 /// Settings that are the same for all rows of a file.
 struct CsvLayout<'a> {
     delimiter: u8,
@@ -134,8 +142,7 @@ impl CsvLayout<'_> {
 /// Finds the requested columns in the header row.
 fn wanted(lines: &Lines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
     let path = || lines.path().to_owned();
-    let name = |at| String::from_utf8_lossy(row.cell(at, lines.bytes())).trim().to_owned();
-    let names: Vec<String> = (0..row.cells.len()).map(name).collect();
+    let names = names(lines, row);
     let find = |column: &str| {
         let mut indexes = names.iter().enumerate().filter(|(_, name)| **name == *column).map(|(at, _)| at);
         match (indexes.next(), indexes.next()) {
@@ -147,6 +154,12 @@ fn wanted(lines: &Lines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<us
         }
     };
     columns.iter().map(|column| find(column)).collect()
+}
+
+/// The fields of the header row as column names.
+fn names(lines: &Lines, row: &CsvFields) -> Vec<String> {
+    let name = |at| String::from_utf8_lossy(row.cell(at, lines.bytes())).trim().to_owned();
+    (0..row.cells.len()).map(name).collect()
 }
 
 /// The fields of one row, as ranges of the buffer or of `side`.

@@ -25,6 +25,7 @@ mod open;
 mod parquet;
 mod read;
 mod remote;
+mod separator;
 mod stamp;
 
 pub(in crate::connector) use avro::AvroFile;
@@ -36,3 +37,4 @@ pub(in crate::connector) use found::FoundFile;
 pub use header::REPEATED_HEADER;
 pub(in crate::connector) use open::{open_file, read_whole};
 pub use read::read;
+pub use separator::{CsvHeader, csv_headers, no_known_column};

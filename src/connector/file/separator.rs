@@ -1,0 +1,59 @@
+//! The header row of a CSV file under each usual separator, for a config that does not exist yet.
+
+use std::path::Path;
+
+use super::content::DetectedContent;
+use super::found::FoundFile;
+use super::lines::Lines;
+use super::{FileError, csv, header, open};
+use crate::config::{FileFormat, FinalNewline};
+
+/// The usual separators, the most frequent first.
+const SEPARATORS: [(FileFormat, u8); 4] =
+    [(FileFormat::Csv, b','), (FileFormat::Tsv, b'\t'), (FileFormat::Csv, b';'), (FileFormat::Csv, b'|')];
+
+/// The column names of a file, if its fields have this separator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CsvHeader {
+    /// CSV, or TSV for tabs.
+    pub format: FileFormat,
+    /// The separator.
+    pub delimiter: u8,
+    /// The names, in order.
+    pub columns: Vec<String>,
+}
+
+/// The header row of a local file under each usual separator that its quotes allow. The first one is of commas, if
+/// they are possible.
+///
+/// # Errors
+/// [`FileError`] when the file is not text, or its first row cannot be read with any separator.
+pub fn csv_headers(path: &Path) -> Result<Vec<CsvHeader>, FileError> {
+    let found = FoundFile::Local(path.to_owned());
+    let (mut headers, mut first_error) = (Vec::new(), None);
+    for (format, delimiter) in SEPARATORS {
+        let (handle, _) = open::open(&found)?;
+        let content = DetectedContent::of(handle, path)?;
+        content.format(Some(format), path)?;
+        let lines = Lines::new(content.input, path, FinalNewline::Optional);
+        match csv::column_names(lines, delimiter) {
+            Ok(columns) => headers.push(CsvHeader { format, delimiter, columns }),
+            // With another separator the quotes can be right.
+            Err(error @ (FileError::Malformed { .. } | FileError::Truncated { .. })) => {
+                first_error.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match first_error {
+        Some(error) if headers.is_empty() => Err(error),
+        _ => Ok(headers),
+    }
+}
+
+/// The error for a file with none of the columns that were looked for. A first row that looks like user data is not
+/// shown.
+#[must_use]
+pub fn no_known_column(path: &Path, columns: &[String]) -> FileError {
+    header::missing_in_row(path, "external_id", columns)
+}
