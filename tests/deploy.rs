@@ -84,7 +84,7 @@ fn pod(workload: &Value) -> &Value {
     paths.iter().find_map(|path| workload.pointer(path)).unwrap()
 }
 
-fn list<'a>(value: &'a Value) -> &'a Vec<Value> {
+fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap()
 }
 

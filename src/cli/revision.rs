@@ -53,6 +53,8 @@ fn text(file: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -63,7 +65,7 @@ mod tests {
         let at = |path: &str| folder.path().join(path);
         let write = |path: &str, text: &str| {
             fs::create_dir_all(at(path).parent().unwrap()).unwrap();
-            fs::write(at(path), text).unwrap();
+            fs::File::create(at(path)).unwrap().write_all(text.as_bytes()).unwrap();
         };
         fs::create_dir_all(at("work/config")).unwrap();
         let shown = || revision(&at("work/config"));

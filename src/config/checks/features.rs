@@ -58,6 +58,8 @@ fn parquet_files(tree: &TreeNode) -> impl Iterator<Item = NeededFeature> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use crate::config::merge::assemble;
 
@@ -82,7 +84,7 @@ exports:
     fn each_use_of_a_missing_feature_is_reported_at_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sync.yaml");
-        std::fs::write(&path, CONFIG).unwrap();
+        std::fs::File::create(&path).unwrap().write_all(CONFIG.as_bytes()).unwrap();
         let tree = assemble(&path).unwrap().tree;
         let found = |is_present: fn(BuildFeature) -> bool| {
             let mut problems = Vec::new();

@@ -28,6 +28,9 @@ struct MemoryFile {
     written: Timestamp,
 }
 
+/// Runs before the next read.
+type ReadHook = Box<dyn FnOnce(&MemoryStore) + Send>;
+
 #[derive(Default)]
 struct MemoryFiles {
     visible: BTreeMap<String, MemoryFile>,
@@ -38,7 +41,7 @@ struct MemoryFiles {
     is_unreadable: bool,
     /// Milliseconds, advanced by every write.
     clock: i64,
-    before_read: Option<Box<dyn FnOnce(&MemoryStore) + Send>>,
+    before_read: Option<ReadHook>,
 }
 
 /// A store in memory. Clones share the files.
