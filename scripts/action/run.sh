@@ -160,6 +160,7 @@ cut_to() {
 
 write_outputs() {
     local digest=''
+    # shellcheck disable=SC2016 # Markdown's backticks
     if has_plan; then digest=$(sed -n 's/^- digest: `\(sha256:[0-9a-f]\{64\}\)`$/\1/p' "$work/stdout"); fi
     if [ "$command" = plan ] && [ -n "$PULL_REQUEST" ] && [ "$INPUT_COMMENT" = true ]; then
         # GitHub's limit for a comment is 65,536 characters. A plan fits; an error log may not.

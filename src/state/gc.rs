@@ -173,7 +173,7 @@ impl StateWriter {
         is_due
     }
 
-    /// Removes files that [`StateReader::garbage`] has returned.
+    /// Removes files that `garbage` has returned.
     ///
     /// # Errors
     /// When a file cannot be removed. Files before it are removed.
