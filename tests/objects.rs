@@ -217,7 +217,7 @@ fn servers_without_head_ranges_or_lengths_are_supported() {
         config_reading(&w, &sandbox, &format!("'{}/p.parquet'", web.url));
         w.write("sync.yaml", w.read("sync.yaml").replace("external_id: identity", "external_id: id"));
         // The guard blocks the removals: nearly all members would leave.
-        w.run(&["plan"]).expect(6).says(&["2 people in 4 rows of 1 file"]);
+        w.run(&["plan"]).expect(6).says(&["2 users in 4 rows of 1 file"]);
         config_reading(&w, &sandbox, &format!("'{}/gone.csv'", web.url));
         w.run(&["reconcile"]).expect(1).says(&["cannot read http://127.0.0.1", "404"]);
     }
@@ -257,14 +257,14 @@ fn object_keys_are_used_exactly() {
         web.put(&format!("/b/in/{address}"), bytes.clone());
         let path = serde_json::to_string(&format!("s3://b/in/{key}")).unwrap().replace('\u{7f}', "\\u007f");
         config_reading(&w, &sandbox, &format!("{path}, {store}"));
-        with_keys(&w, &["plan"]).expect(0).says(&["3 people in 3 rows of 1 file"]);
+        with_keys(&w, &["plan"]).expect(0).says(&["3 users in 3 rows of 1 file"]);
         // Next to keys that no client can request.
         let others = ["in/", "in/../x.txt", "in/\u{1}", "in//", "in/./.csv.txt"];
         let all: Vec<String> = [format!("in/{key}")].into_iter().chain(others.map(str::to_owned)).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         web.put("/b?list-type=2&prefix=in%2F", listing(&all, bytes.as_bytes()));
         config_reading(&w, &sandbox, &format!("'s3://b/in/**/*.csv', {store}"));
-        with_keys(&w, &["plan"]).expect(0).says(&["3 people in 3 rows of 1 file"]);
+        with_keys(&w, &["plan"]).expect(0).says(&["3 users in 3 rows of 1 file"]);
     }
 }
 
@@ -326,7 +326,7 @@ fn a_key_with_a_leading_slash_is_read() {
     web.put("/b?list-type=2&prefix=%2Fin%2F", listing(&["/in/a.csv", "/in/../x.txt"], bytes.as_bytes()));
     for (key, people) in [("/in/a.csv", 3), ("/in/*.csv", 3), ("//\\rb.csv", 5)] {
         config_reading(&w, &sandbox, &format!("\"s3://b/{key}\", {store}"));
-        let says = format!("{people} people in {people} rows of 1 file");
+        let says = format!("{people} users in {people} rows of 1 file");
         with_keys(&w, &["plan"]).expect(0).says(&[&says]);
     }
     // A missing one is an error that names it.
@@ -347,7 +347,7 @@ fn unusual_keys_of_a_real_store_are_read_and_hide_no_others() {
     config_reading(&w, &sandbox, &format!("'s3://states/in/**/*.csv', {store}"));
     with_keys(&w, &["reconcile"]).expect(0).says(&["added 4"]);
     config_reading(&w, &sandbox, &format!("'s3://states//in/*.csv', {store}"));
-    with_keys(&w, &["plan"]).expect(0).says(&["1 person in 1 row of 1 file"]);
+    with_keys(&w, &["plan"]).expect(0).says(&["1 user in 1 row of 1 file"]);
     // The signature covers the sent address. (This server rejects any signed listing.)
     let keys = s3.check_signatures();
     let signed = |secret: &str| {
@@ -358,7 +358,7 @@ fn unusual_keys_of_a_real_store_are_read_and_hide_no_others() {
     for key in ["in/a.csv", "in/\u{1}b.csv", "/in/f.csv"] {
         let path = serde_json::to_string(&format!("s3://states/{key}")).unwrap();
         config_reading(&w, &sandbox, &format!("{path}, {store}"));
-        signed(&keys[1].1).expect(0).says(&["1 person in 1 row of 1 file"]);
+        signed(&keys[1].1).expect(0).says(&["1 user in 1 row of 1 file"]);
         signed("not-the-secret-of-this-key").expect(4).says(&["403"]);
     }
 }

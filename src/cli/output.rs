@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn long_lines_wrap_at_words_and_commands_stay_whole() {
-        let line = "  ! removals blocked: 3,228 of 5,200 members would leave";
-        assert_eq!(wrapped_line(line, 30), "  ! removals blocked: 3,228 of\n      5,200 members would leave");
+        let line = "  ! removals blocked: 3,228 of 5,200 members";
+        assert_eq!(wrapped_line(line, 30), "  ! removals blocked: 3,228 of\n      5,200 members");
         assert_eq!(wrapped_line(line, 80), line);
         let remedy = "      for this run only: syncline reconcile --max-removes carts=40";
         assert_eq!(
