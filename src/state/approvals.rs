@@ -113,7 +113,7 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Removes the approvals of a cohort, because its plan was applied or has changed.
+    /// Removes the approvals of a cohort, because its plan was applied.
     ///
     /// # Errors
     /// When one cannot be removed.

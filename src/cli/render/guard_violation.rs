@@ -38,7 +38,7 @@ pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject
     for words in all.iter_mut().filter(|words| no_header && words.code == "emptied") {
         words.remedies.truncate(1);
     }
-    // An approval lifts all violations of a plan or none.
+    // An approval is suggested only if nothing would stay blocked in spite of it.
     if violations.iter().all(GuardViolation::can_be_approved)
         && let Some(last) = all.last_mut()
     {
