@@ -9,7 +9,8 @@ use crate::connector::rows::{ReadSummary, RowSink};
 use crate::model::Timestamp;
 use crate::state::StateReader;
 
-/// A kind of source. To add a kind, implement this trait for its config type and list it in `registry`.
+/// A kind of source. To add a kind, implement this trait for its config type and list it in `registry`;
+/// ARCHITECTURE.md lists the other places.
 ///
 /// `read` is generic, so the compiler resolves the call for every row.
 pub trait SourceReader {

@@ -1,4 +1,4 @@
-//! The kinds of sources. A new kind is one line here.
+//! The kinds of sources. A new kind is one line here; ARCHITECTURE.md lists the other places.
 
 use super::DesiredError;
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
