@@ -425,6 +425,26 @@ fn action_comments_a_long_plan_without_its_middle() {
     assert!(lines().filter(|line| line.starts_with("| `c")).all(|line| line.ends_with('|')), "whole lines");
 }
 
+/// The step counts bytes, and a plan is limited in characters: names of several bytes a character are cut.
+#[test]
+fn action_comments_a_long_plan_in_another_script_with_its_digest() {
+    let Some(job) = Job::of_pull_request() else { return };
+    let mut config = job.w.read("sync.yaml");
+    config.truncate(config.find("  - id: carts").unwrap());
+    for id in (0..200).map(|n| format!("c{n}")) {
+        let name = format!("name: {id}{}", "買い物かご".repeat(20));
+        config.push_str(&cohort_entry(&id, "").replace(&format!("name: C{}", &id[1..]), &name));
+        job.w.write(&format!("{id}.csv"), csv(users(9)));
+    }
+    job.w.write("sync.yaml", &config);
+    let long = job.plan().expect(0, "changes", "2");
+    let body = &job.github.comments_of(BOT)[0].body;
+    assert!(body.len() < 65_000 && body.contains("**Truncated.**"), "{}", body.len());
+    assert!(long.outputs["digest"].starts_with("sha256:") && body.contains(&long.outputs["digest"]));
+    let of = |tag: &str| body.lines().filter(|line| line.starts_with(tag)).count();
+    assert_eq!(of("<details>"), of("</details>"));
+}
+
 #[test]
 fn action_reports_a_comment_that_it_may_not_write() {
     let Some(job) = Job::of_pull_request() else { return };

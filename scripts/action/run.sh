@@ -163,8 +163,10 @@ write_outputs() {
     # shellcheck disable=SC2016 # Markdown's backticks
     if has_plan; then digest=$(sed -n 's/^- digest: `\(sha256:[0-9a-f]\{64\}\)`$/\1/p' "$work/stdout"); fi
     if [ "$command" = plan ] && [ -n "$PULL_REQUEST" ] && [ "$INPUT_COMMENT" = true ]; then
-        # GitHub's limit for a comment is 65,536 characters. A plan fits; an error log may not.
+        # GitHub's limit for a comment is 65,536 characters. A plan fits; an error log may not, and this counts bytes.
         cut_to 60000 <"$work/report" >"$work/comment"
+        # shellcheck disable=SC2016 # Markdown's backticks
+        if [ -n "$digest" ] && ! grep -q "$digest" "$work/comment"; then printf '\n- digest: `%s`\n' "$digest" >>"$work/comment"; fi
         echo "comment=$work/comment" >>"$GITHUB_OUTPUT"
     fi
     {
