@@ -9,7 +9,7 @@ use super::error::CommandError;
 use super::exit::Exit;
 use super::hints::file_hint;
 use super::output::counted;
-use crate::config::{FileFormat, FileSource, FinalNewline};
+use crate::config::{FileFormat, FileSource, FinalNewline, yaml_text};
 use crate::connector::file::{self, CsvHeader, FileAccess, FileError};
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::file_glob::is_glob;
@@ -295,14 +295,10 @@ fn read_whole(
     }
     let read = |final_newline| {
         let source = FileSource {
-            pattern: located.pattern.clone(),
-            endpoint: None,
-            region: None,
-            is_allowed: false,
             format: Some(header.format),
             delimiter: header.delimiter,
-            null_values: Vec::new(),
             final_newline,
+            ..FileSource::new(located.pattern.clone())
         };
         // You name the file, so it may be anywhere. The config lists its folder under `roots:`.
         let (roots, mut rows) = ([PathBuf::from("/")], RowCounter::default());
@@ -391,15 +387,4 @@ fn names(path: &Path) -> (String, String) {
         first.make_ascii_uppercase();
     }
     (id, letters)
-}
-
-/// A text as a YAML scalar: plain if that is safe, else in double quotes.
-pub(super) fn yaml_text(text: &str) -> String {
-    const WORDS: [&str; 8] = ["true", "false", "null", "yes", "no", "on", "off", "y"];
-    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || " _-./".contains(c))
-        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
-    // A JSON string is a YAML string.
-    if is_plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }

@@ -27,6 +27,21 @@ pub struct FileSource {
 }
 
 impl FileSource {
+    /// Files without further settings: CSV has commas, and a missing final line break means that a file is truncated.
+    #[must_use]
+    pub fn new(pattern: String) -> Self {
+        Self {
+            pattern,
+            endpoint: None,
+            region: None,
+            is_allowed: false,
+            format: None,
+            delimiter: b',',
+            null_values: Vec::new(),
+            final_newline: FinalNewline::Required,
+        }
+    }
+
     /// Whether the files are in a bucket or on a web server.
     #[must_use]
     pub fn is_remote(&self) -> bool {

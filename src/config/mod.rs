@@ -37,6 +37,7 @@ mod warnings;
 mod watch;
 mod webhook_address;
 mod yaml_mistakes;
+mod yaml_text;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -58,6 +59,7 @@ pub use types::{
 };
 pub use watch::{EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig};
 pub use webhook_address::WebhookSender;
+pub use yaml_text::yaml_text;
 
 /// Reads a config, optionally with an environment. With a trusted config, only cohorts, segments, exports and removed
 /// cohorts may differ from it.

@@ -1,10 +1,13 @@
 //! The right form of a value that does not have it: `4 hours` → `4h`, `30 %` → `30%`, `yes` → `true`, a cron expression
 //! → `{ cron: { … } }`.
 //!
-//! A form is suggested only if the schema accepts it, so no key of the config is named here.
+//! A form is suggested only if the schema accepts it, so no key of the config is named here. Only the names that other
+//! tools have for a kind of source are a list.
 
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
+
+use super::yaml_text::yaml_text;
 
 /// Longest text that is tried in other forms, in bytes.
 const TRIED_LEN_MAX: usize = 64;
@@ -169,14 +172,13 @@ fn mapping(map: &Map<String, Value>) -> String {
     format!("{{ {} }}", entries.join(", "))
 }
 
-/// A text, quoted where YAML would read something else.
+/// A text, plain if it is a number with its unit.
 fn scalar(text: &str) -> String {
-    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./%".contains(c));
-    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && !["true", "false", "null", "yes", "no", "on", "off"].contains(&text);
-    let has_unit = text.starts_with(|c: char| c.is_ascii_digit())
-        && text.ends_with(|c: char| c.is_ascii_alphabetic() || c == '%');
-    if is_plain && (is_word || has_unit) { text.to_owned() } else { format!("{text:?}") }
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_amount = unit.len() < text.len()
+        && !unit.is_empty()
+        && unit.chars().all(|c| c.is_ascii_alphabetic() || c == '%');
+    if is_amount { text.to_owned() } else { yaml_text(text) }
 }
 
 #[cfg(test)]

@@ -227,6 +227,12 @@ impl RunPlan {
         of_all(sent.map(crate::plan::ApprovedPlan::digest))
     }
 
+    /// How many cohorts change in Braze.
+    #[must_use]
+    pub fn changed_cohorts(&self) -> u64 {
+        self.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_sync()).count() as u64
+    }
+
     /// Whether the guard blocks any change.
     #[must_use]
     pub fn is_blocked(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::cli::output::{count, counted, out, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::render::reasons;
 use crate::cli::{access, environment};
-use crate::config::{CohortConfig, Config, DumpFolder, DumpSource, FileSource, FinalNewline, IdentitySource};
+use crate::config::{CohortConfig, Config, DumpFolder, DumpSource, FileSource, IdentitySource};
 use crate::connector::file;
 use crate::foreign::escaped;
 use crate::identity::{
@@ -120,14 +120,10 @@ fn import(config: &Config, args: &IdentityImportArgs) -> Result<ShownIdentity, C
     let layout = layout(args)?;
     let state = Arc::new(super::writer(config)?);
     let source = FileSource {
-        pattern: args.files.clone(),
         endpoint: args.endpoint.clone(),
         region: args.region.clone(),
         is_allowed: true,
-        format: None,
-        delimiter: b',',
-        null_values: Vec::new(),
-        final_newline: FinalNewline::Required,
+        ..FileSource::new(args.files.clone())
     };
     let mut map = IdentityMap::open(&state)?;
     let imported =

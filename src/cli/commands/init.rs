@@ -6,12 +6,12 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::cli::args::InitArgs;
-use crate::cli::csv_config::{self, FirstCohort, yaml_text};
+use crate::cli::csv_config::{self, FirstCohort};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::out;
 use crate::cli::suggested_command::SuggestedCommand;
-use crate::config::schema_text;
+use crate::config::{schema_text, yaml_text};
 
 const TEMPLATE: &str = include_str!("init.yaml");
 const SAMPLE_NAME: &str = "people.csv";

@@ -53,7 +53,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     }
     let unknown = unknown(&config, &state, &args.run.cohorts)?;
     let looked = segments::look_along(&config, &state, &args.run.cohorts)?;
-    let target = RunTarget::new(global, &config, &super::location(&config));
+    let target = RunTarget::new(global, &config);
     let showing = RenderOptions {
         target: &target,
         again: &again,

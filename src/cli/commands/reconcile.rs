@@ -55,7 +55,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
             .hint(format!("review the new plan: {}", again.command("plan"))));
     }
     if args.plan.is_some() && plan.is_blocked() {
-        let target = RunTarget::new(global, &config, &super::location(&config));
+        let target = RunTarget::new(global, &config);
         return blocked(&plan, &run, args.format, ReportOptions { target: &target, again: &again });
     }
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
@@ -95,8 +95,7 @@ pub(super) fn apply(
         '_,
     >,
 ) -> Result<Exit, CommandError> {
-    let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
-    let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
+    let failed = plan_view::unplanned(&plan);
     let applied = stop.run(async |interrupt| {
         let sandboxes = access::Sandboxes::default();
         let reached = sandboxes.reach(config, keys, |name| plan.sends_to(name)).await?;
@@ -119,7 +118,7 @@ pub(super) fn apply(
         Err(stopped.hint("requests in flight are in doubt; the next run settles them"))
     })?;
     let exit = exit(&report, &exports);
-    let target = RunTarget::new(global, config, &super::location(config));
+    let target = RunTarget::new(global, config);
     let showing = ReportOptions { target: &target, again: &again };
     tracing::info!(result = report.result(), requests = report.requests, "the run ends");
     let shown = out(&match format {
@@ -138,8 +137,7 @@ fn blocked(
     format: OutputFormat,
     showing: ReportOptions<'_>,
 ) -> Result<Exit, CommandError> {
-    let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
-    let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
+    let failed = plan_view::unplanned(plan);
     let report = reconcile::blocked(plan, run);
     let exit = exit(&report, &[]);
     tracing::info!(result = report.result(), requests = 0, "the run ends");

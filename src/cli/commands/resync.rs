@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let config = super::config(global)?;
     let again = SuggestedCommand::new(global).resync(&args.cohort);
     let segments = SegmentReport { looked: &[], config: &config };
-    let target = RunTarget::new(global, &config, &super::location(&config));
+    let target = RunTarget::new(global, &config);
     let showing =
         RenderOptions { target: &target, again: &again, show_identifiers: false, unknown: &[], segments };
     if args.dry_run {

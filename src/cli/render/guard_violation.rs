@@ -1,7 +1,7 @@
 //! Explains each guard violation: the numbers, the limit, the setting that sets it, and the remedies.
 
 use super::reasons;
-use crate::cli::output::{count, counted};
+use crate::cli::output::{count, counted, yellow};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::foreign::escaped;
 use crate::model::{ChangeOp, CohortId};
@@ -46,6 +46,16 @@ pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject
             .push(format!("to approve exactly this plan: {}", about.again.approve(about.id, about.whole)));
     }
     all
+}
+
+/// The violations of one cohort as text, each with its remedies.
+pub(super) fn lines(violations: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for words in words(violations, about) {
+        lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.why));
+        lines.extend(words.remedies.iter().map(|remedy| format!("      {remedy}")));
+    }
+    lines
 }
 
 fn in_words(violation: &GuardViolation, about: BlockedSubject<'_>) -> BlockedWords {

@@ -4,7 +4,9 @@
 //! characters, so each part has a budget and loses its middle where it is longer.
 
 use super::guard_violation::{BlockedSubject, words};
-use super::{RenderOptions, cost_line, plan as text, plan_problems, skipped_line, unknown_line};
+use super::{
+    RenderOptions, cost_line, known_members, plan as text, plan_problems, skipped_line, unknown_line,
+};
 use crate::cli::hints::plan_hints;
 use crate::cli::output::{count, counted, counted_of};
 use crate::foreign;
@@ -55,7 +57,7 @@ fn heading(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
 /// The net effect in one sentence, and what is missing from it.
 fn summary(plan: &RunPlan) -> String {
     let all = (plan.cohorts.len() + plan.failed.len()) as u64;
-    let changed = plan.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_sync()).count() as u64;
+    let changed = plan.changed_cohorts();
     let sum = |op, of: fn(&CohortPlan) -> u64| {
         let sent = plan.cohorts.iter().filter(|cohort| *cohort.verdict.approved.sides().of(op));
         sent.map(of).sum::<u64>()
@@ -83,9 +85,14 @@ fn tally(cohort: &CohortPlan) -> crate::plan::DiffTally {
     cohort.verdict.approved.plan().tally
 }
 
+/// Whether a cohort changes or is blocked.
+fn is_of_interest(cohort: &CohortPlan) -> bool {
+    cohort.sends() || !cohort.verdict.violations.is_empty()
+}
+
 /// A row for each cohort that changes or has a problem, and a line for the others.
 fn table(plan: &RunPlan) -> String {
-    let has_row = |cohort: &&CohortPlan| cohort.sends() || !cohort.verdict.violations.is_empty();
+    let has_row = |cohort: &&CohortPlan| is_of_interest(cohort);
     let is_blocked = |cohort: &&CohortPlan| !cohort.verdict.violations.is_empty();
     let rows: Vec<String> = plan
         .failed
@@ -186,8 +193,7 @@ fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
         steps.extend(plan_hints(&waiting.error).iter().map(|hint| remedy(hint)));
     }
     for left in &plan.orphaned {
-        let members =
-            left.members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
+        let members = known_members(left.members);
         steps
             .push(format!("- `{}` is orphaned: it is not in the config, and Braze keeps {members}", left.id));
     }
@@ -206,8 +212,9 @@ fn remedy(text: &str) -> String {
 fn details(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let mut lines = Vec::new();
     for cohort in &plan.cohorts {
-        let is_quiet = !cohort.sends() && cohort.verdict.violations.is_empty();
-        if !is_quiet || cohort.matched.as_ref().is_some_and(|matched| super::rejected(matched) > 0) {
+        if is_of_interest(cohort)
+            || cohort.matched.as_ref().is_some_and(|matched| super::rejected(matched) > 0)
+        {
             text::cohort(cohort, showing, &mut lines);
         }
     }

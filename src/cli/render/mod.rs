@@ -63,6 +63,11 @@ pub(super) fn skipped_line(config: &Config) -> Option<String> {
     })
 }
 
+/// The members that Braze keeps of an orphaned cohort.
+fn known_members(members: Option<u64>) -> String {
+    members.map_or_else(|| "an unknown number of members".to_owned(), |members| counted(members, "member"))
+}
+
 /// The warnings about a config.
 pub(super) fn warning_lines(config: &Config) -> Vec<String> {
     config.warnings().iter().map(|warning| format!("{} {}", yellow("!"), escaped(warning))).collect()

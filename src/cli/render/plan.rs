@@ -1,9 +1,9 @@
 //! A plan as text: counts and reasons first, then samples, then the cost.
 
-use super::guard_violation::{BlockedSubject, words};
+use super::guard_violation::{self, BlockedSubject};
 use super::{
-    RenderOptions, and_more, cost_line, matched_line, plan_problems, rejected, rejects_line, sample,
-    skipped_line, spelled_line, unknown_line, unused_lines, warning_lines,
+    RenderOptions, and_more, cost_line, known_members, matched_line, plan_problems, rejected, rejects_line,
+    sample, skipped_line, spelled_line, unknown_line, unused_lines, warning_lines,
 };
 use crate::cli::hints::plan_hints;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -21,8 +21,7 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
     for cohort in &plan.cohorts {
         self::cohort(cohort, showing, &mut lines);
     }
-    lines.extend(plan.failed.iter().map(failed_lines));
-    lines.extend(plan.waiting.iter().map(waiting_lines));
+    lines.extend(unplanned(plan));
     for left in &plan.orphaned {
         lines.push(orphaned(left));
     }
@@ -81,10 +80,7 @@ pub(super) fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &m
     source(cohort, showing.show_identifiers, lines);
     let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, approved.plan().whole_digest());
     let about = BlockedSubject { id, declared_at, again: showing.again, whole };
-    for words in words(&cohort.verdict.violations, about) {
-        lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.why));
-        lines.extend(words.remedies.iter().map(|remedy| format!("      {remedy}")));
-    }
+    lines.extend(guard_violation::lines(&cohort.verdict.violations, about));
     if !approved.is_in_sync() {
         lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
     }
@@ -228,17 +224,13 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
     }
 }
 
-/// Text for a cohort that could not be planned.
-pub(in crate::cli) fn failed_lines(failed: &FailedCohort) -> String {
-    unplanned(failed, &red("not planned:"))
+/// Text for each cohort that could not be planned, or that waits because its source has delivered no data yet.
+pub(in crate::cli) fn unplanned(plan: &RunPlan) -> Vec<String> {
+    let failed = plan.failed.iter().map(|failed| unplanned_cohort(failed, &red("not planned:")));
+    failed.chain(plan.waiting.iter().map(|waiting| unplanned_cohort(waiting, &yellow("waits:")))).collect()
 }
 
-/// Text for a cohort that waits because its source has delivered no data yet.
-pub(in crate::cli) fn waiting_lines(waiting: &FailedCohort) -> String {
-    unplanned(waiting, &yellow("waits:"))
-}
-
-fn unplanned(FailedCohort { id, error, declared_at }: &FailedCohort, head: &str) -> String {
+fn unplanned_cohort(FailedCohort { id, error, declared_at }: &FailedCohort, head: &str) -> String {
     let place = declared_at.as_ref().map(|at| format!(" ({})", escaped(at))).unwrap_or_default();
     let hint: String = plan_hints(error).iter().map(|hint| format!("\n      {hint}")).collect();
     format!("{}  {head} {}{place}{hint}", bold(id.as_str()), escaped(&error.to_string()))
@@ -249,7 +241,7 @@ pub(super) fn orphaned(left: &OrphanedCohort) -> String {
     let OrphanedCohort { id, name, members, connection, protected } = left;
     let name =
         name.as_deref().map(|name| format!("  \"{}\" in {connection}", escaped(name))).unwrap_or_default();
-    let members = members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
+    let members = known_members(*members);
     let protected = if *protected { " (protected)" } else { "" };
     format!(
         "{}{name}: {} not in the config, {members} stay in Braze{protected}\n      to remove them: `removed: [{{ cohort: {id}, members: remove }}]`",
@@ -269,7 +261,7 @@ fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
         }];
     }
     let sent = |op| plan.cohorts.iter().map(|cohort| cohort.verdict.approved.changes(op)).sum::<u64>();
-    let changed = plan.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_sync()).count() as u64;
+    let changed = plan.changed_cohorts();
     let mut lines = vec![format!(
         "{} {} to change: {} to add, {} to remove; {}.",
         bold("Plan:"),

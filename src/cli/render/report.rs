@@ -1,6 +1,6 @@
 //! The report of a run as text: one line per cohort, then blocked changes, errors and the summary.
 
-use super::guard_violation::{BlockedSubject, words};
+use super::guard_violation::{self, BlockedSubject};
 use super::plan::orphaned;
 use super::{ReportOptions, problem_counts, rejected, rejects_line, spelled_line};
 use crate::apply::ApplyStop;
@@ -84,10 +84,7 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
         again,
         whole: cohort.whole_digest,
     };
-    for words in words(&cohort.violations, about) {
-        lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.why));
-        lines.extend(words.remedies.iter().map(|remedy| format!("      {remedy}")));
-    }
+    lines.extend(guard_violation::lines(&cohort.violations, about));
     if let Some((reasons, rows)) = cohort.matched.as_ref().and_then(|m| Some((rejects_line(m)?, rejected(m))))
     {
         lines.push(format!("  {} {} rejected: {reasons}", yellow("!"), counted(rows, "row")));

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::cli::global_args::Global;
 use crate::cli::output::dim;
+use crate::cli::resources::location;
 use crate::cli::revision::revision;
 use crate::config::Config;
 use crate::foreign::{self, escaped};
-use crate::state::Location;
 
 /// Digits of the config's digest that are shown.
 const DIGEST_SHOWN: usize = 12;
@@ -27,7 +27,7 @@ pub(in crate::cli) struct RunTarget {
 }
 
 impl RunTarget {
-    pub(in crate::cli) fn new(global: &Global, config: &Config, state: &Location) -> Self {
+    pub(in crate::cli) fn new(global: &Global, config: &Config) -> Self {
         let instances = config.braze.iter();
         Self {
             file: global.config.to_string_lossy().into_owned(),
@@ -35,7 +35,7 @@ impl RunTarget {
             instances: instances
                 .map(|(name, braze)| (name.to_string(), braze.endpoint.as_str().to_owned()))
                 .collect(),
-            state: state.to_string(),
+            state: location(config).to_string(),
             digest: config.digest.chars().take(DIGEST_SHOWN).collect(),
             revision: revision(&config.folder),
         }

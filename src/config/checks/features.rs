@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::remote_files::is_in_bucket;
 use super::{connections, is_kind, sources};
 use crate::config::file_source::FileFormat;
 use crate::config::problem::{Problem, ProblemCode};
@@ -34,9 +35,7 @@ fn buckets(tree: &TreeNode) -> impl Iterator<Item = NeededFeature> {
     let exports = tree.items("exports").iter().filter_map(|export| export.get("source")?.text("url"));
     let paths =
         state.into_iter().chain(sources(tree).filter_map(|source| source.text("path"))).chain(exports);
-    let in_bucket =
-        |(path, _): &(&str, _)| ["s3://", "gs://", "az://"].iter().any(|scheme| path.starts_with(scheme));
-    paths.filter(in_bucket).map(|(_, place)| (BuildFeature::Cloud, "a bucket", place))
+    paths.filter(|(path, _)| is_in_bucket(path)).map(|(_, place)| (BuildFeature::Cloud, "a bucket", place))
 }
 
 fn databases(tree: &TreeNode) -> impl Iterator<Item = NeededFeature> {

@@ -37,14 +37,18 @@ fn address(path: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Whether a path is in a bucket.
+pub(super) fn is_in_bucket(path: &str) -> bool {
+    ["s3://", "gs://", "az://"].iter().any(|scheme| path.starts_with(scheme))
+}
+
 /// Keys of a bucket are only valid with a path in a bucket.
 pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in sources(tree).filter(|source| is_kind(source, "file") || is_kind(source, "heap_connect")) {
         let path = source.text("path").map_or("", |(path, _)| path);
-        let is_bucket = ["s3://", "gs://", "az://"].iter().any(|scheme| path.starts_with(scheme));
         for key in ["endpoint", "region"] {
             let Some(entry) = source.entry(key) else { continue };
-            if !is_bucket {
+            if !is_in_bucket(path) {
                 let problem =
                     Problem::new(ProblemCode::BadEndpoint, format!("`{key}` is only valid for buckets"));
                 problems.push(problem.at(entry.key_span, "has no effect").hint(format!("delete `{key}`")));

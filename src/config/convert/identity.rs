@@ -1,10 +1,9 @@
 //! Converts `identity:` and Heap Connect sources.
 
-use super::sql;
+use super::{file_source, sql};
 use crate::config::dump_sources::{
     DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource,
 };
-use crate::config::file_source::FileSource;
 use crate::config::spec;
 use crate::config::types::SourceConfig;
 use crate::model::IdError;
@@ -25,16 +24,15 @@ fn dumps(shape: spec::IdentityDumpsSpec) -> DumpSource {
 }
 
 fn mapping(shape: spec::IdentityFileSpec) -> MappingSource {
-    let files = FileSource {
-        pattern: shape.path.0,
+    let files = file_source(spec::FileSourceSpec {
+        path: shape.path,
         endpoint: shape.endpoint,
         region: shape.region,
-        is_allowed: false,
         format: shape.format,
-        delimiter: shape.delimiter.and_then(|text| text.0.bytes().next()).unwrap_or(b','),
+        delimiter: shape.delimiter,
         null_values: Vec::new(),
         final_newline: shape.final_newline,
-    };
+    });
     MappingSource {
         files,
         owner: shape.external_id.0.trim().to_owned(),
