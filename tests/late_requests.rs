@@ -256,7 +256,7 @@ fn the_dashboard_shows_until_when_a_cohort_is_uncertain() {
     drop(watch);
     // It is known from before the restart, too.
     let watch = watch::Watch::start(&w);
-    assert!(watch.get("/").body.contains("not certain until "));
+    until("the page shows it again", || watch.get("/").body.contains("not certain until "));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn a_changed_config_is_applied_and_an_invalid_one_is_ignored() {
         w.source("carts", users(50));
         until_members(&sandbox, "carts", users(50));
     }
-    assert!(watch.log().contains("the last valid one stays in use"), "{}", watch.log());
+    watch.until_logs("the last valid one stays in use", 2);
     w.replace("sync.yaml", &(config + &cohort_entry("late", "")));
     until_members(&sandbox, "late", users(5));
 }
@@ -126,6 +126,7 @@ fn a_blocked_cohort_waits_for_approval_and_delays_no_other() {
     until("the plan is blocked", || watch.ready()["not_in_sync"]["carts"] == "blocked");
     until_members(&sandbox, "trials", users(19));
     assert_eq!(sandbox.members("carts").len(), 50);
+    watch.until_logs("syncline approve carts --plan ", 1);
     let log = watch.log();
     let command = log.split("syncline approve carts --plan ").nth(1);
     let plan = command.and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("{log}"));
@@ -302,6 +303,7 @@ fn the_same_block_can_be_approved_again() {
         watch.until_in_sync();
         w.source("carts", users(10));
         until("the plan is blocked", || watch.ready()["not_in_sync"]["carts"] == "blocked");
+        watch.until_logs("syncline approve carts --plan ", round);
         let log = watch.log();
         let plan = log.rsplit("syncline approve carts --plan ").next().unwrap().split_whitespace().next();
         w.run(&["approve", "carts", "--plan", plan.unwrap()]).expect(0);

@@ -194,7 +194,7 @@ fn a_sync_with_a_missing_page_removes_no_members_at_first() {
     until("the page was given up", || scene.sandbox.members("free").len() < 50);
     until("it is reported", || !scene.segment_report()["segments"][0]["gaps"].as_array().unwrap().is_empty());
     scene.w.run(&["status"]).expect(0).says(&["pages 2 of 3 never arrived", "membership may be incomplete"]);
-    assert!(watch.log().contains("pages [2] of 3 never arrived"), "{}", watch.log());
+    watch.until_logs("pages [2] of 3 never arrived", 1);
 }
 
 #[test]

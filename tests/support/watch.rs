@@ -1,8 +1,8 @@
 //! `syncline watch` as a process for tests, with its log and its admin endpoints.
 
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,7 +12,8 @@ use super::{Response, Workspace, http, until};
 
 pub(crate) struct Watch {
     child: Child,
-    log: Arc<Mutex<String>>,
+    /// Its standard error output. A file, because what is read from a pipe may be behind the other replies.
+    log: File,
 }
 
 /// Config lines for `watch` with free ports and short timeouts.
@@ -32,20 +33,15 @@ impl Watch {
     }
 
     pub(crate) fn from_command(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let log = Arc::new(Mutex::new(String::new()));
-        let written = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                written.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
+        let log = tempfile::tempfile().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(log.try_clone().unwrap()).spawn().unwrap();
         Self { child, log }
     }
 
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        let mut written = vec![0; self.log.metadata().unwrap().len().try_into().unwrap()];
+        self.log.read_exact_at(&mut written, 0).unwrap();
+        String::from_utf8_lossy(&written).into_owned()
     }
 
     fn logged_value(&self, before: &str) -> Option<String> {
