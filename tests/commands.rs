@@ -44,7 +44,7 @@ fn every_json_output_has_a_version_and_a_result() {
         let run = w.run(&[command, "--format", "json"]).expect(3);
         let json = run.json();
         let problems = w.run(&["validate", "--format", "json"]).json()["problems"].clone();
-        assert!(problems[0]["place"]["line"].is_u64() && json["problems"] == problems, "{json}");
+        assert!(problems[0]["location"]["line"].is_u64() && json["problems"] == problems, "{json}");
         assert_eq!((json["result"].as_str(), json["error"]["exit_code"].as_u64()), (Some("error"), Some(3)));
         run.says(&["error[unknown-value]"]);
     }

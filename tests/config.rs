@@ -122,7 +122,7 @@ fn problems_in_json_have_locations() {
         (problem["code"].as_str(), problem["hint"].as_str()),
         (Some("unknown-key"), Some("did you mean `cohorts`?"))
     );
-    assert_eq!(problem["place"], serde_json::json!({ "file": "sync.yaml", "line": 2, "column": 1 }));
+    assert_eq!(problem["location"], serde_json::json!({ "file": "sync.yaml", "line": 2, "column": 1 }));
 }
 
 #[test]

@@ -29,14 +29,14 @@ pub(super) fn problem_list(problems: &Problems) -> Vec<Value> {
 }
 
 fn problem(problem: &Problem, sources: &ConfigSources) -> Value {
-    let place = |span: SourceSpan| {
+    let location = |span: SourceSpan| {
         let (line, column) = sources.line_column(span)?;
         Some(json!({ "file": sources.file(span)?.name, "line": line, "column": column }))
     };
     json!({
         "code": problem.code.as_str(),
         "message": problem.message,
-        "place": problem.place.and_then(place),
+        "location": problem.span.and_then(location),
         "label": problem.label,
         "hint": problem.hint,
     })

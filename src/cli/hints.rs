@@ -100,29 +100,30 @@ pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
 
 fn remedy(error: &PlanError) -> Option<String> {
     match error {
-        PlanError::Desired(DesiredError::Source(source)) => file_hint(source),
+        PlanError::Desired(error) => source_hint(error),
         PlanError::NoConnection(name) => {
             Some(format!("keep connection `{name}` in the config until the cohort is emptied"))
         }
-        PlanError::Desired(DesiredError::Scratch(_)) => {
-            Some("is the disk for temporary files full?".to_owned())
-        }
-        PlanError::Desired(DesiredError::SegmentNotReceived { received, .. }) => {
-            Some(if received.is_empty() {
-                "in Heap, toggle the segment to the integration that sends webhooks to `syncline watch`"
-                    .to_owned()
-            } else {
-                "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
-            })
-        }
-        PlanError::Desired(DesiredError::Sql(error)) => sql_hint(error),
-        PlanError::Desired(DesiredError::Dump(error)) => dump_hint(error),
-        PlanError::Desired(DesiredError::State(_))
-        | PlanError::State(_)
-        | PlanError::Workspace(..)
-        | PlanError::Order(_)
-        | PlanError::Saved(_) => None,
+        PlanError::State(_) | PlanError::Workspace(..) | PlanError::Order(_) | PlanError::Saved(_) => None,
         PlanError::Internal(_) => Some("please report it with the text on stderr".to_owned()),
+    }
+}
+
+/// The remedy for a source that was not read.
+pub(super) fn source_hint(error: &DesiredError) -> Option<String> {
+    match error {
+        DesiredError::File(error) => file_hint(error),
+        DesiredError::Sql(error) => sql_hint(error),
+        DesiredError::Dump(error) => dump_hint(error),
+        DesiredError::Scratch(_) => Some("is the disk for temporary files full?".to_owned()),
+        DesiredError::SegmentNotReceived { received, .. } if received.is_empty() => Some(
+            "in Heap, toggle the segment to the integration that sends webhooks to `syncline watch`"
+                .to_owned(),
+        ),
+        DesiredError::SegmentNotReceived { .. } => {
+            Some("correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned())
+        }
+        DesiredError::State(_) | DesiredError::Stopped => None,
     }
 }
 

@@ -27,12 +27,12 @@ pub(super) fn draw(problems: &Problems) -> String {
 /// The first problems, one per line, and the number of further ones.
 pub(super) fn lines(problems: &Problems) -> Vec<String> {
     let one = |problem: &Problem| {
-        let place = problem.place.and_then(|span| {
+        let location = problem.span.and_then(|span| {
             let (line, column) = problems.sources.line_column(span)?;
             Some(format!("{}:{line}:{column}: ", problems.sources.file(span)?.name))
         });
-        let (place, code) = (place.unwrap_or_default(), problem.code.as_str());
-        escaped(&format!("{place}{} [{code}]", problem.message)).into_owned()
+        let (location, code) = (location.unwrap_or_default(), problem.code.as_str());
+        escaped(&format!("{location}{} [{code}]", problem.message)).into_owned()
     };
     let mut lines: Vec<String> = shown(problems).map(one).collect();
     let more = problems.list.len().saturating_sub(SHOWN_MAX);
@@ -45,7 +45,7 @@ fn shown(problems: &Problems) -> impl Iterator<Item = &Problem> {
 }
 
 fn draw_one(renderer: &Renderer, problem: &Problem, sources: &ConfigSources) -> String {
-    if problem.place.is_none() {
+    if problem.span.is_none() {
         let hint = problem.hint.as_ref().map(|hint| format!("\n  = help: {}", escaped(hint)));
         let hint = hint.unwrap_or_default();
         return format!(
@@ -56,12 +56,12 @@ fn draw_one(renderer: &Renderer, problem: &Problem, sources: &ConfigSources) -> 
     }
     let mut group =
         Group::with_title(Level::ERROR.primary_title(problem.message.as_str()).id(problem.code.as_str()));
-    if let Some(place) = problem.place {
+    if let Some(at) = problem.span {
         let related = problem.related.as_ref();
-        let here = related.filter(|(span, _)| span.file == place.file);
+        let here = related.filter(|(span, _)| span.file == at.file);
         let label = Some(problem.label.as_str()).filter(|label| !label.is_empty());
-        group = group.elements(snippet(sources, place, label, here));
-        if let Some((span, why)) = related.filter(|(span, _)| span.file != place.file) {
+        group = group.elements(snippet(sources, at, label, here));
+        if let Some((span, why)) = related.filter(|(span, _)| span.file != at.file) {
             group = group.elements(snippet(sources, *span, Some(why), None));
         }
     }
@@ -73,12 +73,12 @@ fn draw_one(renderer: &Renderer, problem: &Problem, sources: &ConfigSources) -> 
 
 fn snippet<'a>(
     sources: &'a ConfigSources,
-    place: SourceSpan,
+    at: SourceSpan,
     label: Option<&'a str>,
     related: Option<&'a (SourceSpan, String)>,
 ) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
-    let file = sources.file(place)?;
-    let mark = AnnotationKind::Primary.span(visible(&file.text, place));
+    let file = sources.file(at)?;
+    let mark = AnnotationKind::Primary.span(visible(&file.text, at));
     let mark = if let Some(label) = label { mark.label(label) } else { mark };
     let snippet = Snippet::source(file.text.as_str()).path(file.name.as_str()).annotation(mark);
     Some(match related {

@@ -66,7 +66,7 @@ pub(super) fn storage_access(export: &ExportConfig) -> StorageAccess {
 /// The bucket settings of an export, from the environment and the config.
 pub(super) fn store_options(export: &ExportConfig) -> Vec<(String, String)> {
     match &export.source {
-        ExportSource::Storage(source) => match &source.place {
+        ExportSource::Storage(source) => match &source.location {
             StorageLocation::Bucket { endpoint, region, .. } => {
                 bucket_options(endpoint.as_deref(), region.as_deref())
             }

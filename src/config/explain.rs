@@ -1,4 +1,4 @@
-//! Turns schema errors into problems: the fault, its place, and a suggestion.
+//! Turns schema errors into problems: the fault, its span, and a suggestion.
 //!
 //! The messages depend only on keywords of the schema, never on particular keys of the config, so a new setting needs
 //! no code here.
@@ -62,7 +62,7 @@ pub(super) fn explain_all(
 /// Appends the problems of an error.
 fn explain(error: &ValidationError<'_>, tree: &TreeIndex<'_>, schema: &Value, problems: &mut Vec<Problem>) {
     let path = steps(error.instance_path().iter());
-    let place = ErrorTarget {
+    let target = ErrorTarget {
         node: tree.nearest(&path),
         name: named(&path, tree),
         rule: SchemaAt::new(schema, error),
@@ -71,15 +71,15 @@ fn explain(error: &ValidationError<'_>, tree: &TreeIndex<'_>, schema: &Value, pr
     };
     match error.kind() {
         Kind::AdditionalProperties { unexpected } => {
-            match (unexpected.as_slice(), place.rule.example_mapping()) {
-                (keys, Some(example)) => problems.push(unknown_keys(keys, &example, &place)),
-                (keys, None) => problems.extend(keys.iter().map(|key| unknown_key(key, &place))),
+            match (unexpected.as_slice(), target.rule.example_mapping()) {
+                (keys, Some(example)) => problems.push(unknown_keys(keys, &example, &target)),
+                (keys, None) => problems.extend(keys.iter().map(|key| unknown_key(key, &target))),
             }
         }
         Kind::OneOfNotValid { context } | Kind::AnyOf { context } => {
-            explain_choice(context, &place, problems);
+            explain_choice(context, &target, problems);
         }
-        kind => problems.push(explain_one(kind, place.node, &place.name, &place.rule, (error, schema))),
+        kind => problems.push(explain_one(kind, target.node, &target.name, &target.rule, (error, schema))),
     }
 }
 
@@ -171,29 +171,29 @@ fn named(path: &[PathStep], tree: &TreeIndex<'_>) -> String {
 /// One problem for all unknown keys of a small mapping, with an example of the whole mapping.
 fn unknown_keys(keys: &[String], example: &str, at: &ErrorTarget<'_>) -> Problem {
     let entries: Vec<&TreeEntry> = keys.iter().filter_map(|key| at.tree.entry(at.node, key)).collect();
-    let place = entries.first().map_or(at.node.span, |entry| entry.key_span);
+    let span = entries.first().map_or(at.node.span, |entry| entry.key_span);
     let names: Vec<&str> = keys.iter().map(String::as_str).collect();
     let keys = if keys.len() == 1 { "key" } else { "keys" };
     Problem::new(ProblemCode::UnknownKey, format!("unknown {keys} {} in {}", listed(&names), at.name))
         .suspect(entries.into_iter().flat_map(mask::suspects).collect())
-        .at(place, format!("unknown {keys}"))
+        .at(span, format!("unknown {keys}"))
         .hint(format!("for example `{example}`"))
 }
 
 fn unknown_key(key: &str, at: &ErrorTarget<'_>) -> Problem {
     let ErrorTarget { node, name, rule, tree, .. } = at;
-    let place = tree.entry(node, key).map_or(node.span, |entry| entry.key_span);
+    let span = tree.entry(node, key).map_or(node.span, |entry| entry.key_span);
     if rule.has_free_names() {
         return Problem::new(ProblemCode::BadFormat, format!("invalid name `{key}` in {name}"))
             .suspect(tree.entry(node, key).map(mask::suspects).unwrap_or_default())
-            .at(place, format!("expected {SLUG_RULE}"));
+            .at(span, format!("expected {SLUG_RULE}"));
     }
     let known = rule.keys();
     let problem = Problem::new(ProblemCode::UnknownKey, format!("unknown key `{key}` in {name}"))
         .suspect(tree.entry(node, key).map(mask::suspects).unwrap_or_default());
     match did_you_mean(key, known.iter().copied()) {
-        Some(near) => problem.at(place, "unknown key").hint(format!("did you mean `{near}`?")),
-        None => problem.at(place, "unknown key").hint(format!("known keys: {}", listed(&known))),
+        Some(near) => problem.at(span, "unknown key").hint(format!("did you mean `{near}`?")),
+        None => problem.at(span, "unknown key").hint(format!("known keys: {}", listed(&known))),
     }
 }
 
@@ -289,7 +289,7 @@ fn explain_choice(
     });
 }
 
-/// The mapping that is meant by a value in its place.
+/// The mapping that is meant by a value that stands instead of it.
 fn mapping_hint(node: &TreeNode, keys: &[&str], at: &ErrorTarget<'_>) -> Option<String> {
     let text = node.as_text()?;
     if keys.contains(&"env") && keys.contains(&"file") {

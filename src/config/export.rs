@@ -51,10 +51,10 @@ impl ExportSource {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Self::Storage(StorageSource { place: StorageLocation::Folder { shown, .. }, .. }) => {
+            Self::Storage(StorageSource { location: StorageLocation::Folder { shown, .. }, .. }) => {
                 shown.clone()
             }
-            Self::Storage(StorageSource { place: StorageLocation::Bucket { url, .. }, .. }) => url.clone(),
+            Self::Storage(StorageSource { location: StorageLocation::Bucket { url, .. }, .. }) => url.clone(),
             Self::Http(source) => source.path.clone(),
         }
     }
@@ -64,7 +64,7 @@ impl ExportSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageSource {
     /// Location of the files.
-    pub place: StorageLocation,
+    pub location: StorageLocation,
     /// How long to wait for the rest of a truncated file.
     pub incomplete_after: Duration,
 }

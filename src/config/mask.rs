@@ -85,7 +85,7 @@ fn mask_options(options: &mut TreeNode, sources: &mut ConfigSources) {
     }
 }
 
-/// Places of values under an unknown key that may be secrets: all if the key looks like that of a secret, otherwise
+/// Spans of values under an unknown key that may be secrets: all if the key looks like that of a secret, otherwise
 /// those that look like a token.
 pub(super) fn suspects(entry: &TreeEntry) -> Vec<SourceSpan> {
     let mut found = Vec::new();
@@ -93,7 +93,7 @@ pub(super) fn suspects(entry: &TreeEntry) -> Vec<SourceSpan> {
     found
 }
 
-/// The place of a value that looks like a misplaced token.
+/// The span of a value that looks like a misplaced token.
 pub(super) fn suspect(node: &TreeNode) -> Vec<SourceSpan> {
     node.as_text().filter(|text| is_token(text)).map(|_| node.span).into_iter().collect()
 }
@@ -120,7 +120,7 @@ fn is_secret_key(key: &str) -> bool {
         || SECRET_KEYS.iter().any(is_near)
 }
 
-/// Whether a string in an unexpected place may be a secret: one long word with letters and digits, or with letters of
+/// Whether a string in an unexpected position may be a secret: one long word with letters and digits, or with letters of
 /// both cases.
 fn is_long_word(text: &str) -> bool {
     const LEN_MIN: usize = 12;
@@ -215,7 +215,7 @@ pub(super) fn mask_lines(text: &str) -> String {
         });
         let colon = colon.into_iter().chain(first).min();
         match colon {
-            Some(colon) if !["env", "file"].iter().any(|place| line[colon..].contains(place)) => {
+            Some(colon) if !["env", "file"].iter().any(|key| line[colon..].contains(key)) => {
                 line[..=colon].to_owned() + &stars(&line[colon + 1..])
             }
             _ => without_tokens(line),

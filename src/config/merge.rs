@@ -1,7 +1,7 @@
 //! Merges the main file, its included files and an environment into one tree.
 //!
 //! Included files add to the mappings and lists of the main file and never replace values. An environment merges
-//! mappings and replaces lists. Every node keeps its place.
+//! mappings and replaces lists. Every node keeps its span.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -71,13 +71,13 @@ fn include(
     let IncludedFile { files, skipped } = included(folder, main, tree, problems)?;
     let len_of = |file: &Path| std::fs::metadata(file).map_or(0, |meta| meta.len());
     let (mut known, mut nodes, mut len) = (DeclaredKeys::new(), tree.nodes_len(), len_of(main));
-    for (file, place) in files {
+    for (file, span) in files {
         len += len_of(&file);
         let is_short = len <= CONFIG_LEN_MAX as u64;
-        let part = if is_short { read(&file, Some(place), sources, problems) } else { None };
+        let part = if is_short { read(&file, Some(span), sources, problems) } else { None };
         nodes += part.as_ref().map_or(0, TreeNode::nodes_len);
         if !is_short || nodes > CONFIG_NODES_MAX {
-            return Err(too_large(&file, place));
+            return Err(too_large(&file, span));
         }
         if let Some(part) = part {
             add(tree, part, &mut known, problems);
@@ -86,14 +86,14 @@ fn include(
     Ok(skipped)
 }
 
-fn too_large(file: &Path, place: SourceSpan) -> Problem {
+fn too_large(file: &Path, span: SourceSpan) -> Problem {
     let limit = CONFIG_LEN_MAX >> 20;
     let message = format!(
         "with {}, the config is larger than {limit} MiB or has more than {CONFIG_NODES_MAX} values",
         file.display()
     );
     Problem::new(ProblemCode::TooLarge, message)
-        .at(place, "included from here")
+        .at(span, "included from here")
         .hint("include fewer files, or split the config into several configs, each with its own state")
 }
 
@@ -128,14 +128,14 @@ pub(super) fn environments(tree: &TreeNode) -> Vec<&str> {
 
 fn read(
     path: &Path,
-    place: Option<SourceSpan>,
+    span: Option<SourceSpan>,
     sources: &mut ConfigSources,
     problems: &mut Vec<Problem>,
 ) -> Option<TreeNode> {
     let name = path.display().to_string();
     let mut report = |problem: Problem| {
-        problems.push(match place {
-            Some(place) => problem.at(place, "included from here"),
+        problems.push(match span {
+            Some(span) => problem.at(span, "included from here"),
             None => problem,
         });
         None
@@ -144,7 +144,7 @@ fn read(
         return report(Problem::new(ProblemCode::UnreadableFile, format!("cannot read {name}: {error}")));
     }
     let bytes = match std::fs::metadata(path).and_then(|meta| {
-        if place.is_some() {
+        if span.is_some() {
             special(meta.file_type())?;
         }
         if meta.len() > parse::FILE_LEN_MAX as u64 { Ok(None) } else { std::fs::read(path).map(Some) }
@@ -160,7 +160,7 @@ fn read(
         Err(error) => {
             return report(
                 Problem::new(ProblemCode::UnreadableFile, format!("cannot read {name}: {error}")).hint(
-                    if place.is_some() {
+                    if span.is_some() {
                         "correct the path under `include:`"
                     } else {
                         "name the file with --config, or create one with `syncline init`"
@@ -174,10 +174,10 @@ fn read(
             let file = sources.push(name.clone(), text.clone());
             let mut found = Vec::new();
             let tree = parse::parse(&text, file, &mut found);
-            if !is_config(&text, tree.as_ref(), place.is_some()) {
+            if !is_config(&text, tree.as_ref(), span.is_some()) {
                 // Its content is never shown.
                 sources.replace(file, String::new());
-                return report(no_config(&name, place.is_some()));
+                return report(no_config(&name, span.is_some()));
             }
             if tree.is_none() {
                 sources.replace(file, mask::mask_lines(&text));
@@ -231,7 +231,7 @@ fn no_config(name: &str, is_included: bool) -> Problem {
         .hint(format!("{what} is YAML with keys such as `{keys}`"))
 }
 
-/// The files of `include:`, each with its place there.
+/// The files of `include:`, each with the span that names it.
 #[derive(Default)]
 struct IncludedFile {
     files: Vec<(PathBuf, SourceSpan)>,
@@ -344,7 +344,7 @@ pub(super) fn leaves_folder(path: &Path) -> bool {
     false
 }
 
-/// The keys of each merged mapping with their places, so that merging a file takes time proportional to its own length.
+/// The keys of each merged mapping with their positions, so that merging a file takes time proportional to its own length.
 type DeclaredKeys = HashMap<String, HashMap<String, SourceSpan>>;
 
 /// Adds an included file: appends its lists and merges its mappings.
@@ -426,10 +426,10 @@ fn lay(under: &mut TreeNode, over: &TreeNode) {
             {
                 ours.retain(|mine| !keys.contains(&mine.key.as_str()));
             }
-            let places: HashMap<String, usize> =
+            let positions: HashMap<String, usize> =
                 ours.iter().enumerate().map(|(at, mine)| (mine.key.clone(), at)).collect();
             for entry in theirs {
-                match places.get(&entry.key).and_then(|at| ours.get_mut(*at)) {
+                match positions.get(&entry.key).and_then(|at| ours.get_mut(*at)) {
                     Some(mine) => lay(&mut mine.node, &entry.node),
                     None => ours.push(entry.clone()),
                 }

@@ -1,6 +1,6 @@
-//! Parses config files into [`Config`], or reports all problems with their places. The phases:
+//! Parses config files into [`Config`], or reports all problems with their positions. The phases:
 //!
-//! 1. `parse` and `merge` merge the files into one tree in which every key and value has its place.
+//! 1. `parse` and `merge` merge the files into one tree in which every key and value has its span.
 //! 2. `schema` and `explain` validate the tree against the JSON Schema that is generated from `spec`.
 //! 3. `checks` validate rules that a schema cannot express: references, uniqueness, order, paths.
 //! 4. `convert` converts the tree into the types that the rest of the program uses.
@@ -12,11 +12,12 @@ mod allowed_files;
 mod braze_instance;
 mod checks;
 mod convert;
-mod dump_sources;
+mod dumps;
 mod environment_schema;
 mod explain;
 mod export;
 mod file_source;
+mod identity;
 mod mask;
 mod merge;
 mod parse;
@@ -43,9 +44,10 @@ use std::collections::HashSet;
 use std::path::Path;
 
 pub use allowed_files::is_special;
-pub use dump_sources::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
+pub use dumps::{DumpFolder, DumpQuery, DumpTableSource};
 pub use export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
 pub use file_source::{FileFormat, FileSource, FinalNewline};
+pub use identity::{IdentityDumpSource, IdentityFileSource, IdentitySource};
 pub use problem::{Problem, ProblemCode, Problems};
 pub use schema::{include_schema_text, schema, schema_text};
 pub use secret::{Secret, SecretError, SecretRef, Secrets, SourceAccess, UnsafeFileAccess};

@@ -1,4 +1,4 @@
-//! Parser from YAML text to a tree in which every key and value has its place.
+//! Parser from YAML text to a tree in which every key and value has its span.
 //!
 //! It reports all duplicate keys, and rejects files and alias expansions beyond the limits before it builds them.
 
@@ -22,12 +22,12 @@ const DEPTH_MAX: usize = 32;
 
 impl TreeNode {
     fn settle(&mut self, file: u16, text_len: u32, problems: &mut Vec<Problem>) {
-        place(&mut self.span, file, text_len);
+        locate(&mut self.span, file, text_len);
         match &mut self.value {
             TreeValue::List(items) => items.iter_mut().for_each(|item| item.settle(file, text_len, problems)),
             TreeValue::Map(entries) => {
                 for entry in entries.iter_mut() {
-                    place(&mut entry.key_span, file, text_len);
+                    locate(&mut entry.key_span, file, text_len);
                     entry.node.settle(file, text_len, problems);
                 }
                 report_duplicates(entries, problems);
@@ -37,7 +37,7 @@ impl TreeNode {
     }
 }
 
-fn place(span: &mut SourceSpan, file: u16, text_len: u32) {
+fn locate(span: &mut SourceSpan, file: u16, text_len: u32) {
     span.file = file;
     span.end = span.end.min(text_len);
     span.start = span.start.min(span.end);
@@ -63,7 +63,7 @@ fn report_duplicates(entries: &mut Vec<TreeEntry>, problems: &mut Vec<Problem>) 
 
 /// One problem for all duplicate keys of a mapping: several of them usually mean that an item lacks its dash.
 fn set_again(again: &[(String, SourceSpan, SourceSpan)]) -> Option<Problem> {
-    let (key, place, earlier) = again.first()?;
+    let (key, span, earlier) = again.first()?;
     let (message, hint) = match again.len() {
         1 => (format!("`{key}` is set twice"), "delete one of them".to_owned()),
         keys => (
@@ -71,7 +71,7 @@ fn set_again(again: &[(String, SourceSpan, SourceSpan)]) -> Option<Problem> {
             format!("if a new item of the list begins here, add its dash: `- {key}: …`"),
         ),
     };
-    let problem = Problem::new(ProblemCode::DuplicateKey, message).at(*place, "second setting");
+    let problem = Problem::new(ProblemCode::DuplicateKey, message).at(*span, "second setting");
     Some(problem.see(*earlier, "first setting").hint(hint))
 }
 
@@ -139,7 +139,7 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
 
 fn mistake(found: YamlMistake, file: u16) -> Problem {
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    let span = SourceSpan { file, start: as_u32(found.place.start), end: as_u32(found.place.end) };
+    let span = SourceSpan { file, start: as_u32(found.span.start), end: as_u32(found.span.end) };
     Problem::new(ProblemCode::YamlSyntax, found.message).at(span, found.label).hint(found.hint)
 }
 
@@ -150,7 +150,7 @@ fn too_large(span: SourceSpan) -> Problem {
 }
 
 fn byte_at(text: &str, line: u64, column: u64) -> usize {
-    let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).saturating_sub(1);
+    let at = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
     let start: usize = text.split_inclusive('\n').take(at(line)).map(str::len).sum();
     let rest = &text[start.min(text.len())..];
     let within = rest.char_indices().nth(at(column)).map_or(rest.len(), |(at, _)| at);
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for TreeNode {
     }
 }
 
-/// The place in bytes; the file's number is filled in once the whole file is read.
+/// The span in bytes; the file's number is filled in once the whole file is read.
 fn span_of<T>(spanned: &Spanned<T>) -> SourceSpan {
     let span = spanned.referenced.span();
     let start = span.byte_offset().unwrap_or(0);

@@ -120,7 +120,7 @@ pub struct Problem {
     /// What is wrong, in one line.
     pub message: String,
     /// The location; `None` if the problem is the file itself.
-    pub place: Option<SourceSpan>,
+    pub span: Option<SourceSpan>,
     /// A short label for the location.
     pub label: String,
     /// A related location, and its label.
@@ -134,11 +134,11 @@ pub struct Problem {
 impl Problem {
     pub(super) fn new(code: ProblemCode, message: impl Into<String>) -> Self {
         let (message, label) = (message.into(), String::new());
-        Self { code, message, place: None, label, related: None, hint: None, suspects: Vec::new() }
+        Self { code, message, span: None, label, related: None, hint: None, suspects: Vec::new() }
     }
 
-    pub(super) fn at(mut self, place: SourceSpan, label: impl Into<String>) -> Self {
-        self.place = Some(place);
+    pub(super) fn at(mut self, span: SourceSpan, label: impl Into<String>) -> Self {
+        self.span = Some(span);
         self.label = label.into();
         self
     }
@@ -149,8 +149,8 @@ impl Problem {
         self
     }
 
-    pub(super) fn see(mut self, place: SourceSpan, why: impl Into<String>) -> Self {
-        self.related = Some((place, why.into()));
+    pub(super) fn see(mut self, span: SourceSpan, why: impl Into<String>) -> Self {
+        self.related = Some((span, why.into()));
         self
     }
 
@@ -183,10 +183,10 @@ impl Problems {
 
     pub(super) fn new(mut sources: ConfigSources, mut list: Vec<Problem>) -> Self {
         list.iter().flat_map(|problem| &problem.suspects).for_each(|value| sources.mask(*value));
-        list.sort_by_key(|p| (p.place, p.code));
+        list.sort_by_key(|p| (p.span, p.code));
         list.dedup();
         for problem in list.iter_mut().filter(|problem| problem.hint.as_deref() == Some(QUOTE_IT)) {
-            problem.hint = problem.place.and_then(|place| quote_hint(&sources, place));
+            problem.hint = problem.span.and_then(|span| quote_hint(&sources, span));
         }
         Self { sources, list }
     }
@@ -198,8 +198,8 @@ pub(super) const QUOTE_IT: &str = "quote it";
 const QUOTED_LEN_MAX: usize = 64;
 
 /// Repeats the value as spelled in the file: `1e3` is not the string `1000.0`. `None` if the value is empty.
-fn quote_hint(sources: &ConfigSources, place: SourceSpan) -> Option<String> {
-    let written = sources.file(place)?.text.get(place.range())?.trim();
+fn quote_hint(sources: &ConfigSources, span: SourceSpan) -> Option<String> {
+    let written = sources.file(span)?.text.get(span.range())?.trim();
     let is_word = written.len() <= QUOTED_LEN_MAX && !written.contains(['"', '\\', '\n', '\r']);
     match written {
         "" => None,

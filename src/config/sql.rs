@@ -23,8 +23,8 @@ impl SqlConfig {
             Self::Postgres(postgres) => (postgres.password.as_ref(), None),
             Self::Adbc(adbc) => (None, Some(&adbc.secrets)),
         };
-        let options = options.into_iter().flatten().map(|(name, place)| (&**name, place));
-        password.map(|place| ("password", place)).into_iter().chain(options)
+        let options = options.into_iter().flatten().map(|(name, secret)| (&**name, secret));
+        password.map(|secret| ("password", secret)).into_iter().chain(options)
     }
 }
 

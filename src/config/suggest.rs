@@ -26,7 +26,7 @@ const UNITS: [(&[&str], &[&str]); 9] = [
 ];
 
 /// What other tools call a value that has another name here.
-const SYNONYMS: [(&[&str], &str); 4] = [
+pub(super) const SYNONYMS: [(&[&str], &str); 4] = [
     (
         &[
             "csv", "tsv", "json", "ndjson", "jsonl", "parquet", "avro", "files", "folder", "bucket", "s3",
@@ -79,7 +79,7 @@ pub(super) fn form(given: &Value, schema: &Value, root: &Value) -> Option<String
     forms.iter().find(|form| *form != given && schema.is_valid(form)).map(yaml)
 }
 
-/// The mapping that is meant by a text in its place: one of these keys, with the text as its value.
+/// The mapping that is meant by a text that stands instead of it: one of these keys, with the text as its value.
 pub(super) fn in_mapping(text: &str, keys: &[&str], schema: &Value, root: &Value) -> Option<String> {
     if text.len() > TRIED_LEN_MAX {
         return None;

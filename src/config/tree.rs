@@ -1,4 +1,4 @@
-//! The tree of a config, in which every key and value has its place.
+//! The tree of a config, in which every key and value has its span.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde_json::Number;
 
 use super::source_text::SourceSpan;
 
-/// A value with its place.
+/// A value with its span.
 #[derive(Clone, Debug)]
 pub(super) struct TreeNode {
     pub(super) span: SourceSpan,
@@ -110,7 +110,7 @@ impl TreeNode {
         }
     }
 
-    /// The same tree without places, for the schema and the typed run.
+    /// The same tree without spans, for the schema and the typed run.
     pub(super) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.value {

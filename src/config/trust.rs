@@ -57,17 +57,17 @@ pub(super) fn differences(
     }
     keys.extend(tokens(&ours, &theirs));
     keys.extend(files(changed.0, folder, trusted.parent().unwrap_or(Path::new(""))));
-    let place = |span: SourceSpan| {
+    let location = |span: SourceSpan| {
         let line = changed.1.line(span)?;
         Some(format!("{}:{line}", changed.1.file(span)?.name))
     };
-    Ok(keys.into_iter().map(|(key, span)| differs(&key, trusted, span.and_then(place))).collect())
+    Ok(keys.into_iter().map(|(key, span)| differs(&key, trusted, span.and_then(location))).collect())
 }
 
 /// A difference, shown by its key only, without its line.
-fn differs(key: &str, trusted: &Path, place: Option<String>) -> Problem {
-    let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
-    let message = format!("`{key}`{place} differs from the trusted config {}", trusted.display());
+fn differs(key: &str, trusted: &Path, location: Option<String>) -> Problem {
+    let location = location.map(|location| format!(" ({location})")).unwrap_or_default();
+    let message = format!("`{key}`{location} differs from the trusted config {}", trusted.display());
     Problem::new(ProblemCode::NotTrusted, message)
         .hint("a change may alter `cohorts`, `segments`, `exports` and `removed`; merge the rest into the trusted config first")
 }
@@ -117,7 +117,7 @@ fn at<'a>(tree: &'a TreeNode, path: &[String]) -> Option<&'a TreeNode> {
     path.iter().try_fold(tree, |node, key| node.get(key))
 }
 
-/// The keys below a path that differ, with their places in our tree.
+/// The keys below a path that differ, with their spans in our tree.
 fn diff(
     path: &[String],
     ours: Option<&TreeNode>,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::dump_sources::{DumpQuery, IdentitySource, TableSource};
+use super::dumps::{DumpQuery, DumpTableSource};
 use super::export::{ExportConfig, ExportSource};
 use super::file_source::FileSource;
+use super::identity::IdentitySource;
 use super::secret::SecretRef;
 use super::segment::SegmentConfig;
 use super::sql::{SqlConfig, SqlSource};
@@ -282,7 +283,7 @@ pub enum SourceConfig {
     /// A query.
     Sql(SqlSource),
     /// A table of Heap Connect dumps.
-    HeapConnect(TableSource),
+    HeapConnect(DumpTableSource),
     /// A query over tables of Heap Connect dumps.
     DumpQuery(DumpQuery),
 }
@@ -312,9 +313,18 @@ impl SourceConfig {
     pub fn path(&self) -> Option<&str> {
         match self {
             Self::File(source) => Some(&source.pattern),
-            Self::HeapConnect(source) => Some(&source.place.path),
-            Self::DumpQuery(source) => Some(&source.place.path),
+            Self::HeapConnect(source) => Some(&source.folder.path),
+            Self::DumpQuery(source) => Some(&source.folder.path),
             Self::HeapSegment(_) | Self::Sql(_) => None,
+        }
+    }
+
+    /// The path or glob of local files that `watch` observes. None: a run by schedule, or a delivery, finds changes.
+    #[must_use]
+    pub fn watched_path(&self) -> Option<&str> {
+        match self {
+            Self::File(source) => (!source.is_remote()).then_some(&source.pattern),
+            Self::HeapSegment(_) | Self::Sql(_) | Self::HeapConnect(_) | Self::DumpQuery(_) => None,
         }
     }
 

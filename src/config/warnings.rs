@@ -2,12 +2,12 @@
 
 use super::types::Config;
 
-/// Quotes that word processors put in place of `"` and `'`.
+/// Quotes that word processors put instead of `"` and `'`.
 const SMART_QUOTES: [char; 8] =
     ['\u{2018}', '\u{2019}', '\u{201a}', '\u{201c}', '\u{201d}', '\u{201e}', '\u{ab}', '\u{bb}'];
 
 impl Config {
-    /// The warnings, each with its place.
+    /// The warnings, each with its span.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();

@@ -1,4 +1,4 @@
-//! Recognizes common mistakes in invalid YAML, with their place and a hint.
+//! Recognizes common mistakes in invalid YAML, with their span and a hint.
 //!
 //! The parser reports the kind of error and the position where it stopped; the mistake is often on the line above.
 //! Messages never repeat the text, which may contain a secret.
@@ -11,10 +11,10 @@ use serde_yaml::granit_parser::ErrorKind;
 /// A mistake in YAML syntax.
 pub(super) struct YamlMistake {
     /// The byte range of the mistake.
-    pub(super) place: Range<usize>,
+    pub(super) span: Range<usize>,
     /// The message.
     pub(super) message: &'static str,
-    /// The text at the place.
+    /// The text of the span.
     pub(super) label: String,
     /// The remedy.
     pub(super) hint: String,
@@ -105,8 +105,8 @@ fn lines(text: &str) -> Vec<TextLine<'_>> {
         start += whole.len();
         (at, whole.len())
     };
-    let places: Vec<(usize, usize)> = text.split_inclusive('\n').map(line).collect();
-    places
+    let lines: Vec<(usize, usize)> = text.split_inclusive('\n').map(line).collect();
+    lines
         .into_iter()
         .map(|(start, len)| TextLine { start, text: text[start..start + len].trim_end_matches(['\n', '\r']) })
         .collect()
@@ -129,10 +129,10 @@ fn tab(lines: &[TextLine<'_>], here: usize, kind: &ErrorKind) -> Option<YamlMist
             | ErrorKind::TabAtBlockScalarStart
             | ErrorKind::TabInPlainScalar
     );
-    let place = lines[near].iter().find_map(tab_of);
-    let place = place.or_else(|| lines.iter().find_map(tab_of).filter(|_| about_tabs))?;
+    let start = lines[near].iter().find_map(tab_of);
+    let start = start.or_else(|| lines.iter().find_map(tab_of).filter(|_| about_tabs))?;
     Some(YamlMistake {
-        place: place..place + 1,
+        span: start..start + 1,
         message: "indentation with a tab",
         label: "this is a tab".to_owned(),
         hint: "indent with spaces; YAML does not allow tabs".to_owned(),
@@ -144,7 +144,7 @@ fn text_with_colon(line: &TextLine<'_>, at: usize) -> Option<YamlMistake> {
     let head = line.text.get(..at.checked_sub(line.start)?)?;
     let value = line.start + head.find(": ")? + 2;
     Some(YamlMistake {
-        place: value..line.start + line.text.trim_end().len(),
+        span: value..line.start + line.text.trim_end().len(),
         message: "a string with a colon needs quotes",
         label: "this contains a colon and a space".to_owned(),
         hint: "put quotes around it: \"…\"".to_owned(),
@@ -160,9 +160,9 @@ fn missing_space(line: &TextLine<'_>) -> Option<YamlMistake> {
     if !is_key || body[colon + 1..].is_empty() || body[colon + 1..].starts_with([' ', '\t']) {
         return None;
     }
-    let place = line.start + line.depth() + colon;
+    let start = line.start + line.depth() + colon;
     Some(YamlMistake {
-        place: place..place + 1,
+        span: start..start + 1,
         message: "missing space after a colon",
         label: "add a space".to_owned(),
         hint: "write `key: value`".to_owned(),
@@ -171,10 +171,10 @@ fn missing_space(line: &TextLine<'_>) -> Option<YamlMistake> {
 
 /// `-id: carts`, which is a key and not an item.
 fn dash_without_space(line: &TextLine<'_>) -> Option<YamlMistake> {
-    let place = line.body().start;
+    let start = line.body().start;
     let is_glued = |rest: &str| rest.starts_with(char::is_alphanumeric);
     line.text.trim_start().strip_prefix('-').filter(|rest| is_glued(rest)).map(|_| YamlMistake {
-        place: place..place + 1,
+        span: start..start + 1,
         message: "missing space after a dash",
         label: "add a space".to_owned(),
         hint: "start each item of a list with `- `".to_owned(),
@@ -183,7 +183,7 @@ fn dash_without_space(line: &TextLine<'_>) -> Option<YamlMistake> {
 
 fn missing_colon(line: &TextLine<'_>) -> YamlMistake {
     YamlMistake {
-        place: line.body(),
+        span: line.body(),
         message: "missing colon after a key",
         label: "neither a key nor an item of a list".to_owned(),
         hint: "write `key: value`, or `- value` for an item of a list".to_owned(),
@@ -200,7 +200,7 @@ fn item(lines: &[TextLine<'_>], here: usize) -> YamlMistake {
     match dash.map(TextLine::depth) {
         Some(depth) if depth < line.depth() => indentation(line, Some(depth + 2)),
         _ => YamlMistake {
-            place: line.body(),
+            span: line.body(),
             message: "missing dash of a list item",
             label: "the list above continues with `- `".to_owned(),
             hint: "start each item with `- `, or indent this line less if it is not an item".to_owned(),
@@ -213,7 +213,7 @@ fn indentation(line: &TextLine<'_>, others: Option<usize>) -> YamlMistake {
     let spaces = |depth: usize| if depth == 1 { "1 space".to_owned() } else { format!("{depth} spaces") };
     let (here, others) = (spaces(line.depth()), others.map(spaces));
     YamlMistake {
-        place: line.body(),
+        span: line.body(),
         message: "wrong indentation",
         label: match others.filter(|others| *others != here) {
             Some(others) => {
@@ -228,35 +228,35 @@ fn indentation(line: &TextLine<'_>, others: Option<usize>) -> YamlMistake {
 /// The last bracket that is open at `at`: it is never closed, or a comma is missing.
 fn open_bracket(text: &str, at: usize) -> Option<YamlMistake> {
     let mut open = Vec::new();
-    for (place, character) in text.get(..at)?.char_indices() {
+    for (start, character) in text.get(..at)?.char_indices() {
         match character {
-            '{' | '[' => open.push(place),
+            '{' | '[' => open.push(start),
             '}' | ']' => drop(open.pop()),
             _ => {}
         }
     }
-    let place = open.pop()?;
-    let line_end = text[place..].find(['\n', '\r']).map_or(text.len(), |len| place + len);
-    match text.get(at..line_end).and_then(|rest| rest.find(closing(text, place))) {
+    let start = open.pop()?;
+    let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |len| start + len);
+    match text.get(at..line_end).and_then(|rest| rest.find(closing(text, start))) {
         Some(len) => Some(YamlMistake {
-            place: place..at + len + 1,
+            span: start..at + len + 1,
             message: "missing comma in brackets",
             label: "a comma is probably missing here".to_owned(),
             hint: "write `{ key: value, key: value }` or `[ item, item ]`".to_owned(),
         }),
-        None => Some(unclosed_bracket(text, place)),
+        None => Some(unclosed_bracket(text, start)),
     }
 }
 
-/// The bracket that closes the one at `place`.
-fn closing(text: &str, place: usize) -> char {
-    if text[place..].starts_with('{') { '}' } else { ']' }
+/// The bracket that closes the one at `start`.
+fn closing(text: &str, start: usize) -> char {
+    if text[start..].starts_with('{') { '}' } else { ']' }
 }
 
-fn unclosed_bracket(text: &str, place: usize) -> YamlMistake {
-    let closing = closing(text, place);
+fn unclosed_bracket(text: &str, start: usize) -> YamlMistake {
+    let closing = closing(text, start);
     YamlMistake {
-        place: place..place + text[place..].chars().next().map_or(0, char::len_utf8),
+        span: start..start + text[start..].chars().next().map_or(0, char::len_utf8),
         message: "unclosed bracket",
         label: format!("missing `{closing}`"),
         hint: format!("close it with `{closing}`, and separate items with commas"),
@@ -265,7 +265,7 @@ fn unclosed_bracket(text: &str, place: usize) -> YamlMistake {
 
 fn quote(line: &TextLine<'_>, at: usize) -> YamlMistake {
     YamlMistake {
-        place: at..(line.start + line.text.trim_end().len()).max(at),
+        span: at..(line.start + line.text.trim_end().len()).max(at),
         message: "unclosed quote",
         label: "opened here".to_owned(),
         hint: "close it at the end of the string".to_owned(),
@@ -277,7 +277,7 @@ fn needs_quotes(text: &str, at: usize) -> YamlMistake {
     let rest = &text[at..];
     let end = at + rest.find(['\n', '\r']).unwrap_or(rest.len());
     YamlMistake {
-        place: at..end,
+        span: at..end,
         message: "a string that starts with this character needs quotes",
         label: "its first character is special in YAML".to_owned(),
         hint: "put quotes around it: \"…\"".to_owned(),
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_place_is_within_the_text_for_any_input() {
+    fn the_span_is_within_the_text_for_any_input() {
         let texts =
             ["", "\n", "a", "é: ü: ö\n\t- x", "a:b\r\n  c: d\r\n\te", "{ [ } ]\n# \n", "- a\n  b\n c:d"];
         let kinds = [
@@ -307,9 +307,9 @@ mod tests {
             for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
                 if let Some(mistake) = recognize(text, at, kind) {
                     assert!(
-                        text.get(mistake.place.clone()).is_some(),
+                        text.get(mistake.span.clone()).is_some(),
                         "{text:?} {kind:?} {at} {:?}",
-                        mistake.place
+                        mistake.span
                     );
                 }
             }

@@ -59,7 +59,7 @@ pub fn survey(
         }
     };
     let unreadable = |error: &dyn std::fmt::Display| ExportStop::Source(error.to_string());
-    let storage = Storage::open(&source.place, access).map_err(|error| unreadable(&error))?;
+    let storage = Storage::open(&source.location, access).map_err(|error| unreadable(&error))?;
     let own = export.since.filter(|_| !again).map(Day::of);
     let scope = days.scope(again).of_export(own);
     let found = find(&storage, &record, scope, source.incomplete_after, clock.now());
@@ -98,7 +98,7 @@ pub fn has_work(
         return Ok(!state.inbox(&EndpointName::of_export(&export.id))?.is_empty());
     };
     let failed = |error: crate::connector::currents::StorageError| ExportStop::Source(error.to_string());
-    let storage = Storage::open(&source.place, access).map_err(failed)?;
+    let storage = Storage::open(&source.location, access).map_err(failed)?;
     // Only a run records that everything was listed.
     if !storage.is_near() && is_listing_due(&record, now) {
         return Ok(true);

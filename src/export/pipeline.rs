@@ -111,7 +111,7 @@ impl ExportShared {
     }
 
     pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, ExportStop> {
-        Storage::open(&source.place, &self.context.access).map_err(|error| unreadable(&error))
+        Storage::open(&source.location, &self.context.access).map_err(|error| unreadable(&error))
     }
 }
 

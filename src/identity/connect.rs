@@ -12,7 +12,7 @@
 use std::sync::Mutex;
 
 use super::{ImportError, ImportSummary, RowRejectReason, locked, noted, text};
-use crate::config::DumpSource;
+use crate::config::IdentityDumpSource;
 use crate::connector::file;
 use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
 use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
@@ -39,7 +39,7 @@ pub struct DumpImport {
     pub summary: ImportSummary,
 }
 
-fn name_of(source: &DumpSource) -> SourceName {
+fn name_of(source: &IdentityDumpSource) -> SourceName {
     SourceName { address: source.address.clone(), label: source.label.clone() }
 }
 
@@ -48,11 +48,11 @@ fn name_of(source: &DumpSource) -> SourceName {
 /// # Errors
 /// [`ImportError`]. Then the map is unchanged.
 pub fn import_dumps(
-    source: &DumpSource,
+    source: &IdentityDumpSource,
     from: file::FileAccess<'_>,
     map: &Mutex<IdentityMap>,
 ) -> Result<DumpImport, ImportError> {
-    let dumps = Dumps::find(&source.place, from)?;
+    let dumps = Dumps::find(&source.folder, from)?;
     for _ in 0..ATTEMPTS_MAX {
         if let Some(dumped) = try_import(source, &dumps, map)? {
             return Ok(dumped);
@@ -63,7 +63,7 @@ pub fn import_dumps(
 
 /// Returns `None` if another import has changed the tables meanwhile.
 fn try_import(
-    source: &DumpSource,
+    source: &IdentityDumpSource,
     dumps: &Dumps,
     map: &Mutex<IdentityMap>,
 ) -> Result<Option<DumpImport>, ImportError> {
@@ -99,11 +99,11 @@ fn try_import(
 
 /// Whether there are dumps that were not imported yet. Reads no table.
 pub(super) fn has_changes(
-    source: &DumpSource,
+    source: &IdentityDumpSource,
     from: file::FileAccess<'_>,
     state: &StateReader,
 ) -> Result<bool, ImportError> {
-    let dumps = Dumps::find(&source.place, from)?;
+    let dumps = Dumps::find(&source.folder, from)?;
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
     let before = state.bookmark(&name_of(source))?.filter(|bookmark| continues(bookmark, source, &dumps));
     Ok(before.is_none_or(|before| before.dump < newest))
@@ -111,7 +111,7 @@ pub(super) fn has_changes(
 
 /// Whether the dumps continue the imported ones: no dump that the tables include was added or changed since. Missing old
 /// dumps do not count.
-fn continues(bookmark: &SourceBookmark, source: &DumpSource, dumps: &Dumps) -> bool {
+fn continues(bookmark: &SourceBookmark, source: &IdentityDumpSource, dumps: &Dumps) -> bool {
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
     let mut within = dumps.all().iter().filter(|dump| (bookmark.from..=bookmark.dump).contains(&dump.id));
     bookmark.fingerprint == source.owner
@@ -121,7 +121,7 @@ fn continues(bookmark: &SourceBookmark, source: &DumpSource, dumps: &Dumps) -> b
 
 /// Which dumps and tables to read, in order.
 struct ReplayPlan<'a> {
-    source: &'a DumpSource,
+    source: &'a IdentityDumpSource,
     dumps: &'a Dumps,
     /// Sorted by number.
     manifests: Vec<(&'a Dump, Manifest)>,
@@ -134,7 +134,7 @@ struct ReplayPlan<'a> {
 impl<'a> ReplayPlan<'a> {
     /// Searches backwards from the newest dump, no further than necessary.
     fn plan(
-        source: &'a DumpSource,
+        source: &'a IdentityDumpSource,
         dumps: &'a Dumps,
         before: Option<&SourceBookmark>,
     ) -> Result<Self, DumpError> {

@@ -8,7 +8,7 @@ use super::{
     DumpImport, HandleColumn, IdentityLayout, ImportError, ImportSummary, RowRejectReason, import_dumps,
     locked, noted, ties,
 };
-use crate::config::{Config, IdentitySource, MappingSource};
+use crate::config::{Config, IdentityFileSource, IdentitySource};
 use crate::connector::file::{self, FileError, fingerprint};
 use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::{Fields, Timestamp};
@@ -72,14 +72,14 @@ pub fn from<'a>(config: &'a Config, stores: &'a [(String, String)]) -> file::Fil
     file::FileAccess { folder: &config.folder, roots: &config.roots, stores }
 }
 
-fn name_of(source: &MappingSource) -> SourceName {
+fn name_of(source: &IdentityFileSource) -> SourceName {
     let label = source.alias.as_ref().map_or("", |(label, _)| label);
     SourceName { address: source.files.pattern.clone(), label: label.to_owned() }
 }
 
 /// Returns a fingerprint of the files and of the settings. `None`: the files are too recent for one.
 fn fingerprint_of(
-    source: &MappingSource,
+    source: &IdentityFileSource,
     from: file::FileAccess<'_>,
     now: Timestamp,
 ) -> Result<Option<String>, FileError> {
@@ -87,7 +87,7 @@ fn fingerprint_of(
 }
 
 fn import_files(
-    source: &MappingSource,
+    source: &IdentityFileSource,
     from: file::FileAccess<'_>,
     map: &Mutex<IdentityMap>,
     now: Timestamp,
@@ -133,7 +133,7 @@ fn import_files(
     }
 }
 
-fn handles_of(source: &MappingSource) -> Vec<HandleColumn> {
+fn handles_of(source: &IdentityFileSource) -> Vec<HandleColumn> {
     let device = source.device_id.iter().map(|column| HandleColumn::DeviceId(column.as_str().into()));
     let alias = source.alias.iter().map(|(label, column)| HandleColumn::Alias {
         label: label.as_str().into(),

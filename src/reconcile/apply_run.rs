@@ -18,7 +18,7 @@ use crate::apply::{ApplyStop, ConnectionHealth};
 use crate::config::Config;
 use crate::connector::braze::BrazeKeyKind;
 use crate::contained::{Panicked, contained_task};
-use crate::model::{ConnectionName, RunId};
+use crate::model::ConnectionName;
 use crate::state::{JournalEvent, StateError};
 
 /// The clients of the workspaces that a plan sends to.
@@ -74,19 +74,6 @@ pub async fn apply(
     report.journal_error = journaled.err().map(ApplyStop::from);
     tokio::task::block_in_place(|| tidy_state(&resources.state, config, resources.clock));
     Ok(report)
-}
-
-/// The report of a plan that the guard blocks when it may be applied only as a whole. Nothing is sent, and the state
-/// stays as it is.
-#[must_use]
-pub fn blocked(plan: &RunPlan, run: &RunId) -> RunReport {
-    let mut report = RunReport::new(run, plan);
-    for (position, cohort) in plan.cohorts.iter().enumerate() {
-        let mut unsent = CohortReport::new(cohort);
-        unsent.outcome.stop_reason = cohort.sends().then_some(ApplyStop::Blocked);
-        report.insert(position, unsent);
-    }
-    report
 }
 
 /// The report of a cohort after a panic in its apply. Requests without a recorded answer are in doubt, as after a crash.

@@ -42,7 +42,7 @@ mod apply_cohort_tests;
 #[cfg(test)]
 mod run_fixture;
 
-pub use apply_run::{apply, blocked};
+pub use apply_run::apply;
 pub use context::{ApplyResources, BrazeAccess, BrazeClients, PlanInputs, connect_braze};
 pub use end_of_run::log_retention;
 pub use export_run::{ExportJob, ExportResources, export, result as exports_result};

@@ -52,20 +52,13 @@ impl PlanError {
     #[must_use]
     pub fn kind(&self) -> FailedKind {
         match self {
-            Self::Desired(DesiredError::Sql(error)) => match error.kind {
-                SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => {
-                    FailedKind::Credentials
-                }
-                SqlErrorKind::Unreachable
-                | SqlErrorKind::Busy
-                | SqlErrorKind::Broken
-                | SqlErrorKind::Timeout => FailedKind::Unavailable,
-                _ => FailedKind::Other,
-            },
-            Self::Desired(DesiredError::Source(error)) => of_store(error.remote_kind()),
-            Self::Desired(DesiredError::Dump(error)) => of_store(error.remote_kind()),
+            Self::Desired(error) => kind_of_source(error),
             Self::Internal(_) => FailedKind::Internal,
-            _ => FailedKind::Other,
+            Self::State(_)
+            | Self::Workspace(..)
+            | Self::Order(_)
+            | Self::Saved(_)
+            | Self::NoConnection(_) => FailedKind::Other,
         }
     }
 
@@ -76,8 +69,42 @@ impl PlanError {
     }
 }
 
+/// The kind of an error of a source.
+fn kind_of_source(error: &DesiredError) -> FailedKind {
+    match error {
+        DesiredError::File(error) => kind_of_store(error.remote_kind()),
+        DesiredError::Dump(error) => kind_of_store(error.remote_kind()),
+        DesiredError::Sql(error) => kind_of_database(&error.kind),
+        DesiredError::Stopped
+        | DesiredError::Scratch(_)
+        | DesiredError::State(_)
+        | DesiredError::SegmentNotReceived { .. } => FailedKind::Other,
+    }
+}
+
+fn kind_of_database(kind: &SqlErrorKind) -> FailedKind {
+    match kind {
+        SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => {
+            FailedKind::Credentials
+        }
+        SqlErrorKind::Unreachable | SqlErrorKind::Busy | SqlErrorKind::Broken | SqlErrorKind::Timeout => {
+            FailedKind::Unavailable
+        }
+        SqlErrorKind::Certificate
+        | SqlErrorKind::Query
+        | SqlErrorKind::TypeGuess(_)
+        | SqlErrorKind::Writes
+        | SqlErrorKind::TempTable(_)
+        | SqlErrorKind::Driver
+        | SqlErrorKind::MissingColumn { .. }
+        | SqlErrorKind::DuplicateColumn(_)
+        | SqlErrorKind::Stopped
+        | SqlErrorKind::Local => FailedKind::Other,
+    }
+}
+
 /// The kind of a store's error.
-fn of_store(kind: Option<ErrorKind>) -> FailedKind {
+fn kind_of_store(kind: Option<ErrorKind>) -> FailedKind {
     match kind {
         Some(ErrorKind::PermissionDenied) => FailedKind::Credentials,
         Some(ErrorKind::Other) => FailedKind::Unavailable,

@@ -152,6 +152,19 @@ impl RunReport {
         }
     }
 
+    /// The report of a plan that the guard blocks when it may be applied only as a whole. Nothing is sent, and the state
+    /// stays as it is.
+    #[must_use]
+    pub fn blocked(plan: &RunPlan, run: &RunId) -> Self {
+        let mut report = Self::new(run, plan);
+        for (position, cohort) in plan.cohorts.iter().enumerate() {
+            let mut unsent = CohortReport::new(cohort);
+            unsent.outcome.stop_reason = cohort.sends().then_some(ApplyStop::Blocked);
+            report.insert(position, unsent);
+        }
+        report
+    }
+
     /// Inserts a cohort in the order of the plan. Cohorts finish in any order.
     pub(super) fn insert(&mut self, position: usize, cohort: CohortReport) {
         let ApplyOutcome { added, removed, rejected, in_doubt, .. } = cohort.outcome;

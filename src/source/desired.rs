@@ -67,7 +67,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Config, FileSource, SourceAccess};
+    use crate::config::{Config, SourceAccess};
     use crate::connector::rows::{RowLocation, RowSink, UnreadableRow};
     use crate::model::{Field, Identifier, NoProgress, Timestamp};
     use crate::state::{Holder, Location, StateWriter};
@@ -103,10 +103,6 @@ mod tests {
 
         fn check(&self, _: ReadAccess<'_>, _: &[Box<str>]) -> Result<Option<SourceCheck>, DesiredError> {
             Ok(None)
-        }
-
-        fn watched_files(&self) -> Option<&FileSource> {
-            None
         }
     }
 

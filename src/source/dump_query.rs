@@ -10,7 +10,7 @@ use super::dump_replay::{DumpReplay, DumpsRead};
 use super::heap_connect::check_dumps;
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
 use super::sql_query::database;
-use crate::config::{DumpQuery, FileSource};
+use crate::config::DumpQuery;
 use crate::connector::heap_connect::{DumpError, Dumps};
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::connector::sql::{TempTableWriter, TempTables};
@@ -28,7 +28,7 @@ impl SourceReader for DumpQuery {
         sink: &mut impl RowSink,
     ) -> Result<SourceRows, DesiredError> {
         let database = database(&self.query, inputs.access)?;
-        let dumps = Dumps::find(&self.place, inputs.access.files())?;
+        let dumps = Dumps::find(&self.folder, inputs.access.files())?;
         let mut tables = TempTables::open(database)?;
         for table in &self.tables {
             let replay = DumpReplay::new(&dumps, table)?;
@@ -45,11 +45,7 @@ impl SourceReader for DumpQuery {
     }
 
     fn check(&self, access: ReadAccess<'_>, _: &[Box<str>]) -> Result<Option<SourceCheck>, DesiredError> {
-        Ok(Some(check_dumps(&self.place, access)?))
-    }
-
-    fn watched_files(&self) -> Option<&FileSource> {
-        None
+        Ok(Some(check_dumps(&self.folder, access)?))
     }
 }
 

@@ -12,9 +12,12 @@ const LISTED_MAX: usize = 10;
 /// The reason why a source yields no desired members.
 #[derive(Debug, thiserror::Error)]
 pub enum DesiredError {
-    /// The source cannot be read in full.
+    /// Files cannot be read in full.
     #[error(transparent)]
-    Source(#[from] FileError),
+    File(#[from] FileError),
+    /// The sink stopped the read. The sink keeps the reason.
+    #[error("the read was stopped")]
+    Stopped,
     /// A temporary file failed.
     #[error("a temporary file failed: {0}")]
     Scratch(#[from] std::io::Error),
@@ -39,7 +42,7 @@ pub enum DesiredError {
 
 impl From<SinkStopped> for DesiredError {
     fn from(_: SinkStopped) -> Self {
-        Self::Source(FileError::Stopped)
+        Self::Stopped
     }
 }
 

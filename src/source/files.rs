@@ -34,10 +34,6 @@ impl SourceReader for FileSource {
         let summary = format!("{} can be read and has the columns", self.pattern);
         Ok(Some(SourceCheck { subject: "source", summary }))
     }
-
-    fn watched_files(&self) -> Option<&FileSource> {
-        (!self.is_remote()).then_some(self)
-    }
 }
 
 /// Ends the read at the first row: the header has been checked by then.

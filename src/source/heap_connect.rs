@@ -3,17 +3,17 @@
 use super::DesiredError;
 use super::dump_replay::{DumpReplay, DumpsRead};
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
-use crate::config::{DumpFolder, FileSource, TableSource};
+use crate::config::{DumpFolder, DumpTableSource};
 use crate::connector::heap_connect::{DumpError, Dumps};
 use crate::connector::rows::RowSink;
 
-impl SourceReader for TableSource {
+impl SourceReader for DumpTableSource {
     fn fingerprint(&self, inputs: SourceInputs<'_>) -> Result<Option<SourceFingerprint>, DesiredError> {
         // Rows expire without a new dump.
         if self.within.is_some() {
             return Ok(None);
         }
-        Ok(Some(fingerprint(&Dumps::find(&self.place, inputs.access.files())?)))
+        Ok(Some(fingerprint(&Dumps::find(&self.folder, inputs.access.files())?)))
     }
 
     fn read(
@@ -22,7 +22,7 @@ impl SourceReader for TableSource {
         columns: &[Box<str>],
         sink: &mut impl RowSink,
     ) -> Result<SourceRows, DesiredError> {
-        let dumps = Dumps::find(&self.place, inputs.access.files())?;
+        let dumps = Dumps::find(&self.folder, inputs.access.files())?;
         let replay = DumpReplay::new(&dumps, &self.table)?;
         let read = DumpsRead { within: self.within, is_text: false };
         let summary = replay.run(inputs, columns, read, sink)?;
@@ -30,11 +30,7 @@ impl SourceReader for TableSource {
     }
 
     fn check(&self, access: ReadAccess<'_>, _: &[Box<str>]) -> Result<Option<SourceCheck>, DesiredError> {
-        Ok(Some(check_dumps(&self.place, access)?))
-    }
-
-    fn watched_files(&self) -> Option<&FileSource> {
-        None
+        Ok(Some(check_dumps(&self.folder, access)?))
     }
 }
 

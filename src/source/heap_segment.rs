@@ -2,7 +2,7 @@
 
 use super::DesiredError;
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
-use crate::config::{FileSource, HeapSegmentSource};
+use crate::config::HeapSegmentSource;
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink};
 use crate::model::{Field, Fields, Identifier};
 use crate::state::{SegmentTable, StateError, StateReader};
@@ -37,10 +37,6 @@ impl SourceReader for HeapSegmentSource {
 
     fn check(&self, _: ReadAccess<'_>, _: &[Box<str>]) -> Result<Option<SourceCheck>, DesiredError> {
         Ok(None)
-    }
-
-    fn watched_files(&self) -> Option<&FileSource> {
-        None
     }
 }
 

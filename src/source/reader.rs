@@ -3,14 +3,14 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::DesiredError;
-use crate::config::{Config, FileSource, SourceAccess};
+use crate::config::{Config, SourceAccess};
 use crate::connector::file::{FileAccess, FileFingerprint};
 use crate::connector::rows::{ReadSummary, RowSink};
 use crate::model::Timestamp;
 use crate::state::StateReader;
 
-/// A kind of source. To add a kind, implement this trait for its config type and list it in `registry`;
-/// ARCHITECTURE.md lists the other places.
+/// A kind of source. To add a kind, implement this trait for its config type;
+/// ARCHITECTURE.md lists the other files.
 ///
 /// `read` is generic, so the compiler resolves the call for every row.
 pub trait SourceReader {
@@ -41,9 +41,6 @@ pub trait SourceReader {
         access: ReadAccess<'_>,
         columns: &[Box<str>],
     ) -> Result<Option<SourceCheck>, DesiredError>;
-
-    /// Local files to watch for changes; none if the source is read on schedule only.
-    fn watched_files(&self) -> Option<&FileSource>;
 }
 
 /// The config and the credentials that a source is read with.

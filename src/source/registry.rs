@@ -1,8 +1,8 @@
-//! The kinds of sources. A new kind is one line here; ARCHITECTURE.md lists the other places.
+//! The kinds of sources. A new kind is one line here; ARCHITECTURE.md lists the other files.
 
 use super::DesiredError;
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
-use crate::config::{FileSource, SourceConfig};
+use crate::config::SourceConfig;
 use crate::connector::rows::RowSink;
 
 /// Calls the reader of a source's kind.
@@ -38,9 +38,5 @@ impl SourceReader for SourceConfig {
         columns: &[Box<str>],
     ) -> Result<Option<SourceCheck>, DesiredError> {
         dispatch!(self, reader => reader.check(access, columns))
-    }
-
-    fn watched_files(&self) -> Option<&FileSource> {
-        dispatch!(self, reader => reader.watched_files())
     }
 }

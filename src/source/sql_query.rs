@@ -2,7 +2,7 @@
 
 use super::DesiredError;
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
-use crate::config::{FileSource, SqlSource};
+use crate::config::SqlSource;
 use crate::connector::rows::{ReadSummary, RowSink};
 use crate::connector::sql::{self, Database, SqlError};
 
@@ -31,10 +31,6 @@ impl SourceReader for SqlSource {
         sql::try_source(self, database, columns)?;
         let summary = "the query is allowed and has the columns".to_owned();
         Ok(Some(SourceCheck { subject: "query", summary }))
-    }
-
-    fn watched_files(&self) -> Option<&FileSource> {
-        None
     }
 }
 

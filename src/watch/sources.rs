@@ -13,11 +13,12 @@ use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::files::{Changed, ChangedPaths, FolderWatch, PathTrace};
-use crate::config::{AppId, Config, ExportConfig, ExportSource, SecretRef, StorageLocation, StorageSource};
+use crate::config::{
+    AppId, Config, ExportConfig, ExportSource, FileSource, SecretRef, StorageLocation, StorageSource,
+};
 use crate::connector::file::{self, FileFingerprint};
 use crate::file_glob::Glob;
 use crate::model::{Clock, CohortId, ExportId};
-use crate::source::SourceReader as _;
 
 /// A folder that is never quiet is surveyed after this many debounce times.
 const DEBOUNCES_MAX: u32 = 8;
@@ -181,11 +182,11 @@ impl WatchedFiles {
         let mut before = std::mem::take(&mut self.cohorts);
         for cohort in &config.cohorts {
             // Without watched files, the cohort runs by its schedule.
-            let Some(source) = cohort.source.watched_files() else { continue };
+            let Some(path) = cohort.source.watched_path() else { continue };
             let trace = before.remove(&cohort.id).filter(|trace| !trace.is_affected_by(changed));
             let trace = trace.unwrap_or_else(|| {
                 affected.insert(cohort.id.clone());
-                PathTrace::of_glob(&config.folder, &source.pattern)
+                PathTrace::of_glob(&config.folder, path)
             });
             self.cohorts.insert(cohort.id.clone(), trace);
         }
@@ -235,9 +236,9 @@ impl WatchedFiles {
         let mut changed = Vec::new();
         self.fingerprints.retain(|id, _| self.cohorts.contains_key(id));
         for cohort in config.cohorts.iter().filter(|cohort| affected.contains(&cohort.id)) {
-            let Some(source) = cohort.source.watched_files() else { continue };
+            let Some(path) = cohort.source.watched_path() else { continue };
             let from = file::FileAccess { folder: &config.folder, roots: &config.roots, stores: &[] };
-            let fingerprint = file::fingerprint(source, from).ok();
+            let fingerprint = file::fingerprint(&FileSource::new(path.to_owned()), from).ok();
             if self.fingerprints.get(&cohort.id) != Some(&fingerprint) {
                 self.fingerprints.insert(cohort.id.clone(), fingerprint);
                 changed.push(cohort.id.clone());
@@ -262,7 +263,7 @@ fn traces_of_config(config: &Config) -> Vec<PathTrace> {
 /// The folder that an export reads. None: it reads a bucket or an endpoint.
 fn folder_of(export: &ExportConfig) -> Option<PathBuf> {
     match &export.source {
-        ExportSource::Storage(StorageSource { place: StorageLocation::Folder { path, .. }, .. }) => {
+        ExportSource::Storage(StorageSource { location: StorageLocation::Folder { path, .. }, .. }) => {
             Some(path.clone())
         }
         ExportSource::Storage(_) | ExportSource::Http(_) => None,

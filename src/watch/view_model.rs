@@ -106,10 +106,10 @@ fn source(source: &SourceConfig, data: &StatusData) -> page::SourceView {
     match source {
         SourceConfig::File(file) => page::SourceView::Files { pattern: file.pattern.clone() },
         SourceConfig::HeapConnect(source) => {
-            page::SourceView::Files { pattern: format!("{}, table {}", source.place.path, source.table) }
+            page::SourceView::Files { pattern: format!("{}, table {}", source.folder.path, source.table) }
         }
         SourceConfig::DumpQuery(query) => {
-            let (path, tables) = (&query.place.path, query.tables.join(", "));
+            let (path, tables) = (&query.folder.path, query.tables.join(", "));
             page::SourceView::Files { pattern: format!("{path}, a query over {tables}") }
         }
         SourceConfig::Sql(sql) => page::SourceView::Query { connection: sql.connection.clone() },

@@ -17,7 +17,7 @@ use crate::cli::output::{count, counted, out, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::render::reasons;
 use crate::cli::{access, environment};
-use crate::config::{CohortConfig, Config, DumpFolder, DumpSource, FileSource, IdentitySource};
+use crate::config::{CohortConfig, Config, DumpFolder, FileSource, IdentityDumpSource, IdentitySource};
 use crate::connector::file;
 use crate::foreign::escaped;
 use crate::identity::{
@@ -141,9 +141,9 @@ fn import_dumps(
         return Err(CommandError::new(Exit::Usage, what));
     }
     let (path, endpoint, region) = (args.files.clone(), args.endpoint.clone(), args.region.clone());
-    let source = DumpSource {
+    let source = IdentityDumpSource {
         address: address(&path),
-        place: DumpFolder { path, endpoint, region },
+        folder: DumpFolder { path, endpoint, region },
         label: args.label.clone(),
         owner: args.external_id.clone().unwrap_or_else(|| "identity".to_owned()),
     };

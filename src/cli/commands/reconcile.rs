@@ -138,7 +138,7 @@ fn blocked(
     showing: ReportOptions<'_>,
 ) -> Result<Exit, CommandError> {
     let failed = plan_view::unplanned(plan);
-    let report = reconcile::blocked(plan, run);
+    let report = RunReport::blocked(plan, run);
     let exit = exit(&report, &[]);
     tracing::info!(result = report.result(), requests = 0, "the run ends");
     out(&match format {

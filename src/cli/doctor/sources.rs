@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::vendors::blocking;
 use super::{DoctorFindings, sql_errors};
 use crate::cli::access;
-use crate::cli::hints::{dump_hint, file_hint};
-use crate::config::{CohortConfig, Config, IdentitySource, MappingSource, SourceAccess};
+use crate::cli::hints::source_hint;
+use crate::config::{CohortConfig, Config, IdentityFileSource, IdentitySource, SourceAccess};
 use crate::source::{self, DesiredError, ReadAccess, SourceCheck, SourceReader as _};
 
 type CheckResult = Result<Option<SourceCheck>, DesiredError>;
@@ -25,7 +25,7 @@ pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
         let (context, identity) = (Arc::clone(&context), identity.clone());
         let checked = blocking(move || match identity {
             IdentitySource::HeapConnect(source) => {
-                Ok(Some(source::check_dumps(&source.place, access_of(&context))?))
+                Ok(Some(source::check_dumps(&source.folder, access_of(&context))?))
             }
             IdentitySource::File(source) => {
                 source.files.check(access_of(&context), &mapping_columns(&source))
@@ -49,7 +49,7 @@ fn access_of(context: &(Config, SourceAccess)) -> ReadAccess<'_> {
     ReadAccess { config: &context.0, secrets: &context.1 }
 }
 
-fn mapping_columns(source: &MappingSource) -> Vec<Box<str>> {
+fn mapping_columns(source: &IdentityFileSource) -> Vec<Box<str>> {
     let alias = source.alias.as_ref().map(|(_, column)| column);
     let columns = std::iter::once(&source.owner).chain(&source.device_id).chain(alias);
     columns.map(|column| column.as_str().into()).collect()
@@ -59,13 +59,19 @@ fn report(checked: Option<CheckResult>, findings: &mut DoctorFindings) {
     match checked {
         None | Some(Ok(None)) => {}
         Some(Ok(Some(SourceCheck { subject, summary }))) => findings.passed(subject, summary),
-        Some(Err(DesiredError::Sql(error))) => sql_errors::failed(&error, findings),
-        Some(Err(DesiredError::Dump(error))) => {
-            findings.failed("dumps", error.to_string(), dump_hint(&error).unwrap_or_default());
-        }
-        Some(Err(error)) => {
-            let hint = if let DesiredError::Source(error) = &error { file_hint(error) } else { None };
-            findings.failed("source", error.to_string(), hint.unwrap_or_default());
-        }
+        Some(Err(error)) => failed(&error, findings),
     }
+}
+
+fn failed(error: &DesiredError, findings: &mut DoctorFindings) {
+    let check = match error {
+        DesiredError::Sql(error) => return sql_errors::failed(error, findings),
+        DesiredError::Dump(_) => "dumps",
+        DesiredError::File(_)
+        | DesiredError::Stopped
+        | DesiredError::Scratch(_)
+        | DesiredError::State(_)
+        | DesiredError::SegmentNotReceived { .. } => "source",
+    };
+    findings.failed(check, error.to_string(), source_hint(error).unwrap_or_default());
 }

@@ -288,8 +288,9 @@ async fn exported(config: &Config, export: &ExportConfig, findings: &mut DoctorF
             }
         }
         ExportSource::Storage(source) => {
-            let (place, access) = (source.place.clone(), resources::storage_access(export));
-            let looked = blocking(move || Storage::open(&place, &access).and_then(|storage| storage.look()));
+            let (location, access) = (source.location.clone(), resources::storage_access(export));
+            let looked =
+                blocking(move || Storage::open(&location, &access).and_then(|storage| storage.look()));
             match looked.await {
                 Some(Ok(found)) => {
                     findings.passed(

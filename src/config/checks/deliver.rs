@@ -55,7 +55,7 @@ fn cohorts_to<'a>(tree: &'a TreeNode, connection: &'a str) -> impl Iterator<Item
 }
 
 fn by_attribute(cohort: &TreeNode) -> Option<SourceSpan> {
-    cohort.text("deliver").filter(|(word, _)| *word == "attribute").map(|(_, place)| place)
+    cohort.text("deliver").filter(|(word, _)| *word == "attribute").map(|(_, span)| span)
 }
 
 /// A connection needs the keys of the delivery methods of its cohorts. A connection without cohorts needs those of one
@@ -78,16 +78,16 @@ pub(super) fn real_vendors_have_keys(tree: &TreeNode, problems: &mut Vec<Problem
                 problems.extend(lacks(entry, key, None));
             }
         }
-        if let Some(place) = attribute {
+        if let Some(span) = attribute {
             problems.extend(lacks(
                 entry,
                 "rest_api_key",
-                Some((place, "this cohort is delivered by attribute")),
+                Some((span, "this cohort is delivered by attribute")),
             ));
-        } else if let Some(place) = trigger {
-            problems.extend(lacks(entry, "rest_api_key", Some((place, "this trigger needs it"))));
-        } else if let Some(place) = asks {
-            problems.extend(lacks(entry, "rest_api_key", Some((place, "`preflight` needs it"))));
+        } else if let Some(span) = trigger {
+            problems.extend(lacks(entry, "rest_api_key", Some((span, "this trigger needs it"))));
+        } else if let Some(span) = asks {
+            problems.extend(lacks(entry, "rest_api_key", Some((span, "`preflight` needs it"))));
         }
     }
 }
@@ -101,7 +101,7 @@ fn lacks(entry: &TreeEntry, key: &str, because: Option<(SourceSpan, &str)>) -> O
         Problem::new(ProblemCode::MissingCredentials, format!("connection `{}` has no `{key}`", entry.key))
             .at(entry.key_span, format!("missing `{key}`"));
     let problem = match because {
-        Some((place, why)) => problem.see(place, why),
+        Some((span, why)) => problem.see(span, why),
         None => problem,
     };
     let add = format!("add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys");
@@ -121,29 +121,29 @@ pub(super) fn attributes_are_written(tree: &TreeNode, problems: &mut Vec<Problem
     }
 }
 
-/// Connection, kind, name and place of a cohort's attribute.
+/// Connection, kind, name and span of a cohort's attribute.
 fn attribute(cohort: &TreeNode) -> Option<(&str, &str, &str, SourceSpan)> {
     by_attribute(cohort)?;
     let (to, _) = cohort.text("to")?;
     let attribute = cohort.get("attribute")?;
     let kind = ["array", "boolean"].into_iter().find(|kind| attribute.get(kind).is_some())?;
-    let (name, place) = attribute.text(kind)?;
-    Some((to, kind, name, place))
+    let (name, span) = attribute.text(kind)?;
+    Some((to, kind, name, span))
 }
 
 /// A boolean attribute can represent only one cohort.
 pub(super) fn attributes_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<(&str, &str), (&str, SourceSpan)> = HashMap::new();
-    for (to, kind, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
+    for (to, kind, name, span) in tree.items("cohorts").iter().filter_map(attribute) {
         match first.get(&(to, name)) {
-            None => drop(first.insert((to, name), (kind, place))),
+            None => drop(first.insert((to, name), (kind, span))),
             Some((known, _)) if (kind, *known) == ("array", "array") => {}
             Some((_, earlier)) => problems.push(
                 Problem::new(
                     ProblemCode::BadAttribute,
                     format!("two cohorts in `{to}` use the attribute `{name}`"),
                 )
-                .at(place, "second use")
+                .at(span, "second use")
                 .see(*earlier, "first use")
                 .hint("only array attributes can be shared; use another boolean attribute"),
             ),
@@ -153,11 +153,11 @@ pub(super) fn attributes_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
 
 /// Cohorts must not overwrite standard attributes.
 pub(super) fn profile_fields_are_left_alone(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    for (_, _, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
+    for (_, _, name, span) in tree.items("cohorts").iter().filter_map(attribute) {
         if PROFILE_FIELDS.contains(&name.to_ascii_lowercase().as_str()) {
             problems.push(
                 Problem::new(ProblemCode::BadAttribute, format!("`{name}` is a standard field of Braze"))
-                    .at(place, "would overwrite data of user profiles")
+                    .at(span, "would overwrite data of user profiles")
                     .hint("use an attribute for cohorts only, for example `syncline_cohorts`"),
             );
         }

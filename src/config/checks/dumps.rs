@@ -44,13 +44,13 @@ pub(super) fn queries_have_an_engine(tree: &TreeNode, problems: &mut Vec<Problem
 pub(super) fn databases_accept_temporary_tables(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let fit = connections(tree).iter().filter(|entry| is_kind(&entry.node, "adbc"));
     let known: Vec<&str> = fit.map(|entry| entry.key.as_str()).collect();
-    for (name, place) in dumps(tree).filter_map(|source| source.text("connection")) {
+    for (name, span) in dumps(tree).filter_map(|source| source.text("connection")) {
         if known.contains(&name) {
             continue;
         }
         let what = format!("unknown database connection `{name}`");
         let problem = Problem::new(ProblemCode::UnknownConnection, what)
-            .at(place, "no connection of `kind: adbc` has this name");
+            .at(span, "no connection of `kind: adbc` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!(

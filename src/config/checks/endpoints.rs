@@ -76,8 +76,8 @@ fn text<'a>(
     node: Option<&'a TreeNode>,
     key: &str,
 ) -> Option<(EndpointPurpose, &'a str, SourceSpan)> {
-    let (text, place) = node?.text(key)?;
-    Some((purpose, text, place))
+    let (text, span) = node?.text(key)?;
+    Some((purpose, text, span))
 }
 
 fn is_web(path: &str) -> bool {
@@ -89,7 +89,7 @@ pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) 
     let allowed = tree.items("allow_endpoint").iter().filter_map(TreeNode::as_text);
     let allowed: Vec<url::Origin> =
         allowed.filter_map(|text| Url::parse(text).ok()).map(|url| url.origin()).collect();
-    for (purpose, text, place) in addresses(tree) {
+    for (purpose, text, span) in addresses(tree) {
         let Some(url) = Url::parse(text).ok().filter(|url| is_web(url.as_str())) else { continue };
         if is_loopback_host(&url) || allowed.contains(&url.origin()) {
             continue;
@@ -111,7 +111,7 @@ pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) 
                 ProblemCode::EndpointNotAllowed,
                 format!("`{origin}` is not allowed as an endpoint"),
             )
-            .at(place, label)
+            .at(span, label)
             .hint(format!("if you trust it: `allow_endpoint: [\"{origin}\"]` at the top of the config")),
         );
     }
@@ -120,20 +120,20 @@ pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) 
 /// Entries of `allow_endpoint` have a scheme, host and port; all endpoints are well-formed URLs.
 pub(super) fn allowed_are_servers(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let allowed = tree.items("allow_endpoint").iter().filter_map(|item| Some((item.as_text()?, item.span)));
-    for (text, place) in allowed {
+    for (text, span) in allowed {
         if let Err((label, hint)) = super::base_url(text) {
             let problem =
                 Problem::new(ProblemCode::BadEndpoint, "an entry of `allow_endpoint` is not a server");
-            problems.push(problem.at(place, label).hint(hint));
+            problems.push(problem.at(span, label).hint(hint));
         }
     }
     let exported = tree.items("exports").iter().filter_map(|export| export.get("source"));
-    for (text, place) in
+    for (text, span) in
         tree.get("bucket").into_iter().chain(exported).filter_map(|node| node.text("endpoint"))
     {
         if let Err((what, hint)) = safe_url(text, "for example `http://127.0.0.1:9000`") {
             let problem = Problem::new(ProblemCode::BadEndpoint, format!("`endpoint` {what}"));
-            problems.push(problem.at(place, "invalid endpoint").hint(hint));
+            problems.push(problem.at(span, "invalid endpoint").hint(hint));
         }
     }
 }

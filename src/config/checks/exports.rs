@@ -21,25 +21,25 @@ fn heaps(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
 /// Ids of exports are unique.
 pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<&str, SourceSpan> = HashMap::new();
-    for (id, place) in exports(tree).iter().filter_map(|export| export.text("id")) {
+    for (id, span) in exports(tree).iter().filter_map(|export| export.text("id")) {
         if let Some(earlier) = first.get(id) {
             problems.push(
                 Problem::new(ProblemCode::DuplicateId, format!("two exports have the id `{id}`"))
-                    .at(place, "second use")
+                    .at(span, "second use")
                     .see(*earlier, "first use")
                     .hint("use another id; the state records progress by id"),
             );
         } else {
-            first.insert(id, place);
+            first.insert(id, span);
         }
     }
 }
 
 /// The Heap connection of an export has a region and an environment id.
 pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    for (to, place) in exports(tree).iter().filter_map(|export| export.text("to")) {
+    for (to, span) in exports(tree).iter().filter_map(|export| export.text("to")) {
         let Some(heap) = heaps(tree).find(|entry| entry.key == to) else {
-            super::watch::no_heap(tree, to, place, problems);
+            super::watch::no_heap(tree, to, span, problems);
             continue;
         };
         let (region, endpoint) = (heap.node.text("region"), heap.node.entry("endpoint"));
@@ -47,7 +47,7 @@ pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>)
             problems.push(
                 Problem::new(ProblemCode::EndpointChoice, format!("connection `{to}` has no region"))
                     .at(heap.key_span, "missing `region` or `endpoint`")
-                    .see(place, "this export sends events there")
+                    .see(span, "this export sends events there")
                     .hint("`region: us`, `region: eu`, or `region: sandbox` for a local simulation"),
             );
         }
@@ -56,7 +56,7 @@ pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>)
             problems.push(
                 Problem::new(ProblemCode::MissingCredentials, format!("connection `{to}` has no `app_id`"))
                     .at(heap.key_span, "missing `app_id`")
-                    .see(place, "this export sends events there")
+                    .see(span, "this export sends events there")
                     .hint("add `app_id: \"…\"`: the digits that Heap shows under Administration > Projects"),
             );
         }
@@ -78,11 +78,11 @@ pub(super) fn heap_endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Proble
                 .hint("delete one of them"),
             );
         }
-        let Some((endpoint, place)) = entry.node.text("endpoint") else { continue };
+        let Some((endpoint, span)) = entry.node.text("endpoint") else { continue };
         if let Err((label, _)) = base_url(endpoint) {
             problems.push(
                 Problem::new(ProblemCode::BadEndpoint, "the endpoint cannot receive events")
-                    .at(place, label)
+                    .at(span, label)
                     .hint("for example `https://heapanalytics.com`"),
             );
         }
@@ -117,17 +117,17 @@ pub(super) fn storages_are_somewhere(tree: &TreeNode, problems: &mut Vec<Problem
 /// Folders of files are below the config's folder, or under `roots:`.
 pub(super) fn folders_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let roots: Vec<&str> = tree.items("roots").iter().filter_map(TreeNode::as_text).collect();
-    for (path, place) in storages(tree).filter_map(|source| source.text("path")) {
+    for (path, span) in storages(tree).filter_map(|source| source.text("path")) {
         if leaves_folder(Path::new(path)) && !roots.iter().any(|root| is_below(path, root)) {
-            problems.push(super::outside(path, place));
+            problems.push(super::outside(path, span));
         }
     }
 }
 
 /// Globs and renames are valid.
 pub(super) fn globs_say_something(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    let mut wrong = |place: SourceSpan, error: String, hint: &str| {
-        let problem = Problem::new(ProblemCode::BadGlob, "invalid glob").at(place, error);
+    let mut wrong = |span: SourceSpan, error: String, hint: &str| {
+        let problem = Problem::new(ProblemCode::BadGlob, "invalid glob").at(span, error);
         problems.push(problem.hint(hint));
     };
     for export in exports(tree) {
@@ -136,17 +136,17 @@ pub(super) fn globs_say_something(tree: &TreeNode, problems: &mut Vec<Problem>) 
         let of_lists =
             lists.iter().filter_map(|(map, key)| export.get(map)?.get(key)).flat_map(TreeNode::list);
         let personal = export.get("pii").map(TreeNode::list).unwrap_or_default();
-        for (glob, place) in of_lists.chain(personal).filter_map(|node| Some((node.as_text()?, node.span))) {
+        for (glob, span) in of_lists.chain(personal).filter_map(|node| Some((node.as_text()?, node.span))) {
             if let Err(error) = check_glob(glob) {
-                wrong(place, error.to_string(), "`*` matches between two dots, `**` matches everything");
+                wrong(span, error.to_string(), "`*` matches between two dots, `**` matches everything");
             }
         }
         for rename in export.get("properties").map(|node| node.items("rename")).unwrap_or_default() {
-            let (Some((from, _)), Some((to, place))) = (rename.text("from"), rename.text("to")) else {
+            let (Some((from, _)), Some((to, span))) = (rename.text("from"), rename.text("to")) else {
                 continue;
             };
             if let Err(error) = check_rename(from, to) {
-                wrong(place, error.to_string(), "for example `from: custom_properties.**` and `to: \"**\"`");
+                wrong(span, error.to_string(), "for example `from: custom_properties.**` and `to: \"**\"`");
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::remote_files::is_in_bucket;
+use super::source_kind::SourceKind;
 use super::{connections, is_kind, sources};
 use crate::config::file_source::FileFormat;
 use crate::config::problem::{Problem, ProblemCode};
@@ -17,11 +18,11 @@ pub(super) fn features_are_present(tree: &TreeNode, problems: &mut Vec<Problem>)
 
 fn report_missing(tree: &TreeNode, is_present: impl Fn(BuildFeature) -> bool, problems: &mut Vec<Problem>) {
     let needed = buckets(tree).chain(databases(tree)).chain(parquet_files(tree));
-    for (feature, what, place) in needed.filter(|(feature, ..)| !is_present(*feature)) {
+    for (feature, what, span) in needed.filter(|(feature, ..)| !is_present(*feature)) {
         let name = feature.name();
         problems.push(
             Problem::new(ProblemCode::MissingFeature, format!("{what} needs the feature `{name}`"))
-                .at(place, format!("this build of syncline does not have `{name}`"))
+                .at(span, format!("this build of syncline does not have `{name}`"))
                 .hint(BuildFeature::remedy()),
         );
     }
@@ -35,24 +36,25 @@ fn buckets(tree: &TreeNode) -> impl Iterator<Item = NeededFeature> {
     let exports = tree.items("exports").iter().filter_map(|export| export.get("source")?.text("url"));
     let paths =
         state.into_iter().chain(sources(tree).filter_map(|source| source.text("path"))).chain(exports);
-    paths.filter(|(path, _)| is_in_bucket(path)).map(|(_, place)| (BuildFeature::Cloud, "a bucket", place))
+    paths.filter(|(path, _)| is_in_bucket(path)).map(|(_, span)| (BuildFeature::Cloud, "a bucket", span))
 }
 
 fn databases(tree: &TreeNode) -> impl Iterator<Item = NeededFeature> {
     let is_database = |entry: &&TreeEntry| ["postgres", "adbc"].iter().any(|kind| is_kind(&entry.node, kind));
     let kinds = connections(tree).iter().filter(is_database).filter_map(|entry| entry.node.text("kind"));
-    kinds.map(|(_, place)| (BuildFeature::Warehouse, "a database", place))
+    kinds.map(|(_, span)| (BuildFeature::Warehouse, "a database", span))
 }
 
 fn parquet_files(tree: &TreeNode) -> impl Iterator<Item = NeededFeature> {
     let parquet = |source: &TreeNode| match source.text("format") {
-        Some((format, place)) => (format == "parquet").then_some(place),
+        Some((format, span)) => (format == "parquet").then_some(span),
         None => {
-            let (path, place) = source.text("path")?;
-            (FileFormat::from_name(Path::new(path)) == Some(FileFormat::Parquet)).then_some(place)
+            let (path, span) = source.text("path")?;
+            (FileFormat::from_name(Path::new(path)) == Some(FileFormat::Parquet)).then_some(span)
         }
     };
-    sources(tree).filter_map(parquet).map(|place| (BuildFeature::Warehouse, "a Parquet file", place))
+    let files = sources(tree).filter(|source| SourceKind::of(source).is_some_and(SourceKind::has_format));
+    files.filter_map(parquet).map(|span| (BuildFeature::Warehouse, "a Parquet file", span))
 }
 
 #[cfg(test)]
@@ -80,7 +82,7 @@ exports:
 ";
 
     #[test]
-    fn each_use_of_a_missing_feature_is_reported_at_its_place() {
+    fn each_use_of_a_missing_feature_is_reported_at_its_span() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sync.yaml");
         std::fs::File::create(&path).unwrap().write_all(CONFIG.as_bytes()).unwrap();
@@ -91,7 +93,7 @@ exports:
             let texts = problems.iter().map(|problem| {
                 assert_eq!(problem.code, ProblemCode::MissingFeature);
                 assert!(problem.hint.as_ref().unwrap().contains("--features full"), "{problem:?}");
-                format!("{}: {}", &CONFIG[problem.place.unwrap().range()], problem.message)
+                format!("{}: {}", &CONFIG[problem.span.unwrap().range()], problem.message)
             });
             texts.collect::<Vec<_>>()
         };

@@ -1,6 +1,6 @@
 //! Checks that a schema cannot express: references, uniqueness, order, paths.
 //!
-//! Checks read the tree and not typed values, so all of them run in spite of other problems, and each knows the place of
+//! Checks read the tree and not typed values, so all of them run in spite of other problems, and each knows the span of
 //! its problems. They skip values that the schema already reports.
 
 mod deliver;
@@ -10,6 +10,7 @@ mod exports;
 mod features;
 mod remote_files;
 mod segments;
+mod source_kind;
 mod sql;
 mod triggers;
 mod watch;
@@ -17,6 +18,7 @@ mod watch;
 use std::collections::HashMap;
 use std::path::Path;
 
+use self::source_kind::SourceKind;
 use crate::config::file_source::FileFormat;
 use crate::config::merge::leaves_folder;
 use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
@@ -75,7 +77,7 @@ const CHECKS: &[ConfigCheck] = &[
     sql::queries_say_it_once,
     sql::databases_are_encrypted,
     sql::options_are_no_secrets,
-    sql::pushdown_has_a_place,
+    sql::pushdown_has_a_mirror_table,
     dumps::queries_have_an_engine,
     dumps::databases_accept_temporary_tables,
     dumps::tables_differ,
@@ -106,7 +108,7 @@ fn brazes(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
 
 fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let known: Vec<&str> = brazes(tree).map(|entry| entry.key.as_str()).collect();
-    for (to, place) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("to")) {
+    for (to, span) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("to")) {
         if known.contains(&to) {
             continue;
         }
@@ -116,7 +118,7 @@ fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
         } else {
             (format!("unknown connection `{to}`"), "not under `connections:`")
         };
-        let problem = Problem::new(ProblemCode::UnknownConnection, message).at(place, label);
+        let problem = Problem::new(ProblemCode::UnknownConnection, message).at(span, label);
         problems.push(match (did_you_mean(to, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!("add it: `connections: {{ {to}: {{ kind: braze, … }} }}`")),
@@ -127,16 +129,16 @@ fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
 
 fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<&str, SourceSpan> = HashMap::new();
-    for (id, place) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id")) {
+    for (id, span) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id")) {
         if let Some(earlier) = first.get(id) {
             problems.push(
                 Problem::new(ProblemCode::DuplicateId, format!("two cohorts have the id `{id}`"))
-                    .at(place, "second use")
+                    .at(span, "second use")
                     .see(*earlier, "first use")
                     .hint("use another id; ids of cohorts must be unique and are never reused"),
             );
         } else {
-            first.insert(id, place);
+            first.insert(id, span);
         }
     }
 }
@@ -145,19 +147,19 @@ fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
 fn names_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<(&str, &str), SourceSpan> = HashMap::new();
     for cohort in tree.items("cohorts") {
-        let (Some((name, place)), Some((to, _))) = (cohort.text("name"), cohort.text("to")) else { continue };
+        let (Some((name, span)), Some((to, _))) = (cohort.text("name"), cohort.text("to")) else { continue };
         if let Some(earlier) = first.get(&(to, name.trim())) {
             problems.push(
                 Problem::new(
                     ProblemCode::DuplicateName,
                     format!("two cohorts in `{to}` have the name `{name}`"),
                 )
-                .at(place, "second use")
+                .at(span, "second use")
                 .see(*earlier, "first use")
                 .hint("use another name; Braze's segment filter shows only names"),
             );
         } else {
-            first.insert((to, name.trim()), place);
+            first.insert((to, name.trim()), span);
         }
     }
 }
@@ -165,14 +167,14 @@ fn names_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
 fn removed_are_not_declared(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let declared: HashMap<&str, SourceSpan> =
         tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id")).collect();
-    for (id, place) in tree.items("removed").iter().filter_map(|removed| removed.text("cohort")) {
+    for (id, span) in tree.items("removed").iter().filter_map(|removed| removed.text("cohort")) {
         if let Some(other) = declared.get(id).copied() {
             problems.push(
                 Problem::new(
                     ProblemCode::RemovedAndDeclared,
                     format!("`{id}` is both under `cohorts` and under `removed`"),
                 )
-                .at(place, "under `removed`")
+                .at(span, "under `removed`")
                 .see(other, "under `cohorts`")
                 .hint("delete one of them"),
             );
@@ -182,19 +184,19 @@ fn removed_are_not_declared(tree: &TreeNode, problems: &mut Vec<Problem>) {
 
 fn paths_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let roots: Vec<&str> = tree.items("roots").iter().filter_map(TreeNode::as_text).collect();
-    for (path, place) in sources(tree).filter_map(|source| source.text("path")) {
+    for (path, span) in sources(tree).filter_map(|source| source.text("path")) {
         if !path.contains("://")
             && leaves_folder(Path::new(path))
             && !roots.iter().any(|root| is_below(path, root))
         {
-            problems.push(outside(path, place));
+            problems.push(outside(path, span));
         }
     }
 }
 
-fn outside(path: &str, place: SourceSpan) -> Problem {
+fn outside(path: &str, span: SourceSpan) -> Problem {
     Problem::new(ProblemCode::PathOutside, format!("`{path}` is outside the config's folder"))
-        .at(place, "sources may not read from it")
+        .at(span, "sources may not read from it")
         .hint("add its folder to `roots:` at the top of the config")
 }
 
@@ -207,13 +209,13 @@ fn sources(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
 }
 
 fn formats_are_known(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    let files = sources(tree).filter(|source| !is_kind(source, "heap_connect"));
+    let files = sources(tree).filter(|source| SourceKind::of(source).is_some_and(SourceKind::has_format));
     for source in files.filter(|source| source.get("format").is_none()) {
-        let Some((path, place)) = source.text("path") else { continue };
+        let Some((path, span)) = source.text("path") else { continue };
         if FileFormat::from_name(Path::new(path)).is_none() {
             problems.push(
                 Problem::new(ProblemCode::UnknownFormat, format!("the format of `{path}` is unknown"))
-                    .at(place, "expected the extension .csv, .tsv, .ndjson, .jsonl, .json, .parquet or .avro")
+                    .at(span, "expected the extension .csv, .tsv, .ndjson, .jsonl, .json, .parquet or .avro")
                     .hint("add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro`"),
             );
         }
@@ -264,11 +266,11 @@ fn rules_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
 /// A limit of removals above 100% has no effect and is probably a typo, such as `300%` for `30%`.
 fn removed_shares_are_at_most_whole(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for guard in tree.items("cohorts").iter().filter_map(|cohort| cohort.get("guard")) {
-        let Some((text, place)) = guard.text("max_removed") else { continue };
+        let Some((text, span)) = guard.text("max_removed") else { continue };
         if text.parse::<Percentage>().is_ok_and(|share| share > Percentage::from_percent(100)) {
             problems.push(
                 Problem::new(ProblemCode::OutOfRange, format!("`max_removed: {text}` is more than 100%"))
-                    .at(place, "expected at most 100%")
+                    .at(span, "expected at most 100%")
                     .hint("`max_removed: 30%` is the default; `100%` lets any number of members leave"),
             );
         }
@@ -299,11 +301,11 @@ fn one_endpoint_each(tree: &TreeNode, problems: &mut Vec<Problem>) {
 }
 
 fn endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    for (endpoint, place) in brazes(tree).filter_map(|entry| entry.node.text("endpoint")) {
+    for (endpoint, span) in brazes(tree).filter_map(|entry| entry.node.text("endpoint")) {
         let Err((label, hint)) = base_url(endpoint) else { continue };
         problems.push(
             Problem::new(ProblemCode::BadEndpoint, "the endpoint cannot receive keys")
-                .at(place, label)
+                .at(span, label)
                 .hint(hint),
         );
     }

@@ -1,5 +1,6 @@
 //! Checks of files in buckets and on web servers.
 
+use super::source_kind::SourceKind;
 use super::{base_url, is_kind, safe_url, sources};
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::tree::TreeNode;
@@ -12,10 +13,10 @@ fn files(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
 
 /// The path of a remote file is complete and contains no secret.
 pub(super) fn addresses_are_good(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    for (path, place) in files(tree).filter_map(|source| source.text("path")) {
+    for (path, span) in files(tree).filter_map(|source| source.text("path")) {
         if let Err(what) = address(path) {
             let problem = Problem::new(ProblemCode::BadEndpoint, format!("`path` {what}"));
-            problems.push(problem.at(place, "cannot be read").hint(HINT));
+            problems.push(problem.at(span, "cannot be read").hint(HINT));
         }
     }
 }
@@ -44,7 +45,8 @@ pub(super) fn is_in_bucket(path: &str) -> bool {
 
 /// Keys of a bucket are only valid with a path in a bucket.
 pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    for source in sources(tree).filter(|source| is_kind(source, "file") || is_kind(source, "heap_connect")) {
+    let of_buckets = |source: &&TreeNode| SourceKind::of(source).is_some_and(SourceKind::has_bucket);
+    for source in sources(tree).filter(of_buckets) {
         let path = source.text("path").map_or("", |(path, _)| path);
         for key in ["endpoint", "region"] {
             let Some(entry) = source.entry(key) else { continue };
@@ -54,11 +56,11 @@ pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) 
                 problems.push(problem.at(entry.key_span, "has no effect").hint(format!("delete `{key}`")));
             }
         }
-        let Some((text, place)) = source.text("endpoint") else { continue };
+        let Some((text, span)) = source.text("endpoint") else { continue };
         if let Err((what, hint)) = safe_url(text, "for example `http://127.0.0.1:9000`") {
             problems.push(
                 Problem::new(ProblemCode::BadEndpoint, format!("`endpoint` {what}"))
-                    .at(place, "invalid endpoint")
+                    .at(span, "invalid endpoint")
                     .hint(hint),
             );
         }
@@ -68,14 +70,14 @@ pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) 
 /// Heap Connect dumps are in a bucket or in a local copy of it.
 pub(super) fn dumps_are_in_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let dumps = sources(tree).filter(|source| is_kind(source, "heap_connect"));
-    for (path, place) in dumps.filter_map(|source| source.text("path")) {
+    for (path, span) in dumps.filter_map(|source| source.text("path")) {
         let Some((scheme, rest)) = path.split_once("://") else { continue };
         let bucket = rest.split('/').next().unwrap_or_default();
         let is_good = ["s3", "gs", "az"].contains(&scheme) && !bucket.is_empty();
         if !is_good || rest.contains(['@', '*', '?', '[', '#']) {
             problems.push(
                 Problem::new(ProblemCode::BadEndpoint, "`path` has no bucket")
-                    .at(place, "not a location of dumps")
+                    .at(span, "not a location of dumps")
                     .hint("`s3://bucket`, `gs://…` or `az://…`, optionally with a prefix, or a folder"),
             );
         }

@@ -1,5 +1,6 @@
 //! Checks of SQL sources.
 
+use super::source_kind::SourceKind;
 use super::{connections, is_kind, sources};
 use crate::config::mask;
 use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
@@ -9,10 +10,10 @@ fn queries(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     sources(tree).filter(|source| is_kind(source, "sql"))
 }
 
-/// SQL sources, and sources of Heap Connect dumps.
-fn sql_sources(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
+/// The sources of cohorts that may have a query, each with what uses all rows without one.
+fn sql_sources(tree: &TreeNode) -> impl Iterator<Item = (&TreeNode, &'static str)> {
     let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"));
-    cohorts.filter(|source| is_kind(source, "sql") || is_kind(source, "heap_connect"))
+    cohorts.filter_map(|source| Some((source, SourceKind::of(source)?.all_rows()?)))
 }
 
 /// A SQL source has a SQL connection.
@@ -22,13 +23,13 @@ pub(super) fn queries_name_a_database(tree: &TreeNode, problems: &mut Vec<Proble
         .filter(|entry| ["postgres", "adbc"].iter().any(|kind| is_kind(&entry.node, kind)))
         .map(|entry| entry.key.as_str())
         .collect();
-    for (name, place) in queries(tree).filter_map(|source| source.text("connection")) {
+    for (name, span) in queries(tree).filter_map(|source| source.text("connection")) {
         if known.contains(&name) {
             continue;
         }
         let problem =
             Problem::new(ProblemCode::UnknownConnection, format!("unknown database connection `{name}`"))
-                .at(place, "no connection of `kind: postgres` or `kind: adbc` has this name");
+                .at(span, "no connection of `kind: postgres` or `kind: adbc` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => {
@@ -42,12 +43,7 @@ pub(super) fn queries_name_a_database(tree: &TreeNode, problems: &mut Vec<Proble
 /// A SQL source has exactly one query or table.
 pub(super) fn queries_say_it_once(tree: &TreeNode, problems: &mut Vec<Problem>) {
     const KEYS: [&str; 3] = ["query", "query_file", "table"];
-    for source in sql_sources(tree) {
-        let all = if is_kind(source, "sql") {
-            "`table: schema.name` uses all rows of a table or view"
-        } else {
-            "`table: name` uses all rows of a table"
-        };
+    for (source, all) in sql_sources(tree) {
         let said: Vec<_> = KEYS.iter().filter_map(|key| source.entry(key)).collect();
         match said.as_slice() {
             [_] => {}
@@ -72,7 +68,7 @@ pub(super) fn queries_say_it_once(tree: &TreeNode, problems: &mut Vec<Problem>) 
 /// Connections to other machines must be encrypted.
 pub(super) fn databases_are_encrypted(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "postgres")) {
-        let Some((_, place)) = entry.node.text("tls").filter(|(tls, _)| *tls == "off") else { continue };
+        let Some((_, span)) = entry.node.text("tls").filter(|(tls, _)| *tls == "off") else { continue };
         let host = entry.node.text("host").map_or("", |(host, _)| host.trim());
         let is_here = host.starts_with('/')
             || host == "localhost"
@@ -80,7 +76,7 @@ pub(super) fn databases_are_encrypted(tree: &TreeNode, problems: &mut Vec<Proble
         if !is_here {
             problems.push(
                 Problem::new(ProblemCode::BadEndpoint, format!("the connection to `{host}` would be unencrypted"))
-                    .at(place, "turns encryption off")
+                    .at(span, "turns encryption off")
                     .hint("`tls: off` is only for this machine; delete it, or set the server's certificate under `ca:`"),
             );
         }
@@ -106,9 +102,9 @@ pub(super) fn options_are_no_secrets(tree: &TreeNode, problems: &mut Vec<Problem
 }
 
 /// `diff: pushdown` needs a schema for mirror tables.
-pub(super) fn pushdown_has_a_place(tree: &TreeNode, problems: &mut Vec<Problem>) {
+pub(super) fn pushdown_has_a_mirror_table(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in queries(tree) {
-        let Some((_, place)) = source.text("diff").filter(|(diff, _)| *diff == "pushdown") else { continue };
+        let Some((_, span)) = source.text("diff").filter(|(diff, _)| *diff == "pushdown") else { continue };
         let Some((name, _)) = source.text("connection") else { continue };
         let Some(entry) = connections(tree).iter().find(|entry| entry.key == name) else { continue };
         if is_kind(&entry.node, "adbc") {
@@ -117,14 +113,14 @@ pub(super) fn pushdown_has_a_place(tree: &TreeNode, problems: &mut Vec<Problem>)
                     ProblemCode::BadPushdown,
                     format!("pushdown needs PostgreSQL, but `{name}` is an ADBC connection"),
                 )
-                .at(place, "expected a connection of `kind: postgres`")
+                .at(span, "expected a connection of `kind: postgres`")
                 .see(entry.key_span, "this has `kind: adbc`")
                 .hint("delete it: rows are then compared on this machine"),
             );
         } else if is_kind(&entry.node, "postgres") && entry.node.get("pushdown").is_none() {
             problems.push(
                 Problem::new(ProblemCode::BadPushdown, format!("connection `{name}` has no schema for mirror tables"))
-                    .at(place, "needs a mirror table")
+                    .at(span, "needs a mirror table")
                     .see(entry.key_span, "missing `pushdown`")
                     .hint(format!(
                         "set a schema that its user can write to: `{name}: {{ …, pushdown: {{ schema: syncline }} }}`"

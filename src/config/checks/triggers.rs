@@ -37,11 +37,11 @@ pub(super) fn one_thing_is_triggered(tree: &TreeNode, problems: &mut Vec<Problem
 
 pub(super) fn quiet_hours_are_somewhere(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let quiets = declared_triggers(tree).filter_map(|(_, entry)| entry.node.get("quiet"));
-    for (name, place) in quiets.filter_map(|quiet| quiet.text("time_zone")) {
+    for (name, span) in quiets.filter_map(|quiet| quiet.text("time_zone")) {
         if jiff::tz::TimeZone::get(name).is_err() {
             problems.push(
                 Problem::new(ProblemCode::BadSchedule, format!("unknown time zone `{name}`"))
-                    .at(place, "not a name of the IANA time zone database")
+                    .at(span, "not a name of the IANA time zone database")
                     .hint("for example `Europe/Berlin`, or `UTC`"),
             );
         }

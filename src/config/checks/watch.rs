@@ -15,9 +15,9 @@ use crate::model::is_loopback_host;
 /// A Heap segment belongs to a Heap connection.
 pub(super) fn segments_are_heaps(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let segments = super::sources(tree).filter(|source| is_kind(source, "heap_segment"));
-    for (name, place) in segments.filter_map(|source| source.text("connection")) {
+    for (name, span) in segments.filter_map(|source| source.text("connection")) {
         if !heaps(tree).any(|entry| entry.key == name) {
-            no_heap(tree, name, place, problems);
+            no_heap(tree, name, span, problems);
         }
     }
 }
@@ -27,10 +27,10 @@ fn heaps(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
 }
 
 /// Reports an unknown Heap connection.
-pub(super) fn no_heap(tree: &TreeNode, name: &str, place: SourceSpan, problems: &mut Vec<Problem>) {
+pub(super) fn no_heap(tree: &TreeNode, name: &str, span: SourceSpan, problems: &mut Vec<Problem>) {
     let heaps: Vec<&str> = heaps(tree).map(|entry| entry.key.as_str()).collect();
     let problem = Problem::new(ProblemCode::UnknownConnection, format!("unknown Heap connection `{name}`"))
-        .at(place, "no connection of `kind: heap` has this name");
+        .at(span, "no connection of `kind: heap` has this name");
     problems.push(match (did_you_mean(name, heaps.iter().copied()), heaps.as_slice()) {
         (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
         (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: heap, … }} }}`")),
@@ -45,10 +45,10 @@ pub(super) fn segments_have_one_column(tree: &TreeNode, problems: &mut Vec<Probl
     for rule in tree.items("cohorts").iter().filter(is_segment).flat_map(|cohort| cohort.items("match")) {
         let alias = rule.get("alias").and_then(|alias| alias.text("name"));
         let column = alias.or_else(|| rule.text("external_id")).or_else(|| rule.text("device_id"));
-        if let Some((column, place)) = column.filter(|(column, _)| column.trim() != "id") {
+        if let Some((column, span)) = column.filter(|(column, _)| column.trim() != "id") {
             problems.push(
                 Problem::new(ProblemCode::UnknownColumn, format!("a Heap segment has no column `{column}`"))
-                    .at(place, "the only column is `id`")
+                    .at(span, "the only column is `id`")
                     .hint("use `id`: it contains the identity that Heap sends"),
             );
         }
@@ -56,8 +56,8 @@ pub(super) fn segments_have_one_column(tree: &TreeNode, problems: &mut Vec<Probl
 }
 
 fn listen(tree: &TreeNode) -> Option<(SocketAddr, SourceSpan)> {
-    let (text, place) = tree.get("watch")?.text("listen")?;
-    Some((text.parse().ok()?, place))
+    let (text, span) = tree.get("watch")?.text("listen")?;
+    Some((text.parse().ok()?, span))
 }
 
 fn is_true(node: Option<&TreeNode>) -> bool {
@@ -66,7 +66,7 @@ fn is_true(node: Option<&TreeNode>) -> bool {
 
 /// Signatures and user ids must not leave this machine unencrypted.
 pub(super) fn public_endpoints_are_encrypted(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    let Some((address, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else {
+    let Some((address, span)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else {
         return;
     };
     let watch = tree.get("watch");
@@ -77,7 +77,7 @@ pub(super) fn public_endpoints_are_encrypted(tree: &TreeNode, problems: &mut Vec
                 ProblemCode::UnsafeAddress,
                 format!("the endpoints at {address} would accept unencrypted requests from other machines"),
             )
-            .at(place, "not a loopback address")
+            .at(span, "not a loopback address")
             .hint("add `tls: { certificate: …, key: … }`, or `behind_proxy: true` if a proxy terminates TLS"),
         );
     }
@@ -85,7 +85,7 @@ pub(super) fn public_endpoints_are_encrypted(tree: &TreeNode, problems: &mut Vec
 
 /// Heap and Braze send to the public address, so it must be complete and encrypted.
 pub(super) fn public_url_is_usable(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    let Some((text, place)) = tree.get("watch").and_then(|watch| watch.text("public_url")) else { return };
+    let Some((text, span)) = tree.get("watch").and_then(|watch| watch.text("public_url")) else { return };
     let why = match url::Url::parse(text.trim()) {
         Err(_) => "not a URL",
         Ok(url) if !["https", "http"].contains(&url.scheme()) => "neither https nor http",
@@ -96,14 +96,14 @@ pub(super) fn public_url_is_usable(tree: &TreeNode, problems: &mut Vec<Problem>)
     };
     problems.push(
         Problem::new(ProblemCode::BadEndpoint, "`watch.public_url` cannot be the address of the endpoints")
-            .at(place, why)
+            .at(span, why)
             .hint("for example `https://syncline.example.com`; the paths of the endpoints follow it"),
     );
 }
 
 /// Endpoints that other machines can reach need a secret.
 pub(super) fn public_endpoints_are_authenticated(tree: &TreeNode, problems: &mut Vec<Problem>) {
-    let Some((_, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else { return };
+    let Some((_, span)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else { return };
     let is_http =
         |export: &&TreeNode| export.get("source").is_some_and(|source| is_kind(source, "currents_http"));
     for export in tree.items("exports").iter().filter(is_http) {
@@ -113,7 +113,7 @@ pub(super) fn public_endpoints_are_authenticated(tree: &TreeNode, problems: &mut
         problems.push(
             Problem::new(ProblemCode::MissingCredentials, "the HTTP source has no `token`")
                 .at(source.key_span, "without it, anyone could send events")
-                .see(place, "other machines can reach the endpoint")
+                .see(span, "other machines can reach the endpoint")
                 .hint("add `token: { env: CURRENTS_TOKEN }`, and set the same token in Braze"),
         );
     }
@@ -132,7 +132,7 @@ pub(super) fn public_endpoints_are_authenticated(tree: &TreeNode, problems: &mut
                     format!("connection `{}` has no `webhook_secret`", entry.key),
                 )
                 .at(entry.key_span, "without it, anyone could change its segments")
-                .see(place, "other machines can reach the endpoint")
+                .see(span, "other machines can reach the endpoint")
                 .hint("add `webhook_secret: { env: HEAP_WEBHOOK_SECRET }`; Heap's Developer Hub shows it"),
             );
         }
@@ -142,26 +142,26 @@ pub(super) fn public_endpoints_are_authenticated(tree: &TreeNode, problems: &mut
 /// Paths of endpoints are unique.
 pub(super) fn endpoint_paths_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut first: HashMap<String, SourceSpan> = HashMap::new();
-    let own = |(path, place): (&str, SourceSpan)| (path.to_owned(), place);
+    let own = |(path, span): (&str, SourceSpan)| (path.to_owned(), span);
     let of_heaps = heaps(tree).map(|entry| {
         let path = entry.node.get("webhook").and_then(|webhook| webhook.text("path"));
         path.map_or_else(|| (format!("/heap/{}", entry.key), entry.key_span), own)
     });
     let of_exports = tree.items("exports").iter().filter_map(|export| {
         let source = export.get("source").filter(|source| is_kind(source, "currents_http"))?;
-        let (id, place) = export.text("id")?;
-        Some(source.text("path").map_or_else(|| (format!("/currents/{id}"), place), own))
+        let (id, span) = export.text("id")?;
+        Some(source.text("path").map_or_else(|| (format!("/currents/{id}"), span), own))
     });
-    for (path, place) in of_heaps.chain(of_exports) {
+    for (path, span) in of_heaps.chain(of_exports) {
         if let Some(earlier) = first.get(&path) {
             problems.push(
                 Problem::new(ProblemCode::DuplicatePath, format!("two endpoints have the path `{path}`"))
-                    .at(place, "second use")
+                    .at(span, "second use")
                     .see(*earlier, "first use")
                     .hint("set a different `path:`; for Heap it is under `webhook:`"),
             );
         } else {
-            first.insert(path, place);
+            first.insert(path, span);
         }
     }
 }
@@ -173,21 +173,21 @@ pub(super) fn schedules_come_to_be(tree: &TreeNode, problems: &mut Vec<Problem>)
     let each = each.chain(tree.items("segments").iter().filter_map(|segment| segment.get("check")));
     let whole = tree.get("watch").and_then(|watch| watch.get("schedule"));
     for cron in whole.into_iter().chain(each).filter_map(|schedule| schedule.get("cron")) {
-        if let Some((at, place)) = cron.text("at").filter(|(at, _)| at.split_whitespace().count() == 5)
+        if let Some((at, span)) = cron.text("at").filter(|(at, _)| at.split_whitespace().count() == 5)
             && let Some(why) = never(at)
         {
             problems.push(
-                Problem::new(ProblemCode::BadSchedule, format!("the schedule `{at}` never occurs")).at(place, why).hint(
+                Problem::new(ProblemCode::BadSchedule, format!("the schedule `{at}` never occurs")).at(span, why).hint(
                     "five fields: minute, hour, day of month, month, day of week, for example `0 */4 * * *`",
                 ),
             );
         }
-        if let Some((name, place)) = cron.text("time_zone")
+        if let Some((name, span)) = cron.text("time_zone")
             && jiff::tz::TimeZone::get(name).is_err()
         {
             problems.push(
                 Problem::new(ProblemCode::BadSchedule, format!("unknown time zone `{name}`"))
-                    .at(place, "not in the time zone database")
+                    .at(span, "not in the time zone database")
                     .hint("for example `Europe/Berlin`, `America/New_York` or `UTC`"),
             );
         }

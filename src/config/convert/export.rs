@@ -57,18 +57,21 @@ fn source(shape: spec::ExportSourceSpec, id: &ExportId, roots: &[PathBuf]) -> Ex
             tokens: [shape.token, shape.token_previous]
                 .into_iter()
                 .flatten()
-                .map(|place| secret(place, folder))
+                .map(|shape| secret(shape, folder))
                 .collect(),
             path: shape.path.map_or_else(|| format!("/currents/{id}"), |path| path.0),
         }),
         spec::ExportSourceSpec::CurrentsStorage(shape) => {
             let incomplete_after = shape.incomplete_after.0;
-            ExportSource::Storage(StorageSource { place: place(shape, folder, roots), incomplete_after })
+            ExportSource::Storage(StorageSource {
+                location: location(shape, folder, roots),
+                incomplete_after,
+            })
         }
     }
 }
 
-fn place(shape: spec::StorageSourceSpec, folder: &Path, roots: &[PathBuf]) -> StorageLocation {
+fn location(shape: spec::StorageSourceSpec, folder: &Path, roots: &[PathBuf]) -> StorageLocation {
     let spec::StorageSourceSpec { path, url, endpoint, region, .. } = shape;
     match (url, path) {
         (Some(url), _) => StorageLocation::Bucket { url: url.0, endpoint, region },

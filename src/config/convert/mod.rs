@@ -1,8 +1,9 @@
 //! Converts a checked tree into `Config`, the last phase of parsing.
 //!
 //! Schema and checks have passed, so conversion should not fail. If the shapes and the schema disagree, the result is a
-//! problem with a place and not a panic.
+//! problem with a span and not a panic.
 
+mod dumps;
 mod export;
 mod identity;
 mod segments;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::checks::base_url;
-use crate::config::dump_sources::IdentitySource;
 use crate::config::file_source::FileSource;
+use crate::config::identity::IdentitySource;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::secret::SecretRef;
 use crate::config::source_text::ConfigSources;
@@ -40,7 +41,7 @@ const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);
 /// Converts the tree.
 ///
 /// # Errors
-/// The place where the shapes disagree with the schema.
+/// The problem at which the shapes disagree with the schema.
 pub(super) fn config(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> Result<Config, Problem> {
     let json = tree.to_json();
     let queries = sql::query_files(tree, folder)?;
@@ -124,12 +125,12 @@ fn allow(config: &mut Config) {
     }
 }
 
-fn state(place: String, bucket: spec::BucketSpec, folder: &Path) -> StateLocation {
-    if !place.contains("://") {
-        return StateLocation::Folder(folder.join(place));
+fn state(path: String, bucket: spec::BucketSpec, folder: &Path) -> StateLocation {
+    if !path.contains("://") {
+        return StateLocation::Folder(folder.join(path));
     }
     let spec::BucketSpec { endpoint, region, lease } = bucket;
-    StateLocation::Bucket { url: place, endpoint, region, lease: lease.0.max(Duration::from_secs(1)) }
+    StateLocation::Bucket { url: path, endpoint, region, lease: lease.0.max(Duration::from_secs(1)) }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -200,7 +201,7 @@ fn heap(name: &ConnectionName, shape: spec::HeapSpec, folder: &Path) -> HeapConf
             text::AppIdText::Env(name) => AppId::Ref(SecretRef::Env(name)),
             text::AppIdText::File(path) => AppId::Ref(SecretRef::File(folder.join(path))),
         }),
-        api_key: shape.api_key.map(|place| secret(place, folder)),
+        api_key: shape.api_key.map(|shape| secret(shape, folder)),
         identity_events_max: shape.limits.per_identity.0,
         app_events_max: shape.limits.per_app.0,
         window: positive(shape.limits.window.0),
@@ -208,7 +209,7 @@ fn heap(name: &ConnectionName, shape: spec::HeapSpec, folder: &Path) -> HeapConf
         request_len_max: usize::try_from(shape.request_max.0).unwrap_or(usize::MAX),
         timeout: positive(shape.timeout.0),
         retry: retry(&shape.retry),
-        webhook_secrets: secrets.map(|place| secret(place, folder)).collect(),
+        webhook_secrets: secrets.map(|shape| secret(shape, folder)).collect(),
         path: shape.webhook.path.map_or_else(|| format!("/heap/{name}"), |path| path.0),
         max_age: shape.webhook.max_age.0,
         max_ahead: shape.webhook.max_ahead.0,
@@ -284,7 +285,7 @@ fn cohort(
             })
         }
         spec::SourceSpec::Sql(shape) => SourceConfig::Sql(sql::source(shape, query)?),
-        spec::SourceSpec::HeapConnect(shape) => identity::dumped(shape, query)?,
+        spec::SourceSpec::HeapConnect(shape) => dumps::source(shape, query)?,
     };
     Ok(CohortConfig {
         id: CohortId::new(&shape.id.0)?,

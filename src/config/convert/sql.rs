@@ -20,7 +20,7 @@ pub(super) fn postgres(shape: spec::PostgresSpec, folder: &Path) -> PostgresConf
         port: u16::try_from(shape.port.0).unwrap_or(5432),
         database: shape.database.0,
         user: shape.user.0,
-        password: shape.password.map(|place| secret(place, folder)),
+        password: shape.password.map(|shape| secret(shape, folder)),
         is_encrypted: shape.tls == spec::DatabaseTlsSpec::Verify,
         ca: shape.ca.map(|path| folder.join(path.0)),
         statement_timeout: positive(shape.statement_timeout.0),
@@ -36,7 +36,7 @@ pub(super) fn adbc(shape: spec::AdbcSpec, folder: &Path) -> AdbcConfig {
         driver: if driver.contains('/') { folder.join(&driver).display().to_string() } else { driver },
         entrypoint: shape.entrypoint.map(|name| name.0),
         options: shape.options.into_iter().map(|(name, value)| (name, value.0)).collect(),
-        secrets: shape.secrets.into_iter().map(|(name, place)| (name, secret(place, folder))).collect(),
+        secrets: shape.secrets.into_iter().map(|(name, shape)| (name, secret(shape, folder))).collect(),
         quote: match shape.quote {
             spec::QuoteSpec::Double => '"',
             spec::QuoteSpec::Backtick => '`',

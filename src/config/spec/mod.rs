@@ -4,6 +4,7 @@
 //! of the program uses. Their doc comments are the descriptions of the schema: write them for the editor of the file.
 
 mod deliver;
+mod dumps;
 mod export;
 mod guard;
 mod heap;
@@ -20,15 +21,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(in crate::config) use deliver::{AttributeSpec, DeliverSpec, PreflightSpec};
+pub(in crate::config) use dumps::DumpTableSpec;
 pub(in crate::config) use export::{
     AnonymousSpec, CustomEventsSpec, ExportSourceSpec, ExportSpec, NamingSpec, PropertiesSpec,
     StorageSourceSpec,
 };
 pub(in crate::config) use guard::{GuardSpec, IdDamage};
 pub(in crate::config) use heap::{HeapSegmentSourceSpec, HeapSpec, RegionSpec};
-pub(in crate::config) use identity::{
-    IdentityDumpsSpec, IdentityFileSpec, IdentitySourceSpec, TableSourceSpec,
-};
+pub(in crate::config) use identity::{IdentityDumpsSpec, IdentityFileSpec, IdentitySourceSpec};
 pub(in crate::config) use segments::{BrazeObjectSpec, CombinationSpec, SegmentSpec, SizeSpec};
 pub(in crate::config) use sql::{
     AdbcSpec, DatabaseTlsSpec, DiffSpec, PostgresSpec, QuoteSpec, SqlSourceSpec,
@@ -40,7 +40,7 @@ pub(in crate::config) use watch::{
 };
 
 use super::text::{
-    Delimiter, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Place, Slug, Text, Variable,
+    Delimiter, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Slug, StatePath, Text, Variable,
     WholeNumber,
 };
 
@@ -351,7 +351,7 @@ pub(in crate::config) enum SourceSpec {
     /// A SQL query or table. Its rows are the whole cohort.
     Sql(SqlSourceSpec),
     /// A table of the newest Heap Connect dump, or a query over such tables.
-    HeapConnect(TableSourceSpec),
+    HeapConnect(DumpTableSpec),
 }
 
 /// Files. Together they contain the whole cohort; every run reads them again.

@@ -128,7 +128,7 @@ pub(in crate::config) struct SqlSourceSpec {
     pub(in crate::config) query: Option<Text>,
     /// File with the SQL query, relative to the config's folder.
     #[schemars(example = "sql/abandoned_checkout.sql")]
-    #[allow(dead_code, reason = "read from the tree, which knows its place; present for the schema")]
+    #[allow(dead_code, reason = "read from the tree, which knows its span; present for the schema")]
     pub(in crate::config) query_file: Option<Text>,
     /// Table or view. Use either this or a query.
     #[schemars(example = &"analytics.abandoned_checkout")]

@@ -6,19 +6,19 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::Place;
+use super::StatePath;
 
 /// Location of the state.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Value")]
 pub(in crate::config) struct State {
-    pub(in crate::config) path: Place,
+    pub(in crate::config) path: StatePath,
     pub(in crate::config) must_exist: bool,
 }
 
 impl State {
     pub(super) fn standard() -> Self {
-        Self { path: Place(".syncline".to_owned()), must_exist: false }
+        Self { path: StatePath(".syncline".to_owned()), must_exist: false }
     }
 }
 
@@ -26,19 +26,19 @@ impl TryFrom<Value> for State {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
-        let place = |value: Value| match value {
-            Value::String(text) => Place::try_from(text),
+        let path = |value: Value| match value {
+            Value::String(text) => StatePath::try_from(text),
             other => Err(format!("expected a string, found `{other}`")),
         };
         let Value::Object(mut map) = value else {
-            return place(value).map(|path| Self { path, must_exist: false });
+            return path(value).map(|path| Self { path, must_exist: false });
         };
         let must_exist = match map.remove("must_exist") {
             None => false,
             Some(Value::Bool(must_exist)) => must_exist,
             Some(other) => return Err(format!("`must_exist`: expected a boolean, found `{other}`")),
         };
-        let path = map.remove("path").map_or_else(|| Ok(Self::standard().path), place)?;
+        let path = map.remove("path").map_or_else(|| Ok(Self::standard().path), path)?;
         match map.keys().next() {
             None => Ok(Self { path, must_exist }),
             Some(key) => Err(format!("unknown key `{key}`; `state` has `path` and `must_exist`")),
@@ -66,11 +66,11 @@ impl JsonSchema for State {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut path = Place::json_schema(generator).to_value();
+        let mut path = StatePath::json_schema(generator).to_value();
         path["description"] = "A folder relative to this file, or a bucket.".into();
         path["default"] = ".syncline".into();
         path["examples"] = serde_json::json!([".syncline", "s3://acme-syncline/production"]);
-        let mut schema = Place::json_schema(generator);
+        let mut schema = StatePath::json_schema(generator);
         schema.insert("type".to_owned(), serde_json::json!(["string", "object"]));
         schema.insert("additionalProperties".to_owned(), false.into());
         schema.insert(

@@ -153,19 +153,21 @@ impl TryFrom<Value> for AppIdText {
     fn try_from(value: Value) -> Result<Self, String> {
         let is_id =
             |text: &str| (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-        let place = value.as_object().filter(|object| object.len() == 1).and_then(|object| {
-            match object.iter().next().map(|(key, value)| (key.as_str(), value.as_str())) {
-                Some(("env", Some(name))) if is_variable(name) => Some(Self::Env(name.to_owned())),
-                Some(("file", Some(path))) if !path.trim().is_empty() => Some(Self::File(path.to_owned())),
-                _ => None,
-            }
+        let reference = value.as_object().filter(|object| object.len() == 1).and_then(|object| match object
+            .iter()
+            .next()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+        {
+            Some(("env", Some(name))) if is_variable(name) => Some(Self::Env(name.to_owned())),
+            Some(("file", Some(path))) if !path.trim().is_empty() => Some(Self::File(path.to_owned())),
+            _ => None,
         });
         match value.as_u64() {
             Some(number) => Ok(Self::Plain(number.to_string())),
             None => {
                 let plain =
                     value.as_str().filter(|text| is_id(text)).map(|text| Self::Plain(text.to_owned()));
-                plain.or(place).ok_or_else(|| format!("expected {APP_ID_RULE}, found `{value}`"))
+                plain.or(reference).ok_or_else(|| format!("expected {APP_ID_RULE}, found `{value}`"))
             }
         }
     }

@@ -64,7 +64,7 @@ patterned!(
     |text| { (1..=236).contains(&text.trim_start().chars().count()) && !text.contains('\n') }
 );
 patterned!(
-    Place,
+    StatePath,
     "A folder or a bucket.",
     r"^((s3|gs|az)://[^/\s]+(/.*)?|(?!.*://).*\S.*)$",
     "a local folder, or `s3://bucket/prefix`, `gs://…` or `az://…`",

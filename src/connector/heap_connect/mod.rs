@@ -9,15 +9,15 @@
 //! ignored. A file that is replaced or truncated while it is read is an error.
 
 mod error;
+mod location;
 mod manifest;
-mod place;
 
 pub use error::DumpError;
 pub use manifest::{DumpFile, DumpTable, Manifest};
 
 use std::path::{Path, PathBuf};
 
-use place::DumpLocation;
+use location::DumpLocation;
 
 use super::file::{AvroFile, FileAccess, FileError};
 use crate::config::DumpFolder;
@@ -30,13 +30,13 @@ pub struct Dump {
     pub id: u64,
     /// A fingerprint of its manifest.
     pub mark: u64,
-    manifest: place::DumpObject,
+    manifest: location::DumpObject,
 }
 
 /// The dumps of a bucket.
 #[derive(Debug)]
 pub struct Dumps {
-    place: DumpLocation,
+    location: DumpLocation,
     dumps: Vec<Dump>,
 }
 
@@ -45,18 +45,18 @@ impl Dumps {
     ///
     /// # Errors
     /// [`DumpError`] when the location cannot be listed or has no dump.
-    pub fn find(place: &DumpFolder, from: FileAccess<'_>) -> Result<Self, DumpError> {
-        let place = DumpLocation::open(place, from)?;
-        let mut dumps = place.manifests()?;
+    pub fn find(folder: &DumpFolder, from: FileAccess<'_>) -> Result<Self, DumpError> {
+        let location = DumpLocation::open(folder, from)?;
+        let mut dumps = location.manifests()?;
         dumps.sort_by_key(|dump| dump.id);
         if let Some(pair) = dumps.windows(2).find(|pair| pair[0].id == pair[1].id) {
             let path = pair[1].manifest.path().to_owned();
             return Err(DumpError::TwoManifests { path, dump: pair[1].id });
         }
         if dumps.is_empty() {
-            return Err(DumpError::NoDump { path: place.manifests_path() });
+            return Err(DumpError::NoDump { path: location.manifests_path() });
         }
-        Ok(Self { place, dumps })
+        Ok(Self { location, dumps })
     }
 
     /// All dumps, sorted by id; at least one.
@@ -68,7 +68,7 @@ impl Dumps {
     /// The folder of manifests, for messages.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.place.manifests_path()
+        self.location.manifests_path()
     }
 
     /// The manifest of a dump.
@@ -90,7 +90,7 @@ impl Dumps {
             table: table.name.clone(),
             file: file.address.clone(),
         };
-        let found = self.place.file(&file.path)?.ok_or_else(gone)?;
+        let found = self.location.file(&file.path)?.ok_or_else(gone)?;
         AvroFile::open(&found.0).map(DumpRows).map_err(|error| match error {
             FileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => gone(),
             error => error.into(),

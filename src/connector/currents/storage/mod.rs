@@ -109,8 +109,8 @@ impl Storage {
     ///
     /// # Errors
     /// When the client cannot be created.
-    pub fn open(place: &StorageLocation, access: &StorageAccess) -> Result<Self, StorageError> {
-        match place {
+    pub fn open(location: &StorageLocation, access: &StorageAccess) -> Result<Self, StorageError> {
+        match location {
             StorageLocation::Folder { path, roots, .. } => {
                 let roots = roots.iter().filter_map(|root| crate::connector::file::real(root).ok());
                 // The listing reports a missing folder.

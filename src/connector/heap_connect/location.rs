@@ -39,16 +39,16 @@ pub(super) enum DumpLocation {
 }
 
 impl DumpLocation {
-    pub(super) fn open(place: &DumpFolder, from: FileAccess<'_>) -> Result<Self, DumpError> {
-        if is_web(&place.path) {
-            return Err(DumpError::NoBucket { address: place.path.clone() });
+    pub(super) fn open(folder: &DumpFolder, from: FileAccess<'_>) -> Result<Self, DumpError> {
+        if is_web(&folder.path) {
+            return Err(DumpError::NoBucket { address: folder.path.clone() });
         }
-        if place.is_remote() {
-            let options = settings(from.stores, place.endpoint.as_deref(), place.region.as_deref());
-            let failed = |source| DumpError::List { path: PathBuf::from(&place.path), source };
-            return BucketClient::open(&place.path, &options).map(Self::Bucket).map_err(failed);
+        if folder.is_remote() {
+            let options = settings(from.stores, folder.endpoint.as_deref(), folder.region.as_deref());
+            let failed = |source| DumpError::List { path: PathBuf::from(&folder.path), source };
+            return BucketClient::open(&folder.path, &options).map(Self::Bucket).map_err(failed);
         }
-        let path = from.folder.join(&place.path);
+        let path = from.folder.join(&folder.path);
         let failed = |source| DumpError::List { path: path.clone(), source };
         let real = path.canonicalize().map_err(failed)?;
         let roots = from.roots.iter().filter_map(|root| super::super::file::real(root).ok());

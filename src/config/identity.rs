@@ -1,56 +1,13 @@
-//! Identity sources and Heap Connect sources, typed.
+//! Identity sources, typed.
 
-use std::time::Duration;
-
+use super::dumps::DumpFolder;
 use super::file_source::FileSource;
-use super::sql::SqlSource;
-
-/// Location of Heap Connect dumps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DumpFolder {
-    /// URL of the bucket, or a folder with a copy of it.
-    pub path: String,
-    /// Address of the object store, if it is not the vendor's.
-    pub endpoint: Option<String>,
-    /// Region of the bucket, for S3.
-    pub region: Option<String>,
-}
-
-impl DumpFolder {
-    /// Whether the dumps are in a bucket.
-    #[must_use]
-    pub fn is_remote(&self) -> bool {
-        self.path.contains("://")
-    }
-}
-
-/// A table of the newest Heap Connect dump.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableSource {
-    /// Location of the dumps.
-    pub place: DumpFolder,
-    /// Name of the table.
-    pub table: String,
-    /// Maximum age of rows, by their column `time`.
-    pub within: Option<Duration>,
-}
-
-/// A query over tables of the newest Heap Connect dump.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DumpQuery {
-    /// Location of the dumps.
-    pub place: DumpFolder,
-    /// The tables that the query uses.
-    pub tables: Vec<String>,
-    /// The query, and the database that gets the tables as temporary tables.
-    pub query: SqlSource,
-}
 
 /// Heap Connect dumps as an identity source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DumpSource {
+pub struct IdentityDumpSource {
     /// Location of the dumps.
-    pub place: DumpFolder,
+    pub folder: DumpFolder,
     /// Name of the location in the identity map.
     pub address: String,
     /// Alias label of Heap's user ids.
@@ -61,7 +18,7 @@ pub struct DumpSource {
 
 /// Files with external ids and their devices or aliases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MappingSource {
+pub struct IdentityFileSource {
     /// The files.
     pub files: FileSource,
     /// Column of the external id.
@@ -76,9 +33,9 @@ pub struct MappingSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentitySource {
     /// Heap Connect's dumps.
-    HeapConnect(DumpSource),
+    HeapConnect(IdentityDumpSource),
     /// Files.
-    File(MappingSource),
+    File(IdentityFileSource),
 }
 
 impl IdentitySource {
