@@ -50,13 +50,15 @@ pub async fn contained_task<T>(task: impl Future<Output = T>) -> Result<T, Panic
     .await
 }
 
-/// Gives work for another thread the containment of this thread. A panic still ends that thread; resume it after the
-/// join.
+/// Gives work for another thread the containment and the log span of this thread. A panic still ends that thread; resume
+/// it after the join.
 pub fn contained_as_here<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
-    let is_contained = is_contained();
-    move || match is_contained {
-        true => contained(work).unwrap_or_else(|panicked| resume_unwind(Box::new(panicked))),
-        false => work(),
+    let (is_contained, span) = (is_contained(), tracing::Span::current());
+    move || {
+        span.in_scope(|| match is_contained {
+            true => contained(work).unwrap_or_else(|panicked| resume_unwind(Box::new(panicked))),
+            false => work(),
+        })
     }
 }
 

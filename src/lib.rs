@@ -20,20 +20,21 @@
 //! | [`foreign`] | escaping of text from outside: removes secrets, escapes control characters and markup | nothing of ours |
 //! | [`model`] | ids, identifiers, times, percentages: plain values, validated at construction; pure | nothing of ours |
 //! | [`file_glob`] | path globs and the walk over local folders | nothing of ours |
-//! | [`object_store`] | bucket client with a blocking API | foreign, model |
+//! | [`wait_log`] | log lines of waits for the next attempt or a rate limit | nothing of ours |
+//! | [`object_store`] | bucket client with a blocking API | foreign, model, wait_log |
 //! | [`contained`] | turns a panic in the work on one cohort into an error of that cohort | nothing of ours |
 //! | [`event_mapping`] | Currents event → Heap event: names, properties, identity; pure | model |
 //! | [`config`] | bytes → [`config::Config`], or all problems with their places | foreign, model, file_glob, event_mapping |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
 //! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | model, object_store |
 //! | [`heap_segments`] | webhook deliveries of Heap → membership table of each segment | model, state |
-//! | [`connector`] | the HTTP client, and one folder for each vendor or store | foreign, model, file_glob, object_store, config |
+//! | [`connector`] | the HTTP client, and one folder for each vendor or store | foreign, model, file_glob, wait_log, object_store, config |
 //! | [`webhooks`] | HTTP endpoints → inbox | model, event_mapping, config, state |
 //! | [`identity`] | identity sources (files, Heap Connect dumps) → identity map | model, config, state, connector |
 //! | [`source`] | reads a source, matches its rows and sorts the members on disk; one file per kind | model, contained, config, state, connector |
 //! | [`segment_check`] | compares segments, campaigns and Canvases in Braze with the config | model, config, state, connector |
-//! | [`apply`] | sends an approved plan and records the outcome | model, contained, config, plan, state, connector |
-//! | [`export`] | one run of an export: read, map, send, checkpoint | model, contained, event_mapping, config, state, connector, apply |
+//! | [`apply`] | sends an approved plan and records the outcome | model, wait_log, contained, config, plan, state, connector |
+//! | [`export`] | one run of an export: read, map, send, checkpoint | model, wait_log, contained, event_mapping, config, state, connector, apply |
 //! | [`erasure`] | `forget`: removes one user from all files of the state | model, event_mapping, state, export |
 //! | [`reconcile`] | one run over the config; the only module that knows all stages | model, contained, config, plan, state, connector, heap_segments, source, apply, export |
 //! | [`dashboard`] | the web page of `watch`: view model → HTML; pure | model, state |
@@ -109,5 +110,6 @@ pub mod reconcile;
 pub mod segment_check;
 pub mod source;
 pub mod state;
+pub mod wait_log;
 pub mod watch;
 pub mod webhooks;

@@ -182,7 +182,7 @@ fn an_unreachable_braze_is_reported_as_unavailable() {
     sandbox.faults(r#"[{"times":0,"do":{"status":502}}]"#);
     w.run(&["reconcile"]).expect(5).says(&["status 502"]);
     drop(sandbox);
-    w.run(&["reconcile"]).expect(5).says(&["not reached (", "Connection refused"]);
+    w.run(&["reconcile"]).expect(5).says(&["not reached (", "connection refused"]);
 }
 
 #[test]

@@ -141,11 +141,12 @@ fn one_v_logs_runs_cohorts_and_retries() {
         ("the run begins", 1),
         ("planned cohort=carts adds=3 removes=0", 1),
         ("not planned cohort=trials", 1),
-        ("braze: status 503, attempt 1 of 4, again in 0.0 s", 1),
-        ("braze: status 503, attempt 2 of 4, again in", 1),
+        ("Braze responds with status 503; attempt 2 of 4 in 0.0 s", 1),
+        ("Braze responds with status 503; attempt 3 of 4 in 0.0 s", 1),
         ("applied cohort=carts added=3", 1),
         ("the run ends", 1),
-        ("INFO", 7),
+        ("INFO", 5),
+        ("WARN", 2),
         ("user-", 0),
     ] {
         assert_eq!(said.matches(text).count(), times, "{text}\n{said}");

@@ -95,16 +95,16 @@ fn data_goes_to_stdout_and_the_rest_to_stderr() {
     sandbox.faults(r#"[{"on":"users","do":{"status":503}}]"#);
     let run = w.run(&["reconcile", "-vv", "--format", "json"]).expect(0);
     assert_eq!(run.json()["result"], "applied");
-    assert!(run.stderr.contains("braze: status 503, attempt 1 of 4, again in 0.0 s"), "{}", run.stderr);
+    assert!(run.stderr.contains("Braze responds with status 503; attempt 2 of 4 in 0.0 s"), "{}", run.stderr);
 
     sandbox.faults(r#"[{"on":"users","do":{"status":503}}]"#);
     w.source("carts", users(2_100));
     let run = w.run(&["reconcile", "-vv", "--log-format", "json"]).expect(0);
     for line in run.stderr.lines() {
         let entry: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        assert!(entry["level"].is_string() && entry["span"]["id"].is_string(), "{line}");
+        assert!(entry["level"].is_string() && entry["spans"][0]["id"].is_string(), "{line}");
     }
-    assert!(run.stderr.contains("attempt 1 of 4"));
+    assert!(run.stderr.contains("attempt 2 of 4"));
 }
 
 #[test]

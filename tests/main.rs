@@ -53,6 +53,7 @@ mod person_histories;
 mod plans;
 mod pooler;
 mod preflight;
+mod progress;
 mod pushdown;
 mod readme;
 mod reconcile;

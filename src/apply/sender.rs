@@ -22,13 +22,12 @@ use crate::connector::{Retry, jitter};
 use crate::model::{ChangeOp, CohortId, Identifier, RowSet, Stage};
 use crate::plan::CohortNaming;
 use crate::state::{JournalEvent, LEASE_ENDED, Reject, RejectLog, SpoolBatch};
+use crate::wait_log;
 
 /// Single identifiers rejected in a row without an accepted one, after which the request itself must be at fault.
 const SUSPECTS_MAX: usize = 10;
 /// The most jitter of a wait, so that waiting cohorts do not continue at once.
 const JITTER_MAX: Duration = Duration::from_secs(1);
-/// Waits from this length on are logged at `warn`.
-const LONG_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Sender<'a> {
     cohort: &'a CohortId,
@@ -248,6 +247,7 @@ impl<'a> Sender<'a> {
             let slot = self.admission().await?;
             let outcome = self.send_once(request).await?;
             drop(slot);
+            let cause = outcome.retry_cause("Braze");
             let earlier_may_be_done = self.may_be_late;
             self.may_be_late |= outcome.may_be_handled_later();
             let failure = match final_outcome(outcome, earlier_may_be_done) {
@@ -256,10 +256,12 @@ impl<'a> Sender<'a> {
                 Err(AttemptFailure::Transient(stop)) => stop,
             };
             let Some(backoff) = retry.next_wait() else { return Err(self.report_failure(failure)) };
-            // A closed rate limiter makes the next attempt wait in `admission`.
-            let is_closed = self.destination.rate_limiter().is_closed(self.context.clock.now());
-            let wait = if is_closed { Duration::ZERO } else { backoff };
-            self.log_retry(&retry, wait, &failure);
+            let wait = match self.destination.rate_limiter().reopening(self.context.clock.now()) {
+                Admission::Go => backoff,
+                Admission::Wait(wait) => wait + jitter(wait.min(JITTER_MAX)),
+                Admission::TooLong(_) => continue, // `admission` ends the attempts
+            };
+            retry.log_wait("braze", cause.as_deref().unwrap_or("Braze gives no final answer"), wait);
             self.context.interrupt.sleep(wait).await?;
         }
     }
@@ -301,35 +303,13 @@ impl<'a> Sender<'a> {
                 Admission::Go => return Ok(slot),
                 Admission::Wait(wait) => {
                     drop(slot);
-                    self.log_wait("the rate limit is used up", wait);
+                    wait_log::log_rate_limit("braze", "Braze's rate limit is used up", wait);
                     interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?;
                 }
                 Admission::TooLong(until) => {
                     return Err(self.report_failure(ApplyStop::RateLimited(Some(until))));
                 }
             }
-        }
-    }
-
-    /// The wait for the rate limit is logged by `admission`, which knows its length.
-    fn log_retry(&self, retry: &Retry, wait: Duration, failure: &ApplyStop) {
-        let cause = match failure {
-            ApplyStop::RateLimited(_) => {
-                return tracing::info!(cohort = %self.cohort, "braze: status 429, {retry}");
-            }
-            ApplyStop::Unavailable(cause) => cause.as_str(),
-            ApplyStop::Locked => "status 423, the cohort is locked",
-            _ => "no final outcome",
-        };
-        self.log_wait(&format!("{cause}, {retry}"), wait);
-    }
-
-    fn log_wait(&self, cause: &str, wait: Duration) {
-        let (cohort, seconds) = (self.cohort, wait.as_secs_f64());
-        if wait < LONG_WAIT {
-            tracing::info!(%cohort, "braze: {cause}, again in {seconds:.1} s");
-        } else {
-            tracing::warn!(%cohort, "braze: {cause}, again in {seconds:.0} s");
         }
     }
 }

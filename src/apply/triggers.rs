@@ -22,6 +22,7 @@ use crate::model::{CohortId, Timestamp};
 use crate::state::{
     CheckTime, DueTrigger, JournalEvent, LEASE_ENDED, Outbox, RecentTriggers, StateError, Transition,
 };
+use crate::wait_log;
 
 /// Bytes of properties in one request. Braze documents no limit for it, and 50 KB for one recipient.
 const PROPERTIES_LEN_MAX: usize = 512 << 10;
@@ -238,7 +239,10 @@ async fn admission(endpoint: &dyn TriggerEndpoint, context: ApplyContext<'_>) ->
         context.state.check_lease()?;
         match endpoint.trigger_limiter().admit(context.clock.now()) {
             Admission::Go => return Ok(()),
-            Admission::Wait(wait) => context.interrupt.sleep(wait).await?,
+            Admission::Wait(wait) => {
+                wait_log::log_rate_limit("braze", "Braze's rate limit is used up", wait);
+                context.interrupt.sleep(wait).await?;
+            }
             Admission::TooLong(until) => return Err(ApplyStop::RateLimited(Some(until))),
         }
     }

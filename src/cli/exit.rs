@@ -89,6 +89,7 @@ impl From<Exit> for ExitCode {
 /// Ends the program from a thread other than the main thread.
 #[allow(clippy::disallowed_methods, reason = "the main thread is busy, and a signal must not wait for it")]
 pub(super) fn stop_at_once(exit: Exit) -> ! {
+    super::terminal::end();
     std::process::exit(i32::from(exit as u8))
 }
 

@@ -21,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::error::CommandError;
 use super::global_args::{Global, LogFormat};
-use super::{environment, output};
+use super::{environment, output, terminal};
 use crate::{foreign, webhooks};
 
 /// Whether stderr is read by a machine, which must not find anything but JSON there.
@@ -40,7 +40,7 @@ pub(super) fn start(global: &Global, is_server: bool) {
     let filter = targets.and(RateLimit::default());
     let layer =
         tracing_subscriber::fmt::layer().with_writer(EscapingWriter { is_foreign: false }).with_ansi(false);
-    let registry = tracing_subscriber::registry().with(super::spans::layer());
+    let registry = tracing_subscriber::registry().with(super::spans::layer()).with(terminal::layer());
     // Started once; a second start would be a bug that only a test could make.
     let _ = match global.log_format {
         LogFormat::Text => registry.with(layer.with_filter(filter)).try_init(),
@@ -158,7 +158,7 @@ impl Write for EscapingWriter {
         let line = text.trim_end_matches('\n');
         let line = if is_json { foreign::json(line) } else { foreign::escaped(line) };
         let safe = if is_json { line } else { foreign::terminal(&line).into_owned().into() };
-        io::stderr().write_all(format!("{safe}\n").as_bytes())?;
+        terminal::suspended(|| io::stderr().write_all(format!("{safe}\n").as_bytes()))?;
         Ok(buffer.len())
     }
 

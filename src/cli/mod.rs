@@ -29,6 +29,7 @@ mod segments;
 mod spans;
 mod state_args;
 mod suggested_command;
+mod terminal;
 
 mod render;
 mod workspace;
@@ -42,7 +43,7 @@ pub use exit::Exit;
 
 use args::{Cli, Command};
 use error::CommandError;
-use global_args::OutputFormat;
+use global_args::{LogFormat, OutputFormat};
 
 /// Runs the program and returns its exit code.
 #[must_use]
@@ -71,7 +72,18 @@ fn usage(error: &clap::Error) -> Exit {
 
 fn run(cli: &Cli) -> Exit {
     output::set_color(cli.global.color);
+    let is_server = matches!(cli.command, Command::Watch | Command::Sandbox(_));
+    if !is_server && cli.global.log_format == LogFormat::Text {
+        terminal::start(cli.command.name());
+    }
     logging::start(&cli.global, matches!(cli.command, Command::Watch));
+    let exit = run_command(cli);
+    terminal::end();
+    spans::flush();
+    exit
+}
+
+fn run_command(cli: &Cli) -> Exit {
     if let Err(error) = doctor::enough_open_files(&cli.command) {
         return failed(Some(&cli.command), &error);
     }
@@ -99,9 +111,7 @@ fn run(cli: &Cli) -> Exit {
         Command::Completions(args) => commands::generate::completions(args),
         Command::Man => commands::generate::man(),
     };
-    let exit = done.unwrap_or_else(|error| failed(Some(&cli.command), &error));
-    spans::flush();
-    exit
+    done.unwrap_or_else(|error| failed(Some(&cli.command), &error))
 }
 
 /// Reports the error of a command on stderr, and with `--format json` also as JSON on stdout.

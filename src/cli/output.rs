@@ -3,7 +3,7 @@
 //! Text contains no secrets at this point: they are never part of messages, and text from servers and drivers is cleaned
 //! when it enters the program. The last step escapes control sequences of terminals and CI runners.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -12,6 +12,7 @@ use textwrap::{Options, WordSplitter, WrapAlgorithm};
 
 use super::environment;
 use super::global_args::Color;
+use super::terminal::suspended;
 use crate::foreign;
 
 /// Narrower output is not wrapped.
@@ -28,7 +29,7 @@ pub(super) fn out(text: &str) -> Result<(), OutputLost> {
 
 /// Prints text for programs to stdout without escaping: CI commands, a config, a schema.
 pub(super) fn out_exactly(text: &str) -> Result<(), OutputLost> {
-    match print(&mut AutoStream::auto(io::stdout().lock()), text) {
+    match suspended(|| print(&mut AutoStream::auto(io::stdout().lock()), text)) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(OutputLost(error)),
         _ => Ok(()),
     }
@@ -37,7 +38,7 @@ pub(super) fn out_exactly(text: &str) -> Result<(), OutputLost> {
 /// Prints a message to stderr with a final line break.
 pub(super) fn err(text: &str) {
     // A failure to write to stderr cannot be reported.
-    let _ = print(&mut AutoStream::auto(io::stderr().lock()), &foreign::terminal(text));
+    let _ = suspended(|| print(&mut AutoStream::auto(io::stderr().lock()), &foreign::terminal(text)));
 }
 
 fn print(stream: &mut impl Write, text: &str) -> io::Result<()> {
@@ -87,11 +88,6 @@ pub(super) fn set_color(color: Color) {
         Color::Never => ColorChoice::Never,
     }
     .write_global();
-}
-
-/// Whether stderr is a terminal.
-pub(super) fn is_watched() -> bool {
-    io::stderr().is_terminal()
 }
 
 /// Whether stderr shows colours.

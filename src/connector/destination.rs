@@ -143,6 +143,18 @@ impl RequestOutcome {
         matches!(self, Self::NoAnswer(_) | Self::Unavailable(_) | Self::Foreign(..))
     }
 
+    /// Why another attempt may succeed, as a clause about `vendor`. `None` if no attempt follows.
+    #[must_use]
+    pub fn retry_cause(&self, vendor: &str) -> Option<String> {
+        match self {
+            Self::Locked => Some(format!("{vendor} keeps the cohort locked (423)")),
+            Self::RateLimited(_) => Some(format!("{vendor} limits the rate (429)")),
+            Self::Unavailable(status) => Some(format!("{vendor} responds with status {status}")),
+            Self::NoAnswer(why) | Self::NotReached(why) => Some(format!("{vendor} does not answer: {why}")),
+            _ => None,
+        }
+    }
+
     /// The code of the outcome in the journal.
     #[must_use]
     pub fn code(&self) -> &'static str {

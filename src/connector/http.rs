@@ -3,11 +3,18 @@
 
 use std::time::Duration;
 
-use reqwest::RequestBuilder;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
+use reqwest::{Request, RequestBuilder, Url};
+use tracing::Instrument as _;
 
+use super::headers::display_text;
 use crate::foreign::cleaned;
-use crate::model::Timestamp;
+use crate::model::{Clock, Timestamp};
+
+/// The name of the span of a request. Its fields are `method` and `endpoint`.
+pub const REQUEST_SPAN: &str = "request";
+/// Headers with the vendor's id of a request: the first one is logged.
+const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amz-request-id", "cf-ray"];
 
 /// Bytes read of a response. Braze's responses to changes have some hundred.
 const BODY_LEN_MAX: usize = 1 << 20;
@@ -72,6 +79,9 @@ pub struct HttpClient {
     client: reqwest::Client,
     user_agent: String,
     timeout: Duration,
+    clock: Clock,
+    /// Whether the path of the address is secret, and not logged.
+    has_secret_path: bool,
 }
 
 impl HttpClient {
@@ -80,7 +90,7 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError::Client`] when the client cannot be created, for example without usable system certificates.
     #[allow(clippy::disallowed_methods, reason = "the only HTTP client of the program")]
-    pub fn new(base: &str, user_agent: String, timeout: Duration) -> Result<Self, HttpError> {
+    pub fn new(base: &str, user_agent: String, timeout: Duration, clock: Clock) -> Result<Self, HttpError> {
         // A second installation fails and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -91,7 +101,13 @@ impl HttpClient {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|e| HttpError::Client(reason(e)))?;
-        Ok(Self { client, user_agent, timeout })
+        Ok(Self { client, user_agent, timeout, clock, has_secret_path: false })
+    }
+
+    /// The same client, which does not log the path of its address.
+    #[must_use]
+    pub fn with_secret_path(self) -> Self {
+        Self { has_secret_path: true, ..self }
     }
 
     /// Posts JSON.
@@ -135,7 +151,37 @@ impl HttpClient {
 
     async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<HttpReply, HttpError> {
         let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout);
-        let mut response = request.send().await.map_err(http_error)?;
+        let request = request.build().map_err(http_error)?;
+        let (method, endpoint) = (request.method().clone(), self.endpoint(request.url()));
+        let span = tracing::debug_span!(REQUEST_SPAN, %method, endpoint);
+        self.execute(request, len_max).instrument(span).await
+    }
+
+    /// The address for the log, without query, fragment and credentials, which may be secret.
+    fn endpoint(&self, url: &Url) -> String {
+        let path = if self.has_secret_path { "/…" } else { url.path() };
+        display_text(&format!("{}{path}", url.origin().ascii_serialization()))
+    }
+
+    /// Sends a request and logs its outcome.
+    async fn execute(&self, request: Request, len_max: usize) -> Result<HttpReply, HttpError> {
+        let began = self.clock.monotonic();
+        let result = self.receive(request, len_max).await;
+        let took = self.clock.monotonic().saturating_duration_since(began);
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        match &result {
+            Ok(reply) => {
+                let retry_after = header_text(&reply.headers, "retry-after");
+                let request_id = REQUEST_IDS.iter().find_map(|name| header_text(&reply.headers, name));
+                tracing::debug!(status = reply.status, ms, retry_after, request_id, "request");
+            }
+            Err(error) => tracing::debug!(ms, error = %error, "request"),
+        }
+        result
+    }
+
+    async fn receive(&self, request: Request, len_max: usize) -> Result<HttpReply, HttpError> {
+        let mut response = self.client.execute(request).await.map_err(http_error)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(http_error)? {
             body.extend_from_slice(&chunk[..chunk.len().min(len_max - body.len())]);
@@ -149,6 +195,10 @@ impl HttpClient {
             body,
         })
     }
+}
+
+fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(display_text)
 }
 
 fn http_error(error: reqwest::Error) -> HttpError {
@@ -165,5 +215,9 @@ fn reason(error: reqwest::Error) -> String {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cleaned(&cause.to_string())
+    match cause.downcast_ref::<std::io::Error>() {
+        // Without the error number of the operating system.
+        Some(error) if error.raw_os_error().is_some() => error.kind().to_string(),
+        _ => cleaned(&cause.to_string()),
+    }
 }

@@ -97,10 +97,13 @@ impl RateLimiter {
         self.state().remaining
     }
 
-    /// Whether a 429 keeps all requests waiting.
+    /// When the limiter admits requests again after a 429.
     #[must_use]
-    pub fn is_closed(&self, now: Timestamp) -> bool {
-        self.state().closed_until.is_some_and(|until| until > now)
+    pub fn reopening(&self, now: Timestamp) -> Admission {
+        match self.state().closed_until.filter(|until| *until > now) {
+            None => Admission::Go,
+            Some(until) => self.wait_until(until, now),
+        }
     }
 
     /// Ends an admitted request that was not sent, or that has no response.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::RetryPolicy;
+use crate::wait_log;
 
 /// The retries of one request.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +25,11 @@ impl Retry {
         self.failures = self.failures.saturating_add(1);
         (self.failures < self.policy.attempts).then(|| backoff(self.policy, self.failures))
     }
-}
 
-/// `attempt 2 of 5`: the last failed attempt.
-impl std::fmt::Display for Retry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "attempt {} of {}", self.failures, self.policy.attempts)
+    /// Logs the wait before the next attempt. `cause` is a clause, such as `Braze responds with status 503`.
+    pub fn log_wait(&self, vendor: &str, cause: &str, wait: Duration) {
+        let attempts = Some(self.policy.attempts).filter(|attempts| *attempts < u32::MAX);
+        wait_log::log_retry(vendor, cause, self.failures.saturating_add(1), attempts, wait);
     }
 }
 
@@ -60,7 +60,7 @@ mod tests {
             let (wait, most) = (retry.next_wait().unwrap(), Duration::from_secs(most));
             assert!(wait >= most / 2 && wait <= most, "{wait:?}");
         }
-        assert_eq!((retry.to_string().as_str(), retry.next_wait()), ("attempt 3 of 4", None));
+        assert_eq!(retry.next_wait(), None);
         assert_eq!(retry.next_wait(), None);
     }
 }

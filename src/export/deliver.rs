@@ -26,13 +26,12 @@ use crate::connector::Retry;
 use crate::connector::heap::{EventAdmission, HeapCall, HeapClient, HeapReply, UserKey};
 use crate::model::{Clock, ExportId};
 use crate::state::{HoldReason, IdentityMap, Journal, JournalEvent, LEASE_ENDED, Reject, StateWriter};
+use crate::wait_log;
 
 /// The interval between two commits of settled events.
 const CHECKPOINT: Duration = Duration::from_secs(5);
 /// After so many rejected events and no accepted one, Heap rejects them all for another reason.
 const SUSPECTS_MAX: u64 = 10;
-/// Waits at least this long are logged at `warn`.
-const LONG_WAIT: Duration = Duration::from_secs(30);
 /// The wait when pending requests decide how much the limit still allows.
 const SOON: Duration = Duration::from_millis(20);
 /// The largest number of users over their limit that are remembered.
@@ -129,7 +128,7 @@ impl<'a> HeapDelivery<'a> {
                 let wait = self.heap.limiter.wait_for_app(self.clock.monotonic());
                 not_before = self.clock.monotonic() + wait.max(SOON);
                 if later.is_some() {
-                    self.log_wait("Heap's limit for all events", wait);
+                    wait_log::log_rate_limit("heap", "Heap's limit for all events is used up", wait);
                 }
             }
             if next_checkpoint <= self.clock.monotonic() {
@@ -249,6 +248,7 @@ impl<'a> HeapDelivery<'a> {
                 reserved.count_again(part.clone());
             }
             let wait = retry.next_wait().map(|wait| self.wait_after(&answer, wait));
+            let cause = answer.retry_cause();
             let error = match answer {
                 HeapReply::Accepted => return Ok(None),
                 HeapReply::BadRequest(message) => return Ok(Some(message)),
@@ -265,7 +265,7 @@ impl<'a> HeapDelivery<'a> {
             let Some(wait) = wait.filter(|wait| *wait <= self.retry.longest_wait) else {
                 return Err(error);
             };
-            self.log_wait(&format!("{error}, {retry}"), wait);
+            retry.log_wait("heap", cause.as_deref().unwrap_or("Heap gives no final answer"), wait);
             self.interrupt.sleep(wait).await?;
         }
     }
@@ -316,14 +316,5 @@ impl<'a> HeapDelivery<'a> {
         }
         ledger.advance();
         Ok(())
-    }
-
-    fn log_wait(&self, what: &str, wait: Duration) {
-        let (export, seconds) = (self.export, wait.as_secs_f64());
-        if wait < LONG_WAIT {
-            tracing::info!(%export, "heap: {what}, again in {seconds:.1} s");
-        } else {
-            tracing::warn!(%export, "heap: {what}, again in {seconds:.0} s");
-        }
     }
 }

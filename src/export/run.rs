@@ -12,6 +12,7 @@ use super::{Days, ExportContext, ExportPatience, ExportReport, ExportStop, Repla
 use crate::apply::StopCause;
 use crate::config::{self, ExportSource};
 use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError};
+use crate::wait_log;
 
 /// The number of held-event files above which they are merged.
 const WAITING_FILES_MAX: usize = 8;
@@ -95,7 +96,8 @@ async fn release_held(shared: &ExportShared, report: &mut ExportReport) -> Resul
             report.next = Some(wait);
             return Ok(());
         }
-        tracing::info!(export = %shared.export.id, "{still} events wait for Heap's limit for one user");
+        let cause = format!("{still} events wait for Heap's limit for one user");
+        wait_log::log_rate_limit("heap", &cause, wait);
         shared.context.interrupt.sleep(wait).await?;
     }
 }

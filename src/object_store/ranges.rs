@@ -20,6 +20,7 @@ use super::exact_keys::Entry;
 use super::location::ObjectKey;
 use super::thread::Pending;
 use super::web::{Validators, WebFile, is_weak, replaced, strong_part};
+use crate::wait_log;
 
 /// Bytes per request of a sequential read.
 const RANGE_LEN: u64 = 8 << 20;
@@ -186,7 +187,11 @@ async fn read_range(
                 return Err(Error::Generic { store: "bucket", source: what.into() });
             }
             Err(error) if attempt == ATTEMPTS_MAX => return Err(error),
-            _ => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
+            _ => {
+                let (cause, wait) = ("the bucket ends a response early", FIRST_WAIT * 2u32.pow(attempt - 1));
+                wait_log::log_retry("bucket", cause, attempt + 1, Some(ATTEMPTS_MAX), wait);
+                tokio::time::sleep(wait).await;
+            }
         }
         attempt += 1;
     }

@@ -20,6 +20,7 @@ use url::Url;
 use super::error::error_text;
 use super::public;
 use super::thread::{Pending, RequestThread};
+use crate::wait_log;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Read timeout without any byte.
@@ -94,7 +95,7 @@ impl WebFile {
                 Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
                     return Err(error);
                 }
-                Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
+                Err(failed) => failed.wait(&self.url, attempt).await,
             }
             attempt += 1;
         }
@@ -136,7 +137,7 @@ impl WebFile {
                     Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
                         return Err(error);
                     }
-                    Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
+                    Err(failed) => failed.wait(&file.url, attempt).await,
                 }
                 attempt += 1;
             }
@@ -177,7 +178,7 @@ async fn fetch_metadata(client: &Client, url: &Url) -> io::Result<(Validators, b
                 return Ok((Validators::default(), false));
             }
             Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => return Err(error),
-            Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
+            Err(failed) => failed.wait(url, attempt).await,
         }
         attempt += 1;
     }
@@ -197,6 +198,14 @@ struct WebReadError {
 impl WebReadError {
     fn lasting(error: io::Error) -> Self {
         Self { error, passes: false }
+    }
+
+    /// Waits before the attempt after this one.
+    async fn wait(&self, url: &Url, attempt: u32) {
+        let (host, wait) = (url.host_str().unwrap_or_default(), FIRST_WAIT * 2u32.pow(attempt - 1));
+        let cause = format!("{host} does not send a file: {}", self.error);
+        wait_log::log_retry(host, &cause, attempt + 1, Some(ATTEMPTS_MAX), wait);
+        tokio::time::sleep(wait).await;
     }
 }
 

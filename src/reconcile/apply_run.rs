@@ -53,13 +53,14 @@ pub async fn apply(
             journal: Arc::clone(&journal),
         };
         let begun = CohortReport::new(&cohort);
+        let span = tracing::info_span!("apply", cohort = %cohort.id);
         let task = async move {
             let applied = contained_task(apply_cohort(cohort, &context)).await;
             let report =
                 applied.unwrap_or_else(|panicked| panicked_report(begun, panicked, &context.resources));
             (position, report)
         };
-        tasks.spawn(task.in_current_span());
+        tasks.spawn(task.instrument(span));
     }
     while let Some(done) = tasks.join_next().await {
         match done {

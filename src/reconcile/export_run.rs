@@ -86,6 +86,7 @@ pub async fn export(
             access: job.access,
         };
         let nothing = ExportReport::new(&job.export);
+        let span = tracing::info_span!("export", export = %job.export.id);
         let work = async move {
             match job.again {
                 Some(again) => export::replay_again(&job.export, again, &resources).await,
@@ -98,7 +99,7 @@ pub async fn export(
                 ..nothing
             })
         };
-        tasks.spawn(work.in_current_span());
+        tasks.spawn(work.instrument(span));
     }
     while let Some(done) = tasks.join_next().await {
         match done {

@@ -78,15 +78,13 @@ pub(super) fn map_in_lanes<T: Sync, R: Send>(
         lanes.entry(lane(item)).or_default().push(at);
     }
     let done: Mutex<BTreeMap<usize, R>> = Mutex::new(BTreeMap::new());
-    let span = tracing::Span::current();
     std::thread::scope(|scope| {
         for (lane, positions) in &lanes {
             let threads = lane.at_once().min(positions.len());
             let next = std::sync::Arc::new(Mutex::new(positions.iter()));
             for _ in 0..threads {
-                let (next, done, plan, span) = (next.clone(), &done, &plan, &span);
+                let (next, done, plan) = (next.clone(), &done, &plan);
                 scope.spawn(contained_as_here(move || {
-                    let _entered = span.enter();
                     let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
                     while let Some(at) = take() {
                         let planned = plan(&items[at]);

@@ -56,6 +56,7 @@ fn plan_declared(names: &CohortNames, inputs: PlanInputs<'_>, plan: &mut RunPlan
         &cohorts,
         |cohort| Lane::of(cohort, inputs.config),
         |cohort| {
+            let _entered = tracing::info_span!("plan", cohort = %cohort.id).entered();
             let planned = contained(|| {
                 if unreadable.contains(&cohort.to) {
                     key_check::check_readable(&cohort.to, inputs)?;

@@ -112,9 +112,7 @@ impl CohortRun {
             interrupt: self.interrupt.clone(),
             secrets: Arc::clone(&self.sources),
         };
-        let span = tracing::debug_span!("apply", cohort = %self.cohort);
-        let applied = reconcile::apply(plan, &self.config, resources);
-        let report = tracing::Instrument::instrument(applied, span).await?;
+        let report = reconcile::apply(plan, &self.config, resources).await?;
         Ok(self.end_of_apply(&report))
     }
 
@@ -124,9 +122,7 @@ impl CohortRun {
         let lane = declared.map_or(Lane::Local, |declared| Lane::of(declared, &self.config));
         let _turn = self.turns.wait(lane).await;
         let (this, run, only) = (self.clone(), run.clone(), [self.cohort.clone()]);
-        let span = tracing::debug_span!("plan", cohort = %only[0]);
         let work = move || {
-            let _entered = span.enter();
             reconcile::plan(PlanInputs {
                 config: &this.config,
                 state: this.state.reader(),

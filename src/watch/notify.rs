@@ -236,7 +236,8 @@ impl Notifier {
     ) -> Self {
         let agent = format!("syncline/{}", env!("CARGO_PKG_VERSION"));
         let target = |(webhook, (settings, url)): (usize, (&NotifyConfig, &Secret))| {
-            let http = HttpClient::new(url.expose(), agent.clone(), TIMEOUT)
+            let http = HttpClient::new(url.expose(), agent.clone(), TIMEOUT, clock)
+                .map(HttpClient::with_secret_path)
                 .inspect_err(|error| tracing::warn!("cannot send notifications: {error}"));
             let (url, on, format) = (url.clone(), settings.on.clone(), settings.format);
             let is_same =

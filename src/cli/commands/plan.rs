@@ -4,7 +4,7 @@ use super::reconcile::of_failed;
 use crate::cli::args::{PlanArgs, PlanFormat};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
-use crate::cli::global_args::{Global, OutputFormat};
+use crate::cli::global_args::Global;
 use crate::cli::logging::notify;
 use crate::cli::output::{out, wrapped};
 use crate::cli::progress::progress;
@@ -23,7 +23,6 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let config = super::config(global)?;
     let ceilings = super::ceilings(&args.run, &config)?;
     let state = super::reader(&config)?;
-    let watched = if args.format == PlanFormat::Human { OutputFormat::Human } else { OutputFormat::Json };
     let run = environment::new_run();
     let span = tracing::info_span!("run", id = %run);
     let _entered = span.enter();
@@ -38,7 +37,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         retry_rejected: args.run.retry_rejected,
         run: &run,
         clock: environment::clock(),
-        progress: &*progress(watched),
+        progress: &*progress(),
     };
     let again = SuggestedCommand::new(global).run(&args.run, args.out.as_ref());
     // A plan needs no keys. Where there are some, they must be those of the state's workspace.

@@ -35,7 +35,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let run = environment::new_run();
     let span = tracing::info_span!("run", id = %run);
     let _entered = span.enter();
-    let progress = progress(args.format);
+    let progress = progress();
     tracing::info!("the run begins");
     let again = SuggestedCommand::new(global).run(&args.run, args.plan.as_ref());
     workspace::check_workspace(&config, state.reader(), &keys, &again)?;

@@ -29,7 +29,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let showing =
         RenderOptions { target: &target, again: &again, show_identifiers: false, unknown: &[], segments };
     if args.dry_run {
-        let plan = plan(args, &config, &super::reader(&config)?, &*progress(args.format))?;
+        let plan = plan(args, &config, &super::reader(&config)?, &*progress())?;
         out(&match args.format {
             OutputFormat::Human => wrapped(&plan_view::human(&plan, &showing)),
             OutputFormat::Json => json::plan(&plan, "changes", &showing),
@@ -41,7 +41,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let state = Arc::new(super::writer(&config)?);
     workspace::check_workspace(&config, state.reader(), &keys, &again)?;
     recover(args, &config, &state)?;
-    let progress = progress(args.format);
+    let progress = progress();
     let plan = plan(args, &config, state.reader(), &*progress)?;
     notify(&wrapped(&plan_view::human(&plan, &showing)));
     let (id, format) = (environment::new_run(), args.format);

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -12,6 +13,11 @@ use crate::apply::Interrupt;
 use crate::cli::error::CommandError;
 use crate::cli::exit::{Exit, stop_at_once};
 use crate::cli::logging::notify;
+
+/// The answer to the first signal.
+const STOPPING: &str = "stopping after the requests in flight; press Ctrl-C again to stop at once";
+/// How long the program may take to end after the second signal. It releases the state in this time.
+const LAST_STEPS: Duration = Duration::from_millis(500);
 
 /// Listens for signals from its creation on.
 pub(super) struct Stop {
@@ -44,37 +50,78 @@ impl Stop {
     }
 }
 
+/// Answers the signals of a server, which listens for the first one itself.
+pub(super) async fn answer_for_server() {
+    let mut signals = StopSignals::listen();
+    signals.next().await;
+    notify(STOPPING);
+    signals.next().await;
+    end_soon();
+    std::future::pending().await
+}
+
 async fn listen(switch: watch::Sender<bool>, is_planning: Arc<AtomicBool>, second: Arc<Notify>) {
-    signal().await;
+    let mut signals = StopSignals::listen();
+    signals.next().await;
     if is_planning.load(Ordering::SeqCst) {
         notify("stopped, nothing sent");
         stop_at_once(Exit::Stopped);
     }
-    notify("stopping after the requests in flight; press Ctrl-C again to stop at once");
+    notify(STOPPING);
     let _ = switch.send(true);
-    signal().await;
+    signals.next().await;
     second.notify_one();
+    end_soon();
     // The switch must stay: without it nothing could interrupt any more.
     switch.closed().await;
 }
 
+/// Ends the program soon, also when a thread waits for a disk, a source or the runtime.
+fn end_soon() {
+    std::thread::spawn(|| {
+        std::thread::sleep(LAST_STEPS);
+        notify("stopped at once; requests in flight are in doubt, and the next run settles them");
+        stop_at_once(Exit::Part)
+    });
+}
+
+/// The signals to stop, from the creation on.
 #[cfg(unix)]
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+struct StopSignals {
+    /// SIGTERM and SIGINT. `None` if they cannot be received.
+    streams: Option<[tokio::signal::unix::Signal; 2]>,
+}
+
+#[cfg(unix)]
+impl StopSignals {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let streams = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let [Ok(terminate), Ok(interrupt)] = streams else { return Self { streams: None } };
+        Self { streams: Some([terminate, interrupt]) }
+    }
+
+    async fn next(&mut self) {
+        let Some([terminate, interrupt]) = &mut self.streams else { return std::future::pending().await };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn signal() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
+struct StopSignals;
+
+#[cfg(not(unix))]
+impl StopSignals {
+    fn listen() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
     }
 }

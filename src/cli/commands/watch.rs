@@ -45,6 +45,7 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
         notify(&format!("dashboard on http://{}/", listens.admin));
     };
     let runtime = super::runtime()?;
+    runtime.spawn(super::stop::answer_for_server());
     let ended = runtime.block_on(watch::run(config, at, started));
     // What still reads or plans on a thread of its own would keep the process for as long as it takes.
     runtime.shutdown_timeout(LAST_WORK);

@@ -32,6 +32,17 @@ pub enum HeapReply {
 }
 
 impl HeapReply {
+    /// Why another attempt may succeed, as a clause. `None` if no attempt follows.
+    #[must_use]
+    pub fn retry_cause(&self) -> Option<String> {
+        match self {
+            Self::RateLimited(_) => Some("Heap limits the rate (429)".to_owned()),
+            Self::Unavailable(status) => Some(format!("Heap responds with status {status}")),
+            Self::NoAnswer(why) | Self::NotReached(why) => Some(format!("Heap does not answer: {why}")),
+            _ => None,
+        }
+    }
+
     /// The code of the outcome in the journal.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -26,6 +26,7 @@ use crate::connector::http::{HttpAuth, HttpClient, HttpError};
 use crate::connector::rate_limit::{Admission, RateLimiter, RemainingQuota};
 use crate::connector::retry::Retry;
 use crate::model::{Clock, Identifier, IdentifierKind};
+use crate::wait_log;
 
 pub use bodies::{ListEntry, MessagingDetails, SegmentDetails, SizeOfDay};
 
@@ -143,7 +144,7 @@ impl BrazeRestClient {
         let agent = format!("Syncline/{}", env!("CARGO_PKG_VERSION"));
         let longest_wait = config.retry.longest_wait.min(longest_wait);
         Ok(Self {
-            http: HttpClient::new(base, agent, config.timeout)?,
+            http: HttpClient::new(base, agent, config.timeout, clock)?,
             base: base.to_owned(),
             key,
             clock,
@@ -298,17 +299,19 @@ impl BrazeRestClient {
         let mut retry = Retry::new(self.retry);
         loop {
             self.admission(limiter, endpoint).await?;
-            let error = match self.request_once(limiter, endpoint, query, body).await {
+            let (error, cause) = match self.request_once(limiter, endpoint, query, body).await {
                 Ok(body) => return Ok(body),
-                Err((error, IsTransient(false))) => return Err(error),
-                Err((error, IsTransient(true))) => error,
+                Err(failed) => failed,
             };
-            let Some(wait) = retry.next_wait() else { return Err(error) };
-            if !limiter.is_closed(self.clock.now()) {
-                let seconds = wait.as_secs_f64();
-                tracing::info!(path = endpoint.path, "braze: {error}, {retry}, again in {seconds:.1} s");
-                tokio::time::sleep(wait).await;
-            }
+            let Some(cause) = cause else { return Err(error) };
+            let Some(backoff) = retry.next_wait() else { return Err(error) };
+            let wait = match limiter.reopening(self.clock.now()) {
+                Admission::Go => backoff,
+                Admission::Wait(wait) => wait,
+                Admission::TooLong(_) => continue, // `admission` ends the attempts
+            };
+            retry.log_wait("braze", &cause, wait);
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -316,19 +319,23 @@ impl BrazeRestClient {
         loop {
             match limiter.admit(self.clock.now()) {
                 Admission::Go => return Ok(()),
-                Admission::Wait(wait) => tokio::time::sleep(wait).await,
+                Admission::Wait(wait) => {
+                    wait_log::log_rate_limit("braze", "Braze's rate limit is used up", wait);
+                    tokio::time::sleep(wait).await;
+                }
                 Admission::TooLong(_) => return Err(RestError::RateLimited(endpoint.path)),
             }
         }
     }
 
+    /// Sends a request once. An error has the cause of another attempt, if it may succeed.
     async fn request_once(
         &self,
         limiter: &RateLimiter,
         endpoint: RestEndpoint,
         query: &str,
         body: Option<&[u8]>,
-    ) -> Result<Vec<u8>, (RestError, IsTransient)> {
+    ) -> Result<Vec<u8>, (RestError, Option<String>)> {
         let url = format!("{}{}", self.base, endpoint.path);
         let auth = HttpAuth::Bearer(self.key.expose());
         let result = match body {
@@ -341,37 +348,35 @@ impl BrazeRestClient {
         let status = result.as_ref().map_or(0, |response| response.status);
         match reply.outcome {
             RequestOutcome::Accepted => Ok(result.map(|response| response.body).unwrap_or_default()),
-            other => Err(endpoint.error(status, other)),
+            other => {
+                let cause = other.retry_cause("Braze");
+                Err((endpoint.error(status, other), cause))
+            }
         }
     }
 }
 
-/// Whether a retry may succeed.
-struct IsTransient(bool);
-
 impl RestEndpoint {
     /// The error for a request that was not accepted.
-    fn error(self, status: u16, outcome: RequestOutcome) -> (RestError, IsTransient) {
-        let unexpected = |status, message| {
-            (RestError::Unexpected { path: self.path, status, message }, IsTransient(false))
-        };
-        let unavailable = |message| (RestError::Unavailable(message), IsTransient(true));
+    fn error(self, status: u16, outcome: RequestOutcome) -> RestError {
+        let unexpected = |status, message| RestError::Unexpected { path: self.path, status, message };
+        let unavailable = RestError::Unavailable;
         match outcome {
             RequestOutcome::Accepted => unexpected(status, "accepted".to_owned()),
             RequestOutcome::AcceptedWithErrors { other, .. } => {
                 unexpected(status, other.unwrap_or_else(|| "the response contains errors".to_owned()))
             }
             RequestOutcome::Unauthorized(message) if status == 403 => {
-                (RestError::Forbidden { permission: self.permission, message }, IsTransient(false))
+                RestError::Forbidden { permission: self.permission, message }
             }
-            RequestOutcome::Unauthorized(message) => (RestError::Unauthorized(message), IsTransient(false)),
+            RequestOutcome::Unauthorized(message) => RestError::Unauthorized(message),
             RequestOutcome::BadRequest(message) => unexpected(400, message),
             RequestOutcome::Unexpected(status, message) => unexpected(status, message),
             RequestOutcome::Foreign(status, body) => {
                 unexpected(status, format!("{body}; check `endpoint:` and proxies"))
             }
             RequestOutcome::TooLarge => unexpected(413, "too large".to_owned()),
-            RequestOutcome::RateLimited(_) => (RestError::RateLimited(self.path), IsTransient(true)),
+            RequestOutcome::RateLimited(_) => RestError::RateLimited(self.path),
             RequestOutcome::Locked => unavailable("status 423".to_owned()),
             RequestOutcome::Unavailable(status) => unavailable(format!("status {status}")),
             RequestOutcome::NoAnswer(why) => unavailable(format!("no answer ({why})")),

@@ -56,7 +56,7 @@ impl<'a> PostgresSession<'a> {
             };
             let is_in_time = |wait: &Duration| waited + *wait < settings.connect_timeout;
             let Some(wait) = retry.next_wait().filter(is_in_time) else { return Err(error) };
-            tracing::info!("{error}; trying again in {:.1} s", wait.as_secs_f64());
+            retry.log_wait(database.name.as_str(), &error.to_string(), wait);
             tokio::time::sleep(wait).await;
             waited += wait;
         }
