@@ -122,6 +122,26 @@ fn alerts_that_need_an_operator_come_first() {
 }
 
 #[test]
+fn a_blocked_cohort_shows_its_code_and_what_continues() {
+    let shown = |adds, removes| {
+        let mut view = dashboard_views::with_alerts();
+        let CohortStateView::Blocked { adds_continue, removes_continue, .. } = &mut view.cohorts[0].state
+        else {
+            panic!("it is blocked");
+        };
+        (*adds_continue, *removes_continue) = (adds, removes);
+        view.cohorts.truncate(1);
+        let written = page(&view);
+        assert!(written.contains("<code>removed_share</code>"));
+        between(&written, "Blocked for ", "</p>").rsplit("; ").next().unwrap().to_owned()
+    };
+    assert_eq!(shown(true, false), "additions continue.");
+    assert_eq!(shown(false, true), "removals continue.");
+    assert_eq!(shown(true, true), "members are added and removed as before.");
+    assert_eq!(shown(false, false), "no member is added or removed.");
+}
+
+#[test]
 fn the_headline_shows_the_overall_status() {
     let headline = |view: &DashboardView| between(&page(view), "<title>", " – syncline").to_owned();
     let mut view = dashboard_views::all_in_sync();

@@ -1,11 +1,12 @@
 //! The documentation: transcripts are run, config blocks are validated, commands exist, links and anchors resolve, and
 //! generated sections are those of the program. With `SYNCLINE_UPDATE_DOCS=1` the tests write the pages instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use syncline::plan::BlockCode;
 
 use crate::support::markdown::*;
 use crate::support::reference;
@@ -75,6 +76,32 @@ fn with_generated_sections(page: &str, sections: &mut usize) -> String {
     }
     new.push_str(rest);
     new
+}
+
+/// The codes in the first column of each table of a page.
+fn codes_of_tables(page: &str) -> Vec<BTreeSet<String>> {
+    let mut tables = Vec::new();
+    for (line, next) in page.lines().zip(page.lines().skip(1)) {
+        if next.starts_with("|---") {
+            tables.push(BTreeSet::new());
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let first = row.split(" | ").next().unwrap();
+            let codes = first.split(", ").map(|code| code.trim_matches('`').to_owned());
+            tables.last_mut().unwrap().extend(codes);
+        }
+    }
+    tables.retain(|codes| !codes.is_empty());
+    tables
+}
+
+#[test]
+fn docs_the_guide_to_blocked_runs_has_every_code() {
+    let page = read(&root().join("docs/guides/blocked-run.md"));
+    let (approvable, others): (Vec<BlockCode>, Vec<BlockCode>) =
+        BlockCode::ALL.iter().partition(|code| code.can_be_approved());
+    let expected =
+        [approvable, others].map(|codes| codes.iter().map(|code| code.as_str().to_owned()).collect());
+    assert_eq!(codes_of_tables(&page), expected);
 }
 
 #[test]

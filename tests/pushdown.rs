@@ -194,7 +194,7 @@ fn numbers_uuids_and_bytes_give_the_same_result_as_reading_them() {
         case.server.sql("insert into carts select * from carts limit 7; delete from carts where ctid in (select ctid from carts limit 10)");
         let reported = case.apply_both_ways();
         assert_eq!(reported["used"], used, "{kind}: {reported}");
-        assert!(used || reported["why"].as_str().unwrap().contains("holds bytes"), "{reported}");
+        assert!(used || reported["reason"].as_str().unwrap().contains("holds bytes"), "{reported}");
     }
 }
 
@@ -255,7 +255,7 @@ fn a_lost_stale_or_edited_mirror_table_is_rebuilt() {
         ));
         let reported = case.apply_both_ways();
         assert_eq!(reported["used"], false, "{what}: {reported}");
-        assert!(reported["why"].as_str().unwrap().contains(why), "{what}: {reported}");
+        assert!(reported["reason"].as_str().unwrap().contains(why), "{what}: {reported}");
         w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 1,000 rows"]);
         assert_eq!(case.table(), table, "{what}");
     }
@@ -342,7 +342,7 @@ fn a_kill_before_the_mirror_table_is_written_is_recovered() {
     );
     let reported = case.apply_both_ways();
     assert!(
-        reported["used"] == false && reported["why"].as_str().unwrap().contains("has version"),
+        reported["used"] == false && reported["reason"].as_str().unwrap().contains("has version"),
         "{reported}"
     );
     case.server.sql("insert into carts values ('last')");
@@ -357,7 +357,7 @@ fn a_kill_before_the_mirror_table_is_written_is_recovered() {
     }
     let reported = case.apply_and_check_members();
     assert!(
-        reported["used"] == false && reported["why"].as_str().unwrap().contains("has version"),
+        reported["used"] == false && reported["reason"].as_str().unwrap().contains("has version"),
         "{reported}"
     );
     assert_eq!(case.apply_and_check_members()["used"], true);

@@ -143,6 +143,25 @@ fn a_blocked_cohort_waits_for_approval_and_delays_no_other() {
     assert_eq!(sandbox.members("carts").len(), 10);
 }
 
+/// Removals of one cohort are blocked, and everything of the other one.
+#[test]
+fn the_dashboard_shows_what_continues_in_a_blocked_cohort() {
+    let (w, sandbox) = start_watch(&["carts", "trials"], "");
+    w.source("carts", users(50)).source("trials", users(0));
+    let watch = Watch::start(&w);
+    until_members(&sandbox, "carts", users(50));
+    w.source("carts", users(10));
+    let blocked = serde_json::json!({ "carts": "blocked", "trials": "blocked" });
+    until("both are blocked", || watch.ready()["not_in_sync"] == blocked);
+    let page = watch.get("/").body;
+    let of_carts = page.find("<code>removed_share</code>").unwrap();
+    let of_trials = page.find("<code>empty_source</code>").unwrap();
+    assert_eq!(page.matches("; additions continue.").count(), 1);
+    assert_eq!(page.matches("; no member is added or removed.").count(), 1);
+    let order = |a: &str, b: &str| page.find(a) < page.find(b);
+    assert_eq!(of_carts < of_trials, order("; additions continue.", "; no member is added or removed."));
+}
+
 #[test]
 fn a_failed_cohort_is_retried_and_delays_no_other() {
     let (w, sandbox) = start_watch(&["carts", "trials"], "");

@@ -245,8 +245,7 @@ fn notifications_are_sent_once_per_change_of_state() {
     let recovery = ("recovery".to_owned(), "cohort carts".to_owned());
     until("it is reported", || kinds("/ops") == [blocked.clone()]);
     // Once, regardless of the number of checks.
-    w.source("carts", users(6));
-    w.source("trials", users(19));
+    w.source("carts", users(5)).source("trials", users(19));
     until("a member left", || sandbox.members("trials").len() == 19);
     w.source("carts", users(50));
     until("the recovery is reported", || kinds("/ops") == [blocked.clone(), recovery.clone()]);
@@ -259,6 +258,51 @@ fn notifications_are_sent_once_per_change_of_state() {
         kinds("/ops").last().is_some_and(|(kind, about)| kind == "failure" && about == "config")
     });
     assert!(!watch.log().contains("T0KEN"));
+}
+
+/// A changed source makes another plan: the approval of the first notification no longer counts.
+#[test]
+fn another_blocked_plan_is_notified_with_its_own_approval() {
+    let (w, sandbox, listener) = (Workspace::new(), Sandbox::start(), Listener::start());
+    let notify = "  notify: [ { url: { env: OPS } } ]\n";
+    w.config(&sandbox, &["carts", "trials"], &(SHORT_TIMEOUTS.to_owned() + notify));
+    w.source("carts", users(50)).source("trials", users(20));
+    let mut command = w.command(&["watch"]);
+    let watch = Watch::from_command(command.env("OPS", format!("{}/ops", listener.url())));
+    watch.until_ready();
+    watch.until_in_sync();
+    let bodies = || listener.posts().into_iter().map(|(_, body)| body).collect::<Vec<Value>>();
+    w.source("carts", users(5));
+    until("the first plan is notified", || bodies().len() == 1);
+    w.source("carts", users(6));
+    until("the second plan is notified", || bodies().len() == 2);
+    // Runs of the same plan are not notified.
+    let runs = || watch.metric("syncline_run_duration_seconds_count");
+    let before = runs();
+    for number in [19, 18, 17] {
+        w.source("carts", users(6)).source("trials", users(number));
+        until("a member left", || sandbox.members("trials").len() == number);
+    }
+    until("runs have ended", || runs() >= before + 3.0);
+    let bodies = bodies();
+    let plans: Vec<&str> = bodies.iter().map(|body| body["plan"].as_str().unwrap()).collect();
+    assert!(plans.len() == 2 && plans[0] != plans[1], "{plans:?}");
+    for (body, (plan, leave)) in bodies.iter().zip(plans.iter().zip([45, 44])) {
+        let block = &body["blocked"][0];
+        assert_eq!(
+            (&body["kind"], &block["code"], &block["side"]),
+            (&json!("blocked"), &json!("removed_share"), &json!("removals"))
+        );
+        let reason = block["reason"].as_str().unwrap();
+        assert!(reason.starts_with(&format!("{leave} of 50 members would leave")), "{reason}");
+        let text = body["text"].as_str().unwrap();
+        assert!(
+            text.contains(reason) && text.contains(&format!("syncline approve carts --plan {plan}")),
+            "{text}"
+        );
+    }
+    w.run(&["approve", "carts", "--plan", plans[1]]).expect(0);
+    until("the second plan is applied", || sandbox.members("carts").len() == 6);
 }
 
 /// A certificate for localhost and its key, as PEM.

@@ -3,113 +3,98 @@
 //! Problems are values. `cli` draws them under their source lines; nothing here prints.
 
 use super::source_text::{ConfigSources, SourceSpan};
+use crate::model::stable_codes;
 
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
-        /// The stable code of a kind of problem. Scripts may rely on it; messages may change.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum ProblemCode { $($(#[$doc])* $name),+ }
-
-        impl ProblemCode {
-            /// Every code.
-            pub const ALL: &'static [Self] = &[$(Self::$name),+];
-
-            /// The code as messages show it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text),+ }
-            }
-        }
-    };
-}
-
-codes! {
-    /// A config file cannot be read.
-    UnreadableFile = "unreadable-file",
-    /// A file is not text.
-    NotUtf8 = "not-utf8",
-    /// A file exceeds the size limit, as it is or after the expansion of its aliases.
-    TooLarge = "too-large",
-    /// The content of a file is not a config.
-    NoConfig = "no-config",
-    /// Invalid YAML.
-    YamlSyntax = "yaml-syntax",
-    /// A mapping contains a key twice.
-    DuplicateKey = "duplicate-key",
-    /// An unknown key.
-    UnknownKey = "unknown-key",
-    /// A required key is missing.
-    MissingKey = "missing-key",
-    /// A value of the wrong type.
-    WrongType = "wrong-type",
-    /// A value that is not one of the allowed ones.
-    UnknownValue = "unknown-value",
-    /// A number, string or list outside of its limits.
-    OutOfRange = "out-of-range",
-    /// A string in the wrong format.
-    BadFormat = "bad-format",
-    /// `include:` matches no file.
-    IncludeNoMatch = "include-no-match",
-    /// An included file contains a key that only the main file may contain.
-    IncludeKey = "include-key",
-    /// Two files define the same name.
-    DefinedTwice = "defined-twice",
-    /// `--env` names an unknown environment.
-    UnknownEnvironment = "unknown-environment",
-    /// A reference to an unknown cohort.
-    UnknownCohort = "unknown-cohort",
-    /// A segment uses a cohort of another Braze connection.
-    OtherConnection = "other-connection",
-    /// A segment both includes and excludes a cohort.
-    IncludedAndExcluded = "included-and-excluded",
-    /// A reference to an unknown connection.
-    UnknownConnection = "unknown-connection",
-    /// Two cohorts have the same id.
-    DuplicateId = "duplicate-id",
-    /// Two cohorts of a connection have the same name.
-    DuplicateName = "duplicate-name",
-    /// An attribute has no effect, belongs to another cohort, or is a standard field of Braze.
-    BadAttribute = "bad-attribute",
-    /// A trigger is incomplete or ambiguous, or has properties that it cannot have.
-    BadTrigger = "bad-trigger",
-    /// A path leaves the folders that the config may read.
-    PathOutside = "path-outside",
-    /// A match rule precedes one that must come first.
-    RuleOrder = "rule-order",
-    /// A match rule that can never apply.
-    DuplicateRule = "duplicate-rule",
-    /// A connection to a real vendor lacks a key.
-    MissingCredentials = "missing-credentials",
-    /// Both `endpoint` and `instance` or `region`, or none of them.
-    EndpointChoice = "endpoint-choice",
-    /// Keys would be sent without encryption, or the endpoint is not a base URL.
-    BadEndpoint = "bad-endpoint",
-    /// A server that is neither a vendor's nor under `allow_endpoint:`.
-    EndpointNotAllowed = "endpoint-not-allowed",
-    /// A protected key differs from the trusted config.
-    NotTrusted = "not-trusted",
-    /// `diff: pushdown` with a database that does not support it.
-    BadPushdown = "bad-pushdown",
-    /// A secret in a value that is not masked.
-    MisplacedSecret = "misplaced-secret",
-    /// The format of a source is not set, and its name has no known extension.
-    UnknownFormat = "unknown-format",
-    /// Endpoints that other machines can reach are not encrypted.
-    UnsafeAddress = "unsafe-address",
-    /// Two endpoints have the same path.
-    DuplicatePath = "duplicate-path",
-    /// A schedule that never occurs, or with an unknown time zone.
-    BadSchedule = "bad-schedule",
-    /// Both `path` and `url`, or none of them.
-    SourceChoice = "source-choice",
-    /// An invalid glob, or a rename with different wildcards.
-    BadGlob = "bad-glob",
-    /// A match rule uses a column that its source cannot have.
-    UnknownColumn = "unknown-column",
-    /// A cohort is both declared and listed under `removed:`.
-    RemovedAndDeclared = "removed-and-declared",
-    /// This build lacks a Cargo feature that the config needs.
-    MissingFeature = "missing-feature",
+stable_codes! {
+    /// The stable code of a kind of problem. Scripts may rely on it; messages may change.
+    ProblemCode {
+        /// A config file cannot be read.
+        UnreadableFile = "unreadable-file",
+        /// A file is not text.
+        NotUtf8 = "not-utf8",
+        /// A file exceeds the size limit, as it is or after the expansion of its aliases.
+        TooLarge = "too-large",
+        /// The content of a file is not a config.
+        NoConfig = "no-config",
+        /// Invalid YAML.
+        YamlSyntax = "yaml-syntax",
+        /// A mapping contains a key twice.
+        DuplicateKey = "duplicate-key",
+        /// An unknown key.
+        UnknownKey = "unknown-key",
+        /// A required key is missing.
+        MissingKey = "missing-key",
+        /// A value of the wrong type.
+        WrongType = "wrong-type",
+        /// A value that is not one of the allowed ones.
+        UnknownValue = "unknown-value",
+        /// A number, string or list outside of its limits.
+        OutOfRange = "out-of-range",
+        /// A string in the wrong format.
+        BadFormat = "bad-format",
+        /// `include:` matches no file.
+        IncludeNoMatch = "include-no-match",
+        /// An included file contains a key that only the main file may contain.
+        IncludeKey = "include-key",
+        /// Two files define the same name.
+        DefinedTwice = "defined-twice",
+        /// `--env` names an unknown environment.
+        UnknownEnvironment = "unknown-environment",
+        /// A reference to an unknown cohort.
+        UnknownCohort = "unknown-cohort",
+        /// A segment uses a cohort of another Braze connection.
+        OtherConnection = "other-connection",
+        /// A segment both includes and excludes a cohort.
+        IncludedAndExcluded = "included-and-excluded",
+        /// A reference to an unknown connection.
+        UnknownConnection = "unknown-connection",
+        /// Two cohorts have the same id.
+        DuplicateId = "duplicate-id",
+        /// Two cohorts of a connection have the same name.
+        DuplicateName = "duplicate-name",
+        /// An attribute has no effect, belongs to another cohort, or is a standard field of Braze.
+        BadAttribute = "bad-attribute",
+        /// A trigger is incomplete or ambiguous, or has properties that it cannot have.
+        BadTrigger = "bad-trigger",
+        /// A path leaves the folders that the config may read.
+        PathOutside = "path-outside",
+        /// A match rule precedes one that must come first.
+        RuleOrder = "rule-order",
+        /// A match rule that can never apply.
+        DuplicateRule = "duplicate-rule",
+        /// A connection to a real vendor lacks a key.
+        MissingCredentials = "missing-credentials",
+        /// Both `endpoint` and `instance` or `region`, or none of them.
+        EndpointChoice = "endpoint-choice",
+        /// Keys would be sent without encryption, or the endpoint is not a base URL.
+        BadEndpoint = "bad-endpoint",
+        /// A server that is neither a vendor's nor under `allow_endpoint:`.
+        EndpointNotAllowed = "endpoint-not-allowed",
+        /// A protected key differs from the trusted config.
+        NotTrusted = "not-trusted",
+        /// `diff: pushdown` with a database that does not support it.
+        BadPushdown = "bad-pushdown",
+        /// A secret in a value that is not masked.
+        MisplacedSecret = "misplaced-secret",
+        /// The format of a source is not set, and its name has no known extension.
+        UnknownFormat = "unknown-format",
+        /// Endpoints that other machines can reach are not encrypted.
+        UnsafeAddress = "unsafe-address",
+        /// Two endpoints have the same path.
+        DuplicatePath = "duplicate-path",
+        /// A schedule that never occurs, or with an unknown time zone.
+        BadSchedule = "bad-schedule",
+        /// Both `path` and `url`, or none of them.
+        SourceChoice = "source-choice",
+        /// An invalid glob, or a rename with different wildcards.
+        BadGlob = "bad-glob",
+        /// A match rule uses a column that its source cannot have.
+        UnknownColumn = "unknown-column",
+        /// A cohort is both declared and listed under `removed:`.
+        RemovedAndDeclared = "removed-and-declared",
+        /// This build lacks a Cargo feature that the config needs.
+        MissingFeature = "missing-feature",
+    }
 }
 
 /// One problem.

@@ -169,15 +169,26 @@ fn problem(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
             html.text(&sentence(&stale_reason(view, cohort, *after)));
             html.text(". Check whether its source still receives data.");
         }),
-        CohortStateView::Blocked { since, blocks, approve_command } => note(html, |html| {
-            blocked(html, blocks);
-            html.node("p", &[("class", "since")], |html| {
-                html.text("Blocked for ");
-                elapsed(html, *since, view.now);
-                html.text("; other changes continue.");
-            });
-            remedy_list(html, blocks.iter().flat_map(|block| &block.remedies), approve_command.as_deref());
-        }),
+        CohortStateView::Blocked { since, blocks, approve_command, adds_continue, removes_continue } => {
+            note(html, |html| {
+                blocked(html, blocks);
+                html.node("p", &[("class", "since")], |html| {
+                    html.text("Blocked for ");
+                    elapsed(html, *since, view.now);
+                    html.text(match (adds_continue, removes_continue) {
+                        (true, true) => "; members are added and removed as before.",
+                        (true, false) => "; additions continue.",
+                        (false, true) => "; removals continue.",
+                        (false, false) => "; no member is added or removed.",
+                    });
+                });
+                remedy_list(
+                    html,
+                    blocks.iter().flat_map(|block| &block.remedies),
+                    approve_command.as_deref(),
+                );
+            })
+        }
         CohortStateView::Failing { since, reason, next, remedies } => note(html, |html| {
             html.node("p", &[], |html| html.prose(&format!("{}.", sentence(reason).trim_end_matches('.'))));
             html.node("p", &[("class", "since")], |html| {
@@ -206,9 +217,10 @@ fn note(html: &mut Html, inside: impl FnOnce(&mut Html)) {
 fn blocked(html: &mut Html, blocks: &[BlockedView]) {
     for block in blocks {
         html.node("p", &[], |html| {
-            html.leaf("b", &[], &format!("{} blocked: ", sentence(&block.scope)));
+            html.leaf("b", &[], &format!("{} blocked: ", sentence(block.side)));
             html.prose(&block.reason);
-            html.text(".");
+            html.text(". Code: ");
+            html.leaf("code", &[], block.code);
         });
     }
 }

@@ -172,6 +172,10 @@ pub enum CohortStateView {
         blocks: Vec<BlockedView>,
         /// The command that approves exactly this plan, if one can.
         approve_command: Option<String>,
+        /// Users still enter.
+        adds_continue: bool,
+        /// Members still leave.
+        removes_continue: bool,
     },
     /// Plan or apply failed.
     Failing {
@@ -192,10 +196,12 @@ pub enum CohortStateView {
 }
 
 /// Changes that the guard blocks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockedView {
-    /// `removals`, `additions`, `name` or `everything`.
-    pub scope: String,
+    /// The stable code, as in the JSON of a plan.
+    pub code: &'static str,
+    /// The blocked side of the plan: `removals`, `additions`, `name` or `everything`.
+    pub side: &'static str,
     /// The reason, with its numbers.
     pub reason: String,
     /// What the operator can do, besides the approval.
@@ -204,12 +210,12 @@ pub struct BlockedView {
 
 impl fmt::Display for BlockedView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} blocked: {}", self.scope, self.reason)
+        write!(f, "{} blocked: {}", self.side, self.reason)
     }
 }
 
 /// An action for the operator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemedyView {
     /// The action in words, without the command.
     pub text: String,

@@ -20,6 +20,7 @@ mod progress;
 mod reason_words;
 mod row_field;
 mod row_set;
+mod stable_codes;
 mod table_checksum;
 mod time;
 
@@ -43,6 +44,7 @@ pub use progress::{NoProgress, Progress, Stage};
 pub use reason_words::reason_words;
 pub use row_field::{Field, Fields, NonIdentifier};
 pub use row_set::RowSet;
+pub(crate) use stable_codes::stable_codes;
 pub use table_checksum::TableChecksum;
 pub use time::{Clock, ClockReading, Day, Timestamp, parse_time, timestamp_text};
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::block_code::BlockCode;
 use super::digest::PlanDigest;
 use super::{CohortNaming, Cost, MembershipPlan, Sides};
 use crate::model::{Ceilings, ChangeOp, CohortId, GuardLimits, Percentage};
@@ -177,24 +178,35 @@ impl GuardViolation {
         }
     }
 
+    /// Its stable code.
+    #[must_use]
+    pub fn code(&self) -> BlockCode {
+        match self {
+            Self::Share { op: ChangeOp::Remove, .. } => BlockCode::RemovedShare,
+            Self::Share { op: ChangeOp::Add, .. } => BlockCode::AddedShare,
+            Self::Count { op: ChangeOp::Remove, .. } => BlockCode::RemovedCount,
+            Self::Count { op: ChangeOp::Add, .. } => BlockCode::AddedCount,
+            Self::Ceiling { op: ChangeOp::Remove, .. } => BlockCode::RemovedCeiling,
+            Self::Ceiling { op: ChangeOp::Add, .. } => BlockCode::AddedCeiling,
+            Self::Emptied { .. } => BlockCode::Emptied,
+            Self::EmptyAtFirst => BlockCode::EmptySource,
+            Self::NoneUsable { .. } => BlockCode::AllRejected,
+            Self::HeaderMissing { .. } => BlockCode::NoHeader,
+            Self::Unreadable { .. } => BlockCode::Unreadable,
+            Self::Damaged { damage: Damage::DecimalIds, .. } => BlockCode::DecimalIds,
+            Self::Damaged { damage: Damage::ExponentIds, .. } => BlockCode::ExponentIds,
+            Self::Damaged { damage: Damage::Duplicates, .. } => BlockCode::Duplicates,
+            Self::Protected { .. } => BlockCode::Protected,
+            Self::ArrayFull(_) => BlockCode::ArrayFull,
+            Self::NameTaken { .. } => BlockCode::NameTaken,
+            Self::WorkspaceChanged { .. } => BlockCode::WorkspaceChanged,
+        }
+    }
+
     /// Whether an approval of the plan lifts it.
     #[must_use]
     pub fn can_be_approved(&self) -> bool {
-        match self {
-            Self::Share { .. }
-            | Self::Count { .. }
-            | Self::Emptied { .. }
-            | Self::EmptyAtFirst
-            | Self::NoneUsable { .. }
-            | Self::HeaderMissing { .. }
-            | Self::Damaged { .. }
-            | Self::Unreadable { .. } => true,
-            Self::Ceiling { .. }
-            | Self::Protected { .. }
-            | Self::ArrayFull(_)
-            | Self::NameTaken { .. }
-            | Self::WorkspaceChanged { .. } => false,
-        }
+        self.code().can_be_approved()
     }
 }
 

@@ -12,11 +12,13 @@
 //! Applied to the recorded members, the changes give exactly the desired members. A plan can be shown, but only an
 //! [`ApprovedPlan`] can be applied, and only [`guard()`] makes one.
 
+mod block_code;
 mod cost;
 mod diff;
 mod digest;
 mod guard;
 
+pub use block_code::BlockCode;
 pub use cost::Cost;
 pub use diff::{ChangeSink, DesiredCursor, DiffError, DiffTally, RecordedCursor, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};

@@ -92,9 +92,7 @@ impl CohortRuns {
         match &condition {
             ConditionStatus::New | ConditionStatus::Waiting(_) => {}
             ConditionStatus::InSync => notifications.recovered(subject, "in sync again"),
-            ConditionStatus::Blocked(_) => {
-                notifications.problem(subject, Notable::Blocked, &condition.text());
-            }
+            ConditionStatus::Blocked(blocked) => notifications.blocked(subject, blocked),
             ConditionStatus::Failing(_) if end == RunEnd::Settled || failures >= FAILURES_NOTIFIED => {
                 notifications.problem(subject, Notable::Failure, &condition.text());
             }

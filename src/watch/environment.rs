@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
-use super::status::BlockedStatus;
+use super::blocked::BlockedStatus;
 use crate::config::{Config, Secret, SourceAccess};
 use crate::contained::contained_as_here;
 use crate::dashboard::RemedyView;

@@ -15,6 +15,7 @@
 
 mod admin;
 mod approvals;
+mod blocked;
 mod cohort_run;
 mod cohorts;
 mod config_diff;
@@ -50,8 +51,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+pub use blocked::BlockedStatus;
 pub use environment::{BoxedWork, ClientAccess, RestAccess, WatchEnvironment, WatchError};
-pub use status::BlockedStatus;
 
 use crate::config::Config;
 use crate::webhooks::{Endpoints, Listener, Listening};

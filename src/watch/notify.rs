@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::blocked::BlockedStatus;
 use super::metrics::Metrics;
 use crate::config::{Config, Notable, NotifyConfig, NotifyFormat, Secret};
 use crate::connector::http::HttpClient;
+use crate::dashboard::BlockedView;
 use crate::foreign::escaped;
 use crate::model::{Clock, CohortId, ExportId, SegmentId, Timestamp, timestamp_text};
 
@@ -52,6 +54,8 @@ pub(super) struct Notification {
     pub(super) kind: Notable,
     pub(super) subject: NotificationSubject,
     pub(super) text: String,
+    /// What the guard blocks, if the kind is [`Notable::Blocked`].
+    pub(super) blocked: Option<BlockedStatus>,
     pub(super) at: Timestamp,
 }
 
@@ -76,18 +80,30 @@ impl Notifications {
 
     /// Notifies that a subject recovered, if it had a problem.
     pub(super) fn recovered(&mut self, subject: NotificationSubject, text: &str) {
-        self.turn(subject, None, text);
+        self.turn(subject, None, text, None);
     }
 
     /// Notifies a problem, unless it was notified before.
     pub(super) fn problem(&mut self, subject: NotificationSubject, kind: Notable, text: &str) {
-        self.turn(subject, Some(kind), text);
+        self.turn(subject, Some(kind), text, None);
     }
 
-    fn turn(&mut self, subject: NotificationSubject, problem: Option<Notable>, text: &str) {
-        if let Some(kind) = self.last.turn(&subject, problem) {
-            let (text, at) = (text.to_owned(), self.clock.now());
-            self.notifier.send(&Notification { kind, subject, text, at });
+    /// Notifies that the guard blocks a plan, unless this plan was notified last. Another plan has another approval.
+    pub(super) fn blocked(&mut self, subject: NotificationSubject, blocked: &BlockedStatus) {
+        self.turn(subject, Some(Notable::Blocked), &blocked.text(), Some(blocked));
+    }
+
+    fn turn(
+        &mut self,
+        subject: NotificationSubject,
+        problem: Option<Notable>,
+        text: &str,
+        blocked: Option<&BlockedStatus>,
+    ) {
+        let digest = blocked.map(|blocked| blocked.digest.as_str());
+        if let Some(kind) = self.last.turn(&subject, problem, digest) {
+            let (text, blocked, at) = (text.to_owned(), blocked.cloned(), self.clock.now());
+            self.notifier.send(&Notification { kind, subject, text, blocked, at });
         }
     }
 
@@ -100,18 +116,25 @@ impl Notifications {
 /// The last notified problem of each subject. Staleness is separate: neither ends the other.
 #[derive(Debug, Default)]
 struct LastNotified {
-    problems: BTreeMap<NotificationSubject, Notable>,
+    /// The kind, and the digest of a blocked plan.
+    problems: BTreeMap<NotificationSubject, (Notable, Option<String>)>,
     stale: BTreeSet<NotificationSubject>,
 }
 
 impl LastNotified {
     /// The kind of notification that the current problem of a subject needs, if any. `None` as problem: it is healthy.
-    fn turn(&mut self, subject: &NotificationSubject, problem: Option<Notable>) -> Option<Notable> {
+    fn turn(
+        &mut self,
+        subject: &NotificationSubject,
+        problem: Option<Notable>,
+        digest: Option<&str>,
+    ) -> Option<Notable> {
         match problem {
             Some(Notable::Staleness) => self.stale.insert(subject.clone()).then_some(Notable::Staleness),
             Some(now) => {
-                let before = self.problems.insert(subject.clone(), now);
-                (before != Some(now)).then_some(now)
+                let new = (now, digest.map(str::to_owned));
+                let before = self.problems.insert(subject.clone(), new.clone());
+                (before != Some(new)).then_some(now)
             }
             None => {
                 let had_problem = self.problems.remove(subject).is_some();
@@ -334,7 +357,7 @@ impl NotifyTarget {
 }
 
 fn body(notification: &Notification, format: NotifyFormat) -> Vec<u8> {
-    let Notification { kind, subject, text, at } = notification;
+    let Notification { kind, subject, text, blocked, at } = notification;
     // Errors name files, columns and servers: foreign text.
     let (subject, text) = (escaped(&subject.to_string()).into_owned(), escaped(text));
     let body = match format {
@@ -343,6 +366,8 @@ fn body(notification: &Notification, format: NotifyFormat) -> Vec<u8> {
             "kind": kind.as_str(),
             "about": subject,
             "text": text,
+            "blocked": blocked.iter().flat_map(|blocked| &blocked.blocks).map(block_json).collect::<Vec<_>>(),
+            "plan": blocked.as_ref().map(|blocked| &blocked.digest),
             "at": timestamp_text(*at),
         }),
         NotifyFormat::Slack => {
@@ -357,6 +382,17 @@ fn body(notification: &Notification, format: NotifyFormat) -> Vec<u8> {
         }
     };
     body.to_string().into_bytes()
+}
+
+/// A block, with the keys that it has in the JSON of a plan.
+fn block_json(block: &BlockedView) -> Value {
+    let remedies = block.remedies.iter().map(|remedy| escaped(&remedy.to_string()).into_owned());
+    json!({
+        "code": block.code,
+        "side": block.side,
+        "reason": escaped(&block.reason),
+        "remedies": remedies.collect::<Vec<_>>(),
+    })
 }
 
 /// Escapes Slack's three special characters.
@@ -375,16 +411,20 @@ mod tests {
     #[test]
     fn each_change_of_condition_is_notified_once() {
         let (mut last, a) = (LastNotified::default(), cohort("a"));
-        assert_eq!(last.turn(&a, None), None);
-        assert_eq!(last.turn(&a, Some(Notable::Failure)), Some(Notable::Failure));
-        assert_eq!(last.turn(&a, Some(Notable::Failure)), None);
-        assert_eq!(last.turn(&a, Some(Notable::Staleness)), Some(Notable::Staleness));
+        assert_eq!(last.turn(&a, None, None), None);
+        assert_eq!(last.turn(&a, Some(Notable::Failure), None), Some(Notable::Failure));
+        assert_eq!(last.turn(&a, Some(Notable::Failure), None), None);
+        assert_eq!(last.turn(&a, Some(Notable::Staleness), None), Some(Notable::Staleness));
         // It still fails, and it is still stale.
-        assert_eq!(last.turn(&a, Some(Notable::Failure)), None);
-        assert_eq!(last.turn(&a, Some(Notable::Staleness)), None);
-        assert_eq!(last.turn(&a, Some(Notable::Blocked)), Some(Notable::Blocked));
-        assert_eq!(last.turn(&a, None), Some(Notable::Recovery));
-        assert_eq!(last.turn(&a, None), None);
+        assert_eq!(last.turn(&a, Some(Notable::Failure), None), None);
+        assert_eq!(last.turn(&a, Some(Notable::Staleness), None), None);
+        let blocked = Some(Notable::Blocked);
+        assert_eq!(last.turn(&a, blocked, Some("1")), blocked);
+        assert_eq!(last.turn(&a, blocked, Some("1")), None);
+        assert_eq!(last.turn(&a, blocked, Some("2")), blocked, "another plan has another approval");
+        assert_eq!(last.turn(&a, blocked, Some("2")), None);
+        assert_eq!(last.turn(&a, None, None), Some(Notable::Recovery));
+        assert_eq!(last.turn(&a, None, None), None);
     }
 
     #[test]
@@ -394,6 +434,7 @@ mod tests {
             kind,
             subject: cohort(id),
             text: String::new(),
+            blocked: None,
             at: Timestamp::UNIX_EPOCH,
         };
         let first = |pending: &Pending| {
@@ -421,7 +462,8 @@ mod tests {
 
     fn sent(subject: NotificationSubject, text: &str, format: NotifyFormat) -> serde_json::Value {
         let (kind, text, at) = (Notable::Blocked, text.to_owned(), Timestamp::UNIX_EPOCH);
-        serde_json::from_slice(&body(&Notification { kind, subject, text, at }, format)).unwrap()
+        serde_json::from_slice(&body(&Notification { kind, subject, text, blocked: None, at }, format))
+            .unwrap()
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::blocked::BlockedStatus;
 use super::metrics::Metrics;
 use super::notify::NotificationSubject;
 use super::schedule;
 use crate::config::{CohortConfig, Config, SegmentConfig, WebhookSender};
-use crate::dashboard::{BlockedView, HistoryView, PlanView, RemedyView};
+use crate::dashboard::{HistoryView, PlanView, RemedyView};
 use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentId, Stage, Timestamp};
 use crate::reconcile::OrphanedCohort;
 use crate::state::{CheckVerdict, HeapSegments, Holder, SegmentCheck};
@@ -48,15 +49,6 @@ pub(super) enum ConditionStatus {
     Failing(FailureStatus),
 }
 
-/// Changes that the guard blocked.
-#[derive(Clone, Debug)]
-pub struct BlockedStatus {
-    /// Each with its reason and remedies.
-    pub blocks: Vec<BlockedView>,
-    /// The command that approves exactly this plan, if one can.
-    pub approve_command: Option<String>,
-}
-
 /// A failure of a cohort run.
 #[derive(Clone, Debug)]
 pub(super) struct FailureStatus {
@@ -64,20 +56,6 @@ pub(super) struct FailureStatus {
     pub(super) remedies: Vec<RemedyView>,
     /// A retry does not help.
     pub(super) needs_operator: bool,
-}
-
-impl BlockedStatus {
-    fn text(&self) -> String {
-        let mut parts = Vec::new();
-        for block in &self.blocks {
-            parts.push(block.to_string());
-            parts.extend(block.remedies.iter().map(ToString::to_string));
-        }
-        parts.extend(
-            self.approve_command.iter().map(|command| format!("to approve exactly this plan: {command}")),
-        );
-        parts.join("; ")
-    }
 }
 
 impl FailureStatus {
@@ -572,27 +550,6 @@ cohorts:
         let carts = (NotificationSubject::Cohort(id("carts")), Duration::from_secs(25 * HOUR));
         assert_eq!(status.mark_stale(after), [carts]);
         assert!(!status.lock().cohorts[&id("vip")].is_stale);
-    }
-
-    #[test]
-    fn the_text_of_a_blocked_cohort_has_all_remedies() {
-        let remedy = |text: &str, command: Option<&str>| RemedyView {
-            text: text.to_owned(),
-            command: command.map(str::to_owned),
-        };
-        let blocks = vec![BlockedView {
-            scope: "removals".to_owned(),
-            reason: "45 of 50 members would leave".to_owned(),
-            remedies: vec![
-                remedy("for all runs: raise `guard.max_removed`", None),
-                remedy("look", Some("syncline plan")),
-            ],
-        }];
-        let approve_command = Some("syncline approve carts --plan sha256:0".to_owned());
-        let condition = ConditionStatus::Blocked(BlockedStatus { blocks, approve_command });
-        let expected = "removals blocked: 45 of 50 members would leave; for all runs: raise `guard.max_removed`; \
-                        look: syncline plan; to approve exactly this plan: syncline approve carts --plan sha256:0";
-        assert_eq!(condition.text(), expected);
     }
 
     #[test]

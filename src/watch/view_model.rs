@@ -139,6 +139,8 @@ fn state(status: &CohortStatus, data: &StatusData) -> page::CohortStateView {
             since,
             blocks: blocked.blocks.clone(),
             approve_command: blocked.approve_command.clone(),
+            adds_continue: blocked.adds_continue,
+            removes_continue: blocked.removes_continue,
         },
         ConditionStatus::Failing(failure) => page::CohortStateView::Failing {
             since,

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::blocked::BlockedStatus;
 use super::context::LeaderContext;
 use super::environment::{BoxedWork, ClientAccess, WatchEnvironment};
 use super::notify::Notifications;
-use super::status::{BlockedStatus, WatchStatus};
+use super::status::WatchStatus;
 use crate::apply::Interrupt;
 use crate::config::{Config, load};
 use crate::dashboard::RemedyView;
@@ -91,7 +92,18 @@ impl WatchEnvironment for FakeEnvironment {
     }
 
     fn explain_blocked(&self, _: &CohortReport) -> BlockedStatus {
-        BlockedStatus { blocks: Vec::new(), approve_command: None }
+        blocked("sha256:0")
+    }
+}
+
+/// A block of the plan with this digest.
+pub(super) fn blocked(digest: &str) -> BlockedStatus {
+    BlockedStatus {
+        blocks: Vec::new(),
+        digest: digest.to_owned(),
+        approve_command: None,
+        adds_continue: true,
+        removes_continue: false,
     }
 }
 

@@ -146,7 +146,8 @@ pub(crate) fn with_alerts() -> DashboardView {
     view.cohorts[0].state = CohortStateView::Blocked {
         since: before(5 * HOUR),
         blocks: vec![BlockedView {
-            scope: "removals".to_owned(),
+            code: "removed_share",
+            side: "removals",
             reason:
                 "3,228 of 5,200 members would leave (62.1%); `guard.max_removed` allows 30%, that is 1,560"
                     .to_owned(),
@@ -163,6 +164,8 @@ pub(crate) fn with_alerts() -> DashboardView {
             "syncline approve abandoned_checkout --plan sha256:{}",
             "d8d37183".repeat(8)
         )),
+        adds_continue: true,
+        removes_continue: false,
     };
     view.cohorts[0].plan =
         Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 3_228, unchanged: 1_972, requests: 4 });
@@ -231,7 +234,8 @@ fn others() -> Vec<CohortView> {
     nameless.state = CohortStateView::Blocked {
         since: before(MINUTE),
         blocks: vec![BlockedView {
-            scope: "name".to_owned(),
+            code: "name_taken",
+            side: "name",
             reason: "cohort `vip` has the name \"VIP\" already, and Braze's segment filter shows names only"
                 .to_owned(),
             remedies: vec![RemedyView {
@@ -240,6 +244,8 @@ fn others() -> Vec<CohortView> {
             }],
         }],
         approve_command: None,
+        adds_continue: true,
+        removes_continue: true,
     };
     vec![waiting, keys, updating, new, nameless, cohort("loyal", "Loyal customers", 20_000)]
 }
@@ -359,8 +365,10 @@ pub(crate) fn hostile() -> DashboardView {
             CohortStateView::Failing { reason, remedies: own, .. } => (*reason, *own) = (bad(), remedies),
             CohortStateView::WaitingForHeap { reason } => *reason = Some(bad()),
             CohortStateView::Blocked { blocks, approve_command, .. } => {
-                (*blocks, *approve_command) =
-                    (vec![BlockedView { scope: bad(), reason: bad(), remedies }], Some(bad()));
+                (*blocks, *approve_command) = (
+                    vec![BlockedView { code: "protected", side: "removals", reason: bad(), remedies }],
+                    Some(bad()),
+                );
             }
             _ => {}
         }

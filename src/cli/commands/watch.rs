@@ -147,11 +147,18 @@ impl WatchEnvironment for WatchHost {
         let is_of_use =
             |remedy: &&String| !remedy.contains("syncline reconcile") && !remedy.contains(&approve);
         let blocks = words.iter().map(|words| BlockedView {
-            scope: words.side.to_owned(),
-            reason: words.why.clone(),
+            code: words.code.as_str(),
+            side: words.side,
+            reason: words.reason.clone(),
             remedies: words.remedies.iter().filter(is_of_use).map(|text| remedy(text)).collect(),
         });
-        BlockedStatus { blocks: blocks.collect(), approve_command: can_approve.then(|| approve.clone()) }
+        BlockedStatus {
+            blocks: blocks.collect(),
+            digest: whole.to_string(),
+            approve_command: can_approve.then(|| approve.clone()),
+            adds_continue: report.sides.adds,
+            removes_continue: report.sides.removes,
+        }
     }
 }
 

@@ -5,15 +5,15 @@ use crate::cli::output::{count, counted, yellow};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::foreign::escaped;
 use crate::model::{ChangeOp, CohortId};
-use crate::plan::{ArrayFull, ChangeSide, Damage, GuardViolation, PlanDigest};
+use crate::plan::{ArrayFull, BlockCode, ChangeSide, Damage, GuardViolation, PlanDigest};
 
 /// The text of one guard violation.
 pub(in crate::cli) struct BlockedWords {
     /// Stable code of the violation, for scripts.
-    pub(in crate::cli) code: &'static str,
+    pub(in crate::cli) code: BlockCode,
     /// The blocked side of the plan: `removals`, `additions`, `name` or `everything`.
     pub(in crate::cli) side: &'static str,
-    pub(in crate::cli) why: String,
+    pub(in crate::cli) reason: String,
     pub(in crate::cli) remedies: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject
         violations.iter().any(|violation| matches!(violation, GuardViolation::HeaderMissing { .. }));
     let mut all: Vec<BlockedWords> = violations.iter().map(|violation| in_words(violation, about)).collect();
     // A file without a header is a failed export, not an empty list: `allow_empty` would not help.
-    for words in all.iter_mut().filter(|words| no_header && words.code == "emptied") {
+    for words in all.iter_mut().filter(|words| no_header && words.code == BlockCode::Emptied) {
         words.remedies.truncate(1);
     }
     // An approval is suggested only if nothing would stay blocked in spite of it.
@@ -52,7 +52,7 @@ pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject
 pub(super) fn lines(violations: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for words in words(violations, about) {
-        lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.why));
+        lines.push(format!("  {} {}", yellow(&format!("! {} blocked:", words.side)), words.reason));
         lines.extend(words.remedies.iter().map(|remedy| format!("      {remedy}")));
     }
     lines
@@ -65,15 +65,15 @@ fn in_words(violation: &GuardViolation, about: BlockedSubject<'_>) -> BlockedWor
         ChangeSide::Naming => "name",
         ChangeSide::All => "everything",
     };
-    let (code, why, remedies) = explain(violation, about);
+    let (reason, remedies) = explain(violation, about);
     let plain = |text: String| escaped(&text).into_owned();
-    BlockedWords { code, side, why: plain(why), remedies: remedies.into_iter().map(plain).collect() }
+    let remedies = remedies.into_iter().map(plain).collect();
+    BlockedWords { code: violation.code(), side, reason: plain(reason), remedies }
 }
 
-fn explain(violation: &GuardViolation, about: BlockedSubject<'_>) -> (&'static str, String, Vec<String>) {
+fn explain(violation: &GuardViolation, about: BlockedSubject<'_>) -> (String, Vec<String>) {
     match violation {
         GuardViolation::Share { op, changes, members, limit } => (
-            side(*op, "removed_share", "added_share"),
             format!(
                 "{} of {} members would {} ({}), `guard.{}` allows {limit}",
                 count(*changes),
@@ -85,7 +85,6 @@ fn explain(violation: &GuardViolation, about: BlockedSubject<'_>) -> (&'static s
             too_many(*op, *changes, side(*op, "max_removed", "max_added"), about),
         ),
         GuardViolation::Count { op, changes, limit } => (
-            side(*op, "removed_count", "added_count"),
             format!(
                 "{} members would {}, `guard.{}` allows {}",
                 count(*changes),
@@ -96,7 +95,6 @@ fn explain(violation: &GuardViolation, about: BlockedSubject<'_>) -> (&'static s
             too_many(*op, *changes, side(*op, "max_removed_count", "max_added_count"), about),
         ),
         GuardViolation::Ceiling { op, changes, limit } => (
-            side(*op, "removed_ceiling", "added_ceiling"),
             format!(
                 "{} members would {}, `--{}` allows {} in this run",
                 count(*changes),
@@ -111,11 +109,10 @@ fn explain(violation: &GuardViolation, about: BlockedSubject<'_>) -> (&'static s
     }
 }
 
-/// Code, reason and remedies of a source that looks broken. `None`: the violation is of another kind.
-fn of_source(violation: &GuardViolation, at: &str) -> Option<(&'static str, String, Vec<String>)> {
+/// Reason and remedies of a source that looks broken. `None`: the violation is of another kind.
+fn of_source(violation: &GuardViolation, at: &str) -> Option<(String, Vec<String>)> {
     Some(match violation {
         GuardViolation::Emptied { members } => (
-            "emptied",
             format!("the source has no members, and all {} recorded members would leave", count(*members)),
             vec![
                 "if it should have members: export the source again".to_owned(),
@@ -123,7 +120,6 @@ fn of_source(violation: &GuardViolation, at: &str) -> Option<(&'static str, Stri
             ],
         ),
         GuardViolation::EmptyAtFirst => (
-            "empty_source",
             "the source is empty, and the cohort has never had members".to_owned(),
             vec![
                 "if it should have rows: export the source again".to_owned(),
@@ -131,7 +127,6 @@ fn of_source(violation: &GuardViolation, at: &str) -> Option<(&'static str, Stri
             ],
         ),
         GuardViolation::NoneUsable { rows, rejects } => (
-            "all_rejected",
             format!(
                 "the source has {}, and all of them were rejected: {}",
                 counted(*rows, "row"),
@@ -144,12 +139,10 @@ fn of_source(violation: &GuardViolation, at: &str) -> Option<(&'static str, Stri
             ],
         ),
         GuardViolation::HeaderMissing { file } => (
-            "no_header",
             format!("{file} has no header row, so its export probably failed"),
             vec!["export it again; an empty list still has a header row".to_owned()],
         ),
         GuardViolation::Unreadable { rows, limit } => (
-            "unreadable",
             format!(
                 "{} could not be read and may be members, `guard.max_unreadable` allows {}",
                 counted(*rows, "row"),
@@ -161,23 +154,23 @@ fn of_source(violation: &GuardViolation, at: &str) -> Option<(&'static str, Stri
                 format!("to ignore them: `guard: {{ max_unreadable: {rows} }}` ({at})"),
             ],
         ),
-        GuardViolation::Damaged { damage, rows, of } => damaged(*damage, *rows, *of, at),
+        GuardViolation::Damaged { damage, rows, of } => {
+            (damaged(*damage, *rows, *of), id_remedies(violation.code(), at))
+        }
         _ => return None,
     })
 }
 
-/// Code, reason and remedies of a rule about the cohort itself.
-fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (&'static str, String, Vec<String>) {
+/// Reason and remedies of a rule about the cohort itself.
+fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (String, Vec<String>) {
     match violation {
         GuardViolation::Protected { members } => (
-            "protected",
             format!("the cohort is protected, and all {} would leave", count(*members)),
             vec![format!(
                 "to empty it: declare it with `protect: false`, reconcile, then list it under `removed:` ({at})"
             )],
         ),
         GuardViolation::ArrayFull(ArrayFull { attribute, cohorts, limit }) => (
-            "array_full",
             format!(
                 "the array attribute `{attribute}` would hold {} cohorts, and Braze cuts off elements beyond {}",
                 count(*cohorts),
@@ -191,14 +184,12 @@ fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (&'static s
             ],
         ),
         GuardViolation::NameTaken { name, by } => (
-            "name_taken",
             format!(
                 "cohort `{by}` already has the name \"{name}\", and Braze's segment filter shows only names"
             ),
             vec![format!("give `{id}` another name ({at}), or empty `{by}` under `removed:`")],
         ),
         GuardViolation::WorkspaceChanged { from, to } => (
-            "workspace_changed",
             format!("the recorded members are in {from}, and the config sends to {to}"),
             vec![
                 "for another workspace, use another `state:`".to_owned(),
@@ -217,40 +208,34 @@ fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (&'static s
         | GuardViolation::NoneUsable { .. }
         | GuardViolation::HeaderMissing { .. }
         | GuardViolation::Unreadable { .. }
-        | GuardViolation::Damaged { .. } => ("limit", String::new(), Vec::new()),
+        | GuardViolation::Damaged { .. } => (String::new(), Vec::new()),
     }
 }
 
-fn damaged(damage: Damage, rows: u64, of: u64, at: &str) -> (&'static str, String, Vec<String>) {
+fn damaged(damage: Damage, rows: u64, of: u64) -> String {
     let (rows, of) = (count(rows), count(of));
-    let (code, why) = match damage {
-        Damage::DecimalIds => (
-            "decimal_ids",
-            format!(
-                "{rows} of {of} identifiers end in `.0`: a data frame or spreadsheet probably stored whole numbers \
-                 as decimal numbers"
-            ),
+    match damage {
+        Damage::DecimalIds => format!(
+            "{rows} of {of} identifiers end in `.0`: a data frame or spreadsheet probably stored whole numbers as \
+             decimal numbers"
         ),
-        Damage::ExponentIds => (
-            "exponent_ids",
-            format!(
-                "{rows} of {of} identifiers are in exponent notation, like 1.23E+11: a spreadsheet probably \
-                 shortened long numbers, and their last digits are lost"
-            ),
+        Damage::ExponentIds => format!(
+            "{rows} of {of} identifiers are in exponent notation, like 1.23E+11: a spreadsheet probably shortened long \
+             numbers, and their last digits are lost"
         ),
-        Damage::Duplicates => (
-            "duplicates",
-            format!(
-                "{rows} of {of} rows repeat an identifier: the identifiers were probably rounded, cut or overwritten \
-                 with one value"
-            ),
+        Damage::Duplicates => format!(
+            "{rows} of {of} rows repeat an identifier: the identifiers were probably rounded, cut or overwritten with \
+             one value"
         ),
-    };
-    let remedies = vec![
+    }
+}
+
+/// Remedies for damaged identifiers. `guard.allow` names them by their code.
+fn id_remedies(code: BlockCode, at: &str) -> Vec<String> {
+    vec![
         "export the identifiers again as text".to_owned(),
-        format!("if they are correct: `guard: {{ allow: [{code}] }}` ({at})"),
-    ];
-    (code, why, remedies)
+        format!("if they are correct: `guard: {{ allow: [{}] }}` ({at})", code.as_str()),
+    ]
 }
 
 fn side(op: ChangeOp, remove: &'static str, add: &'static str) -> &'static str {

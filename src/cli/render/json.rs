@@ -103,7 +103,7 @@ fn matched(matched: &MatchTally, read: bool) -> Value {
 }
 
 fn blocked(list: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<Value> {
-    let one = |words: BlockedWords| json!({ "code": words.code, "side": words.side, "why": words.why, "remedies": words.remedies });
+    let one = |words: BlockedWords| json!({ "code": words.code.as_str(), "side": words.side, "reason": words.reason, "remedies": words.remedies });
     words(list, about).into_iter().map(one).collect()
 }
 

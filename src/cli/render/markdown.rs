@@ -182,8 +182,8 @@ fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
         let (id, declared_at) = (&cohort.id, &cohort.declared_at);
         let about = BlockedSubject { id, declared_at, again: showing.again, whole };
         for words in words(&cohort.verdict.violations, about) {
-            let why = shortened(&words.why);
-            steps.push(format!("- :no_entry: `{id}`: {} blocked: {why}", words.side));
+            let reason = shortened(&words.reason);
+            steps.push(format!("- :no_entry: `{id}`: {} blocked: {reason}", words.side));
             steps.extend(words.remedies.iter().map(|text| remedy(text)));
         }
     }

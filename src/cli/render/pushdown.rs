@@ -30,8 +30,8 @@ pub(super) fn to_json(compared: Option<&PushdownReport>, error: Option<&str>) ->
         Some(PushdownReport::InDatabase { transferred, rows }) => {
             json!({ "used": true, "keys_read": transferred, "rows": rows, "table_error": error })
         }
-        Some(PushdownReport::InFull { reason: why }) => {
-            json!({ "used": false, "why": why.to_string(), "table_error": error })
+        Some(PushdownReport::InFull { reason }) => {
+            json!({ "used": false, "reason": reason.to_string(), "table_error": error })
         }
     }
 }

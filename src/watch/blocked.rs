@@ -1,0 +1,66 @@
+//! [`BlockedStatus`]: what the guard blocks of a cohort, for the log, notifications and the dashboard.
+
+use crate::dashboard::BlockedView;
+
+/// Changes of a cohort that the guard blocked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockedStatus {
+    /// Each with its reason and remedies.
+    pub blocks: Vec<BlockedView>,
+    /// The digest of the whole plan, which an approval names.
+    pub digest: String,
+    /// The command that approves exactly this plan, if one can.
+    pub approve_command: Option<String>,
+    /// Users still enter.
+    pub adds_continue: bool,
+    /// Members still leave.
+    pub removes_continue: bool,
+}
+
+impl BlockedStatus {
+    /// The blocks and the commands in one line.
+    pub(super) fn text(&self) -> String {
+        let mut parts = Vec::new();
+        for block in &self.blocks {
+            parts.push(block.to_string());
+            parts.extend(block.remedies.iter().map(ToString::to_string));
+        }
+        parts.extend(
+            self.approve_command.iter().map(|command| format!("to approve exactly this plan: {command}")),
+        );
+        parts.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dashboard::RemedyView;
+
+    #[test]
+    fn the_text_of_a_blocked_cohort_has_all_remedies() {
+        let remedy = |text: &str, command: Option<&str>| RemedyView {
+            text: text.to_owned(),
+            command: command.map(str::to_owned),
+        };
+        let blocks = vec![BlockedView {
+            code: "removed_share",
+            side: "removals",
+            reason: "45 of 50 members would leave".to_owned(),
+            remedies: vec![
+                remedy("for all runs: raise `guard.max_removed`", None),
+                remedy("look", Some("syncline plan")),
+            ],
+        }];
+        let blocked = BlockedStatus {
+            blocks,
+            digest: "sha256:0".to_owned(),
+            approve_command: Some("syncline approve carts --plan sha256:0".to_owned()),
+            adds_continue: true,
+            removes_continue: false,
+        };
+        let expected = "removals blocked: 45 of 50 members would leave; for all runs: raise `guard.max_removed`; \
+                        look: syncline plan; to approve exactly this plan: syncline approve carts --plan sha256:0";
+        assert_eq!(blocked.text(), expected);
+    }
+}
