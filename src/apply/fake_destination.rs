@@ -18,7 +18,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// The fault of one request.
 #[derive(Clone, Debug)]
-pub(crate) enum Fault {
+pub(crate) enum DestinationFault {
     /// The request is done, and its response is this one.
     After(RequestOutcome),
     /// The request is not done, and its response is this one.
@@ -34,7 +34,7 @@ pub(crate) struct FakeDestination {
     pub(crate) is_resend_free: bool,
     pub(crate) limiter: RateLimiter,
     pub(crate) interrupt: watch::Sender<bool>,
-    script: Mutex<VecDeque<Fault>>,
+    script: Mutex<VecDeque<DestinationFault>>,
     content: Mutex<FakeContent>,
 }
 
@@ -60,7 +60,7 @@ impl FakeDestination {
     }
 
     /// The faults of the next requests.
-    pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub(crate) fn script(&self, faults: impl IntoIterator<Item = DestinationFault>) {
         *self.script.lock().unwrap() = faults.into_iter().collect();
     }
 
@@ -78,17 +78,17 @@ impl FakeDestination {
         let mut content = self.content();
         content.requests.push((op, members));
         match self.script.lock().unwrap().pop_front() {
-            Some(Fault::Instead(outcome)) => {
+            Some(DestinationFault::Instead(outcome)) => {
                 if let RequestOutcome::RateLimited(until) = outcome {
                     self.limiter.close(until, now());
                 }
                 return outcome;
             }
-            Some(Fault::After(outcome)) => {
+            Some(DestinationFault::After(outcome)) => {
                 done(&mut content);
                 return outcome;
             }
-            Some(Fault::Interrupt) => drop(self.interrupt.send_replace(true)),
+            Some(DestinationFault::Interrupt) => drop(self.interrupt.send_replace(true)),
             None => {}
         }
         done(&mut content);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::context::{ApplyContext, ApplyOutcome};
-use super::fake_destination::{FakeDestination, Fault, now};
+use super::fake_destination::{DestinationFault, FakeDestination, now};
 use super::health::ConnectionHealth;
 use super::members::apply;
 use super::stop::{ApplyStop, Interrupt, StopCause};
@@ -126,12 +126,12 @@ fn users(count: usize) -> Vec<String> {
     (0..count).map(|user| format!("user-{user}")).collect()
 }
 
-fn unavailable() -> Fault {
-    Fault::Instead(RequestOutcome::Unavailable(503))
+fn unavailable() -> DestinationFault {
+    DestinationFault::Instead(RequestOutcome::Unavailable(503))
 }
 
-fn no_answer_after_it_was_done() -> Fault {
-    Fault::After(RequestOutcome::NoAnswer("timed out".to_owned()))
+fn no_answer_after_it_was_done() -> DestinationFault {
+    DestinationFault::After(RequestOutcome::NoAnswer("timed out".to_owned()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +211,7 @@ async fn members_without_a_response_stay_in_doubt_until_the_next_apply_settles_t
 async fn a_stop_between_batches_keeps_the_accepted_members() {
     let (mut fixture, destination) = Fixture::new();
     fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
-    destination.script([Fault::Interrupt]);
+    destination.script([DestinationFault::Interrupt]);
     let outcome = fixture.apply(fixture.additions(&users(20)), &destination).await;
     assert_eq!(outcome.stop_reason, Some(ApplyStop::Local(StopCause::Interrupted)));
     assert_eq!((outcome.added, outcome.in_doubt, fixture.membership().members), (8, 12, Some(8)));
@@ -237,7 +237,7 @@ async fn a_foreign_response_and_a_distant_reset_stop_the_endpoint() {
     ] {
         let (mut fixture, destination) = Fixture::new();
         fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
-        destination.script([Fault::Instead(response.clone())]);
+        destination.script([DestinationFault::Instead(response.clone())]);
         let outcome = fixture.apply(fixture.additions(&users(3)), &destination).await;
         assert_eq!((outcome.requests(), outcome.in_doubt), (1, in_doubt), "{response:?}");
         let is_late = !fixture.membership().late.is_empty();
@@ -256,7 +256,7 @@ async fn attributes_with_an_unknown_outcome_are_not_sent_twice() {
         let (mut fixture, mut destination) = Fixture::new();
         fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
         destination.is_resend_free = is_resend_free;
-        destination.script([Fault::After(errors.clone())]);
+        destination.script([DestinationFault::After(errors.clone())]);
         let outcome = fixture.apply(fixture.additions(&users(4)), &destination).await;
         assert_eq!((outcome.requests(), outcome.rejected, outcome.in_doubt), (requests, 1, in_doubt));
     }

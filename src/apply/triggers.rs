@@ -99,13 +99,13 @@ pub async fn trigger(
             return journaled;
         }
         match next {
-            NextStep::Continue => {}
-            NextStep::Bisect => {
+            ReplyReaction::Continue => {}
+            ReplyReaction::Bisect => {
                 let middle = batch.start + batch.len() / 2;
                 queue.push_front(middle..batch.end);
                 queue.push_front(batch.start..middle);
             }
-            NextStep::Stop => break,
+            ReplyReaction::Stop => break,
         }
     }
     if let Some((_, why)) = sending.suspects.first() {
@@ -134,7 +134,7 @@ fn batches(users: &[DueTrigger]) -> VecDeque<Range<usize>> {
 }
 
 /// The reaction to a response.
-enum NextStep {
+enum ReplyReaction {
     Continue,
     Bisect,
     Stop,
@@ -158,7 +158,7 @@ impl TriggerSender<'_> {
         self.outbox.in_flight = sent.to_vec();
     }
 
-    fn settle(&mut self, outcome: RequestOutcome, batch: Range<usize>, now: Timestamp) -> NextStep {
+    fn settle(&mut self, outcome: RequestOutcome, batch: Range<usize>, now: Timestamp) -> ReplyReaction {
         let sent = &self.users[batch.clone()];
         self.outbox.in_flight.clear();
         let recent = |due: &DueTrigger| RecentTriggers {
@@ -172,7 +172,7 @@ impl TriggerSender<'_> {
                 self.outbox.recent.extend(sent.iter().map(recent));
                 self.any_accepted = true;
                 self.reject_suspects();
-                return NextStep::Continue;
+                return ReplyReaction::Continue;
             }
             RequestOutcome::AcceptedWithErrors { other, .. } => {
                 Some(other.clone().unwrap_or_else(|| "Braze accepted the request with errors".to_owned()))
@@ -189,13 +189,13 @@ impl TriggerSender<'_> {
             self.done.unanswered.extend_from_slice(sent);
             self.outbox.recent.extend(sent.iter().map(recent));
             self.done.stop_reason = Some(why);
-            return NextStep::Stop;
+            return ReplyReaction::Stop;
         }
         // Not done: they are due again, at the front.
         self.outbox.due.splice(0..0, sent.iter().cloned());
         let message = match outcome {
             RequestOutcome::BadRequest(_) | RequestOutcome::TooLarge if sent.len() > 1 => {
-                return NextStep::Bisect;
+                return ReplyReaction::Bisect;
             }
             RequestOutcome::BadRequest(why) => return self.suspect(batch.start, why),
             RequestOutcome::TooLarge => return self.suspect(batch.start, "too large (413)".to_owned()),
@@ -205,16 +205,16 @@ impl TriggerSender<'_> {
             other => other.code().to_owned(),
         };
         self.done.stop_reason = Some(message);
-        NextStep::Stop
+        ReplyReaction::Stop
     }
 
     /// Handles the rejection of a single recipient.
-    fn suspect(&mut self, index: usize, why: String) -> NextStep {
+    fn suspect(&mut self, index: usize, why: String) -> ReplyReaction {
         self.suspects.push((index, why));
         if self.any_accepted {
             self.reject_suspects();
         }
-        if self.suspects.len() < SUSPECTS_MAX { NextStep::Continue } else { NextStep::Stop }
+        if self.suspects.len() < SUSPECTS_MAX { ReplyReaction::Continue } else { ReplyReaction::Stop }
     }
 
     /// Rejects the suspects: Braze accepts others, so the suspects are at fault.

@@ -78,7 +78,7 @@ const BRAZE_IDS: [&str; 3] = ["brazeid", "brazeuserid", "appboyid"];
 
 /// What a column contains, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ColumnKind {
+enum CsvColumnKind {
     /// The rank of the name: a lower one is surer.
     ExternalId(usize),
     Email,
@@ -88,7 +88,7 @@ enum ColumnKind {
     Other,
 }
 
-impl ColumnKind {
+impl CsvColumnKind {
     fn of(name: &str) -> Self {
         let plain: String =
             name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
@@ -129,7 +129,7 @@ struct GuessedRules {
 /// # Errors
 /// When the file cannot be read in full, has no header row, or no column that identifies users.
 pub(super) fn guess(path: &Path, folder: &Path) -> Result<(FirstCohort, Vec<String>), CommandError> {
-    let located = Located::new(path, folder)?;
+    let located = LocatedFile::new(path, folder)?;
     let headers = file::csv_headers(path).map_err(|error| unusable(&error))?;
     let guesses = headers.into_iter().map(|header| (guess_rules(&header.columns), header));
     // With the right separator, there are rules and more columns than with others; the first one wins a tie.
@@ -160,10 +160,10 @@ pub(super) fn guess(path: &Path, folder: &Path) -> Result<(FirstCohort, Vec<Stri
 
 fn guess_rules(columns: &[String]) -> GuessedRules {
     let mut guess = GuessedRules::default();
-    let kinds: Vec<(&str, ColumnKind)> =
-        columns.iter().map(|name| (name.as_str(), ColumnKind::of(name))).collect();
-    let rank = |kind: &ColumnKind| match kind {
-        ColumnKind::ExternalId(rank) => Some(*rank),
+    let kinds: Vec<(&str, CsvColumnKind)> =
+        columns.iter().map(|name| (name.as_str(), CsvColumnKind::of(name))).collect();
+    let rank = |kind: &CsvColumnKind| match kind {
+        CsvColumnKind::ExternalId(rank) => Some(*rank),
         _ => None,
     };
     let external =
@@ -173,7 +173,7 @@ fn guess_rules(columns: &[String]) -> GuessedRules {
         guess.rules.push(format!("- external_id: {}", yaml_text(name)));
         guess.notes.push(format!("match external id: column `{name}`, by its name"));
     }
-    for wanted in [ColumnKind::HeapId, ColumnKind::Email] {
+    for wanted in [CsvColumnKind::HeapId, CsvColumnKind::Email] {
         let found = kinds.iter().find(|(_, kind)| *kind == wanted);
         let Some((name, label)) = found.and_then(|(name, kind)| Some((*name, kind.label()?))) else {
             continue;
@@ -188,21 +188,21 @@ fn guess_rules(columns: &[String]) -> GuessedRules {
             continue;
         }
         let why = match (kind, external) {
-            (ColumnKind::Device, _) => {
+            (CsvColumnKind::Device, _) => {
                 guess.rules.push(format!(
                     "# - device_id: {}   # anonymous users only, and not with `deliver: attribute`",
                     yaml_text(name)
                 ));
                 "device ids are for anonymous users, and attributes do not reach them"
             }
-            (ColumnKind::BrazeId, _) => "Braze's own ids cannot be used, external ids can",
-            (ColumnKind::ExternalId(_), Some((_, used))) => {
+            (CsvColumnKind::BrazeId, _) => "Braze's own ids cannot be used, external ids can",
+            (CsvColumnKind::ExternalId(_), Some((_, used))) => {
                 guess
                     .notes
                     .push(format!("skip  column `{name}`: `{used}` is the surer name of an external id"));
                 continue;
             }
-            (ColumnKind::Email | ColumnKind::HeapId, _) => "another column is used for the same alias",
+            (CsvColumnKind::Email | CsvColumnKind::HeapId, _) => "another column is used for the same alias",
             _ => continue,
         };
         guess.notes.push(format!("skip  column `{name}`: {why}"));
@@ -215,13 +215,13 @@ fn guess_rules(columns: &[String]) -> GuessedRules {
 }
 
 /// A local file, as a config in `folder` names it.
-struct Located {
+struct LocatedFile {
     pattern: String,
     folder: PathBuf,
     roots: Vec<String>,
 }
 
-impl Located {
+impl LocatedFile {
     fn new(path: &Path, folder: &Path) -> Result<Self, CommandError> {
         let failed = |source| unusable(&FileError::Io { path: path.to_owned(), source });
         // The name of a link is kept: it may get another target with the next export.
@@ -277,7 +277,7 @@ type SourceSettings = Vec<(&'static str, &'static str)>;
 /// Reads the whole file as `reconcile` would. Returns the settings that it needs, the number of rows, and the number of
 /// unreadable ones.
 fn read_whole(
-    located: &Located,
+    located: &LocatedFile,
     header: &CsvHeader,
     columns: &[Box<str>],
 ) -> Result<(SourceSettings, u64, u64), CommandError> {
@@ -338,7 +338,7 @@ fn no_identifier(path: &Path, columns: &[String]) -> CommandError {
     let list =
         |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let devices: Vec<&String> =
-        columns.iter().filter(|name| ColumnKind::of(name) == ColumnKind::Device).collect();
+        columns.iter().filter(|name| CsvColumnKind::of(name) == CsvColumnKind::Device).collect();
     let why = match file::no_known_column(path, columns) {
         error @ FileError::NoHeader { .. } => error.to_string(),
         _ if !devices.is_empty() => {

@@ -37,26 +37,26 @@ pub(super) struct Candidate {
     id: String,
     name: String,
     to: String,
-    source: Source,
-    rules: Vec<Rule>,
+    source: CandidateSource,
+    rules: Vec<CandidateRule>,
     /// Remarks for the reader, as comments.
     remarks: Vec<String>,
 }
 
 /// A candidate as the config has it.
 #[derive(Serialize)]
-struct Entry<'a> {
+struct CandidateEntry<'a> {
     id: &'a str,
     name: &'a str,
     to: &'a str,
-    source: FlowMap<&'a Source>,
+    source: FlowMap<&'a CandidateSource>,
     #[serde(rename = "match")]
-    rules: &'a [Rule],
+    rules: &'a [CandidateRule],
 }
 
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-enum Source {
+enum CandidateSource {
     Sql {
         connection: String,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,14 +72,14 @@ enum Source {
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Rule {
+enum CandidateRule {
     ExternalId(String),
-    Alias(FlowMap<Alias>),
+    Alias(FlowMap<CandidateAlias>),
     DeviceId(String),
 }
 
 #[derive(Serialize)]
-struct Alias {
+struct CandidateAlias {
     label: &'static str,
     name: String,
 }
@@ -102,7 +102,7 @@ impl Candidates {
         Self { ids, names, to, list: Vec::new() }
     }
 
-    fn push(&mut self, name: &str, source: Source, rules: Vec<Rule>, remarks: Vec<String>) {
+    fn push(&mut self, name: &str, source: CandidateSource, rules: Vec<CandidateRule>, remarks: Vec<String>) {
         let id = free(&slug(name), &self.ids, "_");
         let name = if name.trim().is_empty() { id.as_str() } else { name };
         let name = free(name, &self.names, " ");
@@ -116,11 +116,11 @@ impl Candidates {
         let has = |name: &str| table.columns.iter().find(|column| column.eq_ignore_ascii_case(name));
         let mut rules = Vec::new();
         let external = EXTERNAL_IDS.iter().find_map(|name| has(name));
-        rules.extend(external.cloned().map(Rule::ExternalId));
+        rules.extend(external.cloned().map(CandidateRule::ExternalId));
         let heap = has(HEAP_USER);
-        let alias = |name| Rule::Alias(FlowMap(Alias { label: "heap_user_id", name }));
+        let alias = |name| CandidateRule::Alias(FlowMap(CandidateAlias { label: "heap_user_id", name }));
         rules.extend(heap.cloned().map(alias));
-        rules.extend(has(DEVICE).cloned().map(Rule::DeviceId));
+        rules.extend(has(DEVICE).cloned().map(CandidateRule::DeviceId));
         if rules.is_empty() || NO_PEOPLE.iter().any(|name| has(name).is_some()) {
             return false;
         }
@@ -134,10 +134,10 @@ impl Candidates {
 
     /// Adds a segment that a Heap connection has delivered.
     pub(super) fn segment(&mut self, heap: &ConnectionName, id: u64, name: &str) {
-        let source = Source::HeapSegment { connection: heap.to_string(), segment_id: id };
+        let source = CandidateSource::HeapSegment { connection: heap.to_string(), segment_id: id };
         let fallback = format!("Heap segment {id}");
         let name = if name.trim().is_empty() { fallback.as_str() } else { name.trim() };
-        self.push(name, source, vec![Rule::ExternalId("id".to_owned())], Vec::new());
+        self.push(name, source, vec![CandidateRule::ExternalId("id".to_owned())], Vec::new());
     }
 
     /// The entries as YAML.
@@ -147,7 +147,7 @@ impl Candidates {
             for remark in remarks {
                 let _ = writeln!(text, "  # {}", escaped(remark));
             }
-            let entry = written(&[Entry { id, name, to, source: FlowMap(source), rules }])?;
+            let entry = written(&[CandidateEntry { id, name, to, source: FlowMap(source), rules }])?;
             entry.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
         }
         Ok(text)
@@ -176,17 +176,21 @@ fn written(value: &impl Serialize) -> Result<String, CommandError> {
 }
 
 /// A table by its name, or by a query where the config's names cannot hold it.
-fn source_of(connection: &ConnectionName, table: &SqlTable) -> Source {
+fn source_of(connection: &ConnectionName, table: &SqlTable) -> CandidateSource {
     let is_plain = |part: &String| {
         !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-' || c == '$')
     };
     let connection = connection.to_string();
     if table.name.iter().all(is_plain) {
-        return Source::Sql { connection, table: Some(table.name.join(".")), query: None };
+        return CandidateSource::Sql { connection, table: Some(table.name.join(".")), query: None };
     }
     let parts: Vec<String> =
         table.name.iter().map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
-    Source::Sql { connection, table: None, query: Some(format!("select * from {}", parts.join("."))) }
+    CandidateSource::Sql {
+        connection,
+        table: None,
+        query: Some(format!("select * from {}", parts.join("."))),
+    }
 }
 
 /// `abandoned_checkout` → `Abandoned checkout`.

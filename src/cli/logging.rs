@@ -64,12 +64,12 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Limits the lines of libraries and of the endpoints: any client can cause them, in any number.
 #[derive(Debug, Default)]
 struct RateLimit {
-    targets: Mutex<HashMap<&'static str, Lines>>,
+    targets: Mutex<HashMap<&'static str, WindowLines>>,
 }
 
 /// The lines of one target in the current window.
 #[derive(Debug)]
-struct Lines {
+struct WindowLines {
     began: Instant,
     count: u32,
     suppressed: u32,
@@ -79,11 +79,11 @@ impl RateLimit {
     /// Whether a line may be written, and how many were suppressed in the window that ends with it.
     fn count(&self, target: &'static str, now: Instant) -> (bool, u32) {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = targets.entry(target).or_insert(Lines { began: now, count: 0, suppressed: 0 });
+        let lines = targets.entry(target).or_insert(WindowLines { began: now, count: 0, suppressed: 0 });
         let mut suppressed = 0;
         if now.saturating_duration_since(lines.began) >= WINDOW {
             suppressed = lines.suppressed;
-            *lines = Lines { began: now, count: 0, suppressed: 0 };
+            *lines = WindowLines { began: now, count: 0, suppressed: 0 };
         }
         lines.count = lines.count.saturating_add(1);
         let may_log = lines.count <= LINES_MAX;

@@ -9,7 +9,7 @@ const SPECIAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// The reason why a file is not read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Confined {
+pub(super) enum DisallowedFile {
     /// It is in a system folder.
     #[error("it is in {}, which contains no regular files", .0.display())]
     Special(PathBuf),
@@ -45,23 +45,23 @@ fn is_on_special(_: &Path) -> bool {
 }
 
 /// Checks that a path resolves to a regular file below a folder.
-pub(super) fn check(file: &Path, folder: &Path) -> Result<(), Confined> {
+pub(super) fn check(file: &Path, folder: &Path) -> Result<(), DisallowedFile> {
     let real = file.canonicalize()?;
     if is_special(&real) {
-        return Err(Confined::Special(real));
+        return Err(DisallowedFile::Special(real));
     }
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     if !real.starts_with(folder.canonicalize()?) {
-        return Err(Confined::Outside);
+        return Err(DisallowedFile::Outside);
     }
-    if real.metadata()?.is_file() { Ok(()) } else { Err(Confined::Irregular) }
+    if real.metadata()?.is_file() { Ok(()) } else { Err(DisallowedFile::Irregular) }
 }
 
 /// Checks the main file. You name it, so it may be a link or a pipe, but not a link into a system folder.
-pub(super) fn check_main(file: &Path) -> Result<(), Confined> {
+pub(super) fn check_main(file: &Path) -> Result<(), DisallowedFile> {
     let is_named = SPECIAL.iter().any(|folder| file.starts_with(folder));
     match file.canonicalize() {
-        Ok(real) if !is_named && is_special(&real) => Err(Confined::Special(real)),
+        Ok(real) if !is_named && is_special(&real) => Err(DisallowedFile::Special(real)),
         _ => Ok(()),
     }
 }

@@ -18,8 +18,8 @@ use serde_json::Value;
 use crate::export::user_in;
 use crate::model::{CohortId, ConnectionName, Identifier, IdentifierKind, Timestamp};
 use crate::state::{
-    ClosedFile, Contents, Delivery, ErasedFile, HeldEvent, HoldReason, IdentityMap, KnownHandles, MirrorNote,
-    Recorded, StateError, StateWriter,
+    ClosedFile, Delivery, DeliveryContents, ErasedFile, HeldEvent, HoldReason, IdentityMap, KnownHandles,
+    MirrorNote, RecordedUser, StateError, StateWriter,
 };
 
 /// What was erased of one user, and what is left.
@@ -97,12 +97,12 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Eras
     let user = ErasedUser { id, handles, map: map.into(), failed: RefCell::default() };
     let is_theirs = |identifier: &Identifier<'_>| identifier.value == id || user.handles.contains(identifier);
     let mut forgotten = ErasureReport::default();
-    let mut recorded: Vec<(CohortId, Recorded)> = Vec::new();
+    let mut recorded: Vec<(CohortId, RecordedUser)> = Vec::new();
     for cohort in state.reader().cohorts()? {
         let found = state.reader().recorded(&cohort, &is_theirs)?;
         recorded.push((cohort, found));
     }
-    let is_member = |(_, found): &&(CohortId, Recorded)| found.is_member;
+    let is_member = |(_, found): &&(CohortId, RecordedUser)| found.is_member;
     forgotten.member_of = recorded.iter().filter(is_member).map(|(cohort, _)| cohort.clone()).collect();
     if !forgotten.member_of.is_empty() {
         return Ok(forgotten);
@@ -171,7 +171,7 @@ fn from_file(
     erase: &dyn Fn(&mut Delivery) -> u64,
     user: &ErasedUser<'_>,
 ) -> Result<u64, StateError> {
-    let mut contents: Contents = state.reader().deliveries(file)?;
+    let mut contents: DeliveryContents = state.reader().deliveries(file)?;
     let mut erased: u64 = contents.deliveries.iter_mut().map(erase).sum();
     user.check()?;
     // The owner of a damaged delivery cannot be read, but the text may contain the id.

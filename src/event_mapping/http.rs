@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::catalogue::FieldRole;
 use super::json::{JsonError, Scanner, ValueStart};
 use super::mapper::{EventHead, EventMapper, MappingContext, overfull};
-use super::outcome::{EventRejectReason, IgnoredReason, Mapped, MappingOutcome, Rejection};
+use super::outcome::{EventRejectReason, IgnoredReason, MappedEvent, MappingOutcome, Rejection};
 use super::rules::TypeRules;
-use super::time::Count;
+use super::time::EventNumber;
 
 /// The number of cached event types, and the longest cached name. Braze has about a hundred types.
 const TYPES_LEN_MAX: usize = 4096;
@@ -32,7 +32,7 @@ impl EventMapper<'_> {
         event: &'a str,
         context: MappingContext<'a>,
         out: &mut Vec<u8>,
-    ) -> Mapped<'a> {
+    ) -> MappedEvent<'a> {
         let event_type = match event_type(event) {
             Ok(event_type) => event_type,
             Err(rejection) => return rejected(rejection, false),
@@ -158,8 +158,8 @@ impl EventMapper<'_> {
     }
 }
 
-fn rejected<'a>(rejection: Rejection, is_known: bool) -> Mapped<'a> {
-    Mapped { outcome: MappingOutcome::Rejected(rejection), link: None, seen: None, is_known }
+fn rejected<'a>(rejection: Rejection, is_known: bool) -> MappedEvent<'a> {
+    MappedEvent { outcome: MappingOutcome::Rejected(rejection), link: None, seen: None, is_known }
 }
 
 fn not_json(error: JsonError) -> Rejection {
@@ -203,12 +203,12 @@ fn bytes(start: ValueStart<'_>) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-fn count(start: ValueStart<'_>) -> Option<Count<'_>> {
+fn count(start: ValueStart<'_>) -> Option<EventNumber<'_>> {
     match start {
-        ValueStart::Number(token) => Some(Count::Token(token)),
+        ValueStart::Number(token) => Some(EventNumber::Token(token)),
         ValueStart::Text(raw) => match raw.text() {
-            Cow::Borrowed(text) => Some(Count::Token(text)),
-            Cow::Owned(_) => Some(Count::Token("")),
+            Cow::Borrowed(text) => Some(EventNumber::Token(text)),
+            Cow::Owned(_) => Some(EventNumber::Token("")),
         },
         _ => None,
     }

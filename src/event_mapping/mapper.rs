@@ -8,11 +8,12 @@ use super::collect::{PropertyCollector, scalar};
 use super::json::{quoted, text, unsigned};
 use super::layout::EventLayout;
 use super::outcome::{
-    EventKind, EventRejectReason, EventUser, IgnoredReason, Mapped, MappingOutcome, OwnerLookup, Rejection,
+    EventKind, EventRejectReason, EventUser, IgnoredReason, MappedEvent, MappingOutcome, OwnerLookup,
+    Rejection,
 };
 use super::rules::{MappingRules, TypeRules};
-use super::time::{Count, EventTime};
-use super::user::{Ids, UserDecision};
+use super::time::{EventNumber, EventTime};
+use super::user::{EventIds, UserDecision};
 use crate::model::{AvroRecord, AvroValue, Timestamp, normalize_identifier};
 
 /// The longest `idempotency_key` (Heap, `/api/track`: fewer than 1,024 characters).
@@ -40,20 +41,20 @@ pub struct EventMapper<'r> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct EventHead<'a> {
     pub(super) id: Option<Cow<'a, [u8]>>,
-    pub(super) time: Option<Count<'a>>,
-    pub(super) time_ms: Option<Count<'a>>,
-    pub(super) ids: Ids<'a>,
+    pub(super) time: Option<EventNumber<'a>>,
+    pub(super) time_ms: Option<EventNumber<'a>>,
+    pub(super) ids: EventIds<'a>,
     /// The name of a custom event.
     pub(super) name: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> EventHead<'a> {
     /// The result of the event with this outcome.
-    pub(super) fn mapped(&self, type_rules: &TypeRules, outcome: MappingOutcome<'a>) -> Mapped<'a> {
+    pub(super) fn mapped(&self, type_rules: &TypeRules, outcome: MappingOutcome<'a>) -> MappedEvent<'a> {
         let link = self.ids.link(type_rules.role);
         let time = || EventTime::read(self.time, self.time_ms).ok().map(EventTime::second);
         let seen = link.as_ref().and_then(|_| time());
-        Mapped { outcome, link, seen, is_known: type_rules.is_known }
+        MappedEvent { outcome, link, seen, is_known: type_rules.is_known }
     }
 }
 
@@ -71,7 +72,7 @@ impl<'r> EventMapper<'r> {
         record: &'a (impl AvroRecord + ?Sized),
         context: MappingContext<'a>,
         out: &mut Vec<u8>,
-    ) -> Mapped<'a> {
+    ) -> MappedEvent<'a> {
         let head = head(layout, record);
         let type_rules = &layout.type_rules;
         let outcome = match type_rules.is_selected {
@@ -276,17 +277,17 @@ fn head<'a>(layout: &EventLayout, record: &'a (impl AvroRecord + ?Sized)) -> Eve
         _ => None,
     };
     let count = |place| match datum(place) {
-        AvroValue::Int(value) => Some(Count::Whole(value)),
+        AvroValue::Int(value) => Some(EventNumber::Whole(value)),
         #[allow(clippy::cast_possible_truncation, reason = "saturates, and is then out of range")]
-        AvroValue::Double(value) => Some(Count::Whole(value as i64)),
-        AvroValue::Text(bytes) => std::str::from_utf8(bytes).ok().map(Count::Token),
+        AvroValue::Double(value) => Some(EventNumber::Whole(value as i64)),
+        AvroValue::Text(bytes) => std::str::from_utf8(bytes).ok().map(EventNumber::Token),
         _ => None,
     };
     EventHead {
         id: bytes(places.id),
         time: count(places.time),
         time_ms: count(places.time_ms),
-        ids: Ids {
+        ids: EventIds {
             external_user_id: bytes(places.external_user_id),
             user_id: bytes(places.user_id),
             device_id: bytes(places.device_id),
@@ -312,7 +313,7 @@ mod tests {
         AvroValue::Text(text.as_bytes())
     }
 
-    fn word(mapped: &Mapped<'_>, out: &[u8]) -> String {
+    fn word(mapped: &MappedEvent<'_>, out: &[u8]) -> String {
         match &mapped.outcome {
             MappingOutcome::Made { .. } => String::from_utf8(out.to_vec()).unwrap(),
             MappingOutcome::Held { .. } => format!("held {}", std::str::from_utf8(out).unwrap()),

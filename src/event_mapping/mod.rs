@@ -43,7 +43,7 @@ pub use json::{JsonError, has_pieces, pieces};
 pub use layout::EventLayout;
 pub use mapper::{EventMapper, MappingContext, complete};
 pub use outcome::{
-    AnonymousIds, EventKind, EventRejectReason, EventUser, IdentityLink, IgnoredReason, Mapped,
+    AnonymousIds, EventKind, EventRejectReason, EventUser, IdentityLink, IgnoredReason, MappedEvent,
     MappingOutcome, OwnerLookup, Rejection,
 };
 

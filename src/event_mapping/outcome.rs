@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// The result of mapping one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapped<'a> {
+pub struct MappedEvent<'a> {
     /// The outcome.
     pub outcome: MappingOutcome<'a>,
     /// The identity link of the event, for every outcome.

@@ -5,7 +5,7 @@ use crate::model::Timestamp;
 
 /// A number as the event has it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Count<'a> {
+pub(super) enum EventNumber<'a> {
     Whole(i64),
     /// A JSON number or a text.
     Token(&'a str),
@@ -21,7 +21,10 @@ pub(super) struct EventTime(i64);
 
 impl EventTime {
     /// Reads `time` in seconds, refined by `time_ms` if both are in the same second; or `time_ms` alone.
-    pub(super) fn read(time: Option<Count<'_>>, time_ms: Option<Count<'_>>) -> Result<Self, Rejection> {
+    pub(super) fn read(
+        time: Option<EventNumber<'_>>,
+        time_ms: Option<EventNumber<'_>>,
+    ) -> Result<Self, Rejection> {
         let exact = time_ms.and_then(|count| millis(count, 1));
         let Some(count) = time else {
             return match (exact, time_ms) {
@@ -80,19 +83,19 @@ impl EventTime {
     }
 }
 
-fn bad(reason: EventRejectReason, count: Count<'_>) -> Rejection {
+fn bad(reason: EventRejectReason, count: EventNumber<'_>) -> Rejection {
     match count {
-        Count::Whole(whole) => Rejection::new(reason, whole.to_string()),
-        Count::Token(token) => Rejection::new(reason, token.chars().take(40).collect::<String>()),
+        EventNumber::Whole(whole) => Rejection::new(reason, whole.to_string()),
+        EventNumber::Token(token) => Rejection::new(reason, token.chars().take(40).collect::<String>()),
     }
 }
 
 /// Converts seconds (`scale` 1000) or milliseconds (1) to milliseconds; `None` if the value is not a number. Large values
 /// saturate.
-fn millis(count: Count<'_>, scale: i64) -> Option<i64> {
+fn millis(count: EventNumber<'_>, scale: i64) -> Option<i64> {
     match count {
-        Count::Whole(whole) => Some(whole.saturating_mul(scale)),
-        Count::Token(token) => {
+        EventNumber::Whole(whole) => Some(whole.saturating_mul(scale)),
+        EventNumber::Token(token) => {
             let token = token.trim();
             if let Ok(whole) = token.parse::<i64>() {
                 return Some(whole.saturating_mul(scale));
@@ -152,7 +155,7 @@ mod tests {
     }
 
     fn check(time: Option<&str>, time_ms: Option<&str>, expected: Result<&str, EventRejectReason>) {
-        let found = EventTime::read(time.map(Count::Token), time_ms.map(Count::Token));
+        let found = EventTime::read(time.map(EventNumber::Token), time_ms.map(EventNumber::Token));
         assert_eq!(
             found.map(text).map_err(|no| no.reason),
             expected.map(str::to_owned),
@@ -183,7 +186,8 @@ mod tests {
     #[test]
     fn the_future_has_a_bound() {
         let now = Timestamp::from_second(1_767_225_600).unwrap();
-        let at = |seconds: i64| EventTime::read(Some(Count::Whole(1_767_225_600 + seconds)), None).unwrap();
+        let at =
+            |seconds: i64| EventTime::read(Some(EventNumber::Whole(1_767_225_600 + seconds)), None).unwrap();
         let week = Some(7 * 86_400);
         assert!(at(7 * 86_400).held_to(now, week).is_ok());
         let no = at(7 * 86_400 + 1).held_to(now, week).unwrap_err();

@@ -17,7 +17,7 @@ const IDENTITY_LEN_MAX: usize = 255;
 
 /// The user ids of an event, as written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ids<'a> {
+pub(super) struct EventIds<'a> {
     pub(super) external_user_id: Option<Cow<'a, [u8]>>,
     pub(super) user_id: Option<Cow<'a, [u8]>>,
     pub(super) device_id: Option<Cow<'a, [u8]>>,
@@ -32,7 +32,7 @@ pub(super) enum UserDecision<'a> {
     Rejected(Rejection),
 }
 
-impl<'a> Ids<'a> {
+impl<'a> EventIds<'a> {
     /// The identity link of the event.
     pub(super) fn link(&self, role: FieldRole) -> Option<IdentityLink<'a>> {
         match role {
@@ -170,9 +170,9 @@ mod tests {
         assert!((0..1000).all(|n| heap_user_id(&n.to_string()) < 1 << 53));
     }
 
-    fn ids<'a>(external: &'a str, user: &'a str, device: &'a str) -> Ids<'a> {
+    fn ids<'a>(external: &'a str, user: &'a str, device: &'a str) -> EventIds<'a> {
         let some = |text: &'a str| Some(Cow::Borrowed(text.as_bytes()));
-        Ids {
+        EventIds {
             external_user_id: some(external),
             user_id: some(user),
             device_id: some(device),
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    fn check(ids: &Ids<'_>, anonymous: AnonymousPolicy, owners: &dyn OwnerLookup, expected: &str) {
+    fn check(ids: &EventIds<'_>, anonymous: AnonymousPolicy, owners: &dyn OwnerLookup, expected: &str) {
         let rules = MappingRules::new(&MappingSettings { anonymous, ..MappingSettings::default() }).unwrap();
         let found = match ids.user(&rules, &[], owners, false) {
             UserDecision::Known(EventUser::Identity(identity)) => format!("is {identity}"),

@@ -132,7 +132,7 @@ impl OpenBatch {
 pub(super) struct ClosedBatch;
 
 /// Fills batches of events and of users, and sends each full one to the delivery.
-pub(super) struct Output {
+pub(super) struct BatchOutput {
     batches: mpsc::Sender<EventBatch>,
     opening: [Vec<u8>; 2],
     filling: [OpenBatch; 2],
@@ -142,7 +142,7 @@ pub(super) struct Output {
     has_limits: bool,
 }
 
-impl Output {
+impl BatchOutput {
     pub(super) fn new(
         heap: &HeapClient,
         batches: mpsc::Sender<EventBatch>,
@@ -262,7 +262,8 @@ mod tests {
         let (batches, taken) = mpsc::channel(1);
         let filling = [HeapCall::Track, HeapCall::SetUserProperties].map(|call| OpenBatch::new(call, b"", 0));
         let opening = [Vec::new(), Vec::new()];
-        let out = Output { batches, opening, filling, batch_len_max: 1, body_len_max: 1, has_limits: false };
+        let out =
+            BatchOutput { batches, opening, filling, batch_len_max: 1, body_len_max: 1, has_limits: false };
         assert!(out.check().is_ok());
         drop(taken);
         assert!(out.check().is_err());

@@ -87,7 +87,7 @@ pub(super) fn find(
     let from = if is_whole { scope.since } else { scope.since.max(Some(oldest_open(record, now))) };
     // The rest of an incomplete file arrives without a change of its folder.
     storage.look_at(record.parts.keys().cloned());
-    let mut listing = Listing { record, scope, incomplete_after, now, ..Listing::new(record) };
+    let mut listing = FileListing { record, scope, incomplete_after, now, ..FileListing::new(record) };
     let others = storage.list(from, now, &mut |object| listing.add(object))?;
     let mut found = listing.finish();
     (found.others, found.listed) = (others, (from, scope.until));
@@ -124,7 +124,7 @@ impl FilesToRead {
     }
 }
 
-struct Listing<'a> {
+struct FileListing<'a> {
     record: &'a ExportProgress,
     scope: DiscoveryScope<'a>,
     incomplete_after: Duration,
@@ -137,7 +137,7 @@ struct Listing<'a> {
     parts: BTreeSet<&'a str>,
 }
 
-impl<'a> Listing<'a> {
+impl<'a> FileListing<'a> {
     fn new(record: &'a ExportProgress) -> Self {
         Self {
             record,

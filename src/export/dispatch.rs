@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::EventCounts;
-use super::batch::{BatchOrigin, ClosedBatch, Output};
+use super::batch::{BatchOrigin, BatchOutput, ClosedBatch};
 use super::ledger::{ExportLedger, locked};
 use super::stop::ExportStop;
 use crate::event_mapping::{
-    AnonymousIds, EventRejectReason, IdentityLink, Mapped, MappingOutcome, OwnerLookup,
+    AnonymousIds, EventRejectReason, IdentityLink, MappedEvent, MappingOutcome, OwnerLookup,
 };
 use crate::model::{Clock, Timestamp};
 use crate::state::{HoldReason, IdentityKey, IdentityKeyKind, IdentityMap, Reject, StateError};
@@ -165,10 +165,10 @@ impl EventDispatch<'_> {
     /// Dispatches one event. Returns whether it is sent.
     pub(super) fn take(
         &self,
-        mapped: Mapped<'_>,
+        mapped: MappedEvent<'_>,
         place: &EventLocation<'_>,
         origin: BatchOrigin,
-        out: &mut Output,
+        out: &mut BatchOutput,
     ) -> Result<bool, FeedEnd> {
         let mut tally = self.tally.borrow_mut();
         tally.events += 1;

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::batch::{BatchOrigin, Output, user_key_of_text};
+use super::batch::{BatchOrigin, BatchOutput, user_key_of_text};
 use super::discover_files::age;
 use super::dispatch::{EventDispatch, FeedEnd};
 use super::ledger::{ExportLedger, locked};
@@ -26,7 +26,7 @@ pub(super) struct HeldEventsContext<'a> {
 
 impl HeldEventsContext<'_> {
     /// Reads all files of held events once, and dispatches what is due.
-    pub(super) fn feed(&self, out: &mut Output) -> Result<(), FeedEnd> {
+    pub(super) fn feed(&self, out: &mut BatchOutput) -> Result<(), FeedEnd> {
         let files = locked(self.ledger).record.held.clone();
         let users: u64 = files.iter().map(|file| file.awaiting_user).sum();
         let mut excess = users.saturating_sub(self.len_max);
@@ -42,7 +42,7 @@ impl HeldEventsContext<'_> {
         list: usize,
         file: &HeldEventsFile,
         excess: &mut u64,
-        out: &mut Output,
+        out: &mut BatchOutput,
     ) -> Result<(), FeedEnd> {
         let mut rows = self.state.held_events(self.export, file)?;
         let mut settled = file.settled.ranges().iter().peekable();
@@ -61,7 +61,7 @@ impl HeldEventsContext<'_> {
         origin: BatchOrigin,
         waiting: &HeldEvent<'_>,
         excess: &mut u64,
-        out: &mut Output,
+        out: &mut BatchOutput,
     ) -> Result<(), FeedEnd> {
         let what = if waiting.is_profile { EventKind::Profile } else { EventKind::Event };
         match waiting.awaited {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::batch::Output;
+use super::batch::BatchOutput;
 use super::deliver::HeapDelivery;
 use super::dispatch::{EventDispatch, FeedEnd, KnownUsers, TimeRange};
 use super::ledger::{ExportLedger, locked};
@@ -101,7 +101,7 @@ impl ExportShared {
         &self,
         files: &[ClosedFile],
         dispatch: &EventDispatch<'_>,
-        out: &mut Output,
+        out: &mut BatchOutput,
     ) -> Result<(), FeedEnd> {
         self.posted(dispatch, self.span()).feed(files, out)
     }
@@ -122,7 +122,7 @@ pub(super) fn unreadable(error: &StorageError) -> ExportStop {
 /// Reads with `feed` on a thread of its own and delivers the batches.
 pub(super) async fn piped(
     shared: &ExportShared,
-    feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
+    feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut BatchOutput) -> Result<(), FeedEnd> + Send + 'static,
 ) -> Result<(), ExportStop> {
     piped_on(shared, &shared.lane(), feed).await
 }
@@ -130,12 +130,12 @@ pub(super) async fn piped(
 pub(super) async fn piped_on(
     shared: &ExportShared,
     lane: &HeapDelivery<'_>,
-    feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
+    feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut BatchOutput) -> Result<(), FeedEnd> + Send + 'static,
 ) -> Result<(), ExportStop> {
     let (ready, batches) = mpsc::channel(AHEAD);
     let (batch_len_max, body_len_max) =
         (shared.export.batch_len_max, shared.context.settings.request_len_max);
-    let mut out = Output::new(&shared.context.heap, ready, batch_len_max, body_len_max);
+    let mut out = BatchOutput::new(&shared.context.heap, ready, batch_len_max, body_len_max);
     let thread_shared = shared.clone();
     let reader = tokio::task::spawn_blocking(contained_as_here(move || {
         let known = KnownUsers::new(&thread_shared.context.identity, thread_shared.context.clock);

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::batch::Output;
+use super::batch::BatchOutput;
 use super::discover_files::age;
 use super::dispatch::{EventDispatch, EventLocation, FeedEnd, TimeRange};
 use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
@@ -54,7 +54,7 @@ enum ReadEnd {
 pub(super) fn feed(
     objects: Vec<EventFile>,
     reading: &FileReading<'_>,
-    out: &mut Output,
+    out: &mut BatchOutput,
 ) -> Result<(), FeedEnd> {
     let mut failures = 0;
     for object in objects {
@@ -96,7 +96,7 @@ struct OpenEventFile<'a> {
 }
 
 impl OpenEventFile<'_> {
-    fn read(&mut self, part: Option<&PartialFile>, out: &mut Output) -> Result<ReadEnd, FeedEnd> {
+    fn read(&mut self, part: Option<&PartialFile>, out: &mut BatchOutput) -> Result<ReadEnd, FeedEnd> {
         let limits = AvroLimits::default();
         let mut front = match self.reading.storage.read(self.object, 0) {
             Ok(front) => front,
@@ -139,7 +139,7 @@ impl OpenEventFile<'_> {
         header: &AvroHeader,
         layout: &EventLayout,
         start: u64,
-        out: &mut Output,
+        out: &mut BatchOutput,
     ) -> Result<ReadEnd, FeedEnd> {
         let limits = AvroLimits::default();
         let (mut blocks, mut block) = (AvroBlocks::new(read, header, start, &limits), AvroBlock::default());
@@ -165,7 +165,7 @@ impl OpenEventFile<'_> {
         layout: &EventLayout,
         mapper: &mut EventMapper<'_>,
         end: u64,
-        out: &mut Output,
+        out: &mut BatchOutput,
     ) -> Result<(), FeedEnd> {
         let FileReading { ledger, dispatch, clock, span, .. } = self.reading;
         let number = locked(ledger).open_block(&self.whole);

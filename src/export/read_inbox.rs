@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::batch::{BatchOrigin, Output};
+use super::batch::{BatchOrigin, BatchOutput};
 use super::dispatch::{EventDispatch, EventLocation, FeedEnd, TimeRange};
 use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
 use crate::event_mapping::{EventMapper, MappingContext, MappingRules, pieces};
 use crate::model::Clock;
-use crate::state::{ClosedFile, Contents, Delivery, Reject, StateReader};
+use crate::state::{ClosedFile, Delivery, DeliveryContents, Reject, StateReader};
 
 /// What reading deliveries needs.
 pub(super) struct InboxReader<'a> {
@@ -21,10 +21,10 @@ pub(super) struct InboxReader<'a> {
 
 impl InboxReader<'_> {
     /// Reads these files of the inbox.
-    pub(super) fn feed(&self, files: &[ClosedFile], out: &mut Output) -> Result<(), FeedEnd> {
+    pub(super) fn feed(&self, files: &[ClosedFile], out: &mut BatchOutput) -> Result<(), FeedEnd> {
         let mut mapper = EventMapper::new(self.rules);
         for file in files {
-            let Contents { deliveries, damaged, .. } = self.state.deliveries(file)?;
+            let DeliveryContents { deliveries, damaged, .. } = self.state.deliveries(file)?;
             let whole = BlockOrigin::Posted(Arc::new(file.clone()));
             for bytes in damaged {
                 tracing::error!("a delivery in {} is damaged and is kept as a reject", file.path);
@@ -51,7 +51,7 @@ impl InboxReader<'_> {
         line: u64,
         whole: &BlockOrigin,
         mapper: &mut EventMapper<'_>,
-        out: &mut Output,
+        out: &mut BatchOutput,
     ) -> Result<(), FeedEnd> {
         out.check()?;
         let number = locked(self.ledger).open_block(whole);
@@ -83,7 +83,7 @@ impl InboxReader<'_> {
         line: u64,
         origin: BatchOrigin,
         mapper: &mut EventMapper<'_>,
-        out: &mut Output,
+        out: &mut BatchOutput,
     ) -> Result<bool, FeedEnd> {
         let seen = if self.span.is_endless() { SeenEvent::default() } else { SeenEvent::of(event) };
         if !self.span.holds(seen.time.and_then(|time| time.as_i64())) {

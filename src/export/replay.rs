@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::batch::{BatchOrigin, Output};
+use super::batch::{BatchOrigin, BatchOutput};
 use super::discover_files;
 use super::dispatch::{EventDispatch, FeedEnd, TimeRange};
 use super::ledger::{checkpoint, locked};
@@ -191,7 +191,7 @@ fn feed(
     files: &[(RejectFile, BTreeSet<u64>)],
     shared: &ExportShared,
     dispatch: &EventDispatch<'_>,
-    out: &mut Output,
+    out: &mut BatchOutput,
 ) -> Result<(), FeedEnd> {
     let (posted, mut mapper) =
         (shared.posted(dispatch, TimeRange::default()), EventMapper::new(&shared.rules));
@@ -219,7 +219,7 @@ fn send_as_it_was(
     line: &ReplayLine,
     origin: BatchOrigin,
     dispatch: &EventDispatch<'_>,
-    out: &mut Output,
+    out: &mut BatchOutput,
 ) -> Result<(), FeedEnd> {
     let what = if line.column == "user_properties" { EventKind::Profile } else { EventKind::Event };
     if line.reason == "rejected_by_heap" {

@@ -10,7 +10,7 @@
 
 mod walk;
 
-pub use walk::{EntryVisitor, Folders, Judged, WalkError, special, walk};
+pub use walk::{EntryVisitor, FolderStates, JudgedEntry, WalkError, special, walk};
 
 use std::path::{Path, PathBuf};
 
@@ -45,11 +45,11 @@ pub struct GlobError {
 #[derive(Clone, Debug)]
 pub struct Glob {
     prefix: String,
-    parts: Vec<Part>,
+    parts: Vec<PatternPart>,
 }
 
 #[derive(Clone, Debug)]
-enum Part {
+enum PatternPart {
     /// `**`
     AnyDepth,
     Name {
@@ -59,7 +59,7 @@ enum Part {
     },
 }
 
-impl Part {
+impl PatternPart {
     fn matches(&self, name: &str) -> bool {
         match self {
             Self::AnyDepth => true,
@@ -69,7 +69,7 @@ impl Part {
     }
 
     /// Whether the pattern spells out what hides a name.
-    fn spells(&self, hidden: Option<Hidden>) -> bool {
+    fn spells(&self, hidden: Option<SkipReason>) -> bool {
         match (self, hidden) {
             (Self::Name { wildcards: Some(_), text }, Some(hidden)) => hidden.is_spelled(text),
             _ => true,
@@ -122,7 +122,7 @@ impl Glob {
         let mut parts = Vec::new();
         for part in rest {
             match *part {
-                "**" => parts.push(Part::AnyDepth),
+                "**" => parts.push(PatternPart::AnyDepth),
                 ".." => return Err(failed("`..` cannot follow a wildcard")),
                 text => {
                     let wildcards = if is_glob(text) {
@@ -132,13 +132,13 @@ impl Glob {
                     } else {
                         None
                     };
-                    parts.push(Part::Name { text: text.to_owned(), wildcards });
+                    parts.push(PatternPart::Name { text: text.to_owned(), wildcards });
                 }
             }
         }
-        if matches!(parts.last(), Some(Part::AnyDepth)) {
+        if matches!(parts.last(), Some(PatternPart::AnyDepth)) {
             let wildcards = glob::Pattern::new("*").ok();
-            parts.push(Part::Name { text: "*".to_owned(), wildcards });
+            parts.push(PatternPart::Name { text: "*".to_owned(), wildcards });
         }
         Ok(Self { prefix, parts })
     }
@@ -158,22 +158,22 @@ impl Glob {
     fn add(&self, at: usize, positions: &mut Positions) {
         if !positions.contains(&at) {
             positions.push(at);
-            if matches!(self.parts.get(at), Some(Part::AnyDepth)) {
+            if matches!(self.parts.get(at), Some(PatternPart::AnyDepth)) {
                 self.add(at + 1, positions);
             }
         }
     }
 
     /// Advances by one component. If `exposed`, hidden names match like any others.
-    fn judge(&self, positions: &[usize], name: &str, exposed: bool) -> Judged<Positions> {
-        let mut judged = Judged::default();
+    fn judge(&self, positions: &[usize], name: &str, exposed: bool) -> JudgedEntry<Positions> {
+        let mut judged = JudgedEntry::default();
         let mut next = Vec::new();
-        let hidden = if exposed { None } else { Hidden::of(name) };
+        let hidden = if exposed { None } else { SkipReason::of(name) };
         for at in positions.iter().copied() {
             match self.parts.get(at) {
-                Some(Part::AnyDepth) if hidden.is_some() => judged.skipped_folder = true,
-                Some(Part::AnyDepth) => self.add(at, &mut next),
-                Some(part @ Part::Name { .. }) => {
+                Some(PatternPart::AnyDepth) if hidden.is_some() => judged.skipped_folder = true,
+                Some(PatternPart::AnyDepth) => self.add(at, &mut next),
+                Some(part @ PatternPart::Name { .. }) => {
                     let is_last = at + 1 == self.parts.len();
                     match (part.matches(name), part.spells(hidden), is_last) {
                         (false, ..) => {}
@@ -218,7 +218,7 @@ impl Glob {
     /// # Errors
     /// [`WalkError`] when an entry that may match cannot be accessed.
     pub fn find(&self, folder: &Path) -> Result<GlobMatches, WalkError> {
-        let mut finding = Finding { glob: self, found: GlobMatches::default() };
+        let mut finding = GlobSearch { glob: self, found: GlobMatches::default() };
         let root = if self.prefix.is_empty() { folder.to_owned() } else { folder.join(&self.prefix) };
         if self.parts.is_empty() {
             finding.found.files.push(root);
@@ -233,7 +233,7 @@ impl Glob {
     /// The folders in which a change may change the result of a search; only accessible ones.
     #[must_use]
     pub fn folders(&self, folder: &Path) -> Vec<PathBuf> {
-        let mut finding = Finding { glob: self, found: GlobMatches::default() };
+        let mut finding = GlobSearch { glob: self, found: GlobMatches::default() };
         let root = if self.prefix.is_empty() { folder.to_owned() } else { folder.join(&self.prefix) };
         // The search for files reports folders that cannot be entered.
         let _ = walk(&root, &self.start(), &mut finding);
@@ -254,15 +254,15 @@ pub struct GlobMatches {
     pub skipped: u64,
 }
 
-struct Finding<'a> {
+struct GlobSearch<'a> {
     glob: &'a Glob,
     found: GlobMatches,
 }
 
-impl EntryVisitor for Finding<'_> {
+impl EntryVisitor for GlobSearch<'_> {
     type State = Positions;
 
-    fn judge(&mut self, positions: &Positions, name: &str) -> Judged<Positions> {
+    fn judge(&mut self, positions: &Positions, name: &str) -> JudgedEntry<Positions> {
         self.glob.judge(positions, name, false)
     }
 
@@ -296,12 +296,12 @@ pub fn skipped_text(skipped: u64) -> String {
 
 /// The reason why a name is skipped.
 #[derive(Clone, Copy)]
-enum Hidden {
+enum SkipReason {
     Begins(char),
     Ends(&'static str),
 }
 
-impl Hidden {
+impl SkipReason {
     fn of(name: &str) -> Option<Self> {
         match name.chars().next() {
             // These are components of keys, not names.
@@ -335,7 +335,7 @@ fn ending(name: &str) -> Option<&'static str> {
 /// Whether readers of a folder skip an entry of this name: it is hidden or temporary.
 #[must_use]
 pub fn is_hidden(name: &str) -> bool {
-    Hidden::of(name).is_some()
+    SkipReason::of(name).is_some()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub struct WalkError {
 
 /// Decision about an entry, by its name.
 #[derive(Clone, Debug)]
-pub struct Judged<S> {
+pub struct JudgedEntry<S> {
     /// A file of this name matches.
     pub file: bool,
     /// A folder of this name is entered, with this state.
@@ -30,14 +30,14 @@ pub struct Judged<S> {
     pub skipped_folder: bool,
 }
 
-impl<S> Default for Judged<S> {
+impl<S> Default for JudgedEntry<S> {
     fn default() -> Self {
         Self { file: false, folder: None, skipped_file: false, skipped_folder: false }
     }
 }
 
 /// The names of the folders in a folder, with their states.
-pub type Folders<S> = Vec<(String, S)>;
+pub type FolderStates<S> = Vec<(String, S)>;
 
 /// Decides about entries and receives matching files.
 pub trait EntryVisitor {
@@ -45,7 +45,7 @@ pub trait EntryVisitor {
     type State;
 
     /// Decides about an entry of a folder by its name.
-    fn judge(&mut self, folder: &Self::State, name: &str) -> Judged<Self::State>;
+    fn judge(&mut self, folder: &Self::State, name: &str) -> JudgedEntry<Self::State>;
     /// Receives a matching file.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ pub trait EntryVisitor {
     ///
     /// # Errors
     /// When it cannot be accessed.
-    fn known(&mut self, _path: &Path, _state: &Self::State) -> io::Result<Option<Folders<Self::State>>> {
+    fn known(&mut self, _path: &Path, _state: &Self::State) -> io::Result<Option<FolderStates<Self::State>>> {
         Ok(None)
     }
     /// All entries of a folder were read, and those of the folders in it.
@@ -128,7 +128,7 @@ impl<V: EntryVisitor> FolderWalk<'_, V> {
         name: &str,
         state: &V::State,
         kind: impl FnOnce() -> io::Result<FileType>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), WalkFault> {
         let judged = self.visit.judge(state, name);
         let is_wanted = judged.file || judged.folder.is_some();
         if !(is_wanted || judged.skipped_file || judged.skipped_folder) {
@@ -141,19 +141,19 @@ impl<V: EntryVisitor> FolderWalk<'_, V> {
             self.visit.link(path)?;
         }
         match (kind.is_dir(), judged) {
-            (true, Judged { folder: Some(state), .. }) => {
+            (true, JudgedEntry { folder: Some(state), .. }) => {
                 utf8(path)?;
                 return self.below(path, name, is_link, &state);
             }
-            (true, Judged { file: true, .. }) => self.visit.named_folder(path),
-            (false, Judged { file: true, .. }) => {
+            (true, JudgedEntry { file: true, .. }) => self.visit.named_folder(path),
+            (false, JudgedEntry { file: true, .. }) => {
                 utf8(path)?;
                 if self.visit.rejects_special() {
                     special(kind)?;
                 }
                 self.visit.file(state, path, name)?;
             }
-            (is_folder, Judged { skipped_file, skipped_folder, .. }) => {
+            (is_folder, JudgedEntry { skipped_file, skipped_folder, .. }) => {
                 // A skipped link is not followed, so it may be a file or a folder.
                 if skipped_folder && (is_folder || is_link) || skipped_file && !is_folder {
                     self.visit.skip();
@@ -165,7 +165,7 @@ impl<V: EntryVisitor> FolderWalk<'_, V> {
         Ok(())
     }
 
-    fn below(&mut self, path: &Path, name: &str, is_link: bool, state: &V::State) -> Result<(), Fault> {
+    fn below(&mut self, path: &Path, name: &str, is_link: bool, state: &V::State) -> Result<(), WalkFault> {
         let real = match self.chain.last() {
             Some(parent) if !is_link => parent.join(name),
             _ => path.canonicalize()?,
@@ -179,23 +179,23 @@ impl<V: EntryVisitor> FolderWalk<'_, V> {
         self.chain.push(real);
         let walked = self.folder(path, state);
         self.chain.pop();
-        walked.map_err(Fault::Below)
+        walked.map_err(WalkFault::Below)
     }
 }
 
 /// An error of an entry, or of an entry below it.
-enum Fault {
+enum WalkFault {
     Entry(io::Error),
     Below(WalkError),
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for WalkFault {
     fn from(error: io::Error) -> Self {
         Self::Entry(error)
     }
 }
 
-impl Fault {
+impl WalkFault {
     fn of(self, path: &Path) -> WalkError {
         match self {
             Self::Entry(source) => WalkError { path: path.to_owned(), source },

@@ -19,7 +19,7 @@ const GAPS_KEPT: usize = 10;
 
 /// Whether a delivery contained anything new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Applied {
+pub(super) enum AppliedDelivery {
     New,
     Known,
 }
@@ -92,17 +92,17 @@ impl<'a> SegmentLedger<'a> {
     }
 
     /// Applies a page.
-    pub(super) fn page(&mut self, page: DeliveryPage<'_>) -> Result<Applied, ApplyError> {
+    pub(super) fn page(&mut self, page: DeliveryPage<'_>) -> Result<AppliedDelivery, ApplyError> {
         let (id, seed) = (page.segment, self.state.reader().seed());
         let (segment, batch) = self.segment_and_batch(id, page.received)?;
         if let Some(is_whole) = batch.merged(&page.sync) {
-            return if is_whole { Ok(Applied::Known) } else { Err(late_page(&page).into()) };
+            return if is_whole { Ok(AppliedDelivery::Known) } else { Err(late_page(&page).into()) };
         }
         let known = batch.index_of(segment, &page.sync);
         let signed = known.map_or(page.signed, |at| segment.syncs[at].signed.min(page.signed));
         // The segment was drained later, or this page was already applied.
         if segment.drained.is_some_and(|drained| signed <= drained) || batch.has_page(page_hash(&page)) {
-            return Ok(Applied::Known);
+            return Ok(AppliedDelivery::Known);
         }
         if known.is_none() && segment.merged_to.is_some_and(|merged| signed < merged) {
             return Err(late_page(&page).into());
@@ -116,7 +116,7 @@ impl<'a> SegmentLedger<'a> {
             order = Some(sync.order);
             batch.sign(&page.sync, signed);
             if !sync.seen.entry(page.page).or_default().insert(page.hash) {
-                return Ok(Applied::Known);
+                return Ok(AppliedDelivery::Known);
             }
             sync.pages = sync.pages.max(page.pages);
             sync.last_page = sync.last_page.max(page.received);
@@ -129,14 +129,19 @@ impl<'a> SegmentLedger<'a> {
             segment.name = page.name.into_owned();
         }
         self.changed.insert(id);
-        Ok(Applied::New)
+        Ok(AppliedDelivery::New)
     }
 
     /// Applies a drain: removes all members that earlier syncs added.
-    pub(super) fn drain(&mut self, id: u64, name: &str, delivery: &Delivery) -> Result<Applied, ApplyError> {
+    pub(super) fn drain(
+        &mut self,
+        id: u64,
+        name: &str,
+        delivery: &Delivery,
+    ) -> Result<AppliedDelivery, ApplyError> {
         let (segment, batch) = self.segment_and_batch(id, delivery.received)?;
         if segment.drained.is_some_and(|drained| delivery.stamp <= drained) {
-            return Ok(Applied::Known);
+            return Ok(AppliedDelivery::Known);
         }
         if segment.merged_to.is_some_and(|merged| delivery.stamp < merged) {
             return Err(too_late("a drain").into()); // the base also contains users who entered after the drain
@@ -151,7 +156,7 @@ impl<'a> SegmentLedger<'a> {
             name.clone_into(&mut segment.name);
         }
         self.changed.insert(id);
-        Ok(Applied::New)
+        Ok(AppliedDelivery::New)
     }
 
     /// Gives up the syncs with pages that have been missing for longer than `after`. Returns how many.

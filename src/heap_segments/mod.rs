@@ -22,10 +22,11 @@ use std::time::Duration;
 
 use crate::model::{ConnectionName, RunId, Timestamp};
 use crate::state::{
-    ClosedFile, Contents, Delivery, HeapSegments, Reject, RejectLog, StateError, StateReader, StateWriter,
+    ClosedFile, Delivery, DeliveryContents, HeapSegments, Reject, RejectLog, StateError, StateReader,
+    StateWriter,
 };
 
-use ledger::{Applied, ApplyError, SegmentLedger};
+use ledger::{AppliedDelivery, ApplyError, SegmentLedger};
 use payload::{InvalidDelivery, WebhookPayload};
 
 /// Bytes of deliveries per commit. They take several times as much memory.
@@ -122,7 +123,7 @@ fn commit(
     let before = state.reader().segments(heap)?;
     let mut ledger = SegmentLedger::new(before.clone(), state, heap);
     for file in files {
-        let Contents { deliveries, torn, damaged } = state.reader().deliveries(file)?;
+        let DeliveryContents { deliveries, torn, damaged } = state.reader().deliveries(file)?;
         if torn > 0 {
             tracing::warn!(%heap, "{}: dropped a partial delivery that was never acknowledged", file.path);
         }
@@ -132,8 +133,8 @@ fn commit(
         }
         for delivery in &deliveries {
             match apply(delivery, &mut ledger) {
-                Ok(Applied::New) => report.deliveries += 1,
-                Ok(Applied::Known) => report.duplicates += 1,
+                Ok(AppliedDelivery::New) => report.deliveries += 1,
+                Ok(AppliedDelivery::Known) => report.duplicates += 1,
                 Err(ApplyError::Invalid(invalid)) => {
                     reject_delivery(&invalid, &delivery.body, &mut ledger, rejects)?;
                 }
@@ -167,7 +168,7 @@ fn commit(
     Ok(())
 }
 
-fn apply(delivery: &Delivery, ledger: &mut SegmentLedger<'_>) -> Result<Applied, ApplyError> {
+fn apply(delivery: &Delivery, ledger: &mut SegmentLedger<'_>) -> Result<AppliedDelivery, ApplyError> {
     match WebhookPayload::read(delivery)? {
         WebhookPayload::Sync(page) => ledger.page(page),
         WebhookPayload::Drain { segment, name } => ledger.drain(segment, &name, delivery),

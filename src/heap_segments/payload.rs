@@ -86,7 +86,7 @@ struct PayloadData<'a> {
 
 #[derive(Deserialize)]
 struct SegmentBody<'a> {
-    id: Number,
+    id: LooseNumber,
     #[serde(borrow, default)]
     name: Option<Cow<'a, str>>,
 }
@@ -94,9 +94,9 @@ struct SegmentBody<'a> {
 #[derive(Deserialize)]
 struct SyncInfo<'a> {
     #[serde(default)]
-    page_number: Option<Number>,
+    page_number: Option<LooseNumber>,
     #[serde(default)]
-    total_pages: Option<Number>,
+    total_pages: Option<LooseNumber>,
     #[serde(borrow, default)]
     sync_task_id: Option<IdText<'a>>,
 }
@@ -114,7 +114,7 @@ pub(super) struct IdText<'a>(pub(super) Cow<'a, str>);
 
 /// A whole number, or a string that contains one.
 #[derive(Clone, Copy)]
-struct Number(u64);
+struct LooseNumber(u64);
 
 struct IdTextVisitor;
 
@@ -148,7 +148,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for IdText<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Number {
+impl<'de> Deserialize<'de> for LooseNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let IdText(text) = IdText::deserialize(deserializer)?;
         let number = text.parse().map_err(|_| de::Error::custom("not a whole number"))?;
@@ -188,7 +188,7 @@ impl<'a> DeliveryPage<'a> {
         }
         let hash = xxh3_64(&delivery.body);
         let info = data.sync_info.as_ref();
-        let number = |number: Option<Number>| number.map_or(Ok(1), |Number(n)| u32::try_from(n));
+        let number = |number: Option<LooseNumber>| number.map_or(Ok(1), |LooseNumber(n)| u32::try_from(n));
         let page = number(info.and_then(|info| info.page_number));
         let pages = number(info.and_then(|info| info.total_pages));
         let (Ok(page), Ok(pages)) = (page, pages) else { return Err(invalid("page numbers out of range")) };

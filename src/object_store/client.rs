@@ -11,11 +11,11 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectMeta, ObjectStore};
 
 use super::address::split;
-use super::connected::Connected;
+use super::connected::ConnectedStore;
 use super::error::io_error;
 use super::exact_keys::{self, ByteSpan, ObjectListing};
 use super::location::ObjectKey;
-use super::thread::{Pending, RequestThread};
+use super::thread::{PendingRequest, RequestThread};
 use super::vendors;
 
 /// A client of a bucket, or of a prefix in it.
@@ -48,7 +48,7 @@ impl BucketClient {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (root, key) = split(url);
         let parsed = url::Url::parse(root).map_err(io::Error::other)?;
-        let Connected { store, lists, is_azure } =
+        let ConnectedStore { store, lists, is_azure } =
             vendors::connect(&parsed, options).map_err(|error| io_error(&error))?;
         let key = key.trim_end_matches('/');
         let prefix = if key.is_empty() { Ok(Path::ROOT.into()) } else { ObjectKey::of(key, false) };
@@ -107,7 +107,7 @@ impl BucketClient {
     pub(super) fn begin<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Pending<T> {
+    ) -> PendingRequest<T> {
         self.thread.begin(work)
     }
 

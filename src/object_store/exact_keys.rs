@@ -18,7 +18,7 @@ pub(super) struct InDigits;
 
 /// An object of a listing.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct ListedObject {
     /// Its key.
     pub key: String,
     /// Its length in bytes.
@@ -33,7 +33,7 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct ObjectListing {
     /// Objects, in the store's order.
-    pub objects: Vec<Entry>,
+    pub objects: Vec<ListedObject>,
     /// Prefixes up to the next slash, including it.
     pub folders: Vec<String>,
 }
@@ -77,7 +77,7 @@ pub(super) async fn list(
                 return Ok(listing);
             }
             let (len, tag, modified) = (found.size, found.e_tag, found.last_modified.into());
-            listing.objects.push(Entry { key, len, tag, modified });
+            listing.objects.push(ListedObject { key, len, tag, modified });
         }
         for folder in page.result.common_prefixes {
             listing.folders.push(from_digits(folder.as_ref())?);

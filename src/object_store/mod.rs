@@ -20,6 +20,6 @@ mod web;
 pub use address::{is_web, settings, split};
 pub use client::BucketClient;
 pub use error::io_error;
-pub use exact_keys::{ByteSpan, Entry, ObjectListing};
+pub use exact_keys::{ByteSpan, ListedObject, ObjectListing};
 pub use location::ObjectKey;
 pub use ranges::{CachedBlocks, RangeReader, ReadFailure, RemoteObject};

@@ -16,10 +16,10 @@ use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
 
 use super::client::BucketClient;
 use super::error::io_error;
-use super::exact_keys::Entry;
+use super::exact_keys::ListedObject;
 use super::location::ObjectKey;
-use super::thread::Pending;
-use super::web::{Validators, WebFile, is_weak, replaced, strong_part};
+use super::thread::PendingRequest;
+use super::web::{ContentValidators, WebFile, is_weak, replaced, strong_part};
 use crate::wait_log;
 
 /// Bytes per request of a sequential read.
@@ -74,7 +74,7 @@ impl RemoteObject {
     ///
     /// # Errors
     /// The reason why its key is not supported.
-    pub fn listed(objects: &BucketClient, entry: Entry) -> Result<Self, String> {
+    pub fn listed(objects: &BucketClient, entry: ListedObject) -> Result<Self, String> {
         let location = objects.exact(&entry.key)?;
         Ok(Self { modified: Some(entry.modified), ..Self::new(objects, location, entry.len, entry.tag) })
     }
@@ -85,7 +85,7 @@ impl RemoteObject {
     /// When the file does not exist, or the server does not answer.
     pub fn on_web(url: &str, is_allowed: bool) -> io::Result<Self> {
         let file = WebFile::find(url, is_allowed)?;
-        let Validators { len, tag, modified } = file.metadata.clone();
+        let ContentValidators { len, tag, modified } = file.metadata.clone();
         let len = len.unwrap_or_default();
         Ok(Self {
             origin: ObjectOrigin::Web(Box::new(file)),
@@ -119,7 +119,7 @@ impl RemoteObject {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn begin(&self, range: Range<u64>) -> Pending<io::Result<Bytes>> {
+    fn begin(&self, range: Range<u64>) -> PendingRequest<io::Result<Bytes>> {
         match &self.origin {
             ObjectOrigin::Web(file) => file.begin(range),
             ObjectOrigin::Bucket(objects, location) => {
@@ -135,7 +135,7 @@ impl RemoteObject {
         }
     }
 
-    fn end(&self, pending: Pending<io::Result<Bytes>>) -> io::Result<Bytes> {
+    fn end(&self, pending: PendingRequest<io::Result<Bytes>>) -> io::Result<Bytes> {
         let received = pending.end().unwrap_or_else(|| Err(io::Error::other("the request was dropped")));
         received.map_err(|error| {
             let error = match error.kind() {
@@ -202,7 +202,7 @@ pub struct RangeReader {
     object: RemoteObject,
     at: u64,
     buffer: Bytes,
-    ahead: Option<Pending<io::Result<Bytes>>>,
+    ahead: Option<PendingRequest<io::Result<Bytes>>>,
 }
 
 impl RangeReader {
@@ -212,7 +212,7 @@ impl RangeReader {
         Self { object, at: from, buffer: Bytes::new(), ahead: None }
     }
 
-    fn next(&mut self) -> Option<Pending<io::Result<Bytes>>> {
+    fn next(&mut self) -> Option<PendingRequest<io::Result<Bytes>>> {
         let end = (self.at + RANGE_LEN).min(self.object.len);
         let range = self.at..end;
         self.at = self.at.max(end);

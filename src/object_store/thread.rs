@@ -10,10 +10,10 @@ use tokio::runtime::Runtime;
 
 /// A thread that runs requests.
 #[derive(Clone)]
-pub(super) struct RequestThread(Arc<Owned>);
+pub(super) struct RequestThread(Arc<OwnedRuntime>);
 
 /// The runtime. Its drop must not block, whichever thread drops the last handle.
-struct Owned(Option<Runtime>);
+struct OwnedRuntime(Option<Runtime>);
 
 impl fmt::Debug for RequestThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,7 +21,7 @@ impl fmt::Debug for RequestThread {
     }
 }
 
-impl Drop for Owned {
+impl Drop for OwnedRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -32,14 +32,14 @@ impl Drop for Owned {
 impl RequestThread {
     pub(super) fn start() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Self(Arc::new(Owned(Some(runtime)))))
+        Ok(Self(Arc::new(OwnedRuntime(Some(runtime)))))
     }
 
     /// Starts a request, to wait for it later.
     pub(super) fn begin<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Pending<T> {
+    ) -> PendingRequest<T> {
         let (result, pending) = std::sync::mpsc::sync_channel(1);
         if let Some(runtime) = &self.0.0 {
             // Boxed: the runtime's code for a task is compiled once, not for each kind of request.
@@ -49,7 +49,7 @@ impl RequestThread {
             });
             runtime.spawn(task);
         }
-        Pending(pending)
+        PendingRequest(pending)
     }
 
     pub(super) fn wait<T: Send + 'static>(
@@ -61,9 +61,9 @@ impl RequestThread {
 }
 
 /// A running request.
-pub(super) struct Pending<T>(std::sync::mpsc::Receiver<T>);
+pub(super) struct PendingRequest<T>(std::sync::mpsc::Receiver<T>);
 
-impl<T> Pending<T> {
+impl<T> PendingRequest<T> {
     /// Its result; none if it was dropped.
     pub(super) fn end(self) -> Option<T> {
         self.0.recv().ok()

@@ -19,7 +19,7 @@ use url::Url;
 
 use super::error::error_text;
 use super::public;
-use super::thread::{Pending, RequestThread};
+use super::thread::{PendingRequest, RequestThread};
 use crate::wait_log;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// Metadata of the content in an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Validators {
+pub(super) struct ContentValidators {
     pub(super) len: Option<u64>,
     /// The tag as the server wrote it.
     pub(super) tag: Option<String>,
@@ -43,7 +43,7 @@ pub(super) struct WebFile {
     client: Client,
     url: Url,
     thread: RequestThread,
-    pub(super) metadata: Validators,
+    pub(super) metadata: ContentValidators,
     /// The server supports ranges, and its answers identify the content.
     pub(super) has_ranges: bool,
 }
@@ -73,7 +73,7 @@ impl WebFile {
     }
 
     /// Starts the request of a range.
-    pub(super) fn begin(&self, range: Range<u64>) -> Pending<io::Result<Bytes>> {
+    pub(super) fn begin(&self, range: Range<u64>) -> PendingRequest<io::Result<Bytes>> {
         let file = self.clone();
         self.thread.begin(async move { file.range(range).await })
     }
@@ -106,7 +106,8 @@ impl WebFile {
         let of_answer = validators(response.headers());
         let total = content_range(response.headers());
         let is_whole = response.status() == StatusCode::OK;
-        let is_same = self.metadata.is_same(&Validators { len: total.map(|(_, total)| total), ..of_answer });
+        let is_same =
+            self.metadata.is_same(&ContentValidators { len: total.map(|(_, total)| total), ..of_answer });
         if !is_same || (total.is_none() && !is_whole) {
             return Err(WebReadError::lasting(replaced()));
         }
@@ -157,7 +158,7 @@ impl WebFile {
 }
 
 /// The file's metadata, and whether the server supports ranges. Servers without HEAD are asked for one byte.
-async fn fetch_metadata(client: &Client, url: &Url) -> io::Result<(Validators, bool)> {
+async fn fetch_metadata(client: &Client, url: &Url) -> io::Result<(ContentValidators, bool)> {
     let mut attempt = 1;
     loop {
         let result = match send(get(client, Method::HEAD, url)).await {
@@ -168,14 +169,14 @@ async fn fetch_metadata(client: &Client, url: &Url) -> io::Result<(Validators, b
             _ => send(get(client, Method::GET, url).header(RANGE, "bytes=0-0")).await.map(|received| {
                 let total = content_range(received.headers()).map(|(_, total)| total);
                 let headers = validators(received.headers());
-                (Validators { len: total.or(headers.len), ..headers }, total.is_some())
+                (ContentValidators { len: total.or(headers.len), ..headers }, total.is_some())
             }),
         };
         match result {
             Ok(metadata) => return Ok(metadata),
             // An empty file has no first byte.
             Err(WebReadError { error, .. }) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok((Validators::default(), false));
+                return Ok((ContentValidators::default(), false));
             }
             Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => return Err(error),
             Err(failed) => failed.wait(url, attempt).await,
@@ -248,12 +249,12 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     text(headers, &CONTENT_LENGTH)?.parse().ok()
 }
 
-fn validators(headers: &HeaderMap) -> Validators {
+fn validators(headers: &HeaderMap) -> ContentValidators {
     let modified = text(headers, &LAST_MODIFIED)
         .and_then(|text| jiff::fmt::rfc2822::parse(&text).ok())
         .and_then(|time| u64::try_from(time.timestamp().as_second()).ok())
         .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    Validators { len: length(headers), tag: text(headers, &ETAG), modified }
+    ContentValidators { len: length(headers), tag: text(headers, &ETAG), modified }
 }
 
 /// The start of a range, and the length of the whole file.
@@ -263,7 +264,7 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
     Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()?))
 }
 
-impl Validators {
+impl ContentValidators {
     /// Whether an answer may belong to the expected content.
     fn is_same(&self, answer: &Self) -> bool {
         let same_len = self.len.zip(answer.len).is_none_or(|(found, now)| found == now);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::run_fixture::{FakeWorkspace, RunFixture, advance, alias, device, external, now};
 use crate::apply::ApplyStop;
-use crate::apply::fake_destination::Fault;
+use crate::apply::fake_destination::DestinationFault;
 use crate::connector::destination::RequestOutcome;
 use crate::model::ChangeOp;
 use crate::state::{CheckTime, DueTrigger, Outbox, Transition};
@@ -50,7 +50,7 @@ async fn the_first_fill_fires_no_trigger() {
 async fn a_member_without_a_response_triggers_once_it_is_settled() {
     let (fixture, braze) = (filled(), FakeWorkspace::new());
     fixture.source(&["ada,", "bob,"]);
-    braze.destination.script([Fault::After(LOST)]);
+    braze.destination.script([DestinationFault::After(LOST)]);
     let report = fixture.run(&braze).await;
     assert_eq!((report.outcome.in_doubt, report.outcome.stop_reason.is_some()), (1, true), "{report:?}");
     assert_eq!((braze.take_log(), fixture.due()), (vec!["add bob".to_owned()], vec!["bob".to_owned()]));
@@ -65,7 +65,7 @@ async fn a_member_without_a_response_triggers_once_it_is_settled() {
 async fn a_user_who_left_before_the_member_was_settled_fires_no_trigger() {
     let (fixture, braze) = (filled(), FakeWorkspace::new());
     fixture.source(&["ada,", "bob,"]);
-    braze.destination.script([Fault::After(LOST)]);
+    braze.destination.script([DestinationFault::After(LOST)]);
     fixture.run(&braze).await;
     fixture.source(&["ada,"]);
     fixture.run(&braze).await;
@@ -159,7 +159,7 @@ async fn a_known_user_stays_on_the_list_until_the_member_is_accepted_again() {
     braze.without_profile.lock().unwrap().clear();
     advance(2 * HOUR);
     fixture.run(&braze).await;
-    braze.destination.script([Fault::Instead(LOST)]);
+    braze.destination.script([DestinationFault::Instead(LOST)]);
     fixture.run(&braze).await;
     assert_eq!(fixture.unknown_users(), [("ada".to_owned(), true)], "its request has no response");
     braze.take_log();
@@ -210,7 +210,9 @@ async fn an_interrupted_rekey_fires_no_trigger() {
     fixture.source(&[",phone"]);
     fixture.identify(&[(device("phone"), "ada")]);
     // The removal is done, and the addition of the owner has no response.
-    braze.destination.script([Fault::After(RequestOutcome::Accepted), Fault::After(LOST)]);
+    braze
+        .destination
+        .script([DestinationFault::After(RequestOutcome::Accepted), DestinationFault::After(LOST)]);
     fixture.run(&braze).await;
     assert_eq!(braze.take_log(), ["remove phone", "add ada"]);
     fixture.run(&braze).await;

@@ -22,7 +22,7 @@ use crate::model::ConnectionName;
 use crate::state::{JournalEvent, StateError};
 
 /// The clients of the workspaces that a plan sends to.
-type Workspaces = BTreeMap<ConnectionName, Arc<WorkspaceClient>>;
+type WorkspaceClients = BTreeMap<ConnectionName, Arc<WorkspaceClient>>;
 
 /// Applies the approved part of a plan.
 ///
@@ -86,7 +86,7 @@ fn panicked_report(mut report: CohortReport, panicked: Panicked, resources: &App
     report
 }
 
-fn workspaces(plan: &RunPlan, config: &Config, resources: &ApplyResources) -> Workspaces {
+fn workspaces(plan: &RunPlan, config: &Config, resources: &ApplyResources) -> WorkspaceClients {
     let used = config.braze.iter().filter(|(name, _)| plan.sends_to(name));
     let client = |(name, settings): (&ConnectionName, &crate::config::BrazeConfig)| {
         let workspace = WorkspaceClient {

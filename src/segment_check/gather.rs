@@ -17,15 +17,15 @@ const DAYS: u32 = 7;
 const NAMESAKES_MAX: usize = 10;
 
 type EvidenceCache<T> = Result<T, RestError>;
-type List = OnceCell<EvidenceCache<Vec<ListEntry>>>;
+type CachedList = OnceCell<EvidenceCache<Vec<ListEntry>>>;
 
 /// Requests to one workspace, with a cache of its lists.
 #[derive(Debug)]
 pub struct EvidenceRequest<'a> {
     rest: &'a BrazeRestClient,
-    segments: [List; 2],
-    campaigns: [List; 2],
-    canvases: [List; 2],
+    segments: [CachedList; 2],
+    campaigns: [CachedList; 2],
+    canvases: [CachedList; 2],
 }
 
 impl<'a> EvidenceRequest<'a> {

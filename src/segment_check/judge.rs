@@ -6,7 +6,7 @@ use super::gather::{LookupResult, MessagingUse, SeenObject, SegmentEvidence};
 use crate::config::{BrazeObject, SegmentConfig};
 use crate::connector::braze::rest::{MessagingDetails, RestError, SizeOfDay};
 use crate::model::Timestamp;
-use crate::state::{Expectation, SeenSize, SegmentCheck};
+use crate::state::{ExpectedUsers, SeenSize, SegmentCheck};
 
 /// A cohort with the names that Braze's filter text may contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,7 +268,7 @@ fn is_older(case: &SegmentCase<'_>, size: &SeenSize, written_at: Timestamp) -> b
 }
 
 /// The expected sizes to keep: today's, merged with earlier ones of today, and those of recent days.
-pub(super) fn expectations(case: &SegmentCase<'_>) -> Vec<Expectation> {
+pub(super) fn expectations(case: &SegmentCase<'_>) -> Vec<ExpectedUsers> {
     let today = case.now.strftime("%Y-%m-%d").to_string();
     let known = case.last.map(|last| last.expectations.clone()).unwrap_or_default();
     if case.expected.written_at.is_none() {
@@ -278,8 +278,8 @@ pub(super) fn expectations(case: &SegmentCase<'_>) -> Vec<Expectation> {
     for earlier in known.iter().filter(|known| known.day == today) {
         (least, most) = (least.min(earlier.min), most.max(earlier.max));
     }
-    let mut all: Vec<Expectation> = known.into_iter().filter(|known| known.day != today).collect();
-    all.push(Expectation { day: today, min: least, max: most });
+    let mut all: Vec<ExpectedUsers> = known.into_iter().filter(|known| known.day != today).collect();
+    all.push(ExpectedUsers { day: today, min: least, max: most });
     all.sort_by(|a, b| a.day.cmp(&b.day));
     let past = all.len().saturating_sub(super::DAYS_KEPT);
     all.split_off(past)

@@ -132,7 +132,7 @@ pub struct SeenSize {
 
 /// How many users all checks of one day expected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Expectation {
+pub struct ExpectedUsers {
     /// The day, `2026-11-25`.
     pub day: String,
     /// The minimum.
@@ -172,7 +172,7 @@ pub struct SegmentCheck {
     pub size: Option<SeenSize>,
     /// Recently expected sizes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub expectations: Vec<Expectation>,
+    pub expectations: Vec<ExpectedUsers>,
     /// Campaigns and Canvases as last seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uses: Vec<ObservedUse>,
@@ -236,7 +236,7 @@ mod tests {
             seen: BTreeMap::new(),
             segment: None,
             size: None,
-            expectations: vec![Expectation { day: "2026-11-25".to_owned(), min: 1, max: 2 }],
+            expectations: vec![ExpectedUsers { day: "2026-11-25".to_owned(), min: 1, max: 2 }],
             uses: Vec::new(),
         };
         for number in 1..=12 {

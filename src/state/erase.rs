@@ -4,7 +4,7 @@
 use super::entry_files::EntryFiles;
 use super::inbox::ClosedFile;
 use super::store::TEMPORARY;
-use super::{Contents, ExportProgress, IdentityMap, StateError, StateWriter};
+use super::{DeliveryContents, ExportProgress, IdentityMap, StateError, StateWriter};
 use crate::model::{ExportId, Timestamp};
 
 impl StateWriter {
@@ -105,7 +105,11 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the write fails. Then a delivery may exist twice, which must be harmless.
-    pub fn replace_deliveries(&self, file: &ClosedFile, contents: &Contents) -> Result<(), StateError> {
+    pub fn replace_deliveries(
+        &self,
+        file: &ClosedFile,
+        contents: &DeliveryContents,
+    ) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
         if !(contents.deliveries.is_empty() && contents.damaged.is_empty()) {

@@ -31,7 +31,7 @@ pub struct ErasedFile {
 
 /// One user in the recorded membership of a cohort.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
+pub struct RecordedUser {
     /// The user is a member, or in doubt.
     pub is_member: bool,
     /// Until when Braze may still add the user: an add request had no answer before the user was removed.
@@ -59,8 +59,8 @@ impl StateReader {
         &self,
         cohort: &CohortId,
         is_theirs: IdentifierFilter<'_>,
-    ) -> Result<Recorded, StateError> {
-        let mut found = Recorded::default();
+    ) -> Result<RecordedUser, StateError> {
+        let mut found = RecordedUser::default();
         let Some(version) = self.version(cohort)? else { return Ok(found) };
         let mut members = self.members(cohort, Some(&version))?;
         while let Some((key, standing)) = members.advance_any()? {
@@ -88,7 +88,7 @@ impl StateReader {
         cohort: &CohortId,
         late: &LateRequest,
         is_theirs: IdentifierFilter<'_>,
-        found: &mut Recorded,
+        found: &mut RecordedUser,
     ) -> Result<(), StateError> {
         let mut members =
             MembershipCursor::of_parts(&self.store, cohort, &[without_outcomes(&late.part)], self.seed())?;
@@ -153,7 +153,7 @@ impl RewrittenPart {
 }
 
 /// Rewrites the parts of one folder, each once.
-struct Rewrites<'a> {
+struct PartRewrites<'a> {
     state: &'a StateWriter,
     folder: PartFolder<'a>,
     keys: &'a BTreeSet<MemberKey>,
@@ -161,7 +161,7 @@ struct Rewrites<'a> {
     files: Vec<ErasedFile>,
 }
 
-impl<'a> Rewrites<'a> {
+impl<'a> PartRewrites<'a> {
     fn new(state: &'a StateWriter, folder: PartFolder<'a>, keys: &'a BTreeSet<MemberKey>) -> Self {
         Self { state, folder, keys, by_id: BTreeMap::new(), files: Vec::new() }
     }
@@ -245,14 +245,14 @@ impl StateWriter {
     pub fn erase_recorded(
         &self,
         cohort: &CohortId,
-        recorded: &Recorded,
+        recorded: &RecordedUser,
         now: Timestamp,
     ) -> Result<Vec<ErasedFile>, StateError> {
         let Some(version) = self.reader().version(cohort)? else {
             // The first run was killed before it sent anything.
             return self.remove_superseded(&EntryFiles::of_cohort(self.reader(), cohort), 0, &[]);
         };
-        let mut rewrites = Rewrites::new(self, PartFolder::Cohort(cohort), &recorded.keys);
+        let mut rewrites = PartRewrites::new(self, PartFolder::Cohort(cohort), &recorded.keys);
         let (parts, late) = (rewrites.all(&version.parts)?, rewrites.late(&version.late)?);
         let mut files = rewrites.files;
         let mut newest = version;
@@ -324,7 +324,7 @@ impl StateWriter {
                 }
             }
         }
-        let mut rewrites = Rewrites::new(self, folder, &keys);
+        let mut rewrites = PartRewrites::new(self, folder, &keys);
         let base: Vec<PartRef> = segment.base.iter().cloned().collect();
         segment.base = rewrites.all(&base)?.pop();
         for sync in &mut segment.syncs {

@@ -15,12 +15,12 @@ pub(super) const SUPPORTED: u64 = 2;
 /// [`StateError::Newer`], or [`StateError::Damaged`] when it has no format number or an old one.
 pub(super) fn check(bytes: &[u8], path: &Path) -> Result<(), StateError> {
     #[derive(Deserialize)]
-    struct Only {
+    struct FormatNumber {
         format: u64,
     }
     let damaged =
         |e: serde_json::Error| StateError::Damaged { path: path.to_owned(), problem: e.to_string() };
-    let Only { format } = serde_json::from_slice(bytes).map_err(damaged)?;
+    let FormatNumber { format } = serde_json::from_slice(bytes).map_err(damaged)?;
     if format > SUPPORTED {
         return Err(StateError::Newer { path: path.to_owned(), found: format, supported: SUPPORTED });
     }

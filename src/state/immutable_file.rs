@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::StateError;
 use super::as_text::hex;
-use super::store::{Blob, PendingFile, Stepping, Store, StoreError};
+use super::store::{Blob, PendingFile, SteppedFile, Store, StoreError};
 
 const BUFFER_LEN: usize = 1 << 20;
 
@@ -66,7 +66,7 @@ impl ImmutableWriter {
 
 /// Hashes a file while it is written.
 pub(super) struct HashingWriter {
-    file: BufWriter<Stepping>,
+    file: BufWriter<SteppedFile>,
     hash: Box<Xxh3>,
     bytes: u64,
     /// A copy of what was written since [`Self::keep`].
@@ -74,7 +74,7 @@ pub(super) struct HashingWriter {
 }
 
 impl HashingWriter {
-    pub(super) fn new(file: Stepping) -> Self {
+    pub(super) fn new(file: SteppedFile) -> Self {
         Self { file: BufWriter::with_capacity(256 << 10, file), hash: Box::default(), bytes: 0, kept: None }
     }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{BucketStore, FolderStore, Store, StoreError, Tag, private};
+use super::store::{BucketStore, FolderStore, ObjectTag, Store, StoreError, private};
 use super::{StateError, checked};
 use crate::model::{Clock, Timestamp, timestamp_text};
 
@@ -131,9 +131,9 @@ impl LeaseJson {
 #[derive(Debug)]
 pub(super) enum Lease {
     /// A file lock in a folder.
-    Lock(Lock),
+    Lock(LockedFile),
     /// A renewed lease in a bucket.
-    Renewed(Renewed),
+    Renewed(RenewedLease),
 }
 
 impl Lease {
@@ -146,7 +146,7 @@ impl Lease {
     ) -> Result<Self, StateError> {
         match store {
             Store::Folder(folder) => lock(folder, holder).map(Self::Lock),
-            Store::Bucket(bucket) => Renewed::take(bucket, holder, lasts, clock).map(Self::Renewed),
+            Store::Bucket(bucket) => RenewedLease::take(bucket, holder, lasts, clock).map(Self::Renewed),
             #[cfg(test)]
             Store::Memory(_) => Err(StateError::LeaseLost), // it has no lease
         }
@@ -179,12 +179,12 @@ impl Lease {
 
 /// A lock on an open file, and the file's content.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct LockedFile {
     file: File,
     text: Mutex<LeaseJson>,
 }
 
-impl Lock {
+impl LockedFile {
     fn write(&self, shape: &LeaseJson) -> std::io::Result<()> {
         let mut file = &self.file;
         file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&shape.bytes()))
@@ -238,7 +238,7 @@ pub(super) fn is_whole(store: &Store) -> Result<bool, StateError> {
     Ok(store.read(FILE)?.is_some_and(|text| LeaseJson::read(&text).is_ok()))
 }
 
-fn lock(folder: &FolderStore, holder: &Holder) -> Result<Lock, StateError> {
+fn lock(folder: &FolderStore, holder: &Holder) -> Result<LockedFile, StateError> {
     let path = folder.at(FILE);
     let failed = |action, e| StateError::Store(StoreError::new(action, &path, e));
     let mut options = File::options();
@@ -262,7 +262,7 @@ fn lock(folder: &FolderStore, holder: &Holder) -> Result<Lock, StateError> {
     file.rewind().and_then(|()| file.read_to_end(&mut before)).map_err(|e| failed("read", e))?;
     let heads = LeaseJson::read(&before).map_or(0, |shape| shape.heads);
     let text = LeaseJson { heads, ..LeaseJson::new(holder) };
-    let lock = Lock { file, text: Mutex::new(text.clone()) };
+    let lock = LockedFile { file, text: Mutex::new(text.clone()) };
     lock.write(&text).map_err(|e| failed("write", e))?;
     Ok(lock)
 }
@@ -280,7 +280,7 @@ fn is_alive(bucket: &BucketStore, shape: &LeaseJson, written: Option<Timestamp>)
 
 /// A lease in a bucket that a background thread renews.
 #[derive(Debug)]
-pub(super) struct Renewed {
+pub(super) struct RenewedLease {
     bucket: BucketStore,
     clock: Clock,
     shared: Arc<LeaseShared>,
@@ -296,7 +296,7 @@ struct LeaseShared {
 #[derive(Debug)]
 struct LeaseState {
     shape: LeaseJson,
-    tag: Tag,
+    tag: ObjectTag,
     /// Until when the lease is certainly ours. Both clocks count: the monotonic clock stops while the machine sleeps, and
     /// the wall clock may be set.
     valid_until: (Instant, Timestamp),
@@ -305,7 +305,7 @@ struct LeaseState {
     stop: bool,
 }
 
-impl Renewed {
+impl RenewedLease {
     fn take(
         bucket: &BucketStore,
         holder: &Holder,
@@ -427,9 +427,9 @@ fn renew_periodically(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, 
 
 /// The result of a renewal.
 enum LeaseRenewal {
-    Renewed(Tag),
+    Renewed(ObjectTag),
     /// An earlier renewal succeeded, and its answer was lost.
-    WasRenewed(Tag),
+    WasRenewed(ObjectTag),
     /// Another process has taken the lease.
     Lost,
 }
@@ -437,7 +437,7 @@ enum LeaseRenewal {
 fn renew(
     bucket: &BucketStore,
     bytes: &[u8],
-    tag: &Tag,
+    tag: &ObjectTag,
     id: &str,
     limit: Duration,
 ) -> Result<LeaseRenewal, StoreError> {
@@ -449,7 +449,7 @@ fn renew(
     Ok(if is_ours { LeaseRenewal::WasRenewed(tag) } else { LeaseRenewal::Lost })
 }
 
-impl Drop for Renewed {
+impl Drop for RenewedLease {
     fn drop(&mut self) {
         self.shared.now.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
         self.shared.wake.notify_all();

@@ -81,12 +81,12 @@ pub(super) struct LogLines {
     first_damaged: u64,
 }
 
-struct BlobReader {
+struct LogReader {
     blob: Blob,
     position: u64,
 }
 
-impl Read for BlobReader {
+impl Read for LogReader {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let len = self.blob.read_at(into, self.position)?;
         self.position += len as u64;
@@ -101,7 +101,7 @@ impl LogLines {
     /// When the file cannot be opened.
     pub(super) fn open(store: &Store, relative: &str) -> Result<Self, StateError> {
         let blob = store.open_blob(relative)?;
-        Ok(Self::new(store, relative, Box::new(BufReader::new(BlobReader { blob, position: 0 }))))
+        Ok(Self::new(store, relative, Box::new(BufReader::new(LogReader { blob, position: 0 }))))
     }
 
     /// Reads the lines of a file's content.

@@ -43,7 +43,7 @@ pub struct LogRetention {
 
 /// When journal and rejects were last merged and pruned by this process.
 #[derive(Debug, Default)]
-pub(super) struct Tidied {
+pub(super) struct TidyTimes {
     /// Runs since then. `None`: never.
     runs: Option<usize>,
     /// The folder of the journal's day at that time.
@@ -182,7 +182,7 @@ impl StateWriter {
     /// # Errors
     /// When the state cannot be read or written.
     pub fn tidy_logs_now(&self, retention: &LogRetention, now: Timestamp) -> Result<(), StateError> {
-        *self.logs.lock().unwrap_or_else(PoisonError::into_inner) = Tidied::default();
+        *self.logs.lock().unwrap_or_else(PoisonError::into_inner) = TidyTimes::default();
         self.tidy_logs(retention, now)?;
         self.tidy_rejects(retention, now).map(drop)
     }

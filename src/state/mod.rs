@@ -95,10 +95,10 @@ use sha2::{Digest as _, Sha256};
 pub use accept::OlderEntry;
 pub use approvals::{Approval, Approvals};
 pub use checks::{
-    CheckFinding, CheckLevel, CheckTime, CheckVerdict, Expectation, ObservedUse, SeenSegment, SeenSize,
+    CheckFinding, CheckLevel, CheckTime, CheckVerdict, ExpectedUsers, ObservedUse, SeenSegment, SeenSize,
     SegmentCheck,
 };
-pub use erase_members::{ErasedFile, Recorded};
+pub use erase_members::{ErasedFile, RecordedUser};
 pub use exports::{
     DayProgress, ExportProgress, HeldEvent, HeldEventRows, HeldEventsFile, HeldEventsWriter, HoldReason,
     PartialFile,
@@ -114,7 +114,7 @@ pub use identity::{
     SourceTable,
 };
 pub use immutable_file::ImmutableFile;
-pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, InboxQuota};
+pub use inbox::{ClosedFile, Delivery, DeliveryContents, Inbox, InboxError, InboxQuota};
 pub use journal::{JournalEntry, JournalEvent, RunRecord};
 pub use journal_writer::Journal;
 pub use lease::Holder;
@@ -382,7 +382,7 @@ pub struct StateWriter {
     /// The version at which each folder was last collected.
     collected: Mutex<BTreeMap<String, u64>>,
     /// When journal and rejects were last merged and pruned.
-    logs: Mutex<logs::Tidied>,
+    logs: Mutex<logs::TidyTimes>,
 }
 
 impl Drop for StateWriter {

@@ -10,7 +10,7 @@ use super::log_lines::{LineQuality, LogLines};
 use super::part::PartCursor;
 use super::store::Store;
 use super::versioned_json::VersionFiles;
-use super::{Contents, OlderEntry, StateError, StateReader, checked, identity};
+use super::{DeliveryContents, OlderEntry, StateError, StateReader, checked, identity};
 use crate::model::{CohortId, EndpointName};
 
 /// How deeply folders of JSON files are nested.
@@ -174,7 +174,7 @@ fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Resul
 
 fn inbox(state: &StateReader, endpoint: &EndpointName, found: &mut Verification) -> Result<(), StateError> {
     for file in state.inbox(endpoint)? {
-        let Contents { torn, damaged, .. } = state.deliveries(&file)?;
+        let DeliveryContents { torn, damaged, .. } = state.deliveries(&file)?;
         if torn > 0 {
             let problem = format!("its last {torn} bytes are a partial delivery that was never acknowledged");
             found.find(file.path.clone(), &problem, true);

@@ -56,7 +56,7 @@ impl PathTrace {
     }
 
     /// Whether a change of one of these paths may affect the target.
-    pub(super) fn is_affected_by(&self, changed: &Changed) -> bool {
+    pub(super) fn is_affected_by(&self, changed: &PathChanges) -> bool {
         changed.all || changed.paths.iter().any(|path| self.is_affected(path))
     }
 
@@ -72,7 +72,7 @@ impl PathTrace {
 
 /// Changed paths.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Changed {
+pub(super) struct PathChanges {
     pub(super) paths: BTreeSet<PathBuf>,
     /// All paths count as changed.
     pub(super) all: bool,
@@ -80,7 +80,7 @@ pub(super) struct Changed {
     pub(super) is_incomplete: bool,
 }
 
-impl Changed {
+impl PathChanges {
     /// All paths count as changed, because events are missing.
     fn incomplete() -> Self {
         Self { paths: BTreeSet::new(), all: true, is_incomplete: true }
@@ -143,14 +143,14 @@ fn folders_of_glob(folder: &Path, pattern: &str) -> BTreeSet<PathBuf> {
 
 /// The reported changes since the last call of [`Self::take`].
 #[derive(Debug, Default)]
-pub(super) struct ChangedPaths(Mutex<Changed>);
+pub(super) struct ChangedPaths(Mutex<PathChanges>);
 
 impl ChangedPaths {
-    pub(super) fn take(&self) -> Changed {
+    pub(super) fn take(&self) -> PathChanges {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn add(&self, changed: Changed) {
+    fn add(&self, changed: PathChanges) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).add(changed);
     }
 }
@@ -166,12 +166,12 @@ impl FolderWatch {
     pub(super) fn new(wakeup: Arc<Notify>, reported: Arc<ChangedPaths>) -> Self {
         let on_event = move |event: notify::Result<notify::Event>| {
             let changed = match event {
-                Ok(event) if event.need_rescan() => Changed::incomplete(),
+                Ok(event) if event.need_rescan() => PathChanges::incomplete(),
                 Ok(event) if is_change(event.kind) => {
-                    Changed { paths: event.paths.into_iter().collect(), ..Changed::default() }
+                    PathChanges { paths: event.paths.into_iter().collect(), ..PathChanges::default() }
                 }
                 Ok(_) => return,
-                Err(_) => Changed::incomplete(),
+                Err(_) => PathChanges::incomplete(),
             };
             reported.add(changed);
             wakeup.notify_one();
@@ -203,7 +203,7 @@ impl FolderWatch {
     }
 
     /// Watches changed folders anew: the operating system drops the watch on a folder that is replaced.
-    pub(super) fn renew(&mut self, changed: &Changed) {
+    pub(super) fn renew(&mut self, changed: &PathChanges) {
         let Some(watcher) = &mut self.watcher else { return };
         let is_changed = |folder: &&PathBuf| changed.all || changed.paths.contains(*folder);
         let again: Vec<PathBuf> = self.watched.iter().filter(is_changed).cloned().collect();
@@ -257,7 +257,7 @@ mod tests {
         fs::File::create(at("data/rev-1/people.csv")).unwrap();
         symlink("rev-1", at("data/current")).unwrap();
         let affects = |trace: &PathTrace, path: &str| {
-            trace.is_affected_by(&Changed { paths: BTreeSet::from([at(path)]), ..Changed::default() })
+            trace.is_affected_by(&PathChanges { paths: BTreeSet::from([at(path)]), ..PathChanges::default() })
         };
         let literal = PathTrace::of(&at("data/current/people.csv"));
         for path in ["data/current", "data/rev-1/people.csv", "data/rev-1", "data"] {
@@ -269,7 +269,7 @@ mod tests {
         let glob = PathTrace::of_glob(&home, "data/rev-*/part-*.csv");
         assert!(affects(&glob, "data/rev-1/part-1.csv") && affects(&glob, "data/rev-2"));
         assert!(!affects(&glob, "data/rev-1/deeper/part-1.csv"));
-        assert!(glob.is_affected_by(&Changed { all: true, ..Changed::default() }));
+        assert!(glob.is_affected_by(&PathChanges { all: true, ..PathChanges::default() }));
     }
 
     #[test]

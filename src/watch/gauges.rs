@@ -19,7 +19,7 @@ use crate::webhooks::ReplyCounts;
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CohortLabels {
+struct CohortGaugeLabels {
     cohort: String,
 }
 
@@ -30,7 +30,7 @@ struct ConditionLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ExportLabels {
+struct ExportGaugeLabels {
     export: String,
 }
 
@@ -111,13 +111,13 @@ impl<'a> Gauges<'a> {
 
     fn cohorts(&mut self) {
         let (members, in_doubt, success_age) = (
-            Family::<CohortLabels, Gauge>::default(),
-            Family::<CohortLabels, Gauge>::default(),
-            Family::<CohortLabels, Gauge>::default(),
+            Family::<CohortGaugeLabels, Gauge>::default(),
+            Family::<CohortGaugeLabels, Gauge>::default(),
+            Family::<CohortGaugeLabels, Gauge>::default(),
         );
         let conditions = Family::<ConditionLabels, Gauge>::default();
         for (id, status) in &self.status.cohorts {
-            let labels = CohortLabels { cohort: id.to_string() };
+            let labels = CohortGaugeLabels { cohort: id.to_string() };
             if let Some(number) = status.members {
                 members.get_or_create(&labels).set(as_i64(number));
             }
@@ -173,12 +173,12 @@ impl<'a> Gauges<'a> {
 
     fn exports(&mut self) {
         let (waiting, lag, success_age) = (
-            Family::<ExportLabels, Gauge>::default(),
-            Family::<ExportLabels, Gauge>::default(),
-            Family::<ExportLabels, Gauge>::default(),
+            Family::<ExportGaugeLabels, Gauge>::default(),
+            Family::<ExportGaugeLabels, Gauge>::default(),
+            Family::<ExportGaugeLabels, Gauge>::default(),
         );
         for (id, export) in &self.status.exports {
-            let labels = ExportLabels { export: id.to_string() };
+            let labels = ExportGaugeLabels { export: id.to_string() };
             success_age.get_or_create(&labels).set(self.age(export.last_success_or_start()));
             waiting.get_or_create(&labels).set(as_i64(export.waiting));
             lag.get_or_create(&labels).set(export.waiting_since.map_or(0, |since| self.age(since)));

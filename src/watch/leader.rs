@@ -21,7 +21,7 @@ use super::identity::{IdentityImports, ImportEnd};
 use super::ingest::IngestRuns;
 use super::notify::{NotificationSubject, Notifications};
 use super::segments::SegmentChecks;
-use super::sources::{Findings, SourceWatch, WatchedFiles};
+use super::sources::{SourceWatch, SurveyFindings, WatchedFiles};
 use super::standby::WatchedConfig;
 use super::status::WatchStatus;
 use super::systemd::{ProcessSignal, ServiceManager, SignalListener};
@@ -345,7 +345,7 @@ impl Leader {
             TaskSubject::Segments(ids) => self.segments.panicked(&ids, panicked, context, notifications),
             TaskSubject::Ingest(heap) => self.ingest.panicked(&heap, panicked, context),
             TaskSubject::Import => self.identity.panicked(panicked),
-            TaskSubject::Survey => self.survey_done(None, Findings::default()),
+            TaskSubject::Survey => self.survey_done(None, SurveyFindings::default()),
             TaskSubject::Config => self.config_read(Err(panicked.to_string()), service),
             TaskSubject::Inboxes => self.inboxes_opened(OpenedInboxes::default()),
             TaskSubject::Approvals => self.approvals.reset(),
@@ -392,12 +392,12 @@ impl Leader {
             };
             match on_thread(survey).await {
                 Some((files, findings)) => TaskResult::Survey(Some(files), findings),
-                None => TaskResult::Survey(None, Findings::default()),
+                None => TaskResult::Survey(None, SurveyFindings::default()),
             }
         });
     }
 
-    fn survey_done(&mut self, files: Option<WatchedFiles>, findings: Findings) {
+    fn survey_done(&mut self, files: Option<WatchedFiles>, findings: SurveyFindings) {
         self.sources.finish(files);
         let (context, now) = (&self.context, self.context.clock.monotonic());
         // The config may have changed during the survey.

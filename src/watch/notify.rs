@@ -163,7 +163,7 @@ struct NotifyTarget {
     format: NotifyFormat,
     on: Vec<Notable>,
     http: HttpClient,
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingNotifications>,
     wakeup: Notify,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -196,7 +196,7 @@ impl DeliveryOutcome {
 
 /// Notifications that one webhook has not accepted yet: for each subject one problem and one staleness at most.
 #[derive(Clone, Debug, Default)]
-struct Pending {
+struct PendingNotifications {
     waiting: Vec<WaitingNotification>,
     next: u64,
 }
@@ -209,7 +209,7 @@ struct WaitingNotification {
     due: Instant,
 }
 
-impl Pending {
+impl PendingNotifications {
     /// Adds a notification. Returns how many it supersedes, and how many are dropped because too many wait.
     fn add(&mut self, notification: Notification, now: Instant) -> (u64, u64) {
         let before = self.waiting.len();
@@ -307,7 +307,7 @@ impl Drop for Notifier {
 }
 
 impl NotifyTarget {
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn pending(&self) -> MutexGuard<'_, PendingNotifications> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_notification_waits_until_it_is_delivered_or_superseded() {
-        let (mut pending, now) = (Pending::default(), Instant::now());
+        let (mut pending, now) = (PendingNotifications::default(), Instant::now());
         let notification = |kind, id: &str| Notification {
             kind,
             subject: cohort(id),
@@ -437,7 +437,7 @@ mod tests {
             blocked: None,
             at: Timestamp::UNIX_EPOCH,
         };
-        let first = |pending: &Pending| {
+        let first = |pending: &PendingNotifications| {
             pending.first().map(|w| (w.notification.subject.clone(), w.notification.kind))
         };
         assert_eq!(pending.add(notification(Notable::Failure, "a"), now), (0, 0));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::files::{Changed, ChangedPaths, FolderWatch, PathTrace};
+use super::files::{ChangedPaths, FolderWatch, PathChanges, PathTrace};
 use crate::config::{
     AppId, Config, ExportConfig, ExportSource, FileSource, SecretRef, StorageLocation, StorageSource,
 };
@@ -33,7 +33,7 @@ pub(super) struct SourceWatch {
     /// Notified when a watched folder has changed.
     wakeup: Arc<Notify>,
     reported: Arc<ChangedPaths>,
-    changed: Changed,
+    changed: PathChanges,
     /// When the first change was noticed, and when the survey is due.
     settling: Option<(Instant, Instant)>,
     config_content: u128,
@@ -56,15 +56,15 @@ struct ExportFiles {
     root: PathBuf,
     trace: PathTrace,
     /// It and the folders below it, up to [`FOLDERS_MAX`].
-    folders: Folders,
+    folders: FolderTimes,
 }
 
 /// Folders with their modification times. None: the folder could not be read.
-type Folders = BTreeMap<PathBuf, Option<SystemTime>>;
+type FolderTimes = BTreeMap<PathBuf, Option<SystemTime>>;
 
 /// The changes that a survey found.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(super) struct SurveyFindings {
     /// Cohorts with other files than in the previous survey.
     pub(super) cohorts: Vec<CohortId>,
     /// Exports with changes in their folders.
@@ -80,7 +80,7 @@ impl SourceWatch {
     pub(super) fn new(config_content: u128, clock: Clock) -> Self {
         let (wakeup, reported) = (Arc::new(Notify::new()), Arc::new(ChangedPaths::default()));
         let files = Some(WatchedFiles::new(&wakeup, &reported));
-        let (changed, settling) = (Changed::default(), None);
+        let (changed, settling) = (PathChanges::default(), None);
         Self { clock, wakeup, reported, changed, settling, config_content, files }
     }
 
@@ -115,7 +115,7 @@ impl SourceWatch {
     }
 
     /// Begins a survey, if none is running. The caller returns the files with [`Self::finish`].
-    pub(super) fn begin(&mut self) -> Option<(WatchedFiles, Changed)> {
+    pub(super) fn begin(&mut self) -> Option<(WatchedFiles, PathChanges)> {
         let files = self.files.take()?;
         self.settling = None;
         Some((files, std::mem::take(&mut self.changed)))
@@ -149,7 +149,7 @@ impl WatchedFiles {
     }
 
     /// Finds the cohorts, exports and config files that the changes affect. It blocks.
-    pub(super) fn survey(&mut self, config: &Config, changed: &Changed) -> Findings {
+    pub(super) fn survey(&mut self, config: &Config, changed: &PathChanges) -> SurveyFindings {
         let is_affected = |traces: &[PathTrace]| traces.iter().any(|trace| trace.is_affected_by(changed));
         let is_config_affected = changed.all || is_affected(&self.config);
         let cohorts = self.affected_cohorts(config, changed);
@@ -160,7 +160,7 @@ impl WatchedFiles {
         }
         self.watch.renew(changed);
         self.watch.set(self.folders());
-        Findings {
+        SurveyFindings {
             config_content: is_config_affected.then(|| content(config)),
             cohorts: self.changed_cohorts(config, &cohorts),
             changed: (changed.paths.clone(), changed.is_incomplete),
@@ -177,7 +177,7 @@ impl WatchedFiles {
     }
 
     /// The cohorts with possibly changed files. Links may have changed too, so each path is resolved again.
-    fn affected_cohorts(&mut self, config: &Config, changed: &Changed) -> BTreeSet<CohortId> {
+    fn affected_cohorts(&mut self, config: &Config, changed: &PathChanges) -> BTreeSet<CohortId> {
         let mut affected = BTreeSet::new();
         let mut before = std::mem::take(&mut self.cohorts);
         for cohort in &config.cohorts {
@@ -194,7 +194,7 @@ impl WatchedFiles {
     }
 
     /// The exports with changes in their folders. Only new folders are listed.
-    fn affected_exports(&mut self, config: &Config, changed: &Changed) -> Vec<ExportId> {
+    fn affected_exports(&mut self, config: &Config, changed: &PathChanges) -> Vec<ExportId> {
         let mut affected = Vec::new();
         let mut before = std::mem::take(&mut self.exports);
         for export in &config.exports {
@@ -220,7 +220,7 @@ impl WatchedFiles {
                     }
                     for folder in below.into_iter().filter(|path| path.is_dir()) {
                         if files.folders.len() < FOLDERS_MAX {
-                            files.folders.extend(folder_tree(folder, &Folders::new()));
+                            files.folders.extend(folder_tree(folder, &FolderTimes::new()));
                         }
                     }
                     files
@@ -272,8 +272,8 @@ fn folder_of(export: &ExportConfig) -> Option<PathBuf> {
 
 /// A folder and the folders below it, up to [`FOLDERS_MAX`]; polling finds changes in the others. A folder with the same
 /// modification time as before has the same folders, so it is not listed again.
-fn folder_tree(folder: &Path, before: &Folders) -> Folders {
-    let (mut found, mut open) = (Folders::new(), vec![folder.to_owned()]);
+fn folder_tree(folder: &Path, before: &FolderTimes) -> FolderTimes {
+    let (mut found, mut open) = (FolderTimes::new(), vec![folder.to_owned()]);
     while let Some(folder) = open.pop().filter(|_| found.len() < FOLDERS_MAX) {
         let modified = std::fs::metadata(&folder).and_then(|meta| meta.modified()).ok();
         if modified.is_some() && before.get(&folder) == Some(&modified) {
@@ -347,7 +347,7 @@ mod tests {
         let at = |path: &str| home.path().join(path);
         std::fs::create_dir_all(at("a/b/c")).unwrap();
         std::fs::create_dir_all(at("a.b")).unwrap();
-        let first = folder_tree(home.path(), &Folders::new());
+        let first = folder_tree(home.path(), &FolderTimes::new());
         assert_eq!(first.len(), 5);
         assert_eq!(folder_tree(home.path(), &first), first);
         // A folder that is missing in `before` stays missing: its parent is not listed.

@@ -12,7 +12,7 @@ use super::export_run::ExportRunEnd;
 use super::identity::ImportEnd;
 use super::ingest::IngestEnd;
 use super::segments::CheckEnd;
-use super::sources::{Findings, WatchedFiles};
+use super::sources::{SurveyFindings, WatchedFiles};
 use crate::contained::{Panicked, contained_task};
 use crate::model::{CohortId, ConnectionName, ExportId, SegmentId};
 use crate::reconcile::OrphanedCohort;
@@ -26,7 +26,7 @@ pub(super) enum TaskResult {
     Import(ImportEnd),
     Approvals(ApprovalList),
     /// Without its files, the survey was stopped.
-    Survey(Option<WatchedFiles>, Findings),
+    Survey(Option<WatchedFiles>, SurveyFindings),
     Inboxes(OpenedInboxes),
     Config(Box<ConfigRead>),
     Orphaned(Vec<OrphanedCohort>),

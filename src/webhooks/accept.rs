@@ -200,12 +200,12 @@ impl Drop for RunningRequest {
 
 /// Connects a request with its connection, to report when the request is complete.
 #[derive(Clone)]
-pub(super) struct Receipt(Arc<OpenConnection>, Arc<OpenConnections>);
+pub(super) struct RequestReceipt(Arc<OpenConnection>, Arc<OpenConnections>);
 
 /// Marks a complete request until it is dropped.
 pub(super) struct RequestInFlight(Arc<OpenConnection>);
 
-impl Receipt {
+impl RequestReceipt {
     /// Frees memory: evicts the other connection that has owed the rest of a request for the longest time, if that is at
     /// least [`SLOW_AFTER`]. Returns whether there was one.
     pub(super) fn evict_other(&self) -> bool {
@@ -309,7 +309,7 @@ fn start(
                 stream,
                 false,
                 handler,
-                Receipt(connection, Arc::clone(&of_task)),
+                RequestReceipt(connection, Arc::clone(&of_task)),
                 ended,
             )
             .await;
@@ -317,7 +317,8 @@ fn start(
         let handshake = tokio::time::timeout(limits.header_time, certificate.acceptor().accept(stream));
         if let Ok(Ok(stream)) = handshake.await {
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            serve_connection(stream, is_h2, handler, Receipt(connection, Arc::clone(&of_task)), ended).await;
+            serve_connection(stream, is_h2, handler, RequestReceipt(connection, Arc::clone(&of_task)), ended)
+                .await;
         }
     });
     let (busy, complete) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -342,7 +343,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     is_h2: bool,
     handler: Arc<dyn RequestHandler>,
-    receipt: Receipt,
+    receipt: RequestReceipt,
     mut ended: tokio::sync::watch::Receiver<bool>,
 ) {
     let (connection, limits) = (&receipt.0, receipt.1.limits);

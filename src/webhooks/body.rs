@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
 
-use super::accept::Receipt;
+use super::accept::RequestReceipt;
 use super::reply::RequestError;
 use crate::config::EndpointLimits;
 
@@ -90,7 +90,7 @@ pub(super) async fn read(
     limits: &EndpointLimits,
     memory: &BodyMemory,
 ) -> Result<ReceivedBody, RequestError> {
-    let (headers, receipt) = (&parts.headers, parts.extensions.get::<Receipt>());
+    let (headers, receipt) = (&parts.headers, parts.extensions.get::<RequestReceipt>());
     let headers_len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers_len > limits.headers_len_max {
         return Err(RequestError::HeadersTooLarge);
@@ -110,7 +110,7 @@ pub(super) async fn read(
                 return Err(RequestError::TooLarge);
             }
             while let Err(full) = received.reserve(chunk.len(), len_max) {
-                if !receipt.is_some_and(Receipt::evict_other) {
+                if !receipt.is_some_and(RequestReceipt::evict_other) {
                     return Err(full);
                 }
                 tokio::time::sleep(EVICTION).await;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hyper::{Method, StatusCode};
 use tokio::sync::Notify;
 
-use super::accept::{Receipt, RequestHandler};
+use super::accept::{RequestHandler, RequestReceipt};
 use super::body::{self, BodyMemory};
 use super::currents::CurrentsEndpoint;
 use super::heap::HeapEndpoint;
@@ -106,7 +106,7 @@ impl Endpoints {
             guard.check(&parts.headers)?;
         }
         let body = body::read(&parts, incoming, &self.limits, &self.memory).await?;
-        let _in_flight = parts.extensions.get::<Receipt>().map(Receipt::complete);
+        let _in_flight = parts.extensions.get::<RequestReceipt>().map(RequestReceipt::complete);
         let received = self.clock.now();
         let stamp = match &endpoint.guard {
             EndpointGuard::Heap(heap) => heap.check(&parts.headers, &body.bytes, received)?,

@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read};
 
 use super::bytes::ByteReader;
-use super::codec::Unpacked;
+use super::codec::UnpackedBlock;
 use super::error::{AvroError, AvroProblem};
 use super::header::of_io;
 use super::{AvroCodec, AvroHeader, AvroLimits, AvroSchema, Records};
@@ -22,7 +22,7 @@ pub struct AvroBlocks<R> {
 /// One unpacked block. Refilling it reuses its memory.
 #[derive(Debug, Default)]
 pub struct AvroBlock {
-    unpacked: Unpacked,
+    unpacked: UnpackedBlock,
     records: u64,
     offset: u64,
     nested_len_max: usize,

@@ -40,12 +40,12 @@ impl AvroCodec {
 
 /// An unpacked block. The buffer is kept and never cleared, because clearing costs as much as unpacking.
 #[derive(Debug, Default)]
-pub(super) struct Unpacked {
+pub(super) struct UnpackedBlock {
     buffer: Vec<u8>,
     len: usize,
 }
 
-impl Unpacked {
+impl UnpackedBlock {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len]
     }

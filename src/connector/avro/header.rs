@@ -27,7 +27,7 @@ impl AvroHeader {
     /// # Errors
     /// [`AvroError`] when the file is not an Avro file, is incomplete, or is not supported.
     pub fn read(read: &mut impl Read, limits: &AvroLimits) -> Result<Self, AvroError> {
-        let mut front = Front { read, all: Vec::new(), len_max: limits.header_len_max };
+        let mut front = HeaderReader { read, all: Vec::new(), len_max: limits.header_len_max };
         if front.take(4)? != MAGIC {
             return Err(AvroError::new(0, AvroProblem::NotAvro));
         }
@@ -77,13 +77,13 @@ impl AvroHeader {
 }
 
 /// A reader that stops at the end of the header and at the limit.
-struct Front<'a, R> {
+struct HeaderReader<'a, R> {
     read: &'a mut R,
     all: Vec<u8>,
     len_max: usize,
 }
 
-impl<R: Read> Front<'_, R> {
+impl<R: Read> HeaderReader<'_, R> {
     fn fail<T>(&self, problem: AvroProblem) -> Result<T, AvroError> {
         Err(AvroError::new(self.all.len() as u64, problem))
     }

@@ -71,7 +71,7 @@ pub(super) fn of(object: &Map<String, Value>, physical: PhysicalType) -> Option<
 
 /// The meaning of a value with a logical type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum LogicalMeaning {
     Decimal,
     Text,
     Moment(NonIdentifier),
@@ -79,36 +79,38 @@ pub(super) enum Meaning {
 
 impl LogicalType {
     /// The meaning and the text of a value that is stored as a number.
-    pub(super) fn of_number(self, number: i64) -> (Meaning, String) {
+    pub(super) fn of_number(self, number: i64) -> (LogicalMeaning, String) {
         let (of, text) = match self {
             Self::Time(unit) => (NonIdentifier::Time, iso8601::time(number, unit)),
             Self::Timestamp(unit) => (NonIdentifier::Timestamp, iso8601::timestamp(number, unit)),
             Self::LocalTimestamp(unit) => (NonIdentifier::Timestamp, iso8601::local_timestamp(number, unit)),
             _ => (NonIdentifier::Date, iso8601::date(number)),
         };
-        (Meaning::Moment(of), text.unwrap_or_default())
+        (LogicalMeaning::Moment(of), text.unwrap_or_default())
     }
 
     /// The meaning and the text of a value that is stored as bytes.
-    pub(super) fn of_bytes(self, bytes: &[u8]) -> (Meaning, String) {
-        let unsupported = (Meaning::Moment(NonIdentifier::Unsupported), String::new());
+    pub(super) fn of_bytes(self, bytes: &[u8]) -> (LogicalMeaning, String) {
+        let unsupported = (LogicalMeaning::Moment(NonIdentifier::Unsupported), String::new());
         match self {
             Self::Decimal(scale) => {
-                decimal(bytes, scale).map_or(unsupported, |text| (Meaning::Decimal, text))
+                decimal(bytes, scale).map_or(unsupported, |text| (LogicalMeaning::Decimal, text))
             }
             Self::Uuid => uuid::Uuid::from_slice(bytes)
-                .map_or(unsupported, |id| (Meaning::Text, id.hyphenated().to_string())),
-            Self::Duration => (Meaning::Moment(NonIdentifier::Duration), duration(bytes).unwrap_or_default()),
+                .map_or(unsupported, |id| (LogicalMeaning::Text, id.hyphenated().to_string())),
+            Self::Duration => {
+                (LogicalMeaning::Moment(NonIdentifier::Duration), duration(bytes).unwrap_or_default())
+            }
             _ => unsupported,
         }
     }
 
     /// The meaning and the text of a decimal with a scale of its own.
-    pub(super) fn of_big_decimal(bytes: &[u8], scale: i64) -> (Meaning, String) {
+    pub(super) fn of_big_decimal(bytes: &[u8], scale: i64) -> (LogicalMeaning, String) {
         let scale = usize::try_from(scale).ok().filter(|scale| *scale as u64 <= SCALE_MAX);
         let text = scale.and_then(|scale| decimal(bytes, scale));
-        text.map_or((Meaning::Moment(NonIdentifier::Unsupported), String::new()), |text| {
-            (Meaning::Decimal, text)
+        text.map_or((LogicalMeaning::Moment(NonIdentifier::Unsupported), String::new()), |text| {
+            (LogicalMeaning::Decimal, text)
         })
     }
 }

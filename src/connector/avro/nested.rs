@@ -6,7 +6,7 @@
 use std::io::Write as _;
 
 use super::bytes::{ByteReader, MalformedReason};
-use super::logical::{LogicalType, Meaning};
+use super::logical::{LogicalMeaning, LogicalType};
 use super::schema::{AvroType, TypeId};
 
 /// The deepest nesting; a record type may contain itself.
@@ -14,13 +14,13 @@ const DEPTH_MAX: usize = 64;
 
 /// The JSON that was made for one record.
 #[derive(Debug)]
-pub(super) struct Nested<'s> {
+pub(super) struct NestedJson<'s> {
     pub(super) types: &'s [AvroType],
     made: Vec<u8>,
     len_max: usize,
 }
 
-impl<'s> Nested<'s> {
+impl<'s> NestedJson<'s> {
     pub(super) fn new(types: &'s [AvroType], len_max: usize) -> Self {
         Self { types, made: Vec::new(), len_max }
     }
@@ -79,7 +79,7 @@ impl<'s> Nested<'s> {
                 self.text(value)
             }
             AvroType::LogicalNumber(_) | AvroType::LogicalBytes(..) => match logical(&types[of], bytes)? {
-                (Meaning::Decimal, text) => self.push(text.as_bytes()),
+                (LogicalMeaning::Decimal, text) => self.push(text.as_bytes()),
                 (_, text) if text.is_empty() => self.push(b"null"),
                 (_, text) => self.text(text.as_bytes()),
             },
@@ -186,7 +186,7 @@ impl<'s> Nested<'s> {
 pub(super) fn logical(
     of: &AvroType,
     bytes: &mut ByteReader<'_>,
-) -> Result<(Meaning, String), MalformedReason> {
+) -> Result<(LogicalMeaning, String), MalformedReason> {
     match of {
         AvroType::LogicalNumber(logical) => Ok(logical.of_number(bytes.long()?)),
         AvroType::LogicalBytes(logical, Some(len)) => Ok(logical.of_bytes(bytes.take(*len)?)),

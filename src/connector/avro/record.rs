@@ -2,14 +2,14 @@
 
 use super::bytes::{ByteReader, MalformedReason};
 use super::error::{AvroError, AvroProblem};
-use super::logical::Meaning;
-use super::nested::{Nested, branch, logical, symbol};
+use super::logical::LogicalMeaning;
+use super::nested::{NestedJson, branch, logical, symbol};
 use super::schema::{AvroSchema, AvroType, FieldOp, PlainType, TypeId};
 use crate::model::{AvroRecord, AvroValue, NonIdentifier};
 
 /// The value of a field, or its range in a buffer. Ranges let slots outlive a record.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) enum Slot {
+pub(super) enum FieldSlot {
     #[default]
     Null,
     Bool(bool),
@@ -19,12 +19,12 @@ pub(super) enum Slot {
     /// Bytes of the block.
     Text(u32, u32),
     /// Bytes that were made for this record, and their kind.
-    Made(u32, u32, Made),
+    Made(u32, u32, MadeBytes),
 }
 
 /// The kind of made bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Made {
+pub(super) enum MadeBytes {
     Text,
     Json,
     Decimal,
@@ -36,8 +36,8 @@ pub(super) enum Made {
 pub struct Records<'b> {
     bytes: ByteReader<'b>,
     schema: &'b AvroSchema,
-    slots: Vec<Slot>,
-    nested: Nested<'b>,
+    slots: Vec<FieldSlot>,
+    nested: NestedJson<'b>,
     read: u64,
     records: u64,
     block_offset: u64,
@@ -49,26 +49,26 @@ pub struct Records<'b> {
 pub struct AvroRow<'r> {
     block: &'r [u8],
     made: &'r [u8],
-    slots: &'r [Slot],
+    slots: &'r [FieldSlot],
 }
 
 impl AvroRecord for AvroRow<'_> {
     #[inline]
     fn datum(&self, at: usize) -> AvroValue<'_> {
         match self.slots.get(at).copied().unwrap_or_default() {
-            Slot::Null => AvroValue::Null,
-            Slot::Bool(value) => AvroValue::Bool(value),
-            Slot::Long(value) => AvroValue::Int(value),
-            Slot::Float(value) => AvroValue::Float(value),
-            Slot::Double(value) => AvroValue::Double(value),
-            Slot::Text(start, end) => AvroValue::Text(part(self.block, start, end)),
-            Slot::Made(start, end, made) => {
+            FieldSlot::Null => AvroValue::Null,
+            FieldSlot::Bool(value) => AvroValue::Bool(value),
+            FieldSlot::Long(value) => AvroValue::Int(value),
+            FieldSlot::Float(value) => AvroValue::Float(value),
+            FieldSlot::Double(value) => AvroValue::Double(value),
+            FieldSlot::Text(start, end) => AvroValue::Text(part(self.block, start, end)),
+            FieldSlot::Made(start, end, made) => {
                 let bytes = part(self.made, start, end);
                 match made {
-                    Made::Text => AvroValue::Text(bytes),
-                    Made::Json => AvroValue::Json(bytes),
-                    Made::Decimal => AvroValue::Decimal(bytes),
-                    Made::Moment(of) => AvroValue::Moment(of, bytes),
+                    MadeBytes::Text => AvroValue::Text(bytes),
+                    MadeBytes::Json => AvroValue::Json(bytes),
+                    MadeBytes::Decimal => AvroValue::Decimal(bytes),
+                    MadeBytes::Moment(of) => AvroValue::Moment(of, bytes),
                 }
             }
         }
@@ -94,9 +94,9 @@ fn part(bytes: &[u8], start: u32, end: u32) -> &[u8] {
 }
 
 /// A range in a block; blocks are shorter than 4 GiB.
-fn text((start, end): (usize, usize)) -> Slot {
+fn text((start, end): (usize, usize)) -> FieldSlot {
     #[allow(clippy::cast_possible_truncation, reason = "Blocks holds a block to u32::MAX bytes")]
-    Slot::Text(start as u32, end as u32)
+    FieldSlot::Text(start as u32, end as u32)
 }
 
 impl<'b> Records<'b> {
@@ -110,8 +110,8 @@ impl<'b> Records<'b> {
         Self {
             bytes: ByteReader::new(bytes),
             schema,
-            slots: vec![Slot::Null; schema.ops.len() + schema.paths.len()],
-            nested: Nested::new(&schema.types, nested_len_max),
+            slots: vec![FieldSlot::Null; schema.ops.len() + schema.paths.len()],
+            nested: NestedJson::new(&schema.types, nested_len_max),
             read: 0,
             records,
             block_offset,
@@ -165,7 +165,7 @@ impl<'b> Records<'b> {
                 FieldOp::Plain(plain) => plain,
                 FieldOp::Optional(null, plain) => match bytes.long()? {
                     branch if branch == null => {
-                        *slot = Slot::Null;
+                        *slot = FieldSlot::Null;
                         continue;
                     }
                     branch if branch == 1 - null => plain,
@@ -189,21 +189,21 @@ impl<'b> Records<'b> {
 }
 
 #[inline]
-fn read_plain(bytes: &mut ByteReader<'_>, plain: PlainType) -> Result<Slot, MalformedReason> {
+fn read_plain(bytes: &mut ByteReader<'_>, plain: PlainType) -> Result<FieldSlot, MalformedReason> {
     Ok(match plain {
         PlainType::Text => text(bytes.span()?),
-        PlainType::Long => Slot::Long(bytes.long()?),
-        PlainType::Bool => Slot::Bool(bytes.bool()?),
-        PlainType::Float => Slot::Float(f32::from_le_bytes(bytes.array()?)),
-        PlainType::Double => Slot::Double(f64::from_le_bytes(bytes.array()?)),
+        PlainType::Long => FieldSlot::Long(bytes.long()?),
+        PlainType::Bool => FieldSlot::Bool(bytes.bool()?),
+        PlainType::Float => FieldSlot::Float(f32::from_le_bytes(bytes.array()?)),
+        PlainType::Double => FieldSlot::Double(f64::from_le_bytes(bytes.array()?)),
     })
 }
 
-impl Nested<'_> {
+impl NestedJson<'_> {
     /// A value of any type. Values that fit no slot become JSON.
-    fn slot(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<Slot, MalformedReason> {
+    fn slot(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<FieldSlot, MalformedReason> {
         let plain = match &self.types[of] {
-            AvroType::Null => return Ok(Slot::Null),
+            AvroType::Null => return Ok(FieldSlot::Null),
             AvroType::Bool => PlainType::Bool,
             AvroType::Long => PlainType::Long,
             AvroType::Float => PlainType::Float,
@@ -216,7 +216,7 @@ impl Nested<'_> {
             }
             AvroType::Enum(symbols) => {
                 let name = symbol(symbols, bytes)?;
-                return self.make(Made::Text, |nested| nested.push(name.as_bytes()));
+                return self.make(MadeBytes::Text, |nested| nested.push(name.as_bytes()));
             }
             // Avro forbids a union directly in a union, so the recursion is one step deep.
             AvroType::Union(branches) => {
@@ -227,14 +227,14 @@ impl Nested<'_> {
                 };
             }
             AvroType::List(_) | AvroType::Map(_) | AvroType::Record(_) => {
-                return self.make(Made::Json, |nested| nested.json(bytes, of, 0));
+                return self.make(MadeBytes::Json, |nested| nested.json(bytes, of, 0));
             }
             AvroType::LogicalNumber(_) | AvroType::LogicalBytes(..) => {
                 let (meaning, text) = logical(&self.types[of], bytes)?;
                 let made = match meaning {
-                    Meaning::Decimal => Made::Decimal,
-                    Meaning::Text => Made::Text,
-                    Meaning::Moment(of) => Made::Moment(of),
+                    LogicalMeaning::Decimal => MadeBytes::Decimal,
+                    LogicalMeaning::Text => MadeBytes::Text,
+                    LogicalMeaning::Moment(of) => MadeBytes::Moment(of),
                 };
                 return self.make(made, |nested| nested.push(text.as_bytes()));
             }
@@ -248,7 +248,7 @@ impl Nested<'_> {
         bytes: &mut ByteReader<'_>,
         of: TypeId,
         names: &[Box<str>],
-    ) -> Result<Slot, MalformedReason> {
+    ) -> Result<FieldSlot, MalformedReason> {
         let Some((first, rest)) = names.split_first() else { return self.slot(bytes, of) };
         let types = self.types;
         match &types[of] {
@@ -266,7 +266,7 @@ impl Nested<'_> {
                     }
                     self.pass(bytes, *of)?;
                 }
-                Ok(Slot::Null)
+                Ok(FieldSlot::Null)
             }
             AvroType::Map(values) => {
                 while let Some(count) = bytes.run()? {
@@ -278,20 +278,20 @@ impl Nested<'_> {
                         self.pass(bytes, *values)?;
                     }
                 }
-                Ok(Slot::Null)
+                Ok(FieldSlot::Null)
             }
-            _ => Ok(Slot::Null),
+            _ => Ok(FieldSlot::Null),
         }
     }
 
     fn make(
         &mut self,
-        made: Made,
+        made: MadeBytes,
         make: impl FnOnce(&mut Self) -> Result<(), MalformedReason>,
-    ) -> Result<Slot, MalformedReason> {
+    ) -> Result<FieldSlot, MalformedReason> {
         let start = self.made().len();
         make(self)?;
         let place = |at: usize| u32::try_from(at).map_err(|_| "too much in one record");
-        Ok(Slot::Made(place(start)?, place(self.made().len())?, made))
+        Ok(FieldSlot::Made(place(start)?, place(self.made().len())?, made))
     }
 }

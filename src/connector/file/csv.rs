@@ -11,7 +11,7 @@
 
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
-use super::lines::{Lines, Stretch};
+use super::lines::{FileLines, LineBytes};
 use super::{FileError, REPEATED_HEADER, header};
 use crate::connector::rows::{RowLocation, RowSink, UnreadableRow};
 use crate::model::{Field, Fields};
@@ -21,7 +21,7 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a file with a header row. Returns `false` if the file is empty.
 pub(super) fn read(
-    mut lines: Lines,
+    mut lines: FileLines,
     delimiter: u8,
     columns: &[Box<str>],
     name: &str,
@@ -50,7 +50,7 @@ pub(super) fn read(
 }
 
 /// The names in the header row. Empty if the file is empty.
-pub(super) fn column_names(mut lines: Lines, delimiter: u8) -> Result<Vec<String>, FileError> {
+pub(super) fn column_names(mut lines: FileLines, delimiter: u8) -> Result<Vec<String>, FileError> {
     lines.skip_mark()?;
     let mut row = CsvFields::default();
     let header = next(&mut lines, delimiter, &mut row)?;
@@ -73,7 +73,7 @@ impl CsvLayout<'_> {
     /// [`next`] reads the rest: a row that contains a quote or continues beyond the buffer.
     fn plain_rows(
         &self,
-        lines: &mut Lines,
+        lines: &mut FileLines,
         row: &mut CsvFields,
         sink: &mut impl RowSink,
     ) -> Result<(), FileError> {
@@ -105,7 +105,7 @@ impl CsvLayout<'_> {
                 start = end + 1;
             }
         }
-        lines.consume(Stretch { len: last, terminated: true }, breaks);
+        lines.consume(LineBytes { len: last, terminated: true }, breaks);
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl CsvLayout<'_> {
 }
 
 /// Finds the requested columns in the header row.
-fn wanted(lines: &Lines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
+fn wanted(lines: &FileLines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
     let path = || lines.path().to_owned();
     let names = names(lines, row);
     let find = |column: &str| {
@@ -157,7 +157,7 @@ fn wanted(lines: &Lines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<us
 }
 
 /// The fields of the header row as column names.
-fn names(lines: &Lines, row: &CsvFields) -> Vec<String> {
+fn names(lines: &FileLines, row: &CsvFields) -> Vec<String> {
     let name = |at| String::from_utf8_lossy(row.cell(at, lines.bytes())).trim().to_owned();
     (0..row.cells.len()).map(name).collect()
 }
@@ -222,7 +222,7 @@ impl Fields for WantedFields<'_> {
 }
 
 /// Finds the fields of the next non-blank row. The row stays in the buffer until it is consumed.
-fn next(lines: &mut Lines, delimiter: u8, row: &mut CsvFields) -> Result<Option<Stretch>, FileError> {
+fn next(lines: &mut FileLines, delimiter: u8, row: &mut CsvFields) -> Result<Option<LineBytes>, FileError> {
     row.clear();
     loop {
         let Some(stretch) = lines.stretch(0)? else { return Ok(None) };
@@ -271,11 +271,11 @@ fn without_return(line: &[u8]) -> usize {
 
 /// Splits a row with quotes, over as many lines as they span.
 fn quoted(
-    lines: &mut Lines,
+    lines: &mut FileLines,
     delimiter: u8,
     row: &mut CsvFields,
-    mut stretch: Stretch,
-) -> Result<Stretch, FileError> {
+    mut stretch: LineBytes,
+) -> Result<LineBytes, FileError> {
     let mut at = 0;
     loop {
         let line = &lines.bytes()[..stretch.len];
@@ -303,11 +303,11 @@ fn quoted(
 
 /// Reads a field from behind its opening quote to behind its closing quote.
 fn quoted_field(
-    lines: &mut Lines,
+    lines: &mut FileLines,
     row: &mut CsvFields,
-    mut stretch: Stretch,
+    mut stretch: LineBytes,
     mut at: usize,
-) -> Result<(Stretch, usize), FileError> {
+) -> Result<(LineBytes, usize), FileError> {
     let start = row.side.len();
     loop {
         let line = &lines.bytes()[..stretch.len];
@@ -375,8 +375,8 @@ mod tests {
         }
     }
 
-    fn lines(text: &[u8], piece: usize, newline: FinalNewline) -> Lines {
-        Lines::new(FileInput::plain(Pieces(text.to_owned(), 0, piece)), Path::new("f.csv"), newline)
+    fn lines(text: &[u8], piece: usize, newline: FinalNewline) -> FileLines {
+        FileLines::new(FileInput::plain(Pieces(text.to_owned(), 0, piece)), Path::new("f.csv"), newline)
     }
 
     fn rows(text: &[u8], columns: &[&str], piece: usize, newline: FinalNewline) -> Result<Rows, FileError> {

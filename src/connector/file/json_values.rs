@@ -6,7 +6,7 @@
 use memchr::{memchr, memchr_iter, memchr3};
 
 use super::FileError;
-use super::lines::Lines;
+use super::lines::FileLines;
 use crate::config::FinalNewline;
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
@@ -29,7 +29,7 @@ pub(super) struct JsonValues {
 
 impl JsonValues {
     /// Advances to the next value. Returns `false` at the end of the file.
-    pub(super) fn begin(&mut self, lines: &mut Lines) -> Result<bool, FileError> {
+    pub(super) fn begin(&mut self, lines: &mut FileLines) -> Result<bool, FileError> {
         loop {
             let Some(first) = lines.bytes().first().copied() else {
                 if lines.more()? {
@@ -63,7 +63,7 @@ impl JsonValues {
         }
     }
 
-    fn end(&self, lines: &Lines) -> Result<(), FileError> {
+    fn end(&self, lines: &FileLines) -> Result<(), FileError> {
         if self.in_list {
             return Err(lines.truncated("its list is never closed"));
         }
@@ -72,7 +72,7 @@ impl JsonValues {
 
     /// The length of a line that is probably one value, as nearly all lines are.
     #[inline]
-    pub(super) fn plain_line(&self, lines: &Lines) -> Option<usize> {
+    pub(super) fn plain_line(&self, lines: &FileLines) -> Option<usize> {
         match lines.bytes() {
             bytes @ [b'{', ..] if !self.in_list && !self.is_dense => memchr(b'\n', bytes),
             _ => None,
@@ -80,7 +80,7 @@ impl JsonValues {
     }
 
     /// The length of the value that starts here. An incomplete value ends with its line.
-    pub(super) fn frame(&mut self, lines: &mut Lines) -> Result<usize, FileError> {
+    pub(super) fn frame(&mut self, lines: &mut FileLines) -> Result<usize, FileError> {
         self.is_dense = true;
         let is_container = matches!(lines.bytes(), [b'{' | b'[', ..]);
         if !is_container && !self.in_list {
@@ -96,7 +96,7 @@ impl JsonValues {
     }
 
     /// A value must be followed by a separator, or it is damaged.
-    fn followed(&self, lines: &mut Lines, len: usize) -> Result<usize, FileError> {
+    fn followed(&self, lines: &mut FileLines, len: usize) -> Result<usize, FileError> {
         let mut at = len;
         loop {
             match lines.bytes().get(at).copied() {
@@ -115,7 +115,7 @@ impl JsonValues {
 
     /// Advances over a value.
     #[inline]
-    pub(super) fn consume(&mut self, lines: &mut Lines, len: usize) {
+    pub(super) fn consume(&mut self, lines: &mut FileLines, len: usize) {
         let breaks = memchr_iter(b'\n', &lines.bytes()[..len]).count();
         lines.advance(len, breaks as u64);
         self.is_open = true;
@@ -131,7 +131,7 @@ enum ValueEnd {
 }
 
 /// Finds the end of an object or a list.
-fn container(lines: &mut Lines) -> Result<ValueEnd, FileError> {
+fn container(lines: &mut FileLines) -> Result<ValueEnd, FileError> {
     let (mut at, mut depth, mut in_text, mut first_break) = (0, 0_usize, false, None);
     loop {
         let bytes = lines.bytes();
@@ -178,7 +178,7 @@ fn container(lines: &mut Lines) -> Result<ValueEnd, FileError> {
 }
 
 /// Finds the end of a scalar within a list.
-fn scalar(lines: &mut Lines) -> Result<ValueEnd, FileError> {
+fn scalar(lines: &mut FileLines) -> Result<ValueEnd, FileError> {
     let (mut at, mut in_text) = (0, false);
     loop {
         match (lines.bytes().get(at), in_text) {
@@ -198,7 +198,7 @@ fn scalar(lines: &mut Lines) -> Result<ValueEnd, FileError> {
     }
 }
 
-fn next_byte(lines: &mut Lines, at: usize) -> Result<Option<u8>, FileError> {
+fn next_byte(lines: &mut FileLines, at: usize) -> Result<Option<u8>, FileError> {
     loop {
         if let Some(byte) = lines.bytes().get(at) {
             return Ok(Some(*byte));
@@ -210,7 +210,7 @@ fn next_byte(lines: &mut Lines, at: usize) -> Result<Option<u8>, FileError> {
 }
 
 /// The length up to the end of the line. A last line without a line break may be incomplete.
-fn rest_of_line(lines: &mut Lines, from: usize) -> Result<usize, FileError> {
+fn rest_of_line(lines: &mut FileLines, from: usize) -> Result<usize, FileError> {
     let mut searched = from;
     loop {
         if let Some(found) = memchr(b'\n', &lines.bytes()[searched..]) {

@@ -15,7 +15,7 @@ const BUFFER_LEN: usize = 256 << 10;
 const ROW_LEN_MAX: usize = 1 << 20;
 
 /// Cursor over the lines of a file.
-pub(super) struct Lines {
+pub(super) struct FileLines {
     input: FileInput,
     path: PathBuf,
     final_newline: FinalNewline,
@@ -31,14 +31,14 @@ pub(super) struct Lines {
 
 /// Bytes up to a line break or to the end of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stretch {
+pub(super) struct LineBytes {
     /// Its length without the line break.
     pub(super) len: usize,
     /// Whether there is a line break.
     pub(super) terminated: bool,
 }
 
-impl Lines {
+impl FileLines {
     pub(super) fn new(input: FileInput, path: &Path, final_newline: FinalNewline) -> Self {
         let (buffer, path) = (vec![0; BUFFER_LEN], path.to_owned());
         Self { input, path, final_newline, buffer, start: 0, end: 0, finished: false, line: 1 }
@@ -64,11 +64,11 @@ impl Lines {
     /// # Errors
     /// When the file cannot be read, is truncated, or has a row that is too long.
     #[inline]
-    pub(super) fn stretch(&mut self, from: usize) -> Result<Option<Stretch>, FileError> {
+    pub(super) fn stretch(&mut self, from: usize) -> Result<Option<LineBytes>, FileError> {
         let mut searched = from;
         loop {
             if let Some(found) = memchr(b'\n', &self.bytes()[searched..]) {
-                return Ok(Some(Stretch { len: searched + found, terminated: true }));
+                return Ok(Some(LineBytes { len: searched + found, terminated: true }));
             }
             searched = self.end - self.start;
             if self.finished {
@@ -99,9 +99,9 @@ impl Lines {
     }
 
     /// A last row of this length without a line break.
-    pub(super) fn unterminated(&self, len: usize) -> Result<Stretch, FileError> {
+    pub(super) fn unterminated(&self, len: usize) -> Result<LineBytes, FileError> {
         match self.final_newline {
-            FinalNewline::Optional => Ok(Stretch { len, terminated: false }),
+            FinalNewline::Optional => Ok(LineBytes { len, terminated: false }),
             FinalNewline::Required => {
                 Err(FileError::NoFinalNewline { path: self.path.clone(), line: self.line })
             }
@@ -120,7 +120,7 @@ impl Lines {
 
     /// Advances over a stretch that contains `breaks` line breaks, its own included.
     #[inline]
-    pub(super) fn consume(&mut self, stretch: Stretch, breaks: u64) {
+    pub(super) fn consume(&mut self, stretch: LineBytes, breaks: u64) {
         self.start += stretch.len + usize::from(stretch.terminated);
         self.line += breaks;
     }

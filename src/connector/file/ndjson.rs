@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::content::foreign_error;
 use super::json_values::JsonValues;
-use super::lines::Lines;
+use super::lines::FileLines;
 use super::{FileError, header};
 use crate::connector::cells::{CellRow, ColumnCells};
 use crate::connector::rows::{RowLocation, RowSink, UnreadableRow};
@@ -39,7 +39,7 @@ impl SeenKeys {
 
 /// Reads a file. Returns `false` if it is empty.
 pub(super) fn read(
-    mut lines: Lines,
+    mut lines: FileLines,
     columns: &[Box<str>],
     name: &str,
     seen: &mut SeenKeys,
@@ -292,7 +292,7 @@ mod tests {
     fn rows_of(text: &str, columns: &[&str]) -> Result<Vec<(u64, String)>, FileError> {
         let columns: Vec<Box<str>> = columns.iter().map(|column| (*column).into()).collect();
         let input = FileInput::plain(std::io::Cursor::new(text.to_owned().into_bytes()));
-        let lines = Lines::new(input, Path::new("f.ndjson"), FinalNewline::Required);
+        let lines = FileLines::new(input, Path::new("f.ndjson"), FinalNewline::Required);
         let mut shown = Shown::default();
         let mut seen = SeenKeys::default();
         read(lines, &columns, "f.ndjson", &mut seen, &mut shown)?;

@@ -47,7 +47,7 @@ pub(super) fn read(
     name: &str,
     sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
-    let file = Anywhere::of(file).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
+    let file = PositionedFile::of(file).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
     // Types come from the columns themselves, not from the writer's Arrow schema.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let opened = catch_parser_panic(|| ArrowReaderMetadata::load(&file, options))
@@ -63,7 +63,7 @@ pub(super) fn read(
             let groups = (first..groups).step_by(threads);
             start(
                 scope,
-                Reader { file: file.of_thread(), opened: opened.clone(), wanted: wanted.clone() },
+                GroupReader { file: file.of_thread(), opened: opened.clone(), wanted: wanted.clone() },
                 path,
                 groups,
             )
@@ -140,8 +140,8 @@ fn group(opened: &ArrowReaderMetadata, names: &[String], wanted: &str) -> Option
 }
 
 /// The work of a thread.
-struct Reader {
-    file: Anywhere,
+struct GroupReader {
+    file: PositionedFile,
     opened: ArrowReaderMetadata,
     wanted: Vec<usize>,
 }
@@ -149,7 +149,7 @@ struct Reader {
 /// Starts a thread that decompresses some row groups.
 fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
-    reader: Reader,
+    reader: GroupReader,
     path: &Path,
     groups: impl Iterator<Item = usize> + Send + 'scope,
 ) -> Result<Receiver<RowBatch>, FileError> {
@@ -170,7 +170,7 @@ fn start<'scope>(
 }
 
 fn unpack(
-    reader: &Reader,
+    reader: &GroupReader,
     groups: impl Iterator<Item = usize>,
     batches: &SyncSender<RowBatch>,
 ) -> Result<(), ParquetError> {
@@ -215,7 +215,7 @@ fn of_arrow(error: ArrowError) -> ParquetError {
 
 /// A file that several threads read at their own positions.
 #[derive(Clone)]
-struct Anywhere {
+struct PositionedFile {
     bytes: Arc<PositionedReader>,
     len: u64,
 }
@@ -227,7 +227,7 @@ enum PositionedReader {
     Object(CachedBlocks),
 }
 
-impl Anywhere {
+impl PositionedFile {
     fn of(handle: FileBytes) -> io::Result<Self> {
         let (len, bytes) = match handle {
             FileBytes::File(file) => (file.metadata()?.len(), PositionedReader::File(file)),
@@ -251,13 +251,13 @@ impl Anywhere {
     }
 }
 
-impl Length for Anywhere {
+impl Length for PositionedFile {
     fn len(&self) -> u64 {
         self.len
     }
 }
 
-impl ChunkReader for Anywhere {
+impl ChunkReader for PositionedFile {
     type T = BufReader<FilePosition>;
 
     fn get_read(&self, start: u64) -> Result<BufReader<FilePosition>, ParquetError> {

@@ -94,7 +94,7 @@ fn read_rows(
     }
     let content = DetectedContent::of(handle, path)?;
     let format = content.format(source.format, path)?;
-    let lines = |input| lines::Lines::new(input, path, source.final_newline);
+    let lines = |input| lines::FileLines::new(input, path, source.final_newline);
     match format {
         FileFormat::Parquet => parquet::read(again, path, columns, &name, sink),
         FileFormat::Avro => avro::read(content.input.reader, path, columns, sink),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::content::DetectedContent;
 use super::found::FoundFile;
-use super::lines::Lines;
+use super::lines::FileLines;
 use super::{FileError, csv, header, open};
 use crate::config::{FileFormat, FinalNewline};
 
@@ -35,7 +35,7 @@ pub fn csv_headers(path: &Path) -> Result<Vec<CsvHeader>, FileError> {
         let (handle, _) = open::open(&found)?;
         let content = DetectedContent::of(handle, path)?;
         content.format(Some(format), path)?;
-        let lines = Lines::new(content.input, path, FinalNewline::Optional);
+        let lines = FileLines::new(content.input, path, FinalNewline::Optional);
         match csv::column_names(lines, delimiter) {
             Ok(columns) => headers.push(CsvHeader { format, delimiter, columns }),
             // With another separator the quotes can be right.

@@ -18,7 +18,7 @@ use quick_xml::events::{BytesStart, BytesText, Event};
 use quick_xml::reader::Reader;
 
 use super::super::exact_keys::{InDigits, MARK};
-use super::signing::{Signing, put_key};
+use super::signing::{RequestSigning, put_key};
 
 /// XML elements that contain a key, each with its parent element.
 const KEYS: [(&[u8], &[u8]); 4] =
@@ -32,23 +32,23 @@ fn to_digits(key: &[u8]) -> String {
 
 /// Creates HTTP clients that rewrite keys in responses and put exact keys into addresses.
 #[derive(Debug)]
-pub(super) struct ExactKeyConnector(pub(super) Arc<Signing>);
+pub(super) struct ExactKeyConnector(pub(super) Arc<RequestSigning>);
 
 impl HttpConnector for ExactKeyConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Service { client, signing: Arc::clone(&self.0) }))
+        Ok(HttpClient::new(ListingService { client, signing: Arc::clone(&self.0) }))
     }
 }
 
 #[derive(Debug)]
-struct Service {
+struct ListingService {
     client: HttpClient,
-    signing: Arc<Signing>,
+    signing: Arc<RequestSigning>,
 }
 
 #[async_trait]
-impl HttpService for Service {
+impl HttpService for ListingService {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let in_digits = request.extensions().get::<InDigits>().is_some();
         put_key(&mut request, &self.signing).await?;
@@ -68,7 +68,7 @@ fn in_hex(xml: &[u8]) -> Result<Vec<u8>, quick_xml::Error> {
     let mut reader = Reader::from_reader(xml);
     let mut writer = Writer::new(Vec::with_capacity(xml.len() * 2));
     let mut open: Vec<Vec<u8>> = Vec::new();
-    let mut key: Option<Key> = None;
+    let mut key: Option<ListedKey> = None;
     loop {
         let event = reader.read_event()?;
         match (&event, &mut key) {
@@ -77,7 +77,7 @@ fn in_hex(xml: &[u8]) -> Result<Vec<u8>, quick_xml::Error> {
                 let name = start.local_name().as_ref().to_vec();
                 let holder = open.last().map(Vec::as_slice).unwrap_or_default();
                 if KEYS.contains(&(holder, name.as_slice())) {
-                    key = Some(Key::new(start));
+                    key = Some(ListedKey::new(start));
                 }
                 open.push(name);
             }
@@ -137,12 +137,12 @@ fn predefined(name: &[u8]) -> Option<char> {
 }
 
 /// A key while it is read.
-struct Key {
+struct ListedKey {
     bytes: Vec<u8>,
     is_encoded: bool,
 }
 
-impl Key {
+impl ListedKey {
     fn new(start: &BytesStart<'_>) -> Self {
         let is_encoded = start.attributes().flatten().any(|attribute| {
             attribute.key.as_ref() == b"Encoded" && attribute.value.eq_ignore_ascii_case(b"true")

@@ -13,12 +13,15 @@ use object_store::list::PaginatedListStore;
 use object_store::{Error, ObjectStore, ObjectStoreScheme, RetryConfig};
 
 use self::listing::ExactKeyConnector;
-use self::signing::Signing;
-use super::connected::Connected;
+use self::signing::RequestSigning;
+use super::connected::ConnectedStore;
 
 /// Creates the client for an address, with the supported settings.
-pub(in super::super) fn connect(url: &url::Url, options: &[(String, String)]) -> Result<Connected, Error> {
-    let signing = Arc::<Signing>::default();
+pub(in super::super) fn connect(
+    url: &url::Url,
+    options: &[(String, String)],
+) -> Result<ConnectedStore, Error> {
+    let signing = Arc::<RequestSigning>::default();
     macro_rules! builder {
         ($builder:ty) => {{
             let with =
@@ -48,7 +51,7 @@ pub(in super::super) fn connect(url: &url::Url, options: &[(String, String)]) ->
             return Err(Error::NotImplemented { operation, implementer: "syncline".to_owned() });
         }
     };
-    Ok(Connected { store, lists, is_azure })
+    Ok(ConnectedStore { store, lists, is_azure })
 }
 
 fn both<S: ObjectStore + PaginatedListStore>(

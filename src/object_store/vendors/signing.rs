@@ -16,9 +16,9 @@ const REGION: &str = "us-east-1";
 
 /// Signing parameters for S3, known once the client is built.
 #[derive(Debug, Default)]
-pub(super) struct Signing(OnceLock<(AwsCredentialProvider, String)>);
+pub(super) struct RequestSigning(OnceLock<(AwsCredentialProvider, String)>);
 
-impl Signing {
+impl RequestSigning {
     pub(super) fn set(&self, credentials: &AwsCredentialProvider, region: Option<String>) {
         let region = region.unwrap_or_else(|| REGION.to_owned());
         // Set once, by the function that creates it.
@@ -27,7 +27,7 @@ impl Signing {
 }
 
 /// Puts the key of a request into its address.
-pub(super) async fn put_key(request: &mut HttpRequest, signing: &Signing) -> Result<(), HttpError> {
+pub(super) async fn put_key(request: &mut HttpRequest, signing: &RequestSigning) -> Result<(), HttpError> {
     let Some(RawKey(key)) = request.extensions().get::<RawKey>().cloned() else { return Ok(()) };
     let address = request.uri().to_string();
     let address = match address.rsplit_once(STAND_IN) {

@@ -47,17 +47,17 @@ fn hmac(key: &[u8]) -> io::Result<Hmac<Sha256>> {
 
 /// Writes a signed file.
 pub(super) struct SignedWriter<'a> {
-    zstd: BufWriter<zstd::stream::write::Encoder<'a, Signing<'a>>>,
+    zstd: BufWriter<zstd::stream::write::Encoder<'a, SigningWriter<'a>>>,
     unpacked: u64,
 }
 
 /// Writes bytes to the file and updates their signature.
-struct Signing<'a> {
+struct SigningWriter<'a> {
     file: &'a mut File,
     mac: Hmac<Sha256>,
 }
 
-impl Write for Signing<'_> {
+impl Write for SigningWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = self.file.write(bytes)?;
         self.mac.update(&bytes[..len]);
@@ -71,13 +71,13 @@ impl Write for Signing<'_> {
 
 impl<'a> SignedWriter<'a> {
     pub(super) fn new(file: &'a mut File, key: &[u8]) -> io::Result<Self> {
-        let zstd = zstd::stream::write::Encoder::new(Signing { file, mac: hmac(key)? }, 0)?;
+        let zstd = zstd::stream::write::Encoder::new(SigningWriter { file, mac: hmac(key)? }, 0)?;
         Ok(Self { zstd: BufWriter::with_capacity(BUFFER_LEN, zstd), unpacked: 0 })
     }
 
     pub(super) fn finish(self) -> io::Result<()> {
         let zstd = self.zstd.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let Signing { file, mut mac } = zstd.finish()?;
+        let SigningWriter { file, mut mac } = zstd.finish()?;
         let length = self.unpacked.to_le_bytes();
         mac.update(&length);
         file.write_all(&length)?;

@@ -11,7 +11,7 @@ use crate::reconcile::context::PlanInputs;
 use crate::state::{Outbox, OutboxUser, OwnerQuery, StateError, Transition};
 
 /// Owners by their devices and aliases.
-type Owners = BTreeMap<OutboxUser, OutboxUser>;
+type OutboxOwners = BTreeMap<OutboxUser, OutboxUser>;
 
 /// Replaces users by their owners, and drops transitions that are only re-keys.
 pub(super) fn follow(
@@ -31,7 +31,7 @@ pub(super) fn follow(
 }
 
 /// Replaces the users of the outbox by their owners.
-fn rekey_outbox(transitions: &mut Transitions, outbox: &mut Outbox, owners: &Owners) {
+fn rekey_outbox(transitions: &mut Transitions, outbox: &mut Outbox, owners: &OutboxOwners) {
     if !owners.is_empty() {
         outbox.due.iter_mut().for_each(|due| replace(&mut due.user, owners));
         outbox.recent.iter_mut().for_each(|recent| replace(&mut recent.user, owners));
@@ -55,7 +55,7 @@ fn rekey_outbox(transitions: &mut Transitions, outbox: &mut Outbox, owners: &Own
 }
 
 /// Drops the entry and the exit of each user who is only re-keyed.
-fn drop_rekeys(transitions: &mut Transitions, owners: &Owners) {
+fn drop_rekeys(transitions: &mut Transitions, owners: &OutboxOwners) {
     let mut exit = transitions.sides.remove(&Transition::Exit).unwrap_or_default();
     let mut enter = transitions.sides.remove(&Transition::Enter).unwrap_or_default();
     let members: BTreeSet<&OutboxUser> = enter.iter().chain(&transitions.staying).collect();
@@ -69,7 +69,7 @@ fn drop_rekeys(transitions: &mut Transitions, owners: &Owners) {
     transitions.sides = BTreeMap::from([(Transition::Enter, enter), (Transition::Exit, exit)]);
 }
 
-fn replace(user: &mut OutboxUser, owners: &Owners) {
+fn replace(user: &mut OutboxUser, owners: &OutboxOwners) {
     if let Some(owner) = owners.get(user) {
         *user = owner.clone();
     }
@@ -79,17 +79,17 @@ fn replace(user: &mut OutboxUser, owners: &Owners) {
 fn owners_of<'a>(
     users: impl Iterator<Item = &'a OutboxUser>,
     inputs: PlanInputs<'_>,
-) -> Result<Owners, StateError> {
+) -> Result<OutboxOwners, StateError> {
     let mut users = users.filter(|user| user.identifier().kind != IdentifierKind::ExternalId).peekable();
     if users.peek().is_none() {
-        return Ok(Owners::new());
+        return Ok(OutboxOwners::new());
     }
-    let Some(identity) = inputs.state.owners()? else { return Ok(Owners::new()) };
+    let Some(identity) = inputs.state.owners()? else { return Ok(OutboxOwners::new()) };
     let query = |user: &'a OutboxUser| Some((identity.query(&user.identifier())?, user));
     let mut queries: Vec<(OwnerQuery, &OutboxUser)> = users.filter_map(query).collect();
     queries.sort_unstable();
     queries.dedup();
-    let (mut answers, mut owners) = (identity.answers(), Owners::new());
+    let (mut answers, mut owners) = (identity.answers(), OutboxOwners::new());
     for (query, user) in queries {
         if let Some((owner, _)) = answers.owner(query, &user.identifier())? {
             owners.insert(user.clone(), owner.into());
@@ -128,7 +128,7 @@ mod tests {
             (Transition::Exit, vec![device("phone"), device("tablet"), id("gone")]),
         ];
         let mut transitions = Transitions { sides: BTreeMap::from(sides), ..Transitions::default() };
-        let owners = Owners::from([(device("phone"), id("ada")), (device("tablet"), id("bob"))]);
+        let owners = OutboxOwners::from([(device("phone"), id("ada")), (device("tablet"), id("bob"))]);
         drop_rekeys(&mut transitions, &owners);
         assert_eq!(transitions.sides[&Transition::Enter], [id("new")]);
         assert_eq!(transitions.sides[&Transition::Exit], [id("bob"), id("gone")]);
@@ -138,7 +138,7 @@ mod tests {
     fn a_member_who_stays_by_the_own_id_does_not_leave_with_a_device() {
         let sides = BTreeMap::from([(Transition::Exit, vec![device("phone")])]);
         let mut transitions = Transitions { sides, staying: vec![id("ada")], ..Transitions::default() };
-        drop_rekeys(&mut transitions, &Owners::from([(device("phone"), id("ada"))]));
+        drop_rekeys(&mut transitions, &OutboxOwners::from([(device("phone"), id("ada"))]));
         assert_eq!(transitions.sides[&Transition::Exit], []);
     }
 
@@ -146,7 +146,7 @@ mod tests {
     fn due_triggers_of_one_owner_become_one() {
         let listed = [device("phone"), device("tablet")].map(|user| due(Transition::Enter, user));
         let mut outbox = Outbox { due: listed.to_vec(), ..Outbox::default() };
-        let owners = Owners::from([(device("phone"), id("ada")), (device("tablet"), id("ada"))]);
+        let owners = OutboxOwners::from([(device("phone"), id("ada")), (device("tablet"), id("ada"))]);
         rekey_outbox(&mut Transitions::default(), &mut outbox, &owners);
         assert_eq!(outbox.due, [due(Transition::Enter, id("ada"))]);
     }
@@ -155,7 +155,7 @@ mod tests {
     fn a_due_exit_is_dropped_when_the_owner_is_added() {
         let mut outbox = Outbox { due: vec![due(Transition::Exit, device("phone"))], ..Outbox::default() };
         let mut transitions = Transitions { added: vec![id("ada")], ..Transitions::default() };
-        rekey_outbox(&mut transitions, &mut outbox, &Owners::from([(device("phone"), id("ada"))]));
+        rekey_outbox(&mut transitions, &mut outbox, &OutboxOwners::from([(device("phone"), id("ada"))]));
         assert_eq!(outbox.due, []);
     }
 }

@@ -209,7 +209,7 @@ impl HeldEventRows {
         self.buffer.drain(..self.at);
         self.at = 0;
         let want = len.max(BUFFER_LEN);
-        let mut reader = BlobReader { blob: &self.blob, position: &mut self.position };
+        let mut reader = HeldEventsReader { blob: &self.blob, position: &mut self.position };
         reader.by_ref().take((want - self.buffer.len()) as u64).read_to_end(&mut self.buffer)?;
         match self.buffer.len() {
             0 => Ok(false),
@@ -223,12 +223,12 @@ impl HeldEventRows {
     }
 }
 
-struct BlobReader<'a> {
+struct HeldEventsReader<'a> {
     blob: &'a Blob,
     position: &'a mut u64,
 }
 
-impl Read for BlobReader<'_> {
+impl Read for HeldEventsReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let len = self.blob.read_at(into, *self.position)?;
         *self.position += len as u64;

@@ -24,7 +24,7 @@ pub struct Delivery {
 
 /// The content of an inbox file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct DeliveryContents {
     /// The deliveries, in the order of arrival.
     pub deliveries: Vec<Delivery>,
     /// Length of the partial delivery at the end.
@@ -33,7 +33,7 @@ pub struct Contents {
     pub damaged: Vec<Vec<u8>>,
 }
 
-impl Contents {
+impl DeliveryContents {
     pub(super) fn read(bytes: &[u8]) -> Self {
         let (mut contents, mut at) = (Self::default(), 0);
         while at < bytes.len() {
@@ -101,7 +101,7 @@ mod tests {
         let bytes = bytes_of(&all);
         let ends = [0, HEAD_LEN + 3, 2 * HEAD_LEN + 3, 3 * HEAD_LEN + 8];
         for cut in 0..=bytes.len() {
-            let found = Contents::read(&bytes[..cut]);
+            let found = DeliveryContents::read(&bytes[..cut]);
             let count = ends.iter().filter(|end| **end <= cut).count() - 1;
             assert_eq!(found.deliveries, all[..count]);
             assert_eq!((found.torn, found.damaged.len()), (cut - ends[count], 0));
@@ -115,7 +115,7 @@ mod tests {
         for at in first..first + HEAD_LEN + 4 {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
-            let found = Contents::read(&bad);
+            let found = DeliveryContents::read(&bad);
             assert_eq!(found.deliveries, [all[0].clone(), all[2].clone()], "{at}");
             assert_eq!(found.damaged, [bad[first..first + HEAD_LEN + 4].to_vec()]);
             assert_eq!(found.torn, 0);
@@ -127,6 +127,6 @@ mod tests {
     fn zeros_are_no_deliveries() {
         let mut bytes = bytes_of(&[delivery("one")]);
         bytes.resize(bytes.len() + 5000, 0);
-        assert_eq!(Contents::read(&bytes).torn, 5000);
+        assert_eq!(DeliveryContents::read(&bytes).torn, 5000);
     }
 }

@@ -10,7 +10,7 @@
 mod delivery;
 mod quota;
 
-pub use delivery::{Contents, Delivery};
+pub use delivery::{Delivery, DeliveryContents};
 pub use quota::InboxQuota;
 
 use std::sync::Arc;
@@ -299,8 +299,8 @@ impl StateReader {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn deliveries(&self, file: &ClosedFile) -> Result<Contents, StateError> {
-        Ok(Contents::read(&self.store.read(&file.path)?.unwrap_or_default()))
+    pub fn deliveries(&self, file: &ClosedFile) -> Result<DeliveryContents, StateError> {
+        Ok(DeliveryContents::read(&self.store.read(&file.path)?.unwrap_or_default()))
     }
 }
 

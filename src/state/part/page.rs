@@ -170,11 +170,11 @@ impl Length for RandomAccess {
 }
 
 impl ChunkReader for RandomAccess {
-    type T = BufReader<At>;
+    type T = BufReader<PagePosition>;
 
-    fn get_read(&self, start: u64) -> parquet::errors::Result<BufReader<At>> {
+    fn get_read(&self, start: u64) -> parquet::errors::Result<BufReader<PagePosition>> {
         // Page headers are read byte by byte; the page itself goes past the buffer.
-        Ok(BufReader::with_capacity(4 << 10, At { file: Arc::clone(&self.0), position: start }))
+        Ok(BufReader::with_capacity(4 << 10, PagePosition { file: Arc::clone(&self.0), position: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
@@ -184,12 +184,12 @@ impl ChunkReader for RandomAccess {
     }
 }
 
-pub(super) struct At {
+pub(super) struct PagePosition {
     file: Arc<Blob>,
     position: u64,
 }
 
-impl Read for At {
+impl Read for PagePosition {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.file.read_at(buffer, self.position)?;
         self.position += len as u64;

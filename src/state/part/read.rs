@@ -54,7 +54,7 @@ pub(in super::super) struct PartCursor {
     /// Checksums of the keys read so far, and of the keys as written.
     sum: KeySum,
     written_sum: String,
-    identifiers: Option<Identifiers>,
+    identifiers: Option<GroupIdentifiers>,
     /// Buffered keys, the row of the first, and the index of the current one. No current key at the end.
     block: Vec<MemberKey>,
     block_start: u64,
@@ -249,7 +249,7 @@ impl PartCursor {
         let within = self.row() - self.group_start;
         let mut identifiers = match self.identifiers.take() {
             Some(identifiers) => identifiers,
-            None => Identifiers {
+            None => GroupIdentifiers {
                 kinds: self.column(KIND)?,
                 labels: self.column(LABEL)?,
                 values: TextColumn::new(self.pages(IDENTIFIER)?),
@@ -325,7 +325,7 @@ impl<T: DataType> std::fmt::Debug for PartColumn<T> {
 
 /// The identifiers of a row group, read on demand, forwards only.
 #[derive(Debug)]
-struct Identifiers {
+struct GroupIdentifiers {
     kinds: PartColumn<ByteArrayType>,
     labels: PartColumn<ByteArrayType>,
     values: TextColumn,
@@ -337,7 +337,7 @@ struct Identifiers {
     ahead: usize,
 }
 
-impl Identifiers {
+impl GroupIdentifiers {
     fn at(&mut self, row: u64) -> Result<Option<&OpenParts>, ParquetError> {
         if row >= self.position {
             unpanicked(|| self.read_from(row))?;

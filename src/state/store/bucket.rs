@@ -35,7 +35,7 @@ pub(in super::super) struct BucketStore(BucketClient);
 
 /// Identifies one revision of an object.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Tag {
+pub(in super::super) struct ObjectTag {
     update: UpdateVersion,
     /// When it was written, by the store's clock, to the second. Known only after a read.
     pub(in super::super) written: Option<Timestamp>,
@@ -67,14 +67,14 @@ impl BucketStore {
     }
 
     /// Reads an object and its revision. `None`: it does not exist.
-    pub(in super::super) fn read(&self, relative: &str) -> Result<Option<(Vec<u8>, Tag)>, StoreError> {
+    pub(in super::super) fn read(&self, relative: &str) -> Result<Option<(Vec<u8>, ObjectTag)>, StoreError> {
         let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let found = self.wait(async move {
             let found = objects.get(&path).await?;
             let update =
                 UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
             let written = Timestamp::try_from(SystemTime::from(found.meta.last_modified)).ok();
-            Ok((found.bytes().await?.to_vec(), Tag { update, written }))
+            Ok((found.bytes().await?.to_vec(), ObjectTag { update, written }))
         });
         match found {
             Ok(found) => Ok(Some(found)),
@@ -139,8 +139,8 @@ impl BucketStore {
         &self,
         relative: &str,
         bytes: &[u8],
-        tag: &Tag,
-    ) -> Result<Option<Tag>, StoreError> {
+        tag: &ObjectTag,
+    ) -> Result<Option<ObjectTag>, StoreError> {
         match self.put(relative, bytes, PutMode::Update(tag.update.clone())) {
             Ok(tag) => Ok(Some(tag)),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }) => {
@@ -156,8 +156,8 @@ impl BucketStore {
         limit: Duration,
         relative: &str,
         bytes: &[u8],
-        tag: &Tag,
-    ) -> Result<Option<Tag>, StoreError> {
+        tag: &ObjectTag,
+    ) -> Result<Option<ObjectTag>, StoreError> {
         let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
         let options = PutOptions::from(PutMode::Update(tag.update.clone()));
@@ -166,7 +166,7 @@ impl BucketStore {
             put.unwrap_or_else(|late| Err(Error::Generic { store: "state", source: late.into() }))
         });
         match put {
-            Ok(put) => Ok(Some(Tag { update: put.into(), written: None })),
+            Ok(put) => Ok(Some(ObjectTag { update: put.into(), written: None })),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }) => {
                 Ok(None)
             }
@@ -186,12 +186,12 @@ impl BucketStore {
         found.and_then(|(_, tag)| tag.written).ok_or_else(missing)
     }
 
-    fn put(&self, relative: &str, bytes: &[u8], mode: PutMode) -> Result<Tag, Error> {
+    fn put(&self, relative: &str, bytes: &[u8], mode: PutMode) -> Result<ObjectTag, Error> {
         step::step().map_err(|source| Error::Generic { store: "state", source: source.into() })?;
         let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
         let put = self.wait(async move { objects.put_opts(&path, payload, PutOptions::from(mode)).await });
-        put.map(|put| Tag { update: put.into(), written: None })
+        put.map(|put| ObjectTag { update: put.into(), written: None })
     }
 
     /// Tests whether the store keeps two writers apart: an existing object must not be created again, and a changed one

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, TempPath};
 
 use super::step::step;
-use super::{Blob, GrowingFile, PendingFile, PendingTarget, Stepping, StoreError, StoredFile};
+use super::{Blob, GrowingFile, PendingFile, PendingTarget, SteppedFile, StoreError, StoredFile};
 use crate::model::Timestamp;
 
 /// Prefix of temporary files.
@@ -130,7 +130,7 @@ impl FolderStore {
         let file =
             step().and_then(|()| options.open(&path)).map_err(|e| StoreError::new("create", &path, e))?;
         sync_folder(&folder)?;
-        Ok(GrowingFile::File { file: Stepping(file), path, torn: false })
+        Ok(GrowingFile::File { file: SteppedFile(file), path, torn: false })
     }
 
     /// Removes a file. A missing file is not an error. The removal is not synced: a file that reappears after a crash is

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::model::Timestamp;
 
 pub(super) use blob::Blob;
-pub(super) use bucket::{BucketStore, PROBES, Tag};
+pub(super) use bucket::{BucketStore, ObjectTag, PROBES};
 pub(super) use folder::{FolderStore, TEMPORARY, private};
 #[cfg(test)]
 pub(super) use in_memory::{Crash, MemoryStore};
@@ -265,8 +265,8 @@ impl PendingFile {
     }
 
     /// A writer for the content.
-    pub(super) fn writer(&self) -> io::Result<Stepping> {
-        self.file.try_clone().map(Stepping)
+    pub(super) fn writer(&self) -> io::Result<SteppedFile> {
+        self.file.try_clone().map(SteppedFile)
     }
 
     /// Makes the file durable under its final name, which must not be taken.
@@ -288,9 +288,9 @@ impl PendingFile {
 
 /// A file with writes that a test can make fail.
 #[derive(Debug)]
-pub(super) struct Stepping(File);
+pub(super) struct SteppedFile(File);
 
-impl Write for Stepping {
+impl Write for SteppedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         step::step()?;
         self.0.write(bytes)
@@ -304,7 +304,7 @@ impl Write for Stepping {
 /// An append-only file. In a bucket, which has no append, each sync writes a further object.
 #[derive(Debug)]
 pub(super) enum GrowingFile {
-    File { file: Stepping, path: PathBuf, torn: bool },
+    File { file: SteppedFile, path: PathBuf, torn: bool },
     Parts { bucket: BucketStore, relative: String, part: u32, buffer: Vec<u8> },
 }
 

@@ -8,7 +8,7 @@ use ::object_store::Error;
 use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::file_glob::is_hidden;
 use crate::model::{Day, Timestamp};
-use crate::object_store::{self, BucketClient, ByteSpan, Entry, ObjectListing, io_error};
+use crate::object_store::{self, BucketClient, ByteSpan, ListedObject, ObjectListing, io_error};
 
 pub(super) fn list(
     objects: &BucketClient,
@@ -83,7 +83,7 @@ fn address(objects: &BucketClient, key: &str) -> PathBuf {
     PathBuf::from(format!("{}/{below}", objects.url.display()))
 }
 
-fn object(path: &str, entry: Entry) -> EventFile {
+fn object(path: &str, entry: ListedObject) -> EventFile {
     let arrived = Timestamp::try_from(entry.modified).unwrap_or(Timestamp::MAX);
     let mark = match &entry.tag {
         Some(tag) => tag.as_bytes().to_vec(),

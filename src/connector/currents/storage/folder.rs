@@ -4,10 +4,10 @@ use std::fs::{self, Metadata};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::known::{Folder, Known, KnownFolders, QUIET, Stamp, changed};
+use super::known::{FolderStamp, KnownFolders, ListedFolder, ListedFolders, QUIET, changed};
 use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::connector::file::open_file;
-use crate::file_glob::{EntryVisitor, Folders, Judged, WalkError, is_hidden, walk};
+use crate::file_glob::{EntryVisitor, FolderStates, JudgedEntry, WalkError, is_hidden, walk};
 use crate::model::{Day, Timestamp};
 
 const BUFFER_LEN: usize = 256 << 10;
@@ -23,7 +23,8 @@ pub(super) fn list(
     let real = root.canonicalize().map_err(failed)?;
     let before = known.take(&real, from);
     let after = before.emptied();
-    let mut listing = Listing { root: real, from, now, before, after, open: Vec::new(), found, others: 0 };
+    let mut listing =
+        FolderListing { root: real, from, now, before, after, open: Vec::new(), found, others: 0 };
     let walked = walk(root, &String::new(), &mut listing);
     walked.map_err(|WalkError { path, source }| StorageError { action: "list", path, source })?;
     known.put(listing.after);
@@ -44,30 +45,30 @@ fn outside() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the folder")
 }
 
-struct Listing<'a> {
+struct FolderListing<'a> {
     /// The root of the listing, without links.
     root: PathBuf,
     from: Option<Day>,
     now: Timestamp,
     /// The results of the previous listing and of this one.
-    before: Known,
-    after: Known,
+    before: ListedFolders,
+    after: ListedFolders,
     /// The folders that are being read, from the root on.
-    open: Vec<Open>,
+    open: Vec<OpenFolder>,
     found: &'a mut dyn FnMut(EventFile),
     others: u64,
 }
 
 /// A folder that is being read.
-struct Open {
+struct OpenFolder {
     /// Its path below the root, with a slash at its end.
     path: String,
-    folder: Folder,
+    folder: ListedFolder,
     /// Whether its stamp identifies its entries.
     is_kept: bool,
 }
 
-impl Listing<'_> {
+impl FolderListing<'_> {
     fn count_other(&mut self) {
         self.others += 1;
         if let Some(open) = self.open.last_mut() {
@@ -88,20 +89,22 @@ impl Listing<'_> {
     }
 }
 
-impl EntryVisitor for Listing<'_> {
+impl EntryVisitor for FolderListing<'_> {
     /// The path of a folder below the root, with a slash at its end.
     type State = String;
 
-    fn judge(&mut self, folder: &String, name: &str) -> Judged<String> {
+    fn judge(&mut self, folder: &String, name: &str) -> JudgedEntry<String> {
         let is_before = self.from.zip(day_of_partition(name)).is_some_and(|(from, day)| day < from);
         if is_before {
-            return Judged::default();
+            return JudgedEntry::default();
         }
         match is_hidden(name) {
-            true => Judged { skipped_file: true, skipped_folder: true, ..Judged::default() },
-            false => {
-                Judged { file: is_avro(name), folder: Some(format!("{folder}{name}/")), ..Judged::default() }
-            }
+            true => JudgedEntry { skipped_file: true, skipped_folder: true, ..JudgedEntry::default() },
+            false => JudgedEntry {
+                file: is_avro(name),
+                folder: Some(format!("{folder}{name}/")),
+                ..JudgedEntry::default()
+            },
         }
     }
 
@@ -114,7 +117,7 @@ impl EntryVisitor for Listing<'_> {
         Ok(())
     }
 
-    fn known(&mut self, path: &Path, state: &String) -> io::Result<Option<Folders<String>>> {
+    fn known(&mut self, path: &Path, state: &String) -> io::Result<Option<FolderStates<String>>> {
         // Belongs to the folder that is being read, unless that folder is known itself.
         if let Some(open) = self.open.last_mut()
             && let Some(name) = state.strip_prefix(&open.path).and_then(|below| below.strip_suffix('/'))
@@ -122,11 +125,11 @@ impl EntryVisitor for Listing<'_> {
         {
             open.folder.folders.push(name.to_owned());
         }
-        let stamp = Stamp::of(&fs::metadata(if state.is_empty() { &self.root } else { path })?)?;
+        let stamp = FolderStamp::of(&fs::metadata(if state.is_empty() { &self.root } else { path })?)?;
         let Some(mut folder) = self.before.folders.remove(state).filter(|folder| folder.stamp == stamp)
         else {
-            let folder = Folder { stamp, files: Vec::new(), folders: Vec::new(), others: 0 };
-            self.open.push(Open { path: state.clone(), folder, is_kept: stamp.is_settled(self.now) });
+            let folder = ListedFolder { stamp, files: Vec::new(), folders: Vec::new(), others: 0 };
+            self.open.push(OpenFolder { path: state.clone(), folder, is_kept: stamp.is_settled(self.now) });
             return Ok(None);
         };
         self.files_again(&mut folder.files)?;
@@ -137,7 +140,7 @@ impl EntryVisitor for Listing<'_> {
     }
 
     fn left(&mut self) {
-        if let Some(Open { path, folder, is_kept: true }) = self.open.pop() {
+        if let Some(OpenFolder { path, folder, is_kept: true }) = self.open.pop() {
             self.after.insert(path, folder);
         }
     }

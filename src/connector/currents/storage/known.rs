@@ -29,35 +29,35 @@ const PATHS_MAX: usize = 4_096;
 
 /// The results of earlier listings of one folder, shared by the runs of an export.
 #[derive(Clone, Debug, Default)]
-pub struct KnownFolders(Arc<Shared>);
+pub struct KnownFolders(Arc<SharedFolders>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    known: Mutex<Known>,
+struct SharedFolders {
+    known: Mutex<ListedFolders>,
     /// Its lock is held for a moment only, so that the event loop may take it.
-    changed: Mutex<Changed>,
+    changed: Mutex<StorageChanges>,
 }
 
 /// Changes reported since the last listing.
 #[derive(Debug, Default)]
-struct Changed {
+struct StorageChanges {
     paths: BTreeSet<PathBuf>,
     all: bool,
 }
 
 /// The folders that a listing of `root` from a day on found, by their paths below it.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct ListedFolders {
     root: PathBuf,
     from: Option<Day>,
-    pub(super) folders: BTreeMap<String, Folder>,
+    pub(super) folders: BTreeMap<String, ListedFolder>,
     files: usize,
 }
 
 /// A folder without links.
 #[derive(Debug)]
-pub(super) struct Folder {
-    pub(super) stamp: Stamp,
+pub(super) struct ListedFolder {
+    pub(super) stamp: FolderStamp,
     pub(super) files: Vec<EventFile>,
     /// The names of its subfolders.
     pub(super) folders: Vec<String>,
@@ -67,7 +67,7 @@ pub(super) struct Folder {
 
 /// Distinguishes the entries of a folder from its earlier entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FolderStamp {
     modified: Timestamp,
     /// Changes even if a tool sets the modification time.
     changed: Timestamp,
@@ -75,7 +75,7 @@ pub(super) struct Stamp {
     identity: (u64, u64),
 }
 
-impl Stamp {
+impl FolderStamp {
     pub(super) fn of(meta: &Metadata) -> io::Result<Self> {
         let modified = Timestamp::try_from(meta.modified()?).unwrap_or(Timestamp::MAX);
         Ok(Self { modified, changed: changed(meta), identity: identity(meta) })
@@ -104,7 +104,7 @@ impl KnownFolders {
         let mut changed = self.0.changed.lock().unwrap_or_else(PoisonError::into_inner);
         changed.paths.extend(paths.into_iter().map(Into::into));
         if changed.paths.len() > PATHS_MAX {
-            *changed = Changed { all: true, ..Changed::default() };
+            *changed = StorageChanges { all: true, ..StorageChanges::default() };
         }
     }
 
@@ -115,11 +115,11 @@ impl KnownFolders {
 
     /// Takes the cache of a folder for a listing, which puts it back. A failed listing does not, so that the next one reads
     /// everything.
-    pub(super) fn take(&self, root: &Path, from: Option<Day>) -> Known {
+    pub(super) fn take(&self, root: &Path, from: Option<Day>) -> ListedFolders {
         let changed = std::mem::take(&mut *self.0.changed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut known = std::mem::take(&mut *self.0.known.lock().unwrap_or_else(PoisonError::into_inner));
         if changed.all || known.root != root || known.from != from {
-            return Known { root: root.to_owned(), from, ..Known::default() };
+            return ListedFolders { root: root.to_owned(), from, ..ListedFolders::default() };
         }
         for path in changed.paths {
             let below = if path.is_relative() { Some(&*path) } else { path.strip_prefix(root).ok() };
@@ -132,18 +132,18 @@ impl KnownFolders {
         known
     }
 
-    pub(super) fn put(&self, known: Known) {
+    pub(super) fn put(&self, known: ListedFolders) {
         *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 }
 
-impl Known {
+impl ListedFolders {
     /// An empty cache for the same folder.
     pub(super) fn emptied(&self) -> Self {
         Self { root: self.root.clone(), from: self.from, ..Self::default() }
     }
 
-    pub(super) fn insert(&mut self, path: String, folder: Folder) {
+    pub(super) fn insert(&mut self, path: String, folder: ListedFolder) {
         if self.files + folder.files.len() <= FILES_MAX {
             self.files += folder.files.len();
             self.folders.insert(path, folder);

@@ -57,7 +57,7 @@ pub fn rebuild<E: From<SqlError>>(
         let new = query::next_of(table);
         writing.batch_execute(&query::create(&new)).await.map_err(failed)?;
         let mut sent = TableChecksum::default();
-        insert(database, &writing, &query::insert(&new), Stays::Unsaid, |member| {
+        insert(database, &writing, &query::insert(&new), MemberStays::Unsaid, |member| {
             let is_there = next(member)?;
             if is_there {
                 sent.add(hash::hash(member));
@@ -118,7 +118,7 @@ pub fn update<E: From<SqlError>>(
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
         writing.batch_execute(query::CANDIDATES).await.map_err(failed)?;
         let mut come = TableChecksum::default();
-        insert(database, &writing, query::INSERT_CANDIDATES, Stays::Said, |member| {
+        insert(database, &writing, query::INSERT_CANDIDATES, MemberStays::Said, |member| {
             let stays = next(member)?;
             if stays == Some(true) {
                 come.add(hash::hash(member));
@@ -152,7 +152,7 @@ pub fn drop_table(database: Database<'_>, table: &MirrorTableName) -> Result<(),
 
 /// Whether a row states that its member stays.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stays {
+enum MemberStays {
     Said,
     Unsaid,
 }
@@ -163,7 +163,7 @@ async fn insert<E: From<SqlError>>(
     database: Database<'_>,
     writing: &Transaction<'_>,
     statement: &str,
-    has: Stays,
+    has: MemberStays,
     mut next: impl FnMut(&mut String) -> Result<Option<bool>, E>,
 ) -> Result<(), E> {
     let (mut members, mut stays, mut len) = (Vec::new(), Vec::new(), 0);
@@ -181,7 +181,7 @@ async fn insert<E: From<SqlError>>(
         if members.len() >= SENT_MEMBERS || len >= SENT_LEN || (is_over && !members.is_empty()) {
             let both: [(&(dyn ToSql + Sync), Type); 2] =
                 [(&members, Type::TEXT_ARRAY), (&stays, Type::BOOL_ARRAY)];
-            let values = if has == Stays::Said { &both[..] } else { &both[..1] };
+            let values = if has == MemberStays::Said { &both[..] } else { &both[..1] };
             let sent = writing.execute_typed(statement, values).await;
             sent.map_err(|e| SqlError::of(database.name, &e, false))?;
             members.clear();
