@@ -7,7 +7,7 @@
 //! [`MappingSettings`] become [`MappingRules`] once. Each thread has an [`EventMapper`]. Records of a file go to
 //! [`EventMapper::record`] with the [`EventLayout`] of their schema. A body over HTTP is split by [`pieces`], and each
 //! piece goes to [`EventMapper::http`]. A [`MappingOutcome::Held`] event is sent later, after [`complete`] has added its
-//! user. [`Mapped::link`] feeds the identity map for every outcome.
+//! user. [`MappedEvent::link`] feeds the identity map for every outcome.
 //!
 //! # Guarantees
 //! - An event gives the same bytes from a file and over HTTP, if both have its fields: properties are sorted by name,

@@ -163,7 +163,7 @@ impl BatchOutput {
         if self.batches.is_closed() { Err(ClosedBatch) } else { Ok(()) }
     }
 
-    /// The buffer for the next event. [`Output::push`], [`Output::withdraw`] or [`Output::discard`] must follow.
+    /// The buffer for the next event. [`BatchOutput::push`], [`BatchOutput::withdraw`] or [`BatchOutput::discard`] must follow.
     pub(super) fn begin(&mut self) -> &mut Vec<u8> {
         self.filling[0].begin();
         &mut self.filling[0].body

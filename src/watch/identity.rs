@@ -145,3 +145,112 @@ impl IdentityImports {
 fn is_new(result: &Result<IdentityImport, ImportError>) -> bool {
     matches!(result, Ok(IdentityImport::Dumps(_) | IdentityImport::Files(_)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contained::contained;
+    use crate::watch::cohort_run::PlanTurns;
+    use crate::watch::watch_fixture::{WatchFixture, advance};
+
+    /// One identity source, which maps devices to external ids.
+    const CONFIG: &str = "version: 1
+connections:
+  braze: { kind: braze, instance: sandbox }
+identity:
+  - { kind: file, path: ids.csv, external_id: user, device_id: device }
+";
+    /// From the epoch to a time after that of every file.
+    const LATER: u64 = 4_000_000_000;
+
+    /// A file of the source that has not changed for long.
+    fn settled() -> WatchFixture {
+        let fixture = WatchFixture::of(CONFIG);
+        fixture.write("ids.csv", "user,device\nu1,d1\n");
+        advance(LATER);
+        fixture
+    }
+
+    /// Runs an import to its end.
+    async fn import(imports: &mut IdentityImports, fixture: &mut WatchFixture) -> ImportOutcome {
+        let import = imports.start(&fixture.context, None).unwrap();
+        imports.finish(import.await, &mut fixture.notifications)
+    }
+
+    fn problem(fixture: &WatchFixture) -> Option<Notable> {
+        fixture.notifications.problem_of(&NotificationSubject::Identity("ids.csv".to_owned()))
+    }
+
+    #[test]
+    fn without_sources_no_import_starts() {
+        let (mut imports, fixture) = (IdentityImports::default(), WatchFixture::new());
+        assert!(imports.start(&fixture.context, None).is_none());
+        assert!(!imports.is_running);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_source_is_imported_once_until_it_changes() {
+        let (mut imports, mut fixture) = (IdentityImports::default(), settled());
+        let first = import(&mut imports, &mut fixture).await;
+        assert!(first.is_changed && !first.is_lease_lost);
+        let again = import(&mut imports, &mut fixture).await;
+        assert_eq!((again.is_changed, again.version), (false, first.version), "the file is the same");
+        fixture.write("ids.csv", "user,device\nu1,d1\nu2,d2\n");
+        let changed = import(&mut imports, &mut fixture).await;
+        assert!(changed.is_changed && changed.version > first.version);
+        assert_eq!(problem(&fixture), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_import_runs_at_a_time() {
+        let (mut imports, mut fixture) = (IdentityImports::default(), settled());
+        let running = imports.start(&fixture.context, None).unwrap();
+        assert!(imports.start(&fixture.context, None).is_none());
+        imports.finish(running.await, &mut fixture.notifications);
+        assert!(imports.start(&fixture.context, None).is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn plans_wait_for_the_end_of_the_first_import() {
+        let (mut imports, fixture) = (IdentityImports::default(), settled());
+        let turns = PlanTurns::default();
+        let pause = turns.pause();
+        let running = imports.start(&fixture.context, pause).unwrap();
+        assert!(turns.pause().is_none(), "it is paused");
+        running.await;
+        assert!(turns.pause().is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_source_that_cannot_be_read_is_a_problem_until_it_is_imported() {
+        let (mut imports, mut fixture) = (IdentityImports::default(), WatchFixture::of(CONFIG));
+        let failed = import(&mut imports, &mut fixture).await;
+        assert!(!failed.is_changed && !failed.is_lease_lost);
+        assert_eq!(problem(&fixture), Some(Notable::Failure));
+        assert!(imports.errors["ids.csv"].contains("the imported ones stay"), "{:?}", imports.errors);
+        fixture.write("ids.csv", "user,device\nu1,d1\n");
+        assert!(import(&mut imports, &mut fixture).await.is_changed);
+        assert_eq!((problem(&fixture), imports.errors.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_lost_lease_is_returned() {
+        let (mut imports, mut fixture) = (IdentityImports::default(), WatchFixture::of(CONFIG));
+        let results = vec![("ids.csv".to_owned(), Err(ImportError::State(StateError::LeaseLost)))];
+        let outcome = imports.finish(ImportEnd { results, version: None }, &mut fixture.notifications);
+        assert!(outcome.is_lease_lost && !outcome.is_changed);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn after_a_panic_the_map_is_opened_again_and_an_import_can_start() {
+        let (mut imports, mut fixture) = (IdentityImports::default(), settled());
+        let before = imports.map().open(&fixture.context.state).unwrap();
+        let same = imports.map().open(&fixture.context.state).unwrap();
+        assert!(Arc::ptr_eq(&before, &same), "it is shared");
+        drop(imports.start(&fixture.context, None));
+        imports.panicked(&contained::<()>(|| panic!("a bug")).unwrap_err());
+        let after = imports.map().open(&fixture.context.state).unwrap();
+        assert!(!Arc::ptr_eq(&before, &after));
+        assert!(import(&mut imports, &mut fixture).await.is_changed);
+    }
+}

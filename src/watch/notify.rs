@@ -111,6 +111,12 @@ impl Notifications {
     pub(super) fn retain(&mut self, keep: impl Fn(&NotificationSubject) -> bool) {
         self.last.retain(keep);
     }
+
+    /// The problem of a subject that was notified last and has not ended.
+    #[cfg(test)]
+    pub(super) fn problem_of(&self, subject: &NotificationSubject) -> Option<Notable> {
+        self.last.problems.get(subject).map(|(kind, _)| *kind)
+    }
 }
 
 /// The last notified problem of each subject. Staleness is separate: neither ends the other.

@@ -269,3 +269,233 @@ fn is_transient(checked: &CheckedSegment) -> bool {
         _ => false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use crate::contained::contained;
+    use crate::model::Timestamp;
+    use crate::segment_check::{EvidenceGap, ExpectedSegment, SegmentFinding};
+    use crate::state::{CheckTime, SegmentCheck};
+    use crate::watch::environment::ClientAccess;
+    use crate::watch::watch_fixture::{WatchFixture, advance};
+
+    /// Two segments of one workspace, one of them with its own schedule, and one segment of another workspace.
+    const CONFIG: &str = "version: 1
+connections:
+  braze: { kind: braze, instance: sandbox }
+  other: { kind: braze, instance: sandbox }
+cohorts:
+  - { id: carts, name: A, to: braze, source: { kind: file, path: a.csv }, match: [ { external_id: a } ] }
+  - { id: vip, name: B, to: other, source: { kind: file, path: b.csv }, match: [ { external_id: a } ] }
+segments:
+  - { id: loyal, connection: braze, segment: { name: L }, include: [carts], check: { every: 10m } }
+  - { id: lost, connection: braze, segment: { name: O }, include: [carts] }
+  - { id: rich, connection: other, segment: { name: R }, include: [vip] }
+";
+
+    fn id(text: &str) -> SegmentId {
+        SegmentId::new(text).unwrap()
+    }
+
+    /// Access to both workspaces with these keys. No request is sent.
+    fn access(keys: [&str; 2]) -> Arc<ClientAccess> {
+        let rest = ["braze", "other"].into_iter().zip(keys).map(|(name, key)| {
+            let (base, key) = ("http://127.0.0.1:9".to_owned(), Secret::new(key.to_owned()));
+            (ConnectionName::new(name).unwrap(), RestAccess { base, key })
+        });
+        Arc::new(ClientAccess { braze_rest: rest.collect(), ..ClientAccess::default() })
+    }
+
+    /// All segments are due, with access to both workspaces.
+    fn begun() -> (SegmentChecks, WatchFixture) {
+        let (mut checks, mut fixture) = (SegmentChecks::new(), WatchFixture::of(CONFIG));
+        fixture.context.access = access(["1", "2"]);
+        assert_eq!(checks.connect(&fixture.context).unwrap().len(), 2);
+        checks.begin(&fixture.context);
+        (checks, fixture)
+    }
+
+    /// The segments of each task.
+    fn taken(checks: &mut SegmentChecks, fixture: &WatchFixture) -> Vec<Vec<String>> {
+        let tasks = checks.take_due(&fixture.context).into_iter();
+        tasks.map(|(ids, _)| ids.iter().map(SegmentId::to_string).collect()).collect()
+    }
+
+    fn check_at(verdict: CheckVerdict, at: Timestamp) -> SegmentCheck {
+        SegmentCheck {
+            number: 1,
+            at: CheckTime(at),
+            verdict,
+            since: CheckTime(at),
+            in_sync_at: None,
+            findings: Vec::new(),
+            unverified: Vec::new(),
+            seen: BTreeMap::new(),
+            segment: None,
+            size: None,
+            expectations: Vec::new(),
+            uses: Vec::new(),
+        }
+    }
+
+    /// Ends the check of a segment with this verdict and finding.
+    fn finish(
+        checks: &mut SegmentChecks,
+        segment: &str,
+        (verdict, what): (CheckVerdict, Option<CheckedObject>),
+        fixture: &mut WatchFixture,
+    ) {
+        let now = fixture.context.clock.now();
+        let findings = what.into_iter().map(|what| SegmentFinding { what, since: now, absent_at: None });
+        let checked = CheckedSegment {
+            check: check_at(verdict, now),
+            findings: findings.collect(),
+            expected: ExpectedSegment::default(),
+        };
+        let ends = vec![CheckEnd { segment: id(segment), result: Ok(checked) }];
+        assert!(!checks.finish(ends, &fixture.context, &mut fixture.notifications));
+    }
+
+    const IN_SYNC: (CheckVerdict, Option<CheckedObject>) = (CheckVerdict::InSync, None);
+
+    fn not_reported(is_passing: bool) -> (CheckVerdict, Option<CheckedObject>) {
+        let why = EvidenceGap { text: "down".to_owned(), is_key: !is_passing, is_other: false, is_passing };
+        (CheckVerdict::Unknown, Some(CheckedObject::NotReported { about: "segment".to_owned(), why }))
+    }
+
+    fn problem(fixture: &WatchFixture, segment: &str) -> Option<Notable> {
+        fixture.notifications.problem_of(&NotificationSubject::Segment(id(segment)))
+    }
+
+    #[test]
+    fn due_segments_of_a_workspace_share_a_task_and_each_follows_its_schedule() {
+        let (mut checks, mut fixture) = begun();
+        assert_eq!(taken(&mut checks, &fixture), [vec!["loyal", "lost"], vec!["rich"]]);
+        assert_eq!(taken(&mut checks, &fixture), Vec::<Vec<String>>::new());
+        for segment in ["loyal", "lost", "rich"] {
+            finish(&mut checks, segment, IN_SYNC, &mut fixture);
+        }
+        assert_eq!(fixture.until(checks.next_due()), Some(600), "the schedule of `loyal`");
+        advance(600);
+        assert_eq!(taken(&mut checks, &fixture), [vec!["loyal"]]);
+        finish(&mut checks, "loyal", IN_SYNC, &mut fixture);
+        advance(3000);
+        assert_eq!(taken(&mut checks, &fixture), [vec!["loyal", "lost"], vec!["rich"]], "once an hour");
+    }
+
+    #[test]
+    fn a_segment_without_access_is_retried_later() {
+        let (mut checks, fixture) = (SegmentChecks::new(), WatchFixture::of(CONFIG));
+        checks.begin(&fixture.context);
+        assert_eq!(taken(&mut checks, &fixture), Vec::<Vec<String>>::new());
+        let wait = fixture.until(checks.next_due()).unwrap();
+        assert!(wait > 0);
+        advance(wait + 1);
+        assert_eq!(taken(&mut checks, &fixture), Vec::<Vec<String>>::new());
+        assert!(fixture.until(checks.next_due()).unwrap() > wait, "the waits grow");
+    }
+
+    #[test]
+    fn drift_is_a_problem_until_the_segment_is_in_sync() {
+        let (mut checks, mut fixture) = begun();
+        taken(&mut checks, &fixture);
+        let drifted = (CheckVerdict::Drifted, Some(CheckedObject::FilterHas(vec!["x".to_owned()])));
+        finish(&mut checks, "lost", drifted, &mut fixture);
+        assert_eq!(problem(&fixture, "lost"), Some(Notable::Drift));
+        assert_eq!(fixture.context.status.verdict(&id("lost")), Some(CheckVerdict::Drifted));
+        assert_eq!(problem(&fixture, "loyal"), None);
+        advance(3600);
+        taken(&mut checks, &fixture);
+        finish(&mut checks, "lost", IN_SYNC, &mut fixture);
+        assert_eq!(problem(&fixture, "lost"), None);
+        assert_eq!(fixture.context.status.verdict(&id("lost")), Some(CheckVerdict::InSync));
+    }
+
+    #[test]
+    fn missing_evidence_is_a_problem_at_once_or_when_it_lasts() {
+        let (mut checks, mut fixture) = begun();
+        taken(&mut checks, &fixture);
+        finish(&mut checks, "lost", IN_SYNC, &mut fixture);
+        finish(&mut checks, "loyal", not_reported(false), &mut fixture);
+        assert_eq!(problem(&fixture, "loyal"), Some(Notable::Failure), "no retry helps");
+        assert_eq!(fixture.until(checks.queue.due(&id("loyal"))), Some(600), "its schedule");
+        for attempt in 1..=FAILURES_NOTIFIED {
+            finish(&mut checks, "rich", not_reported(true), &mut fixture);
+            let expected = (attempt == FAILURES_NOTIFIED).then_some(Notable::Failure);
+            assert_eq!(problem(&fixture, "rich"), expected, "attempt {attempt}");
+            let wait = fixture.until(checks.queue.due(&id("rich"))).unwrap();
+            assert!(wait < 600, "it is retried before its schedule: {wait}");
+            advance(wait + 1);
+            assert!(taken(&mut checks, &fixture).contains(&vec!["rich".to_owned()]));
+        }
+        assert_eq!(fixture.context.status.verdict(&id("rich")), Some(CheckVerdict::Unknown));
+    }
+
+    #[test]
+    fn a_panic_fails_the_segments_of_its_task_only() {
+        let (mut checks, mut fixture) = begun();
+        taken(&mut checks, &fixture);
+        let panicked = contained::<()>(|| panic!("a bug")).unwrap_err();
+        checks.panicked(&[id("loyal"), id("lost")], &panicked, &fixture.context, &mut fixture.notifications);
+        let problems = ["loyal", "lost", "rich"].map(|segment| problem(&fixture, segment));
+        assert_eq!(problems, [Some(Notable::Failure), Some(Notable::Failure), None]);
+        advance(fixture.until(checks.next_due()).unwrap() + 1);
+        assert_eq!(taken(&mut checks, &fixture), [vec!["loyal", "lost"]], "`rich` still runs");
+    }
+
+    #[test]
+    fn a_lost_lease_is_returned_and_an_error_of_the_state_is_retried() {
+        let (mut checks, mut fixture) = begun();
+        taken(&mut checks, &fixture);
+        let lost = vec![CheckEnd { segment: id("lost"), result: Err(StateError::LeaseLost) }];
+        assert!(checks.finish(lost, &fixture.context, &mut fixture.notifications));
+        assert!(fixture.until(checks.queue.due(&id("lost"))).unwrap() < 600);
+        assert_eq!(fixture.context.status.verdict(&id("lost")), None, "no check was made");
+    }
+
+    #[test]
+    fn a_segment_that_leaves_the_config_during_its_check_does_not_run_again() {
+        let (mut checks, mut fixture) = begun();
+        taken(&mut checks, &fixture);
+        let old = Config::clone(&fixture.context.config);
+        fixture.change_config(|config| config.segments.retain(|segment| segment.id != id("rich")));
+        checks.set_config(&fixture.context, &old);
+        finish(&mut checks, "rich", IN_SYNC, &mut fixture);
+        for segment in ["loyal", "lost"] {
+            finish(&mut checks, segment, IN_SYNC, &mut fixture);
+        }
+        advance(3600);
+        assert_eq!(taken(&mut checks, &fixture), [vec!["loyal", "lost"]]);
+    }
+
+    #[test]
+    fn another_config_wakes_changed_segments_and_those_of_a_workspace_with_another_key() {
+        let (mut checks, mut fixture) = begun();
+        taken(&mut checks, &fixture);
+        for segment in ["loyal", "lost", "rich"] {
+            finish(&mut checks, segment, IN_SYNC, &mut fixture);
+        }
+        let old = Config::clone(&fixture.context.config);
+        fixture.change_config(|config| {
+            config.segments[0].declared_at = "sync.yaml:99".to_owned();
+            config.segments[1].tag = Some("growth".to_owned());
+        });
+        fixture.context.access = access(["1", "3"]);
+        checks.set_config(&fixture.context, &old);
+        let due = taken(&mut checks, &fixture);
+        assert_eq!(due, [vec!["lost"], vec!["rich"]], "the line of `loyal` in the file does not count");
+    }
+
+    #[test]
+    fn the_last_check_of_the_state_is_shown_before_the_first_one() {
+        let (mut checks, fixture) = (SegmentChecks::new(), WatchFixture::of(CONFIG));
+        let last = check_at(CheckVerdict::Drifted, fixture.context.clock.now());
+        fixture.context.state.commit_check(&id("lost"), &last).unwrap();
+        checks.begin(&fixture.context);
+        let verdicts = ["lost", "rich"].map(|segment| fixture.context.status.verdict(&id(segment)));
+        assert_eq!(verdicts, [Some(CheckVerdict::Drifted), None]);
+        assert_eq!(checks.depth(fixture.context.clock.monotonic()), 3);
+    }
+}

@@ -109,17 +109,22 @@ pub(super) fn blocked(digest: &str) -> BlockedStatus {
 
 /// The context of a leader, and its notifications.
 pub(super) struct WatchFixture {
-    _folder: TempDir,
+    folder: TempDir,
     pub(super) context: LeaderContext,
     pub(super) notifications: Notifications,
 }
 
 impl WatchFixture {
     pub(super) fn new() -> Self {
+        Self::of(CONFIG)
+    }
+
+    /// The fixture with another config.
+    pub(super) fn of(text: &str) -> Self {
         SECONDS.set(0);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sync.yaml");
-        File::create(&path).unwrap().write_all(CONFIG.as_bytes()).unwrap();
+        File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
         let config = load(&path, None, None).unwrap_or_else(|problems| panic!("{problems:?}"));
         let (environment, clock) = (Arc::new(FakeEnvironment), clock());
         let location = environment.location(&config);
@@ -136,7 +141,12 @@ impl WatchFixture {
             clock,
             interrupt: Interrupt::new().1,
         };
-        Self { _folder: folder, context, notifications }
+        Self { folder, context, notifications }
+    }
+
+    /// Writes a file beside the config.
+    pub(super) fn write(&self, name: &str, text: &str) {
+        File::create(self.folder.path().join(name)).unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// The same config with another list of cohorts and exports.
