@@ -24,7 +24,7 @@
 //! | [`object_store`] | bucket client with a blocking API | foreign, model, wait_log |
 //! | [`contained`] | turns a panic in the work on one cohort into an error of that cohort | nothing of ours |
 //! | [`event_mapping`] | Currents event → Heap event: names, properties, identity; pure | model |
-//! | [`config`] | bytes → [`config::Config`], or all problems with their places | foreign, model, file_glob, event_mapping |
+//! | [`config`] | bytes → [`config::Config`], or all problems with their positions | foreign, model, file_glob, event_mapping |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
 //! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | model, object_store |
 //! | [`heap_segments`] | webhook deliveries of Heap → membership table of each segment | model, state |

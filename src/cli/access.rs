@@ -63,8 +63,8 @@ pub(super) fn needs(config: &Config, name: &ConnectionName, kind: BrazeKeyKind) 
 }
 
 /// Resolves a secret. Reports a secret that was probably pasted or saved wrongly.
-fn found(place: &SecretRef, owner: &str, key: &str) -> Result<Secret, CommandError> {
-    let secret = place.resolve(&environment::variable).map_err(|error| no_secret(owner, key, &error))?;
+fn found(reference: &SecretRef, owner: &str, key: &str) -> Result<Secret, CommandError> {
+    let secret = reference.resolve(&environment::variable).map_err(|error| no_secret(owner, key, &error))?;
     if let Some(oddity) = secret.oddity() {
         notify(&format!("the {key} of `{owner}` {oddity}"));
     }
@@ -73,12 +73,12 @@ fn found(place: &SecretRef, owner: &str, key: &str) -> Result<Secret, CommandErr
 
 /// The keys of the cohort import, if the config names them.
 fn import_keys(name: &ConnectionName, braze: &BrazeConfig) -> Result<Option<ImportKeys>, CommandError> {
-    let Some(places) = &braze.keys else { return Ok(None) };
-    let find = |place: &SecretRef, key: &str| {
-        found(place, name.as_str(), key).map_err(|error| error.hint(WITHOUT_PARTNER_KEY))
+    let Some(keys) = &braze.keys else { return Ok(None) };
+    let find = |reference: &SecretRef, key: &str| {
+        found(reference, name.as_str(), key).map_err(|error| error.hint(WITHOUT_PARTNER_KEY))
     };
-    let data_import = find(&places.data_import, "data import key")?;
-    let partner_api = find(&places.partner_api, "partner API key")?;
+    let data_import = find(&keys.data_import, "data import key")?;
+    let partner_api = find(&keys.partner_api, "partner API key")?;
     Ok(Some(ImportKeys { data_import, partner_api }))
 }
 
@@ -113,8 +113,8 @@ pub(super) fn rest_keys(config: &Config) -> Result<(), CommandError> {
 
 fn rest_key(name: &ConnectionName, braze: &BrazeConfig) -> Result<Secret, CommandError> {
     let lacks = || CommandError::new(Exit::Credentials, format!("connection `{name}` has no REST API key"));
-    let place = braze.rest_key.as_ref().ok_or_else(lacks)?;
-    found(place, name.as_str(), "REST API key")
+    let reference = braze.rest_key.as_ref().ok_or_else(lacks)?;
+    found(reference, name.as_str(), "REST API key")
 }
 
 /// The keys that identify the workspace of a connection.
@@ -133,7 +133,7 @@ pub(super) fn workspace_keys(
         let (data_import, rest) = (Secret::new(data_import_key), Secret::new(rest.api_key));
         return Ok(WorkspaceKeys { data_import: Some(data_import), rest: Some(rest) });
     }
-    let find = |place: &SecretRef| found(place, name.as_str(), "data import key");
+    let find = |reference: &SecretRef| found(reference, name.as_str(), "data import key");
     let data_import = braze.keys.as_ref().map(|keys| find(&keys.data_import)).transpose()?;
     let rest = braze.rest_key.is_some().then(|| rest_key(name, braze)).transpose()?;
     Ok(WorkspaceKeys { data_import, rest })
@@ -157,8 +157,8 @@ pub(super) fn app_ids(
 pub(super) fn app_id(name: &ConnectionName, heap: &HeapConfig) -> Result<Option<String>, CommandError> {
     match &heap.app_id {
         Some(AppId::Plain(digits)) => Ok(Some(digits.clone())),
-        Some(AppId::Ref(place)) => {
-            let id = place.find(&environment::variable);
+        Some(AppId::Ref(reference)) => {
+            let id = reference.find(&environment::variable);
             id.map(Some).map_err(|error| no_secret(name.as_str(), "app id", &error))
         }
         None if heap.endpoint == Some(VendorEndpoint::Sandbox) => {
@@ -181,13 +181,13 @@ pub(super) fn tokens(config: &Config) -> Result<BTreeMap<ExportId, Vec<Secret>>,
 
 /// The accepted tokens of one HTTP export.
 pub(super) fn tokens_of(export: &ExportConfig, source: &HttpSource) -> Result<Vec<Secret>, CommandError> {
-    source.tokens.iter().map(|place| found(place, export.id.as_str(), "token")).collect()
+    source.tokens.iter().map(|reference| found(reference, export.id.as_str(), "token")).collect()
 }
 
 /// The key of a Heap's deletion API. The sandbox has one of its own.
 pub(super) fn api_key(name: &ConnectionName, heap: &HeapConfig) -> Result<Secret, CommandError> {
     match &heap.api_key {
-        Some(place) => found(place, name.as_str(), "api key"),
+        Some(reference) => found(reference, name.as_str(), "api key"),
         None if heap.endpoint == Some(VendorEndpoint::Sandbox) => {
             Ok(Secret::new(SandboxOptions::default().heap.api_key))
         }
@@ -210,8 +210,8 @@ pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<S
 /// The signing secrets of one Heap connection.
 pub(super) fn webhook_secrets(name: &ConnectionName, heap: &HeapConfig) -> Result<Vec<Secret>, CommandError> {
     let mut secrets = Vec::new();
-    for place in &heap.webhook_secrets {
-        secrets.push(found(place, name.as_str(), "webhook secret")?);
+    for reference in &heap.webhook_secrets {
+        secrets.push(found(reference, name.as_str(), "webhook secret")?);
     }
     if secrets.is_empty() && heap.endpoint == Some(VendorEndpoint::Sandbox) {
         secrets.push(Secret::new(SANDBOX_WEBHOOK_SECRET.to_owned()));
@@ -235,7 +235,10 @@ fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, Comma
 
 /// The secrets of one database.
 pub(super) fn secrets_of(name: &ConnectionName, database: &SqlConfig) -> Result<Secrets, CommandError> {
-    database.secrets().map(|(key, place)| Ok((key.to_owned(), found(place, name.as_str(), key)?))).collect()
+    database
+        .secrets()
+        .map(|(key, reference)| Ok((key.to_owned(), found(reference, name.as_str(), key)?)))
+        .collect()
 }
 
 /// Access to the sources of cohorts.

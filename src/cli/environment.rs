@@ -6,13 +6,13 @@ use crate::model::{Clock, RunId, Timestamp};
 use crate::state::Holder;
 
 /// Looks up an environment variable. A value that is not UTF-8 counts as unset.
-#[allow(clippy::disallowed_methods, reason = "the only place that may")]
+#[allow(clippy::disallowed_methods, reason = "the only file that may")]
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 /// Environment variables of the vendors' object stores.
-#[allow(clippy::disallowed_methods, reason = "the only place that may")]
+#[allow(clippy::disallowed_methods, reason = "the only file that may")]
 pub(super) fn store_options() -> Vec<(String, String)> {
     let vendors = ["AWS_", "GOOGLE_", "AZURE_"];
     std::env::vars().filter(|(name, _)| vendors.iter().any(|vendor| name.starts_with(vendor))).collect()
@@ -44,7 +44,7 @@ pub(super) fn inject_failure() {
 }
 
 /// The system's clock.
-#[allow(clippy::disallowed_methods, reason = "the only place that may")]
+#[allow(clippy::disallowed_methods, reason = "the only file that may")]
 pub(super) fn clock() -> Clock {
     Clock::new(Timestamp::now)
 }

@@ -117,7 +117,7 @@ impl From<StateError> for CommandError {
                 .hint("use a newer syncline, or another `state:`")
                 .hint("if no newer syncline has written the file, it is damaged: restore it from a backup"),
             StateError::Damaged { path, .. } => damaged_hints(&path).into_iter().fold(failed, Self::hint),
-            StateError::Older { entry: place, .. } => older_hints(&place).into_iter().fold(failed, Self::hint),
+            StateError::Older { entry, .. } => older_hints(&entry).into_iter().fold(failed, Self::hint),
             StateError::Store(error) if error.is_remote() => failed.hint(
                 "is the bucket the right one, and are there credentials? They come from AWS_…, GOOGLE_… or AZURE_… \
                  variables, or from the machine's identity",

@@ -100,7 +100,8 @@ pub(super) fn on_panic() {
         if crate::model::is_parser_panic() {
             return;
         }
-        let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let suffix =
+            panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
         let message = crate::foreign::cleaned(panic.payload_as_str().unwrap_or("no message"));
         let backtrace = Backtrace::capture();
         let backtrace = match backtrace.status() {
@@ -112,13 +113,13 @@ pub(super) fn on_panic() {
             false => "The state is intact; the next run settles the rest.",
         };
         output::err(&format!(
-            "this is a bug in syncline {}: {message}{place}\n  \
+            "this is a bug in syncline {}: {message}{suffix}\n  \
              {consequence}\n  \
              Please report it with this text.\n{backtrace}\n",
             env!("CARGO_PKG_VERSION")
         ));
         if is_contained() {
-            return note_panic(&place);
+            return note_panic(&suffix);
         }
         #[allow(clippy::disallowed_methods, reason = "a panic on any thread ends the program")]
         std::process::exit(i32::from(Exit::Bug as u8));

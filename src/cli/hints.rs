@@ -49,10 +49,10 @@ pub(super) fn damaged_hints(path: &Path) -> Vec<String> {
 }
 
 /// Remedies for a part of the state that is older than the last commit.
-pub(super) fn older_hints(place: &str) -> Vec<String> {
+pub(super) fn older_hints(entry: &str) -> Vec<String> {
     let restore = "nothing was sent; restore the newer files, if there is a copy".to_owned();
-    let accept = format!("syncline state accept {place}");
-    match place.split_once('/') {
+    let accept = format!("syncline state accept {entry}");
+    match entry.split_once('/') {
         Some(("cohorts", id)) => vec![
             restore,
             format!(
@@ -85,8 +85,8 @@ pub(super) fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
 /// Remedies for a cohort that could not be planned, a line each.
 pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
     let hints = match error {
-        PlanError::Desired(DesiredError::State(StateError::Older { entry: place, .. }))
-        | PlanError::State(StateError::Older { entry: place, .. }) => older_hints(place),
+        PlanError::Desired(DesiredError::State(StateError::Older { entry, .. }))
+        | PlanError::State(StateError::Older { entry, .. }) => older_hints(entry),
         PlanError::Desired(DesiredError::State(StateError::Damaged { path, .. }))
         | PlanError::State(StateError::Damaged { path, .. }) => damaged_hints(path),
         PlanError::Workspace(name, _) => vec![

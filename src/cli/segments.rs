@@ -97,9 +97,9 @@ pub(super) async fn look<'a>(
             looked.push(SegmentLookup { segment, outcome: Ok(checked) });
         }
     }
-    let place =
+    let position =
         |looked: &SegmentLookup<'_>| segments.iter().position(|segment| segment.id == looked.segment.id);
-    looked.sort_by_key(place);
+    looked.sort_by_key(position);
     Ok(looked)
 }
 

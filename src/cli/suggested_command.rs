@@ -14,7 +14,7 @@ use crate::plan::PlanDigest;
 #[derive(Clone, Debug, Default)]
 pub(super) struct SuggestedCommand {
     /// The options that choose the config: `-c FILE -e NAME --trusted-config FILE`.
-    place: Vec<String>,
+    config_options: Vec<String>,
     cohorts: Vec<String>,
     retry_rejected: bool,
     ceilings: Vec<(ChangeOp, CohortId, u64)>,
@@ -26,28 +26,28 @@ pub(super) struct SuggestedCommand {
 
 impl SuggestedCommand {
     pub(super) fn new(global: &Global) -> Self {
-        let mut place = Vec::new();
+        let mut config_options = Vec::new();
         if global.config != Path::new(DEFAULT_CONFIG) {
-            place.extend(["-c".to_owned(), quoted(&global.config.to_string_lossy())]);
+            config_options.extend(["-c".to_owned(), quoted(&global.config.to_string_lossy())]);
         }
         if let Some(env) = &global.env {
-            place.extend(["-e".to_owned(), quoted(env)]);
+            config_options.extend(["-e".to_owned(), quoted(env)]);
         }
         if let Some(trusted) = &global.trusted_config {
-            place.extend(["--trusted-config".to_owned(), quoted(&trusted.to_string_lossy())]);
+            config_options.extend(["--trusted-config".to_owned(), quoted(&trusted.to_string_lossy())]);
         }
-        Self { place, ..Self::default() }
+        Self { config_options, ..Self::default() }
     }
 
     /// The options for a config that was just written.
     pub(super) fn with_config(config: &Path, env: Option<&str>) -> Self {
         let config = config.strip_prefix(".").unwrap_or(config);
-        let mut place = Vec::new();
+        let mut config_options = Vec::new();
         if config != Path::new(DEFAULT_CONFIG) {
-            place.extend(["-c".to_owned(), quoted(&config.to_string_lossy())]);
+            config_options.extend(["-c".to_owned(), quoted(&config.to_string_lossy())]);
         }
-        place.extend(env.into_iter().flat_map(|env| ["--env".to_owned(), quoted(env)]));
-        Self { place, ..Self::default() }
+        config_options.extend(env.into_iter().flat_map(|env| ["--env".to_owned(), quoted(env)]));
+        Self { config_options, ..Self::default() }
     }
 
     /// The command that makes a config in `folder` from a CSV file.
@@ -99,7 +99,7 @@ impl SuggestedCommand {
     /// The command that approves a blocked plan of a cohort.
     pub(super) fn approve(&self, id: &CohortId, plan: PlanDigest) -> String {
         let mut words = vec!["syncline".to_owned(), "approve".to_owned()];
-        words.extend(self.place.iter().cloned());
+        words.extend(self.config_options.iter().cloned());
         words.extend([id.to_string(), "--plan".to_owned(), plan.to_string()]);
         words.join(" ")
     }
@@ -112,14 +112,18 @@ impl SuggestedCommand {
     /// The command that accepts the keys of a connection as those of the state's workspace.
     pub(super) fn adopt(&self, connection: &str) -> String {
         let words = ["syncline", "state", "adopt"].map(str::to_owned).into_iter();
-        words.chain(self.place.iter().cloned()).chain([connection.to_owned()]).collect::<Vec<_>>().join(" ")
+        words
+            .chain(self.config_options.iter().cloned())
+            .chain([connection.to_owned()])
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// The complete command for a shell.
     pub(super) fn command(&self, name: &str) -> String {
         let by = self.by.filter(|_| name == "reconcile").unwrap_or(name);
         let mut words = vec!["syncline".to_owned(), by.to_owned()];
-        words.extend(self.place.iter().cloned());
+        words.extend(self.config_options.iter().cloned());
         // A saved plan contains its cohorts.
         if !self.is_saved() || name == "plan" {
             words.extend(self.cohorts.iter().cloned());

@@ -119,7 +119,7 @@ impl EventMapper<'_> {
     fn members<'a>(
         &mut self,
         scanner: &mut Scanner<'a>,
-        place: FieldSource,
+        source: FieldSource,
         type_rules: &TypeRules,
         head: &mut EventHead<'a>,
     ) -> Result<(), JsonError> {
@@ -127,7 +127,7 @@ impl EventMapper<'_> {
         while let Some(key) = scanner.key(is_first)? {
             is_first = false;
             let start = scanner.value()?;
-            self.field(&key.text(), scanner, start, place, type_rules, head)?;
+            self.field(&key.text(), scanner, start, source, type_rules, head)?;
         }
         Ok(())
     }
@@ -137,11 +137,11 @@ impl EventMapper<'_> {
         name: &str,
         scanner: &mut Scanner<'a>,
         start: ValueStart<'a>,
-        place: FieldSource,
+        source: FieldSource,
         type_rules: &TypeRules,
         head: &mut EventHead<'a>,
     ) -> Result<(), JsonError> {
-        let has_ids = place != FieldSource::Properties;
+        let has_ids = source != FieldSource::Properties;
         match name {
             "external_user_id" if has_ids => head.ids.external_user_id = bytes(start),
             "user_id" if has_ids => head.ids.user_id = bytes(start),

@@ -21,7 +21,7 @@ pub(super) struct LayoutStep {
 
 /// The indexes of fields with a role of their own.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct FieldPlaces {
+pub(super) struct FieldPositions {
     pub(super) id: Option<usize>,
     pub(super) time: Option<usize>,
     pub(super) time_ms: Option<usize>,
@@ -37,7 +37,7 @@ pub(super) struct FieldPlaces {
 pub struct EventLayout {
     pub(super) type_rules: TypeRules,
     pub(super) event_type: Box<str>,
-    pub(super) places: FieldPlaces,
+    pub(super) positions: FieldPositions,
     pub(super) steps: Vec<LayoutStep>,
     /// Fields with nested properties, with their names over HTTP.
     pub(super) opened: Vec<(usize, Box<str>)>,
@@ -52,16 +52,16 @@ impl MappingRules {
     #[must_use]
     pub fn layout(&self, event_type: &str, fields: &[&str]) -> EventLayout {
         let type_rules = self.of_type(event_type);
-        let place = |name: &str| fields.iter().position(|field| *field == name);
-        let places = FieldPlaces {
-            id: place("id"),
-            time: place("time"),
-            time_ms: place("time_ms"),
-            external_user_id: place("external_user_id"),
-            user_id: place("user_id"),
-            device_id: place("device_id"),
-            orphaned_by_id: place("orphaned_by_id"),
-            name: place("name").filter(|_| type_rules.role == FieldRole::CustomEvent),
+        let index_of = |name: &str| fields.iter().position(|field| *field == name);
+        let positions = FieldPositions {
+            id: index_of("id"),
+            time: index_of("time"),
+            time_ms: index_of("time_ms"),
+            external_user_id: index_of("external_user_id"),
+            user_id: index_of("user_id"),
+            device_id: index_of("device_id"),
+            orphaned_by_id: index_of("orphaned_by_id"),
+            name: index_of("name").filter(|_| type_rules.role == FieldRole::CustomEvent),
         };
         let is_property = |field: &str| !matches!(field, "id" | "time" | "time_ms" | "event_type");
         let fields: Vec<(usize, Box<str>)> = fields
@@ -74,7 +74,7 @@ impl MappingRules {
             steps: self.steps(&fields, type_rules.is_profile),
             opened: fields.iter().filter(|(_, path)| self.opens(path)).cloned().collect(),
             seeks_alias: self.identity.iter().any(|from| matches!(from, IdentityFrom::Property(_))),
-            places,
+            positions,
             fields,
             event_type: event_type.into(),
             type_rules,

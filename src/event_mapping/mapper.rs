@@ -269,14 +269,14 @@ fn straight(layout: &EventLayout, record: &(impl AvroRecord + ?Sized), out: &mut
 }
 
 fn head<'a>(layout: &EventLayout, record: &'a (impl AvroRecord + ?Sized)) -> EventHead<'a> {
-    let places = &layout.places;
-    let datum = |place: Option<usize>| place.map_or(AvroValue::Null, |at| record.datum(at));
-    let bytes = |place| match datum(place) {
+    let positions = &layout.positions;
+    let datum = |position: Option<usize>| position.map_or(AvroValue::Null, |at| record.datum(at));
+    let bytes = |position| match datum(position) {
         AvroValue::Text(bytes) => Some(Cow::Borrowed(bytes)),
         AvroValue::Int(value) => Some(Cow::Owned(value.to_string().into_bytes())),
         _ => None,
     };
-    let count = |place| match datum(place) {
+    let count = |position| match datum(position) {
         AvroValue::Int(value) => Some(EventNumber::Whole(value)),
         #[allow(clippy::cast_possible_truncation, reason = "saturates, and is then out of range")]
         AvroValue::Double(value) => Some(EventNumber::Whole(value as i64)),
@@ -284,16 +284,16 @@ fn head<'a>(layout: &EventLayout, record: &'a (impl AvroRecord + ?Sized)) -> Eve
         _ => None,
     };
     EventHead {
-        id: bytes(places.id),
-        time: count(places.time),
-        time_ms: count(places.time_ms),
+        id: bytes(positions.id),
+        time: count(positions.time),
+        time_ms: count(positions.time_ms),
         ids: EventIds {
-            external_user_id: bytes(places.external_user_id),
-            user_id: bytes(places.user_id),
-            device_id: bytes(places.device_id),
-            orphaned_by_id: bytes(places.orphaned_by_id),
+            external_user_id: bytes(positions.external_user_id),
+            user_id: bytes(positions.user_id),
+            device_id: bytes(positions.device_id),
+            orphaned_by_id: bytes(positions.orphaned_by_id),
         },
-        name: bytes(places.name),
+        name: bytes(positions.name),
     }
 }
 

@@ -111,8 +111,8 @@ impl OpenBatch {
     }
 
     fn end(&mut self, user: UserKey, origin: BatchOrigin) {
-        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        let (start, end) = (place(self.start()), place(self.body.len()));
+        let to_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let (start, end) = (to_u32(self.start()), to_u32(self.body.len()));
         self.items.push(BatchItem { start, end, user, origin });
     }
 

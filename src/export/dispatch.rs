@@ -166,14 +166,14 @@ impl EventDispatch<'_> {
     pub(super) fn take(
         &self,
         mapped: MappedEvent<'_>,
-        place: &EventLocation<'_>,
+        location: &EventLocation<'_>,
         origin: BatchOrigin,
         out: &mut BatchOutput,
     ) -> Result<bool, FeedEnd> {
         let mut tally = self.tally.borrow_mut();
         tally.events += 1;
         if !mapped.is_known {
-            let name = short(place.event_type);
+            let name = short(location.event_type);
             match tally.unknown_types.get_mut(name) {
                 Some(number) => *number += 1,
                 None => drop(tally.unknown_types.insert(name.to_owned(), 1)),
@@ -205,20 +205,20 @@ impl EventDispatch<'_> {
                 let mut shapeless = self.shapeless.borrow_mut();
                 let one = shapeless.entry(rejection.reason).or_insert_with(|| NonEventCounts {
                     detail: rejection.detail,
-                    file: place.file.map(str::to_owned),
-                    line: place.line,
-                    event: (place.event)(),
+                    file: location.file.map(str::to_owned),
+                    line: location.line,
+                    event: (location.event)(),
                     count: 0,
                 });
                 one.count += 1;
             }
             MappingOutcome::Rejected(rejection) => {
-                let event = (place.event)();
+                let event = (location.event)();
                 locked(self.ledger).reject(&Reject {
                     reason: rejection.reason.as_str(),
                     detail: &rejection.detail,
-                    file: place.file,
-                    line: Some(place.line),
+                    file: location.file,
+                    line: Some(location.line),
                     event: Some(&event),
                     ..Reject::default()
                 })?;

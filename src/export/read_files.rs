@@ -191,13 +191,13 @@ impl OpenEventFile<'_> {
             }
             let mapped = mapper.record(layout, &row, context, out.begin());
             let event = || in_full(layout.event_type(), &fields, &row);
-            let place = EventLocation {
+            let location = EventLocation {
                 event_type: layout.event_type(),
                 file: Some(&self.object.path),
                 line: self.line,
                 event: &event,
             };
-            sent += u64::from(dispatch.take(mapped, &place, origin, out)?);
+            sent += u64::from(dispatch.take(mapped, &location, origin, out)?);
         }
         dispatch.flush()?;
         locked(ledger).close_block(number, end, sent, FileRemainder::Open);

@@ -94,8 +94,8 @@ impl InboxReader<'_> {
         let mapped = mapper.http(event, context, out.begin());
         let event_type = if mapped.is_known { String::new() } else { SeenEvent::of(event).event_type };
         let in_full = || event.to_owned();
-        let place = EventLocation { event_type: &event_type, file: None, line, event: &in_full };
-        self.dispatch.take(mapped, &place, origin, out)
+        let location = EventLocation { event_type: &event_type, file: None, line, event: &in_full };
+        self.dispatch.take(mapped, &location, origin, out)
     }
 }
 

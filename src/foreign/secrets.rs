@@ -69,20 +69,20 @@ fn without(text: &str, secret: &str) -> Option<String> {
 /// The end of a secret that starts at `start`, in any of its forms.
 fn end_of(text: &str, start: usize, secret: &str) -> Option<usize> {
     // All possible positions after the characters so far: one character has several forms.
-    let (mut places, mut next) = (vec![start], Vec::new());
+    let (mut ends, mut next) = (vec![start], Vec::new());
     for character in secret.chars() {
         next.clear();
-        for place in &places {
-            forms(&text[*place..], character, |len| next.push(place + len));
+        for end in &ends {
+            forms(&text[*end..], character, |len| next.push(end + len));
         }
         next.sort_unstable();
         next.dedup();
-        std::mem::swap(&mut places, &mut next);
-        if places.is_empty() {
+        std::mem::swap(&mut ends, &mut next);
+        if ends.is_empty() {
             return None;
         }
     }
-    places.last().copied()
+    ends.last().copied()
 }
 
 /// Reports the length of every form of a character at the start of the text.

@@ -113,11 +113,11 @@ fn life() -> impl Strategy<Value = Life> {
         let ingests = proptest::collection::vec(0..all.len() * 2 + 1, 0..12);
         (Just(syncs), late, ingests).prop_map(move |(syncs, late, ingests)| {
             let mut order: Vec<(usize, (usize, usize))> = Vec::new();
-            for (place, (delivery, (late, twice))) in all.iter().zip(late).enumerate() {
-                order.push((place * 2 + late * 2, *delivery));
-                order.extend(twice.then_some((place * 2 + 5, *delivery)));
+            for (position, (delivery, (late, twice))) in all.iter().zip(late).enumerate() {
+                order.push((position * 2 + late * 2, *delivery));
+                order.extend(twice.then_some((position * 2 + 5, *delivery)));
             }
-            order.sort_by_key(|(place, _)| *place);
+            order.sort_by_key(|(position, _)| *position);
             Life { syncs, order: order.into_iter().map(|(_, delivery)| delivery).collect(), ingests }
         })
     })
@@ -141,12 +141,12 @@ proptest! {
     #[test]
     fn the_table_equals_the_syncs_in_order_however_they_arrive(life in life()) {
         let world = World::new();
-        for (place, (sync, page)) in life.order.iter().enumerate() {
+        for (position, (sync, page)) in life.order.iter().enumerate() {
             let pages = &life.syncs[*sync];
             let (add, remove) = &pages[*page];
             let stamp = NOW + i64::try_from(*sync).unwrap() * 1000;
             world.receive(stamp, NOW, &body(&format!("t{sync}"), page + 1, pages.len(), add, remove));
-            for _ in life.ingests.iter().filter(|ingest| **ingest == place) {
+            for _ in life.ingests.iter().filter(|ingest| **ingest == position) {
                 world.ingest(NOW);
             }
         }

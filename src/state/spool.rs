@@ -153,10 +153,9 @@ impl SpoolBatch {
     ///
     /// # Errors
     /// When the temporary file is damaged.
-    pub fn identifiers(&self, places: &[usize]) -> Result<Vec<Identifier<'_>>, StateError> {
+    pub fn identifiers(&self, rows: &[usize]) -> Result<Vec<Identifier<'_>>, StateError> {
         let unpack = |at: &usize| Identifier::unpack(self.packed(*at)).map(|(identifier, _)| identifier);
-        places
-            .iter()
+        rows.iter()
             .map(unpack)
             .collect::<Result<_, _>>()
             .map_err(|e| StateError::TemporaryFile(io::Error::other(e)))
@@ -182,10 +181,10 @@ mod tests {
                 let (mut read, mut row) = (Vec::new(), 0);
                 let mut batches = spool.batches(7).unwrap();
                 while let Some(batch) = batches.next_batch().unwrap() {
-                    let places: Vec<usize> = (0..batch.len()).collect();
-                    places.iter().for_each(|at| assert_eq!(batch.row(*at), row + *at as u64));
+                    let rows: Vec<usize> = (0..batch.len()).collect();
+                    rows.iter().for_each(|at| assert_eq!(batch.row(*at), row + *at as u64));
                     row += batch.len() as u64;
-                    let ids = batch.identifiers(&places).unwrap();
+                    let ids = batch.identifiers(&rows).unwrap();
                     read.extend(ids.iter().map(|id| id.value.to_owned()));
                 }
                 assert!(read == values, "{len}");

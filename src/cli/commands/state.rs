@@ -51,7 +51,7 @@ fn created(config: &Config) -> Result<StateAnswer, CommandError> {
 fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer, CommandError> {
     let state = super::writer(config)?;
     let older = state.reader().older_entries()?;
-    let Some(place) = older.iter().find(|older| older.entry == part) else {
+    let Some(older_entry) = older.iter().find(|older| older.entry == part) else {
         let names: Vec<&str> = older.iter().map(|older| older.entry.as_str()).collect();
         let message = format!("`{part}` is not older than the last commit");
         return Err(CommandError::new(Exit::Usage, message).hint(if names.is_empty() {
@@ -64,17 +64,17 @@ fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer,
     if let Some(heap) = &heap {
         require_full_sync(config, heap, state.reader(), full_sync)?;
     }
-    state.accept(place)?;
-    let OlderEntry { entry: place, found, committed: known } = place;
+    state.accept(older_entry)?;
+    let OlderEntry { entry, found, committed } = older_entry;
     let text = match &heap {
         Some(heap) => format!("the segments of `{heap}` are rebuilt from the deliveries in the inbox"),
         None => {
             format!(
-                "{place}: version {found} is now the current one; version {known}, which was committed later, is not expected any more"
+                "{entry}: version {found} is now the current one; version {committed}, which was committed later, is not expected any more"
             )
         }
     };
-    Ok((text, json!({ "part": place, "found": found, "committed": known }), Exit::Done))
+    Ok((text, json!({ "part": entry, "found": found, "committed": committed }), Exit::Done))
 }
 
 /// Fails if new segment tables of a Heap connection would start from deliveries that may be differences.

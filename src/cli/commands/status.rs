@@ -125,8 +125,8 @@ fn human(
         lines.push(match &row.record {
             None => format!("{head}: nothing sent yet"),
             Some(StatusMembership { version, members }) => {
-                let place = format!("in {} ({})", version.workspace.connection, version.workspace.endpoint);
-                format!("{head}: {} {place}", counted(*members, "member"))
+                let target = format!("in {} ({})", version.workspace.connection, version.workspace.endpoint);
+                format!("{head}: {} {target}", counted(*members, "member"))
             }
         });
         let Some(StatusMembership { version, .. }) = &row.record else { continue };

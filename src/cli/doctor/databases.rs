@@ -16,7 +16,7 @@ const CONNECTIONS_SHARE_MAX: f64 = 0.9;
 
 pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     for (name, settings) in &config.sql {
-        findings.about(format!("connection {name} ({})", place(settings)));
+        findings.about(format!("connection {name} ({})", location(settings)));
         let Some(secrets) = findings.check("secrets", access::secrets_of(name, settings)) else { continue };
         let (name, settings) = (name.clone(), Arc::new((settings.clone(), secrets)));
         let (database, with) = (name.clone(), Arc::clone(&settings));
@@ -35,7 +35,7 @@ pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     }
 }
 
-fn place(settings: &SqlConfig) -> String {
+fn location(settings: &SqlConfig) -> String {
     match settings {
         SqlConfig::Postgres(postgres) => format!("{}:{}/{}", postgres.host, postgres.port, postgres.database),
         SqlConfig::Adbc(adbc) => format!("driver {}", adbc.driver),

@@ -172,9 +172,9 @@ fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let mut steps = Vec::new();
     for failed in &plan.failed {
         let error = shortened(&failed.error.to_string());
-        let place = failed.declared_at.as_ref().map(|at| format!(" ({})", shortened(at)));
-        let place = place.unwrap_or_default();
-        steps.push(format!("- :x: `{}`{place}: not planned, {error}", failed.id));
+        let location = failed.declared_at.as_ref().map(|at| format!(" ({})", shortened(at)));
+        let location = location.unwrap_or_default();
+        steps.push(format!("- :x: `{}`{location}: not planned, {error}", failed.id));
         steps.extend(plan_hints(&failed.error).iter().map(|hint| remedy(hint)));
     }
     for cohort in &plan.cohorts {

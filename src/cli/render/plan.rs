@@ -231,9 +231,9 @@ pub(in crate::cli) fn unplanned(plan: &RunPlan) -> Vec<String> {
 }
 
 fn unplanned_cohort(FailedCohort { id, error, declared_at }: &FailedCohort, head: &str) -> String {
-    let place = declared_at.as_ref().map(|at| format!(" ({})", escaped(at))).unwrap_or_default();
+    let location = declared_at.as_ref().map(|at| format!(" ({})", escaped(at))).unwrap_or_default();
     let hint: String = plan_hints(error).iter().map(|hint| format!("\n      {hint}")).collect();
-    format!("{}  {head} {}{place}{hint}", bold(id.as_str()), escaped(&error.to_string()))
+    format!("{}  {head} {}{location}{hint}", bold(id.as_str()), escaped(&error.to_string()))
 }
 
 /// Text for a cohort that is no longer in the config.

@@ -294,8 +294,8 @@ mod tests {
             &format!("at byte {}: record 0 of the block, at its byte 0: more records than bytes", at(&many)),
         );
         let beyond = file(ONE_TEXT, "null", &[2], b"\x7ea");
-        let place = format!("at byte {}: record 0 of the block, at its byte 0", at(&beyond));
-        check(&beyond, &format!("{place}: a length beyond the end of the block"));
+        let prefix = format!("at byte {}: record 0 of the block, at its byte 0", at(&beyond));
+        check(&beyond, &format!("{prefix}: a length beyond the end of the block"));
         let more = file(ONE_TEXT, "null", &[2], b"\x02a\x02b");
         check(
             &more,

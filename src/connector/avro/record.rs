@@ -291,7 +291,7 @@ impl NestedJson<'_> {
     ) -> Result<FieldSlot, MalformedReason> {
         let start = self.made().len();
         make(self)?;
-        let place = |at: usize| u32::try_from(at).map_err(|_| "too much in one record");
-        Ok(FieldSlot::Made(place(start)?, place(self.made().len())?, made))
+        let to_u32 = |at: usize| u32::try_from(at).map_err(|_| "too much in one record");
+        Ok(FieldSlot::Made(to_u32(start)?, to_u32(self.made().len())?, made))
     }
 }

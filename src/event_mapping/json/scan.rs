@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_its_place() {
+    fn an_error_has_its_position() {
         assert_eq!(
             whole("{\"a\":1 \"b\":2}").unwrap_err().to_string(),
             "not JSON at byte 7: no comma between members"

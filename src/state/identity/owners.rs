@@ -98,7 +98,7 @@ fn named(owner: &str) -> Option<Identifier<'_>> {
 #[derive(Clone, Copy)]
 struct FoundOwner {
     /// The part, and the index of the entry in its last block.
-    place: (usize, usize),
+    position: (usize, usize),
     /// Whether other entries name another owner.
     is_contested: bool,
 }
@@ -122,8 +122,10 @@ impl OwnerAnswers<'_> {
         member: &Identifier<'_>,
     ) -> Result<Option<(Identifier<'_>, bool)>, StateError> {
         let Some(handle) = IdentityKey::of_member(member) else { return Ok(None) };
-        let Some(FoundOwner { place, is_contested }) = self.last(query.0, handle)? else { return Ok(None) };
-        Ok(match self.at(place) {
+        let Some(FoundOwner { position, is_contested }) = self.last(query.0, handle)? else {
+            return Ok(None);
+        };
+        Ok(match self.at(position) {
             Some(KnownIdentity::Owner(owner, _, before)) => {
                 named(owner).map(|who| (who, *before || is_contested))
             }
@@ -137,8 +139,8 @@ impl OwnerAnswers<'_> {
     /// When a part cannot be read or is damaged.
     pub fn evidence(&mut self, handle: IdentityKey<'_>) -> Result<Option<OwnerEvidence>, StateError> {
         let Some(OwnerQuery(key)) = self.owners.may_know(handle) else { return Ok(None) };
-        let Some(FoundOwner { place, is_contested }) = self.last(key, handle)? else { return Ok(None) };
-        Ok(match self.at(place) {
+        let Some(FoundOwner { position, is_contested }) = self.last(key, handle)? else { return Ok(None) };
+        Ok(match self.at(position) {
             Some(KnownIdentity::Owner(owner, seen, before)) => Some(OwnerEvidence::Owner {
                 owner: owner.to_string(),
                 seen: Timestamp::from_second(i64::from(*seen)).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -154,7 +156,7 @@ impl OwnerAnswers<'_> {
         let mut key = key;
         for _ in 0..HOPS_MAX {
             let Some(found) = self.find(key)? else { return Ok(None) };
-            let Some(KnownIdentity::Merged(into)) = self.at(found.place) else { return Ok(Some(found)) };
+            let Some(KnownIdentity::Merged(into)) = self.at(found.position) else { return Ok(Some(found)) };
             key = handle.merged_into(into).key(self.owners.seed);
         }
         Ok(None)
@@ -169,8 +171,8 @@ impl OwnerAnswers<'_> {
     fn find(&mut self, key: MapKey) -> Result<Option<FoundOwner>, StateError> {
         let (mut best, mut is_contested) = (None, false);
         for at in 0..self.owners.groups.len() {
-            let Some(place) = self.find_in(self.owners.groups[at].clone(), key)? else { continue };
-            let counts = match (self.at(place), best.and_then(|best| self.at(best))) {
+            let Some(position) = self.find_in(self.owners.groups[at].clone(), key)? else { continue };
+            let counts = match (self.at(position), best.and_then(|best| self.at(best))) {
                 // A deleted row of a source carries no information.
                 (None, _) => false,
                 (Some(KnownIdentity::Gone), _) if at > 0 => false,
@@ -180,9 +182,9 @@ impl OwnerAnswers<'_> {
                 }
                 (Some(_), None) => true,
             };
-            best = if counts { Some(place) } else { best };
+            best = if counts { Some(position) } else { best };
         }
-        Ok(best.map(|place| FoundOwner { place, is_contested }))
+        Ok(best.map(|position| FoundOwner { position, is_contested }))
     }
 
     /// Finds the newest entry of a key in a range of parts.

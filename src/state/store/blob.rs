@@ -23,7 +23,7 @@ const WINDOWS: usize = 6;
 pub(in super::super) struct Blob {
     path: PathBuf,
     len: u64,
-    place: BlobLocation,
+    location: BlobLocation,
 }
 
 #[derive(Debug)]
@@ -34,13 +34,14 @@ enum BlobLocation {
 
 impl Blob {
     pub(super) fn of_file(path: PathBuf, file: File, len: u64) -> Self {
-        Self { path, len, place: BlobLocation::File(file) }
+        Self { path, len, location: BlobLocation::File(file) }
     }
 
     pub(super) fn of_object(bucket: BucketStore, relative: &str) -> Result<Self, StoreError> {
         let (path, len) = (bucket.at(relative), bucket.len_of(relative)?);
-        let place = BlobLocation::Object { bucket, relative: relative.to_owned(), windows: Mutex::default() };
-        Ok(Self { path, len, place })
+        let location =
+            BlobLocation::Object { bucket, relative: relative.to_owned(), windows: Mutex::default() };
+        Ok(Self { path, len, location })
     }
 
     pub(in super::super) fn path(&self) -> &Path {
@@ -53,7 +54,7 @@ impl Blob {
 
     /// Reads some bytes at a position. 0: the end.
     pub(in super::super) fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        match &self.place {
+        match &self.location {
             BlobLocation::File(file) => read_file_at(file, buffer, position),
             BlobLocation::Object { bucket, relative, windows } => {
                 if position >= self.len {
