@@ -170,24 +170,17 @@ fn problem(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
             html.text(". Check whether its source still receives data.");
         }),
         CohortStateView::Blocked { since, blocks, approve_command, adds_continue, removes_continue } => {
+            let continues = what_continues(*adds_continue, *removes_continue);
             note(html, |html| {
                 blocked(html, blocks);
                 html.node("p", &[("class", "since")], |html| {
                     html.text("Blocked for ");
                     elapsed(html, *since, view.now);
-                    html.text(match (adds_continue, removes_continue) {
-                        (true, true) => "; members are added and removed as before.",
-                        (true, false) => "; additions continue.",
-                        (false, true) => "; removals continue.",
-                        (false, false) => "; no member is added or removed.",
-                    });
+                    html.text(&format!("; {continues}."));
                 });
-                remedy_list(
-                    html,
-                    blocks.iter().flat_map(|block| &block.remedies),
-                    approve_command.as_deref(),
-                );
-            })
+                let remedies = blocks.iter().flat_map(|block| &block.remedies);
+                remedy_list(html, remedies, approve_command.as_deref());
+            });
         }
         CohortStateView::Failing { since, reason, next, remedies } => note(html, |html| {
             html.node("p", &[], |html| html.prose(&format!("{}.", sentence(reason).trim_end_matches('.'))));
@@ -199,6 +192,16 @@ fn problem(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
             });
             remedy_list(html, remedies, None);
         }),
+    }
+}
+
+/// What a block leaves.
+fn what_continues(adds: bool, removes: bool) -> &'static str {
+    match (adds, removes) {
+        (true, true) => "members are added and removed as before",
+        (true, false) => "additions continue",
+        (false, true) => "removals continue",
+        (false, false) => "no member is added or removed",
     }
 }
 

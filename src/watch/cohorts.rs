@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::model::Timestamp;
     use crate::watch::status::FailureStatus;
-    use crate::watch::watch_fixture::{WatchFixture, advance, cohort};
+    use crate::watch::watch_fixture::{WatchFixture, advance, blocked, cohort};
 
     fn ended(id: &str, end: RunEnd, condition: ConditionStatus) -> CohortRunEnd {
         CohortRunEnd { cohort: cohort(id), end, condition, is_lease_lost: false, settles_again_at: None }
@@ -192,6 +192,20 @@ mod tests {
         assert_eq!(fixture.context.status.lock().cohorts[&cohort("vip")].condition.code(), "failing");
         finish(&mut runs, ended("vip", RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
         assert_eq!(fixture.until(runs.next_due()), Some(600));
+    }
+
+    #[test]
+    fn a_blocked_cohort_is_a_problem_until_it_is_in_sync() {
+        let (mut runs, mut fixture) = running();
+        let subject = NotificationSubject::Cohort(cohort("vip"));
+        let condition = ConditionStatus::Blocked(blocked("sha256:0"));
+        finish(&mut runs, ended("vip", RunEnd::Settled, condition), &mut fixture);
+        assert_eq!(fixture.notifications.problem_of(&subject), Some(Notable::Blocked));
+        assert_eq!(fixture.context.status.blocked_cohorts(), [cohort("vip")]);
+        advance(600);
+        assert_eq!(taken(&mut runs, &fixture), ["vip"], "its schedule goes on");
+        finish(&mut runs, ended("vip", RunEnd::Settled, ConditionStatus::InSync), &mut fixture);
+        assert_eq!(fixture.notifications.problem_of(&subject), None);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) async fn answer_for_server() {
     notify(STOPPING);
     signals.next().await;
     end_soon();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn listen(switch: watch::Sender<bool>, is_planning: Arc<AtomicBool>, second: Arc<Notify>) {
