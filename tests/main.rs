@@ -10,6 +10,8 @@
     reason = "a test that fails panics, and its numbers are small"
 )]
 
+mod logs;
+mod personal_data;
 mod support;
 
 mod action;

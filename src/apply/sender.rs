@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
+use tracing::Instrument as _;
 
 use super::context::{ApplyContext, ApplyOutcome, blocking};
 use super::ledger::InDoubtLedger;
@@ -280,7 +281,8 @@ impl<'a> Sender<'a> {
                 (self.destination.change(self.cohort, op, members), Some(op), members.len() as u64)
             }
         };
-        let outcome = self.context.state.within_lease(response).await.unwrap_or_else(|| {
+        let span = tracing::debug_span!("batch", op = op.map(ChangeOp::as_str), members);
+        let outcome = self.context.state.within_lease(response.instrument(span)).await.unwrap_or_else(|| {
             self.destination.rate_limiter().release();
             RequestOutcome::NoAnswer(LEASE_ENDED.to_owned())
         });

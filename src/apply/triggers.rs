@@ -11,6 +11,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use tracing::Instrument as _;
+
 use super::context::{ApplyContext, blocking};
 use super::stop::ApplyStop;
 use crate::config::Trigger;
@@ -84,10 +86,12 @@ pub async fn trigger(
         let recipients: Vec<Recipient<'_>> =
             users[batch.clone()].iter().map(|due| (due.user.identifier(), &due.properties)).collect();
         let response = endpoint.trigger(trigger.of, &trigger.id, &recipients);
-        let (outcome, notice) = context.state.within_lease(response).await.unwrap_or_else(|| {
-            endpoint.trigger_limiter().release();
-            (RequestOutcome::NoAnswer(LEASE_ENDED.to_owned()), None)
-        });
+        let span = tracing::debug_span!("batch", members = recipients.len());
+        let (outcome, notice) =
+            context.state.within_lease(response.instrument(span)).await.unwrap_or_else(|| {
+                endpoint.trigger_limiter().release();
+                (RequestOutcome::NoAnswer(LEASE_ENDED.to_owned()), None)
+            });
         let (now, code) = (context.clock.now(), outcome.code());
         sending.done.notice = sending.done.notice.take().or(notice);
         let next = sending.settle(outcome, batch.clone(), now);

@@ -1,6 +1,7 @@
 //! Access to the machine: environment variables, clock, host name and randomness. No other file may use them.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::model::{Clock, RunId, Timestamp};
 use crate::state::Holder;
@@ -64,6 +65,12 @@ pub(super) fn holder() -> Holder {
 /// A random number. Falls back to the clock, because the number only has to be unique.
 pub(super) fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| clock().now().as_microsecond().unsigned_abs())
+}
+
+/// The id of this process, and of its run if it is a command with one run.
+pub(super) fn process_run() -> &'static RunId {
+    static RUN: OnceLock<RunId> = OnceLock::new();
+    RUN.get_or_init(new_run)
 }
 
 /// The id of a run that starts now.

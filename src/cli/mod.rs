@@ -18,6 +18,8 @@ mod global_args;
 mod hints;
 mod identity_args;
 mod identity_errors;
+mod log_limit;
+mod log_lines;
 mod logging;
 mod output;
 mod problems;

@@ -20,10 +20,9 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::environment;
-use crate::connector::http::REQUEST_SPAN;
 use crate::foreign;
 use crate::model::Clock;
-use crate::wait_log::{WAIT_TARGET, duration};
+use crate::wait_log::{REQUEST_SPAN, WAIT_TARGET, duration};
 
 /// Commands that end sooner show no progress.
 const QUIET: Duration = Duration::from_millis(500);

@@ -289,6 +289,17 @@ pub enum SourceConfig {
 }
 
 impl SourceConfig {
+    /// The kind, as the config names it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::HeapSegment(_) => "heap_segment",
+            Self::Sql(_) => "sql",
+            Self::HeapConnect(_) | Self::DumpQuery(_) => "heap_connect",
+        }
+    }
+
     /// The segment id, if the source is a segment of this Heap connection.
     #[must_use]
     pub fn segment_of(&self, heap: &ConnectionName) -> Option<u64> {

@@ -7,6 +7,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::rate_limit::RateLimiter;
 use crate::config::TriggerTarget;
+use crate::foreign::without_users;
 use crate::model::{ChangeOp, CohortId, DeliveryMethod, Identifier, IdentifierKind, Timestamp};
 
 /// A delivery method of one workspace that holds the members of cohorts. It sends each request once: retries, bisection
@@ -141,6 +142,29 @@ impl RequestOutcome {
     #[must_use]
     pub fn may_be_handled_later(&self) -> bool {
         matches!(self, Self::NoAnswer(_) | Self::Unavailable(_) | Self::Foreign(..))
+    }
+
+    /// The same outcome without the identifiers of a request in its messages: they go to logs and reports.
+    #[must_use]
+    pub fn without_users(mut self, users: &[Identifier<'_>]) -> Self {
+        let mask = |message: &mut String| {
+            *message = without_users(message, users.iter().map(|user| user.value));
+        };
+        match &mut self {
+            Self::AcceptedWithErrors { rows, other, .. } => {
+                rows.iter_mut().map(|row| &mut row.message).chain(other).for_each(mask);
+            }
+            Self::BadRequest(text) | Self::Unauthorized(text) | Self::Unexpected(_, text) => mask(text),
+            Self::Accepted
+            | Self::TooLarge
+            | Self::Locked
+            | Self::RateLimited(_)
+            | Self::Unavailable(_)
+            | Self::Foreign(..)
+            | Self::NoAnswer(_)
+            | Self::NotReached(_) => {}
+        }
+        self
     }
 
     /// Why another attempt may succeed, as a clause about `vendor`. `None` if no attempt follows.

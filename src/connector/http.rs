@@ -9,12 +9,8 @@ use tracing::Instrument as _;
 
 use super::headers::display_text;
 use crate::foreign::cleaned;
-use crate::model::{Clock, Timestamp};
-
-/// The name of the span of a request. Its fields are `method` and `endpoint`.
-pub const REQUEST_SPAN: &str = "request";
-/// Headers with the vendor's id of a request: the first one is logged.
-const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amz-request-id", "cf-ray"];
+use crate::model::Timestamp;
+use crate::wait_log;
 
 /// Bytes read of a response. Braze's responses to changes have some hundred.
 const BODY_LEN_MAX: usize = 1 << 20;
@@ -79,7 +75,6 @@ pub struct HttpClient {
     client: reqwest::Client,
     user_agent: String,
     timeout: Duration,
-    clock: Clock,
     /// Whether the path of the address is secret, and not logged.
     has_secret_path: bool,
 }
@@ -90,7 +85,7 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError::Client`] when the client cannot be created, for example without usable system certificates.
     #[allow(clippy::disallowed_methods, reason = "the only HTTP client of the program")]
-    pub fn new(base: &str, user_agent: String, timeout: Duration, clock: Clock) -> Result<Self, HttpError> {
+    pub fn new(base: &str, user_agent: String, timeout: Duration) -> Result<Self, HttpError> {
         // A second installation fails and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -101,7 +96,7 @@ impl HttpClient {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|e| HttpError::Client(reason(e)))?;
-        Ok(Self { client, user_agent, timeout, clock, has_secret_path: false })
+        Ok(Self { client, user_agent, timeout, has_secret_path: false })
     }
 
     /// The same client, which does not log the path of its address.
@@ -152,32 +147,22 @@ impl HttpClient {
     async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<HttpReply, HttpError> {
         let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout);
         let request = request.build().map_err(http_error)?;
-        let (method, endpoint) = (request.method().clone(), self.endpoint(request.url()));
-        let span = tracing::debug_span!(REQUEST_SPAN, %method, endpoint);
-        self.execute(request, len_max).instrument(span).await
+        let span = wait_log::request_span(request.method().as_str(), &self.endpoint(request.url()));
+        let logged = async {
+            let result = self.receive(request, len_max).await;
+            match &result {
+                Ok(reply) => wait_log::log_response(reply.status, |name| header_text(&reply.headers, name)),
+                Err(error) => wait_log::log_no_response(&error.to_string()),
+            }
+            result
+        };
+        logged.instrument(span).await
     }
 
     /// The address for the log, without query, fragment and credentials, which may be secret.
     fn endpoint(&self, url: &Url) -> String {
         let path = if self.has_secret_path { "/…" } else { url.path() };
         display_text(&format!("{}{path}", url.origin().ascii_serialization()))
-    }
-
-    /// Sends a request and logs its outcome.
-    async fn execute(&self, request: Request, len_max: usize) -> Result<HttpReply, HttpError> {
-        let began = self.clock.monotonic();
-        let result = self.receive(request, len_max).await;
-        let took = self.clock.monotonic().saturating_duration_since(began);
-        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        match &result {
-            Ok(reply) => {
-                let retry_after = header_text(&reply.headers, "retry-after");
-                let request_id = REQUEST_IDS.iter().find_map(|name| header_text(&reply.headers, name));
-                tracing::debug!(status = reply.status, ms, retry_after, request_id, "request");
-            }
-            Err(error) => tracing::debug!(ms, error = %error, "request"),
-        }
-        result
     }
 
     async fn receive(&self, request: Request, len_max: usize) -> Result<HttpReply, HttpError> {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::ExportStop;
 use super::batch::{BatchOrigin, EventBatch, user_in};
@@ -241,8 +242,10 @@ impl<'a> HeapDelivery<'a> {
             self.interrupt.check()?;
             self.state.check_lease()?;
             let asked = self.heap.send(batch.call, body.clone());
-            let answer = self.state.within_lease(asked).await;
+            let span = tracing::debug_span!("batch", events = part.len());
+            let answer = self.state.within_lease(asked.instrument(span)).await;
             let answer = answer.unwrap_or_else(|| HeapReply::NoAnswer(LEASE_ENDED.to_owned()));
+            let answer = masked(answer, batch, part);
             self.note(batch.call, part.len(), &answer)?;
             if matches!(answer, HeapReply::Unavailable(_) | HeapReply::NoAnswer(_)) {
                 reserved.count_again(part.clone());
@@ -317,4 +320,13 @@ impl<'a> HeapDelivery<'a> {
         ledger.advance();
         Ok(())
     }
+}
+
+/// The reply without the identities of these events.
+fn masked(answer: HeapReply, batch: &EventBatch, part: &Range<usize>) -> HeapReply {
+    if !answer.has_message() {
+        return answer;
+    }
+    let users: Vec<String> = part.clone().map(|index| user_in(batch.element(index))).collect();
+    answer.without_users(users.iter().map(String::as_str))
 }

@@ -6,11 +6,13 @@
 //! safety net for all output. They do not remove secrets.
 
 mod secrets;
+mod users;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 pub use secrets::{SECRET_LEN_MIN, keep_secret, without_secrets};
+pub use users::{without_quoted, without_users};
 
 /// Text from a server or a driver, in one line and without secrets.
 #[must_use]

@@ -67,7 +67,7 @@ fn without(text: &str, secret: &str) -> Option<String> {
 }
 
 /// The end of a secret that starts at `start`, in any of its forms.
-fn end_of(text: &str, start: usize, secret: &str) -> Option<usize> {
+pub(super) fn end_of(text: &str, start: usize, secret: &str) -> Option<usize> {
     // All possible positions after the characters so far: one character has several forms.
     let (mut ends, mut next) = (vec![start], Vec::new());
     for character in secret.chars() {

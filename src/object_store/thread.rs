@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
+use tracing::Instrument as _;
 
 /// A thread that runs requests.
 #[derive(Clone)]
@@ -47,7 +48,7 @@ impl RequestThread {
                 // The send fails when nothing waits for the result.
                 let _ = result.send(work.await);
             });
-            runtime.spawn(task);
+            runtime.spawn(task.in_current_span());
         }
         PendingRequest(pending)
     }

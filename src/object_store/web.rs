@@ -15,11 +15,13 @@ use reqwest::header::{
     LAST_MODIFIED, RANGE,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use tracing::Instrument as _;
 use url::Url;
 
 use super::error::error_text;
 use super::public;
 use super::thread::{PendingRequest, RequestThread};
+use crate::foreign::cleaned;
 use crate::wait_log;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -221,7 +223,21 @@ fn transport(error: reqwest::Error) -> io::Error {
 }
 
 async fn send(request: RequestBuilder) -> Result<Response, WebReadError> {
-    let response = request.send().await?;
+    let (client, request) = request.build_split();
+    let request = request?;
+    let endpoint = format!("{}{}", request.url().origin().ascii_serialization(), request.url().path());
+    let span = wait_log::request_span(request.method().as_str(), &cleaned(&endpoint));
+    let logged = async {
+        let result = client.execute(request).await;
+        match &result {
+            Ok(response) => wait_log::log_response(response.status().as_u16(), |name| {
+                response.headers().get(name)?.to_str().ok().map(cleaned)
+            }),
+            Err(_) => wait_log::log_no_response("no response"),
+        }
+        result
+    };
+    let response = logged.instrument(span).await?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);

@@ -33,7 +33,10 @@ pub fn read(
     inputs: SourceInputs<'_>,
     progress: &dyn Progress,
 ) -> Result<DesiredMembers, DesiredError> {
-    read_from(&cohort.source, cohort, inputs, progress)
+    let _entered = tracing::debug_span!("source", source = cohort.source.kind()).entered();
+    let read = read_from(&cohort.source, cohort, inputs, progress)?;
+    tracing::debug!(rows = read.summary.rows, "source read");
+    Ok(read)
 }
 
 /// Reads a cohort's members from any reader.

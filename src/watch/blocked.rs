@@ -20,15 +20,20 @@ pub struct BlockedStatus {
 impl BlockedStatus {
     /// The blocks and the commands in one line.
     pub(super) fn text(&self) -> String {
-        let mut parts = Vec::new();
-        for block in &self.blocks {
-            parts.push(block.to_string());
-            parts.extend(block.remedies.iter().map(ToString::to_string));
-        }
-        parts.extend(
-            self.approve_command.iter().map(|command| format!("to approve exactly this plan: {command}")),
-        );
-        parts.join("; ")
+        std::iter::once(self.summary()).chain(self.hints()).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What is blocked, without remedies.
+    pub(super) fn summary(&self) -> String {
+        self.blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What to do.
+    pub(super) fn hints(&self) -> Vec<String> {
+        let remedies = self.blocks.iter().flat_map(|block| &block.remedies).map(ToString::to_string);
+        let approve =
+            self.approve_command.iter().map(|command| format!("to approve exactly this plan: {command}"));
+        remedies.chain(approve).collect()
     }
 }
 

@@ -75,7 +75,7 @@ impl CohortRun {
     /// Plans the cohort and applies the plan.
     pub(super) async fn run(self) -> CohortRunEnd {
         let (run, began) = (self.environment.new_run(), self.clock.monotonic());
-        let span = tracing::info_span!("run", id = %run);
+        let span = tracing::info_span!("run", %run);
         let ended = tracing::Instrument::instrument(self.plan_and_apply(run), span).await;
         let ended = ended.unwrap_or_else(|error| {
             let is_lease_lost = matches!(error, StateError::LeaseLost);

@@ -110,13 +110,18 @@ fn schedule_of<'a>(id: &CohortId, context: &'a LeaderContext) -> &'a ScheduleCon
 }
 
 fn log(cohort: &CohortId, condition: &ConditionStatus) {
-    let text = condition.text();
     match condition {
         ConditionStatus::New => {}
         ConditionStatus::InSync => tracing::info!(%cohort, "in sync"),
-        ConditionStatus::Waiting(_) => tracing::info!(%cohort, "waiting: {text}"),
-        ConditionStatus::Blocked(_) => tracing::warn!(%cohort, "{text}"),
-        ConditionStatus::Failing(_) => tracing::warn!(%cohort, "failing: {text}"),
+        ConditionStatus::Waiting(reason) => tracing::info!(%cohort, "waiting: {reason}"),
+        ConditionStatus::Blocked(blocked) => {
+            let (summary, hints) = (blocked.summary(), blocked.hints().join("\n"));
+            tracing::warn!(%cohort, hints, "{summary}");
+        }
+        ConditionStatus::Failing(failure) => {
+            let (reason, hints) = (&failure.reason, failure.hints().join("\n"));
+            tracing::warn!(%cohort, hints, "failing: {reason}");
+        }
     }
 }
 

@@ -171,7 +171,9 @@ impl ExportRun {
         let empty = ExportReport::new(&self.export);
         let (export, access) = (self.export, self.access);
         let job = ExportJob { export, posted, again: None, days: Days::default(), access };
-        let mut reports = reconcile::export(vec![job], &self.config, exporting).await?;
+        let span = tracing::info_span!("run", run = %exporting.run);
+        let exported = reconcile::export(vec![job], &self.config, exporting);
+        let mut reports = tracing::Instrument::instrument(exported, span).await?;
         Ok(reports.pop().unwrap_or(empty))
     }
 }

@@ -193,6 +193,7 @@ fn start_ingest(
         let name = heap.clone();
         let work = move || {
             let (run, now) = (environment.new_run(), clock.now());
+            let _entered = tracing::info_span!("run", %run).entered();
             let context = IngestContext { state: &state, heap: &name, run: &run, now, incomplete_after };
             let report = ingest(&files, context).map_err(Arc::new);
             // An ingest has no journal, but it may add rejects.

@@ -265,7 +265,7 @@ impl Notifier {
     ) -> Self {
         let agent = format!("syncline/{}", env!("CARGO_PKG_VERSION"));
         let target = |(webhook, (settings, url)): (usize, (&NotifyConfig, &Secret))| {
-            let http = HttpClient::new(url.expose(), agent.clone(), TIMEOUT, clock)
+            let http = HttpClient::new(url.expose(), agent.clone(), TIMEOUT)
                 .map(HttpClient::with_secret_path)
                 .inspect_err(|error| tracing::warn!("cannot send notifications: {error}"));
             let (url, on, format) = (url.clone(), settings.on.clone(), settings.format);

@@ -60,8 +60,12 @@ pub(super) struct FailureStatus {
 
 impl FailureStatus {
     fn text(&self) -> String {
-        let remedies = self.remedies.iter().map(|remedy| format!("; {remedy}"));
-        self.reason.clone() + &remedies.collect::<String>()
+        std::iter::once(self.reason.clone()).chain(self.hints()).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What to do.
+    pub(super) fn hints(&self) -> Vec<String> {
+        self.remedies.iter().map(ToString::to_string).collect()
     }
 }
 

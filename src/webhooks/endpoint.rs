@@ -18,6 +18,12 @@ use crate::config::EndpointLimits;
 use crate::model::{Clock, EndpointName};
 use crate::state::{Delivery, Inbox};
 
+/// The target of the lines of single deliveries, which only `-vv` logs.
+const DELIVERIES: &str = "syncline::deliveries";
+/// The targets of warnings, by kind. Their prefix is [`super::LOG_TARGET`]: they are limited in number.
+const REJECTED: &str = "syncline::webhooks::rejected";
+const UNKNOWN_PATHS: &str = "syncline::webhooks::unknown_paths";
+
 /// One endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -89,8 +95,9 @@ impl Endpoints {
             None if endpoints.is_empty() => Err(RequestError::Unavailable),
             None => Err(RequestError::NotFound),
         };
-        let response = result.map_or_else(RequestError::response, |()| reply::json(StatusCode::OK, "{}"));
         let name = endpoint.map_or("", |endpoint| endpoint.name.as_str()).to_owned();
+        log_reply(&name, result);
+        let response = result.map_or_else(RequestError::response, |()| reply::json(StatusCode::OK, "{}"));
         let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
         *replies.entry((name, response.status().as_u16())).or_default() += 1;
         response
@@ -130,6 +137,25 @@ impl Endpoints {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.name.clone());
         self.wakeup.notify_one();
         Ok(())
+    }
+}
+
+/// Logs a response. Any client can cause the warnings, so each kind is limited in number. The path is not logged, because
+/// a client may put anything there.
+fn log_reply(endpoint: &str, result: Result<(), RequestError>) {
+    let Err(error) = result else {
+        return tracing::debug!(target: DELIVERIES, endpoint, status = 200, "delivery");
+    };
+    let (status, text) = error.parts();
+    let status = status.as_u16();
+    match (error, error.likely_cause()) {
+        (RequestError::NotFound, Some(hints)) => {
+            tracing::warn!(target: UNKNOWN_PATHS, status, hints, "a request for an unknown path was rejected");
+        }
+        (_, Some(hints)) => {
+            tracing::warn!(target: REJECTED, endpoint, status, hints, "a delivery was rejected: {text}");
+        }
+        (_, None) => tracing::debug!(target: DELIVERIES, endpoint, status, "delivery: {text}"),
     }
 }
 

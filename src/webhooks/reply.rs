@@ -48,7 +48,7 @@ pub enum RequestError {
 
 impl RequestError {
     /// The status and the text.
-    fn parts(self) -> (StatusCode, &'static str) {
+    pub(super) fn parts(self) -> (StatusCode, &'static str) {
         match self {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
             Self::HeadersTooLarge => {
@@ -71,6 +71,31 @@ impl RequestError {
             Self::TwoLengths => {
                 (StatusCode::BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other")
             }
+        }
+    }
+
+    /// The likely cause of a request that is not authenticated or has no endpoint, and what to do. Other errors have their
+    /// cause in the response.
+    #[must_use]
+    pub fn likely_cause(self) -> Option<&'static str> {
+        match self {
+            Self::BadSignature(_) => Some(
+                "Heap sends no valid `Heap-Hash`: the sender is not Heap, a proxy removes the header or delays the \
+                 request, or a clock is wrong",
+            ),
+            Self::WrongSignature => Some(
+                "`webhook_secret` differs from the secret of the webhook in Heap, or a proxy changes the body: copy the \
+                 secret from Heap again",
+            ),
+            Self::NoToken => Some("the sender is not Braze, or a proxy removes the header `Authorization`"),
+            Self::WrongToken => {
+                Some("`token` differs from the token of the Currents connector: set the same token in Braze")
+            }
+            Self::NotFound => Some(
+                "the URL in Heap or Braze has another path than the endpoint: `syncline doctor` shows the URLs to set \
+                 there; scanners of the internet cause such requests too",
+            ),
+            _ => None,
         }
     }
 

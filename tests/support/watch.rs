@@ -46,8 +46,12 @@ impl Watch {
 
     fn logged_value(&self, before: &str) -> Option<String> {
         let log = self.log();
-        let line = log.lines().find_map(|line| line.strip_prefix(before))?;
-        Some(line.trim_end_matches('/').to_owned())
+        let message = |line: &str| match serde_json::from_str::<Value>(line) {
+            Ok(line) => line["message"].as_str().unwrap_or_default().to_owned(),
+            Err(_) => line.to_owned(),
+        };
+        let value = |line: &str| message(line).strip_prefix(before).map(str::to_owned);
+        Some(log.lines().find_map(value)?.trim_end_matches('/').to_owned())
     }
 
     /// The URL of the webhook endpoints.

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
+use tracing::Instrument as _;
 
 use super::stop::Stop;
+
 use crate::apply::{Interrupt, StopCause};
 use crate::cli::args::ExportArgs;
 use crate::cli::error::CommandError;
@@ -101,7 +103,19 @@ pub(super) async fn exported(
         interrupt,
         patience: ExportPatience::UntilSent,
     };
-    Ok(reconcile::export(jobs, config, means).await?)
+    let span = tracing::info_span!("run", run = %means.run);
+    let reports = reconcile::export(jobs, config, means).instrument(span.clone()).await?;
+    span.in_scope(|| reports.iter().for_each(log_report));
+    Ok(reports)
+}
+
+fn log_report(report: &ExportReport) {
+    let tally = &report.tally;
+    let (requests, complete) = (tally.requests(), report.is_complete());
+    match &report.stop_reason {
+        None => tracing::info!(export = %report.id, events = tally.events, requests, complete, "exported"),
+        Some(stop) => tracing::warn!(export = %report.id, events = tally.events, requests, "stopped: {stop}"),
+    }
 }
 
 /// Reports of exports that an error prevented from starting.

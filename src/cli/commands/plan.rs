@@ -23,8 +23,8 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let config = super::config(global)?;
     let ceilings = super::ceilings(&args.run, &config)?;
     let state = super::reader(&config)?;
-    let run = environment::new_run();
-    let span = tracing::info_span!("run", id = %run);
+    let run = environment::process_run().clone();
+    let span = tracing::info_span!("run", %run);
     let _entered = span.enter();
     tracing::info!("the run begins; it only plans");
     let secrets = access::sources(&config)?;

@@ -32,8 +32,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let exports = if all { super::export::chosen(&config, &[])? } else { Vec::new() };
     let ids = access::app_ids(&config, &exports)?;
     let state = Arc::new(super::writer(&config)?);
-    let run = environment::new_run();
-    let span = tracing::info_span!("run", id = %run);
+    let run = environment::process_run().clone();
+    let span = tracing::info_span!("run", %run);
     let _entered = span.enter();
     let progress = progress();
     tracing::info!("the run begins");

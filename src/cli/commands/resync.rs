@@ -44,7 +44,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let progress = progress();
     let plan = plan(args, &config, state.reader(), &*progress)?;
     notify(&wrapped(&plan_view::human(&plan, &showing)));
-    let (id, format) = (environment::new_run(), args.format);
+    let (id, format) = (environment::process_run().clone(), args.format);
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
     // Without the secrets the mirror tables are not updated. The next plan detects that.
     let secrets = Arc::new(access::sources(&config).unwrap_or_default());

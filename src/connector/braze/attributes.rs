@@ -53,6 +53,8 @@ impl Destination for UserAttributes<'_> {
         members: &'a [Identifier<'a>],
     ) -> BoxFuture<'a, RequestOutcome> {
         let (body, layout) = wire::attributes(self.delivery, cohort, op, members);
-        Box::pin(async move { self.client.post_attributes(self.key, body, &layout).await.outcome })
+        Box::pin(async move {
+            self.client.post_attributes(self.key, body, &layout).await.outcome.without_users(members)
+        })
     }
 }

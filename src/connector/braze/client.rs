@@ -77,7 +77,7 @@ impl BrazeClient {
         let rest_client = |key| rest::BrazeRestClient::new(config, base, key, clock, longest_wait);
         let rest = keys.rest.clone().map(rest_client).transpose()?;
         Ok(Self {
-            http: HttpClient::new(base, agent, config.timeout, clock)?,
+            http: HttpClient::new(base, agent, config.timeout)?,
             users_url: format!("{cohorts_url}/users"),
             cohorts_url,
             track_url: format!("{base}/users/track"),

@@ -50,6 +50,8 @@ impl Destination for CohortImport<'_> {
         members: &'a [Identifier<'a>],
     ) -> BoxFuture<'a, RequestOutcome> {
         let (body, layout) = wire::change(self.keys, cohort, op, members);
-        Box::pin(async move { self.client.post_cohort_users(body, &layout).await.outcome })
+        Box::pin(
+            async move { self.client.post_cohort_users(body, &layout).await.outcome.without_users(members) },
+        )
     }
 }

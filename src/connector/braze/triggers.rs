@@ -13,6 +13,7 @@ use crate::config::TriggerTarget;
 use crate::connector::destination::{Recipient, RequestOutcome, TriggerEndpoint};
 use crate::connector::headers::display_text;
 use crate::connector::rate_limit::RateLimiter;
+use crate::foreign::without_users;
 use crate::model::IdentifierKind;
 
 /// The notice in a response about something that will not take effect.
@@ -44,7 +45,10 @@ impl TriggerEndpoint for BrazeClient {
             };
             let (reply, body) = self.post_trigger(key, path, body.to_string().into_bytes()).await;
             let body = body.and_then(|body| serde_json::from_slice::<TriggerReplyBody>(&body).ok());
-            (reply.outcome, body.and_then(|body| body.notice).map(|notice| display_text(&notice)))
+            let users: Vec<_> = recipients.iter().map(|(user, _)| *user).collect();
+            let notice = body.and_then(|body| body.notice).map(|notice| display_text(&notice));
+            let values = || users.iter().map(|user| user.value);
+            (reply.outcome.without_users(&users), notice.map(|notice| without_users(&notice, values())))
         })
     }
 }

@@ -74,7 +74,7 @@ impl HeapClient {
     /// [`HttpError::Client`] when there can be no client.
     pub fn new(config: &HeapConfig, base: &str, app_id: &str, clock: Clock) -> Result<Self, HttpError> {
         let agent = format!("Syncline/{}", env!("CARGO_PKG_VERSION"));
-        let http = HttpClient::new(base, agent, config.timeout, clock)?;
+        let http = HttpClient::new(base, agent, config.timeout)?;
         let limiter = EventRateLimiter::new(config.identity_events_max, config.app_events_max, config.window);
         Ok(Self { http, base: base.to_owned(), app_id: app_id.to_owned(), clock, limiter })
     }

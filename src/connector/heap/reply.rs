@@ -6,6 +6,7 @@
 
 use crate::connector::headers::{display_text, redirect_message, retry_at};
 use crate::connector::http::{HttpError, HttpReply};
+use crate::foreign::without_users;
 use crate::model::Timestamp;
 
 /// The outcome of a request.
@@ -32,6 +33,21 @@ pub enum HeapReply {
 }
 
 impl HeapReply {
+    /// The same reply without the identities of a request in its message: it goes to logs and reports.
+    #[must_use]
+    pub fn without_users<'a>(mut self, users: impl Iterator<Item = &'a str>) -> Self {
+        if let Self::BadRequest(text) | Self::Unauthorized(text) | Self::Unexpected(_, text) = &mut self {
+            *text = without_users(text, users);
+        }
+        self
+    }
+
+    /// Whether its message may repeat the request.
+    #[must_use]
+    pub fn has_message(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::Unauthorized(_) | Self::Unexpected(..))
+    }
+
     /// Why another attempt may succeed, as a clause. `None` if no attempt follows.
     #[must_use]
     pub fn retry_cause(&self) -> Option<String> {

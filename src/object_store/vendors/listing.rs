@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http_body_util::BodyExt as _;
+use hyper::{HeaderMap, StatusCode};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
@@ -16,9 +17,12 @@ use object_store::client::{
 use quick_xml::Writer;
 use quick_xml::events::{BytesStart, BytesText, Event};
 use quick_xml::reader::Reader;
+use tracing::Instrument as _;
 
 use super::super::exact_keys::{InDigits, MARK};
 use super::signing::{RequestSigning, put_key};
+use crate::foreign::cleaned;
+use crate::wait_log;
 
 /// XML elements that contain a key, each with its parent element.
 const KEYS: [(&[u8], &[u8]); 4] =
@@ -52,7 +56,7 @@ impl HttpService for ListingService {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let in_digits = request.extensions().get::<InDigits>().is_some();
         put_key(&mut request, &self.signing).await?;
-        let response = self.client.execute(request).await?;
+        let response = self.execute(request).await?;
         if !in_digits || !response.status().is_success() {
             return Ok(response);
         }
@@ -60,6 +64,38 @@ impl HttpService for ListingService {
         let xml = body.collect().await?.to_bytes();
         let written = in_hex(&xml).map_err(|error| HttpError::new(HttpErrorKind::Decode, error))?;
         Ok(HttpResponse::from_parts(parts, written.into()))
+    }
+}
+
+impl ListingService {
+    /// Sends a request and logs its outcome. The caller repeats requests that fail, up to [`super::RETRIES_MAX`] times.
+    async fn execute(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let uri = request.uri();
+        let host = uri.host().unwrap_or_default().to_owned();
+        let endpoint = cleaned(&format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path()));
+        let span = wait_log::request_span(request.method().as_str(), &endpoint);
+        let logged = async {
+            let result = self.client.execute(request).await;
+            match &result {
+                Ok(response) => log_reply(&host, response.status(), response.headers()),
+                Err(error) => {
+                    let cause = format!("{host} does not answer ({:?})", error.kind());
+                    wait_log::log_no_response(&cause);
+                    wait_log::log_repeated(&host, &cause, super::RETRIES_MAX);
+                }
+            }
+            result
+        };
+        logged.instrument(span).await
+    }
+}
+
+fn log_reply(host: &str, status: StatusCode, headers: &HeaderMap) {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(cleaned);
+    wait_log::log_response(status.as_u16(), header);
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        let cause = format!("{host} responds with status {}", status.as_u16());
+        wait_log::log_repeated(host, &cause, super::RETRIES_MAX);
     }
 }
 

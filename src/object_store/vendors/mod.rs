@@ -61,7 +61,10 @@ fn both<S: ObjectStore + PaginatedListStore>(
     (Arc::clone(&store) as Arc<dyn ObjectStore>, store as Arc<dyn PaginatedListStore>)
 }
 
+/// Attempts after the first one.
+const RETRIES_MAX: usize = 6;
+
 /// Retries end while the caller still waits for the answer.
 fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
+    RetryConfig { max_retries: RETRIES_MAX, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
 }

@@ -141,52 +141,57 @@ impl Store {
 
     /// Reads a file. `None`: it does not exist.
     pub(super) fn read(&self, relative: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match self {
+        let result = match self {
             Self::Folder(folder) => folder.read(relative),
             Self::Bucket(bucket) => bucket.read(relative).map(|found| found.map(|(bytes, _)| bytes)),
             #[cfg(test)]
             Self::Memory(memory) => memory.read(relative),
-        }
+        };
+        logged("read", &self.at(relative), result)
     }
 
     /// Opens a file for random access.
     pub(super) fn open_blob(&self, relative: &str) -> Result<Blob, StoreError> {
-        match self {
+        let result = match self {
             Self::Folder(folder) => folder.open_blob(relative),
             Self::Bucket(bucket) => Blob::of_object(bucket.clone(), relative),
             #[cfg(test)]
             Self::Memory(memory) => memory.open_blob(relative),
-        }
+        };
+        logged("open", &self.at(relative), result)
     }
 
     /// Returns the names of files and folders in a folder, sorted, without temporary files. A missing folder has none.
     pub(super) fn list(&self, relative: &str) -> Result<Vec<String>, StoreError> {
-        match self {
+        let result = match self {
             Self::Folder(folder) => folder.list(relative),
             Self::Bucket(bucket) => bucket.list(relative),
             #[cfg(test)]
             Self::Memory(memory) => memory.list(relative),
-        }
+        };
+        logged("list", &self.at(relative), result)
     }
 
     /// Returns the files in a folder, including temporary ones.
     pub(super) fn files(&self, relative: &str) -> Result<Vec<StoredFile>, StoreError> {
-        match self {
+        let result = match self {
             Self::Folder(folder) => folder.files(relative),
             Self::Bucket(bucket) => bucket.files(relative),
             #[cfg(test)]
             Self::Memory(memory) => memory.files(relative),
-        }
+        };
+        logged("list", &self.at(relative), result)
     }
 
     /// Writes a file that must not exist. Returns `false`, and changes nothing, if it does.
     pub(super) fn put_new(&self, relative: &str, bytes: &[u8]) -> Result<bool, StoreError> {
-        match self {
+        let result = match self {
             Self::Folder(folder) => folder.put_new(relative, bytes),
             Self::Bucket(bucket) => bucket.put_new(relative, bytes),
             #[cfg(test)]
             Self::Memory(memory) => memory.put_new(relative, bytes),
-        }
+        };
+        logged("put", &self.at(relative), result)
     }
 
     /// Writes a file under a new name.
@@ -229,13 +234,25 @@ impl Store {
     /// Removes a file. A missing file is not an error.
     pub(super) fn remove(&self, relative: &str) -> Result<(), StoreError> {
         step::step().map_err(|e| StoreError::new("remove", &self.at(relative), e))?;
-        match self {
+        let result = match self {
             Self::Folder(folder) => folder.remove(relative),
             Self::Bucket(bucket) => bucket.remove(relative),
             #[cfg(test)]
             Self::Memory(memory) => memory.remove(relative),
-        }
+        };
+        logged("remove", &self.at(relative), result)
     }
+}
+
+/// Logs an access to the state. Paths consist of ids, versions and dates, and never of identifiers of users.
+fn logged<T>(operation: &str, path: &Path, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    let path = path.display();
+    match &result {
+        Ok(_) if operation == "list" => tracing::trace!(operation, %path, "state"),
+        Ok(_) => tracing::debug!(operation, %path, "state"),
+        Err(error) => tracing::debug!(operation, %path, %error, "state"),
+    }
+    result
 }
 
 /// A file that is invisible until it is committed. Dropping it discards it.
@@ -272,7 +289,8 @@ impl PendingFile {
     /// Makes the file durable under its final name, which must not be taken.
     pub(super) fn commit_new(self) -> Result<(), StoreError> {
         let path = self.path();
-        if self.commit_if_new()? { Ok(()) } else { Err(StoreError::exists(&path)) }
+        let is_new = logged("put", &path, self.commit_if_new())?;
+        if is_new { Ok(()) } else { Err(StoreError::exists(&path)) }
     }
 
     /// As [`Self::commit_new`]. Returns `false`, and changes nothing, if the name is taken.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
 
 use super::keys::{BrazeKeyKind, key_fingerprint};
 use super::reply;
@@ -25,6 +26,7 @@ use crate::connector::headers::display_text;
 use crate::connector::http::{HttpAuth, HttpClient, HttpError};
 use crate::connector::rate_limit::{Admission, RateLimiter, RemainingQuota};
 use crate::connector::retry::Retry;
+use crate::foreign::without_users;
 use crate::model::{Clock, Identifier, IdentifierKind};
 use crate::wait_log;
 
@@ -109,7 +111,8 @@ impl ProfileLookup for BrazeRestClient {
             let body = bodies::users_body(kind, users);
             let reply = self.request(EXPORT, "", Some(&body)).await;
             let exported = reply.and_then(|reply| parse::<bodies::ExportedUsers>(EXPORT, &reply));
-            let exported = exported.map_err(|error| error.to_string())?;
+            let values = users.iter().map(|user| user.value);
+            let exported = exported.map_err(|error| without_users(&error.to_string(), values))?;
             Ok(users.iter().filter(|user| !exported.contains(user)).copied().collect())
         })
     }
@@ -144,7 +147,7 @@ impl BrazeRestClient {
         let agent = format!("Syncline/{}", env!("CARGO_PKG_VERSION"));
         let longest_wait = config.retry.longest_wait.min(longest_wait);
         Ok(Self {
-            http: HttpClient::new(base, agent, config.timeout, clock)?,
+            http: HttpClient::new(base, agent, config.timeout)?,
             base: base.to_owned(),
             key,
             clock,
@@ -235,8 +238,10 @@ impl BrazeRestClient {
         let mut unknown = Vec::new();
         for chunk in external_ids.chunks(IDS_MAX) {
             let body = bodies::export_body(chunk);
-            let exported: bodies::ExportedUsers =
-                parse(EXPORT, &self.request(EXPORT, "", Some(&body)).await?)?;
+            let exported: bodies::ExportedUsers = {
+                let span = tracing::debug_span!("batch", members = chunk.len());
+                parse(EXPORT, &self.request(EXPORT, "", Some(&body)).instrument(span).await?)?
+            };
             let known: BTreeSet<String> =
                 exported.users.into_iter().filter_map(|user| user.external_id).collect();
             unknown.extend(chunk.iter().filter(|id| !known.contains(*id)).cloned());

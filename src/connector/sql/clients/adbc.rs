@@ -19,11 +19,13 @@ use arrow_schema::{ArrowError, Schema};
 
 use super::super::database::Database;
 use super::super::error::{SqlError, SqlErrorKind};
+use super::server_error::{DATA_EXCEPTION, DATA_SIGNS, is_type_guess};
 use super::session::check_columns;
 use super::statement::{columns_of, is_one_statement, select_as_is};
 use crate::config::{AdbcConfig, SqlQuery, SqlSource};
 use crate::connector::columns::Columns;
 use crate::connector::rows::{RowLocation, RowSink};
+use crate::foreign::without_quoted;
 use crate::model::ConnectionName;
 
 /// A connection through a driver.
@@ -235,5 +237,10 @@ fn failed(database: &ConnectionName, error: &Error, otherwise: SqlErrorKind) -> 
         (Status::IO | Status::Cancelled, _) if otherwise == SqlErrorKind::Query => SqlErrorKind::Broken,
         _ => otherwise,
     };
-    SqlError::new(database, kind, error.message.clone())
+    let message = &error.message;
+    let is_about_data =
+        state.starts_with(DATA_EXCEPTION) || DATA_SIGNS.iter().any(|sign| message.contains(sign));
+    // The column of a type guess is still to be found in its message.
+    let is_about_data = is_about_data && !is_type_guess(message);
+    SqlError::new(database, kind, if is_about_data { without_quoted(message) } else { message.clone() })
 }

@@ -4,13 +4,18 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use super::tls;
 use crate::connector::sql::{SqlError, SqlErrorKind};
-use crate::foreign::escaped;
+use crate::foreign::{escaped, without_quoted};
 use crate::model::ConnectionName;
 
 /// Parts of driver messages when the type of a column was inferred from its first rows: of SQLite; of DuckDB for CSV
 /// and JSON files, and for SQLite tables.
 const TYPE_GUESS_SIGNS: [&str; 5] =
     ["type mismatch in column", "auto-detect", "auto_detect", "sample_size", "invalid type in column"];
+
+/// The class of errors about values, which the message quotes (SQL standard, SQLSTATE class 22).
+pub(super) const DATA_EXCEPTION: &str = "22";
+/// Parts of messages about values, of drivers without a SQLSTATE: of DuckDB and Snowflake.
+pub(super) const DATA_SIGNS: [&str; 2] = ["Could not convert string '", "' is not recognized"];
 
 impl SqlError {
     /// Classifies an error of the client library.
@@ -19,7 +24,10 @@ impl SqlError {
             let kind = if before_rows { SqlErrorKind::Unreachable } else { SqlErrorKind::Broken };
             return Self::new(database, kind, tls::cause(error));
         };
-        let mut message = server.message().to_owned();
+        let mut message = match server.code().code().get(..2) {
+            Some(DATA_EXCEPTION) => without_quoted(server.message()),
+            _ => server.message().to_owned(),
+        };
         if let Some(hint) = server.hint() {
             message.push_str(&format!(" ({hint})"));
         }
@@ -47,11 +55,11 @@ impl SqlError {
 
     /// The same error, as [`SqlErrorKind::TypeGuess`] if its message says so. `columns` are those of the query.
     pub(super) fn or_type_guess(self, columns: &[Box<str>]) -> Self {
-        let message = self.message.to_ascii_lowercase();
         let may_be = matches!(self.kind, SqlErrorKind::Query | SqlErrorKind::Broken);
-        if !may_be || !TYPE_GUESS_SIGNS.iter().any(|sign| message.contains(sign)) {
+        if !may_be || !is_type_guess(&self.message) {
             return self;
         }
+        let message = self.message.to_ascii_lowercase();
         // SQLite's driver counts columns from 0; DuckDB names them.
         let index = message
             .split_once("mismatch in column ")
@@ -63,8 +71,17 @@ impl SqlError {
         };
         let column = index.and_then(|index| columns.get(index)).or_else(|| columns.iter().find(named));
         let column = column.map(|name| escaped(name).into_owned());
-        Self { kind: SqlErrorKind::TypeGuess(column), ..self }
+        // DuckDB quotes the value, and the whole line of a CSV file.
+        let shown = self.message.split("Original Line").next().unwrap_or_default();
+        let message = without_quoted(shown.trim_end());
+        Self { kind: SqlErrorKind::TypeGuess(column), message, ..self }
     }
+}
+
+/// Whether a message is about a type that was inferred from the first rows.
+pub(super) fn is_type_guess(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    TYPE_GUESS_SIGNS.iter().any(|sign| message.contains(sign))
 }
 
 /// Recognized by the server function, since messages may be in any language.
