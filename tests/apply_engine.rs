@@ -104,7 +104,7 @@ fn a_408_is_retried_and_every_form_of_retry_after_is_read() {
 fn the_guard_counts_removals_of_members_in_doubt() {
     let (w, sandbox) = filled(1_000, "");
     sandbox.faults(r#"[{"on":"users","times":0,"do":"lose_answer"}]"#);
-    w.run(&["resync", "carts"]).expect(7).says(&["1,000 members in doubt"]);
+    w.run(&["resync", "carts", "--yes"]).expect(7).says(&["1,000 members in doubt"]);
     sandbox.faults("[]");
     w.source("carts", users(100));
     w.run(&["reconcile"]).expect(6).says(&["900", "1,000", "30%"]);

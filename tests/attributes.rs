@@ -324,7 +324,7 @@ fn resync_uses_the_recorded_delivery() {
     w.write("sync.yaml", config(&sandbox, &["carts"], "")).source("carts", users(12));
     w.run(&["reconcile"]).expect(0);
     let before = track(&sandbox);
-    w.run(&["resync", "carts"]).expect(0);
+    w.run(&["resync", "carts", "--yes"]).expect(0);
     assert_eq!((track(&sandbox), sandbox.writes()), (before + 1, 0));
 }
 

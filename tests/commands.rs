@@ -127,11 +127,94 @@ fn completions_and_manual_contain_every_command() {
     let manual = w.run(&["man"]).expect(0).stdout;
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = w.run(&["completions", shell]).expect(0).stdout;
-        for command in ["validate", "plan", "reconcile", "status", "history", "sandbox", "schema", "init"] {
-            assert!(script.contains(command) && manual.contains(command), "{shell} {command}");
-        }
+        assert!(script.contains("SYNCLINE_COMPLETE"), "{shell} {script}");
+    }
+    let commands = completed(&w, &[""]);
+    for command in ["validate", "plan", "reconcile", "status", "history", "sandbox", "schema", "init"] {
+        assert!(commands.contains(&command.to_owned()) && manual.contains(command), "{command} {commands:?}");
     }
     assert!(manual.starts_with(".ie") || manual.contains(".TH syncline"), "{}", &manual[..60]);
+}
+
+/// The values that a shell offers for the last of the words.
+fn completed(w: &Workspace, words: &[&str]) -> Vec<String> {
+    let line = [&["--", "syncline"], words].concat();
+    let mut command = w.command(&line);
+    command.env("SYNCLINE_COMPLETE", "fish");
+    let shown = run(command).expect(0).stdout;
+    shown.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn completions_know_the_names_of_the_config() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").source("carts", users(2)).source("trials", users(2));
+    let staging = "environments:\n  staging: { state: { path: .syncline/staging } }\n";
+    w.write("staging.yaml", w.read("sync.yaml").replace("carts", "baskets") + staging);
+    for command in [&["plan"][..], &["reconcile"], &["apply"], &["approve"], &["resync"], &["state", "show"]]
+    {
+        let all = completed(&w, &[command, &[""]].concat());
+        assert!(["carts", "trials"].iter().all(|id| all.contains(&(*id).to_owned())), "{command:?}: {all:?}");
+    }
+    assert_eq!(completed(&w, &["plan", "tr"]), ["trials"]);
+    assert_eq!(completed(&w, &["plan", "-c", "staging.yaml", "bas"]), ["baskets"]);
+    assert_eq!(completed(&w, &["--config=staging.yaml", "plan", "--env", ""]), ["staging"]);
+    w.write("sync.yaml", "version: [");
+    assert_eq!(completed(&w, &["plan", "tr"]), [""; 0], "an invalid config is no error here");
+}
+
+#[test]
+fn apply_is_reconcile_and_a_dry_run_is_a_plan() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(3));
+    for args in [&["reconcile", "--dry-run"][..], &["apply", "--dry-run", "carts"], &["plan", "--dry-run"]] {
+        w.run(args).expect(0).says(&["add 3"]);
+    }
+    assert!(!w.path(".syncline").exists());
+    assert_eq!(sandbox.writes(), 0);
+    let json = w.run(&["apply", "--dry-run", "--format", "json"]).expect(0).json();
+    assert_eq!((json["command"].as_str(), json["result"].as_str()), (Some("plan"), Some("changes")));
+    w.run(&["reconcile", "--dry-run", "--plan", "saved.plan"]).expect(64);
+    w.run(&["apply"]).expect(0).says(&["added 3"]);
+    assert_eq!(sandbox.members("carts").len(), 3);
+}
+
+#[test]
+fn usage_errors_are_json_on_request() {
+    let w = Workspace::new();
+    for args in [&["plan", "--format", "json", "--detailed-exitcod"][..], &["recncile", "--format=json"]] {
+        let run = w.run(args).expect(64);
+        let json = run.json();
+        assert_eq!((json["result"].as_str(), json["error"]["exit_code"].as_u64()), (Some("error"), Some(64)));
+        assert!(json["error"]["message"].as_str().unwrap().starts_with("un"), "{json}");
+        let hints = json["error"]["hints"].to_string();
+        assert!(hints.contains("tip: a similar") && !hints.contains("\\n"), "{json}");
+    }
+}
+
+#[test]
+fn help_has_examples_and_separates_the_global_options() {
+    let w = Workspace::new();
+    let help = w.run(&["reconcile", "--help"]).expect(0).stdout;
+    let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("{text} is missing: {help}"));
+    let order = [
+        "--dry-run",
+        "--max-removes",
+        "Global options:",
+        "--config",
+        "--env",
+        "Examples:\n  syncline reconcile",
+    ];
+    assert!(order.windows(2).all(|two| at(two[0]) < at(two[1])), "{help}");
+    for width in ["60", "80"] {
+        for args in [&["plan", "--help"][..], &["replay", "--help"], &["sandbox", "-h"], &["--help"]] {
+            let mut command = w.command(args);
+            command.env("COLUMNS", width);
+            let help = run(command).expect(0).stdout;
+            let longest = help.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= width.parse().unwrap(), "{args:?} at {width}: {help}");
+        }
+    }
 }
 
 #[test]

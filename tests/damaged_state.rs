@@ -92,7 +92,7 @@ fn a_state_that_is_older_than_its_commits_stops_that_cohort_and_is_found() {
     let run = w.run(&["reconcile"]).expect(1);
     let run = run.says(&[
         "cohorts/carts is older than the last commit: version",
-        "syncline resync carts, then syncline reconcile",
+        "syncline resync carts --yes, then syncline reconcile",
         "syncline state accept cohorts/carts",
         "added 1",
     ]);
@@ -108,7 +108,7 @@ fn a_state_that_is_older_than_its_commits_stops_that_cohort_and_is_found() {
 #[test]
 fn resync_recovers_every_user_who_may_be_in_an_older_cohort() {
     let (w, sandbox) = with_older_state();
-    w.run(&["resync", "carts"]).expect(0).says(&["2 members of its parts are in doubt"]);
+    w.run(&["resync", "carts", "--yes"]).expect(0).says(&["2 members of its parts are in doubt"]);
     w.run(&["state", "verify"]).expect(0);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts"), members(users(40)), "no member is left in the cohort");
@@ -505,7 +505,7 @@ fn a_damaged_cohort_can_be_sent_again() {
     w.source("carts", users(41)).source("trials", users(6));
     w.run(&["reconcile"]).expect(1).says(&[&name, "delete the file", "syncline resync carts", "added 1"]);
     remove(&version);
-    w.run(&["resync", "carts"]).expect(0);
+    w.run(&["resync", "carts", "--yes"]).expect(0);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts"), members(users(41)));
     w.run(&["state", "verify"]).expect(0);
@@ -616,7 +616,7 @@ fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
     run_command(&["reconcile"])
         .expect(1)
         .says(&["cohorts/trials is older than the last commit", "syncline resync trials"]);
-    run_command(&["resync", "trials"]).expect(0);
+    run_command(&["resync", "trials", "--yes"]).expect(0);
     run_command(&["reconcile"]).expect(0);
     run_command(&["state", "verify"]).expect(0);
     assert_eq!(sandbox.members("trials"), members(users(6)));

@@ -47,7 +47,7 @@ fn tables_with_users_become_cohorts_that_can_be_planned() {
         .says(&["add 9 ", "add 5 ", "add 1 "]);
     let json = w.run(&["discover", "warehouse", "--format", "json"]).expect(0).json();
     assert_eq!(json["cohorts"][0]["match"][0], "external_id: Email");
-    w.run(&["discover", "lake"]).expect(64).says(&["no database `lake`", "it has warehouse"]);
+    w.run(&["discover", "lake"]).expect(64).says(&["no database `lake`", "it has `warehouse`"]);
     server.stop("fast");
     w.run(&["discover"]).expect(5).says(&["cannot be reached"]);
 }

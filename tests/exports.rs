@@ -577,7 +577,7 @@ fn a_missing_source_is_not_an_empty_one() {
     w.run(&["export", "--dry-run"]).expect(1).says(&["cannot list cur"]);
     w.run(&["export", "nothing"])
         .expect(64)
-        .says(&["the config has no export `nothing`", "it has engagement"]);
+        .says(&["the config has no export `nothing`", "it has `engagement`"]);
     let unset = config(&sandbox, "", "").replace("app_id: 11", "app_id: { env: NOT_SET_AT_ALL }");
     w.write("sync.yaml", unset);
     w.run(&["export"]).expect(4).says(&["NOT_SET_AT_ALL"]);

@@ -156,7 +156,7 @@ fn a_maximum_for_an_unknown_cohort_is_an_error() {
     let (w, _sandbox) = reconciled(5, "");
     w.run(&["plan", "--max-removes", "cart=1"])
         .expect(64)
-        .says(&["the config has no cohort `cart`", "it has trials, carts"]);
+        .says(&["the config has no cohort `cart`", "did you mean `carts`?"]);
     w.run(&["plan", "--max-removes", "carts"]).expect(64).says(&["COHORT=N"]);
 }
 

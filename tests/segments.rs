@@ -203,7 +203,7 @@ fn a_missing_segment_comes_with_the_steps_to_create_it() {
     ]);
     w.run(&["check", "win_bock"])
         .expect(64)
-        .says(&["the config has no segment `win_bock`", "it has win_back"]);
+        .says(&["the config has no segment `win_bock`", "did you mean `win_back`?"]);
 }
 
 #[test]

@@ -489,14 +489,18 @@ fn resync_sends_the_recorded_membership_and_shows_its_cost_first() {
         "remove 5",
         "3 requests, 50 data points",
     ]);
+    let ready = "nothing was sent; to send it: syncline resync carts --yes";
+    w.run(&["resync", "carts"]).expect(0).says(&["add 45", ready]);
     assert_eq!((sandbox.writes(), w.snapshot(".syncline")), (before, files));
-    let run = w.run(&["resync", "carts"]).expect(0);
+    let run = w.run(&["resync", "carts", "--yes"]).expect(0);
     assert!(run.stderr.contains("50 data points"), "the cost is shown first: {}", run.stderr);
     run.says(&["added 45, removed 5; 45 members"]);
     assert_eq!(sandbox.members("carts"), members(users(45)), "without its source");
     w.source("carts", users(45));
     w.run(&["reconcile"]).expect(0).says(&["In sync: 1 cohort, 45 members"]);
-    w.run(&["resync", "unheard-of"]).expect(64);
+    w.run(&["resync", "cards"])
+        .expect(64)
+        .says(&["the state has no cohort `cards`", "did you mean `carts`?"]);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn users_who_enter_or_leave_trigger_once() {
     let all = sends(&sandbox);
     assert_eq!((all.len(), &all[0]["kind"], &all[1]["kind"]), (2, &json!("campaign"), &json!("canvas")));
     assert_eq!(recipients(&sandbox), ["user-0", "user-10", "user-11"]);
-    for args in [&["reconcile"][..], &["resync", "carts"], &["reconcile"]] {
+    for args in [&["reconcile"][..], &["resync", "carts", "--yes"], &["reconcile"]] {
         w.run(args).expect(0);
     }
     assert_eq!(recipients(&sandbox).len(), 3, "one trigger per entry");

@@ -37,7 +37,8 @@ fn another_workspace_is_rejected_before_anything_is_sent() {
         "if it is a new key of the same workspace: syncline state adopt braze",
         "if it is another workspace: it has none of the recorded members; give it its own `state:`",
     ];
-    for args in [&["plan"][..], &["reconcile"], &["reconcile", "--plan", "saved.plan"], &["resync", "carts"]]
+    for args in
+        [&["plan"][..], &["reconcile"], &["reconcile", "--plan", "saved.plan"], &["resync", "carts", "--yes"]]
     {
         with_key(&w, "canary-other", args).expect(6).says(&expected);
     }

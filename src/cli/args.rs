@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 
+use super::completion;
 use super::exit;
 use super::find_args::{DiscoverArgs, ImportTablesArgs};
 use super::global_args::{FormatArgs, Global, OutputFormat, cohort, without_effect};
@@ -30,7 +32,8 @@ pub(super) enum Command {
     Validate(FormatArgs),
     /// Show what `reconcile` would do; changes nothing
     Plan(PlanArgs),
-    /// Apply the changes: one run over all cohorts and exports
+    /// Apply the changes: one run over all cohorts and exports; also `apply`
+    #[command(alias = "apply")]
     Reconcile(ReconcileArgs),
     /// Run as a server that keeps everything in sync, until it is stopped
     Watch,
@@ -143,44 +146,60 @@ pub(super) enum CheckFormat {
 }
 
 /// Options of both `plan` and `reconcile`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct RunArgs {
     /// Only these cohorts
-    #[arg(value_name = "COHORT", value_parser = cohort)]
+    #[arg(value_name = "COHORT", value_parser = cohort, add = ArgValueCandidates::new(completion::cohorts))]
     pub(super) cohorts: Vec<CohortId>,
-    /// Send identifiers again that Braze has rejected before
-    #[arg(long)]
-    pub(super) retry_rejected: bool,
     /// For this run, allow up to N removals of a cohort, in spite of its guard
     #[arg(long, value_name = "COHORT=N", value_parser = ceiling)]
     pub(super) max_removes: Vec<(CohortId, u64)>,
     /// For this run, allow up to N additions to a cohort, in spite of its guard
     #[arg(long, value_name = "COHORT=N", value_parser = ceiling)]
     pub(super) max_adds: Vec<(CohortId, u64)>,
+    /// Send identifiers again that Braze has rejected before
+    #[arg(long)]
+    pub(super) retry_rejected: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    #[command(flatten)]
-    pub(super) run: RunArgs,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: PlanFormat,
+    /// Save the plan for `reconcile --plan`; the file contains identifiers of users
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
     /// Exit with code 2 if changes are pending
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
     /// Show identifiers of samples in full
     #[arg(long)]
     pub(super) show_identifiers: bool,
-    /// Save the plan for `reconcile --plan`; the file contains identifiers of users
-    #[arg(long, value_name = "FILE")]
-    pub(super) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// A plan never changes anything: the option has no effect
+    #[arg(long, hide = true)]
+    pub(super) dry_run: bool,
+}
+
+impl PlanArgs {
+    /// The plan of `reconcile --dry-run`.
+    pub(super) fn of_dry_run(args: &ReconcileArgs) -> Self {
+        let format = match args.format {
+            OutputFormat::Human => PlanFormat::Human,
+            OutputFormat::Json => PlanFormat::Json,
+        };
+        let run = args.run.clone();
+        Self { format, out: None, detailed_exitcode: false, show_identifiers: false, run, dry_run: true }
+    }
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ReconcileArgs {
-    #[command(flatten)]
-    pub(super) run: RunArgs,
+    /// Only show what the run would do, as `plan` does
+    #[arg(long, conflicts_with_all = ["plan", "expect"])]
+    pub(super) dry_run: bool,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
@@ -190,12 +209,14 @@ pub(super) struct ReconcileArgs {
     /// Apply only if the plan has this digest, printed by `plan`
     #[arg(long, value_name = "DIGEST")]
     pub(super) expect: Option<PlanDigest>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Only these segments
-    #[arg(value_name = "SEGMENT", value_parser = segment)]
+    #[arg(value_name = "SEGMENT", value_parser = segment, add = ArgValueCandidates::new(completion::segments))]
     pub(super) segments: Vec<SegmentId>,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
@@ -215,7 +236,7 @@ pub(super) struct HistoryArgs {
 #[derive(Debug, Args)]
 pub(super) struct ApproveArgs {
     /// The cohort
-    #[arg(value_name = "COHORT", value_parser = cohort)]
+    #[arg(value_name = "COHORT", value_parser = cohort, add = ArgValueCandidates::new(completion::cohorts))]
     pub(super) cohort: CohortId,
     /// The digest of the plan, from the message that reports the block
     #[arg(long, value_name = "DIGEST")]
@@ -228,7 +249,7 @@ pub(super) struct ApproveArgs {
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     /// Only these exports
-    #[arg(value_name = "EXPORT", value_parser = export)]
+    #[arg(value_name = "EXPORT", value_parser = export, add = ArgValueCandidates::new(completion::exports))]
     pub(super) exports: Vec<ExportId>,
     /// Only files of this day and later, for example `2026-11-01`
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -247,7 +268,7 @@ pub(super) struct ExportArgs {
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
     /// Only these exports
-    #[arg(value_name = "EXPORT", value_parser = export)]
+    #[arg(value_name = "EXPORT", value_parser = export, add = ArgValueCandidates::new(completion::exports))]
     pub(super) exports: Vec<ExportId>,
     /// Only rejects with this reason; repeatable
     #[arg(long = "reason", value_name = "REASON", conflicts_with = "files")]
@@ -294,11 +315,14 @@ pub(super) struct ForgetArgs {
 #[derive(Debug, Args)]
 pub(super) struct ResyncArgs {
     /// The cohort
-    #[arg(value_name = "COHORT", value_parser = cohort)]
+    #[arg(value_name = "COHORT", value_parser = cohort, add = ArgValueCandidates::new(completion::cohorts))]
     pub(super) cohort: CohortId,
     /// Show what would be sent and its cost, without sending
-    #[arg(long)]
+    #[arg(long, conflicts_with = "yes")]
     pub(super) dry_run: bool,
+    /// Send it
+    #[arg(long)]
+    pub(super) yes: bool,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,

@@ -12,6 +12,17 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// The command line, with the name of the program.
+#[allow(clippy::disallowed_methods, reason = "the only place that may")]
+pub(super) fn arguments() -> std::env::ArgsOs {
+    std::env::args_os()
+}
+
+/// The words of the command line, after the name of the program.
+pub(super) fn words() -> Vec<String> {
+    arguments().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 /// Environment variables of the vendors' object stores.
 #[allow(clippy::disallowed_methods, reason = "the only file that may")]
 pub(super) fn store_options() -> Vec<(String, String)> {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use super::envelope::{envelope, problem_list};
 use super::exit::Exit;
 use super::hints::{damaged_hints, folder_hint, older_hints, sql_hint};
-use super::output::{OutputLost, bold, red};
+use super::output::{OutputLost, bold, red, wrapped};
 use super::suggested_command::SuggestedCommand;
 use crate::config::{Problems, SecretError, UnsafeFileAccess};
 use crate::connector::http::HttpError;
@@ -65,7 +65,17 @@ impl CommandError {
             text.push_str("\n  ");
             text.push_str(hint);
         }
-        text
+        // A problem of the config shows a line of the file, which must stay as it is.
+        if self.problems.is_none() { wrapped(&text) } else { text }
+    }
+
+    /// An invalid command line, from the text that describes it.
+    pub(super) fn usage(text: &str) -> Self {
+        let mut paragraphs =
+            text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+        let first = paragraphs.next().unwrap_or_default();
+        let error = Self::new(Exit::Usage, first.trim_start_matches("error: "));
+        paragraphs.filter(|part| !part.is_empty()).fold(error, Self::hint)
     }
 
     pub(super) fn to_json(&self, command: &str) -> String {

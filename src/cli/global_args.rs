@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Arg, Args, ValueEnum};
+use clap_complete::ArgValueCandidates;
 
+use super::completion;
 use crate::model::CohortId;
 
 /// The default config file.
@@ -11,12 +13,13 @@ pub(super) const DEFAULT_CONFIG: &str = "sync.yaml";
 
 /// Options of all commands.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(super) struct Global {
     /// The config file
     #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(super) config: PathBuf,
     /// Merge this environment of the config into it
-    #[arg(short, long, global = true, value_name = "NAME")]
+    #[arg(short, long, global = true, value_name = "NAME", add = ArgValueCandidates::new(completion::environments))]
     pub(super) env: Option<String>,
     /// Reject a config that differs from this one in more than cohorts, segments and exports
     #[arg(long, global = true, value_name = "FILE")]

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use crate::config::did_you_mean;
 use crate::connector::file::FileError;
 use crate::connector::heap_connect::DumpError;
 use crate::connector::sql::{SqlError, SqlErrorKind};
@@ -28,7 +29,7 @@ pub(super) fn damaged_hints(path: &Path) -> Vec<String> {
         [.., "cohorts", id, "versions", _] => vec![
             restore,
             format!(
-                "without a backup, delete the file: then `syncline resync {id}` and `syncline reconcile` send everyone \
+                "without a backup, delete the file: then `syncline resync {id} --yes` and `syncline reconcile` send everyone \
                  again who may be in the cohort, and remove who should not be"
             ),
         ],
@@ -56,7 +57,7 @@ pub(super) fn older_hints(entry: &str) -> Vec<String> {
         Some(("cohorts", id)) => vec![
             restore,
             format!(
-                "to send all members again and remove all others: syncline resync {id}, then \
+                "to send all members again and remove all others: syncline resync {id} --yes, then \
                  syncline reconcile"
             ),
             format!("to accept the present files: {accept}"),
@@ -239,9 +240,7 @@ fn missing_column(column: &str, found: &[String]) -> String {
             );
         }
     }
-    let near = found.iter().min_by_key(|name| strsim::damerau_levenshtein(name, column));
-    let close = near.filter(|name| strsim::damerau_levenshtein(name, column) <= 1 + column.len() / 4);
-    match (close, found) {
+    match (did_you_mean(column, found.iter().map(String::as_str)), found) {
         (Some(near), _) => format!("no member was added or removed. Did you mean `{near}`?"),
         (None, []) => "no member was added or removed".to_owned(),
         (None, found) => format!("no member was added or removed. It has `{}`", found.join("`, `")),

@@ -6,6 +6,7 @@
 mod access;
 mod args;
 mod commands;
+mod completion;
 mod csv_config;
 mod discovered;
 mod doctor;
@@ -15,6 +16,7 @@ mod error;
 mod exit;
 mod find_args;
 mod global_args;
+mod help;
 mod hints;
 mod identity_args;
 mod identity_errors;
@@ -38,8 +40,9 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
+use clap_complete::CompleteEnv;
 
 pub use exit::Exit;
 
@@ -51,8 +54,11 @@ use global_args::{LogFormat, OutputFormat};
 #[must_use]
 pub fn main() -> ExitCode {
     exit::on_panic();
+    CompleteEnv::with_factory(help::command).var(completion::VARIABLE).complete();
     environment::inject_failure();
-    match Cli::try_parse() {
+    let mut command = help::command();
+    let parsed = command.try_get_matches_from_mut(environment::arguments());
+    match parsed.and_then(|matches| Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))) {
         Ok(cli) => run(&cli).into(),
         Err(error) => usage(&error).into(),
     }
@@ -67,6 +73,12 @@ fn usage(error: &clap::Error) -> Exit {
         }
         _ => {
             output::err(&error.render().ansi().to_string());
+            let words = environment::words();
+            let is_json = words.iter().any(|word| word == "--format=json")
+                || words.windows(2).any(|two| two[0] == "--format" && two[1] == "json");
+            if is_json {
+                let _ = output::out(&CommandError::usage(&error.render().to_string()).to_json("syncline"));
+            }
             Exit::Usage
         }
     }

@@ -49,7 +49,11 @@ fn print(stream: &mut impl Write, text: &str) -> io::Result<()> {
 /// A suggested command is never broken: it gets a line of its own.
 pub(super) fn wrapped(text: &str) -> String {
     let columns = environment::variable("COLUMNS").and_then(|columns| columns.parse().ok());
-    let terminal = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    let terminal = || {
+        let size = terminal_size::terminal_size_of(io::stdout());
+        let size = size.or_else(|| terminal_size::terminal_size_of(io::stderr()));
+        size.map(|(width, _)| usize::from(width.0))
+    };
     match columns.or_else(terminal).filter(|width| *width >= WIDTH_MIN) {
         Some(width) => text.lines().map(|line| wrapped_line(line, width)).collect::<Vec<_>>().join("\n"),
         None => text.to_owned(),

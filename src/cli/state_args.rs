@@ -1,7 +1,9 @@
 //! The command line of `state`. Doc comments are the help texts.
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 
+use super::completion;
 use super::global_args::{FormatArgs, OutputFormat, cohort};
 use crate::model::{CohortId, ConnectionName};
 
@@ -18,7 +20,7 @@ pub(super) enum StateCommand {
     /// Show the recorded membership of a cohort: its version and parts
     Show {
         /// The cohort
-        #[arg(value_name = "COHORT", value_parser = cohort)]
+        #[arg(value_name = "COHORT", value_parser = cohort, add = ArgValueCandidates::new(completion::cohorts))]
         cohort: CohortId,
         #[command(flatten)]
         format: FormatArgs,

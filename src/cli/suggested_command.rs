@@ -129,6 +129,7 @@ impl SuggestedCommand {
             words.extend(self.cohorts.iter().cloned());
             words.extend(self.retry_rejected.then(|| "--retry-rejected".to_owned()));
         }
+        words.extend((by == "resync").then(|| "--yes".to_owned()));
         for (op, id, number) in &self.ceilings {
             let option = match op {
                 ChangeOp::Remove => "--max-removes",

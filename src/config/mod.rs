@@ -49,6 +49,7 @@ pub use export::{ExportConfig, ExportSource, HttpSource, StorageLocation, Storag
 pub use file_source::{FileFormat, FileSource, FinalNewline};
 pub use identity::{IdentityDumpSource, IdentityFileSource, IdentitySource};
 pub use problem::{Problem, ProblemCode, Problems};
+pub(crate) use problem::{did_you_mean, listed};
 pub use schema::{include_schema_text, schema, schema_text};
 pub use secret::{Secret, SecretError, SecretRef, Secrets, SourceAccess, UnsafeFileAccess};
 pub use segment::{BrazeObject, SegmentConfig, SizeLimits};

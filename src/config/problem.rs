@@ -200,7 +200,7 @@ const CANDIDATES_MAX: usize = 256;
 const COMPARED_LEN_MAX: usize = 128;
 
 /// Names in a message, each in backticks.
-pub(super) fn listed(names: &[&str]) -> String {
+pub(crate) fn listed(names: &[&str]) -> String {
     let shown: Vec<String> = names.iter().take(LISTED_MAX).map(|name| format!("`{name}`")).collect();
     let more = names.len().saturating_sub(LISTED_MAX);
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -208,7 +208,7 @@ pub(super) fn listed(names: &[&str]) -> String {
 }
 
 /// The candidate most similar to `given`, if it is similar enough.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -8,7 +8,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::Global;
 use crate::cli::logging::notify;
-use crate::cli::output::{out, out_exactly};
+use crate::cli::output::{out, out_exactly, wrapped};
 use crate::cli::render::segments::SegmentReport;
 use crate::cli::segments::{self, SegmentLookup};
 use crate::config::{Config, SegmentConfig};
@@ -26,7 +26,7 @@ pub(in crate::cli) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, Com
     let looked = super::runtime()?.block_on(looking)?;
     let shown = SegmentReport { looked: &looked, config: &config };
     match args.format {
-        CheckFormat::Human => out(&shown.human()),
+        CheckFormat::Human => out(&wrapped(&shown.human())),
         CheckFormat::Json => out(&shown.json()),
         CheckFormat::Markdown => out(&format!("## syncline check\n{}", shown.markdown())),
         CheckFormat::Github => out_exactly(&shown.github()),
@@ -38,12 +38,8 @@ pub(in crate::cli) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, Com
 fn wanted<'a>(only: &[SegmentId], config: &'a Config) -> Result<Vec<&'a SegmentConfig>, CommandError> {
     for id in only {
         if !config.segments.iter().any(|segment| segment.id == *id) {
-            let have: Vec<&str> = config.segments.iter().map(|segment| segment.id.as_str()).collect();
-            let failed = CommandError::new(Exit::Usage, format!("the config has no segment `{id}`"));
-            return Err(failed.hint(match have.is_empty() {
-                true => "it has none: add one under `segments:`".to_owned(),
-                false => format!("it has {}", have.join(", ")),
-            }));
+            let known = config.segments.iter().map(|segment| segment.id.as_str());
+            return Err(super::unknown("the config", "segment", id.as_str(), known));
         }
     }
     Ok(config.segments.iter().filter(|segment| only.is_empty() || only.contains(&segment.id)).collect())

@@ -51,9 +51,8 @@ fn wanted<'a>(
     };
     let found: Vec<_> = all.iter().copied().filter(|name| *name == only).collect();
     if found.is_empty() {
-        let none = CommandError::new(Exit::Usage, format!("the config has no database `{only}`"));
-        let have: Vec<&str> = all.iter().map(|name| name.as_str()).collect();
-        return Err(none.hint(format!("it has {}", have.join(", "))));
+        let known = all.iter().map(|name| name.as_str());
+        return Err(super::unknown("the config", "database", only.as_str(), known));
     }
     Ok(found)
 }

@@ -6,7 +6,7 @@ use crate::cli::doctor::{CheckStatus, DoctorFinding, DoctorFindings, examine};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
-use crate::cli::output::{bold, counted, counted_of, dim, green, out, red, yellow};
+use crate::cli::output::{bold, counted, counted_of, dim, green, out, red, wrapped, yellow};
 use crate::cli::render::json::envelope;
 
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
@@ -17,7 +17,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     runtime.shutdown_background();
     let has_failed = findings.list.iter().any(|finding| finding.status == CheckStatus::Failed);
     out(&match args.format {
-        OutputFormat::Human => human(&findings),
+        OutputFormat::Human => wrapped(&human(&findings)),
         OutputFormat::Json => {
             let list: Vec<Value> = findings.list.iter().map(to_json).collect();
             envelope("doctor", if has_failed { "failed" } else { "passed" }, &json!({ "findings": list }))

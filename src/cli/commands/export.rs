@@ -13,7 +13,7 @@ use crate::cli::args::ExportArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
-use crate::cli::output::{OutputLost, bold, out};
+use crate::cli::output::{OutputLost, bold, out, wrapped};
 use crate::cli::render::{export as view, json::envelope};
 use crate::cli::resources::storage_access;
 use crate::cli::suggested_command::SuggestedCommand;
@@ -45,12 +45,7 @@ pub(super) fn chosen<'a>(
 ) -> Result<Vec<&'a ExportConfig>, CommandError> {
     let have: Vec<&str> = config.exports.iter().map(|export| export.id.as_str()).collect();
     if let Some(unknown) = ids.iter().find(|id| !have.contains(&id.as_str())) {
-        let failed = CommandError::new(Exit::Usage, format!("the config has no export `{unknown}`"));
-        return Err(if have.is_empty() {
-            failed.hint("it has no `exports:` at all")
-        } else {
-            failed.hint(format!("it has {}", have.join(", ")))
-        });
+        return Err(super::unknown("the config", "export", unknown.as_str(), have.into_iter()));
     }
     Ok(config.exports.iter().filter(|export| ids.is_empty() || ids.contains(&export.id)).collect())
 }
@@ -164,7 +159,7 @@ pub(super) fn survey(
         lines.push("The config has no exports.".to_owned());
     }
     out(&match format {
-        OutputFormat::Human => lines.join("\n"),
+        OutputFormat::Human => wrapped(&lines.join("\n")),
         OutputFormat::Json => envelope("export", "survey", &json!({ "exports": values })),
     })?;
     Ok(exit)
@@ -184,7 +179,7 @@ pub(super) fn finish(
             let mut lines = view::lines(reports);
             lines.push(String::new());
             lines.push(summary(reports, exit));
-            lines.join("\n")
+            wrapped(&lines.join("\n"))
         }
         OutputFormat::Json => {
             let exports = view::to_json(reports);

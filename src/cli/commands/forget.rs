@@ -9,7 +9,7 @@ use crate::cli::args::ForgetArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
-use crate::cli::output::{counted, out, yellow};
+use crate::cli::output::{counted, out, wrapped, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment};
@@ -44,7 +44,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, Co
     let asked = deletion.filter(|_| is_erased).map(|deletion| deletion.ask(&config, &state, id)).transpose();
     let request = asked.as_ref().ok().and_then(Option::as_deref);
     out(&match args.format {
-        OutputFormat::Human => human(&forgotten, request, args.heap.as_deref()),
+        OutputFormat::Human => wrapped(&human(&forgotten, request, args.heap.as_deref())),
         OutputFormat::Json => to_json(&forgotten, request),
     })?;
     asked?;

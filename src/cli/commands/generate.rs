@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
-use clap::CommandFactory as _;
+use clap_complete::env::Shells;
 use clap_mangen::Man;
 
-use crate::cli::args::{Cli, CompletionsArgs, SchemaArgs};
+use crate::cli::args::{CompletionsArgs, SchemaArgs};
+use crate::cli::completion;
 use crate::cli::error::CommandError;
 use crate::cli::exit::{Exit, MEANINGS};
+use crate::cli::help;
 use crate::cli::output::out_exactly;
 use crate::config::{include_schema_text, schema_text};
 
@@ -17,15 +19,20 @@ pub(in crate::cli) fn schema(args: &SchemaArgs) -> Result<Exit, CommandError> {
 }
 
 pub(in crate::cli) fn completions(args: &CompletionsArgs) -> Result<Exit, CommandError> {
-    let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "syncline", &mut text);
-    out_exactly(&String::from_utf8_lossy(&text))?;
+    let shell = args.shell.to_string();
+    let text = part(|script| match Shells::builtins().completer(&shell) {
+        Some(shell) => {
+            shell.write_registration(completion::VARIABLE, "syncline", "syncline", "syncline", &mut *script)
+        }
+        None => Err(std::io::Error::other(format!("unknown shell {shell}"))),
+    })?;
+    out_exactly(&text)?;
     Ok(Exit::Done)
 }
 
 /// One page for all commands, with a section for each.
 pub(in crate::cli) fn man() -> Result<Exit, CommandError> {
-    let mut cli = Cli::command();
+    let mut cli = help::command();
     cli.build();
     let man = Man::new(cli.clone());
     let mut page = part(|page| man.render_title(page))?;
@@ -74,6 +81,7 @@ fn below(part: &str, instead: &str) -> String {
 
 fn part(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<String, CommandError> {
     let mut page = Vec::new();
-    render(&mut page).map_err(|e| CommandError::new(Exit::Failed, format!("no manual page: {e}")))?;
+    render(&mut page)
+        .map_err(|e| CommandError::new(Exit::Failed, format!("the text could not be written: {e}")))?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }

@@ -6,7 +6,7 @@ use crate::cli::args::HistoryArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
-use crate::cli::output::{bold, count, counted, dim, out, red};
+use crate::cli::output::{bold, count, counted, dim, out, red, wrapped};
 use crate::cli::render::json::envelope;
 use crate::foreign::escaped;
 use crate::state::{JournalEvent, RunRecord};
@@ -18,7 +18,7 @@ pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, C
     runs.iter_mut().for_each(|run| run.entries.sort_by(|a, b| a.at.cmp(&b.at)));
     out(&match args.format {
         OutputFormat::Human if runs.is_empty() => "No run yet.".to_owned(),
-        OutputFormat::Human => runs.iter().map(human).collect::<Vec<_>>().join("\n"),
+        OutputFormat::Human => wrapped(&runs.iter().map(human).collect::<Vec<_>>().join("\n")),
         OutputFormat::Json => {
             let runs: Vec<serde_json::Value> = runs.iter().map(to_json).collect();
             envelope("history", "history", &json!({ "runs": runs }))

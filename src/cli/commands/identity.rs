@@ -13,7 +13,7 @@ use crate::cli::identity_args::{
 };
 use crate::cli::identity_errors::of_import;
 use crate::cli::logging::notify;
-use crate::cli::output::{count, counted, out, yellow};
+use crate::cli::output::{count, counted, out, wrapped, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::render::reasons;
 use crate::cli::{access, environment};
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(global: &Global, args: &IdentityArgs) -> Result<Exit, 
         IdentityCommand::Drop { address, label, .. } => drop_source(&config, address, label)?,
     };
     out(&match args.command.format() {
-        OutputFormat::Human => text,
+        OutputFormat::Human => wrapped(&text),
         OutputFormat::Json => envelope("identity", args.command.name(), &value),
     })?;
     Ok(Exit::Done)

@@ -30,7 +30,7 @@ use super::error::CommandError;
 use super::exit::Exit;
 use super::global_args::Global;
 use super::resources::{create, location, must_exist, reader, runtime, writer};
-use crate::config::{Config, load};
+use crate::config::{Config, did_you_mean, listed, load};
 use crate::model::{Ceilings, CohortId};
 
 /// Loads the config of the command line.
@@ -57,7 +57,16 @@ fn ceilings(args: &RunArgs, config: &Config) -> Result<BTreeMap<CohortId, Ceilin
 }
 
 fn unknown_cohort(id: &CohortId, config: &Config) -> CommandError {
-    let have: Vec<&str> = config.cohorts.iter().map(|cohort| cohort.id.as_str()).collect();
-    let failed = CommandError::new(Exit::Usage, format!("the config has no cohort `{id}`"));
-    failed.hint(format!("it has {}", have.join(", ")))
+    unknown("the config", "cohort", id.as_str(), config.cohorts.iter().map(|cohort| cohort.id.as_str()))
+}
+
+/// An argument that names what does not exist. The hint is the most similar name, or some of the names there are.
+fn unknown<'a>(place: &str, what: &str, id: &str, known: impl Iterator<Item = &'a str>) -> CommandError {
+    let known: Vec<&str> = known.collect();
+    let failed = CommandError::new(Exit::Usage, format!("{place} has no {what} `{id}`"));
+    failed.hint(match did_you_mean(id, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => format!("it has no {what}"),
+        None => format!("it has {}", listed(&known)),
+    })
 }

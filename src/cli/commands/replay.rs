@@ -11,7 +11,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
-use crate::cli::output::{bold, count, counted, dim, out};
+use crate::cli::output::{bold, count, counted, dim, out, wrapped};
 use crate::cli::render::json::envelope;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig};
@@ -87,7 +87,7 @@ fn show(
         }));
     }
     Ok(out(&match format {
-        OutputFormat::Human => lines.join("\n"),
+        OutputFormat::Human => wrapped(&lines.join("\n")),
         OutputFormat::Json => envelope("replay", "picked", &json!({ "exports": values })),
     })?)
 }

@@ -28,12 +28,15 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let target = RunTarget::new(global, &config);
     let showing =
         RenderOptions { target: &target, again: &again, show_identifiers: false, unknown: &[], segments };
-    if args.dry_run {
+    if !args.yes {
         let plan = plan(args, &config, &super::reader(&config)?, &*progress())?;
         out(&match args.format {
             OutputFormat::Human => wrapped(&plan_view::human(&plan, &showing)),
             OutputFormat::Json => json::plan(&plan, "changes", &showing),
         })?;
+        if !args.dry_run && args.format == OutputFormat::Human {
+            notify(&format!("nothing was sent; to send it: {}", again.command("reconcile")));
+        }
         return Ok(Exit::Done);
     }
     let stop = Stop::listen()?;
@@ -86,9 +89,9 @@ fn plan(
         progress,
     };
     let failed = |error: reconcile::PlanError| CommandError::new(Exit::Failed, error.to_string());
-    reconcile::resync(&args.cohort, inputs).map_err(failed)?.ok_or_else(|| {
-        let unknown =
-            CommandError::new(Exit::Usage, format!("the state has nothing of cohort `{}`", args.cohort));
-        unknown.hint("`syncline status` lists what it has")
-    })
+    if let Some(plan) = reconcile::resync(&args.cohort, inputs).map_err(failed)? {
+        return Ok(plan);
+    }
+    let known = state.cohorts()?;
+    Err(super::unknown("the state", "cohort", args.cohort.as_str(), known.iter().map(|id| id.as_str())))
 }

@@ -8,7 +8,7 @@ use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
-use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
+use crate::cli::output::{bold, count, counted, dim, green, out, red, wrapped, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::state_args::{StateArgs, StateCommand};
 use crate::config::Config;
@@ -30,7 +30,7 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
         StateCommand::Gc { dry_run, .. } => collected(&config, *dry_run)?,
     };
     out(&match format {
-        OutputFormat::Human => text,
+        OutputFormat::Human => wrapped(&text),
         OutputFormat::Json => envelope("state", args.command.name(), &value),
     })?;
     Ok(exit)
@@ -172,8 +172,8 @@ fn part_value(part: &PartRef) -> Value {
 
 fn show(state: &StateReader, id: &CohortId) -> Result<StateAnswer, CommandError> {
     let Some(version) = state.version(id)? else {
-        return Err(CommandError::new(Exit::Usage, format!("the state has no cohort `{id}`"))
-            .hint("`syncline state ls` lists what it has"));
+        let known = state.cohorts()?;
+        return Err(super::unknown("the state", "cohort", id.as_str(), known.iter().map(CohortId::as_str)));
     };
     let mut lines = vec![line(id, &version)];
     lines.push(format!("    run {}", version.run));

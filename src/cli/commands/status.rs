@@ -6,7 +6,7 @@ use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
-use crate::cli::output::{bold, count, counted, dim, out, yellow};
+use crate::cli::output::{bold, count, counted, dim, out, wrapped, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::render::plan::uncertain_line;
 use crate::cli::render::{export as export_view, heap_segments, segments};
@@ -47,7 +47,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 more.extend(export_view::status_lines(export.id.as_str(), &source, to, record));
             }
             more.extend(segments::last_lines(&last, now));
-            human(&rows, more, &state, &location, holder.as_ref(), &SuggestedCommand::new(global))
+            wrapped(&human(&rows, more, &state, &location, holder.as_ref(), &SuggestedCommand::new(global)))
         }
         OutputFormat::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
