@@ -64,11 +64,18 @@ pub(super) fn put_new_compact(
     store.put_new(relative, &seal(relative, &text))
 }
 
-/// Reads the bytes of a file, with the correct checksum and format. `None`: it does not exist.
+/// A file with the correct checksum and format.
+pub(super) struct CheckedFile {
+    pub(super) bytes: Vec<u8>,
+    /// Its version number, if it has one.
+    pub(super) version: Option<u64>,
+}
+
+/// Reads a file without its content. `None`: it does not exist.
 ///
 /// # Errors
 /// When it cannot be read, is damaged, or its format is newer than this program.
-pub(super) fn read_bytes(store: &Store, relative: &str) -> Result<Option<Vec<u8>>, StateError> {
+pub(super) fn read_bytes(store: &Store, relative: &str) -> Result<Option<CheckedFile>, StateError> {
     let Some(bytes) = store.read(relative)? else { return Ok(None) };
     let path = store.at(relative);
     if !is_whole(relative, &bytes) {
@@ -82,8 +89,8 @@ pub(super) fn read_bytes(store: &Store, relative: &str) -> Result<Option<Vec<u8>
         };
         return Err(StateError::Damaged { path, problem: problem.to_owned() });
     }
-    format_number::check(&bytes, &path)?;
-    Ok(Some(bytes))
+    let version = format_number::check(&bytes, &path)?;
+    Ok(Some(CheckedFile { bytes, version }))
 }
 
 /// Reads a file. `None`: it does not exist.
@@ -91,7 +98,7 @@ pub(super) fn read_bytes(store: &Store, relative: &str) -> Result<Option<Vec<u8>
 /// # Errors
 /// As [`read_bytes`], and when it is not a `T`.
 pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result<Option<T>, StateError> {
-    let Some(bytes) = read_bytes(store, relative)? else { return Ok(None) };
+    let Some(CheckedFile { bytes, .. }) = read_bytes(store, relative)? else { return Ok(None) };
     let damaged =
         |e: serde_json::Error| StateError::Damaged { path: store.at(relative), problem: e.to_string() };
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)

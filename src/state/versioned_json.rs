@@ -12,11 +12,12 @@
 //! `entry` adds the lease and the index of newest versions. `gc` removes versions that name parts, because a reader may
 //! still use the parts.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
+use super::checked::{self, CheckedFile};
 use super::store::{Store, StoredFile, TEMPORARY};
-use super::{StateError, checked, format_number};
+use super::{StateError, format_number};
 
 /// How often a reader lists again after a writer has removed the listed version.
 const TRIES: u32 = 4;
@@ -37,12 +38,6 @@ struct DocumentJson<'a, T> {
     version: u64,
     #[serde(flatten)]
     content: &'a T,
-}
-
-/// The part of the file format that the content does not have.
-#[derive(Deserialize)]
-struct NumberedJson {
-    version: u64,
 }
 
 /// The version number in a file name.
@@ -163,14 +158,17 @@ impl<'a> Versions<'a> {
         convert: &impl Fn(J, u64) -> Option<T>,
     ) -> Result<Option<T>, StateError> {
         let file = self.path_of(number);
-        let Some(bytes) = checked::read_bytes(self.store, &file)? else { return Ok(None) };
+        let Some(CheckedFile { bytes, version }) = checked::read_bytes(self.store, &file)? else {
+            return Ok(None);
+        };
         let damaged = |problem: &dyn ToString| StateError::Damaged {
             path: self.store.at(&file),
             problem: problem.to_string(),
         };
-        let NumberedJson { version } = serde_json::from_slice(&bytes).map_err(|e| damaged(&e))?;
-        if version != number {
-            return Err(damaged(&"it is another version"));
+        match version {
+            None => return Err(damaged(&"it has no version number")),
+            Some(version) if version != number => return Err(damaged(&"it is another version")),
+            Some(_) => {}
         }
         let shape = serde_json::from_slice(&bytes).map_err(|e| damaged(&e))?;
         convert(shape, number).map(Some).ok_or_else(|| damaged(&"a value is out of range"))
@@ -229,6 +227,8 @@ impl<'a> Versions<'a> {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::super::store::{Crash, MemoryStore};
     use super::*;
 
@@ -348,7 +348,7 @@ mod tests {
             (object(r#"{"format":2,"version":2,"text":"x"}"#)[..30].to_vec(), "its checksum does not match"),
             (elsewhere, "its checksum does not match"),
             (object(r#"{"format":2,"version":1,"text":"x"}"#), "it is another version"),
-            (object(r#"{"format":2,"text":"x"}"#), "missing field `version`"),
+            (object(r#"{"format":2,"text":"x"}"#), "it has no version number"),
             (object(r#"{"format":2,"version":2,"text":7}"#), "invalid type: integer `7`"),
             (object(r#"{"format":1,"version":2,"text":"x"}"#), "format 1 is not supported any more"),
             (

@@ -5,6 +5,7 @@
 mod compact;
 mod scan;
 mod split;
+mod swar;
 mod write;
 
 pub(super) use compact::compact;

@@ -115,6 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn raw_control_characters_and_half_surrogate_pairs_lose_no_event() {
+        for text in ["a\tb", "a\nb", "\u{0}", r"\ud83d", r"\ude00x"] {
+            let event = format!(r#"{{"{text}":["{text}"]}}"#);
+            assert!(serde_json::from_str::<serde_json::Value>(&event).is_err(), "{event:?}");
+            check(&format!(r#"{{"events":[{event},7]}}"#), &[&event, "7"]);
+        }
+    }
+
+    #[test]
     fn a_partly_invalid_body_is_an_error() {
         for body in [r#"{"events":[{"id":"a"}"#, r#"{"events":[{"id":"a"}]} x"#, "{]", "nul", "[1,]"] {
             assert!(pieces(body.as_bytes()).is_err(), "{body}");

@@ -5,6 +5,8 @@
 
 use std::io::Write as _;
 
+use super::swar::is_plain;
+
 /// The longest name or value in UTF-16 units (Heap, `/api/track`: fewer than 1,024 characters).
 pub(crate) const TEXT_LEN_MAX: usize = 1023;
 /// From here on doubles do not represent every whole number.
@@ -35,30 +37,6 @@ pub(crate) fn cut(text: &str) -> &str {
         }
     }
     text
-}
-
-/// Whether a text needs no escapes: ASCII without quotes, backslashes and control characters.
-#[inline]
-pub(crate) fn is_plain(bytes: &[u8]) -> bool {
-    let (eights, rest) = bytes.as_chunks();
-    match bytes.last_chunk() {
-        Some(last) => eights.iter().all(is_plain_eight) && is_plain_eight(last),
-        None => rest.iter().all(|byte| matches!(byte, 0x20..0x80) && *byte != b'"' && *byte != b'\\'),
-    }
-}
-
-#[inline]
-fn is_plain_eight(eight: &[u8; 8]) -> bool {
-    const fn each(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
-    }
-    // A byte is below `n` if its top bit is set after subtracting `n`. Non-ASCII bytes are found by their own top bit, so
-    // their borrows do not matter.
-    let below = |word: u64, n: u8| word.wrapping_sub(each(n)) & !word;
-    let word = u64::from_ne_bytes(*eight);
-    let is_quote = below(word ^ each(b'"'), 1);
-    let is_backslash = below(word ^ each(b'\\'), 1);
-    (word | below(word, 0x20) | is_quote | is_backslash) & each(0x80) == 0
 }
 
 /// Appends a quoted text of any length.
@@ -160,18 +138,6 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
-    }
-
-    #[test]
-    fn every_byte_that_needs_an_escape_is_found_at_every_offset() {
-        for len in 0..20 {
-            for (at, byte) in (0..len).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
-                let mut bytes = vec![b'a'; len];
-                bytes[at] = byte;
-                let expected = (0x20..0x80).contains(&byte) && byte != b'"' && byte != b'\\';
-                assert_eq!(is_plain(&bytes), expected, "{bytes:?}");
-            }
-        }
     }
 
     proptest! {
