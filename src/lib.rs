@@ -21,24 +21,25 @@
 //! | [`model`] | ids, identifiers, times, percentages: plain values, validated at construction; pure | nothing of ours |
 //! | [`file_glob`] | path globs and the walk over local folders | nothing of ours |
 //! | [`wait_log`] | log lines of waits for the next attempt or a rate limit | nothing of ours |
-//! | [`object_store`] | bucket client with a blocking API | foreign, model, wait_log |
+//! | [`retry`] | counts failed attempts and computes the wait before the next one | wait_log |
+//! | [`object_store`] | bucket client with a blocking API | foreign, model, wait_log, retry |
 //! | [`contained`] | turns a panic in the work on one cohort into an error of that cohort | nothing of ours |
 //! | [`event_mapping`] | Currents event → Heap event: names, properties, identity; pure | model |
-//! | [`config`] | bytes → [`config::Config`], or all problems with their positions | foreign, model, file_glob, event_mapping |
+//! | [`config`] | bytes → [`config::Config`], or all problems with their positions | foreign, model, file_glob, retry, event_mapping |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | model, object_store |
+//! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | model, retry, object_store |
 //! | [`heap_segments`] | webhook deliveries of Heap → membership table of each segment | model, state |
-//! | [`connector`] | the HTTP client, and one folder for each vendor or store | foreign, model, file_glob, wait_log, object_store, config |
+//! | [`connector`] | the HTTP client, and one folder for each vendor or store | foreign, model, file_glob, wait_log, retry, object_store, config |
 //! | [`webhooks`] | HTTP endpoints → inbox | model, event_mapping, config, state |
 //! | [`identity`] | identity sources (files, Heap Connect dumps) → identity map | model, config, state, connector |
 //! | [`source`] | reads a source, matches its rows and sorts the members on disk; one file per kind | model, contained, config, state, connector |
 //! | [`segment_check`] | compares segments, campaigns and Canvases in Braze with the config | model, config, state, connector |
-//! | [`apply`] | sends an approved plan and records the outcome | model, wait_log, contained, config, plan, state, connector |
-//! | [`export`] | one run of an export: read, map, send, checkpoint | model, wait_log, contained, event_mapping, config, state, connector, apply |
+//! | [`apply`] | sends an approved plan and records the outcome | model, wait_log, retry, contained, config, plan, state, connector |
+//! | [`export`] | one run of an export: read, map, send, checkpoint | model, wait_log, retry, contained, event_mapping, config, state, connector, apply |
 //! | [`erasure`] | `forget`: removes one user from all files of the state | model, event_mapping, state, export |
-//! | [`reconcile`] | one run over the config; the only module that knows all stages | model, contained, config, plan, state, connector, heap_segments, source, apply, export |
+//! | [`reconcile`] | one run over the config; the only module that knows all stages | model, retry, contained, config, plan, state, connector, heap_segments, source, apply, export |
 //! | [`dashboard`] | the web page of `watch`: view model → HTML; pure | model, state |
-//! | [`watch`] | event loop, schedules, leader and standby, notifications, metrics | foreign, model, file_glob, contained, config, state, connector, heap_segments, identity, source, segment_check, apply, export, webhooks, reconcile, dashboard |
+//! | [`watch`] | event loop, schedules, leader and standby, notifications, metrics | foreign, model, file_glob, retry, contained, config, state, connector, heap_segments, identity, source, segment_check, apply, export, webhooks, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! The sandbox, a simulation of Braze and Heap, is its own crate (`crates/sandbox`). It imports nothing from this crate.
@@ -107,6 +108,7 @@ pub mod model;
 pub mod object_store;
 pub mod plan;
 pub mod reconcile;
+pub mod retry;
 pub mod segment_check;
 pub mod source;
 pub mod state;

@@ -13,9 +13,7 @@ fn ready(count: usize, more: &str) -> (Workspace, Sandbox) {
 #[track_caller]
 fn in_sync(w: &Workspace, sandbox: &Sandbox, count: usize) {
     assert_eq!(sandbox.members("carts"), members(users(count)));
-    let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
-    assert_eq!(sandbox.writes(), before, "the state has every member");
+    w.assert_in_sync(sandbox);
 }
 
 #[test]

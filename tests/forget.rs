@@ -46,14 +46,6 @@ fn is_in(files: &[String], folder: &str) -> bool {
     files.iter().any(|file| file.starts_with(folder))
 }
 
-#[track_caller]
-fn in_sync(w: &Workspace, sandbox: &Sandbox) {
-    let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
-    assert_eq!(sandbox.writes(), before);
-    w.run(&["state", "verify"]).expect(0);
-}
-
 /// A cohort that the user entered and left, with triggers and several parts.
 fn with_former_member() -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
@@ -82,7 +74,7 @@ fn a_member_is_not_erased_and_nothing_changes() {
         one.iter().filter(|file| !other.contains(file)).map(|(path, _)| path.clone()).collect()
     };
     assert_eq!((differs(&before, &after), differs(&after, &before)), (vec![], vec![]), "nothing is changed");
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -105,7 +97,7 @@ fn a_user_is_erased_from_every_file_of_the_state() {
     assert!(!files_with(&w, "user-9").is_empty(), "others stay");
     w.run(&["state", "verify"]).expect(0);
     // The data of other users is unchanged.
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
     assert_eq!(sandbox.members("carts"), members(users(305)));
     w.source("carts", users(307)).run(&["reconcile"]).expect(0).says(&["added 2"]);
     assert_eq!(sandbox.members("carts"), members(users(307)));
@@ -132,7 +124,7 @@ fn devices_and_aliases_of_the_user_are_erased_as_well() {
     for text in [CANARY, "device-5512"] {
         assert_eq!(files_with(&w, text), Vec::<String>::new());
     }
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 /// After a stop at any write, a second erasure completes the first.
@@ -152,7 +144,7 @@ fn a_second_erasure_completes_an_interrupted_one() {
         w.run(&["state", "verify"]).expect(0);
         w.run(&["forget", CANARY]).expect(0);
         assert_eq!(files_with(&w, CANARY), Vec::<String>::new(), "step {step}");
-        in_sync(&w, &sandbox);
+        w.assert_in_sync(&sandbox);
         finished = status.success();
         if finished {
             break;
@@ -183,7 +175,7 @@ fn identifiers_in_doubt_stay_until_they_are_settled() {
     assert_eq!(sandbox.members("carts"), members(users(10)));
     w.run(&["forget", CANARY]).expect(0);
     assert_eq!(files_with(&w, CANARY), Vec::<String>::new());
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 /// A segment that lists the user and one that the user has left, in tables and changes.

@@ -31,14 +31,6 @@ fn release(sandbox: &Sandbox) {
     sandbox.admin_post("/_sandbox/release", "");
 }
 
-#[track_caller]
-fn in_sync(w: &Workspace, sandbox: &Sandbox) {
-    let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
-    assert_eq!(sandbox.writes(), before);
-    w.run(&["state", "verify"]).expect(0);
-}
-
 #[test]
 fn a_request_of_a_killed_run_is_handled_after_the_next_run() {
     let (w, sandbox) = cohort_of_ten("");
@@ -52,7 +44,7 @@ fn a_request_of_a_killed_run_is_handled_after_the_next_run() {
     w.run(&["plan"]).expect(0).says(&["- remove 3", "3 members of these again"]);
     w.run(&["reconcile"]).expect(0).says(&["removed 3; 10 members"]);
     assert_eq!(sandbox.members("carts"), members(users(10)));
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
     assert_eq!(status["cohorts"][0]["membership"]["uncertain_until"], Value::Null);
 }
@@ -83,7 +75,7 @@ fn a_late_removal_is_undone_as_well() {
     assert_eq!(sandbox.members("carts").len(), 8);
     w.run(&["reconcile"]).expect(0).says(&["added 2; 10 members"]);
     assert_eq!(sandbox.members("carts"), members(users(10)));
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -93,7 +85,7 @@ fn a_member_that_the_late_request_leaves_correct_is_not_sent_again() {
     w.run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
     release(&sandbox);
     assert_eq!(sandbox.members("carts"), members(users(13)));
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -111,7 +103,7 @@ fn the_second_settle_may_be_late_as_well() {
     assert_eq!(sandbox.members("carts"), members(users(10)));
     w.run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
     assert_eq!(sandbox.members("carts"), members(users(13)));
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -151,7 +143,7 @@ fn an_emptied_cohort_stays_empty() {
     assert_eq!(sandbox.members("carts").len(), 3);
     w.run(&["reconcile"]).expect(0).says(&["removed 3"]);
     assert_eq!(sandbox.members("carts").len(), 0);
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -164,7 +156,7 @@ fn a_saved_plan_keeps_late_requests_that_it_does_not_cover() {
     release(&sandbox);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts"), members(users(11)));
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -177,7 +169,7 @@ fn plan_and_status_show_an_uncertain_cohort() {
     let status = w.run(&["status", "--format", "json"]).expect(0).json();
     let record = &status["cohorts"][0]["membership"];
     assert_eq!((&record["uncertain"], record["uncertain_until"].is_string()), (&3.into(), true));
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -217,7 +209,7 @@ fn the_name_sent_by_a_killed_run_is_replaced() {
     assert_eq!(name(&sandbox), "Baskets", "the late request has brought the other name");
     w.run(&["reconcile"]).expect(0).says(&["sent the name \"Carts\" again"]);
     assert_eq!(name(&sandbox), "Carts");
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -238,7 +230,7 @@ fn an_old_name_with_a_timed_out_request_is_not_restored() {
         w.run(&["reconcile"]).expect(0);
         name(&sandbox) == "Bags"
     });
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }
 
 #[test]
@@ -272,5 +264,5 @@ fn late_requests_of_many_runs_are_in_few_files() {
     let newest = w.snapshot(".syncline/cohorts/carts/versions").pop().unwrap().1;
     let version: Value = serde_json::from_slice(&newest).unwrap();
     assert!(version["late"].as_array().unwrap().len() <= 7, "{version}");
-    in_sync(&w, &sandbox);
+    w.assert_in_sync(&sandbox);
 }

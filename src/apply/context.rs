@@ -5,10 +5,16 @@ use std::time::Duration;
 
 use super::health::ConnectionHealth;
 use super::stop::{ApplyStop, Interrupt};
-use crate::config::RetryPolicy;
+use crate::connector::destination::DeliveryEndpoint;
+use crate::connector::rate_limit::{Admission, RateLimiter};
 use crate::model::{Clock, CohortId, Progress, RunId};
 use crate::plan::CohortNaming;
+use crate::retry::{RetryPolicy, jitter};
 use crate::state::{Journal, JournalEvent, StateWriter};
+use crate::wait_log;
+
+/// The most jitter of a wait, so that waiting cohorts do not continue at once.
+pub(super) const JITTER_MAX: Duration = Duration::from_secs(1);
 
 /// The inputs of an apply besides its plan and its destination.
 #[derive(Clone, Copy)]
@@ -31,6 +37,33 @@ pub struct ApplyContext<'a> {
     pub progress: &'a dyn Progress,
     /// The request to stop.
     pub interrupt: &'a Interrupt,
+}
+
+impl ApplyContext<'_> {
+    /// Admits one more request and returns its slot. If the rate limit is used up, frees the slot, waits and returns
+    /// `None`. Fails when the endpoint has failed, or a stop is requested.
+    pub(super) async fn admit<S>(
+        &self,
+        endpoint: DeliveryEndpoint,
+        limiter: &RateLimiter,
+        slot: S,
+    ) -> Result<Option<S>, ApplyStop> {
+        self.health.check(endpoint)?;
+        self.interrupt.check()?;
+        self.state.check_lease()?;
+        match limiter.admit(self.clock.now()) {
+            Admission::Go => Ok(Some(slot)),
+            Admission::Wait(wait) => {
+                drop(slot);
+                wait_log::log_rate_limit("braze", "Braze's rate limit is used up", wait);
+                self.interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?;
+                Ok(None)
+            }
+            Admission::TooLong(until) => {
+                Err(self.health.report(endpoint, ApplyStop::RateLimited(Some(until))))
+            }
+        }
+    }
 }
 
 /// The outcome of an apply.

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{SemaphorePermit, watch};
+use tokio::sync::watch;
 
-use crate::connector::destination::{DeliveryEndpoint, Destination, RequestOutcome};
+use crate::connector::destination::{DeliveryEndpoint, Destination, RequestFailure, RequestOutcome};
 use crate::connector::rate_limit::RateLimiter;
 use crate::model::{ChangeOp, CohortId, Identifier, Timestamp};
 
@@ -79,7 +79,7 @@ impl FakeDestination {
         content.requests.push((op, members));
         match self.script.lock().unwrap().pop_front() {
             Some(DestinationFault::Instead(outcome)) => {
-                if let RequestOutcome::RateLimited(until) = outcome {
+                if let RequestOutcome::Failed(RequestFailure::RateLimited(until)) = outcome {
                     self.limiter.close(until, now());
                 }
                 return outcome;
@@ -109,10 +109,6 @@ impl Destination for FakeDestination {
         self.is_resend_free
     }
 
-    fn request_slot(&self) -> BoxFuture<'_, Option<SemaphorePermit<'_>>> {
-        Box::pin(std::future::ready(None))
-    }
-
     fn name_cohort<'a>(
         &'a self,
         _cohort: &'a CohortId,
@@ -132,7 +128,7 @@ impl Destination for FakeDestination {
         let outcome = if members.iter().any(|member| self.bad.contains(member.value)) {
             self.content().requests.push((Some(op), members.len()));
             self.limiter.complete(None);
-            RequestOutcome::BadRequest("invalid identifier".to_owned())
+            RequestOutcome::Failed(RequestFailure::BadRequest("invalid identifier".to_owned()))
         } else {
             self.respond(Some(op), members.len(), |content| {
                 for member in members {

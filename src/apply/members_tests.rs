@@ -9,12 +9,12 @@ use super::fake_destination::{DestinationFault, FakeDestination, now};
 use super::health::ConnectionHealth;
 use super::members::apply;
 use super::stop::{ApplyStop, Interrupt, StopCause};
-use crate::config::RetryPolicy;
-use crate::connector::destination::{RequestOutcome, RowError};
+use crate::connector::destination::{RequestFailure, RequestOutcome, RowError};
 use crate::model::{
     ChangeOp, Clock, CohortId, DeliveryMethod, Identifier, IdentifierKind, MemberKey, NoProgress, RunId,
 };
 use crate::plan::{CohortNaming, DiffTally, GuardPolicy, MembershipPlan, Sides, guard};
+use crate::retry::RetryPolicy;
 use crate::state::{
     Holder, Journal, Location, Membership, RecordedWorkspace, RejectLog, SourceMark, Spool, StateWriter,
 };
@@ -127,11 +127,11 @@ fn users(count: usize) -> Vec<String> {
 }
 
 fn unavailable() -> DestinationFault {
-    DestinationFault::Instead(RequestOutcome::Unavailable(503))
+    DestinationFault::Instead(RequestOutcome::Failed(RequestFailure::Unavailable(503)))
 }
 
 fn no_answer_after_it_was_done() -> DestinationFault {
-    DestinationFault::After(RequestOutcome::NoAnswer("timed out".to_owned()))
+    DestinationFault::After(RequestOutcome::Failed(RequestFailure::NoAnswer("timed out".to_owned())))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,8 +232,8 @@ async fn a_foreign_response_and_a_distant_reset_stop_the_endpoint() {
     let later = now() + Duration::from_secs(60);
     for (response, in_doubt) in [
         (RequestOutcome::Foreign(200, "an empty body"), 3),
-        (RequestOutcome::Unauthorized("no".to_owned()), 3),
-        (RequestOutcome::RateLimited(Some(later)), 3),
+        (RequestOutcome::Failed(RequestFailure::Unauthorized("no".to_owned())), 3),
+        (RequestOutcome::Failed(RequestFailure::RateLimited(Some(later))), 3),
     ] {
         let (mut fixture, destination) = Fixture::new();
         fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;

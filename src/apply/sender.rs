@@ -9,26 +9,22 @@
 //! identifier is a suspect, and stays in doubt.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
-use super::context::{ApplyContext, ApplyOutcome, blocking};
+use super::context::{ApplyContext, ApplyOutcome, JITTER_MAX, blocking};
 use super::ledger::InDoubtLedger;
 use super::stop::ApplyStop;
-use crate::connector::destination::{Destination, RequestOutcome, RowError};
+use crate::connector::destination::{Destination, RequestFailure, RequestOutcome, RowError};
 use crate::connector::rate_limit::Admission;
-use crate::connector::{Retry, jitter};
 use crate::model::{ChangeOp, CohortId, Identifier, RowSet, Stage};
 use crate::plan::CohortNaming;
+use crate::retry::{Retry, jitter};
 use crate::state::{JournalEvent, LEASE_ENDED, Reject, RejectLog, SpoolBatch};
-use crate::wait_log;
 
 /// Single identifiers rejected in a row without an accepted one, after which the request itself must be at fault.
 const SUSPECTS_MAX: usize = 10;
-/// The most jitter of a wait, so that waiting cohorts do not continue at once.
-const JITTER_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Sender<'a> {
     cohort: &'a CohortId,
@@ -284,7 +280,7 @@ impl<'a> Sender<'a> {
         let span = tracing::debug_span!("batch", op = op.map(ChangeOp::as_str), members);
         let outcome = self.context.state.within_lease(response.instrument(span)).await.unwrap_or_else(|| {
             self.destination.rate_limiter().release();
-            RequestOutcome::NoAnswer(LEASE_ENDED.to_owned())
+            RequestOutcome::Failed(RequestFailure::NoAnswer(LEASE_ENDED.to_owned()))
         });
         let code = outcome.code();
         *self.outcome.requests_by_outcome.entry(code).or_default() += 1;
@@ -295,22 +291,14 @@ impl<'a> Sender<'a> {
 
     /// Waits for a request slot and for the rate limit. Fails when the endpoint has failed, or a stop is requested.
     async fn admission(&self) -> Result<Option<SemaphorePermit<'a>>, ApplyStop> {
-        let ApplyContext { health, interrupt, state, clock, .. } = self.context;
+        let (endpoint, limiter) = (self.destination.endpoint(), self.destination.rate_limiter());
         loop {
-            let slot = self.destination.request_slot().await;
-            health.check(self.destination.endpoint())?;
-            interrupt.check()?;
-            state.check_lease()?;
-            match self.destination.rate_limiter().admit(clock.now()) {
-                Admission::Go => return Ok(slot),
-                Admission::Wait(wait) => {
-                    drop(slot);
-                    wait_log::log_rate_limit("braze", "Braze's rate limit is used up", wait);
-                    interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?;
-                }
-                Admission::TooLong(until) => {
-                    return Err(self.report_failure(ApplyStop::RateLimited(Some(until))));
-                }
+            let slot = match self.destination.slots() {
+                Some(slots) => slots.acquire().await.ok(),
+                None => None,
+            };
+            if let Some(slot) = self.context.admit(endpoint, limiter, slot).await? {
+                return Ok(slot);
             }
         }
     }
@@ -346,24 +334,25 @@ enum AttemptFailure {
 
 fn final_outcome(outcome: RequestOutcome, may_be_done: bool) -> Result<FinalOutcome, AttemptFailure> {
     let transient = |stop| Err(AttemptFailure::Transient(stop));
-    let unavailable = |cause| Err(AttemptFailure::Transient(ApplyStop::Unavailable(cause)));
     let end = |stop| Err(AttemptFailure::Final(stop));
-    match outcome {
-        RequestOutcome::Accepted => Ok(FinalOutcome::Accepted),
+    let failure = match outcome {
+        RequestOutcome::Accepted => return Ok(FinalOutcome::Accepted),
         RequestOutcome::AcceptedWithErrors { rows, other, others_accepted } => {
-            Ok(FinalOutcome::AcceptedWithErrors { rows, other, others_accepted })
+            return Ok(FinalOutcome::AcceptedWithErrors { rows, other, others_accepted });
         }
-        RequestOutcome::BadRequest(message) => Ok(FinalOutcome::Rejected { message, may_be_done }),
-        RequestOutcome::TooLarge => {
-            Ok(FinalOutcome::Rejected { message: "too large (413)".to_owned(), may_be_done })
+        RequestOutcome::Foreign(status, body) => return end(ApplyStop::Foreign(status, body)),
+        RequestOutcome::Locked => return transient(ApplyStop::Locked),
+        RequestOutcome::Failed(failure) => failure,
+    };
+    match failure {
+        RequestFailure::BadRequest(_) | RequestFailure::TooLarge => {
+            Ok(FinalOutcome::Rejected { message: failure.to_string(), may_be_done })
         }
-        RequestOutcome::Unauthorized(message) => end(ApplyStop::Unauthorized(message)),
-        RequestOutcome::Foreign(status, body) => end(ApplyStop::Foreign(status, body)),
-        RequestOutcome::Unexpected(status, message) => end(ApplyStop::Unexpected(status, message)),
-        RequestOutcome::Locked => transient(ApplyStop::Locked),
-        RequestOutcome::RateLimited(until) => transient(ApplyStop::RateLimited(until)),
-        RequestOutcome::Unavailable(status) => unavailable(format!("status {status}")),
-        RequestOutcome::NoAnswer(why) => unavailable(format!("no answer ({why})")),
-        RequestOutcome::NotReached(why) => unavailable(format!("not reached ({why})")),
+        RequestFailure::Unauthorized(message) => end(ApplyStop::Unauthorized(message)),
+        RequestFailure::Unexpected(status, message) => end(ApplyStop::Unexpected(status, message)),
+        RequestFailure::RateLimited(until) => transient(ApplyStop::RateLimited(until)),
+        RequestFailure::Unavailable(_) | RequestFailure::NoAnswer(_) | RequestFailure::NotReached(_) => {
+            transient(ApplyStop::Unavailable(failure.to_string()))
+        }
     }
 }

@@ -17,14 +17,12 @@ use super::context::{ApplyContext, blocking};
 use super::stop::ApplyStop;
 use crate::config::Trigger;
 use crate::connector::destination::{
-    DeliveryEndpoint, RECIPIENTS_MAX, Recipient, RequestOutcome, TriggerEndpoint,
+    DeliveryEndpoint, RECIPIENTS_MAX, Recipient, RequestFailure, RequestOutcome, TriggerEndpoint,
 };
-use crate::connector::rate_limit::Admission;
 use crate::model::{CohortId, Timestamp};
 use crate::state::{
     CheckTime, DueTrigger, JournalEvent, LEASE_ENDED, Outbox, RecentTriggers, StateError, Transition,
 };
-use crate::wait_log;
 
 /// Bytes of properties in one request. Braze documents no limit for it, and 50 KB for one recipient.
 const PROPERTIES_LEN_MAX: usize = 512 << 10;
@@ -90,7 +88,7 @@ pub async fn trigger(
         let (outcome, notice) =
             context.state.within_lease(response.instrument(span)).await.unwrap_or_else(|| {
                 endpoint.trigger_limiter().release();
-                (RequestOutcome::NoAnswer(LEASE_ENDED.to_owned()), None)
+                (RequestOutcome::Failed(RequestFailure::NoAnswer(LEASE_ENDED.to_owned())), None)
             });
         let (now, code) = (context.clock.now(), outcome.code());
         sending.done.notice = sending.done.notice.take().or(notice);
@@ -181,8 +179,7 @@ impl TriggerSender<'_> {
             RequestOutcome::AcceptedWithErrors { other, .. } => {
                 Some(other.clone().unwrap_or_else(|| "Braze accepted the request with errors".to_owned()))
             }
-            RequestOutcome::NoAnswer(why) => Some(format!("no answer ({why})")),
-            RequestOutcome::Unavailable(status) => Some(format!("status {status}")),
+            RequestOutcome::Failed(failure) if failure.may_be_done() => Some(failure.to_string()),
             RequestOutcome::Foreign(status, body) => {
                 Some(format!("status {status} with {body}; not Braze's answer"))
             }
@@ -198,14 +195,15 @@ impl TriggerSender<'_> {
         // Not done: they are due again, at the front.
         self.outbox.due.splice(0..0, sent.iter().cloned());
         let message = match outcome {
-            RequestOutcome::BadRequest(_) | RequestOutcome::TooLarge if sent.len() > 1 => {
+            RequestOutcome::Failed(RequestFailure::BadRequest(_) | RequestFailure::TooLarge)
+                if sent.len() > 1 =>
+            {
                 return ReplyReaction::Bisect;
             }
-            RequestOutcome::BadRequest(why) => return self.suspect(batch.start, why),
-            RequestOutcome::TooLarge => return self.suspect(batch.start, "too large (413)".to_owned()),
-            RequestOutcome::Unauthorized(why) | RequestOutcome::Unexpected(_, why) => why,
-            RequestOutcome::NotReached(why) => format!("not reached ({why})"),
-            RequestOutcome::RateLimited(_) => "the rate limit is used up".to_owned(),
+            RequestOutcome::Failed(failure @ (RequestFailure::BadRequest(_) | RequestFailure::TooLarge)) => {
+                return self.suspect(batch.start, failure.to_string());
+            }
+            RequestOutcome::Failed(failure) => failure.to_string(),
             other => other.code().to_owned(),
         };
         self.done.stop_reason = Some(message);
@@ -237,17 +235,7 @@ fn is_same(one: &DueTrigger, other: &DueTrigger) -> bool {
 
 /// Waits for the rate limit. Fails when the endpoint has failed, or a stop is requested.
 async fn admission(endpoint: &dyn TriggerEndpoint, context: ApplyContext<'_>) -> Result<(), ApplyStop> {
-    loop {
-        context.health.check(DeliveryEndpoint::Triggers)?;
-        context.interrupt.check()?;
-        context.state.check_lease()?;
-        match endpoint.trigger_limiter().admit(context.clock.now()) {
-            Admission::Go => return Ok(()),
-            Admission::Wait(wait) => {
-                wait_log::log_rate_limit("braze", "Braze's rate limit is used up", wait);
-                context.interrupt.sleep(wait).await?;
-            }
-            Admission::TooLong(until) => return Err(ApplyStop::RateLimited(Some(until))),
-        }
-    }
+    let limiter = endpoint.trigger_limiter();
+    while context.admit(DeliveryEndpoint::Triggers, limiter, ()).await?.is_none() {}
+    Ok(())
 }

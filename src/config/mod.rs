@@ -58,7 +58,7 @@ pub use sql::{AdbcConfig, PostgresConfig, SqlConfig, SqlQuery, SqlSource};
 pub use triggers::{QuietHours, Trigger, TriggerTarget};
 pub use types::{
     AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, HeapConfig, HeapSegmentSource, PreflightConfig,
-    RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
+    SourceConfig, StateLocation, VendorEndpoint,
 };
 pub use watch::{EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig};
 pub use webhook_address::WebhookSender;

@@ -14,6 +14,7 @@ use super::sql::{SqlConfig, SqlSource};
 use super::triggers::Trigger;
 use super::watch::{ScheduleConfig, WatchConfig};
 use crate::model::{CohortId, ConnectionName, DeliveryMethod, GuardLimits, MatchRule};
+use crate::retry::RetryPolicy;
 
 /// A whole config.
 #[derive(Clone, Debug)]
@@ -220,17 +221,6 @@ pub struct BrazeKeys {
     pub data_import: SecretRef,
     /// The partner's API key.
     pub partner_api: SecretRef,
-}
-
-/// Retries of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Maximum number of attempts, at least one.
-    pub attempts: u32,
-    /// The wait after the first failure.
-    pub first_wait: Duration,
-    /// The longest single wait.
-    pub longest_wait: Duration,
 }
 
 /// A cohort to keep in sync.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::Semaphore;
 
 use super::rate_limit::RateLimiter;
+pub use super::request_failure::RequestFailure;
 use crate::config::TriggerTarget;
 use crate::foreign::without_users;
 use crate::model::{ChangeOp, CohortId, DeliveryMethod, Identifier, IdentifierKind, Timestamp};
@@ -23,8 +24,10 @@ pub trait Destination: Send + Sync {
     /// Whether a repeated change costs nothing. Braze bills each attribute that it receives.
     fn is_resend_free(&self) -> bool;
 
-    /// Waits for a request slot of the workspace. Waiters are served in order, so cohorts take turns.
-    fn request_slot(&self) -> BoxFuture<'_, Option<SemaphorePermit<'_>>>;
+    /// The request slots of the workspace. Waiters are served in order, so cohorts take turns. `None`: no limit.
+    fn slots(&self) -> Option<&Semaphore> {
+        None
+    }
 
     /// Creates the cohort, or renames it.
     fn name_cohort<'a>(
@@ -115,56 +118,39 @@ pub enum RequestOutcome {
         /// Whether the response confirms the members without an error.
         others_accepted: bool,
     },
-    /// 400: not done, because of something in the request.
-    BadRequest(String),
-    /// 413: not done, too large.
-    TooLarge,
-    /// 401 or 403: not done; other requests with these keys will fail too.
-    Unauthorized(String),
     /// 423: not done, another write is in progress.
     Locked,
-    /// 429: not done. The reset of the limit, if the response names it.
-    RateLimited(Option<Timestamp>),
-    /// 408 or 5xx: possibly done.
-    Unavailable(u16),
     /// A 2xx without the vendor's body: a proxy, a portal or a wrong endpoint responded. Possibly done.
     Foreign(u16, &'static str),
-    /// Any other status: not done, and a retry is useless.
-    Unexpected(u16, String),
-    /// No response: possibly done.
-    NoAnswer(String),
-    /// Not reached: not done.
-    NotReached(String),
+    /// Failed, for a reason that every vendor may have.
+    Failed(RequestFailure),
 }
 
 impl RequestOutcome {
     /// Whether the request may have been done, or may still be done.
     #[must_use]
     pub fn may_be_handled_later(&self) -> bool {
-        matches!(self, Self::NoAnswer(_) | Self::Unavailable(_) | Self::Foreign(..))
+        match self {
+            Self::Foreign(..) => true,
+            Self::Failed(failure) => failure.may_be_done(),
+            Self::Accepted | Self::AcceptedWithErrors { .. } | Self::Locked => false,
+        }
     }
 
     /// The same outcome without the identifiers of a request in its messages: they go to logs and reports.
     #[must_use]
-    pub fn without_users(mut self, users: &[Identifier<'_>]) -> Self {
-        let mask = |message: &mut String| {
-            *message = without_users(message, users.iter().map(|user| user.value));
-        };
-        match &mut self {
-            Self::AcceptedWithErrors { rows, other, .. } => {
-                rows.iter_mut().map(|row| &mut row.message).chain(other).for_each(mask);
+    pub fn without_users(self, users: &[Identifier<'_>]) -> Self {
+        let values = || users.iter().map(|user| user.value);
+        match self {
+            Self::AcceptedWithErrors { mut rows, mut other, others_accepted } => {
+                for message in rows.iter_mut().map(|row| &mut row.message).chain(&mut other) {
+                    *message = without_users(message, values());
+                }
+                Self::AcceptedWithErrors { rows, other, others_accepted }
             }
-            Self::BadRequest(text) | Self::Unauthorized(text) | Self::Unexpected(_, text) => mask(text),
-            Self::Accepted
-            | Self::TooLarge
-            | Self::Locked
-            | Self::RateLimited(_)
-            | Self::Unavailable(_)
-            | Self::Foreign(..)
-            | Self::NoAnswer(_)
-            | Self::NotReached(_) => {}
+            Self::Failed(failure) => Self::Failed(failure.without_users(values())),
+            Self::Accepted | Self::Locked | Self::Foreign(..) => self,
         }
-        self
     }
 
     /// Why another attempt may succeed, as a clause about `vendor`. `None` if no attempt follows.
@@ -172,10 +158,8 @@ impl RequestOutcome {
     pub fn retry_cause(&self, vendor: &str) -> Option<String> {
         match self {
             Self::Locked => Some(format!("{vendor} keeps the cohort locked (423)")),
-            Self::RateLimited(_) => Some(format!("{vendor} limits the rate (429)")),
-            Self::Unavailable(status) => Some(format!("{vendor} responds with status {status}")),
-            Self::NoAnswer(why) | Self::NotReached(why) => Some(format!("{vendor} does not answer: {why}")),
-            _ => None,
+            Self::Failed(failure) => failure.retry_cause(vendor),
+            Self::Accepted | Self::AcceptedWithErrors { .. } | Self::Foreign(..) => None,
         }
     }
 
@@ -185,16 +169,9 @@ impl RequestOutcome {
         match self {
             Self::Accepted => "accepted",
             Self::AcceptedWithErrors { .. } => "accepted_with_errors",
-            Self::BadRequest(_) => "bad_request",
-            Self::TooLarge => "too_large",
-            Self::Unauthorized(_) => "unauthorized",
             Self::Locked => "locked",
-            Self::RateLimited(_) => "rate_limited",
-            Self::Unavailable(_) => "unavailable",
             Self::Foreign(..) => "foreign",
-            Self::Unexpected(..) => "unexpected",
-            Self::NoAnswer(_) => "no_answer",
-            Self::NotReached(_) => "not_reached",
+            Self::Failed(failure) => failure.code(),
         }
     }
 }

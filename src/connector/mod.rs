@@ -20,8 +20,6 @@ pub mod http;
 #[cfg_attr(not(feature = "warehouse"), allow(dead_code, reason = "databases and Parquet files use the rest"))]
 mod iso8601;
 pub mod rate_limit;
-mod retry;
+mod request_failure;
 pub mod rows;
 pub mod sql;
-
-pub use retry::{Retry, backoff, jitter};

@@ -2,7 +2,8 @@
 //!
 //! Braze's windows are fixed and begin on the hour, so a retry before the reset is useless (Braze, "API limits"). The
 //! reported quota counts for all cohorts of a workspace. Requests in flight count as used, so that concurrent requests do
-//! not exceed the limit together.
+//! not exceed the limit together. [`crate::connector::heap::EventRateLimiter`] counts events where the vendor reports no
+//! quota.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -22,10 +22,10 @@ use super::ExportStop;
 use super::batch::{BatchOrigin, EventBatch, user_in};
 use super::ledger::{ExportLedger, checkpoint, locked};
 use crate::apply::Interrupt;
-use crate::config::RetryPolicy;
-use crate::connector::Retry;
-use crate::connector::heap::{EventAdmission, HeapCall, HeapClient, HeapReply, UserKey};
+use crate::connector::destination::RequestFailure;
+use crate::connector::heap::{EventAdmission, HeapCall, HeapClient, UserKey};
 use crate::model::{Clock, ExportId};
+use crate::retry::{Retry, RetryPolicy};
 use crate::state::{HoldReason, IdentityMap, Journal, JournalEvent, LEASE_ENDED, Reject, StateWriter};
 use crate::wait_log;
 
@@ -244,26 +244,27 @@ impl<'a> HeapDelivery<'a> {
             let asked = self.heap.send(batch.call, body.clone());
             let span = tracing::debug_span!("batch", events = part.len());
             let answer = self.state.within_lease(asked.instrument(span)).await;
-            let answer = answer.unwrap_or_else(|| HeapReply::NoAnswer(LEASE_ENDED.to_owned()));
-            let answer = masked(answer, batch, part);
+            let answer = answer.unwrap_or_else(|| Err(RequestFailure::NoAnswer(LEASE_ENDED.to_owned())));
+            let answer = answer.map_err(|failure| masked(failure, batch, part));
             self.note(batch.call, part.len(), &answer)?;
-            if matches!(answer, HeapReply::Unavailable(_) | HeapReply::NoAnswer(_)) {
+            let Err(failure) = answer else { return Ok(None) };
+            if failure.may_be_done() {
                 reserved.count_again(part.clone());
             }
-            let wait = retry.next_wait().map(|wait| self.wait_after(&answer, wait));
-            let cause = answer.retry_cause();
-            let error = match answer {
-                HeapReply::Accepted => return Ok(None),
-                HeapReply::BadRequest(message) => return Ok(Some(message)),
-                HeapReply::TooLarge => return Ok(Some("too large (413)".to_owned())),
-                HeapReply::Unauthorized(message) => return Err(ExportStop::Unauthorized(message)),
-                HeapReply::Unexpected(status, message) => {
+            let wait = retry.next_wait().map(|wait| self.wait_after(&failure, wait));
+            let cause = failure.retry_cause("Heap");
+            let error = match failure {
+                RequestFailure::BadRequest(_) | RequestFailure::TooLarge => {
+                    return Ok(Some(failure.to_string()));
+                }
+                RequestFailure::Unauthorized(message) => return Err(ExportStop::Unauthorized(message)),
+                RequestFailure::Unexpected(status, message) => {
                     return Err(ExportStop::Unexpected(status, message));
                 }
-                HeapReply::RateLimited(until) => ExportStop::RateLimited(until),
-                HeapReply::Unavailable(status) => ExportStop::Unavailable(format!("status {status}")),
-                HeapReply::NoAnswer(why) => ExportStop::Unavailable(format!("no answer ({why})")),
-                HeapReply::NotReached(why) => ExportStop::Unavailable(format!("not reached ({why})")),
+                RequestFailure::RateLimited(until) => ExportStop::RateLimited(until),
+                RequestFailure::Unavailable(_)
+                | RequestFailure::NoAnswer(_)
+                | RequestFailure::NotReached(_) => ExportStop::Unavailable(failure.to_string()),
             };
             let Some(wait) = wait.filter(|wait| *wait <= self.retry.longest_wait) else {
                 return Err(error);
@@ -274,9 +275,9 @@ impl<'a> HeapDelivery<'a> {
     }
 
     /// The wait before the next attempt: the one that Heap asks for, or the backoff.
-    fn wait_after(&self, answer: &HeapReply, backoff: Duration) -> Duration {
-        match answer {
-            HeapReply::RateLimited(Some(until)) => {
+    fn wait_after(&self, failure: &RequestFailure, backoff: Duration) -> Duration {
+        match failure {
+            RequestFailure::RateLimited(Some(until)) => {
                 let wait = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
                 wait + backoff.min(Duration::from_secs(1))
             }
@@ -284,8 +285,13 @@ impl<'a> HeapDelivery<'a> {
         }
     }
 
-    fn note(&self, call: HeapCall, events: usize, answer: &HeapReply) -> Result<(), ExportStop> {
-        let word = answer.code();
+    fn note(
+        &self,
+        call: HeapCall,
+        events: usize,
+        answer: &Result<(), RequestFailure>,
+    ) -> Result<(), ExportStop> {
+        let word = answer.as_ref().map_or_else(RequestFailure::code, |()| "accepted");
         *locked(self.ledger).tally.requests_by_outcome.entry(word).or_default() += 1;
         let posted = JournalEvent::Posted {
             export: self.export.to_string(),
@@ -322,11 +328,11 @@ impl<'a> HeapDelivery<'a> {
     }
 }
 
-/// The reply without the identities of these events.
-fn masked(answer: HeapReply, batch: &EventBatch, part: &Range<usize>) -> HeapReply {
-    if !answer.has_message() {
-        return answer;
+/// The failure without the identities of these events.
+fn masked(failure: RequestFailure, batch: &EventBatch, part: &Range<usize>) -> RequestFailure {
+    if !failure.has_message() {
+        return failure;
     }
     let users: Vec<String> = part.clone().map(|index| user_in(batch.element(index))).collect();
-    answer.without_users(users.iter().map(String::as_str))
+    failure.without_users(users.iter().map(String::as_str))
 }

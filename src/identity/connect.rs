@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use super::{ImportError, ImportSummary, RowRejectReason, locked, noted, text};
 use crate::config::IdentityDumpSource;
-use crate::connector::file;
+use crate::connector::file::{self, AvroValues};
 use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
 use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp};
@@ -251,7 +251,7 @@ impl<'a> ReplayPlan<'a> {
         };
         let lacks_owner = matches!(kind, IdentityRow::Users) && required.len() == 1;
         let mut replayer = DumpReplayer { table, summary, kind, lacks_owner, failed: None };
-        let read = rows.read(&required, &optional, &mut replayer);
+        let read = rows.read(&required, &optional, AvroValues::Typed, &mut replayer);
         match replayer.failed.take() {
             Some(error) => Err(error.into()),
             None => {

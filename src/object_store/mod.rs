@@ -12,6 +12,7 @@ mod exact_keys;
 mod location;
 mod public;
 mod ranges;
+mod retried;
 mod thread;
 #[cfg_attr(not(feature = "cloud"), path = "no_vendors.rs")]
 mod vendors;

@@ -2,10 +2,10 @@
 
 use object_store::Error;
 
-use super::connected::Connected;
+use super::connected::ConnectedStore;
 use crate::model::BuildFeature;
 
 /// Rejects an address.
-pub(super) fn connect(_: &url::Url, _: &[(String, String)]) -> Result<Connected, Error> {
+pub(super) fn connect(_: &url::Url, _: &[(String, String)]) -> Result<ConnectedStore, Error> {
     Err(Error::NotSupported { source: BuildFeature::Cloud.missing("a bucket").into() })
 }

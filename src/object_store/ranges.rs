@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Buf as _, Bytes};
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
@@ -18,9 +18,9 @@ use super::client::BucketClient;
 use super::error::io_error;
 use super::exact_keys::ListedObject;
 use super::location::ObjectKey;
+use super::retried::{AttemptError, READ_RETRY, retried};
 use super::thread::PendingRequest;
 use super::web::{ContentValidators, WebFile, is_weak, replaced, strong_part};
-use crate::wait_log;
 
 /// Bytes per request of a sequential read.
 const RANGE_LEN: u64 = 8 << 20;
@@ -28,9 +28,6 @@ const RANGE_LEN: u64 = 8 << 20;
 const BLOCK_LEN: u64 = 2 << 20;
 /// Blocks in the cache.
 const BLOCKS_MAX: usize = 6;
-/// Attempts for a range that arrives incomplete. The client library itself repeats requests without an answer.
-const ATTEMPTS_MAX: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// A remote object.
 #[derive(Clone, Debug)]
@@ -125,7 +122,11 @@ impl RemoteObject {
             ObjectOrigin::Bucket(objects, location) => {
                 let (store, location, tag) = (Arc::clone(&objects.store), location.clone(), self.tag.clone());
                 objects.begin(async move {
-                    let received = read_range(&*store, &location, tag, range).await;
+                    let cause = |_: &Error| "the bucket ends a response early".to_owned();
+                    let received = retried(READ_RETRY, "bucket", cause, || {
+                        read_range(&*store, &location, tag.as_deref(), range.clone())
+                    })
+                    .await;
                     received.map_err(|error| match &error {
                         Error::Precondition { .. } | Error::NotFound { .. } => replaced(),
                         error => io_error(error),
@@ -150,51 +151,33 @@ impl RemoteObject {
     }
 }
 
-/// Requests a whole range.
+/// Requests a whole range, once.
 async fn read_range(
     store: &dyn ObjectStore,
     location: &ObjectKey,
-    tag: Option<String>,
+    tag: Option<&str>,
     range: Range<u64>,
-) -> Result<Bytes, Error> {
-    let mut attempt = 1;
-    loop {
-        let range = range.clone();
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range.clone())),
-            // A weak tag never satisfies `If-Match`.
-            if_match: tag.clone().filter(|tag| !is_weak(tag)),
-            ..location.options()
-        };
-        let received = match store.get_opts(&location.path, options).await {
-            Ok(found) => {
-                // If the condition was sent, the store has compared the tags.
-                let now = found.meta.e_tag.as_deref().map(strong_part);
-                let is_weak = tag.as_deref().is_some_and(is_weak);
-                if is_weak && tag.as_deref().map(strong_part) != now {
-                    let (path, source) = (location.path.to_string(), "another tag".into());
-                    return Err(Error::Precondition { path, source });
-                }
-                found.bytes().await
-            }
-            // Definitive answers and repeated requests are not retried.
-            Err(error) => return Err(error),
-        };
-        match received {
-            Ok(bytes) if bytes.len() as u64 == range.end - range.start => return Ok(bytes),
-            Ok(bytes) if attempt == ATTEMPTS_MAX => {
-                let what = format!("received {} of {} bytes", bytes.len(), range.end - range.start);
-                return Err(Error::Generic { store: "bucket", source: what.into() });
-            }
-            Err(error) if attempt == ATTEMPTS_MAX => return Err(error),
-            _ => {
-                let (cause, wait) = ("the bucket ends a response early", FIRST_WAIT * 2u32.pow(attempt - 1));
-                wait_log::log_retry("bucket", cause, attempt + 1, Some(ATTEMPTS_MAX), wait);
-                tokio::time::sleep(wait).await;
-            }
-        }
-        attempt += 1;
+) -> Result<Bytes, AttemptError<Error>> {
+    let options = GetOptions {
+        range: Some(GetRange::Bounded(range.clone())),
+        // A weak tag never satisfies `If-Match`.
+        if_match: tag.filter(|tag| !is_weak(tag)).map(str::to_owned),
+        ..location.options()
+    };
+    // The store has repeated the request already.
+    let found = store.get_opts(&location.path, options).await.map_err(AttemptError::lasting)?;
+    // If the condition was sent, the store has compared the tags.
+    let now = found.meta.e_tag.as_deref().map(strong_part);
+    if tag.is_some_and(is_weak) && tag.map(strong_part) != now {
+        let (path, source) = (location.path.to_string(), "another tag".into());
+        return Err(AttemptError::lasting(Error::Precondition { path, source }));
     }
+    let bytes = found.bytes().await.map_err(AttemptError::transient)?;
+    if bytes.len() as u64 == range.end - range.start {
+        return Ok(bytes);
+    }
+    let what = format!("received {} of {} bytes", bytes.len(), range.end - range.start);
+    Err(AttemptError::transient(Error::Generic { store: "bucket", source: what.into() }))
 }
 
 /// Sequential reader with prefetch of the next range.

@@ -20,6 +20,7 @@ use url::Url;
 
 use super::error::error_text;
 use super::public;
+use super::retried::{AttemptError, READ_RETRY, retried};
 use super::thread::{PendingRequest, RequestThread};
 use crate::foreign::cleaned;
 use crate::wait_log;
@@ -27,8 +28,6 @@ use crate::wait_log;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Read timeout without any byte.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-const ATTEMPTS_MAX: u32 = 5;
-const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// Metadata of the content in an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +67,8 @@ impl WebFile {
         let client = builder.build().map_err(transport)?;
         let thread = RequestThread::start()?;
         let (asking, address) = (client.clone(), url.clone());
-        let (metadata, has_ranges) = thread.wait(async move { fetch_metadata(&asking, &address).await })?;
+        let (metadata, has_ranges) =
+            thread.wait(async move { with_retries(&address, || fetch_metadata(&asking, &address)).await })?;
         let can_be_tied = metadata.tag.is_some() || metadata.modified.is_some();
         let has_ranges = has_ranges && can_be_tied && metadata.len.is_some();
         Ok(Self { client, url, thread, metadata, has_ranges })
@@ -77,30 +77,16 @@ impl WebFile {
     /// Starts the request of a range.
     pub(super) fn begin(&self, range: Range<u64>) -> PendingRequest<io::Result<Bytes>> {
         let file = self.clone();
-        self.thread.begin(async move { file.range(range).await })
+        self.thread.begin(async move { with_retries(&file.url, || file.range(&range)).await })
     }
 
-    async fn range(&self, range: Range<u64>) -> io::Result<Bytes> {
-        let mut attempt = 1;
-        loop {
-            let header = format!("bytes={}-{}", range.start, range.end - 1);
-            let mut request = get(&self.client, Method::GET, &self.url).header(RANGE, header);
-            if let Some(tag) = self.metadata.tag.as_ref().filter(|tag| !is_weak(tag)) {
-                request = request.header(IF_MATCH, tag);
-            }
-            let received = match send(request).await {
-                Ok(response) => self.part(response, &range).await,
-                Err(error) => Err(error),
-            };
-            match received {
-                Ok(bytes) => return Ok(bytes),
-                Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
-                    return Err(error);
-                }
-                Err(failed) => failed.wait(&self.url, attempt).await,
-            }
-            attempt += 1;
+    async fn range(&self, range: &Range<u64>) -> Result<Bytes, WebReadError> {
+        let header = format!("bytes={}-{}", range.start, range.end - 1);
+        let mut request = get(&self.client, Method::GET, &self.url).header(RANGE, header);
+        if let Some(tag) = self.metadata.tag.as_ref().filter(|tag| !is_weak(tag)) {
+            request = request.header(IF_MATCH, tag);
         }
+        self.part(send(request).await?, range).await
     }
 
     /// The bytes of an answer, if they belong to the expected content.
@@ -124,7 +110,7 @@ impl WebFile {
             }
             _ => {
                 let what = format!("received {} of {wanted} bytes", bytes.len());
-                Err(WebReadError { error: io::Error::other(what), passes: true })
+                Err(WebReadError { error: io::Error::other(what), is_transient: true })
             }
         }
     }
@@ -132,19 +118,7 @@ impl WebFile {
     /// Downloads the whole file into a temporary file without a name.
     pub(super) fn download(&self) -> io::Result<File> {
         let file = self.clone();
-        self.thread.wait(async move {
-            let mut attempt = 1;
-            loop {
-                match file.whole().await {
-                    Ok(found) => return Ok(found),
-                    Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
-                        return Err(error);
-                    }
-                    Err(failed) => failed.wait(&file.url, attempt).await,
-                }
-                attempt += 1;
-            }
-        })
+        self.thread.wait(async move { with_retries(&file.url, || file.whole()).await })
     }
 
     async fn whole(&self) -> Result<File, WebReadError> {
@@ -160,31 +134,36 @@ impl WebFile {
 }
 
 /// The file's metadata, and whether the server supports ranges. Servers without HEAD are asked for one byte.
-async fn fetch_metadata(client: &Client, url: &Url) -> io::Result<(ContentValidators, bool)> {
-    let mut attempt = 1;
-    loop {
-        let result = match send(get(client, Method::HEAD, url)).await {
-            Ok(head) if length(head.headers()).is_some() => {
-                let ranges = head.headers().get(ACCEPT_RANGES).is_some_and(|value| value == "bytes");
-                Ok((validators(head.headers()), ranges))
-            }
-            _ => send(get(client, Method::GET, url).header(RANGE, "bytes=0-0")).await.map(|received| {
-                let total = content_range(received.headers()).map(|(_, total)| total);
-                let headers = validators(received.headers());
-                (ContentValidators { len: total.or(headers.len), ..headers }, total.is_some())
-            }),
-        };
-        match result {
-            Ok(metadata) => return Ok(metadata),
-            // An empty file has no first byte.
-            Err(WebReadError { error, .. }) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok((ContentValidators::default(), false));
-            }
-            Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => return Err(error),
-            Err(failed) => failed.wait(url, attempt).await,
+async fn fetch_metadata(client: &Client, url: &Url) -> Result<(ContentValidators, bool), WebReadError> {
+    match send(get(client, Method::HEAD, url)).await {
+        Ok(head) if length(head.headers()).is_some() => {
+            let ranges = head.headers().get(ACCEPT_RANGES).is_some_and(|value| value == "bytes");
+            return Ok((validators(head.headers()), ranges));
         }
-        attempt += 1;
+        _ => {}
     }
+    match send(get(client, Method::GET, url).header(RANGE, "bytes=0-0")).await {
+        Ok(received) => {
+            let total = content_range(received.headers()).map(|(_, total)| total);
+            let headers = validators(received.headers());
+            Ok((ContentValidators { len: total.or(headers.len), ..headers }, total.is_some()))
+        }
+        // An empty file has no first byte.
+        Err(failed) if failed.error.kind() == io::ErrorKind::UnexpectedEof => {
+            Ok((ContentValidators::default(), false))
+        }
+        Err(failed) => Err(failed),
+    }
+}
+
+/// Repeats a request to a web server.
+async fn with_retries<T, F: Future<Output = Result<T, WebReadError>>>(
+    url: &Url,
+    attempt: impl FnMut() -> F,
+) -> io::Result<T> {
+    let host = url.host_str().unwrap_or_default();
+    let cause = |error: &io::Error| format!("{host} does not send a file: {error}");
+    retried(READ_RETRY, host, cause, attempt).await
 }
 
 /// A request for the bytes without content encoding.
@@ -192,29 +171,11 @@ fn get(client: &Client, method: Method, url: &Url) -> RequestBuilder {
     client.request(method, url.clone()).header(ACCEPT_ENCODING, "identity")
 }
 
-/// An error, and whether a retry may succeed.
-struct WebReadError {
-    error: io::Error,
-    passes: bool,
-}
-
-impl WebReadError {
-    fn lasting(error: io::Error) -> Self {
-        Self { error, passes: false }
-    }
-
-    /// Waits before the attempt after this one.
-    async fn wait(&self, url: &Url, attempt: u32) {
-        let (host, wait) = (url.host_str().unwrap_or_default(), FIRST_WAIT * 2u32.pow(attempt - 1));
-        let cause = format!("{host} does not send a file: {}", self.error);
-        wait_log::log_retry(host, &cause, attempt + 1, Some(ATTEMPTS_MAX), wait);
-        tokio::time::sleep(wait).await;
-    }
-}
+type WebReadError = AttemptError<io::Error>;
 
 impl From<reqwest::Error> for WebReadError {
     fn from(error: reqwest::Error) -> Self {
-        Self { passes: !error.is_builder() && !error.is_redirect(), error: transport(error) }
+        Self { is_transient: !error.is_builder() && !error.is_redirect(), error: transport(error) }
     }
 }
 
@@ -249,8 +210,11 @@ async fn send(request: RequestBuilder) -> Result<Response, WebReadError> {
         416 => io::ErrorKind::UnexpectedEof,
         _ => io::ErrorKind::Other,
     };
-    let passes = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-    Err(WebReadError { error: io::Error::new(kind, format!("the server responds with {status}")), passes })
+    let is_transient = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+    Err(WebReadError {
+        error: io::Error::new(kind, format!("the server responds with {status}")),
+        is_transient,
+    })
 }
 
 pub(super) fn replaced() -> io::Error {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::run_fixture::{FakeWorkspace, RunFixture, advance, alias, device, external, now};
 use crate::apply::ApplyStop;
 use crate::apply::fake_destination::DestinationFault;
-use crate::connector::destination::RequestOutcome;
+use crate::connector::destination::{RequestFailure, RequestOutcome};
 use crate::model::ChangeOp;
 use crate::state::{CheckTime, DueTrigger, Outbox, Transition};
 
@@ -13,7 +13,7 @@ const TRIGGERS: &str = "    on_enter: { campaign: welcome, cool_down: 1s }
     on_exit: { campaign: goodbye, cool_down: 1s }
 ";
 const HOUR: Duration = Duration::from_secs(3600);
-const LOST: RequestOutcome = RequestOutcome::Unavailable(503);
+const LOST: RequestOutcome = RequestOutcome::Failed(RequestFailure::Unavailable(503));
 
 fn no_lines() -> Vec<String> {
     Vec::new()
@@ -114,7 +114,7 @@ async fn a_trigger_without_a_response_is_never_repeated() {
 async fn a_rejected_recipient_does_not_delay_the_others() {
     let (fixture, braze) = (filled(), FakeWorkspace::new());
     fixture.source(&["ada,", "bob,", "cyd,"]);
-    let bad = || RequestOutcome::BadRequest("invalid recipient".to_owned());
+    let bad = || RequestOutcome::Failed(RequestFailure::BadRequest("invalid recipient".to_owned()));
     braze.trigger_outcomes.lock().unwrap().extend([bad(), bad(), RequestOutcome::Accepted]);
     let report = fixture.run(&braze).await;
     let done = &report.triggered[0];

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::apply::{ApplyContext, ConnectionHealth, Interrupt};
-use crate::config::{Config, RetryPolicy, SourceAccess};
+use crate::config::{Config, SourceAccess};
 use crate::connector::braze::{BrazeClient, WorkspaceKeySet};
 use crate::connector::destination::Workspace;
 use crate::connector::http::HttpError;
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, Progress, RunId};
+use crate::retry::RetryPolicy;
 use crate::source::{ReadAccess, SourceInputs};
 use crate::state::{Journal, StateReader, StateWriter};
 

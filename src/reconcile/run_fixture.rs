@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tempfile::TempDir;
-use tokio::sync::SemaphorePermit;
 
 use super::apply_cohort::apply_cohort;
 use super::apply_stages::CohortContext;
@@ -22,7 +21,7 @@ use super::report::CohortReport;
 use super::run_plan::CohortPlan;
 use crate::apply::fake_destination::{self, FakeDestination};
 use crate::apply::{ApplyStop, ConnectionHealth, Interrupt};
-use crate::config::{CohortConfig, Config, RetryPolicy, SourceAccess, TriggerTarget, load};
+use crate::config::{CohortConfig, Config, SourceAccess, TriggerTarget, load};
 use crate::connector::destination::{
     DeliveryEndpoint, Destination, ProfileLookup, Recipient, RequestOutcome, TriggerEndpoint, Workspace,
 };
@@ -31,6 +30,7 @@ use crate::model::{
     ChangeOp, Clock, CohortId, DeliveryMethod, Identifier, IdentifierKind, MemberKey, NoProgress, RowSet,
     RunId, Timestamp,
 };
+use crate::retry::RetryPolicy;
 use crate::state::{
     Holder, IdentityKey, IdentityMap, Location, Membership, OutboxUser, PartRef, RecordedWorkspace, Spool,
     StateWriter,
@@ -385,10 +385,6 @@ impl Destination for LoggedDestination<'_> {
 
     fn is_resend_free(&self) -> bool {
         self.0.destination.is_resend_free()
-    }
-
-    fn request_slot(&self) -> BoxFuture<'_, Option<SemaphorePermit<'_>>> {
-        self.0.destination.request_slot()
     }
 
     fn name_cohort<'a>(

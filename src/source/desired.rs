@@ -103,10 +103,6 @@ mod tests {
             let summary = ReadSummary { rows: self.0.len() as u64, ..ReadSummary::default() };
             Ok(SourceRows { summary, fingerprint: self.fingerprint(inputs)? })
         }
-
-        fn check(&self, _: ReadAccess<'_>, _: &[Box<str>]) -> Result<Option<SourceCheck>, DesiredError> {
-            Ok(None)
-        }
     }
 
     fn config(folder: &Path) -> Config {

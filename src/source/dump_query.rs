@@ -8,19 +8,16 @@
 use super::DesiredError;
 use super::dump_replay::{DumpReplay, DumpsRead};
 use super::heap_connect::check_dumps;
-use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
+use super::reader::{ReadAccess, SourceCheck, SourceInputs, SourceReader, SourceRows};
 use super::sql_query::database;
 use crate::config::DumpQuery;
+use crate::connector::file::AvroValues;
 use crate::connector::heap_connect::{DumpError, Dumps};
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::connector::sql::{TempTableWriter, TempTables};
 use crate::model::Fields;
 
 impl SourceReader for DumpQuery {
-    fn fingerprint(&self, _: SourceInputs<'_>) -> Result<Option<SourceFingerprint>, DesiredError> {
-        Ok(None)
-    }
-
     fn read(
         &self,
         inputs: SourceInputs<'_>,
@@ -34,7 +31,8 @@ impl SourceReader for DumpQuery {
             let replay = DumpReplay::new(&dumps, table)?;
             let columns = replay.columns()?;
             let mut copy = TempTableCopy { writer: tables.table(table, &columns)?, failed: None };
-            let replayed = replay.run(inputs, &columns, DumpsRead { within: None, is_text: true }, &mut copy);
+            let replayed =
+                replay.run(inputs, &columns, DumpsRead { within: None, values: AvroValues::Text }, &mut copy);
             let TempTableCopy { writer, failed } = copy;
             failed.map_or(Ok(()), Err)?;
             replayed?;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{DesiredError, SourceInputs};
+use crate::connector::file::AvroValues;
 use crate::connector::heap_connect::{Dump, DumpError, DumpTable, Dumps, Manifest};
 use crate::connector::rows::{CountingSink, ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
 use crate::model::{Field, Fields, NonIdentifier, Timestamp};
@@ -17,8 +18,8 @@ use crate::state::{ReplayTable, StateError};
 pub(super) struct DumpsRead {
     /// Maximum age of rows by their `time`; none: all rows.
     pub(super) within: Option<Duration>,
-    /// Whether every value is passed as text. Otherwise only possible identifiers have a text.
-    pub(super) is_text: bool,
+    /// How values become cells.
+    pub(super) values: AvroValues,
 }
 
 /// A table with the dumps that its replay requires.
@@ -76,11 +77,7 @@ impl<'a> DumpReplay<'a> {
                 let opened = self.dumps.open(dump, table, file)?;
                 missing.retain(|column| !opened.has(column));
                 rows.files.push(opened.path().display().to_string());
-                let read = if options.is_text {
-                    opened.read_as_text(&required, columns, &mut rows)
-                } else {
-                    opened.read(&required, columns, &mut rows)
-                };
+                let read = opened.read(&required, columns, options.values, &mut rows);
                 rows.failed.take().map_or(Ok(()), Err)?;
                 read?;
             }

@@ -4,6 +4,7 @@ use super::DesiredError;
 use super::dump_replay::{DumpReplay, DumpsRead};
 use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
 use crate::config::{DumpFolder, DumpTableSource};
+use crate::connector::file::AvroValues;
 use crate::connector::heap_connect::{DumpError, Dumps};
 use crate::connector::rows::RowSink;
 
@@ -24,7 +25,7 @@ impl SourceReader for DumpTableSource {
     ) -> Result<SourceRows, DesiredError> {
         let dumps = Dumps::find(&self.folder, inputs.access.files())?;
         let replay = DumpReplay::new(&dumps, &self.table)?;
-        let read = DumpsRead { within: self.within, is_text: false };
+        let read = DumpsRead { within: self.within, values: AvroValues::Typed };
         let summary = replay.run(inputs, columns, read, sink)?;
         Ok(SourceRows { summary, fingerprint: self.within.is_none().then(|| fingerprint(&dumps)) })
     }

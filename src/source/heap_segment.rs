@@ -1,7 +1,7 @@
 //! Source kind: a Heap segment that arrives by webhook. Each member is a row with the single column `id`.
 
 use super::DesiredError;
-use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
+use super::reader::{SourceFingerprint, SourceInputs, SourceReader, SourceRows};
 use crate::config::HeapSegmentSource;
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink};
 use crate::model::{Field, Fields, Identifier};
@@ -33,10 +33,6 @@ impl SourceReader for HeapSegmentSource {
             summary: ReadSummary { rows, ..ReadSummary::default() },
             fingerprint: Some(SourceFingerprint::Version(segment.fingerprint())),
         })
-    }
-
-    fn check(&self, _: ReadAccess<'_>, _: &[Box<str>]) -> Result<Option<SourceCheck>, DesiredError> {
-        Ok(None)
     }
 }
 

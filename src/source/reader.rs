@@ -18,7 +18,9 @@ pub trait SourceReader {
     ///
     /// # Errors
     /// As for a read.
-    fn fingerprint(&self, inputs: SourceInputs<'_>) -> Result<Option<SourceFingerprint>, DesiredError>;
+    fn fingerprint(&self, _inputs: SourceInputs<'_>) -> Result<Option<SourceFingerprint>, DesiredError> {
+        Ok(None)
+    }
 
     /// Pushes the given columns of every row into `sink`.
     ///
@@ -38,9 +40,11 @@ pub trait SourceReader {
     /// [`DesiredError`] when a read would fail.
     fn check(
         &self,
-        access: ReadAccess<'_>,
-        columns: &[Box<str>],
-    ) -> Result<Option<SourceCheck>, DesiredError>;
+        _access: ReadAccess<'_>,
+        _columns: &[Box<str>],
+    ) -> Result<Option<SourceCheck>, DesiredError> {
+        Ok(None)
+    }
 }
 
 /// The config and the credentials that a source is read with.

@@ -1,16 +1,12 @@
 //! Source kind: a query to a database.
 
 use super::DesiredError;
-use super::reader::{ReadAccess, SourceCheck, SourceFingerprint, SourceInputs, SourceReader, SourceRows};
+use super::reader::{ReadAccess, SourceCheck, SourceInputs, SourceReader, SourceRows};
 use crate::config::SqlSource;
 use crate::connector::rows::{ReadSummary, RowSink};
 use crate::connector::sql::{self, Database, SqlError};
 
 impl SourceReader for SqlSource {
-    fn fingerprint(&self, _: SourceInputs<'_>) -> Result<Option<SourceFingerprint>, DesiredError> {
-        Ok(None)
-    }
-
     fn read(
         &self,
         inputs: SourceInputs<'_>,

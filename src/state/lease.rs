@@ -20,11 +20,17 @@ use serde::{Deserialize, Serialize};
 use super::store::{BucketStore, FolderStore, ObjectTag, Store, StoreError, private};
 use super::{StateError, checked};
 use crate::model::{Clock, Timestamp, timestamp_text};
+use crate::retry::{Retry, RetryPolicy};
 
 const FILE: &str = "lease.json";
-/// How often, and for how long, taking the lock waits for a reader that holds it briefly.
-const ATTEMPTS: u32 = 4;
-const ATTEMPT_PAUSE: Duration = Duration::from_millis(25);
+/// How often taking the lock waits for a reader that holds it briefly.
+const LOCK_RETRY: RetryPolicy = RetryPolicy {
+    attempts: 5,
+    first_wait: Duration::from_millis(50),
+    longest_wait: Duration::from_millis(50),
+};
+/// How often the lease of a bucket is taken when other processes write to it at the same time.
+const TAKES_MAX: u32 = 4;
 /// Renewals per lease duration.
 const RENEWALS: u32 = 3;
 /// The longest duration of one renewal, and the pause after a failed one, as fractions of the lease.
@@ -245,18 +251,18 @@ fn lock(folder: &FolderStore, holder: &Holder) -> Result<LockedFile, StateError>
     options.read(true).write(true).create(true).truncate(false);
     private(&mut options);
     let mut file = options.open(&path).map_err(|e| failed("open", e))?;
-    for attempt in 0.. {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if attempt < ATTEMPTS => std::thread::sleep(ATTEMPT_PAUSE),
-            Err(TryLockError::WouldBlock) => {
-                let mut text = Vec::new();
-                let _ = file.read_to_end(&mut text);
-                let shape = LeaseJson::read(&text).ok();
-                return Err(StateError::Held(shape.and_then(LeaseJson::holder).unwrap_or_else(unknown)));
-            }
-            Err(TryLockError::Error(e)) => return Err(failed("lock", e)),
+    let mut retry = Retry::new(LOCK_RETRY);
+    while let Err(error) = file.try_lock() {
+        if let TryLockError::Error(e) = error {
+            return Err(failed("lock", e));
         }
+        let Some(wait) = retry.next_wait() else {
+            let mut text = Vec::new();
+            let _ = file.read_to_end(&mut text);
+            let shape = LeaseJson::read(&text).ok();
+            return Err(StateError::Held(shape.and_then(LeaseJson::holder).unwrap_or_else(unknown)));
+        };
+        std::thread::sleep(wait);
     }
     let mut before = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut before)).map_err(|e| failed("read", e))?;
@@ -314,7 +320,7 @@ impl RenewedLease {
     ) -> Result<Self, StateError> {
         let mut shape = LeaseJson::new(holder);
         shape.lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..TAKES_MAX {
             let (began, now) = (clock.monotonic(), clock.now());
             shape.renewed = Some(timestamp_text(now));
             let tag = match bucket.read(FILE)? {

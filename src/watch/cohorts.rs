@@ -76,8 +76,8 @@ impl CohortRuns {
         let CohortRunEnd { cohort, end, condition, settles_again_at, .. } = ended;
         let now = context.clock.read();
         let scheduled = schedule::next_run(schedule_of(&cohort, context), settles_again_at, now);
-        let (backoff, jitter) = (context.backoff(), context.jitter());
-        self.queue.finish(&cohort, end, now.monotonic, scheduled, backoff, jitter);
+        let (retry, jitter) = (context.retry(), context.jitter());
+        self.queue.finish(&cohort, end, now.monotonic, scheduled, retry, jitter);
         if !context.config.cohort_ids().any(|known| *known == cohort) {
             return; // it left the config during the run
         }

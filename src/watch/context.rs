@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::environment::{ClientAccess, WatchEnvironment};
-use super::queue::Backoff;
 use super::status::WatchStatus;
 use crate::apply::Interrupt;
 use crate::config::{CohortConfig, Config, ExportConfig, SegmentConfig};
 use crate::model::{Clock, CohortId, ExportId, SegmentId};
 use crate::reconcile::BrazeClients;
+use crate::retry::RetryPolicy;
 use crate::state::StateWriter;
 
 /// Shared by all parts of the leader.
@@ -39,9 +39,10 @@ impl LeaderContext {
         self.config.segments.iter().find(|segment| segment.id == *id)
     }
 
-    /// The waits between retries.
-    pub(super) fn backoff(&self) -> Backoff {
-        Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait }
+    /// The retries of failed runs, without an end.
+    pub(super) fn retry(&self) -> RetryPolicy {
+        let watch = &self.config.watch;
+        RetryPolicy { attempts: u32::MAX, first_wait: watch.first_wait, longest_wait: watch.longest_wait }
     }
 
     /// A random number from 0 to 1, which spreads retries.

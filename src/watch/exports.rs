@@ -146,8 +146,8 @@ impl ExportRuns {
         let scheduled = schedule::next_run(&schedule, None, now);
         let requested = ended.next().map(|wait| now.monotonic + wait);
         let next = scheduled.into_iter().chain(requested).min();
-        let (backoff, jitter) = (context.backoff(), context.jitter());
-        self.queue.finish(&ended.id, end, now.monotonic, next, backoff, jitter);
+        let (retry, jitter) = (context.retry(), context.jitter());
+        self.queue.finish(&ended.id, end, now.monotonic, next, retry, jitter);
         let metrics = context.status.metrics();
         metrics.count_export_poll(ended.id.as_str());
         let next_run = self.queue.due(&ended.id).and_then(|due| now.wall_at(due));

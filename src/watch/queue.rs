@@ -3,7 +3,9 @@
 //! Level-triggered: an entry has no reason, because a run reads the current state. Pure: time comes in as a parameter.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crate::retry::RetryPolicy;
 
 /// How a run ended, for scheduling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,21 +16,6 @@ pub(super) enum RunEnd {
     Again,
     /// It failed, and a retry may help. Retries back off.
     Failed,
-}
-
-/// The waits between retries.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
-    pub(super) first: Duration,
-    pub(super) longest: Duration,
-}
-
-impl Backoff {
-    /// The wait after this number of failures in a row. Half of it is random; `jitter` is from 0 to 1.
-    fn wait(&self, failures: u32, jitter: f64) -> Duration {
-        let whole = self.first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.longest);
-        whole / 2 + (whole / 2).mul_f64(jitter.clamp(0.0, 1.0))
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,7 +83,7 @@ impl<K: Ord + Clone> WorkQueue<K> {
         end: RunEnd,
         now: Instant,
         scheduled: Option<Instant>,
-        backoff: Backoff,
+        retry: RetryPolicy,
         jitter: f64,
     ) {
         let Some(entry) = self.entries.get_mut(key) else { return };
@@ -106,7 +93,7 @@ impl<K: Ord + Clone> WorkQueue<K> {
         }
         entry.is_running = false;
         entry.failures = if end == RunEnd::Failed { entry.failures + 1 } else { 0 };
-        let retry = (entry.failures > 0).then(|| now + backoff.wait(entry.failures, jitter));
+        let retry = (entry.failures > 0).then(|| now + retry.wait(entry.failures, jitter));
         entry.due = if std::mem::take(&mut entry.is_woken) || end == RunEnd::Again {
             Some(now)
         } else {
@@ -160,9 +147,15 @@ impl SingleTask {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    const BACKOFF: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
+    const RETRY: RetryPolicy = RetryPolicy {
+        attempts: u32::MAX,
+        first_wait: Duration::from_secs(5),
+        longest_wait: Duration::from_secs(60),
+    };
 
     #[test]
     fn a_key_that_is_woken_twice_runs_once() {
@@ -171,7 +164,7 @@ mod tests {
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
         assert_eq!(queue.take_due(now), Vec::<&str>::new());
-        queue.finish(&"a", RunEnd::Settled, now, None, BACKOFF, 0.5);
+        queue.finish(&"a", RunEnd::Settled, now, None, RETRY, 0.5);
         assert_eq!((queue.next_due(), queue.depth(now)), (None, 0));
     }
 
@@ -183,9 +176,9 @@ mod tests {
         queue.wake("a", now);
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), Vec::<&str>::new(), "one run at a time");
-        queue.finish(&"a", RunEnd::Failed, now, None, BACKOFF, 0.0);
+        queue.finish(&"a", RunEnd::Failed, now, None, RETRY, 0.0);
         assert_eq!(queue.take_due(now), ["a"]);
-        queue.finish(&"a", RunEnd::Settled, now, None, BACKOFF, 0.0);
+        queue.finish(&"a", RunEnd::Settled, now, None, RETRY, 0.0);
         assert_eq!(queue.next_due(), None);
     }
 
@@ -193,7 +186,7 @@ mod tests {
     fn a_key_that_is_removed_while_it_runs_and_added_again_runs_again() {
         let (mut queue, now) = (WorkQueue::new(), Instant::now());
         let finish =
-            |queue: &mut WorkQueue<&str>| queue.finish(&"a", RunEnd::Settled, now, Some(now), BACKOFF, 0.5);
+            |queue: &mut WorkQueue<&str>| queue.finish(&"a", RunEnd::Settled, now, Some(now), RETRY, 0.5);
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
         // Added again after the run has ended.
@@ -222,7 +215,7 @@ mod tests {
             queue.wake("a", now);
             queue.take_due(now);
             let scheduled = scheduled.map(|seconds| now + Duration::from_secs(seconds));
-            queue.finish(&"a", RunEnd::Failed, now, scheduled, BACKOFF, jitter);
+            queue.finish(&"a", RunEnd::Failed, now, scheduled, RETRY, jitter);
             queue.next_due().unwrap() - now
         };
         assert_eq!(wait(None, 1.0), Duration::from_secs(5));
@@ -232,7 +225,7 @@ mod tests {
         assert_eq!(wait(None, 1.0), Duration::from_secs(60));
         queue.wake("a", now);
         queue.take_due(now);
-        queue.finish(&"a", RunEnd::Settled, now, Some(now + Duration::from_secs(900)), BACKOFF, 1.0);
+        queue.finish(&"a", RunEnd::Settled, now, Some(now + Duration::from_secs(900)), RETRY, 1.0);
         assert_eq!(queue.next_due(), Some(now + Duration::from_secs(900)));
         assert_eq!(queue.failures(&"a"), 0);
     }
@@ -242,7 +235,7 @@ mod tests {
         let (mut queue, now) = (WorkQueue::new(), Instant::now());
         queue.wake("a", now);
         queue.take_due(now);
-        queue.finish(&"a", RunEnd::Again, now, Some(now + Duration::from_secs(900)), BACKOFF, 0.5);
+        queue.finish(&"a", RunEnd::Again, now, Some(now + Duration::from_secs(900)), RETRY, 0.5);
         assert_eq!(queue.due(&"a"), Some(now));
     }
 

@@ -194,8 +194,8 @@ impl SegmentChecks {
     }
 
     fn reschedule(&mut self, id: &SegmentId, end: RunEnd, next: Option<Instant>, context: &LeaderContext) {
-        let (now, backoff, jitter) = (context.clock.monotonic(), context.backoff(), context.jitter());
-        self.queue.finish(id, end, now, next, backoff, jitter);
+        let (now, retry, jitter) = (context.clock.monotonic(), context.retry(), context.jitter());
+        self.queue.finish(id, end, now, next, retry, jitter);
     }
 
     fn show_check(

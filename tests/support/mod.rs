@@ -146,6 +146,15 @@ impl Workspace {
         run(self.command(args))
     }
 
+    /// Runs `reconcile` and `state verify`: nothing is sent, and the state is whole.
+    #[track_caller]
+    pub(crate) fn assert_in_sync(&self, sandbox: &Sandbox) {
+        let before = sandbox.writes();
+        self.run(&["reconcile"]).expect(0).says(&["In sync"]);
+        assert_eq!(sandbox.writes(), before);
+        self.run(&["state", "verify"]).expect(0);
+    }
+
     /// Runs `reconcile` and kills it while the sandbox has received a request for `endpoint` and not executed it.
     /// `counter` is the sandbox's counter of such requests.
     #[track_caller]

@@ -17,7 +17,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use syncline::config::{FileSource, FinalNewline};
+use syncline::config::FileSource;
 use syncline::connector::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
 use syncline::connector::file::{FileAccess, read};
 use syncline::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
@@ -116,16 +116,7 @@ impl RowSink for Lengths {
 }
 
 fn csv_ours(home: &Path) -> u64 {
-    let source = FileSource {
-        pattern: "rows.csv".to_owned(),
-        endpoint: None,
-        region: None,
-        is_allowed: false,
-        format: None,
-        delimiter: b',',
-        null_values: Vec::new(),
-        final_newline: FinalNewline::Required,
-    };
+    let source = FileSource::new("rows.csv".to_owned());
     let columns = ["identity", "device"].map(Into::into);
     let mut sink = Lengths::default();
     let access = FileAccess { folder: home, roots: &[home.to_owned()], stores: &[] };

@@ -141,8 +141,8 @@ pub(super) enum ReplacementResponse {
 impl FaultAction {
     /// Applies the part of the fault that precedes the execution: a delay, which may never end, or a response
     /// instead of the execution.
-    pub(super) async fn before(&self) -> Option<ReplacementResponse> {
-        match self {
+    pub(super) async fn before(fault: Option<&Self>) -> Option<ReplacementResponse> {
+        match fault? {
             Self::Status(status) => Some(ReplacementResponse::Status(*status)),
             Self::Reply { status, headers, body } => Some(ReplacementResponse::Reply {
                 status: *status,

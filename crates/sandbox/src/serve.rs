@@ -41,6 +41,16 @@ pub(super) fn set_header(headers: &mut HeaderMap, name: &str, value: &str) {
     }
 }
 
+/// Sets the headers of a fault. The value `-` removes a header.
+pub(super) fn replace_headers(headers: &mut HeaderMap, replacements: &[(String, String)]) {
+    for (name, value) in replacements {
+        match value.as_str() {
+            "-" => drop(headers.remove(name.as_str())),
+            value => set_header(headers, name, value),
+        }
+    }
+}
+
 /// All routes. Each vendor checks its own bodies; the admin API accepts bodies of any size.
 fn routes(shared: SandboxHandle) -> Router {
     admin::routes()

@@ -8,16 +8,17 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{count, counted};
 use crate::cli::{access, environment, resources};
 use crate::config::{
-    BrazeConfig, Config, ExportConfig, ExportSource, HeapConfig, RetryPolicy, VendorEndpoint, WebhookSender,
+    BrazeConfig, Config, ExportConfig, ExportSource, HeapConfig, VendorEndpoint, WebhookSender,
 };
 use crate::connector::braze::rest::{BrazeRestClient, RestError};
 use crate::connector::braze::{self, BrazeKeyKind, BrazeReply};
 use crate::connector::currents::Storage;
-use crate::connector::destination::RequestOutcome;
+use crate::connector::destination::{RequestFailure, RequestOutcome};
 use crate::connector::heap;
 use crate::connector::http::HttpError;
 use crate::connector::rate_limit::RemainingQuota;
 use crate::model::{ConnectionName, timestamp_text};
+use crate::retry::RetryPolicy;
 
 /// Maximum wait for the rate limiter.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -138,30 +139,30 @@ fn answered(
         RequestOutcome::Accepted => {
             findings.passed("credentials", format!("Braze accepts the keys ({of})"));
         }
-        RequestOutcome::Unauthorized(message) => {
+        RequestOutcome::Failed(RequestFailure::Unauthorized(message)) => {
             let hint = format!("check {keys} of connection `{name}`, its instance, and `partner:`");
             let message = format!("Braze rejects the keys ({of}): {message}");
             findings.command_failed("credentials", &rejected_keys(kind, message, hint));
         }
-        RequestOutcome::NotReached(why) | RequestOutcome::NoAnswer(why) => {
+        RequestOutcome::Failed(RequestFailure::NotReached(why) | RequestFailure::NoAnswer(why)) => {
             findings.failed("reach", format!("Braze does not answer: {why}"), endpoint);
         }
-        RequestOutcome::Unavailable(status) => findings.failed(
+        RequestOutcome::Failed(RequestFailure::Unavailable(status)) => findings.failed(
             "reach",
             format!("Braze answers with status {status}"),
             "Braze has problems; see https://braze.statuspage.io",
         ),
-        RequestOutcome::RateLimited(_) | RequestOutcome::Locked => {
+        RequestOutcome::Failed(RequestFailure::RateLimited(_)) | RequestOutcome::Locked => {
             findings.note("limits", format!("{of}: Braze's rate limit is used up"), "try again later");
         }
         // Braze validates a request only after it has checked the keys.
-        RequestOutcome::BadRequest(message)
+        RequestOutcome::Failed(RequestFailure::BadRequest(message))
         | RequestOutcome::AcceptedWithErrors { other: Some(message), .. } => findings.note(
             "credentials",
             format!("Braze accepts the keys, but reports: {message}"),
             "the first run checks the keys with real requests",
         ),
-        RequestOutcome::AcceptedWithErrors { .. } | RequestOutcome::TooLarge => {
+        RequestOutcome::AcceptedWithErrors { .. } | RequestOutcome::Failed(RequestFailure::TooLarge) => {
             findings.note(
                 "credentials",
                 "unexpected response from Braze",
@@ -175,7 +176,7 @@ fn answered(
                 endpoint,
             );
         }
-        RequestOutcome::Unexpected(status, message) => {
+        RequestOutcome::Failed(RequestFailure::Unexpected(status, message)) => {
             findings.failed(
                 "reach",
                 format!("this server is not Braze: status {status}: {message}"),

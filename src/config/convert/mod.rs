@@ -29,11 +29,12 @@ use crate::config::text::{self, WholeNumber};
 use crate::config::tree::{PathStep, TreeNode};
 use crate::config::types::{
     AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, HeapConfig, HeapSegmentSource, PreflightConfig,
-    RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
+    SourceConfig, StateLocation, VendorEndpoint,
 };
 use crate::model::{
     CohortId, ConnectionName, DeliveryMethod, GuardLimits, IdError, IdentifierKind, MatchRule,
 };
+use crate::retry::RetryPolicy;
 
 /// Minimum retention: later runs may need the journal of a run.
 const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use super::keys::{BrazeKeyKind, WorkspaceKeySet, key_fingerprint};
 use super::reply::{self, BrazeReply};
@@ -53,7 +53,7 @@ pub struct BrazeClient {
     base: String,
     pub(super) keys: WorkspaceKeySet,
     clock: Clock,
-    slots: Semaphore,
+    pub(super) slots: Semaphore,
     pub(super) import_limiter: RateLimiter,
     pub(super) track_limiter: RateLimiter,
     pub(super) trigger_limiter: RateLimiter,
@@ -131,11 +131,6 @@ impl BrazeClient {
         };
         let sent_at = result.as_ref().ok().and_then(HttpReply::sent_at);
         Some((reply::read(&result, &wire::ArrayLayout::default(), self.clock.now()), sent_at))
-    }
-
-    /// Waits for a request slot. A closed semaphore limits nothing.
-    pub(super) async fn request_slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.slots.acquire().await.ok()
     }
 
     pub(super) async fn post_cohort(&self, body: Vec<u8>) -> BrazeReply {

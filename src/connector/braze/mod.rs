@@ -4,9 +4,7 @@
 //! the body; no endpoint reads a cohort. "Track users": `POST {base}/users/track`, the key in `Authorization`.
 //! `apply` decides how to react to a response.
 
-mod attributes;
 mod client;
-mod cohort_import;
 mod destinations;
 mod keys;
 mod reply;

@@ -10,8 +10,8 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
 use super::wire::ArrayLayout;
-use crate::connector::destination::{RequestOutcome, RowError};
-use crate::connector::headers::{display_text, number, redirect_message, reset, retry_at};
+use crate::connector::destination::{RequestFailure, RequestOutcome, RowError};
+use crate::connector::headers::{display_text, number, reset};
 use crate::connector::http::{HttpError, HttpReply};
 use crate::connector::rate_limit::{RateLimiter, RemainingQuota};
 use crate::model::Timestamp;
@@ -29,7 +29,7 @@ impl BrazeReply {
     /// Reports the end of the request to its rate limiter. It closes before it completes, so that no other request is
     /// admitted in between.
     pub(super) fn report_to(&self, limiter: &RateLimiter, now: Timestamp) {
-        if let RequestOutcome::RateLimited(until) = self.outcome {
+        if let RequestOutcome::Failed(RequestFailure::RateLimited(until)) = self.outcome {
             limiter.close(until, now);
         }
         limiter.complete(self.remaining);
@@ -44,10 +44,7 @@ pub(super) fn read(
 ) -> BrazeReply {
     let (outcome, remaining) = match result {
         Ok(response) => (classify(response, layout, now), remaining(&response.headers, now)),
-        Err(HttpError::NoAnswer(why)) => (RequestOutcome::NoAnswer(why.clone()), None),
-        Err(HttpError::NotReached(why) | HttpError::Client(why)) => {
-            (RequestOutcome::NotReached(why.clone()), None)
-        }
+        Err(error) => (RequestOutcome::Failed(error.into()), None),
     };
     BrazeReply { outcome, remaining }
 }
@@ -59,20 +56,17 @@ fn classify(response: &HttpReply, layout: &ArrayLayout, now: Timestamp) -> Reque
     let is_object = parsed.is_some();
     let body: ReplyBody = parsed.unwrap_or_default();
     let message = || display_text(body.message.as_deref().unwrap_or("(no message)"));
+    if response.status == 400
+        && let Some(outcome) = error_of_each_row(&body, layout)
+    {
+        return outcome;
+    }
     match response.status {
         200..=299 if is_object => accepted(&body, layout)
             .unwrap_or(RequestOutcome::Foreign(response.status, "a body without Braze's `message`")),
         200..=299 => RequestOutcome::Foreign(response.status, foreign),
-        300..=399 => {
-            RequestOutcome::Unexpected(response.status, display_text(&redirect_message(&response.headers)))
-        }
-        400 => error_of_each_row(&body, layout).unwrap_or_else(|| RequestOutcome::BadRequest(message())),
-        401 | 403 => RequestOutcome::Unauthorized(message()),
-        413 => RequestOutcome::TooLarge,
         423 => RequestOutcome::Locked,
-        429 => RequestOutcome::RateLimited(retry_at(&response.headers, now)),
-        408 | 500..=599 => RequestOutcome::Unavailable(response.status),
-        status => RequestOutcome::Unexpected(status, message()),
+        _ => RequestOutcome::Failed(RequestFailure::of_response(response, message, now)),
     }
 }
 
@@ -203,7 +197,7 @@ mod tests {
 
     fn wait(headers: &[(&'static str, &'static str)]) -> Option<i64> {
         match reply(429, headers, "").outcome {
-            RequestOutcome::RateLimited(at) => at.map(|at| at.as_second() - NOW),
+            RequestOutcome::Failed(RequestFailure::RateLimited(at)) => at.map(|at| at.as_second() - NOW),
             other => panic!("{other:?}"),
         }
     }
@@ -274,15 +268,18 @@ mod tests {
         let moved =
             reply(301, &[("location", "https://rest.iad-03.braze.example/partners?canary=1")], "").outcome;
         let text = "redirected to https://rest.iad-03.braze.example/partners; set `endpoint:` to the address that responds";
-        assert_eq!(moved, RequestOutcome::Unexpected(301, text.to_owned()));
-        assert_eq!(reply(408, &[], "").outcome, RequestOutcome::Unavailable(408));
+        assert_eq!(moved, RequestOutcome::Failed(RequestFailure::Unexpected(301, text.to_owned())));
+        assert_eq!(reply(408, &[], "").outcome, RequestOutcome::Failed(RequestFailure::Unavailable(408)));
     }
 
     #[test]
     fn a_message_never_repeats_a_key() {
         let body = r#"{"message":"Partner not enabled for client with client secret: canary-1"}"#;
         let shown = "Partner not enabled for client with client secret: [secret]".to_owned();
-        assert_eq!(reply(401, &[], body).outcome, RequestOutcome::Unauthorized(shown));
+        assert_eq!(
+            reply(401, &[], body).outcome,
+            RequestOutcome::Failed(RequestFailure::Unauthorized(shown))
+        );
         let long = format!(r#"{{"message":"{}canary-2"}}"#, "x".repeat(295));
         assert!(!format!("{:?}", reply(400, &[], &long)).contains("cana"), "not even in part");
     }

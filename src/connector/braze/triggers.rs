@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::BrazeClient;
 use crate::config::TriggerTarget;
-use crate::connector::destination::{Recipient, RequestOutcome, TriggerEndpoint};
+use crate::connector::destination::{Recipient, RequestFailure, RequestOutcome, TriggerEndpoint};
 use crate::connector::headers::display_text;
 use crate::connector::rate_limit::RateLimiter;
 use crate::foreign::without_users;
@@ -39,7 +39,9 @@ impl TriggerEndpoint for BrazeClient {
             let Some(key) = &self.keys.rest else {
                 self.trigger_limiter.release();
                 return (
-                    RequestOutcome::Unauthorized("no key for this endpoint is configured".to_owned()),
+                    RequestOutcome::Failed(RequestFailure::Unauthorized(
+                        "no key for this endpoint is configured".to_owned(),
+                    )),
                     None,
                 );
             };

@@ -14,8 +14,14 @@ use crate::model::{AvroRecord, AvroValue, NonIdentifier};
 
 const BUFFER_LEN: usize = 256 << 10;
 
-/// Converts a value to a cell.
-type ToCell = fn(AvroValue<'_>, &mut ColumnCells);
+/// How values become cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AvroValues {
+    /// By their type. Fractions, booleans and JSON are no identifiers.
+    Typed,
+    /// Each as text.
+    Text,
+}
 
 /// Reads a file that must contain all requested columns.
 pub(super) fn read(
@@ -24,7 +30,7 @@ pub(super) fn read(
     columns: &[Box<str>],
     sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
-    OpenedAvroFile::new(file, path)?.read(columns, &[], cell, sink)?;
+    OpenedAvroFile::new(file, path)?.read(columns, &[], AvroValues::Typed, sink)?;
     Ok(true)
 }
 
@@ -47,9 +53,10 @@ impl OpenedAvroFile {
         self,
         required: &[Box<str>],
         optional: &[Box<str>],
-        cell: ToCell,
+        values: AvroValues,
         sink: &mut impl RowSink,
     ) -> Result<u64, FileError> {
+        let cell = if values == AvroValues::Text { text_cell } else { cell };
         let Self { path, input, mut header } = self;
         let mut wanted: Vec<Option<usize>> = Vec::with_capacity(required.len() + optional.len());
         for column in required {
@@ -112,29 +119,10 @@ impl AvroFile {
         self,
         required: &[Box<str>],
         optional: &[Box<str>],
+        values: AvroValues,
         sink: &mut impl RowSink,
     ) -> Result<u64, FileError> {
-        self.read_each(required, optional, cell, sink)
-    }
-
-    /// The same, with every value as text, including fractions, booleans and JSON, which are not identifiers.
-    pub(in crate::connector) fn read_as_text(
-        self,
-        required: &[Box<str>],
-        optional: &[Box<str>],
-        sink: &mut impl RowSink,
-    ) -> Result<u64, FileError> {
-        self.read_each(required, optional, text_cell, sink)
-    }
-
-    fn read_each(
-        self,
-        required: &[Box<str>],
-        optional: &[Box<str>],
-        cell: ToCell,
-        sink: &mut impl RowSink,
-    ) -> Result<u64, FileError> {
-        let read = self.opened.read(required, optional, cell, sink);
+        let read = self.opened.read(required, optional, values, sink);
         self.watch.came_whole()?;
         let rows = read?;
         self.watch.unchanged()?;

@@ -29,6 +29,7 @@ mod separator;
 mod stamp;
 
 pub(in crate::connector) use avro::AvroFile;
+pub use avro::AvroValues;
 pub use error::FileError;
 pub use find::FileAccess;
 pub(in crate::connector) use find::real;

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 pub use deletion::{DeletionClient, DeletionError};
 pub use event_limit::{EventAdmission, EventRateLimiter, UserKey};
-pub use reply::HeapReply;
 
+use super::destination::RequestFailure;
 use super::http::{HttpClient, HttpError};
 use crate::config::{HeapConfig, Secret};
 use crate::model::{Clock, Timestamp};
@@ -87,9 +87,12 @@ impl HeapClient {
     }
 
     /// Sends a whole body.
-    pub async fn send(&self, call: HeapCall, body: Bytes) -> HeapReply {
+    ///
+    /// # Errors
+    /// [`RequestFailure`] when Heap has not accepted it, or may not have.
+    pub async fn send(&self, call: HeapCall, body: Bytes) -> Result<(), RequestFailure> {
         let result = self.http.post_json(&format!("{}{}", self.base, call.path()), body).await;
-        reply::read(result, self.clock.now())
+        reply::read(&result, self.clock.now())
     }
 
     /// Checks that Heap responds, with a request that sends no data. Returns the time of Heap's clock, if reported.

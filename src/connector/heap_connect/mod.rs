@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use location::DumpLocation;
 
-use super::file::{AvroFile, FileAccess, FileError};
+use super::file::{AvroFile, AvroValues, FileAccess, FileError};
 use crate::config::DumpFolder;
 use crate::connector::rows::RowSink;
 
@@ -134,21 +134,9 @@ impl DumpRows {
         self,
         required: &[Box<str>],
         optional: &[Box<str>],
+        values: AvroValues,
         sink: &mut impl RowSink,
     ) -> Result<u64, DumpError> {
-        Ok(self.0.read(required, optional, sink)?)
-    }
-
-    /// Like [`DumpRows::read`], with each value as text.
-    ///
-    /// # Errors
-    /// As for [`DumpRows::read`].
-    pub fn read_as_text(
-        self,
-        required: &[Box<str>],
-        optional: &[Box<str>],
-        sink: &mut impl RowSink,
-    ) -> Result<u64, DumpError> {
-        Ok(self.0.read_as_text(required, optional, sink)?)
+        Ok(self.0.read(required, optional, values, sink)?)
     }
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::faults::{Endpoint, FaultAction, ReplacementResponse};
 use super::memory::{FactLog, MemoryFolder};
-use super::serve::{HangUp, set_header, status_of};
+use super::serve::{HangUp, replace_headers, set_header, status_of};
 use super::{SandboxError, SandboxHandle, SandboxOptions};
 
 pub(super) use admin::routes;
@@ -167,11 +167,7 @@ async fn process(
     let cohort_id =
         value.as_ref().ok().and_then(|v| v.get("cohort_id")?.as_str()).unwrap_or_default().to_owned();
     let fault = shared.lock().faults.next_action(endpoint, &cohort_id, body);
-    let replacement = match &fault {
-        Some(fault) => fault.before().await,
-        None => None,
-    };
-    match replacement {
+    match FaultAction::before(fault.as_ref()).await {
         Some(ReplacementResponse::Status(status)) => {
             return Err(BrazeResponse::new(status_of(status), "by the fault plan"));
         }
@@ -375,13 +371,7 @@ fn respond(shared: &SandboxHandle, answer: &BrazeResponse, window: WindowStatus)
             &shared.options.rate_window.as_secs().max(1).to_string(),
         );
     }
-    for (name, value) in &answer.headers {
-        if value == "-" {
-            headers.remove(name.as_str());
-        } else {
-            set_header(headers, name, value);
-        }
-    }
+    replace_headers(headers, &answer.headers);
     response
 }
 

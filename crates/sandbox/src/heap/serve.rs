@@ -102,11 +102,7 @@ async fn process(
     execute: impl FnOnce(&SandboxHandle, &[u8]) -> Result<HeapResponse, HeapResponse>,
 ) -> Option<HeapResponse> {
     let fault = shared.lock().faults.next_action(endpoint, "", body);
-    let replacement = match &fault {
-        Some(fault) => fault.before().await,
-        None => None,
-    };
-    match replacement {
+    match FaultAction::before(fault.as_ref()).await {
         Some(ReplacementResponse::HangUp) => return None,
         Some(ReplacementResponse::Status(status)) => {
             return Some(HeapResponse::text(status_of(status), "by the fault plan"));

@@ -20,14 +20,14 @@ use tracing::Instrument as _;
 use super::keys::{BrazeKeyKind, key_fingerprint};
 use super::reply;
 use super::wire::ArrayLayout;
-use crate::config::{BrazeConfig, RetryPolicy, Secret};
-use crate::connector::destination::{LOOKUP_MAX, ProfileLookup, RequestOutcome};
+use crate::config::{BrazeConfig, Secret};
+use crate::connector::destination::{LOOKUP_MAX, ProfileLookup, RequestFailure, RequestOutcome};
 use crate::connector::headers::display_text;
 use crate::connector::http::{HttpAuth, HttpClient, HttpError};
 use crate::connector::rate_limit::{Admission, RateLimiter, RemainingQuota};
-use crate::connector::retry::Retry;
 use crate::foreign::without_users;
 use crate::model::{Clock, Identifier, IdentifierKind};
+use crate::retry::{Retry, RetryPolicy};
 use crate::wait_log;
 
 pub use bodies::{ListEntry, MessagingDetails, SegmentDetails, SizeOfDay};
@@ -365,27 +365,30 @@ impl RestEndpoint {
     /// The error for a request that was not accepted.
     fn error(self, status: u16, outcome: RequestOutcome) -> RestError {
         let unexpected = |status, message| RestError::Unexpected { path: self.path, status, message };
-        let unavailable = RestError::Unavailable;
-        match outcome {
-            RequestOutcome::Accepted => unexpected(status, "accepted".to_owned()),
+        let failure = match outcome {
+            RequestOutcome::Accepted => return unexpected(status, "accepted".to_owned()),
             RequestOutcome::AcceptedWithErrors { other, .. } => {
-                unexpected(status, other.unwrap_or_else(|| "the response contains errors".to_owned()))
+                let other = other.unwrap_or_else(|| "the response contains errors".to_owned());
+                return unexpected(status, other);
             }
-            RequestOutcome::Unauthorized(message) if status == 403 => {
+            RequestOutcome::Foreign(status, body) => {
+                return unexpected(status, format!("{body}; check `endpoint:` and proxies"));
+            }
+            RequestOutcome::Locked => return RestError::Unavailable("status 423".to_owned()),
+            RequestOutcome::Failed(failure) => failure,
+        };
+        match failure {
+            RequestFailure::Unauthorized(message) if status == 403 => {
                 RestError::Forbidden { permission: self.permission, message }
             }
-            RequestOutcome::Unauthorized(message) => RestError::Unauthorized(message),
-            RequestOutcome::BadRequest(message) => unexpected(400, message),
-            RequestOutcome::Unexpected(status, message) => unexpected(status, message),
-            RequestOutcome::Foreign(status, body) => {
-                unexpected(status, format!("{body}; check `endpoint:` and proxies"))
+            RequestFailure::Unauthorized(message) => RestError::Unauthorized(message),
+            RequestFailure::BadRequest(message) => unexpected(400, message),
+            RequestFailure::Unexpected(status, message) => unexpected(status, message),
+            RequestFailure::TooLarge => unexpected(413, "too large".to_owned()),
+            RequestFailure::RateLimited(_) => RestError::RateLimited(self.path),
+            RequestFailure::Unavailable(_) | RequestFailure::NoAnswer(_) | RequestFailure::NotReached(_) => {
+                RestError::Unavailable(failure.to_string())
             }
-            RequestOutcome::TooLarge => unexpected(413, "too large".to_owned()),
-            RequestOutcome::RateLimited(_) => RestError::RateLimited(self.path),
-            RequestOutcome::Locked => unavailable("status 423".to_owned()),
-            RequestOutcome::Unavailable(status) => unavailable(format!("status {status}")),
-            RequestOutcome::NoAnswer(why) => unavailable(format!("no answer ({why})")),
-            RequestOutcome::NotReached(why) => unavailable(format!("not reached ({why})")),
         }
     }
 }

@@ -18,9 +18,9 @@ use super::super::error::{SqlError, SqlErrorKind};
 use super::statement::{DOUBLE, StatementColumn, column_names, column_types, columns_of, select};
 use super::tls;
 use super::values::{ColumnKind, RowReader, SqlValues, TypedRow};
-use crate::config::{PostgresConfig, RetryPolicy, SqlSource};
-use crate::connector::Retry;
+use crate::config::{PostgresConfig, SqlSource};
 use crate::model::ConnectionName;
+use crate::retry::{Retry, RetryPolicy};
 
 /// The application name of our connections.
 const APPLICATION: &str = "syncline";

@@ -16,7 +16,7 @@ use super::super::limits::WindowStatus;
 use super::super::{BODY_LEN_MAX, BrazeResponse};
 use super::{GET_ENDPOINTS, POST_ENDPOINTS, RestEndpoint, RestGroup, export};
 use crate::faults::{Endpoint, FaultAction, ReplacementResponse};
-use crate::serve::{HangUp, set_header, status_of};
+use crate::serve::{HangUp, replace_headers, set_header, status_of};
 use crate::{SandboxHandle, SandboxOptions, SandboxState, clock};
 
 /// Executes a request under the sandbox's lock. Returns the success, or the error response.
@@ -97,11 +97,7 @@ async fn process(
     body: Option<Value>,
 ) -> Option<BrazeResponse> {
     let fault = shared.lock().faults.next_action(endpoint.endpoint, "", text);
-    let replacement = match &fault {
-        Some(fault) => fault.before().await,
-        None => None,
-    };
-    match replacement {
+    match FaultAction::before(fault.as_ref()).await {
         Some(ReplacementResponse::HangUp) => return None,
         Some(ReplacementResponse::Status(status)) => {
             return Some(BrazeResponse::new(status_of(status), "by the fault plan"));
@@ -191,13 +187,7 @@ fn respond(
     for (name, value) in limit_headers(shared, answer.status, window, limit_group) {
         set_header(headers, name, &value);
     }
-    for (name, value) in &answer.headers {
-        if value == "-" {
-            headers.remove(name.as_str());
-        } else {
-            set_header(headers, name, value);
-        }
-    }
+    replace_headers(headers, &answer.headers);
     response
 }
 
