@@ -335,7 +335,7 @@ segments:
     job.w.run(&["reconcile"]).expect(0);
     job.sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
     job.run(&[("command", "check")]).expect(0, "in_sync", "0");
-    job.sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["other"]}]"#);
+    job.sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["plan=other"]}]"#);
     let drifted = job.run(&[("command", "check")]).expect(10, "drifted", "10");
     let (_, after) = drifted.log.split_once("::error file=").unwrap();
     assert!(!after.contains("::stop-commands::"), "the runner reads the annotations: {}", drifted.log);

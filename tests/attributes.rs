@@ -301,9 +301,47 @@ fn a_segment_on_an_attribute_is_checked_too() {
 ";
     w.write("sync.yaml", config(&sandbox, &["carts"], segments)).source("carts", users(120));
     w.run(&["reconcile"]).expect(0);
-    w.run(&["check"]).expect(10).says(&["array \"syncline_cohorts\" includes \"carts\""]);
+    w.run(&["check"]).expect(10).says(&["\"syncline_cohorts\" includes value \"carts\""]);
     sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["syncline_cohorts=carts"]}]"#);
     w.run(&["check"]).expect(0).says(&["in sync, 120 users"]);
+}
+
+#[test]
+fn every_identifier_has_a_profile_in_the_sandbox_unless_they_are_created() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let text = config(&sandbox, &["carts"], "    preflight: {}\n");
+    let segments = "segments:
+  - { id: s, connection: braze, segment: { name: S }, include: [carts], canaries: [user-1] }
+";
+    w.write("sync.yaml", text + segments).source("carts", users(120));
+    w.run(&["reconcile"]).expect(0).says(&["added 120"]);
+    assert_eq!(in_array(&sandbox, "carts"), members(users(120)), "attributes as well as members");
+    assert_eq!(sandbox.requests()["ignored"], 0);
+    assert_eq!(sandbox.get("/_sandbox/profiles/user-7").0, 200);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["syncline_cohorts=carts"]}]"#);
+    w.run(&["check"]).expect(0).says(&["in sync, 120 users", "In sync: 1 segment."]);
+    let (w, sandbox) = (Workspace::new(), with_existing_users(users(2)));
+    w.write("sync.yaml", config(&sandbox, &["carts"], "")).source("carts", users(120));
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(in_array(&sandbox, "carts"), members(users(2)), "Braze ignores the others");
+}
+
+#[test]
+fn the_sandbox_inside_the_program_keeps_attributes() {
+    let w = Workspace::new();
+    w.write(
+        "sync.yaml",
+        "version: 1
+connections: { braze: { kind: braze, instance: sandbox } }
+cohorts:
+  - { id: carts, name: Carts, to: braze, deliver: attribute, source: { kind: file, path: carts.csv }, match: [ { external_id: identity } ] }
+",
+    );
+    w.source("carts", users(3));
+    w.run(&["reconcile"]).expect(0).says(&["added 3"]);
+    let memory = w.path(".syncline/sandbox/braze");
+    let sandbox = Sandbox::with(&["--memory", memory.to_str().unwrap()]);
+    assert_eq!(in_array(&sandbox, "carts"), members(users(3)));
 }
 
 #[test]

@@ -96,6 +96,33 @@ fn invalid_keys_stop_the_connection_without_retries() {
     in_sync(&w, &sandbox, 5);
 }
 
+/// Braze has rejected each request, or no request has reached it: the run changed nothing, and nothing is in doubt.
+#[test]
+fn a_rejected_request_leaves_no_member_in_doubt() {
+    let (w, sandbox) = ready(5, "");
+    let nothing_in_doubt = |shown: Run, says: &str| {
+        let shown = shown.says(&[says, "unchanged, 0 members"]);
+        assert!(!shown.stdout.contains("in doubt"), "{}", shown.stdout);
+        let status = w.run(&["status"]).expect(0);
+        assert!(!status.stdout.contains("in doubt"), "{}", status.stdout);
+    };
+    for (status, code) in [(401, 4), (403, 4), (429, 5), (404, 1)] {
+        sandbox.faults(&format!(r#"[{{"times": 0, "do": {{"status": {status}}}}}]"#));
+        let shown = w.run(&["reconcile"]).expect(code);
+        nothing_in_doubt(shown, "stopped:");
+    }
+    sandbox.faults("[]");
+    let config = w.read("sync.yaml");
+    w.write("sync.yaml", config.replace(&sandbox.url, "http://127.0.0.1:1"));
+    nothing_in_doubt(w.run(&["reconcile"]).expect(5), "Braze is not available: not reached");
+    w.write("sync.yaml", config);
+    sandbox.faults(r#"[{"on": "cohorts", "times": 0, "do": "lose_answer"}]"#);
+    w.run(&["reconcile"]).expect(5).says(&["5 members in doubt"]);
+    sandbox.faults("[]");
+    w.run(&["reconcile"]).expect(0);
+    in_sync(&w, &sandbox, 5);
+}
+
 #[test]
 fn a_secret_in_a_message_of_braze_is_not_shown() {
     let (w, sandbox) = ready(5, "    partner: other\n");

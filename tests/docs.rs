@@ -174,6 +174,34 @@ fn docs_the_first_real_cohort_reaches_braze() {
     assert_eq!((status, users.lines().count()), (200, 3), "{users}");
 }
 
+/// Every step of the rehearsal works against `syncline sandbox`, up to a segment in sync.
+#[test]
+fn docs_the_rehearsal_ends_with_a_segment_in_sync() {
+    let page = read(&root().join("docs/guides/rehearse.md"));
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let at_sandbox = |text: &str| text.replace("http://127.0.0.1:4010", &sandbox.url);
+    w.write("sync.yaml", at_sandbox(blocks_in(&page, "yaml")[0]));
+    let steps: Vec<&str> =
+        blocks_in(&page, "sh").into_iter().filter(|block| block.trim() != "syncline sandbox").collect();
+    let script =
+        at_sandbox(&steps.join("\n")).replace("curl ", "curl --fail-with-body --silent --show-error ");
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-e").arg("-c").arg(script);
+    shell.env("PATH", format!("{}:/usr/bin:/bin", Path::new(SYNCLINE).parent().unwrap().display()));
+    let found = run({
+        shell.current_dir(w.path(""));
+        shell
+    })
+    .expect(0);
+    found.says(&[
+        "added 40; 40 members",
+        "external_id user-7\n",
+        "in sync, 40 users on ",
+        "In sync: 1 segment.",
+    ]);
+    assert!(!w.path(".syncline/local").exists());
+}
+
 #[test]
 fn docs_the_config_by_example_shows_every_part() {
     let page = read(&root().join("docs/reference/config-example.md"));

@@ -100,6 +100,46 @@ fn all_failures_are_reported_at_once_with_remedies() {
     assert_eq!(failed.len(), 8, "{failed:#?}");
 }
 
+/// A config with a REST key only, and a cohort whose users are looked up.
+fn rest_key_only(url: &str) -> String {
+    format!(
+        "version: 1
+connections:
+  braze: {{ kind: braze, endpoint: '{url}', rest_api_key: {{ env: TEST_REST_KEY }} }}
+cohorts:
+  - {{ id: carts, name: Carts, to: braze, deliver: attribute, source: {{ kind: file, path: carts.csv }}, match: [ {{ external_id: identity }} ], preflight: {{}} }}
+"
+    )
+}
+
+#[test]
+fn a_rest_key_is_tested_without_alarm() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", rest_key_only(&sandbox.url)).source("carts", users(3));
+    let shown = w.run(&["doctor"]).expect(0).says(&[
+        "ok the REST key may use `/users/track` (Braze rejects the empty test, as expected)",
+        "ok the REST key may export users by id",
+    ]);
+    assert!(!shown.stdout.contains('!'), "{}", shown.stdout);
+    let mut command = w.command(&["doctor"]);
+    command.env("TEST_REST_KEY", "wrong");
+    let shown = run(command).expect(11).says(&[
+        "check `rest_api_key:` of connection `braze`, its permission `users.track`, and the instance",
+    ]);
+    assert!(!shown.stdout.contains("partner"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_vendor_that_is_not_reached_fails_once() {
+    let w = Workspace::new();
+    w.write("sync.yaml", rest_key_only("http://127.0.0.1:1")).source("carts", users(3));
+    let shown = w.run(&["doctor"]).expect(11).says(&["Braze does not answer", "may this machine reach it?"]);
+    assert!(!shown.stdout.contains("permission"), "{}", shown.stdout);
+    let report = w.run(&["doctor", "--format", "json"]).expect(11).json();
+    let failed = report["findings"].as_array().unwrap().iter().filter(|f| f["status"] == "failed").count();
+    assert_eq!(failed, 1, "{report:#}");
+}
+
 #[test]
 fn permissions_of_databases_and_errors_of_queries_are_reported() {
     let Some(server) = Postgres::start() else { return };

@@ -28,6 +28,7 @@ fn the_commands_equal_those_of_ci() {
 #[test]
 fn every_use_case_works() {
     for (name, says) in [
+        ("csv-and-rest-key", "150 added"),
         ("re-engage-funnel", "163 added"),
         ("personalize-trial", "155 added"),
         ("lift-promotion", "160 added"),

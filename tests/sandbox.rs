@@ -158,6 +158,29 @@ fn the_admin_api_creates_and_identifies_users() {
 }
 
 #[test]
+fn the_admin_api_says_what_does_not_exist() {
+    let sandbox = Sandbox::start();
+    for (path, says) in [
+        ("/_sandbox/cohorts/gone/members", "no cohort `gone`"),
+        ("/_sandbox/cohorts/gone/members", "GET /_sandbox/attributes/syncline_cohorts/gone"),
+        ("/_sandbox/profiles/gone", "no profile `gone`"),
+        ("/_sandbox/segments/gone/members", "no segment `gone`"),
+        ("/_sandbox/heap/users/gone", "no user `gone`"),
+        ("/_sandbox/heap/accounts/gone", "no account `gone`"),
+        ("/_sandbox/heap/segments/7/members", "no segment `7`"),
+        ("/_sandbox/cohort", "no path `cohort`. GET /_sandbox/ lists the paths"),
+    ] {
+        let (status, text) = sandbox.get(path);
+        assert!(status == 404 && text.contains(says), "{path}: {status} {text}");
+    }
+    let json = [("content-type", "application/json")];
+    let segment = r#"[{"name": "S", "include": ["gone"]}]"#;
+    let refused = http(&sandbox.url, "POST", "/_sandbox/segments", &json, segment);
+    assert_eq!(refused.status, 400, "no filter can name a cohort that does not exist");
+    assert!(refused.body.contains("filter on \"syncline_cohorts=gone\""), "{}", refused.body);
+}
+
+#[test]
 fn strict_naming_is_optional() {
     let sandbox = Sandbox::with(&["--strict-naming"]);
     let body = keys(json!({ "cohort_changes": [{ "user_ids": ["u1"] }] }));

@@ -201,9 +201,99 @@ fn a_missing_segment_comes_with_the_steps_to_create_it() {
         "filter \"Heap Cohorts\" does not include \"Free\", with AND",
         "Braze has no campaign \"We miss you\"",
     ]);
+    // A segment that was never there has not drifted.
+    let shown = w.run(&["check"]).expect(10).says(&[
+        "win_back  segment \"Win back\" in braze: not found yet",
+        "Not in sync: 1 segment not found yet.",
+    ]);
+    assert!(!shown.stdout.contains("drifted"), "{}", shown.stdout);
+    w.run(&["status"]).expect(0).says(&["win_back  a segment: not found yet"]);
+    w.run(&["check", "--format", "markdown"]).expect(10).says(&["| `win_back` | **not found yet** |"]);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "Win back"}]"#);
+    w.run(&["check"]).expect(10).says(&["win_back  segment \"Win back\" in braze: drifted, since"]);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "Win back", "archived": true}]"#);
+    w.run(&["check"]).expect(10).says(&["in braze: drifted, since", "Not in sync: 1 segment drifted."]);
     w.run(&["check", "win_bock"])
         .expect(64)
         .says(&["the config has no segment `win_bock`", "did you mean `win_back`?"]);
+}
+
+#[test]
+fn an_empty_segment_of_a_small_cohort_is_never_in_sync() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--profiles", "created"]));
+    let segment = |size: &str| {
+        format!(
+            "    rest_api_key: {{ env: TEST_REST_KEY }}\nsegments:\n  - {{ id: s, connection: braze, segment: {{ name: S }}, include: [carts]{size} }}\n"
+        )
+    };
+    w.config(&sandbox, &["carts"], &segment("")).source("carts", users(10));
+    w.run(&["reconcile"]).expect(0);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
+    // A size of today may be older than the change of today: the second check knows what was expected.
+    w.run(&["check"]).expect(1).says(&["0 users on ", "expected 10; Braze's size may be older"]);
+    w.config(&sandbox, &["carts"], &segment(", size: { min: 0% }"));
+    w.run(&["check"]).expect(0).says(&["in sync, 0 users on ", ", expected 10\n"]);
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--profiles", "created"]));
+    let ids: Vec<Value> = users(4).map(|id| json!({ "external_id": id })).collect();
+    sandbox.admin_post("/_sandbox/users", &json!(ids).to_string());
+    w.config(&sandbox, &["carts"], &segment("")).source("carts", users(10));
+    w.run(&["reconcile"]).expect(0);
+    sandbox.admin_post("/_sandbox/segments", r#"[{"name": "S", "include": ["carts"]}]"#);
+    w.run(&["check"]).expect(0).says(&["in sync, 4 users on ", ", expected 10 (within `slack` 10)"]);
+}
+
+#[test]
+fn a_config_without_segments_says_so() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(1));
+    w.run(&["reconcile"]).expect(0);
+    let shown = w.run(&["check"]).expect(0);
+    assert_eq!(
+        shown.stdout.trim_end(),
+        "The config declares no segments to check: add them under `segments:`."
+    );
+}
+
+#[test]
+fn segments_in_the_sandbox_inside_the_program_are_no_part_of_a_verdict() {
+    let w = Workspace::new();
+    w.write(
+        "sync.yaml",
+        "version: 1
+connections: { braze: { kind: braze, instance: sandbox } }
+cohorts:
+  - { id: carts, name: Carts, to: braze, deliver: attribute, source: { kind: file, path: carts.csv }, match: [ { external_id: identity } ] }
+segments:
+  - { id: s, connection: braze, segment: { name: S }, include: [carts] }
+",
+    );
+    w.source("carts", users(3));
+    w.run(&["reconcile"]).expect(0);
+    w.run(&["check"]).expect(0).says(&[
+        "s  segment \"S\" in braze: not checked: the sandbox inside the program has no dashboard",
+        "use `syncline sandbox`",
+        "Not checked: 1 segment.",
+    ]);
+    let report = w.run(&["check", "--format", "json"]).expect(0).json();
+    assert_eq!(report["segments"][0]["verdict"], "not_checked");
+    assert_eq!(w.run(&["check", "--format", "github"]).expect(0).stdout.trim(), "");
+    for command in ["plan", "status", "doctor"] {
+        let shown = w.run(&[command]).expect(0);
+        assert!(!shown.stdout.contains("segment"), "{}", shown.stdout);
+    }
+    w.run(&["state", "adopt", "braze"]).expect(64).says(&["has no keys to adopt"]);
+}
+
+#[test]
+fn remedies_of_a_check_keep_its_environment() {
+    let setup = Setup::new();
+    let here = setup.w.read("sync.yaml") + "environments:\n  local: { state: .syncline }\n";
+    setup.w.write("sync.yaml", here);
+    let mut command = setup.w.command(&["check", "-e", "local"]);
+    setup.sandbox.admin_post("/_sandbox/keys", r#"[{"key": "other", "permissions": []}]"#);
+    setup.w.run(&["check", "-e", "local"]).expect(0);
+    command.env("TEST_REST_KEY", "other");
+    run(command).expect(4).says(&["syncline state adopt -e local braze"]);
 }
 
 #[test]
@@ -351,20 +441,21 @@ fn temporary_failures_are_retried_by_checks() {
 #[test]
 fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
     let setup = Setup::new();
+    setup.check(0);
     let before = setup.w.snapshot(".syncline");
     let plan = setup.w.run(&["plan", "--format", "json"]).expect(0).json();
     assert_eq!(plan["segments"][0]["verdict"], "in_sync");
     setup.change("segments", "Win back", json!({ "archived": true }));
     setup.w.run(&["plan"]).expect(0).says(&[
         "win_back  segment \"Win back\" in braze: drifted",
-        "In sync: 2 cohorts, nothing to send.",
-        "Segment checks: 1 segment drifted.",
+        "Not in sync: nothing would be sent; 1 segment drifted.",
     ]);
-    setup
-        .w
-        .run(&["plan", "--format", "markdown"])
-        .expect(0)
-        .says(&["| `win_back` | **drifted** |", "archived segments are not listed"]);
+    setup.w.run(&["plan", "--format", "markdown"]).expect(0).says(&[
+        ":warning: Segments not in sync",
+        "**Not in sync: 1 segment drifted.**",
+        "| `win_back` | **drifted** |",
+        "the segment \"Win back\" is archived",
+    ]);
     assert_eq!(setup.w.snapshot(".syncline"), before, "a plan changes nothing");
     let mut command = setup.w.command(&["plan"]);
     command.env_remove("TEST_REST_KEY");
@@ -406,7 +497,10 @@ fn a_size_reveals_drift_that_the_description_does_not() {
 #[test]
 fn canaries_are_checked() {
     let canaries = format!("{WIN_BACK}    canaries: [user-7, user-250, new-user]\n");
-    let setup = Setup::with(Sandbox::start(), &canaries);
+    let sandbox = Sandbox::with(&["--profiles", "created"]);
+    let known: Vec<Value> = users(300).map(|id| json!({ "external_id": id })).collect();
+    sandbox.admin_post("/_sandbox/users", &json!(known).to_string());
+    let setup = Setup::with(sandbox, &canaries);
     let report = setup.check(10);
     let text = |code| finding(&report, code)["text"].as_str().unwrap().to_owned();
     assert!(text("canary_unknown").starts_with("Braze does not know external_id ne…er;"));

@@ -93,7 +93,7 @@ impl<'a> InDoubtLedger<'a> {
         self.membership.created_at
     }
 
-    /// Takes the parts back after an apply that sent no request, so that no member is in doubt.
+    /// Takes the parts back after an apply without an effect in Braze, so that it leaves no member in doubt.
     pub(super) fn withdraw(&mut self) -> Result<(), StateError> {
         self.membership = Membership { number: self.membership.number, ..self.initial.clone() };
         (self.parts, self.unsent_doubt) = (Sides::default(), self.initial.in_doubt);

@@ -48,7 +48,7 @@ async fn send_and_commit(
     if result.is_ok() {
         result = send_changes(&mut sender, plan, sides).await;
     }
-    if result.is_err() && sender.outcome.requests() == 0 {
+    if result.is_err() && sender.nothing_done {
         return result.and(blocking(|| sender.ledger.withdraw()).map_err(Into::into));
     }
     // A stop must not lose the accepted changes.

@@ -232,8 +232,9 @@ async fn a_foreign_response_and_a_distant_reset_stop_the_endpoint() {
     let later = now() + Duration::from_secs(60);
     for (response, in_doubt) in [
         (RequestOutcome::Foreign(200, "an empty body"), 3),
-        (RequestOutcome::Failed(RequestFailure::Unauthorized("no".to_owned())), 3),
-        (RequestOutcome::Failed(RequestFailure::RateLimited(Some(later))), 3),
+        (RequestOutcome::Failed(RequestFailure::Unauthorized("no".to_owned())), 0),
+        (RequestOutcome::Failed(RequestFailure::RateLimited(Some(later))), 0),
+        (RequestOutcome::Failed(RequestFailure::Unexpected(404, "no".to_owned())), 0),
     ] {
         let (mut fixture, destination) = Fixture::new();
         fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
@@ -245,6 +246,34 @@ async fn a_foreign_response_and_a_distant_reset_stop_the_endpoint() {
         let again = fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
         assert_eq!(again.stop_reason, None, "a plan without changes needs no endpoint");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_leaves_only_members_of_earlier_requests_in_doubt() {
+    let rejection =
+        || DestinationFault::Instead(RequestOutcome::Failed(RequestFailure::Unauthorized("no".to_owned())));
+    let unknown = || DestinationFault::Instead(RequestOutcome::Foreign(200, "an empty body"));
+    let (mut fixture, destination) = Fixture::new();
+    fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
+    destination.script([unknown()]);
+    assert_eq!(fixture.apply(fixture.additions(&users(3)), &destination).await.in_doubt, 3);
+    fixture.health = ConnectionHealth::default();
+    destination.script([rejection()]);
+    let tally = DiffTally { doubt_added: 3, ..DiffTally::default() };
+    fixture.apply(fixture.plan(&[], &users(3), tally), &destination).await;
+    assert_eq!(fixture.membership().in_doubt, 3, "the earlier request may have been done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_after_an_accepted_batch_keeps_the_accepted_members() {
+    let (mut fixture, destination) = Fixture::new();
+    fixture.apply(fixture.plan(&[], &[], DiffTally::default()), &destination).await;
+    destination.script([
+        DestinationFault::After(RequestOutcome::Accepted),
+        DestinationFault::Instead(RequestOutcome::Failed(RequestFailure::Unauthorized("no".to_owned()))),
+    ]);
+    let outcome = fixture.apply(fixture.additions(&users(12)), &destination).await;
+    assert_eq!((outcome.added, outcome.in_doubt, fixture.membership().members), (8, 4, Some(8)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

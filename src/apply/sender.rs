@@ -37,6 +37,8 @@ pub(super) struct Sender<'a> {
     suspects: Vec<SuspectRow>,
     /// An attempt of the last request may be handled late.
     may_be_late: bool,
+    /// Each request so far was certainly not done.
+    pub(super) nothing_done: bool,
 }
 
 /// An identifier that was rejected alone, before any other was accepted.
@@ -80,7 +82,8 @@ impl<'a> Sender<'a> {
         outcome: &'a mut ApplyOutcome,
     ) -> Self {
         let suspects = Vec::new();
-        Self { cohort, destination, context, ledger, rejects, outcome, suspects, may_be_late: false }
+        let (may_be_late, nothing_done) = (false, true);
+        Self { cohort, destination, context, ledger, rejects, outcome, suspects, may_be_late, nothing_done }
     }
 
     /// Names the cohort, if the plan says so.
@@ -282,6 +285,7 @@ impl<'a> Sender<'a> {
             self.destination.rate_limiter().release();
             RequestOutcome::Failed(RequestFailure::NoAnswer(LEASE_ENDED.to_owned()))
         });
+        self.nothing_done &= outcome.is_not_done();
         let code = outcome.code();
         *self.outcome.requests_by_outcome.entry(code).or_default() += 1;
         let event = JournalEvent::sent(self.cohort, op, members, code);

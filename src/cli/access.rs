@@ -90,7 +90,7 @@ pub(super) fn has_attributes(config: &Config, name: &ConnectionName) -> bool {
 
 /// Whether segments of this connection are checked.
 pub(super) fn has_segments(config: &Config, name: &ConnectionName) -> bool {
-    config.segments.iter().any(|segment| segment.connection == *name)
+    config.checked_segments().any(|segment| segment.connection == *name)
 }
 
 /// Whether users of this connection are exported by their ids: by `preflight:` of a cohort, or for the canaries of a
@@ -104,9 +104,7 @@ pub(super) fn has_exports_of_users(config: &Config, name: &ConnectionName) -> bo
 /// Finds the REST key of every connection that has segments, so that a missing one is reported before any request.
 pub(super) fn rest_keys(config: &Config) -> Result<(), CommandError> {
     for (name, braze) in config.braze.iter().filter(|(name, _)| has_segments(config, name)) {
-        if braze.endpoint != VendorEndpoint::Sandbox {
-            rest_key(name, braze)?;
-        }
+        rest_key(name, braze)?;
     }
     Ok(())
 }

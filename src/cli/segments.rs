@@ -7,15 +7,18 @@ use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
 use super::resources::runtime;
-use crate::config::{Config, SegmentConfig};
+use crate::config::{BrazeObject, Config, SegmentConfig};
 use crate::connector::braze::rest::BrazeRestClient;
 use crate::model::{CohortId, ConnectionName};
-use crate::segment_check::{self, CheckedObject, CheckedSegment, EvidenceRequest};
+use crate::segment_check::{self, CheckedObject, CheckedSegment, EvidenceRequest, SegmentFinding};
 use crate::state::{CheckVerdict, StateReader, StateWriter};
 
 /// Timeout of all segment checks beside another command, and of one wait for Braze.
 const LIMIT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The word instead of a verdict for a segment that cannot be checked where it is.
+pub(super) const NOT_CHECKED: &str = "not_checked";
 
 /// The result of one segment check.
 pub(super) struct SegmentLookup<'a> {
@@ -31,10 +34,29 @@ pub(super) struct SegmentNotChecked {
     pub(super) why: String,
 }
 
-impl SegmentLookup<'_> {
+impl<'a> SegmentLookup<'a> {
+    /// A segment of the sandbox inside the program. It is no part of any verdict.
+    pub(super) fn in_sandbox(segment: &'a SegmentConfig) -> Self {
+        let why = "the sandbox inside the program has no dashboard to create it in; use `syncline sandbox`";
+        Self { segment, outcome: Err(SegmentNotChecked { exit: Exit::Done, why: why.to_owned() }) }
+    }
+
     /// The word for the verdict.
     pub(super) fn word(&self) -> &'static str {
-        self.outcome.as_ref().map_or(CheckVerdict::Unknown, CheckedSegment::verdict).word()
+        match &self.outcome {
+            Ok(checked) => checked.verdict().word(),
+            Err(not_checked) if not_checked.exit == Exit::Done => NOT_CHECKED,
+            Err(_) => CheckVerdict::Unknown.word(),
+        }
+    }
+
+    /// Whether no check has found the segment: it was not created yet, or archived before the first check.
+    pub(super) fn is_not_found_yet(&self) -> bool {
+        let Ok(checked) = &self.outcome else { return false };
+        let is_missing = |finding: &SegmentFinding| {
+            matches!(finding.what, CheckedObject::SegmentMissing(BrazeObject::Name(_)))
+        };
+        checked.check.segment.is_none() && checked.findings.iter().any(is_missing)
     }
 
     /// The exit code of a command for this segment alone.
@@ -114,7 +136,7 @@ pub(super) fn look_along<'a>(
     only: &[CohortId],
 ) -> Result<Vec<SegmentLookup<'a>>, CommandError> {
     let uses = |segment: &&SegmentConfig| only.is_empty() || segment.cohorts().any(|id| only.contains(id));
-    let wanted: Vec<&SegmentConfig> = config.segments.iter().filter(uses).collect();
+    let wanted: Vec<&SegmentConfig> = config.checked_segments().filter(uses).collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
     }

@@ -169,12 +169,24 @@ impl Problems {
     pub(super) fn new(mut sources: ConfigSources, mut list: Vec<Problem>) -> Self {
         list.iter().flat_map(|problem| &problem.suspects).for_each(|value| sources.mask(*value));
         list.sort_by_key(|p| (p.span, p.code));
-        list.dedup();
+        let mut list = without_repetitions(list);
         for problem in list.iter_mut().filter(|problem| problem.hint.as_deref() == Some(QUOTE_IT)) {
             problem.hint = problem.span.and_then(|span| quote_hint(&sources, span));
         }
         Self { sources, list }
     }
+}
+
+/// Each problem of a sorted list once: the base and each environment report what they share.
+fn without_repetitions(sorted: Vec<Problem>) -> Vec<Problem> {
+    let mut list: Vec<Problem> = Vec::with_capacity(sorted.len());
+    for problem in sorted {
+        let is_here = |known: &&Problem| (known.span, known.code) == (problem.span, problem.code);
+        if !list.iter().rev().take_while(is_here).any(|known| *known == problem) {
+            list.push(problem);
+        }
+    }
+    list
 }
 
 /// Placeholder hint for a value that YAML does not read as a string. `quote_hint` adds the spelling of the file.

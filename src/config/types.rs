@@ -67,6 +67,17 @@ impl Config {
         self.cohorts.iter().map(|cohort| &cohort.id).chain(&self.removed)
     }
 
+    /// The segments that can be checked. The sandbox inside the program has no dashboard to create one in.
+    pub fn checked_segments(&self) -> impl Iterator<Item = &SegmentConfig> {
+        self.segments.iter().filter(|segment| !self.is_in_sandbox(&segment.connection))
+    }
+
+    /// Whether a Braze connection is the sandbox inside the program.
+    #[must_use]
+    pub fn is_in_sandbox(&self, braze: &ConnectionName) -> bool {
+        self.braze.get(braze).is_some_and(|braze| braze.endpoint == VendorEndpoint::Sandbox)
+    }
+
     /// Number of connections of all kinds.
     #[must_use]
     pub fn connections_len(&self) -> usize {

@@ -163,6 +163,13 @@ impl RequestOutcome {
         }
     }
 
+    /// Whether the response, or the missing connection, proves that nothing was done.
+    #[must_use]
+    pub fn is_not_done(&self) -> bool {
+        let is_done = matches!(self, Self::Accepted | Self::AcceptedWithErrors { .. });
+        !is_done && !self.may_be_handled_later()
+    }
+
     /// The code of the outcome in the journal.
     #[must_use]
     pub fn code(&self) -> &'static str {

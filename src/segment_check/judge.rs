@@ -5,7 +5,7 @@ use super::finding::{CheckedObject, ComparedSize, EvidenceGap, MessagingTarget, 
 use super::gather::{LookupResult, MessagingUse, SeenObject, SegmentEvidence};
 use crate::config::{BrazeObject, SegmentConfig};
 use crate::connector::braze::rest::{MessagingDetails, RestError, SizeOfDay};
-use crate::model::Timestamp;
+use crate::model::{Percentage, Timestamp};
 use crate::state::{ExpectedUsers, SeenSize, SegmentCheck};
 
 /// A cohort with the names that Braze's filter text may contain.
@@ -251,7 +251,9 @@ fn compare(case: &SegmentCase<'_>, ComparedSize { seen, least, most }: &Compared
     let size = &case.segment.size;
     let lowest = size.min.of(*least).min(least.saturating_sub(size.slack));
     let highest = size.max.of(*most).max(most.saturating_add(size.slack));
-    if !(lowest..=highest).contains(&seen.size) {
+    // The slack is for estimates. No users at all is none, unless the config allows 0%.
+    let is_emptied = seen.size == 0 && *least > 0 && size.min > Percentage::from_percent(0);
+    if is_emptied || !(lowest..=highest).contains(&seen.size) {
         return CohortMention::Against;
     }
     // A size within the slack is no evidence for small cohorts.

@@ -36,7 +36,7 @@ impl LeaderContext {
     }
 
     pub(super) fn segment(&self, id: &SegmentId) -> Option<&SegmentConfig> {
-        self.config.segments.iter().find(|segment| segment.id == *id)
+        self.config.checked_segments().find(|segment| segment.id == *id)
     }
 
     /// The retries of failed runs, without an end.

@@ -78,7 +78,7 @@ impl SegmentChecks {
 
     /// Makes every segment due, and shows its last check.
     pub(super) fn begin(&mut self, context: &LeaderContext) {
-        for segment in &context.config.segments {
+        for segment in context.config.checked_segments() {
             match context.state.reader().check_of(&segment.id) {
                 Ok(Some(check)) => context.status.set_check(&segment.id, check),
                 Ok(None) => {}
@@ -95,7 +95,7 @@ impl SegmentChecks {
             tracing::error!("{error}");
             Vec::new()
         });
-        for segment in &context.config.segments {
+        for segment in context.config.checked_segments() {
             let before = old.segments.iter().find(|before| before.id == segment.id);
             // Its line in the file does not count.
             let is_same = before.is_some_and(|before| {
@@ -115,7 +115,7 @@ impl SegmentChecks {
         let due = self.queue.take_due(context.clock.monotonic());
         due.iter().filter(|id| context.segment(id).is_none()).for_each(|id| self.queue.remove(id));
         let mut by_connection: BTreeMap<ConnectionName, Vec<SegmentConfig>> = BTreeMap::new();
-        for segment in context.config.segments.iter().filter(|segment| due.contains(&segment.id)) {
+        for segment in context.config.checked_segments().filter(|segment| due.contains(&segment.id)) {
             by_connection.entry(segment.connection.clone()).or_default().push(segment.clone());
         }
         let mut tasks = Vec::new();

@@ -291,7 +291,8 @@ impl WatchStatus {
         }
         let before = std::mem::take(&mut data.segments);
         let last = |id: &SegmentId| before.iter().find(|(segment, _)| segment.id == *id)?.1.clone();
-        data.segments = config.segments.iter().map(|segment| (segment.clone(), last(&segment.id))).collect();
+        let checked = config.checked_segments();
+        data.segments = checked.map(|segment| (segment.clone(), last(&segment.id))).collect();
         data.heaps.retain(|name, _| config.has_webhook_endpoint(name));
         data.exports.retain(|id, _| config.exports.iter().any(|export| export.id == *id));
         for export in &config.exports {

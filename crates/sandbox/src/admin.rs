@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,6 +20,7 @@ const PATHS: &str = include_str!("admin.txt");
 pub(super) fn routes() -> Router<SandboxHandle> {
     Router::new()
         .route("/_sandbox/", get(async || PATHS))
+        .route("/_sandbox/{*path}", any(async |Path(path): Path<String>| not_found("path", &path)))
         .route("/_sandbox/faults", post(faults))
         .route("/_sandbox/release", post(release))
 }
@@ -34,6 +35,14 @@ async fn release(State(shared): State<SandboxHandle>) -> StatusCode {
     let held = std::mem::take(&mut shared.lock().held.0);
     held.into_iter().for_each(|request| request(&shared));
     StatusCode::NO_CONTENT
+}
+
+/// A result of the admin API. An error has a text, because `curl` shows no status.
+pub(super) type AdminResult<T> = Result<T, (StatusCode, String)>;
+
+/// The error for an item that does not exist.
+pub(super) fn not_found(kind: &str, id: &dyn std::fmt::Display) -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("no {kind} `{id}`. GET /_sandbox/ lists the paths\n"))
 }
 
 /// One line per item.

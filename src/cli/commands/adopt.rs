@@ -19,6 +19,13 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
         let unknown = CommandError::new(Exit::Usage, format!("the config has no Braze connection `{name}`"));
         return Err(unknown.hint(format!("it has {}", have.join(", "))));
     };
+    if config.is_in_sandbox(name) {
+        let sandbox = CommandError::new(
+            Exit::Usage,
+            format!("connection `{name}` is the sandbox inside the program, which has no keys to adopt"),
+        );
+        return Err(sandbox.hint("name the environment of the workspace with --env"));
+    }
     let state = super::reader(config)?;
     if !state.exists() {
         let none = CommandError::new(Exit::Usage, "there is no state yet, so no keys are recorded");

@@ -11,6 +11,7 @@ use crate::cli::logging::notify;
 use crate::cli::output::{out, out_exactly, wrapped};
 use crate::cli::render::segments::SegmentReport;
 use crate::cli::segments::{self, SegmentLookup};
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, SegmentConfig};
 use crate::model::SegmentId;
 use crate::state::{StateError, StateReader, StateWriter};
@@ -22,9 +23,12 @@ pub(in crate::cli) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, Com
     let longest = config.braze.values().map(|braze| braze.retry.longest_wait).max().unwrap_or_default();
     let sandboxes = Sandboxes::default();
     let reach = (&sandboxes, longest);
-    let looking = segments::look(wanted.into_iter(), &config, &reader, writer.as_ref(), reach);
-    let looked = super::runtime()?.block_on(looking)?;
-    let shown = SegmentReport { looked: &looked, config: &config };
+    let (in_sandbox, checked): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|segment| config.is_in_sandbox(&segment.connection));
+    let looking = segments::look(checked.into_iter(), &config, &reader, writer.as_ref(), reach);
+    let mut looked = super::runtime()?.block_on(looking)?;
+    looked.extend(in_sandbox.into_iter().map(SegmentLookup::in_sandbox));
+    let shown = SegmentReport { looked: &looked, config: &config, again: &SuggestedCommand::new(global) };
     match args.format {
         CheckFormat::Human => out(&wrapped(&shown.human())),
         CheckFormat::Json => out(&shown.json()),

@@ -58,7 +58,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         again: &again,
         show_identifiers: args.show_identifiers,
         unknown: &unknown,
-        segments: SegmentReport { looked: &looked, config: &config },
+        segments: SegmentReport { looked: &looked, config: &config, again: &again },
     };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
     let is_good = matches!(exit, Exit::Done | Exit::Pending);

@@ -24,7 +24,7 @@ use crate::state::{StateReader, StateWriter};
 pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let again = SuggestedCommand::new(global).resync(&args.cohort);
-    let segments = SegmentReport { looked: &[], config: &config };
+    let segments = SegmentReport { looked: &[], config: &config, again: &again };
     let target = RunTarget::new(global, &config);
     let showing =
         RenderOptions { target: &target, again: &again, show_identifiers: false, unknown: &[], segments };

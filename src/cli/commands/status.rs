@@ -71,7 +71,7 @@ fn last_checks<'a>(
     config: &'a Config,
     state: &StateReader,
 ) -> Result<Vec<(&'a SegmentId, Option<SegmentCheck>)>, StateError> {
-    config.segments.iter().map(|segment| Ok((&segment.id, state.check_of(&segment.id)?))).collect()
+    config.checked_segments().map(|segment| Ok((&segment.id, state.check_of(&segment.id)?))).collect()
 }
 
 fn rows(config: &Config, state: &StateReader) -> Result<Vec<StatusRow>, StateError> {

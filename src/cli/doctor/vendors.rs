@@ -31,8 +31,10 @@ const NO_PUBLIC_URL: &str =
 pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     for (name, settings) in &config.braze {
         findings.about(format!("connection {name} ({})", settings.endpoint.as_str()));
-        braze(config, name, settings, findings).await;
-        rest(config, name, settings, findings).await;
+        // Without a connection, each further request would fail in the same way.
+        if braze(config, name, settings, findings).await {
+            rest(config, name, settings, findings).await;
+        }
     }
     for (name, settings) in &config.heap {
         findings.about(format!("connection {name}"));
@@ -50,17 +52,18 @@ pub(super) async fn check(config: &Config, findings: &mut DoctorFindings) {
     }
 }
 
+/// Returns `false` if Braze cannot be reached.
 async fn braze(
     config: &Config,
     name: &ConnectionName,
     settings: &BrazeConfig,
     findings: &mut DoctorFindings,
-) {
+) -> bool {
     let VendorEndpoint::Url(base) = &settings.endpoint else {
         findings.passed("reach", INSIDE);
-        return;
+        return true;
     };
-    let Some(keys) = findings.check("secrets", access::keys_of(config, name, settings)) else { return };
+    let Some(keys) = findings.check("secrets", access::keys_of(config, name, settings)) else { return true };
     let which =
         if keys.import.is_some() { "both keys are available" } else { "the REST API key is available" };
     findings.passed("secrets", which);
@@ -78,10 +81,20 @@ async fn braze(
                 if let Some((reply, clock)) = braze.test_key(kind).await {
                     answered(name, kind, &reply, settings, findings);
                     findings.clock(clock);
+                    if matches!(
+                        reply.outcome,
+                        RequestOutcome::Failed(RequestFailure::NotReached(_) | RequestFailure::NoAnswer(_))
+                    ) {
+                        return false;
+                    }
                 }
             }
+            true
         }
-        Err(error) => findings.command_failed("reach", &error.into()),
+        Err(error) => {
+            findings.command_failed("reach", &error.into());
+            false
+        }
     }
 }
 
@@ -104,6 +117,9 @@ async fn rest(config: &Config, name: &ConnectionName, settings: &BrazeConfig, fi
     };
     let mut permitted = |asked: Result<String, RestError>| match asked {
         Ok(fine) => findings.passed("permission", fine),
+        Err(error @ RestError::Unavailable(_)) => {
+            findings.failed("reach", error.to_string(), reach_remedy(name));
+        }
         Err(error) => findings.failed(
             "permission",
             error.to_string(),
@@ -130,19 +146,15 @@ fn answered(
     settings: &BrazeConfig,
     findings: &mut DoctorFindings,
 ) {
-    let (of, keys) = match kind {
-        BrazeKeyKind::DataImport => ("cohort import", "`data_import_key:` and `partner_api_key:`"),
-        BrazeKeyKind::Rest => ("`/users/track`", "`rest_api_key:` and its permission `users.track`"),
-    };
-    let endpoint = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
+    let (of, check) = key_texts(kind, name);
+    let endpoint = reach_remedy(name);
     match &reply.outcome {
         RequestOutcome::Accepted => {
             findings.passed("credentials", format!("Braze accepts the keys ({of})"));
         }
         RequestOutcome::Failed(RequestFailure::Unauthorized(message)) => {
-            let hint = format!("check {keys} of connection `{name}`, its instance, and `partner:`");
             let message = format!("Braze rejects the keys ({of}): {message}");
-            findings.command_failed("credentials", &rejected_keys(kind, message, hint));
+            findings.command_failed("credentials", &rejected_keys(kind, message, check));
         }
         RequestOutcome::Failed(RequestFailure::NotReached(why) | RequestFailure::NoAnswer(why)) => {
             findings.failed("reach", format!("Braze does not answer: {why}"), endpoint);
@@ -155,7 +167,12 @@ fn answered(
         RequestOutcome::Failed(RequestFailure::RateLimited(_)) | RequestOutcome::Locked => {
             findings.note("limits", format!("{of}: Braze's rate limit is used up"), "try again later");
         }
-        // Braze validates a request only after it has checked the keys.
+        // Braze validates a request only after it has checked the keys. `/users/track` accepts no empty change.
+        RequestOutcome::Failed(RequestFailure::BadRequest(_)) if kind == BrazeKeyKind::Rest => findings
+            .passed(
+                "credentials",
+                "the REST key may use `/users/track` (Braze rejects the empty test, as expected)",
+            ),
         RequestOutcome::Failed(RequestFailure::BadRequest(message))
         | RequestOutcome::AcceptedWithErrors { other: Some(message), .. } => findings.note(
             "credentials",
@@ -187,6 +204,28 @@ fn answered(
     if let Some(left) = reply.remaining {
         findings.passed("limits", format!("{of}: {}", quota(kind, left, settings)));
     }
+}
+
+/// The endpoint of a key, and the remedy if Braze rejects the key.
+fn key_texts(kind: BrazeKeyKind, name: &ConnectionName) -> (&'static str, String) {
+    match kind {
+        BrazeKeyKind::DataImport => (
+            "cohort import",
+            format!(
+                "check `data_import_key:` and `partner_api_key:` of connection `{name}`, its instance, and `partner:`"
+            ),
+        ),
+        BrazeKeyKind::Rest => (
+            "`/users/track`",
+            format!(
+                "check `rest_api_key:` of connection `{name}`, its permission `users.track`, and the instance"
+            ),
+        ),
+    }
+}
+
+fn reach_remedy(name: &ConnectionName) -> String {
+    format!("is the endpoint of connection `{name}` right, and may this machine reach it?")
 }
 
 fn rejected_keys(kind: BrazeKeyKind, message: String, hint: String) -> CommandError {
@@ -253,7 +292,7 @@ async fn reached(
     settings: &HeapConfig,
     findings: &mut DoctorFindings,
 ) {
-    let remedy = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
+    let remedy = reach_remedy(name);
     match heap.test_connection().await {
         Ok(clock) => {
             findings.passed("reach", "Heap responds; its API does not verify the environment id");

@@ -28,7 +28,7 @@ const LINE_LEN_MAX: usize = 1_000;
 /// The whole plan.
 pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let mut text =
-        format!("{}\n## {}\n\n{}\n", showing.target.marker(), heading(plan, showing), summary(plan));
+        format!("{}\n## {}\n\n{}\n", showing.target.marker(), heading(plan, showing), summary(plan, showing));
     text.push_str(&table(plan));
     let steps = steps(plan, showing);
     if !steps.is_empty() {
@@ -48,6 +48,7 @@ fn heading(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let verdict = match (plan.failed.is_empty(), plan.is_blocked(), plan.is_in_sync()) {
         (false, ..) => ":x: Incomplete plan",
         (true, true, _) => ":no_entry: Blocked by the guard",
+        (true, false, true) if showing.segments.summary().is_some() => ":warning: Segments not in sync",
         (true, false, true) => ":white_check_mark: In sync",
         (true, false, false) => ":arrow_right: Ready to apply",
     };
@@ -55,7 +56,7 @@ fn heading(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
 }
 
 /// The net effect in one sentence, and what is missing from it.
-fn summary(plan: &RunPlan) -> String {
+fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let all = (plan.cohorts.len() + plan.failed.len()) as u64;
     let changed = plan.changed_cohorts();
     let sum = |op, of: fn(&CohortPlan) -> u64| {
@@ -73,7 +74,8 @@ fn summary(plan: &RunPlan) -> String {
             cost_line(plan.cost()),
         )
     };
-    let problems = plan_problems(plan);
+    let segments = showing.segments.summary().filter(|_| plan.is_in_sync());
+    let problems: Vec<String> = plan_problems(plan).into_iter().chain(segments).collect();
     if !problems.is_empty() {
         let head = if plan.is_in_sync() { "Not in sync" } else { "Incomplete" };
         text.push_str(&format!("\n\n**{head}: {}.**", problems.join("; ")));

@@ -31,8 +31,6 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
     lines.extend(showing.segments.lines());
     lines.push(String::new());
     lines.extend(summary(plan, showing));
-    let problems = showing.segments.summary();
-    lines.extend(problems.map(|problems| format!("{} {problems}.", red("Segment checks:"))));
     lines.join("\n")
 }
 
@@ -253,6 +251,7 @@ pub(super) fn orphaned(left: &OrphanedCohort) -> String {
 fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let (problems, all) = (plan_problems(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
     if plan.is_in_sync() {
+        let problems: Vec<String> = problems.into_iter().chain(showing.segments.summary()).collect();
         let in_sync = || format!("{} {}, nothing to send.", green("In sync:"), counted(all, "cohort"));
         return vec![if problems.is_empty() {
             in_sync()
@@ -273,6 +272,8 @@ fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     if !problems.is_empty() {
         lines.push(format!("{} {}.", red("Incomplete:"), problems.join("; ")));
     }
+    let segments = showing.segments.summary();
+    lines.extend(segments.map(|segments| format!("{} {segments}.", red("Segment checks:"))));
     lines.extend(ways_to_apply(plan, showing));
     lines
 }

@@ -1,12 +1,18 @@
 //! Remedies for the findings of segment checks, in Braze's dashboard or in the config.
 
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{BrazeObject, Config, SegmentConfig};
 use crate::connector::braze::rest::MessagingKind;
 use crate::model::{CohortId, ConnectionName, DeliveryMethod};
 use crate::segment_check::{CheckedObject, MessagingTarget, SizeUnknown};
 
 /// The steps of the remedy, in order. Empty if no action is needed.
-pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, config: &Config) -> Vec<String> {
+pub(in crate::cli) fn steps(
+    what: &CheckedObject,
+    segment: &SegmentConfig,
+    config: &Config,
+    again: &SuggestedCommand,
+) -> Vec<String> {
     let here = &segment.declared_at;
     let about_segment = |steps: String| vec![steps];
     match what {
@@ -47,18 +53,23 @@ pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, confi
         CheckedObject::SizeHigh(_) => about_segment(format!(
             "check its filters in Braze; if they are correct: `size: {{ max: … }}` ({here})"
         )),
-        CheckedObject::SizeUnknown(why) => size_steps(why, segment),
+        CheckedObject::SizeUnknown(why) => size_steps(why, segment, again),
         CheckedObject::CanaryUnknown(_) => {
             about_segment(format!("create profiles for them in Braze, or correct `canaries:` ({here})"))
         }
         CheckedObject::CanaryAbsent(_) => {
             about_segment(format!("add them to the source of a cohort, or correct `canaries:` ({here})"))
         }
-        _ => use_steps(what, here, &segment.connection),
+        _ => use_steps(what, here, &segment.connection, again),
     }
 }
 
-fn use_steps(what: &CheckedObject, here: &str, connection: &ConnectionName) -> Vec<String> {
+fn use_steps(
+    what: &CheckedObject,
+    here: &str,
+    connection: &ConnectionName,
+    again: &SuggestedCommand,
+) -> Vec<String> {
     let step = match what {
         CheckedObject::UseMissing(_) => format!("correct `used_by:` ({here}), or create it in Braze"),
         CheckedObject::UseAmbiguous(target, _) => format!("name it by its API identifier under `used_by:` ({here}), as its page under {} shows it", page(target)),
@@ -67,7 +78,7 @@ fn use_steps(what: &CheckedObject, here: &str, connection: &ConnectionName) -> V
         CheckedObject::UseStopped(target, _) => format!("in Braze, under {}: resume it, or delete it from `used_by:` ({here})", page(target)),
         CheckedObject::UseUntagged(target, tag) => format!("in Braze, under {}: check that it targets the segment, and add the tag \"{tag}\"", page(target)),
         CheckedObject::UseRenamed(_, to) => format!("write `name: {to}` under `used_by:` ({here}), or rename it in Braze"),
-        CheckedObject::NotReported { why, .. } if why.is_other => format!("if it is a new key of the same workspace: syncline state adopt {connection}; if not, give that workspace a `state:` of its own"),
+        CheckedObject::NotReported { why, .. } if why.is_other => format!("if it is a new key of the same workspace: {}; if not, give that workspace a `state:` of its own", again.adopt(connection.as_str())),
         CheckedObject::NotReported { why, .. } if why.is_key => "create a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
         CheckedObject::NotReported { .. } => "check again later".to_owned(),
         _ => return Vec::new(),
@@ -82,10 +93,10 @@ fn page(target: &MessagingTarget) -> &'static str {
     }
 }
 
-fn size_steps(why: &SizeUnknown, segment: &SegmentConfig) -> Vec<String> {
+fn size_steps(why: &SizeUnknown, segment: &SegmentConfig, again: &SuggestedCommand) -> Vec<String> {
     let here = &segment.declared_at;
     vec![match why {
-        SizeUnknown::NothingSent => "syncline reconcile".to_owned(),
+        SizeUnknown::NothingSent => again.command("reconcile"),
         SizeUnknown::NoTracking => format!(
             "in Braze, turn on Analytics Tracking in \"{}\", or turn this check off: `size: {{ compare: false }}` ({here})",
             segment_name(segment)
@@ -115,8 +126,11 @@ fn filters(segment: &SegmentConfig, config: &Config) -> Vec<String> {
             (DeliveryMethod::CohortImport, _) => {
                 format!("  filter \"{partner} Cohorts\" {verb} \"{}\"", cohort.name)
             }
+            (DeliveryMethod::Array(attribute), "includes") => {
+                format!("  filter \"Custom Attributes\", \"{attribute}\" includes value \"{id}\"")
+            }
             (DeliveryMethod::Array(attribute), _) => {
-                format!("  filter \"Custom Attributes\", array \"{attribute}\" {verb} \"{id}\"")
+                format!("  filter \"Custom Attributes\", \"{attribute}\" doesn't include value \"{id}\"")
             }
             (DeliveryMethod::Boolean(attribute), "includes") => {
                 format!("  filter \"Custom Attributes\", \"{attribute}\" is true")

@@ -6,11 +6,12 @@ use super::heap_segments::ago;
 use super::json::envelope;
 use super::segment_remedies::steps;
 use crate::cli::output::{bold, counted, counted_of, dim, red, yellow};
-use crate::cli::segments::SegmentLookup;
-use crate::config::{BrazeObject, Config, SegmentConfig};
+use crate::cli::segments::{NOT_CHECKED, SegmentLookup};
+use crate::cli::suggested_command::SuggestedCommand;
+use crate::config::{BrazeObject, Config, SegmentConfig, SizeLimits};
 use crate::foreign::{escaped, markdown};
 use crate::model::{SegmentId, Timestamp, timestamp_text};
-use crate::segment_check::{CheckedSegment, SegmentFinding};
+use crate::segment_check::{CheckedSegment, ExpectedSegment, SegmentFinding};
 use crate::state::{CheckLevel, CheckVerdict, SegmentCheck};
 
 /// Checked segments, with the config that declares them.
@@ -18,6 +19,8 @@ use crate::state::{CheckLevel, CheckVerdict, SegmentCheck};
 pub(in crate::cli) struct SegmentReport<'a> {
     pub(in crate::cli) looked: &'a [SegmentLookup<'a>],
     pub(in crate::cli) config: &'a Config,
+    /// The commands of remedies.
+    pub(in crate::cli) again: &'a SuggestedCommand,
 }
 
 impl SegmentReport<'_> {
@@ -40,17 +43,21 @@ impl SegmentReport<'_> {
             format!("{}  segment {} in {}", bold(segment.id.as_str()), named(segment), segment.connection);
         let checked = match &looked.outcome {
             Ok(checked) => checked,
+            Err(not_checked) if looked.word() == NOT_CHECKED => {
+                lines.push(format!("{head}: not checked: {}", escaped(&not_checked.why)));
+                return;
+            }
             Err(not_checked) => {
                 lines.push(format!("{head}: unknown"));
                 lines.push(format!("  {} not checked: {}", yellow("?"), escaped(&not_checked.why)));
                 return;
             }
         };
-        lines.push(format!("{head}: {}", verdict_line(checked)));
+        lines.push(format!("{head}: {}", verdict_line(looked, checked)));
         for finding in &checked.findings {
             lines.push(format!("  {} {}", mark(finding.what.level()), escaped(&finding.what.to_string())));
             lines.extend(since(finding).map(|since| dim(&format!("      {since}"))));
-            let steps = steps(&finding.what, segment, self.config);
+            let steps = steps(&finding.what, segment, self.config, self.again);
             lines.extend(steps.iter().map(|step| format!("      {}", escaped(step))));
         }
     }
@@ -59,9 +66,13 @@ impl SegmentReport<'_> {
     pub(in crate::cli) fn summary(&self) -> Option<String> {
         let all = self.looked.len() as u64;
         let (drifted, unknown) = (self.count(CheckVerdict::Drifted), self.count(CheckVerdict::Unknown));
+        let not_found_yet = self.looked.iter().filter(|looked| looked.is_not_found_yet()).count() as u64;
         let mut parts = Vec::new();
-        if drifted > 0 {
-            parts.push(format!("{} drifted", counted_of(drifted, all, "segment")));
+        if drifted > not_found_yet {
+            parts.push(format!("{} drifted", counted_of(drifted - not_found_yet, all, "segment")));
+        }
+        if not_found_yet > 0 {
+            parts.push(format!("{} not found yet", counted_of(not_found_yet, all, "segment")));
         }
         if unknown > 0 {
             parts.push(format!("{} unknown", counted_of(unknown, all, "segment")));
@@ -71,11 +82,15 @@ impl SegmentReport<'_> {
 
     /// The complete text of `check`.
     pub(in crate::cli) fn human(&self) -> String {
+        if self.looked.is_empty() {
+            return "The config declares no segments to check: add them under `segments:`.".to_owned();
+        }
         let mut lines = self.lines();
         lines.push(String::new());
-        lines.push(match self.summary() {
-            Some(problems) => format!("Not in sync: {problems}."),
-            None => format!("In sync: {}.", counted(self.looked.len() as u64, "segment")),
+        lines.push(match (self.summary(), self.count(CheckVerdict::InSync)) {
+            (Some(problems), _) => format!("Not in sync: {problems}."),
+            (None, 0) => format!("Not checked: {}.", counted(self.looked.len() as u64, "segment")),
+            (None, in_sync) => format!("In sync: {}.", counted(in_sync, "segment")),
         });
         lines.join("\n")
     }
@@ -126,7 +141,7 @@ impl SegmentReport<'_> {
             "text": finding.what.to_string(),
             "since": timestamp_text(finding.since),
             "absent_at": finding.absent_at.map(timestamp_text),
-            "steps": steps(&finding.what, segment, self.config),
+            "steps": steps(&finding.what, segment, self.config, self.again),
         })
     }
 
@@ -141,6 +156,8 @@ impl SegmentReport<'_> {
                 looked.outcome.as_ref().map_or(String::new(), |done| timestamp_text(done.check.since.0));
             let word = match looked.word() {
                 "in_sync" => "in sync",
+                NOT_CHECKED => "not checked",
+                _ if looked.is_not_found_yet() => "**not found yet**",
                 "drifted" => "**drifted**",
                 _ => "**unknown**",
             };
@@ -163,7 +180,7 @@ impl SegmentReport<'_> {
         let mut text = String::new();
         for finding in checked.findings.iter().filter(|finding| finding.what.level() > CheckLevel::Note) {
             text.push_str(&format!("\n- {id}: {}\n", markdown(&finding.what.to_string())));
-            let remedies = steps(&finding.what, looked.segment, self.config);
+            let remedies = steps(&finding.what, looked.segment, self.config, self.again);
             for remedy in remedies {
                 text.push_str(&format!("  - {}\n", markdown(remedy.trim())));
             }
@@ -183,6 +200,7 @@ impl SegmentReport<'_> {
             };
             let checked = match &looked.outcome {
                 Ok(checked) => checked,
+                Err(_) if looked.word() == NOT_CHECKED => continue,
                 Err(not_checked) => {
                     annotate("warning", &format!("not checked: {}", escaped(&not_checked.why)));
                     continue;
@@ -194,7 +212,7 @@ impl SegmentReport<'_> {
                     CheckLevel::Unknown => "warning",
                     CheckLevel::Note => continue,
                 };
-                let steps = steps(&finding.what, segment, self.config);
+                let steps = steps(&finding.what, segment, self.config, self.again);
                 let since = since(finding);
                 let text = std::iter::once(finding.what.to_string()).chain(since).chain(steps);
                 let text: Vec<String> = text.map(|line| escaped(&line).into_owned()).collect();
@@ -245,14 +263,30 @@ fn named(segment: &SegmentConfig) -> String {
     }
 }
 
-fn verdict_line(checked: &CheckedSegment) -> String {
+fn verdict_line(looked: &SegmentLookup<'_>, checked: &CheckedSegment) -> String {
     let since = timestamp_text(checked.check.since.0);
     match (checked.verdict(), &checked.check.size) {
-        (CheckVerdict::InSync, Some(size)) => format!("in sync, {} users on {}", size.size, size.day),
+        (CheckVerdict::InSync, Some(size)) => {
+            let difference = difference(size.size, &checked.expected, &looked.segment.size);
+            format!("in sync, {} users on {}{difference}", size.size, size.day)
+        }
+        (CheckVerdict::Drifted, _) if looked.is_not_found_yet() => "not found yet".to_owned(),
         (CheckVerdict::InSync, None) => "in sync".to_owned(),
         (CheckVerdict::Drifted, _) => format!("drifted, since {since}"),
         (CheckVerdict::Unknown, _) => format!("unknown, since {since}"),
     }
+}
+
+/// The expected size, and why another one is accepted.
+fn difference(size: u64, expected: &ExpectedSegment, limits: &SizeLimits) -> String {
+    let ExpectedSegment { min, max, .. } = *expected;
+    if !limits.compare || (min..=max).contains(&size) {
+        return String::new();
+    }
+    let number = if min == max { min.to_string() } else { format!("{min} to {max}") };
+    let is_in_share = (limits.min.of(min)..=limits.max.of(max)).contains(&size);
+    let slack = if is_in_share { String::new() } else { format!(" (within `slack` {})", limits.slack) };
+    format!(", expected {number}{slack}")
 }
 
 /// Since when a problem exists.
@@ -273,8 +307,11 @@ pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], no
             lines.push(format!("{}  a segment: not checked yet", bold(id.as_str())));
             continue;
         };
+        let is_not_found_yet =
+            check.segment.is_none() && check.findings.iter().any(|finding| finding.code == "segment_missing");
         let verdict = match check.verdict {
             CheckVerdict::InSync => "in sync".to_owned(),
+            CheckVerdict::Drifted if is_not_found_yet => "not found yet".to_owned(),
             CheckVerdict::Drifted => format!("drifted, since {}", timestamp_text(check.since.0)),
             CheckVerdict::Unknown => format!("unknown, since {}", timestamp_text(check.since.0)),
         };

@@ -12,7 +12,7 @@ pub(in crate::config) enum DeliverSpec {
     /// Partner cohort import: the cohort appears in the segment filter `Heap Cohorts`. It needs `data_import_key` and `partner_api_key`.
     #[default]
     CohortImport,
-    /// Custom attribute of the user profile, available to every Braze customer. It needs `rest_api_key` with the permission `users.track`. Users with only a device id cannot be delivered.
+    /// Custom attribute of the user profile, available to every Braze customer: the segment filter is `Custom Attributes`. It needs `rest_api_key` with the permission `users.track`. Users with only a device id cannot be delivered.
     Attribute,
 }
 

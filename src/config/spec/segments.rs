@@ -19,7 +19,7 @@ pub(in crate::config) struct SegmentSpec {
     /// The segment in Braze, by name or API identifier.
     #[schemars(example = serde_json::json!({ "name": "Win back" }))]
     pub(in crate::config) segment: BrazeObjectSpec,
-    /// Cohorts that the segment includes: filters `Heap Cohorts includes …`.
+    /// Cohorts that the segment includes: filters `Heap Cohorts`, includes …, or `Custom Attributes`, includes value …, as the cohort is delivered.
     #[schemars(example = serde_json::json!(["abandoned_checkout"]))]
     pub(in crate::config) include: NonEmpty<Slug, 50>,
     /// Whether users must be in `any` or in `all` of the included cohorts.

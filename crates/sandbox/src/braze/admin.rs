@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::profiles::UserProfile;
 use super::rest;
-use super::store::{BrazeFact, CohortChange, label};
+use super::store::{BrazeFact, CohortChange, label, no_cohort};
 use crate::SandboxHandle;
-use crate::admin::lines;
+use crate::admin::{AdminResult, lines};
 use crate::faults::Endpoint;
 
 /// Counters of requests and responses. Braze has no such endpoint.
@@ -106,9 +106,10 @@ async fn cohorts(State(shared): State<SandboxHandle>) -> Json<Value> {
     Json(list.collect())
 }
 
-async fn members(State(shared): State<SandboxHandle>, Path(id): Path<String>) -> Result<String, StatusCode> {
-    let members = shared.lock().braze.store.members(&id).ok_or(StatusCode::NOT_FOUND)?;
-    Ok(lines(members))
+async fn members(State(shared): State<SandboxHandle>, Path(id): Path<String>) -> AdminResult<String> {
+    let members = shared.lock().braze.store.members(&id);
+    let by_attribute = || format!("GET /_sandbox/attributes/syncline_cohorts/{id}");
+    Ok(lines(members.ok_or_else(|| (StatusCode::NOT_FOUND, no_cohort(&id, &by_attribute())))?))
 }
 
 async fn with_attribute(

@@ -48,6 +48,19 @@ pub(super) enum ProfileIdentifier {
     Phone(String),
 }
 
+impl ProfileIdentifier {
+    /// A profile that only has this identifier; `None` for identifiers that create none.
+    pub(super) fn into_profile(self) -> Option<UserProfile> {
+        let empty = UserProfile::default();
+        match self {
+            Self::ExternalId(id) => Some(UserProfile { external_id: Some(id), ..empty }),
+            Self::UserAlias(alias) => Some(UserProfile { aliases: vec![alias], ..empty }),
+            Self::DeviceId(device) => Some(UserProfile { device_ids: vec![device], ..empty }),
+            Self::BrazeId(_) | Self::Email(_) | Self::Phone(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Profiles {
     all: Vec<UserProfile>,

@@ -147,7 +147,7 @@ impl BrazeStore {
     /// Gives the anonymous profile the external id, or moves its device to the profile that already has the id.
     fn identify_device(&mut self, device_id: &str, external_id: String) {
         let Some(anonymous) =
-            self.profiles.find(&ProfileIdentifier::DeviceId(device_id.to_owned())).first().copied()
+            self.existing(&ProfileIdentifier::DeviceId(device_id.to_owned())).first().copied()
         else {
             return;
         };
@@ -166,7 +166,9 @@ impl BrazeStore {
     fn alias(&mut self, external_id: Option<&str>, alias: Alias) {
         match external_id {
             Some(id) => {
-                if let Some(at) = self.profiles.find_external_id(id) {
+                if let Some(at) =
+                    self.existing(&ProfileIdentifier::ExternalId(id.to_owned())).first().copied()
+                {
                     self.profiles.add_alias(at, alias);
                 }
             }
@@ -180,7 +182,7 @@ impl BrazeStore {
     /// Gives a profile without an external id this one, or merges it into the profile that has it. A profile
     /// with another external id does not change.
     fn identify(&mut self, by: &ProfileIdentifier, external_id: String) {
-        let Some(at) = self.profiles.find(by).first().copied() else { return };
+        let Some(at) = self.existing(by).first().copied() else { return };
         if self.profiles.get(at).external_id.is_some() {
             return;
         }
@@ -191,7 +193,7 @@ impl BrazeStore {
     }
 
     fn merge(&mut self, source: &ProfileIdentifier, target: &ProfileIdentifier) {
-        let (source, target) = (self.profiles.find(source), self.profiles.find(target));
+        let (source, target) = (self.existing(source), self.existing(target));
         // An identifier that matches no profile or several is silently ignored.
         if let ([source], [target]) = (&source[..], &target[..])
             && source != target
@@ -225,18 +227,9 @@ impl BrazeStore {
         create: bool,
         attributes: &Map<String, Value>,
     ) {
-        let mut found = self.profiles.find(&identifier);
+        let mut found = self.existing(&identifier);
         if found.is_empty() && create {
-            let profile = match identifier {
-                ProfileIdentifier::ExternalId(id) => {
-                    UserProfile { external_id: Some(id), ..UserProfile::default() }
-                }
-                ProfileIdentifier::UserAlias(alias) => {
-                    UserProfile { aliases: vec![alias], ..UserProfile::default() }
-                }
-                _ => return,
-            };
-            found.push(self.profiles.insert(profile));
+            found.extend(identifier.into_profile().map(|profile| self.profiles.insert(profile)));
         }
         self.ignored += u64::from(found.is_empty());
         for at in found {
@@ -262,31 +255,44 @@ impl BrazeStore {
 
     fn find(&mut self, change: CohortChange) -> impl Iterator<Item = usize> {
         let mut found = Vec::with_capacity(change.len());
-        for id in change.user_ids {
-            let known = self.profiles.find_external_id(&id);
-            found
-                .push(known.or_else(|| {
-                    self.create(UserProfile { external_id: Some(id), ..UserProfile::default() })
-                }));
-        }
-        for alias in change.aliases {
-            let known = self.profiles.find(&ProfileIdentifier::UserAlias(alias.clone())).first().copied();
-            found.push(
-                known.or_else(|| self.create(UserProfile { aliases: vec![alias], ..UserProfile::default() })),
-            );
+        let users = change.user_ids.into_iter().map(ProfileIdentifier::ExternalId);
+        for identifier in users.chain(change.aliases.into_iter().map(ProfileIdentifier::UserAlias)) {
+            found.push(self.existing(&identifier).first().copied());
         }
         for device in change.device_ids {
-            let known = self.profiles.find(&ProfileIdentifier::DeviceId(device.clone())).first().copied();
-            let profile = known
-                .or_else(|| self.create(UserProfile { device_ids: vec![device], ..UserProfile::default() }));
+            let profile = self.existing(&ProfileIdentifier::DeviceId(device)).first().copied();
             found.push(profile.filter(|at| self.profiles.get(*at).external_id.is_none()));
         }
         self.ignored += found.iter().filter(|profile| profile.is_none()).count() as u64;
         found.into_iter().flatten()
     }
 
-    fn create(&mut self, profile: UserProfile) -> Option<usize> {
-        (self.existing_users == ExistingUsers::Any).then(|| self.profiles.insert(profile))
+    /// The profiles with this identifier. With [`ExistingUsers::Any`] a missing one is created.
+    fn existing(&mut self, identifier: &ProfileIdentifier) -> Vec<usize> {
+        let mut found = self.profiles.find(identifier);
+        if found.is_empty() && self.existing_users == ExistingUsers::Any {
+            let created = identifier.clone().into_profile().map(|profile| self.profiles.insert(profile));
+            found.extend(created);
+        }
+        found
+    }
+
+    /// Facts that create the missing profiles of a request that only reads. None, unless every identifier has
+    /// a profile.
+    pub(super) fn missing<'a>(
+        &self,
+        identifiers: impl IntoIterator<Item = &'a ProfileIdentifier>,
+    ) -> Vec<BrazeFact> {
+        if self.existing_users == ExistingUsers::Created {
+            return Vec::new();
+        }
+        let mut created: Vec<&ProfileIdentifier> = Vec::new();
+        for identifier in identifiers {
+            if self.profiles.find(identifier).is_empty() && !created.contains(&identifier) {
+                created.push(identifier);
+            }
+        }
+        created.into_iter().filter_map(|one| one.clone().into_profile()).map(BrazeFact::User).collect()
     }
 
     /// The members of a cohort, each by its best identifier.
@@ -349,6 +355,13 @@ impl BrazeStore {
         self.profiles.iter().enumerate().filter_map(found)
     }
 
+    /// Why a segment cannot have these filters: Braze's dashboard only offers cohorts that exist.
+    pub(super) fn check_filters(&self, segment: &BrazeSegment) -> Result<(), String> {
+        let mut filters = segment.include.iter().chain(&segment.exclude);
+        let unknown = filters.find(|filter| !filter.contains('=') && !self.cohorts.contains_key(*filter));
+        unknown.map_or(Ok(()), |id| Err(no_cohort(id, &format!("filter on \"syncline_cohorts={id}\""))))
+    }
+
     /// Name of a cohort in the segment filter, or the filter on an attribute.
     pub(super) fn cohort_name<'a>(&'a self, cohort_id: &'a str) -> &'a str {
         self.cohorts.get(cohort_id).and_then(|cohort| cohort.name.as_deref()).unwrap_or(cohort_id)
@@ -378,6 +391,13 @@ impl BrazeStore {
             .chain(catalog.canvases.iter().cloned().map(BrazeFact::Canvas))
             .chain(catalog.sends.iter().cloned().map(BrazeFact::Triggered))
     }
+}
+
+/// The message for an unknown cohort. A cohort delivered by attribute exists on profiles only.
+pub(super) fn no_cohort(id: &str, by_attribute: &str) -> String {
+    format!(
+        "no cohort `{id}`. GET /_sandbox/cohorts lists the cohorts. With `deliver: attribute`, {by_attribute}\n"
+    )
 }
 
 /// A change that adds this user.
@@ -436,6 +456,19 @@ mod tests {
         assert_eq!(members(ExistingUsers::Created, &[send(&["u1"], &["d1"], false)]), (vec![], 2));
         let any = members(ExistingUsers::Any, &[send(&["u1"], &["d1"], false)]);
         assert_eq!(any, (vec!["device_id d1".to_owned(), "external_id u1".to_owned()], 0));
+    }
+
+    #[test]
+    fn attributes_follow_the_same_rule_as_members() {
+        let described = |existing_users| {
+            let mut store = BrazeStore::new(existing_users, false);
+            let attributes = [("plan".to_owned(), Value::from("pro"))].into_iter().collect();
+            let identifier = ProfileIdentifier::ExternalId("u1".to_owned());
+            store.apply(BrazeFact::Described { identifier, create: false, attributes });
+            (store.with_attribute("plan", "pro").count(), store.ignored)
+        };
+        assert_eq!(described(ExistingUsers::Any), (1, 0));
+        assert_eq!(described(ExistingUsers::Created), (0, 1));
     }
 
     #[test]

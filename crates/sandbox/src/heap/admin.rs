@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use super::store::{HeapUserId, user_id};
 use super::{deletion, ingest};
 use crate::SandboxHandle;
-use crate::admin::{RequestCounters, lines};
+use crate::admin::{AdminResult, RequestCounters, lines, not_found};
 use crate::faults::Endpoint;
 
 pub(crate) fn routes() -> Router<SandboxHandle> {
@@ -102,13 +101,10 @@ async fn keys(State(shared): State<SandboxHandle>) -> String {
     lines(state.heap.store.keys())
 }
 
-async fn user(
-    State(shared): State<SandboxHandle>,
-    Path(identity): Path<String>,
-) -> Result<Json<Value>, StatusCode> {
+async fn user(State(shared): State<SandboxHandle>, Path(identity): Path<String>) -> AdminResult<Json<Value>> {
     let state = shared.lock();
     let store = &state.heap.store;
-    let user = store.users.get(&identity).ok_or(StatusCode::NOT_FOUND)?;
+    let user = store.users.get(&identity).ok_or_else(|| not_found("user", &identity))?;
     let events = store.events.iter().filter(|event| store.owner(&event.user) == Ok(&identity)).count();
     Ok(Json(json!({
         "identity": identity,
@@ -119,12 +115,9 @@ async fn user(
     })))
 }
 
-async fn account(
-    State(shared): State<SandboxHandle>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, StatusCode> {
+async fn account(State(shared): State<SandboxHandle>, Path(id): Path<String>) -> AdminResult<Json<Value>> {
     let state = shared.lock();
-    let properties = state.heap.store.accounts.get(&id).ok_or(StatusCode::NOT_FOUND)?;
+    let properties = state.heap.store.accounts.get(&id).ok_or_else(|| not_found("account", &id))?;
     Ok(Json(json!({ "account_id": id, "properties": properties })))
 }
 

@@ -14,7 +14,7 @@ use super::HeapSegment;
 use super::deliver::{SyncError, SyncRequest, run_sync};
 use super::webhook::WebhookSettings;
 use crate::SandboxHandle;
-use crate::admin::{WaitQuery, lines};
+use crate::admin::{AdminResult, WaitQuery, lines, not_found};
 
 pub(crate) fn routes() -> Router<SandboxHandle> {
     Router::new()
@@ -88,7 +88,7 @@ async fn change(
     State(shared): State<SandboxHandle>,
     Path(id): Path<i64>,
     Json(body): Json<ChangeSegment>,
-) -> Result<StatusCode, StatusCode> {
+) -> AdminResult<StatusCode> {
     let ChangeSegment { mut add, mut remove, add_numbered, remove_numbered } = body;
     add.extend(add_numbered.iter().flat_map(NumberedIds::ids));
     remove.extend(remove_numbered.iter().flat_map(NumberedIds::ids));
@@ -106,7 +106,7 @@ async fn rename(
     State(shared): State<SandboxHandle>,
     Path(id): Path<i64>,
     Json(body): Json<RenameSegment>,
-) -> Result<StatusCode, StatusCode> {
+) -> AdminResult<StatusCode> {
     with_segment(&shared, id, |segment| segment.name = body.name)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -115,8 +115,9 @@ fn with_segment<T>(
     shared: &SandboxHandle,
     id: i64,
     work: impl FnOnce(&mut HeapSegment) -> T,
-) -> Result<T, StatusCode> {
-    shared.lock().segments.segments.get_mut(&id).map(work).ok_or(StatusCode::NOT_FOUND)
+) -> AdminResult<T> {
+    let mut state = shared.lock();
+    state.segments.segments.get_mut(&id).map(work).ok_or_else(|| not_found("segment", &id))
 }
 
 async fn list(State(shared): State<SandboxHandle>) -> Json<Value> {
@@ -128,11 +129,11 @@ async fn list(State(shared): State<SandboxHandle>) -> Json<Value> {
     Json(list.collect())
 }
 
-async fn members(State(shared): State<SandboxHandle>, Path(id): Path<i64>) -> Result<String, StatusCode> {
+async fn members(State(shared): State<SandboxHandle>, Path(id): Path<i64>) -> AdminResult<String> {
     with_segment(&shared, id, |segment| lines(segment.members.list()))
 }
 
-async fn delivered(State(shared): State<SandboxHandle>, Path(id): Path<i64>) -> Result<String, StatusCode> {
+async fn delivered(State(shared): State<SandboxHandle>, Path(id): Path<i64>) -> AdminResult<String> {
     with_segment(&shared, id, |segment| lines(segment.members.delivered_list()))
 }
 
@@ -161,7 +162,7 @@ async fn start(shared: &SandboxHandle, request: SyncRequest, wait: WaitQuery) ->
     match wait.start(shared, run_sync(shared.clone(), request)).await {
         Ok(Ok(summary)) => Json(summary).into_response(),
         Ok(Err(SyncError::NoWebhook)) => (StatusCode::CONFLICT, "no webhook is set").into_response(),
-        Ok(Err(SyncError::NoSegment)) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Err(SyncError::NoSegment(id))) => not_found("segment", &id).into_response(),
         Err(response) => response,
     }
 }

@@ -40,7 +40,7 @@ struct SyncTask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SyncError {
     NoWebhook,
-    NoSegment,
+    NoSegment(i64),
 }
 
 /// What to deliver.
@@ -84,8 +84,8 @@ fn plan(shared: &SandboxHandle, request: SyncRequest) -> Result<SyncPlan, SyncEr
         SyncRequest::Sync(segment_id) => segment_id,
         SyncRequest::Drain(id) => Some(id),
     };
-    if segment_id.is_some_and(|id| !segments.segments.contains_key(&id)) {
-        return Err(SyncError::NoSegment);
+    if let Some(id) = segment_id.filter(|id| !segments.segments.contains_key(id)) {
+        return Err(SyncError::NoSegment(id));
     }
     let (mut tasks, mut all_pages, mut late) = (Vec::new(), Vec::new(), Vec::new());
     for (id, segment) in segments.segments.iter_mut().filter(|(id, _)| segment_id.is_none_or(|w| w == **id)) {

@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::super::catalog::{CampaignOrCanvas, CatalogItem, CatalogList, TriggeredSend};
 use super::super::profiles::ProfileIdentifier;
-use super::super::store::{BrazeFact, label};
+use super::super::store::{BrazeFact, BrazeStore, label};
 use super::track::TrackReject;
-use crate::admin::{RequestCounters, lines};
+use crate::admin::{AdminResult, RequestCounters, lines, not_found};
 use crate::{SandboxHandle, SandboxState, clock};
 
 /// Counters of the REST API.
@@ -68,14 +68,14 @@ async fn rejects(State(shared): State<SandboxHandle>, Json(rejects): Json<Vec<Tr
 async fn profile(
     State(shared): State<SandboxHandle>,
     Path(external_id): Path<String>,
-) -> Result<Json<Value>, StatusCode> {
+) -> AdminResult<Json<Value>> {
     let state = shared.lock();
     let profiles = &state.braze.store.profiles;
     let at = profiles
-        .find(&ProfileIdentifier::ExternalId(external_id))
+        .find(&ProfileIdentifier::ExternalId(external_id.clone()))
         .first()
         .copied()
-        .ok_or(StatusCode::NOT_FOUND)?;
+        .ok_or_else(|| not_found("profile", &external_id))?;
     Ok(Json(json!(profiles.get(at))))
 }
 
@@ -85,11 +85,13 @@ fn create_items<T: CatalogItem>(
     kind: &str,
     given: &[Map<String, Value>],
     list: impl Fn(&SandboxState) -> &CatalogList<T>,
+    check: impl Fn(&BrazeStore, &T) -> Result<(), String>,
     fact: impl Fn(T) -> BrazeFact,
-) -> Result<StatusCode, (StatusCode, String)> {
+) -> AdminResult<StatusCode> {
     let mut state = shared.lock();
     for fields in given {
         let item = list(&state).merged_with(kind, fields, &now_text());
+        let item = item.and_then(|item| check(&state.braze.store, &item).map(|()| item));
         let item = item.map_err(|why| (StatusCode::BAD_REQUEST, why))?;
         let recorded = state.braze.record_all(vec![fact(item)]);
         recorded.map_err(|e| (StatusCode::SERVICE_UNAVAILABLE, e.to_string()))?;
@@ -104,24 +106,30 @@ fn now_text() -> String {
     now.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
-type AdminResult = Result<StatusCode, (StatusCode, String)>;
-
 async fn create_segments(
     State(shared): State<SandboxHandle>,
     Json(given): Json<Vec<Map<String, Value>>>,
-) -> AdminResult {
-    create_items(&shared, "segment", &given, |state| &state.braze.store.catalog.segments, BrazeFact::Segment)
+) -> AdminResult<StatusCode> {
+    create_items(
+        &shared,
+        "segment",
+        &given,
+        |state| &state.braze.store.catalog.segments,
+        BrazeStore::check_filters,
+        BrazeFact::Segment,
+    )
 }
 
 async fn create_campaigns(
     State(shared): State<SandboxHandle>,
     Json(given): Json<Vec<Map<String, Value>>>,
-) -> AdminResult {
+) -> AdminResult<StatusCode> {
     create_items(
         &shared,
         "campaign",
         &given,
         |state| &state.braze.store.catalog.campaigns,
+        |_, _| Ok(()),
         BrazeFact::Campaign,
     )
 }
@@ -129,8 +137,15 @@ async fn create_campaigns(
 async fn create_canvases(
     State(shared): State<SandboxHandle>,
     Json(given): Json<Vec<Map<String, Value>>>,
-) -> AdminResult {
-    create_items(&shared, "canvas", &given, |state| &state.braze.store.catalog.canvases, BrazeFact::Canvas)
+) -> AdminResult<StatusCode> {
+    create_items(
+        &shared,
+        "canvas",
+        &given,
+        |state| &state.braze.store.catalog.canvases,
+        |_, _| Ok(()),
+        BrazeFact::Canvas,
+    )
 }
 
 async fn segments(State(shared): State<SandboxHandle>) -> Json<Value> {
@@ -152,10 +167,10 @@ async fn canvases(State(shared): State<SandboxHandle>) -> Json<Vec<CampaignOrCan
     Json(shared.lock().braze.store.catalog.canvases.iter().cloned().collect())
 }
 
-async fn members(State(shared): State<SandboxHandle>, Path(id): Path<String>) -> Result<String, StatusCode> {
+async fn members(State(shared): State<SandboxHandle>, Path(id): Path<String>) -> AdminResult<String> {
     let state = shared.lock();
     let store = &state.braze.store;
-    let segment = store.catalog.segments.get(&id).ok_or(StatusCode::NOT_FOUND)?;
+    let segment = store.catalog.segments.get(&id).ok_or_else(|| not_found("segment", &id))?;
     let members: BTreeSet<String> =
         store.in_segment(segment).into_iter().map(|at| label(store.profiles.get(at))).collect();
     Ok(lines(members))

@@ -111,6 +111,8 @@ pub(super) fn ids(
 ) -> Result<BrazeResponse, BrazeResponse> {
     let fields = fields(request)?;
     let requested_identifiers = requested_identifiers(&request.body)?;
+    let missing = state.braze.store.missing(requested_identifiers.iter().map(|(identifier, _)| identifier));
+    state.braze.record_all(missing).map_err(BrazeResponse::memory_failed)?;
     let profiles = &state.braze.store.profiles;
     let (mut users, mut invalid) = (Vec::new(), Vec::new());
     for (identifier, text) in requested_identifiers {

@@ -68,6 +68,8 @@ fn send(
     notice: Option<&str>,
 ) -> Result<BrazeResponse, BrazeResponse> {
     let recipients = recipients(&request.body)?;
+    let missing = state.braze.store.missing(recipients.iter().flatten());
+    state.braze.record_all(missing).map_err(BrazeResponse::memory_failed)?;
     let store = &state.braze.store;
     let is_live = item.enabled && !item.archived && !item.draft;
     let reached = if is_live { reached_users(store, item, recipients.as_deref()) } else { Vec::new() };
