@@ -100,6 +100,11 @@ impl<'a> InDoubtLedger<'a> {
         self.commit()
     }
 
+    /// Members that earlier runs have left in doubt.
+    pub(super) fn initial_doubt(&self) -> u64 {
+        self.initial.in_doubt
+    }
+
     /// Records that each request with the name has a response, so Braze handles none of them late.
     pub(super) fn mark_name_answered(&mut self) {
         if std::mem::take(&mut self.is_new_name) {

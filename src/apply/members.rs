@@ -49,6 +49,7 @@ async fn send_and_commit(
         result = send_changes(&mut sender, plan, sides).await;
     }
     if result.is_err() && sender.nothing_done {
+        sender.outcome.in_doubt = sender.ledger.initial_doubt();
         return result.and(blocking(|| sender.ledger.withdraw()).map_err(Into::into));
     }
     // A stop must not lose the accepted changes.
