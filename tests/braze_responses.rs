@@ -22,7 +22,7 @@ fn one_invalid_identifier_in_a_thousand_rejects_no_other() {
     sandbox.faults(r#"[{"on":"users","contains":"\"user-617\"","times":0,"do":{"reply":{"status":400,"body":{"message":"user-617 is no good"}}}}]"#);
     w.run(&["reconcile"])
         .expect(0)
-        .says(&["added 999; 999 members", "1 identifier rejected by Braze: user-617 is no good"]);
+        .says(&["added 999; 999 members", "1 identifier rejected by Braze: [user] is no good"]);
     let mut expected = members(users(1_000));
     expected.remove("external_id user-617");
     assert_eq!(sandbox.members("carts"), expected);
@@ -33,7 +33,7 @@ fn one_invalid_identifier_in_a_thousand_rejects_no_other() {
     let (line, checksum) = text.rsplit_once(",\"checksum\":").unwrap();
     assert_eq!(
         line,
-        "{\"reason\":\"rejected_by_braze\",\"detail\":\"user-617 is no good\",\"column\":\"add\",\"value\":\"external_id user-617\""
+        "{\"reason\":\"rejected_by_braze\",\"detail\":\"[user] is no good\",\"column\":\"add\",\"value\":\"external_id user-617\""
     );
     assert!(checksum.ends_with("}\n"), "one line: {text}");
     // It is recorded as rejected and not sent again.

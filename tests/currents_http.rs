@@ -151,13 +151,14 @@ fn acknowledged_events_are_in_heap_once_despite_kills() {
     );
     for round in 0..4 {
         let watch = watch(&w);
+        let before = acknowledged(&sandbox).len();
         let how = json!({ "events": 1_000, "from": round * 1_000, "duplicates": 0.1, "shuffle": true, "at_once": 4,
                           "gzip": round % 2 == 0, "attempts": 1, "probe": round == 0, "batch": 20,
                           "types": ["users.messages.email.Open", "users.behaviors.CustomEvent", "users.messages.sms.Send"] });
         if round < 3 {
             std::thread::scope(|scope| {
                 scope.spawn(|| post(&sandbox, &watch, &how));
-                std::thread::sleep(std::time::Duration::from_millis(120 + 40 * round));
+                until("some are acknowledged", || acknowledged(&sandbox).len() > before + 60 * (round + 1));
                 watch.signal(nix::sys::signal::Signal::SIGKILL);
             });
         } else {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap_complete::CompletionCandidate;
 
 use super::environment;
-use super::global_args::DEFAULT_CONFIG;
 use crate::config::{self, Config};
 
 /// The environment variable by which a completion script asks for values.
@@ -42,7 +41,7 @@ fn candidates(names: Vec<String>) -> Vec<CompletionCandidate> {
 }
 
 fn file(words: &[String]) -> PathBuf {
-    PathBuf::from(value(words, "-c", "--config").unwrap_or_else(|| DEFAULT_CONFIG.to_owned()))
+    PathBuf::from(value(words, "-c", "--config").unwrap_or_else(|| config::DEFAULT_FILE.to_owned()))
 }
 
 /// The last value of an option in the words: `-c FILE`, `-cFILE`, `--config FILE` or `--config=FILE`.

@@ -6,17 +6,15 @@ use clap::{Arg, Args, ValueEnum};
 use clap_complete::ArgValueCandidates;
 
 use super::completion;
+use crate::config::DEFAULT_FILE;
 use crate::model::CohortId;
-
-/// The default config file.
-pub(super) const DEFAULT_CONFIG: &str = "sync.yaml";
 
 /// Options of all commands.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
     /// The config file
-    #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub(super) config: PathBuf,
     /// Merge this environment of the config into it
     #[arg(short, long, global = true, value_name = "NAME", add = ArgValueCandidates::new(completion::environments))]

@@ -46,7 +46,7 @@ use clap_complete::CompleteEnv;
 
 pub use exit::Exit;
 
-use args::{Cli, Command};
+use args::{Cli, Command, PlanArgs};
 use error::CommandError;
 use global_args::{LogFormat, OutputFormat};
 
@@ -104,6 +104,9 @@ fn run_command(cli: &Cli) -> Exit {
     let done = match &cli.command {
         Command::Validate(args) => commands::validate::run(&cli.global, args),
         Command::Plan(args) => commands::plan::run(&cli.global, args),
+        Command::Reconcile(args) if args.dry_run => {
+            commands::plan::run(&cli.global, &PlanArgs::of_dry_run(args))
+        }
         Command::Reconcile(args) => commands::reconcile::run(&cli.global, args),
         Command::Watch => commands::watch::run(&cli.global),
         Command::Check(args) => commands::check::run(&cli.global, args),

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use super::args::RunArgs;
-use super::global_args::{DEFAULT_CONFIG, Global};
+use super::global_args::Global;
+use crate::config::DEFAULT_FILE;
 use crate::model::{ChangeOp, CohortId};
 use crate::plan::PlanDigest;
 
@@ -27,7 +28,7 @@ pub(super) struct SuggestedCommand {
 impl SuggestedCommand {
     pub(super) fn new(global: &Global) -> Self {
         let mut config_options = Vec::new();
-        if global.config != Path::new(DEFAULT_CONFIG) {
+        if global.config != Path::new(DEFAULT_FILE) {
             config_options.extend(["-c".to_owned(), quoted(&global.config.to_string_lossy())]);
         }
         if let Some(env) = &global.env {
@@ -43,7 +44,7 @@ impl SuggestedCommand {
     pub(super) fn with_config(config: &Path, env: Option<&str>) -> Self {
         let config = config.strip_prefix(".").unwrap_or(config);
         let mut config_options = Vec::new();
-        if config != Path::new(DEFAULT_CONFIG) {
+        if config != Path::new(DEFAULT_FILE) {
             config_options.extend(["-c".to_owned(), quoted(&config.to_string_lossy())]);
         }
         config_options.extend(env.into_iter().flat_map(|env| ["--env".to_owned(), quoted(env)]));

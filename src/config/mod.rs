@@ -64,6 +64,9 @@ pub use watch::{EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleCon
 pub use webhook_address::WebhookSender;
 pub use yaml_text::yaml_text;
 
+/// The config file that is read if the command line names none.
+pub const DEFAULT_FILE: &str = "sync.yaml";
+
 /// Reads a config, optionally with an environment. With a trusted config, only cohorts, segments, exports and removed
 /// cohorts may differ from it.
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::stop::Stop;
 use crate::apply::ApplyStop;
-use crate::cli::args::{PlanArgs, ReconcileArgs};
+use crate::cli::args::ReconcileArgs;
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
@@ -24,9 +24,6 @@ use crate::reconcile::{self, ApplyResources, ExportJob, FailedKind, PlanInputs, 
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
-    if args.dry_run {
-        return super::plan::run(global, &PlanArgs::of_dry_run(args));
-    }
     let stop = Stop::listen()?;
     let config = super::config(global)?;
     let (keys, secrets) = (access::keys(&config)?, Arc::new(access::sources(&config)?));

@@ -93,5 +93,10 @@ fn plan(
         return Ok(plan);
     }
     let known = state.cohorts()?;
-    Err(super::unknown("the state", "cohort", args.cohort.as_str(), known.iter().map(|id| id.as_str())))
+    Err(super::unknown(
+        "the state",
+        "cohort",
+        args.cohort.as_str(),
+        known.iter().map(crate::model::CohortId::as_str),
+    ))
 }
