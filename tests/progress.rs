@@ -129,18 +129,23 @@ fn log_until(lines: &mut impl Iterator<Item = std::io::Result<String>>, text: &s
 #[test]
 fn waits_are_warnings_at_once_and_ctrl_c_ends_them() {
     let limited = r#"{"status":429,"body":{"message":"slow"},"headers":[["retry-after","300"]]}"#;
-    for (fault, warning) in [
-        (
-            r#"{"times":0,"do":{"status":503}}"#.to_owned(),
-            "Braze responds with status 503; attempt 2 of 8 in ",
-        ),
+    let unavailable = "Braze responds with status 503; attempt 2 of 8 in ";
+    for (fault, warning, code) in [
+        (r#"{"times":0,"do":{"status":503}}"#.to_owned(), unavailable, 7),
+        (r#"{"on":"export_ids","times":0,"do":{"status":503}}"#.to_owned(), unavailable, 130),
         (
             format!(r#"{{"times":0,"do":{{"reply":{limited}}}}}"#),
             "Braze limits the rate (429); attempt 2 of 8 in 5 min ",
+            7,
         ),
     ] {
         let (w, sandbox) = (Workspace::new(), Sandbox::start());
         patient(&w, &sandbox.url);
+        if fault.contains("export_ids") {
+            let key = "timeout: 10m\n    rest_api_key: { env: TEST_REST_KEY }\n";
+            let text = w.read("sync.yaml").replace("timeout: 10m\n", key) + "    preflight: {}\n";
+            w.write("sync.yaml", text);
+        }
         sandbox.faults(&format!("[{fault}]"));
         let mut command = w.command(&["reconcile"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -149,6 +154,6 @@ fn waits_are_warnings_at_once_and_ctrl_c_ends_them() {
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
         log_until(&mut lines, "stopping after the requests in flight");
         lines.for_each(drop);
-        assert_eq!(child.wait().unwrap().code(), Some(7), "{warning}");
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{fault}");
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Global {
     /// Reject a config that differs from this one in more than cohorts, segments and exports
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) trusted_config: Option<PathBuf>,
-    /// Log more to stderr: info, then debug, then trace
+    /// Log more to stderr: -v runs and cohorts, -vv requests, source and state, -vvv all
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
     /// Format of log lines

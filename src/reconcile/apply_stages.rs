@@ -8,7 +8,7 @@ use super::preflight::PreflightRun;
 use super::report::CohortReport;
 use super::run_plan::CohortPlan;
 use super::triggers::TriggerRun;
-use crate::apply::{self, ApplyStop};
+use crate::apply::{self, ApplyStop, StopCause};
 use crate::model::{ChangeOp, CohortId};
 use crate::state::{Journal, JournalEvent, RejectLog, StateError};
 
@@ -44,8 +44,12 @@ pub(super) async fn begin_preflight<'a>(
     let Some(plan) = cohort.preflight.take() else { return Ok(None) };
     let profiles = context.client.as_deref().and_then(|client| client.workspace.profiles());
     let approved = &mut cohort.verdict.approved;
-    let ApplyResources { state, clock, .. } = &context.resources;
-    Ok(Some(PreflightRun::begin(&cohort.id, plan, approved, profiles, (state, *clock)).await?))
+    let ApplyResources { state, clock, interrupt, .. } = &context.resources;
+    // Its requests only read, so a stop does not wait for them.
+    tokio::select! {
+        begun = PreflightRun::begin(&cohort.id, plan, approved, profiles, (state, *clock)) => Ok(Some(begun?)),
+        () = interrupt.requested() => Err(StopCause::Interrupted.into()),
+    }
 }
 
 /// Records the due triggers before members are sent.
