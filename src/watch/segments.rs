@@ -284,11 +284,11 @@ mod tests {
     /// Two segments of one workspace, one of them with its own schedule, and one segment of another workspace.
     const CONFIG: &str = "version: 1
 connections:
-  braze: { kind: braze, instance: sandbox }
-  other: { kind: braze, instance: sandbox }
+  braze: { kind: braze, instance: US-01, rest_api_key: { env: A } }
+  other: { kind: braze, instance: US-02, rest_api_key: { env: B } }
 cohorts:
-  - { id: carts, name: A, to: braze, source: { kind: file, path: a.csv }, match: [ { external_id: a } ] }
-  - { id: vip, name: B, to: other, source: { kind: file, path: b.csv }, match: [ { external_id: a } ] }
+  - { id: carts, name: A, to: braze, deliver: attribute, source: { kind: file, path: a.csv }, match: [ { external_id: a } ] }
+  - { id: vip, name: B, to: other, deliver: attribute, source: { kind: file, path: b.csv }, match: [ { external_id: a } ] }
 segments:
   - { id: loyal, connection: braze, segment: { name: L }, include: [carts], check: { every: 10m } }
   - { id: lost, connection: braze, segment: { name: O }, include: [carts] }
