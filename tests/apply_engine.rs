@@ -139,7 +139,7 @@ fn one_rejected_recipient_delays_no_other() {
     sandbox.faults(&fault.to_string());
     w.source("carts", users(70));
     let args = ["reconcile", "--max-adds", "carts=60"];
-    w.run(&args).expect(0).says(&["for 59 users", "1 recipient rejected by Braze: user-33 is no good"]);
+    w.run(&args).expect(0).says(&["for 59 users", "1 recipient rejected by Braze: [user] is no good"]);
     let expected: std::collections::BTreeSet<String> =
         users(70).skip(10).filter(|user| user != "user-33").collect();
     assert_eq!(recipients(&sandbox).into_iter().collect::<std::collections::BTreeSet<_>>(), expected);

@@ -447,7 +447,7 @@ fn properties_are_read_and_a_delivery_change_completes() {
     let reported = case.apply_both_ways();
     assert_eq!((&reported["used"], &reported["keys_read"]), (&true.into(), &3.into()), "{reported}");
     let (_, there) = case.sandbox.get("/_sandbox/attributes/syncline_cohorts/carts");
-    assert_eq!(there.lines().count(), 11, "attributes create no profiles: {there}");
+    assert_eq!(there.lines().count(), 12, "each identifier has a profile: {there}");
 }
 
 /// `watch` also builds and maintains the mirror table of an existing cohort.
