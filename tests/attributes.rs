@@ -329,14 +329,7 @@ fn every_identifier_has_a_profile_in_the_sandbox_unless_they_are_created() {
 #[test]
 fn the_sandbox_inside_the_program_keeps_attributes() {
     let w = Workspace::new();
-    w.write(
-        "sync.yaml",
-        "version: 1
-connections: { braze: { kind: braze, instance: sandbox } }
-cohorts:
-  - { id: carts, name: Carts, to: braze, deliver: attribute, source: { kind: file, path: carts.csv }, match: [ { external_id: identity } ] }
-",
-    );
+    w.write("sync.yaml", in_program_config());
     w.source("carts", users(3));
     w.run(&["reconcile"]).expect(0).says(&["added 3"]);
     let memory = w.path(".syncline/sandbox/braze");

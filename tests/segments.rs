@@ -257,16 +257,8 @@ fn a_config_without_segments_says_so() {
 #[test]
 fn segments_in_the_sandbox_inside_the_program_are_no_part_of_a_verdict() {
     let w = Workspace::new();
-    w.write(
-        "sync.yaml",
-        "version: 1
-connections: { braze: { kind: braze, instance: sandbox } }
-cohorts:
-  - { id: carts, name: Carts, to: braze, deliver: attribute, source: { kind: file, path: carts.csv }, match: [ { external_id: identity } ] }
-segments:
-  - { id: s, connection: braze, segment: { name: S }, include: [carts] }
-",
-    );
+    let segments = "segments:\n  - { id: s, connection: braze, segment: { name: S }, include: [carts] }\n";
+    w.write("sync.yaml", in_program_config() + segments);
     w.source("carts", users(3));
     w.run(&["reconcile"]).expect(0);
     w.run(&["check"]).expect(0).says(&[

@@ -270,6 +270,12 @@ connections:
     text
 }
 
+/// A config that sends one cohort by attribute to the sandbox inside the program.
+pub(crate) fn in_program_config() -> String {
+    let connections = "connections: { braze: { kind: braze, instance: sandbox } }";
+    format!("version: 1\n{connections}\ncohorts:\n{}", cohort_entry("carts", "    deliver: attribute\n"))
+}
+
 /// A cohort entry for a config. Its name is the capitalized id.
 pub(crate) fn cohort_entry(id: &str, more: &str) -> String {
     let name = id[..1].to_uppercase() + &id[1..];
