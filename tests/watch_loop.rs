@@ -110,6 +110,35 @@ fn an_export_that_keeps_failing_is_stale() {
     assert!(watch.metric("syncline_export_last_success_age_seconds{export=\"engagement\"}") >= 1.0);
 }
 
+/// The time of the last good run comes from the record: Braze is away after the restart.
+#[test]
+fn the_last_success_survives_a_restart_and_metrics_have_two_formats() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "");
+    w.source("carts", users(3));
+    let watch = Watch::start(&w);
+    watch.until_in_sync();
+    let name = "syncline_last_success_timestamp_seconds{cohort=\"carts\"}";
+    let before = watch.metric(name);
+    assert!(before > 1_500_000_000.0, "{before}");
+    assert_eq!(watch.stop(), 0);
+    drop(sandbox);
+    w.source("carts", users(5));
+    let watch = Watch::start(&w);
+    watch.until_ready();
+    until("the recorded time is there", || watch.metric(name) > 0.0);
+    assert!((watch.metric(name) - before).abs() <= 2.0, "{} and {before}", watch.metric(name));
+    let text = watch.get("/metrics").body;
+    assert!(!text.contains("# EOF") && text.contains("# TYPE process_cpu_seconds_total counter\n"), "{text}");
+    assert!(
+        text.contains(concat!("syncline_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n")),
+        "{text}"
+    );
+    let accept = [("accept", "application/openmetrics-text")];
+    let open = http(&watch.admin(), "GET", "/metrics", &accept, "").body;
+    assert!(open.ends_with("# EOF\n") && open.matches("# EOF").count() == 1, "{open}");
+}
+
 /// A panic at each write of the state in turn: other cohorts are applied, and the next run settles all.
 #[test]
 fn a_panic_in_one_cohort_stops_no_other() {

@@ -36,7 +36,7 @@ pub const HEADERS: [(&str, &str); 6] = [
     ("content-type", "text/html; charset=utf-8"),
     (
         "content-security-policy",
-        "default-src 'none'; style-src 'sha256-WHrBDXpfvYxErARojHwjZy5ONxYkj89P+CvYrHIiJRQ='; img-src data:; base-uri 'none'; form-action 'none'; \
+        "default-src 'none'; style-src 'sha256-f3cV5sgtPEFKBQaQ64SpzN4qsfx+Cw/gLwLp/MiBowM='; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),

@@ -1,8 +1,8 @@
 //! Chart of a cohort's size over time, as SVG.
 //!
 //! A size stays until a run changes it, so the line is a step function from the first point to now. With more points
-//! than the chart can show, each interval keeps its minimum and maximum, so that no dip disappears. The scale begins at
-//! zero, unless that would flatten all changes.
+//! than the chart can show, each interval keeps its minimum and maximum, so that no dip disappears. Every chart begins at
+//! zero and ends at the maximum. Small changes are printed below the chart: minimum, maximum and change.
 
 use super::format::{absolute, count, plural, time};
 use super::html::Html;
@@ -45,6 +45,7 @@ pub(super) fn plot(html: &mut Html, id: &str, name: &str, sizes: &[SizePoint], n
                 time(html, first.at, &first.at.strftime("%-d %b").to_string());
             });
             html.leaf("span", &[], &format!("now {}", count(last.members)));
+            html.leaf("span", &[], &figures(sizes, first, last));
         });
     });
 }
@@ -90,19 +91,23 @@ fn path(sizes: &[SizePoint], now: Timestamp) -> String {
     path
 }
 
-/// The range of the chart. It begins at zero if the size has changed by a fifth or more; otherwise the chart is four
-/// times as high as the change.
+/// The range of every chart: from zero to the maximum.
 fn scale(sizes: &[SizePoint]) -> (f64, f64) {
-    let (low, high) = extremes(sizes);
     #[allow(clippy::cast_precision_loss, reason = "a chart has about a hundred steps")]
-    let (low, high) = (low as f64, high as f64);
-    let span = high - low;
-    if span >= high / 5.0 {
-        return (0.0, high.max(1.0));
-    }
-    // A flat line has no span, and a span of 1 is too small for huge numbers.
-    let padding = 1.5 * span.max(1.0).max(high * 1e-9);
-    (low - padding, high + padding)
+    let high = extremes(sizes).1 as f64;
+    (0.0, high.max(1.0))
+}
+
+/// `minimum 1,000, maximum 1,200, change +200`.
+fn figures(sizes: &[SizePoint], first: &SizePoint, last: &SizePoint) -> String {
+    let (low, high) = extremes(sizes);
+    let sign = match last.members.cmp(&first.members) {
+        std::cmp::Ordering::Less => "−",
+        std::cmp::Ordering::Equal => "±",
+        std::cmp::Ordering::Greater => "+",
+    };
+    let change = count(last.members.abs_diff(first.members));
+    format!("minimum {}, maximum {}, change {sign}{change}", count(low), count(high))
 }
 
 fn x(at: Timestamp, from: Timestamp, until: Timestamp) -> f64 {
@@ -167,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn a_single_point_and_a_flat_line_are_in_the_middle() {
-        assert_eq!(path(&sizes(&[5200]), now()), "M-9 176V44H489V176Z");
-        assert_eq!(path(&sizes(&[7, 7, 7]), now()), "M-9 176V44H489V176Z");
+    fn a_single_point_and_a_flat_line_are_at_the_maximum() {
+        assert_eq!(path(&sizes(&[5200]), now()), "M-9 176V6H489V176Z");
+        assert_eq!(path(&sizes(&[7, 7, 7]), now()), "M-9 176V6H489V176Z");
         assert_eq!(path(&sizes(&[0]), now()), "M-9 176V82H489V176Z", "zero is at the bottom");
-        assert_eq!(path(&sizes(&[9]), sizes(&[9])[0].at), "M-9 176V44H489V176Z", "no time has passed");
+        assert_eq!(path(&sizes(&[9]), sizes(&[9])[0].at), "M-9 176V6H489V176Z", "no time has passed");
     }
 
     #[test]
@@ -180,20 +185,21 @@ mod tests {
     }
 
     #[test]
-    fn a_small_change_is_visible_and_small() {
-        let heights: Vec<f64> = {
-            let all = sizes(&[10_000, 10_010]);
-            let (low, high) = scale(&all);
-            all.iter().map(|size| y(size.members, low, high)).collect()
+    fn a_small_change_is_printed_and_does_not_change_the_scale() {
+        assert_eq!(scale(&sizes(&[10_000, 10_010])), (0.0, 10_010.0));
+        let figures = |members| {
+            let all = sizes(members);
+            figures(&all, &all[0], &all[all.len() - 1])
         };
-        let step = heights[0] - heights[1];
-        assert!(step > 9.0 && step < HEIGHT / 4.0, "{step}");
+        assert_eq!(figures(&[10_000, 10_010]), "minimum 10,000, maximum 10,010, change +10");
+        assert_eq!(figures(&[1200, 0, 1000]), "minimum 0, maximum 1,200, change −200");
+        assert_eq!(figures(&[7, 9, 7]), "minimum 7, maximum 9, change ±0");
     }
 
     #[test]
     fn extreme_sizes_fit_into_the_chart() {
         assert_eq!(path(&sizes(&[0, u64::MAX, 1]), now()), "M-9 176V82H48V6H96V82H489V176Z");
-        assert_eq!(path(&sizes(&[u64::MAX; 3]), now()), "M-9 176V44H489V176Z");
+        assert_eq!(path(&sizes(&[u64::MAX; 3]), now()), "M-9 176V6H489V176Z");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The tables of the page: exports, segments in Braze, and the history of runs.
 
-use super::format::{age, count, duration, result_text};
+use super::format::{age, ago, count, duration, result_text, time};
 use super::html::Html;
 use super::view::{DashboardView, ExportView, HistoryView, NextStep, SegmentCheckView, SegmentVerdictView};
 
@@ -116,7 +116,11 @@ pub(super) fn history(html: &mut Html, view: &DashboardView) {
 fn history_row(html: &mut Html, view: &DashboardView, run: &HistoryView) {
     let name = view.cohorts.iter().find(|cohort| cohort.id == run.cohort).map(|cohort| &*cohort.name);
     html.node("tr", &[("title", run.run.as_str())], |html| {
-        head(html, |html| age(html, run.at, view.now));
+        head(html, |html| {
+            time(html, run.at, &run.at.strftime("%-d %b %Y, %H:%M UTC").to_string());
+            html.text(", ");
+            html.text(&ago(run.at, view.now));
+        });
         cell(html, "Cohort", |html| html.name(name.unwrap_or(run.cohort.as_str())));
         cell(html, "Added", |html| html.text(&format!("+{}", count(run.added))));
         cell(html, "Removed", |html| html.text(&format!("−{}", count(run.removed))));

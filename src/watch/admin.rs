@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
+use super::gauges::MetricsFormat;
 use super::status::{ProcessRole, WatchStatus};
 use super::{gauges, view_model};
 use crate::config::{Config, EndpointLimits};
@@ -61,14 +62,18 @@ impl Admin {
             "/" => page(&self.status, request.uri().query()),
             "/livez" => self.live(),
             "/readyz" => self.ready(),
-            "/metrics" => {
-                let mut reply =
-                    text(StatusCode::OK, &gauges::text(&self.status, &self.endpoints.reply_counts()));
-                reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(gauges::CONTENT_TYPE));
-                reply
-            }
+            "/metrics" => self.metrics(request),
             _ => text(StatusCode::NOT_FOUND, "not found; the paths are /, /livez, /readyz and /metrics\n"),
         }
+    }
+
+    fn metrics(&self, request: &EndpointRequest) -> EndpointReply {
+        let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = MetricsFormat::accepted(accept);
+        let metrics = gauges::text(&self.status, &self.endpoints.reply_counts(), format);
+        let mut reply = text(StatusCode::OK, &metrics);
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        reply
     }
 
     fn live(&self) -> EndpointReply {

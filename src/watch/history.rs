@@ -25,6 +25,8 @@ pub(super) fn restore(context: &LeaderContext, inboxes: &EndpointInboxes) {
     }
     let journal = reader.runs(RUNS_READ).unwrap_or_default();
     for id in context.config.cohort_ids() {
+        let last_success = last_success(&journal, id);
+        status.update_cohort(id, |status| status.last_success = status.last_success.max(last_success));
         let Ok(Some(membership)) = reader.version(id) else { continue };
         status.update_cohort(id, |status| {
             (status.in_doubt, status.uncertain_until) = (membership.in_doubt, membership.uncertain_until());
@@ -76,6 +78,12 @@ fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
     all
 }
 
+/// The time of the last recorded run that left a cohort in sync.
+fn last_success(records: &[RunRecord], cohort: &CohortId) -> Option<Timestamp> {
+    let is_good = |run: &HistoryView| run.error.is_none() && matches!(&*run.result, "applied" | "in_sync");
+    runs(records).into_iter().filter(|run| run.cohort == *cohort && is_good(run)).map(|run| run.at).max()
+}
+
 /// The size of a cohort after each run, the oldest first. The journal has only changes, so sizes are computed backwards
 /// from `current`.
 fn sizes(records: &[RunRecord], cohort: &CohortId, current: u64) -> Vec<(Timestamp, u64)> {
@@ -117,5 +125,17 @@ mod tests {
         let sizes = sizes(&records, &CohortId::new("carts").unwrap(), 105);
         assert_eq!(sizes.iter().map(|(_, members)| *members).collect::<Vec<_>>(), [100, 110, 105]);
         assert_eq!(runs(&records)[0].result, "applied");
+    }
+
+    #[test]
+    fn the_last_success_is_that_of_the_last_good_run() {
+        let mut records =
+            [record("2026-11-24T03:00:00.000Z", 0, 5), record("2026-11-24T02:00:00.000Z", 10, 0)];
+        let id = |id| CohortId::new(id).unwrap();
+        assert_eq!(last_success(&records, &id("carts")), Some("2026-11-24T03:00:00Z".parse().unwrap()));
+        assert_eq!(last_success(&records, &id("vip")), None);
+        let JournalEvent::Ended { result, .. } = &mut records[0].entries[1].event else { panic!("it ended") };
+        "blocked".clone_into(result);
+        assert_eq!(last_success(&records, &id("carts")), Some("2026-11-24T02:00:00Z".parse().unwrap()));
     }
 }

@@ -33,6 +33,7 @@ mod ingest;
 mod leader;
 mod metrics;
 mod notify;
+mod process_metrics;
 mod queue;
 mod schedule;
 mod segments;

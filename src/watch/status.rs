@@ -450,9 +450,10 @@ impl CohortStatus {
         }
     }
 
-    /// The last success, or the time from which its absence counts.
+    /// The time from which a missing success counts. A recorded success from before the start of this process does not
+    /// count: the journal has no runs without changes.
     pub(super) fn last_success_or_start(&self) -> Timestamp {
-        self.last_success.unwrap_or(self.first_seen)
+        self.last_success.map_or(self.first_seen, |last| last.max(self.first_seen))
     }
 
     /// Sets the condition. Returns whether it is another one.
