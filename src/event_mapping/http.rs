@@ -11,7 +11,7 @@ use super::json::{JsonError, Scanner, ValueStart};
 use super::mapper::{EventHead, EventMapper, MappingContext, overfull};
 use super::outcome::{EventRejectReason, IgnoredReason, MappedEvent, MappingOutcome, Rejection};
 use super::rules::TypeRules;
-use super::time::EventNumber;
+use super::time::{EventNumber, EventTime};
 
 /// The number of cached event types, and the longest cached name. Braze has about a hundred types.
 const TYPES_LEN_MAX: usize = 4096;
@@ -192,6 +192,45 @@ fn event_type(event: &str) -> Result<Cow<'_, str>, Rejection> {
     Err(Rejection::new(EventRejectReason::NoEventType, "event_type"))
 }
 
+/// What selects an event by its type and time, without mapping it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct EventSummary<'a> {
+    /// The type; empty if the event has none.
+    pub event_type: Cow<'a, str>,
+    /// The time in seconds since 1970, if the event has a valid one.
+    pub second: Option<i64>,
+}
+
+impl<'a> EventSummary<'a> {
+    /// Reads an event of an HTTP body. What is not JSON has neither type nor time.
+    #[must_use]
+    pub fn read(event: &'a str) -> Self {
+        Self::scan(event).unwrap_or_default()
+    }
+
+    fn scan(event: &'a str) -> Result<Self, JsonError> {
+        let mut scanner = Scanner::new(event);
+        if scanner.value()? != ValueStart::Object {
+            return Ok(Self::default());
+        }
+        let (mut event_type, mut time, mut time_ms) = (Cow::Borrowed(""), None, None);
+        let mut is_first = true;
+        while let Some(key) = scanner.key(is_first)? {
+            is_first = false;
+            let start = scanner.value()?;
+            match (&*key.text(), start) {
+                ("event_type", ValueStart::Text(raw)) => event_type = raw.text(),
+                ("time", _) => time = count(start),
+                ("time_ms", _) => time_ms = count(start),
+                _ => {}
+            }
+            scanner.skip(start)?;
+        }
+        let second = EventTime::read(time, time_ms).ok().map(EventTime::second);
+        Ok(Self { event_type, second })
+    }
+}
+
 fn bytes(start: ValueStart<'_>) -> Option<Cow<'_, [u8]>> {
     match start {
         ValueStart::Text(raw) => Some(match raw.text() {
@@ -211,5 +250,27 @@ fn count(start: ValueStart<'_>) -> Option<EventNumber<'_>> {
             Cow::Owned(_) => Some(EventNumber::Token("")),
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_reads_what_the_mapping_accepts() {
+        let read = |event: &str| {
+            let summary = EventSummary::read(event);
+            (summary.event_type.into_owned(), summary.second)
+        };
+        let opened = || "users.messages.email.Open".to_owned();
+        let body =
+            |time: &str| format!("{{\"event_type\":\"users.messages.email.Open\",\"note\":\"a\tb\",{time}}}");
+        assert_eq!(read(&body("\"time\":1700000000")), (opened(), Some(1_700_000_000)), "a raw tab");
+        assert_eq!(read(&body("\"time\":\"1700000000\"")), (opened(), Some(1_700_000_000)), "a text");
+        assert_eq!(read(&body("\"time_ms\":1700000000999")), (opened(), Some(1_700_000_000)));
+        assert_eq!(read(&body("\"time\":\"soon\"")), (opened(), None));
+        assert_eq!(read("[1]"), (String::new(), None));
+        assert_eq!(read("{\"event_type\":\"a\""), (String::new(), None), "not JSON");
     }
 }

@@ -39,6 +39,7 @@ mod user;
 
 pub use catalogue::{TYPES, is_known, readable};
 pub use glob::{NameGlobError, NameGlobs};
+pub use http::EventSummary;
 pub use json::{JsonError, has_pieces, pieces};
 pub use layout::EventLayout;
 pub use mapper::{EventMapper, MappingContext, complete};

@@ -1,11 +1,12 @@
 //! Reading of the inbox: deliveries of Currents over HTTP into batches, file by file.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use super::batch::{BatchOrigin, BatchOutput};
 use super::dispatch::{EventDispatch, EventLocation, FeedEnd, TimeRange};
 use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
-use crate::event_mapping::{EventMapper, MappingContext, MappingRules, pieces};
+use crate::event_mapping::{EventMapper, EventSummary, MappingContext, MappingRules, pieces};
 use crate::model::Clock;
 use crate::state::{ClosedFile, Delivery, DeliveryContents, Reject, StateReader};
 
@@ -85,30 +86,15 @@ impl InboxReader<'_> {
         mapper: &mut EventMapper<'_>,
         out: &mut BatchOutput,
     ) -> Result<bool, FeedEnd> {
-        let seen = if self.span.is_endless() { SeenEvent::default() } else { SeenEvent::of(event) };
-        if !self.span.holds(seen.time.and_then(|time| time.as_i64())) {
+        if !self.span.is_endless() && !self.span.holds(EventSummary::read(event).second) {
             self.dispatch.skip_out_of_range();
             return Ok(false);
         }
         let context = MappingContext { now: self.clock.now(), owners: &self.dispatch.known };
         let mapped = mapper.http(event, context, out.begin());
-        let event_type = if mapped.is_known { String::new() } else { SeenEvent::of(event).event_type };
+        let event_type = if mapped.is_known { Cow::default() } else { EventSummary::read(event).event_type };
         let in_full = || event.to_owned();
         let location = EventLocation { event_type: &event_type, file: None, line, event: &in_full };
         self.dispatch.take(mapped, &location, origin, out)
-    }
-}
-
-/// The fields of an event that are read in addition to the mapping.
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub(super) struct SeenEvent {
-    pub(super) event_type: String,
-    pub(super) time: Option<serde_json::Value>,
-}
-
-impl SeenEvent {
-    pub(super) fn of(event: &str) -> Self {
-        serde_json::from_str(event).unwrap_or_default()
     }
 }

@@ -9,11 +9,11 @@ use super::discover_files;
 use super::dispatch::{EventDispatch, FeedEnd, TimeRange};
 use super::ledger::{checkpoint, locked};
 use super::pipeline::{ExportShared, piped};
-use super::read_inbox::SeenEvent;
 use super::{Days, ExportReport, ExportStop, read_files};
 use crate::config::ExportSource;
 use crate::event_mapping::{
-    AnonymousIds, EventKind, EventMapper, EventUser, NameGlobError, NameGlobs, OwnerLookup as _, complete,
+    AnonymousIds, EventKind, EventMapper, EventSummary, EventUser, NameGlobError, NameGlobs,
+    OwnerLookup as _, complete,
 };
 use crate::model::{ExportId, Timestamp};
 use crate::state::{RejectFile, RejectLine, StateError, StateReader};
@@ -131,9 +131,8 @@ impl ReplayFilter {
         }
         // An element that Heap rejected no longer has its event type.
         let Some(event) = &line.event else { return self.types.is_empty() };
-        let seen = SeenEvent::of(event);
-        (self.types.is_empty() || self.types.matches(&seen.event_type))
-            && span.holds(seen.time.and_then(|time| time.as_i64()))
+        let event = EventSummary::read(event);
+        (self.types.is_empty() || self.types.matches(&event.event_type)) && span.holds(event.second)
     }
 }
 
