@@ -10,6 +10,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::paths::LocationSegment;
 use serde_json::Value;
 
+use super::braze_instance::instance_of_address;
 use super::mask;
 use super::problem::{Problem, ProblemCode, QUOTE_IT, did_you_mean, listed};
 use super::suggest::{form, in_mapping, synonym, yaml};
@@ -331,9 +332,10 @@ fn unknown_value(node: &TreeNode, name: &str, known: &[&str], rule: &SchemaAt<'_
     let given = shown(node);
     let problem = Problem::new(ProblemCode::UnknownValue, format!("unknown value `{given}` of {name}"));
     let problem = problem.suspect(mask::suspect(node)).at(node.span, "unknown value");
-    match rule.unlisted() {
+    match rule.unlisted().map(|hint| (hint, instance_of_address(&given))) {
+        Some((_, Some(instance))) => problem.hint(format!("did you mean `{instance}`?")),
         // A new value of a vendor is not a typo of an old one.
-        Some(hint) => problem.hint(format!("known: {}; {hint}", listed(known))),
+        Some((hint, None)) => problem.hint(format!("known: {}; {hint}", listed(known))),
         None => suggest(problem, &given, known),
     }
 }

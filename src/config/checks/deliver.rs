@@ -58,11 +58,22 @@ fn by_attribute(cohort: &TreeNode) -> Option<SourceSpan> {
     cohort.text("deliver").filter(|(word, _)| *word == "attribute").map(|(_, span)| span)
 }
 
+/// Whether the delivery of a cohort is a word that does not exist.
+fn is_misspelled(cohort: &TreeNode) -> bool {
+    cohort.entry("deliver").is_some_and(|entry| {
+        !entry.node.as_text().is_some_and(|word| ["attribute", "cohort_import"].contains(&word))
+    })
+}
+
 /// A connection needs the keys of the delivery methods of its cohorts. A connection without cohorts needs those of one
 /// method.
 pub(super) fn real_vendors_have_keys(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in brazes(tree).filter(|entry| !is_sandbox(&entry.node)) {
         if !entry.node.entries().iter().any(|e| e.key == "instance" || e.key == "endpoint") {
+            continue;
+        }
+        // Which keys are needed is not known before the misspelled word is corrected.
+        if cohorts_to(tree, &entry.key).any(is_misspelled) {
             continue;
         }
         let attribute = cohorts_to(tree, &entry.key).find_map(by_attribute);
