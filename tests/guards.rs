@@ -15,6 +15,9 @@ fn reconciled(count: usize, guard: &str) -> (Workspace, Sandbox) {
 fn a_large_percentage_blocks_only_its_side() {
     let (w, sandbox) = reconciled(100, "");
     w.source("carts", users(60).chain(["new".to_owned()])).source("trials", users(2));
+    w.run(&["plan", "carts"])
+        .expect(6)
+        .says(&["members 100 → 101: 1 enter, 0 leave; blocked: 40 would leave"]);
     let run = w.run(&["reconcile"]).expect(6);
     run.says(&[
         "removals blocked: 40 of 100 members would leave (40.0%), `guard.max_removed` allows 30%",
@@ -55,8 +58,13 @@ fn thirty_percent_is_allowed_and_one_member_more_is_not() {
 fn percentages_do_not_apply_to_very_small_cohorts() {
     let (w, sandbox) = reconciled(9, "");
     w.source("carts", users(1));
-    w.run(&["reconcile"]).expect(0);
+    let unchecked = "the share that leaves is not checked, because the cohort has fewer than 10 members";
+    w.run(&["plan"]).expect(0).says(&[unchecked]);
+    w.run(&["reconcile"]).expect(0).says(&[unchecked]);
     assert_eq!(sandbox.members("carts"), members(users(1)));
+    w.source("carts", users(2));
+    let grown = w.run(&["plan"]).expect(0);
+    assert!(!grown.stdout.contains(unchecked), "{}", grown.stdout);
     let (w, _sandbox) = reconciled(9, "    guard: { from_members: 5 }\n");
     w.source("carts", users(1));
     w.run(&["reconcile"]).expect(6);

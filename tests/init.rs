@@ -131,7 +131,11 @@ fn a_config_from_csv_has_rules_for_the_columns() {
     for (header, row, rule) in [
         ("external_id,plan", "u1,free", "- external_id: external_id\n"),
         ("plan,User ID", "free,u1", "- external_id: User ID\n"),
-        ("userId,Email", "u1,a@b.c", "- external_id: userId\n      - alias: { label: email, name: Email }\n"),
+        (
+            "userId,Email",
+            "u1,a@b.c",
+            "- external_id: userId\n      # - alias: { label: email, name: Email }   # for rows without an external id, if Braze has such aliases\n",
+        ),
         ("user_id,identity", "77,u1", "- external_id: identity\n"),
         ("id,user_id", "1,u1", "- external_id: user_id\n"),
         ("ID,name", "u1,x", "- external_id: ID\n"),
@@ -257,9 +261,11 @@ fn a_file_that_gives_no_rules_is_explained_and_nothing_is_written() {
         assert_eq!(w.snapshot(".").len(), 1, "{name}");
     }
     let w = Workspace::new();
-    w.run(&["init", "--from-csv", "nowhere/a.csv"])
-        .expect(1)
-        .says(&["cannot read nowhere/a.csv", "No such file"]);
+    w.run(&["init", "--from-csv", "nowhere/a.csv"]).expect(1).says(&[
+        "cannot read nowhere/a.csv",
+        "No such file",
+        "nothing was changed; correct the name of the file",
+    ]);
     w.run(&["init", "--from-csv", "."]).expect(1);
     assert_eq!(w.snapshot(".").len(), 0);
 }
@@ -269,8 +275,11 @@ fn a_csv_file_outside_the_folder_is_under_roots() {
     let w = Workspace::new();
     w.write("exports/2026/carts.csv", "user_id\nu1\nu2\n");
     std::os::unix::fs::symlink("2026/carts.csv", w.path("exports/newest.csv")).unwrap();
-    let commands =
-        next_commands(&w.run(&["init", "sync", "--from-csv", "exports/newest.csv"]).expect(0).stdout);
+    let printed = w
+        .run(&["init", "sync", "--from-csv", "exports/newest.csv"])
+        .expect(0)
+        .says(&["! the file is outside the folder of the config"]);
+    let commands = next_commands(&printed.stdout);
     let config = w.read("sync/sync.yaml");
     // The link keeps its name, so that the next run reads its next target.
     assert!(config.contains("/exports/newest.csv") && config.contains("\nroots: ["), "{config}");
@@ -284,6 +293,23 @@ fn a_csv_file_outside_the_folder_is_under_roots() {
     let config = w.read("here/sync.yaml");
     assert!(config.contains("path: data/carts.csv }") && !config.contains("roots:"), "{config}");
     w.run(&["reconcile", "-c", "here/sync.yaml"]).expect(0).says(&["added 1"]);
+}
+
+#[test]
+fn a_column_of_any_name_can_be_chosen() {
+    let w = Workspace::new();
+    w.write("kunden.csv", "Kunde,Stadt,email\nu1,Rom,a@b.c\n");
+    let unknown = w.run(&["init", "--from-csv", "kunden.csv", "--column", "kunde"]).expect(1);
+    unknown.says(&["kunden.csv has no column `kunde`", "nothing was changed. Did you mean `Kunde`?"]);
+    assert_eq!(w.snapshot(".").len(), 1);
+    w.run(&["init", "--from-csv", "kunden.csv", "--column", "Kunde"])
+        .expect(0)
+        .says(&["match external id: column `Kunde`, as `--column` says"]);
+    w.run(&["reconcile"]).expect(0).says(&["added 1"]);
+    assert!(
+        w.read("sync.yaml").contains("- external_id: Kunde\n      # - alias: { label: email, name: email }")
+    );
+    w.run(&["init", "--column", "Kunde"]).expect(64);
 }
 
 #[test]

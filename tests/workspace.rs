@@ -87,7 +87,7 @@ fn a_replaced_key_is_adopted_explicitly() {
     let sandbox = start(&port, "renewed");
     w.source("carts", users(12));
     with_key(&w, "renewed", &["reconcile"]).expect(6);
-    with_key(&w, "renewed", &["state", "adopt", "absent"]).expect(64).says(&["it has braze"]);
+    with_key(&w, "renewed", &["state", "adopt", "absent"]).expect(64).says(&["it has `braze`"]);
     with_key(&w, "renewed", &["state", "adopt", "braze"])
         .expect(0)
         .says(&["adopted the keys of braze: data_import"]);

@@ -336,6 +336,9 @@ pub(super) struct InitArgs {
     /// Makes a cohort from this CSV file, with match rules guessed from the names of its columns
     #[arg(long, value_name = "FILE")]
     pub(super) from_csv: Option<PathBuf>,
+    /// The column of that file with Braze's external id, if its name does not show it
+    #[arg(long, value_name = "NAME", requires = "from_csv")]
+    pub(super) column: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use super::error::CommandError;
 use super::exit::Exit;
 use super::hints::file_hint;
 use super::output::counted;
+use super::suggested_command::SuggestedCommand;
 use crate::config::{FileFormat, FileSource, FinalNewline, yaml_text};
 use crate::connector::file::{self, CsvHeader, FileAccess, FileError};
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
@@ -128,10 +129,14 @@ struct GuessedRules {
 ///
 /// # Errors
 /// When the file cannot be read in full, has no header row, or no column that identifies users.
-pub(super) fn guess(path: &Path, folder: &Path) -> Result<(FirstCohort, Vec<String>), CommandError> {
+pub(super) fn guess(
+    path: &Path,
+    column: Option<&str>,
+    folder: &Path,
+) -> Result<(FirstCohort, Vec<String>), CommandError> {
     let located = LocatedFile::new(path, folder)?;
     let headers = file::csv_headers(path).map_err(|error| unusable(&error))?;
-    let guesses = headers.into_iter().map(|header| (guess_rules(&header.columns), header));
+    let guesses = headers.into_iter().map(|header| (guess_rules(&header.columns, column), header));
     // With the right separator, there are rules and more columns than with others; the first one wins a tie.
     let by_name = FileFormat::from_name(path);
     let best = guesses.rev().max_by_key(|(guess, header)| {
@@ -141,8 +146,12 @@ pub(super) fn guess(path: &Path, folder: &Path) -> Result<(FirstCohort, Vec<Stri
     if header.columns.is_empty() {
         return Err(no_rows(path));
     }
-    if guess.rules.is_empty() {
-        return Err(no_identifier(path, &header.columns));
+    match column {
+        Some(column) if !header.columns.iter().any(|name| name == column) => {
+            return Err(unusable(&file::no_such_column(path, column, &header.columns)));
+        }
+        _ if guess.rules.is_empty() => return Err(no_identifier(path, folder, &header.columns)),
+        _ => {}
     }
     let (settings, rows, unreadable) = read_whole(&located, &header, &guess.columns)?;
     let mut notes = vec![format!("read  {}: {}", path.display(), counted(rows, "row"))];
@@ -152,13 +161,20 @@ pub(super) fn guess(path: &Path, folder: &Path) -> Result<(FirstCohort, Vec<Stri
     }
     notes.extend(settings.iter().map(|(setting, why)| format!("set   `{setting}`: {why}")));
     notes.extend(guess.notes);
+    if !located.roots.is_empty() {
+        notes.push(format!(
+            "! the file is outside the folder of the config, so the config has its path on this machine: {}",
+            located.pattern
+        ));
+    }
     let settings: String = settings.iter().map(|(setting, _)| format!(", {setting}")).collect();
     let source = format!("{{ kind: file, path: {}{settings} }}", yaml_text(&located.pattern));
     let (id, name) = names(path);
     Ok((FirstCohort { id, name, source, roots: located.roots, rules: guess.rules }, notes))
 }
 
-fn guess_rules(columns: &[String]) -> GuessedRules {
+/// The rules for these columns. `chosen` is the column that the user named as the external id.
+fn guess_rules(columns: &[String], chosen: Option<&str>) -> GuessedRules {
     let mut guess = GuessedRules::default();
     let kinds: Vec<(&str, CsvColumnKind)> =
         columns.iter().map(|name| (name.as_str(), CsvColumnKind::of(name))).collect();
@@ -166,52 +182,84 @@ fn guess_rules(columns: &[String]) -> GuessedRules {
         CsvColumnKind::ExternalId(rank) => Some(*rank),
         _ => None,
     };
-    let external =
-        kinds.iter().filter_map(|(name, kind)| Some((rank(kind)?, *name))).min_by_key(|(rank, _)| *rank);
-    if let Some((_, name)) = external {
+    let external = match chosen {
+        Some(chosen) => kinds.iter().map(|(name, _)| *name).find(|name| *name == chosen),
+        None => {
+            let ranked = kinds.iter().filter_map(|(name, kind)| Some((rank(kind)?, *name)));
+            ranked.min_by_key(|(rank, _)| *rank).map(|(_, name)| name)
+        }
+    };
+    if let Some(name) = external {
         guess.columns.push(name.into());
         guess.rules.push(format!("- external_id: {}", yaml_text(name)));
-        guess.notes.push(format!("match external id: column `{name}`, by its name"));
+        let why = if chosen.is_some() { "as `--column` says" } else { "by its name" };
+        guess.notes.push(format!("match external id: column `{name}`, {why}"));
     }
-    for wanted in [CsvColumnKind::HeapId, CsvColumnKind::Email] {
-        let found = kinds.iter().find(|(_, kind)| *kind == wanted);
-        let Some((name, label)) = found.and_then(|(name, kind)| Some((*name, kind.label()?))) else {
-            continue;
-        };
-        guess.columns.push(name.into());
-        guess.rules.push(format!("- alias: {{ label: {label}, name: {} }}", yaml_text(name)));
-        let rows = if external.is_some() { "for rows without an external id; " } else { "" };
-        guess.notes.push(format!("match alias `{label}`: column `{name}`, by its name; {rows}Braze must have aliases with this label"));
-    }
-    for (name, kind) in &kinds {
-        if guess.columns.iter().any(|used| **used == **name) {
-            continue;
-        }
-        let why = match (kind, external) {
-            (CsvColumnKind::Device, _) => {
-                guess.rules.push(format!(
-                    "# - device_id: {}   # anonymous users only, and not with `deliver: attribute`",
-                    yaml_text(name)
-                ));
-                "device ids are for anonymous users, and attributes do not reach them"
-            }
-            (CsvColumnKind::BrazeId, _) => "Braze's own ids cannot be used, external ids can",
-            (CsvColumnKind::ExternalId(_), Some((_, used))) => {
-                guess
-                    .notes
-                    .push(format!("skip  column `{name}`: `{used}` is the surer name of an external id"));
-                continue;
-            }
-            (CsvColumnKind::Email | CsvColumnKind::HeapId, _) => "another column is used for the same alias",
-            _ => continue,
-        };
-        guess.notes.push(format!("skip  column `{name}`: {why}"));
-    }
+    guess.add_aliases(&kinds, external);
+    guess.skip_others(&kinds, external);
     // A comment alone is no rule.
     if guess.columns.is_empty() {
         guess.rules.clear();
     }
     guess
+}
+
+impl GuessedRules {
+    /// Aliases are rules only without an external id, else comments.
+    fn add_aliases(&mut self, kinds: &[(&str, CsvColumnKind)], external: Option<&str>) {
+        for wanted in [CsvColumnKind::HeapId, CsvColumnKind::Email] {
+            let found = kinds.iter().find(|(_, kind)| *kind == wanted);
+            let Some((name, label)) = found.and_then(|(name, kind)| Some((*name, kind.label()?))) else {
+                continue;
+            };
+            let rule = format!("- alias: {{ label: {label}, name: {} }}", yaml_text(name));
+            if external.is_some_and(|used| used == name) {
+                continue;
+            }
+            if external.is_some() {
+                self.rules
+                    .push(format!("# {rule}   # for rows without an external id, if Braze has such aliases"));
+                continue;
+            }
+            self.columns.push(name.into());
+            self.rules.push(rule);
+            self.notes.push(format!(
+                "match alias `{label}`: column `{name}`, by its name; Braze must have aliases with this label"
+            ));
+        }
+    }
+
+    /// Says why the other columns with known names are not used.
+    fn skip_others(&mut self, kinds: &[(&str, CsvColumnKind)], external: Option<&str>) {
+        for (name, kind) in kinds {
+            if self.columns.iter().any(|used| **used == **name) {
+                continue;
+            }
+            let why = match (kind, external) {
+                (CsvColumnKind::Device, _) => {
+                    self.rules.push(format!(
+                        "# - device_id: {}   # anonymous users only, and not with `deliver: attribute`",
+                        yaml_text(name)
+                    ));
+                    "device ids are for anonymous users, and attributes do not reach them"
+                }
+                (CsvColumnKind::BrazeId, _) => "Braze's own ids cannot be used, external ids can",
+                (CsvColumnKind::ExternalId(_), Some(used)) => {
+                    self.notes
+                        .push(format!("skip  column `{name}`: `{used}` is the surer name of an external id"));
+                    continue;
+                }
+                (CsvColumnKind::Email | CsvColumnKind::HeapId, Some(_)) => {
+                    "the external id is surer; a comment in the config has the rule for the alias"
+                }
+                (CsvColumnKind::Email | CsvColumnKind::HeapId, None) => {
+                    "another column is used for the same alias"
+                }
+                _ => continue,
+            };
+            self.notes.push(format!("skip  column `{name}`: {why}"));
+        }
+    }
 }
 
 /// A local file, as a config in `folder` names it.
@@ -319,6 +367,9 @@ fn read_whole(
 
 fn unusable(error: &FileError) -> CommandError {
     let failed = CommandError::new(Exit::Failed, error.to_string());
+    if matches!(error, FileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound) {
+        return failed.hint("nothing was changed; correct the name of the file");
+    }
     let hint =
         file_hint(error).map(|hint| hint.replace("no member was added or removed", "nothing was changed"));
     match hint {
@@ -334,12 +385,12 @@ fn no_rows(path: &Path) -> CommandError {
 }
 
 /// No column has a known name. A first row that looks like data is not shown.
-fn no_identifier(path: &Path, columns: &[String]) -> CommandError {
+fn no_identifier(path: &Path, folder: &Path, columns: &[String]) -> CommandError {
     let list =
         |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let devices: Vec<&String> =
         columns.iter().filter(|name| CsvColumnKind::of(name) == CsvColumnKind::Device).collect();
-    let why = match file::no_known_column(path, columns) {
+    let why = match file::no_such_column(path, "external_id", columns) {
         error @ FileError::NoHeader { .. } => error.to_string(),
         _ if !devices.is_empty() => {
             format!(
@@ -355,7 +406,10 @@ fn no_identifier(path: &Path, columns: &[String]) -> CommandError {
         _ => format!("{} has no column with a known name of an identifier", path.display()),
     };
     CommandError::new(Exit::Failed, why)
-        .hint("nothing was changed; name the column with Braze's external id `external_id` in the first row")
+        .hint(format!(
+            "nothing was changed; name the column with Braze's external id: {} --column NAME",
+            SuggestedCommand::init(folder, path)
+        ))
         .hint(
             "known names are also identity, user_id, customer_id, member_id, uid, id, email and heap_user_id",
         )

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::suggested_command::suggested;
 use crate::config::did_you_mean;
 use crate::connector::file::FileError;
 use crate::connector::heap_connect::DumpError;
@@ -28,16 +29,18 @@ pub(super) fn damaged_hints(path: &Path) -> Vec<String> {
         )],
         [.., "cohorts", id, "versions", _] => vec![
             restore,
-            format!(
-                "without a backup, delete the file: then `syncline resync {id} --yes` and `syncline reconcile` send everyone \
-                 again who may be in the cohort, and remove who should not be"
-            ),
+            "without a backup, delete the file. Then these two commands send everyone again who may be in the cohort, and \
+             remove who should not be:"
+                .to_owned(),
+            suggested("resync") + &format!(" {id} --yes"),
+            suggested("reconcile"),
         ],
         [.., "cohorts", id, _, _] => vec![
             restore,
             format!(
-                "without a backup, move the folder cohorts/{id} of the state away, then `syncline state accept \
-                 cohorts/{id}`: all members are sent again, and members who have left the source since stay in Braze"
+                "without a backup, move the folder cohorts/{id} of the state away. Then this command sends all members \
+                 again; members who have left the source since stay in Braze: {} cohorts/{id}",
+                suggested("state accept")
             ),
         ],
         _ => vec![
@@ -52,13 +55,14 @@ pub(super) fn damaged_hints(path: &Path) -> Vec<String> {
 /// Remedies for a part of the state that is older than the last commit.
 pub(super) fn older_hints(entry: &str) -> Vec<String> {
     let restore = "nothing was sent; restore the newer files, if there is a copy".to_owned();
-    let accept = format!("syncline state accept {entry}");
+    let accept = format!("{} {entry}", suggested("state accept"));
     match entry.split_once('/') {
         Some(("cohorts", id)) => vec![
             restore,
             format!(
-                "to send all members again and remove all others: syncline resync {id} --yes, then \
-                 syncline reconcile"
+                "to send all members again and remove all others: {} {id} --yes, then {}",
+                suggested("resync"),
+                suggested("reconcile")
             ),
             format!("to accept the present files: {accept}"),
         ],
@@ -92,7 +96,10 @@ pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
         | PlanError::State(StateError::Damaged { path, .. }) => damaged_hints(path),
         PlanError::Workspace(name, _) => vec![
             "nothing was sent to this workspace; restore the file from a backup".to_owned(),
-            format!("or, if the keys belong to the workspace of the state: syncline state adopt {name}"),
+            format!(
+                "or, if the keys belong to the workspace of the state: {} {name}",
+                suggested("state adopt")
+            ),
         ],
         _ => remedy(error).into_iter().collect(),
     };

@@ -85,6 +85,7 @@ fn usage(error: &clap::Error) -> Exit {
 }
 
 fn run(cli: &Cli) -> Exit {
+    suggested_command::keep_config_options(&cli.global);
     output::set_color(cli.global.color);
     let is_server = matches!(cli.command, Command::Watch | Command::Sandbox(_));
     if !is_server && cli.global.log_format == LogFormat::Text {

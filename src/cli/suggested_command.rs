@@ -4,12 +4,41 @@
 //! complete and built here.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::args::RunArgs;
 use super::global_args::Global;
 use crate::config::DEFAULT_FILE;
 use crate::model::{ChangeOp, CohortId};
 use crate::plan::PlanDigest;
+
+/// The options of this process that choose the config, for messages that are made far from the command line.
+static CONFIG_OPTIONS: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Keeps the options that choose the config. The command line is parsed once, so there is one value.
+pub(super) fn keep_config_options(global: &Global) {
+    let _ = CONFIG_OPTIONS.set(config_options(global));
+}
+
+/// A command of this program with the options that choose the config.
+pub(super) fn suggested(command: &str) -> String {
+    let options = CONFIG_OPTIONS.get().into_iter().flatten();
+    ["syncline", command].into_iter().chain(options.map(String::as_str)).collect::<Vec<_>>().join(" ")
+}
+
+fn config_options(global: &Global) -> Vec<String> {
+    let mut options = Vec::new();
+    if global.config != Path::new(DEFAULT_FILE) {
+        options.extend(["-c".to_owned(), quoted(&global.config.to_string_lossy())]);
+    }
+    if let Some(env) = &global.env {
+        options.extend(["-e".to_owned(), quoted(env)]);
+    }
+    if let Some(trusted) = &global.trusted_config {
+        options.extend(["--trusted-config".to_owned(), quoted(&trusted.to_string_lossy())]);
+    }
+    options
+}
 
 /// The options of the current command.
 #[derive(Clone, Debug, Default)]
@@ -27,17 +56,7 @@ pub(super) struct SuggestedCommand {
 
 impl SuggestedCommand {
     pub(super) fn new(global: &Global) -> Self {
-        let mut config_options = Vec::new();
-        if global.config != Path::new(DEFAULT_FILE) {
-            config_options.extend(["-c".to_owned(), quoted(&global.config.to_string_lossy())]);
-        }
-        if let Some(env) = &global.env {
-            config_options.extend(["-e".to_owned(), quoted(env)]);
-        }
-        if let Some(trusted) = &global.trusted_config {
-            config_options.extend(["--trusted-config".to_owned(), quoted(&trusted.to_string_lossy())]);
-        }
-        Self { config_options, ..Self::default() }
+        Self { config_options: config_options(global), ..Self::default() }
     }
 
     /// The options for a config that was just written.

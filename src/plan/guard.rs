@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::block_code::BlockCode;
 use super::digest::PlanDigest;
-use super::{CohortNaming, Cost, MembershipPlan, Sides};
+use super::{CohortNaming, Cost, DiffTally, MembershipPlan, Sides};
 use crate::model::{Ceilings, ChangeOp, CohortId, GuardLimits, Percentage};
 
 /// The policy that a plan is checked against.
@@ -290,12 +290,15 @@ pub struct GuardVerdict<C> {
     pub approved: ApprovedPlan<C>,
     /// Why the other sides are blocked.
     pub violations: Vec<GuardViolation>,
+    /// Set if the share that leaves exceeds its limit and is not checked: the size from which it is.
+    pub unchecked_share: Option<u64>,
 }
 
 /// Checks a plan against its policy.
 #[must_use]
 pub fn guard<C>(plan: MembershipPlan<C>, policy: &GuardPolicy) -> GuardVerdict<C> {
     let violations = violations(&plan, policy);
+    let unchecked_share = unchecked_share(&plan, policy);
     let is_blocked = |side| violations.iter().any(|violation| violation.side() == side);
     let both = plan.tally.removes() > 0 && plan.tally.adds() > 0;
     let blocks_all = is_blocked(ChangeSide::All)
@@ -311,6 +314,7 @@ pub fn guard<C>(plan: MembershipPlan<C>, policy: &GuardPolicy) -> GuardVerdict<C
     GuardVerdict {
         approved: ApprovedPlan { plan, naming: !blocks_all && !is_blocked(ChangeSide::Naming), sides },
         violations,
+        unchecked_share,
     }
 }
 
@@ -411,16 +415,9 @@ fn damaged<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardViolat
 /// do not count, because an earlier run was allowed to send them.
 fn too_many<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy, op: ChangeOp) -> Option<GuardViolation> {
     let (tally, limits) = (&plan.tally, &policy.limits);
-    let (changes, share, count, ceiling) = match op {
-        ChangeOp::Remove => {
-            (tally.leaving(), limits.removed_share_max, limits.removed_max, policy.ceilings.removes)
-        }
-        ChangeOp::Add => (
-            tally.added.saturating_sub(tally.rekeys()),
-            limits.added_share_max,
-            limits.added_max,
-            policy.ceilings.adds,
-        ),
+    let (changes, count, ceiling) = match op {
+        ChangeOp::Remove => (tally.leaving(), limits.removed_max, policy.ceilings.removes),
+        ChangeOp::Add => (added(tally), limits.added_max, policy.ceilings.adds),
     };
     if let Some(limit) = ceiling {
         return (changes > limit).then_some(GuardViolation::Ceiling { op, changes, limit });
@@ -431,13 +428,39 @@ fn too_many<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy, op: ChangeOp) -> 
     if let Some(limit) = count.filter(|limit| changes > *limit) {
         return Some(GuardViolation::Count { op, changes, limit });
     }
-    // `emptied` checks whether all members may leave, except in a delivery change.
-    let is_emptied = op == ChangeOp::Remove && tally.desired() == 0 && plan.next_delivery.is_none();
-    // Additions while removals are blocked must not lower the share of the removals in the next run.
-    let recorded = tally.recorded();
-    let members =
-        policy.share_base.filter(|_| op == ChangeOp::Remove).map_or(recorded, |base| base.min(recorded));
-    let counts = recorded >= limits.from_members && !is_emptied;
-    let exceeded = counts && share.is_exceeded_by(changes, members);
-    exceeded.then_some(GuardViolation::Share { op, changes, members, limit: share })
+    too_large_share(plan, policy, op).filter(|_| tally.recorded() >= limits.from_members)
+}
+
+/// The limit by share, also for a cohort that is too small for it.
+fn too_large_share<C>(
+    plan: &MembershipPlan<C>,
+    policy: &GuardPolicy,
+    op: ChangeOp,
+) -> Option<GuardViolation> {
+    let (tally, recorded) = (&plan.tally, plan.tally.recorded());
+    let (changes, limit, members) = match op {
+        // `emptied` checks whether all members may leave, except in a delivery change.
+        ChangeOp::Remove if tally.desired() == 0 && plan.next_delivery.is_none() => return None,
+        // Additions while removals are blocked must not lower the share of the removals in the next run.
+        ChangeOp::Remove => {
+            let members = policy.share_base.map_or(recorded, |base| base.min(recorded));
+            (tally.leaving(), policy.limits.removed_share_max, members)
+        }
+        ChangeOp::Add => (added(tally), policy.limits.added_share_max, recorded),
+    };
+    limit.is_exceeded_by(changes, members).then_some(GuardViolation::Share { op, changes, members, limit })
+}
+
+fn added(tally: &DiffTally) -> u64 {
+    tally.added.saturating_sub(tally.rekeys())
+}
+
+/// The size from which the share is checked, if the share that leaves exceeds its limit only because the cohort is
+/// smaller.
+fn unchecked_share<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<u64> {
+    let from = policy.limits.from_members;
+    let is_limited =
+        plan.source.is_some() && policy.ceilings.removes.is_none() && plan.tally.recorded() < from;
+    let exceeds = is_limited && too_large_share(plan, policy, ChangeOp::Remove).is_some();
+    exceeds.then_some(from)
 }

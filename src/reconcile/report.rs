@@ -33,6 +33,8 @@ pub struct CohortReport {
     pub sides: Sides<bool>,
     /// Why the guard blocks the rest.
     pub violations: Vec<GuardViolation>,
+    /// Set if the share that leaves exceeds its limit and is not checked: the size from which it is.
+    pub unchecked_share: Option<u64>,
     /// The digest of the whole plan, blocked sides included: what an approval names.
     pub whole_digest: PlanDigest,
     /// How the rows of the source were matched.
@@ -70,6 +72,7 @@ impl CohortReport {
             tally: approved.plan().tally,
             sides: approved.sides(),
             violations: cohort.verdict.violations.clone(),
+            unchecked_share: cohort.verdict.unchecked_share,
             whole_digest: approved.plan().whole_digest(),
             matched: cohort.matched.clone(),
             source_read: cohort.source_read,

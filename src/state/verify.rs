@@ -94,7 +94,7 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
     for OlderEntry { entry, found: newest, committed } in state.older_entries()? {
         let problem = format!(
             "older than the last commit: version {committed} was committed, the newest that exists is {newest}; \
-             `syncline state accept {entry}` accepts it"
+             `state accept {entry}` accepts it"
         );
         found.find(entry, &problem, false);
     }

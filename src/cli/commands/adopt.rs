@@ -15,9 +15,8 @@ use crate::state::{AdoptedKeys, KeyFingerprints, StateError};
 
 pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, Value, Exit), CommandError> {
     let Some(braze) = config.braze.get(name) else {
-        let have: Vec<&str> = config.braze.keys().map(ConnectionName::as_str).collect();
-        let unknown = CommandError::new(Exit::Usage, format!("the config has no Braze connection `{name}`"));
-        return Err(unknown.hint(format!("it has {}", have.join(", "))));
+        let known = config.braze.keys().map(ConnectionName::as_str);
+        return Err(super::unknown("the config", "Braze connection", name.as_str(), known));
     };
     if config.is_in_sandbox(name) {
         let sandbox = CommandError::new(

@@ -26,7 +26,7 @@ pub(in crate::cli) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
         return Err(failed.hint("nothing was changed; choose another folder, or edit the existing file"));
     }
     let (cohort, notes) = match &args.from_csv {
-        Some(file) => csv_config::guess(file, &args.folder)?,
+        Some(file) => csv_config::guess(file, args.column.as_deref(), &args.folder)?,
         None => (sample_cohort(&args.folder)?, Vec::new()),
     };
     for note in notes {

@@ -11,6 +11,7 @@ use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{bold, count, counted, dim, green, out, red, wrapped, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::state_args::{StateArgs, StateCommand};
+use crate::cli::suggested_command::suggested;
 use crate::config::Config;
 use crate::heap_segments;
 use crate::model::{ChangeOp, CohortId, ConnectionName, EndpointName, timestamp_text};
@@ -107,7 +108,8 @@ fn require_full_sync(
     Err(match files.is_empty() {
         true => blocked,
         false => blocked.hint(format!(
-            "if Heap has sent all members of these segments and no drain: syncline state accept segments/{heap} --full-sync"
+            "if Heap has sent all members of these segments and no drain: {} segments/{heap} --full-sync",
+            suggested("state accept")
         )),
     })
 }

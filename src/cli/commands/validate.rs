@@ -3,7 +3,7 @@
 use crate::cli::error::{CommandError, of_problems};
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
-use crate::cli::output::{counted, green, out, wrapped};
+use crate::cli::output::{counted, dim, green, out, wrapped};
 use crate::cli::render::json;
 use crate::cli::render::warning_lines;
 use crate::config::{self, Problems};
@@ -30,6 +30,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 skipped_text(config.skipped_includes)
             )];
             lines.extend(warning_lines(&config));
+            lines.push(dim("Sources were not read; `plan` reads them."));
             out(&wrapped(&lines.join("\n")))?;
             Ok(Exit::Done)
         }

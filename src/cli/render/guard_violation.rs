@@ -29,6 +29,15 @@ pub(in crate::cli) struct BlockedSubject<'a> {
     pub(in crate::cli) whole: PlanDigest,
 }
 
+/// The note about a share that would be blocked in a larger cohort.
+pub(super) fn unchecked_share(from: u64) -> String {
+    format!(
+        "{} the share that leaves is not checked, because the cohort has fewer than {} members (`guard.from_members`)",
+        yellow("!"),
+        count(from)
+    )
+}
+
 /// Explains the violations of one cohort.
 pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<BlockedWords> {
     let no_header =

@@ -1,6 +1,6 @@
 //! A plan as text: counts and reasons first, then samples, then the cost.
 
-use super::guard_violation::{self, BlockedSubject};
+use super::guard_violation::{self, BlockedSubject, unchecked_share};
 use super::{
     RenderOptions, and_more, cost_line, known_members, matched_line, plan_problems, rejected, rejects_line,
     sample, skipped_line, spelled_line, unknown_line, unused_lines, warning_lines,
@@ -79,21 +79,30 @@ pub(super) fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &m
     let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, approved.plan().whole_digest());
     let about = BlockedSubject { id, declared_at, again: showing.again, whole };
     lines.extend(guard_violation::lines(&cohort.verdict.violations, about));
+    lines.extend(cohort.verdict.unchecked_share.map(|from| format!("    {}", unchecked_share(from))));
     if !approved.is_in_sync() {
         lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
     }
 }
 
-/// `5,200 → 5,137: 100 enter, 163 leave`. Blocked changes do not count.
+/// `5,200 → 5,137: 100 enter, 163 leave`, and what is blocked.
 fn members(cohort: &CohortPlan) -> String {
     let (tally, sides) = (cohort.verdict.approved.plan().tally, cohort.verdict.approved.sides());
-    let if_sent = |is_sent: bool, users: u64| count(if is_sent { users } else { 0 });
+    let movements = [(sides.adds, tally.entering(), "enter"), (sides.removes, tally.leaving(), "leave")];
+    let (sent, blocked): (Vec<String>, Vec<Option<String>>) = movements
+        .into_iter()
+        .map(|(is_sent, users, verb)| match (is_sent, users) {
+            (true, _) | (false, 0) => (format!("{} {verb}", count(users)), None),
+            (false, _) => (format!("0 {verb}"), Some(format!("{} would {verb}", count(users)))),
+        })
+        .unzip();
+    let blocked: Vec<String> = blocked.into_iter().flatten().collect();
     format!(
-        "{} → {}: {} enter, {} leave",
+        "{} → {}: {}{}",
         count(tally.recorded()),
         count(tally.recorded_after(sides)),
-        if_sent(sides.adds, tally.entering()),
-        if_sent(sides.removes, tally.leaving()),
+        sent.join(", "),
+        if blocked.is_empty() { String::new() } else { format!("; blocked: {}", blocked.join(", ")) },
     )
 }
 

@@ -38,4 +38,4 @@ pub(in crate::connector) use found::FoundFile;
 pub use header::REPEATED_HEADER;
 pub(in crate::connector) use open::{open_file, read_whole};
 pub use read::read;
-pub use separator::{CsvHeader, csv_headers, no_known_column};
+pub use separator::{CsvHeader, csv_headers, no_such_column};

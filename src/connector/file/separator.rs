@@ -54,6 +54,6 @@ pub fn csv_headers(path: &Path) -> Result<Vec<CsvHeader>, FileError> {
 /// The error for a file with none of the columns that were looked for. A first row that looks like user data is not
 /// shown.
 #[must_use]
-pub fn no_known_column(path: &Path, columns: &[String]) -> FileError {
-    header::missing_in_row(path, "external_id", columns)
+pub fn no_such_column(path: &Path, column: &str, columns: &[String]) -> FileError {
+    header::missing_in_row(path, column, columns)
 }
