@@ -75,6 +75,7 @@ mod triggers;
 mod trust;
 mod values;
 mod watch;
+mod watch_dashboard;
 mod watch_loop;
 mod webhook;
 mod webhook_endpoints;

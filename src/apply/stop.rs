@@ -25,6 +25,14 @@ pub enum StopCause {
     Internal(#[from] Panicked),
 }
 
+impl StopCause {
+    /// Whether an operator must act, because a retry alone does not help. An error of the state may be one of its store.
+    #[must_use]
+    pub fn needs_operator(&self) -> bool {
+        matches!(self, Self::Internal(_))
+    }
+}
+
 impl From<StateError> for StopCause {
     fn from(error: StateError) -> Self {
         match error {
@@ -83,6 +91,26 @@ pub enum ApplyStop {
     /// A reason in this process or its state.
     #[error(transparent)]
     Local(#[from] StopCause),
+}
+
+impl ApplyStop {
+    /// Whether an operator must act, because a retry alone does not help.
+    #[must_use]
+    pub fn needs_operator(&self) -> bool {
+        match self {
+            Self::Unauthorized(_)
+            | Self::NoKeys
+            | Self::OtherWorkspace { .. }
+            | Self::Unexpected(..)
+            | Self::Foreign(..)
+            | Self::Rejected(_)
+            | Self::Blocked => true,
+            Self::Unavailable(_) | Self::RateLimited(_) | Self::Locked | Self::Unsettled | Self::Stale => {
+                false
+            }
+            Self::Local(cause) => cause.needs_operator(),
+        }
+    }
 }
 
 impl From<StateError> for ApplyStop {

@@ -12,16 +12,22 @@ const SHOWN_MAX: usize = 50;
 
 /// The first problems in sequence, and their total number.
 pub(super) fn draw(problems: &Problems) -> String {
-    let renderer =
-        if err_has_color() { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
-    let drawn: Vec<String> =
-        shown(problems).map(|problem| draw_one(&renderer, problem, &problems.sources)).collect();
+    let drawn = drawn(problems, err_has_color());
     let total = counted(problems.list.len() as u64, "problem");
     let first = match problems.list.len() > SHOWN_MAX {
         true => format!(", the first {SHOWN_MAX} shown"),
         false => String::new(),
     };
-    format!("{}\n\n{total}{first}; nothing was read or sent", drawn.join("\n\n"))
+    format!("{drawn}\n\n{total}{first}; nothing was read or sent")
+}
+
+/// The first problems in sequence.
+pub(super) fn drawn(problems: &Problems, has_color: bool) -> String {
+    let renderer =
+        if has_color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+    let drawn: Vec<String> =
+        shown(problems).map(|problem| draw_one(&renderer, problem, &problems.sources, has_color)).collect();
+    drawn.join("\n\n")
 }
 
 /// The first problems, one per line, and the number of further ones.
@@ -44,15 +50,13 @@ fn shown(problems: &Problems) -> impl Iterator<Item = &Problem> {
     problems.list.iter().take(SHOWN_MAX)
 }
 
-fn draw_one(renderer: &Renderer, problem: &Problem, sources: &ConfigSources) -> String {
+fn draw_one(renderer: &Renderer, problem: &Problem, sources: &ConfigSources, has_color: bool) -> String {
     if problem.span.is_none() {
         let hint = problem.hint.as_ref().map(|hint| format!("\n  = help: {}", escaped(hint)));
         let hint = hint.unwrap_or_default();
-        return format!(
-            "{}: {}{hint}",
-            red(&bold(&format!("error[{}]", problem.code.as_str()))),
-            escaped(&problem.message)
-        );
+        let title = format!("error[{}]", problem.code.as_str());
+        let title = if has_color { red(&bold(&title)) } else { title };
+        return format!("{title}: {}{hint}", escaped(&problem.message));
     }
     let mut group =
         Group::with_title(Level::ERROR.primary_title(problem.message.as_str()).id(problem.code.as_str()));

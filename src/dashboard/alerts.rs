@@ -1,10 +1,14 @@
 //! Alerts: conditions that differ from normal operation, those that need attention first.
 
 use super::format::{count, counted, duration, plural};
+use super::listing::address;
 use super::view::{
-    CohortStateView, CohortView, DashboardView, InboxView, MissingPagesView, NextStep, RoleView,
-    SegmentVerdictView,
+    CohortStateView, CohortView, DashboardView, InboxView, MissingPagesView, NextStep, RejectedRequestsView,
+    RoleView, SegmentVerdictView,
 };
+
+/// An alert of rejected deliveries ends after this time without another one, in seconds.
+const REJECTED_SHOWN: i64 = 24 * 60 * 60;
 
 /// Whether an operator must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +23,8 @@ pub(super) enum AlertLevel {
 #[derive(Debug)]
 pub(super) struct Alert {
     pub(super) level: AlertLevel,
-    /// The anchor of the details on the page.
-    pub(super) anchor: String,
+    /// The address of the details.
+    pub(super) href: String,
     /// The cohort, export, segment or config.
     pub(super) subject: String,
     pub(super) text: String,
@@ -33,8 +37,14 @@ pub(super) fn find(view: &DashboardView) -> Vec<Alert> {
         let text = format!("the new config has {} and is not in use", plural(invalid.problems, "problem"));
         all.push(alert(AlertLevel::NeedsAttention, "config", "Config", text));
     }
-    all.extend(view.cohorts.iter().filter_map(|cohort| cohort_alert(view, cohort)));
+    for cohort in &view.cohorts {
+        if let Some((level, text)) = of_cohort(view, cohort) {
+            let (href, subject) = (address(&view.query, cohort), cohort.name.clone());
+            all.push(Alert { level, href, subject, text });
+        }
+    }
     view.inboxes.iter().for_each(|inbox| add_inbox_alerts(inbox, &mut all));
+    all.extend(view.rejected_requests.iter().filter_map(|rejected| rejected_alert(view, rejected)));
     for export in &view.exports {
         if let Some(failure) = &export.failure {
             all.push(alert(level(failure.next), "exports", &export.id, failure.reason.clone()));
@@ -48,24 +58,21 @@ pub(super) fn find(view: &DashboardView) -> Vec<Alert> {
     all
 }
 
+/// An alert with its details on the same page.
 fn alert(level: AlertLevel, anchor: &str, subject: &str, text: String) -> Alert {
-    Alert { level, anchor: anchor.to_owned(), subject: subject.to_owned(), text }
+    Alert { level, href: format!("#{anchor}"), subject: subject.to_owned(), text }
 }
 
 fn level(next: NextStep) -> AlertLevel {
     match next {
         NextStep::Retry { .. } => AlertLevel::Temporary,
-        NextStep::NeedsOperator => AlertLevel::NeedsAttention,
+        NextStep::NeedsOperator { .. } => AlertLevel::NeedsAttention,
     }
 }
 
-/// The anchor of a cohort on the page.
-pub(super) fn anchor(cohort: &CohortView) -> String {
-    format!("cohort-{}", cohort.id)
-}
-
-fn cohort_alert(view: &DashboardView, cohort: &CohortView) -> Option<Alert> {
-    let (level, text) = match &cohort.state {
+/// The alert of a cohort: its level and its text.
+pub(super) fn of_cohort(view: &DashboardView, cohort: &CohortView) -> Option<(AlertLevel, String)> {
+    Some(match &cohort.state {
         CohortStateView::InSync | CohortStateView::New | CohortStateView::Updating { .. } => return None,
         CohortStateView::WaitingForHeap { .. } => {
             (AlertLevel::Temporary, "waiting for Heap’s first sync".to_owned())
@@ -76,8 +83,20 @@ fn cohort_alert(view: &DashboardView, cohort: &CohortView) -> Option<Alert> {
         }
         CohortStateView::Failing { reason, next, .. } => (level(*next), reason.clone()),
         CohortStateView::Stale { after } => (AlertLevel::NeedsAttention, stale_reason(view, cohort, *after)),
-    };
-    Some(alert(level, &anchor(cohort), &cohort.name, text))
+    })
+}
+
+/// An endpoint that rejects deliveries of its sender and has accepted none since needs attention. Other rejected requests
+/// may come from anywhere.
+fn rejected_alert(view: &DashboardView, rejected: &RejectedRequestsView) -> Option<Alert> {
+    let endpoint = rejected.endpoint.as_deref()?;
+    let cause = rejected.likely_cause?;
+    if rejected.accepted_since || view.now.duration_since(rejected.last).as_secs() > REJECTED_SHOWN {
+        return None;
+    }
+    let number = counted(rejected.number, "delivery was", "deliveries were");
+    let text = format!("{number} rejected, and none is accepted since: {}; {cause}", rejected.reason);
+    Some(alert(AlertLevel::NeedsAttention, "rejected-requests", endpoint, text))
 }
 
 /// Why a cohort is stale.

@@ -1,7 +1,7 @@
 //! Header, summary, alerts and footer of the page.
 
 use super::alerts::{Alert, AlertLevel, headline};
-use super::cohorts;
+use super::cohort_state::{LABELS, label};
 use super::format::{absolute, age, count, elapsed, plural, time};
 use super::html::Html;
 use super::view::{DashboardView, InvalidConfigView, RoleView};
@@ -9,14 +9,27 @@ use super::view::{DashboardView, InvalidConfigView, RoleView};
 /// The number of alerts in a list. When Braze is down, every cohort has the same alert.
 const LISTED_MAX: usize = 12;
 
+/// The header of the main page, with links to its sections.
 pub(super) fn header(html: &mut Html, view: &DashboardView) {
+    let links: Vec<(String, &str)> =
+        sections(view).into_iter().map(|(anchor, name)| (format!("#{anchor}"), name)).collect();
+    bar(html, "On this page", &links);
+}
+
+/// The header of a cohort's page, with a link to the main page.
+pub(super) fn cohort_header(html: &mut Html, view: &DashboardView) {
+    let main = format!("../{}#cohorts", view.query.address().trim_end_matches('?'));
+    let links = [(main, "All cohorts"), ("#size".to_owned(), "Size"), ("#rejects".to_owned(), "Rejects")];
+    bar(html, "Pages", &[&links[..], &[("#runs".to_owned(), "Runs")]].concat());
+}
+
+fn bar(html: &mut Html, label: &'static str, links: &[(String, &str)]) {
     html.node("header", &[("class", "bar")], |html| {
         html.leaf("p", &[("class", "brand")], "syncline");
-        html.node("nav", &[("aria-label", "On this page")], |html| {
+        html.node("nav", &[("aria-label", label)], |html| {
             html.node("ul", &[], |html| {
-                for (anchor, name) in sections(view) {
-                    let href = format!("#{anchor}");
-                    html.node("li", &[], |html| html.leaf("a", &[("href", &href)], name));
+                for (href, name) in links {
+                    html.node("li", &[], |html| html.leaf("a", &[("href", href)], name));
                 }
             });
         });
@@ -28,6 +41,7 @@ fn sections(view: &DashboardView) -> Vec<(&'static str, &'static str)> {
     let all = [
         (true, "cohorts", "Cohorts"),
         (!view.inboxes.is_empty(), "heap", "Heap"),
+        (!view.rejected_requests.is_empty(), "rejected-requests", "Rejected deliveries"),
         (!view.exports.is_empty(), "exports", "Exports"),
         (!view.segments.is_empty(), "segments", "Segments"),
         (true, "history", "History"),
@@ -61,13 +75,9 @@ fn totals(view: &DashboardView) -> String {
         return "The config has no cohorts.".to_owned();
     }
     let members: u64 = view.cohorts.iter().filter_map(|cohort| cohort.members).sum();
-    let states: Vec<(u64, &str)> = cohorts::LABELS
-        .iter()
-        .map(|label| {
-            (view.cohorts.iter().filter(|cohort| cohorts::label(&cohort.state) == *label).count(), label)
-        })
-        .filter_map(|(number, label)| (number > 0).then_some((number as u64, *label)))
-        .collect();
+    let number = |of: &str| view.cohorts.iter().filter(|cohort| label(&cohort.state) == of).count() as u64;
+    let states: Vec<(u64, &str)> =
+        LABELS.map(|label| (number(label), label)).into_iter().filter(|(number, _)| *number > 0).collect();
     let cohorts = plural(view.cohorts.len() as u64, "cohort");
     let members = plural(members, "member");
     match *states {
@@ -141,8 +151,7 @@ fn alert_list(html: &mut Html, title: &'static str, alerts: &[Alert], level: Ale
         html.node("ul", &[], |html| {
             for alert in listed.iter().take(LISTED_MAX) {
                 html.node("li", &[], |html| {
-                    let href = format!("#{}", alert.anchor);
-                    html.node("a", &[("href", &href)], |html| html.name(&alert.subject));
+                    html.node("a", &[("href", &alert.href)], |html| html.name(&alert.subject));
                     html.text(": ");
                     html.prose(&alert.text);
                 });
@@ -162,11 +171,12 @@ pub(super) fn footer(html: &mut Html, view: &DashboardView) {
             html.text("As of ");
             time(html, view.now, &absolute(view.now));
             html.text(". ");
-            match view.refresh_seconds {
-                None => html.leaf("a", &[("href", "?refresh=60")], "Refresh every minute"),
+            let with = |seconds| view.query.with_refresh(seconds).address();
+            match view.query.refresh_seconds {
+                None => html.leaf("a", &[("href", &with(Some(60)))], "Refresh every minute"),
                 Some(seconds) => {
                     html.text(&format!("Refreshes every {seconds} s. "));
-                    html.leaf("a", &[("href", "?")], "Stop refreshing");
+                    html.leaf("a", &[("href", &with(None))], "Stop refreshing");
                 }
             }
         });

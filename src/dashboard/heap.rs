@@ -4,6 +4,9 @@ use super::format::{age, bytes, count, counted, plural};
 use super::html::Html;
 use super::view::{DashboardView, InboxView, MissingPagesView, UndeclaredSegmentView};
 
+/// The most undeclared segments that are listed.
+const UNDECLARED_MAX: usize = 20;
+
 pub(super) fn section(html: &mut Html, view: &DashboardView) {
     if view.inboxes.is_empty() {
         return;
@@ -83,18 +86,20 @@ fn undeclared(html: &mut Html, view: &DashboardView, segments: &[UndeclaredSegme
     if segments.is_empty() {
         return;
     }
-    html.node("details", &[], |html| {
-        let summary = format!("{} that no cohort uses", plural(segments.len() as u64, "segment"));
-        html.leaf("summary", &[], &summary);
-        html.leaf("p", &[], "Their members are kept, so that you can declare a cohort later.");
-        html.node("ul", &[], |html| {
-            for segment in segments {
-                html.node("li", &[], |html| {
-                    html.name(&segment.name);
-                    html.text(&format!(" ({}), last delivery ", segment.segment));
-                    age(html, segment.last_delivery, view.now);
-                });
-            }
-        });
+    let title = format!("{} that no cohort uses", plural(segments.len() as u64, "segment"));
+    html.leaf("h4", &[], &title);
+    html.leaf("p", &[], "Their members are kept, so that you can declare a cohort later.");
+    html.node("ul", &[], |html| {
+        for segment in segments.iter().take(UNDECLARED_MAX) {
+            html.node("li", &[], |html| {
+                html.name(&segment.name);
+                html.text(&format!(" ({}), last delivery ", segment.segment));
+                age(html, segment.last_delivery, view.now);
+            });
+        }
+        let more = segments.len().saturating_sub(UNDECLARED_MAX);
+        if more > 0 {
+            html.node("li", &[], |html| html.prose(&format!("and {more} more; `syncline status` lists all")));
+        }
     });
 }

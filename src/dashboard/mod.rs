@@ -4,24 +4,31 @@
 //! script and loads nothing; [`HEADERS`] makes the browser enforce that. Every text goes through a writer that escapes it.
 
 mod alerts;
+mod cohort_page;
+mod cohort_parts;
+mod cohort_state;
 mod cohorts;
 mod format;
 mod header;
 mod heap;
 mod host;
 mod html;
+mod listing;
 mod plot;
+mod query;
 mod tables;
 mod view;
 
 pub use host::is_own_host;
+pub use query::{CohortOrder, PageQuery};
 pub use view::{
     BlockedView, CohortStateView, CohortView, ConfigView, DashboardView, ExportFailureView, ExportView,
     HistoryView, InboxView, InvalidConfigView, MissingPagesView, NextStep, OrphanedView, PlanView,
-    RemedyView, RoleView, SegmentCheckView, SegmentVerdictView, SizePoint, SourceView, UndeclaredSegmentView,
+    PlannedView, RejectedRequestsView, RemedyView, RoleView, SegmentCheckView, SegmentVerdictView, SizePoint,
+    SourceView, UndeclaredSegmentView,
 };
 
-use alerts::{Alert, headline};
+use alerts::headline;
 use html::Html;
 
 const STYLE: &str = include_str!("style.css");
@@ -36,7 +43,7 @@ pub const HEADERS: [(&str, &str); 6] = [
     ("content-type", "text/html; charset=utf-8"),
     (
         "content-security-policy",
-        "default-src 'none'; style-src 'sha256-f3cV5sgtPEFKBQaQ64SpzN4qsfx+Cw/gLwLp/MiBowM='; img-src data:; base-uri 'none'; form-action 'none'; \
+        "default-src 'none'; style-src 'sha256-vi8/xtGlC5N14y49NNBwzXnhtZ3nOlFv39zYkNhzyco='; img-src data:; base-uri 'none'; form-action 'self'; \
          frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
@@ -45,34 +52,41 @@ pub const HEADERS: [(&str, &str); 6] = [
     ("cache-control", "no-store"),
 ];
 
-/// The shortest and longest interval of reloads, in seconds.
-const REFRESH_SECONDS: std::ops::RangeInclusive<u32> = 5..=3600;
-
-/// The interval of reloads in seconds, from the query of the address: `refresh=60`. Without it the page does not reload,
-/// because a reload disturbs reading.
-#[must_use]
-pub fn refresh_of(query: Option<&str>) -> Option<u32> {
-    let value = query?.split('&').find_map(|pair| pair.strip_prefix("refresh="))?;
-    value.parse().ok().map(|seconds: u32| seconds.clamp(*REFRESH_SECONDS.start(), *REFRESH_SECONDS.end()))
-}
-
-/// Renders the page.
+/// Renders the main page.
 #[must_use]
 pub fn page(view: &DashboardView) -> String {
     let alerts = alerts::find(view);
+    document(view, &headline(view, &alerts), |html| {
+        header::header(html, view);
+        html.node("main", &[], |html| {
+            header::summary(html, view, &alerts);
+            cohorts::section(html, view);
+            heap::section(html, view);
+            tables::rejected_requests(html, view);
+            tables::exports(html, view);
+            tables::segments(html, view);
+            tables::history(html, view);
+        });
+    })
+}
+
+/// Renders the page of a cohort, `cohorts/<id>`. None: there is no such cohort.
+#[must_use]
+pub fn cohort_page(view: &DashboardView, id: &str) -> Option<String> {
+    let cohort = view.cohorts.iter().find(|cohort| cohort.id.as_str() == id)?;
+    let title = format!("{}: {}", cohort.name, cohort_state::label(&cohort.state));
+    Some(document(view, &title, |html| {
+        header::cohort_header(html, view);
+        cohort_page::main(html, view, cohort);
+    }))
+}
+
+fn document(view: &DashboardView, title: &str, body: impl FnOnce(&mut Html)) -> String {
     let mut html = Html::page();
     html.node("html", &[("lang", "en")], |html| {
-        html.node("head", &[], |html| head(html, view, &alerts));
+        html.node("head", &[], |html| head(html, view, title));
         html.node("body", &[], |html| {
-            header::header(html, view);
-            html.node("main", &[], |html| {
-                header::summary(html, view, &alerts);
-                cohorts::section(html, view);
-                heap::section(html, view);
-                tables::exports(html, view);
-                tables::segments(html, view);
-                tables::history(html, view);
-            });
+            body(html);
             header::footer(html, view);
         });
     });
@@ -80,13 +94,13 @@ pub fn page(view: &DashboardView) -> String {
     html.into_string()
 }
 
-fn head(html: &mut Html, view: &DashboardView, alerts: &[Alert]) {
+fn head(html: &mut Html, view: &DashboardView, title: &str) {
     html.void("meta", &[("charset", "utf-8")]);
-    html.leaf("title", &[], &format!("{} – syncline", headline(view, alerts)));
+    html.leaf("title", &[], &format!("{title} – syncline"));
     html.void("meta", &[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]);
     html.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);
     html.void("meta", &[("name", "robots"), ("content", "noindex")]);
-    if let Some(seconds) = view.refresh_seconds {
+    if let Some(seconds) = view.query.refresh_seconds {
         html.void("meta", &[("http-equiv", "refresh"), ("content", &seconds.to_string())]);
     }
     html.void("link", &[("rel", "icon"), ("href", ICON)]);

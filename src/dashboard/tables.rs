@@ -9,28 +9,44 @@ fn table(
     id: &'static str,
     title: &'static str,
     columns: &[&'static str],
-    rows: impl FnOnce(&mut Html),
+    body: impl FnOnce(&mut Html),
 ) {
     html.node("section", &[("aria-labelledby", id)], |html| {
         html.leaf("h2", &[("id", id)], title);
-        html.node("table", &[("class", id), ("aria-labelledby", id)], |html| {
-            html.node("thead", &[], |html| {
-                html.node("tr", &[], |html| {
-                    columns.iter().for_each(|column| html.leaf("th", &[("scope", "col")], column));
-                });
-            });
-            html.node("tbody", &[], rows);
-        });
+        rows(html, id, columns, body);
     });
     html.newline();
 }
 
+/// A table below the heading with this id.
+pub(super) fn rows(
+    html: &mut Html,
+    id: &'static str,
+    columns: &[&'static str],
+    body: impl FnOnce(&mut Html),
+) {
+    html.node("table", &[("class", id), ("aria-labelledby", id)], |html| {
+        html.node("thead", &[], |html| {
+            html.node("tr", &[], |html| {
+                columns.iter().for_each(|column| html.leaf("th", &[("scope", "col")], column));
+            });
+        });
+        html.node("tbody", &[], body);
+    });
+}
+
 /// A cell with the name of its column, for narrow screens without columns.
-fn cell(html: &mut Html, column: &'static str, inside: impl FnOnce(&mut Html)) {
+pub(super) fn cell(html: &mut Html, column: &'static str, inside: impl FnOnce(&mut Html)) {
     html.node("td", &[("data-column", column)], inside);
 }
 
-fn head(html: &mut Html, inside: impl FnOnce(&mut Html)) {
+/// A cell with numbers or a time, which stays on one line.
+pub(super) fn number(html: &mut Html, column: &'static str, inside: impl FnOnce(&mut Html)) {
+    html.node("td", &[("class", "number"), ("data-column", column)], inside);
+}
+
+/// The first cell of a row, which names it.
+pub(super) fn head(html: &mut Html, inside: impl FnOnce(&mut Html)) {
     html.node("th", &[("scope", "row")], inside);
 }
 
@@ -51,13 +67,13 @@ fn export_row(html: &mut Html, view: &DashboardView, export: &ExportView) {
             Some(url) => html.leaf("code", &[], url),
             None => html.text(&export.source),
         });
-        cell(html, "Lag", |html| match export.lag {
+        number(html, "Lag", |html| match export.lag {
             Some(lag) if lag.is_zero() => html.text("none"),
             Some(lag) => html.text(&duration(lag)),
             None => html.text("unknown"),
         });
-        cell(html, "Events in Heap", |html| html.text(&count(export.events)));
-        cell(html, "Last success", |html| match export.last_success {
+        number(html, "Events in Heap", |html| html.text(&count(export.events)));
+        number(html, "Last success", |html| match export.last_success {
             Some(last) => age(html, last, view.now),
             None => html.text("none yet"),
         });
@@ -66,7 +82,7 @@ fn export_row(html: &mut Html, view: &DashboardView, export: &ExportView) {
             Some(failure) => {
                 html.text(match failure.next {
                     NextStep::Retry { .. } => "✕ failing, retried: ",
-                    NextStep::NeedsOperator => "✕ failing, needs attention: ",
+                    NextStep::NeedsOperator { .. } => "✕ failing, needs attention: ",
                 });
                 html.prose(&failure.reason);
             }
@@ -95,7 +111,7 @@ fn segment_row(html: &mut Html, view: &DashboardView, segment: &SegmentCheckView
             });
         });
         cell(html, "Findings", |html| html.prose(&segment.findings.join("; ")));
-        cell(html, "Checked", |html| age(html, segment.checked, view.now));
+        number(html, "Checked", |html| age(html, segment.checked, view.now));
     });
 }
 
@@ -107,23 +123,45 @@ pub(super) fn history(html: &mut Html, view: &DashboardView) {
         });
         return;
     }
-    let columns = ["When", "Cohort", "Added", "Removed", "Result"];
-    table(html, "history", "History", &columns, |html| {
-        view.history.iter().for_each(|run| history_row(html, view, run));
+    html.node("section", &[("aria-labelledby", "history")], |html| {
+        html.leaf("h2", &[("id", "history")], "History");
+        run_rows(html, view, "history", &view.history, true);
+    });
+    html.newline();
+}
+
+/// A table of runs, of all cohorts or of one.
+pub(super) fn run_rows(
+    html: &mut Html,
+    view: &DashboardView,
+    id: &'static str,
+    runs: &[HistoryView],
+    of_all: bool,
+) {
+    let columns = ["When", "Cohort", "Plan", "Added", "Removed", "Result"];
+    let columns: Vec<&str> = columns.into_iter().filter(|column| of_all || *column != "Cohort").collect();
+    rows(html, id, &columns, |html| {
+        runs.iter().for_each(|run| run_row(html, view, run, of_all));
     });
 }
 
-fn history_row(html: &mut Html, view: &DashboardView, run: &HistoryView) {
-    let name = view.cohorts.iter().find(|cohort| cohort.id == run.cohort).map(|cohort| &*cohort.name);
+fn run_row(html: &mut Html, view: &DashboardView, run: &HistoryView, of_all: bool) {
     html.node("tr", &[("title", run.run.as_str())], |html| {
         head(html, |html| {
             time(html, run.at, &run.at.strftime("%-d %b %Y, %H:%M UTC").to_string());
             html.text(", ");
             html.text(&ago(run.at, view.now));
         });
-        cell(html, "Cohort", |html| html.name(name.unwrap_or(run.cohort.as_str())));
-        cell(html, "Added", |html| html.text(&format!("+{}", count(run.added))));
-        cell(html, "Removed", |html| html.text(&format!("−{}", count(run.removed))));
+        if of_all {
+            let name = view.cohorts.iter().find(|cohort| cohort.id == run.cohort).map(|cohort| &*cohort.name);
+            cell(html, "Cohort", |html| html.name(name.unwrap_or(run.cohort.as_str())));
+        }
+        number(html, "Plan", |html| match run.planned {
+            Some(plan) => html.text(&format!("+{} −{}", count(plan.adds), count(plan.removes))),
+            None => html.text("none"),
+        });
+        number(html, "Added", |html| html.text(&format!("+{}", count(run.added))));
+        number(html, "Removed", |html| html.text(&format!("−{}", count(run.removed))));
         cell(html, "Result", |html| {
             html.text(result_text(&run.result));
             if let Some(error) = &run.error {
@@ -131,5 +169,34 @@ fn history_row(html: &mut Html, view: &DashboardView, run: &HistoryView) {
                 html.prose(error);
             }
         });
+    });
+}
+
+/// Requests that webhook endpoints rejected, by endpoint and reason.
+pub(super) fn rejected_requests(html: &mut Html, view: &DashboardView) {
+    if view.rejected_requests.is_empty() {
+        return;
+    }
+    let columns = ["Endpoint", "Reason", "Number", "Last", "Likely cause"];
+    table(html, "rejected-requests", "Rejected deliveries", &columns, |html| {
+        for rejected in &view.rejected_requests {
+            html.node("tr", &[], |html| {
+                head(html, |html| match &rejected.endpoint {
+                    Some(endpoint) => html.name(endpoint),
+                    None => html.text("unknown path"),
+                });
+                cell(html, "Reason", |html| {
+                    html.prose(&format!("{} ({})", rejected.reason, rejected.status));
+                });
+                number(html, "Number", |html| html.text(&count(rejected.number)));
+                cell(html, "Last", |html| {
+                    age(html, rejected.last, view.now);
+                    if rejected.accepted_since {
+                        html.text("; a later delivery was accepted");
+                    }
+                });
+                cell(html, "Likely cause", |html| html.prose(rejected.likely_cause.unwrap_or_default()));
+            });
+        }
     });
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::query::PageQuery;
 use crate::model::{CohortId, ConnectionName, RunId, Timestamp};
 use crate::state::Holder;
 
@@ -32,10 +33,12 @@ pub struct DashboardView {
     pub exports: Vec<ExportView>,
     /// Checked segments in Braze.
     pub segments: Vec<SegmentCheckView>,
+    /// Requests that webhook endpoints rejected.
+    pub rejected_requests: Vec<RejectedRequestsView>,
     /// The last cohort runs, the newest first.
     pub history: Vec<HistoryView>,
-    /// The interval of reloads in seconds: see [`super::refresh_of`]. None: no reloads.
-    pub refresh_seconds: Option<u32>,
+    /// The query of the page's address.
+    pub query: PageQuery,
 }
 
 /// The role of a process.
@@ -112,6 +115,8 @@ pub struct CohortView {
     pub uncertain_until: Option<Timestamp>,
     /// Identifiers that Braze has rejected.
     pub rejected: u64,
+    /// Its last runs, the newest first.
+    pub runs: Vec<HistoryView>,
 }
 
 /// The source of a cohort.
@@ -240,8 +245,11 @@ pub enum NextStep {
         /// Its time, if known.
         at: Option<Timestamp>,
     },
-    /// None: an operator must act.
-    NeedsOperator,
+    /// An operator must act. Retries alone do not help.
+    NeedsOperator {
+        /// The next attempt, if one is known.
+        at: Option<Timestamp>,
+    },
 }
 
 /// A plan in numbers.
@@ -373,6 +381,34 @@ pub enum SegmentVerdictView {
     Unknown,
 }
 
+/// Requests that a webhook endpoint rejected for one reason.
+#[derive(Clone, Debug)]
+pub struct RejectedRequestsView {
+    /// The endpoint. None: no endpoint has the path of the request.
+    pub endpoint: Option<String>,
+    /// The status of the response.
+    pub status: u16,
+    /// The reason.
+    pub reason: &'static str,
+    /// The likely cause, and what to do.
+    pub likely_cause: Option<&'static str>,
+    /// Their number since the start of the process.
+    pub number: u64,
+    /// When the last of them arrived.
+    pub last: Timestamp,
+    /// Whether the endpoint has accepted a delivery since then.
+    pub accepted_since: bool,
+}
+
+/// The planned changes of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedView {
+    /// Members to add.
+    pub adds: u64,
+    /// Members to remove.
+    pub removes: u64,
+}
+
 /// The changes of a cohort by one run.
 #[derive(Clone, Debug)]
 pub struct HistoryView {
@@ -382,12 +418,14 @@ pub struct HistoryView {
     pub run: RunId,
     /// The cohort.
     pub cohort: CohortId,
+    /// The plan. None: the cohort could not be planned, or all its changes were blocked.
+    pub planned: Option<PlannedView>,
     /// Members added.
     pub added: u64,
     /// Members removed.
     pub removed: u64,
     /// The result code of the journal, for example `applied`.
     pub result: String,
-    /// The error, if there was one.
+    /// Why changes were blocked, or the error.
     pub error: Option<String>,
 }

@@ -58,12 +58,10 @@ pub fn survey(
             return Ok(survey);
         }
     };
-    let unreadable = |error: &dyn std::fmt::Display| ExportStop::Source(error.to_string());
-    let storage = Storage::open(&source.location, access).map_err(|error| unreadable(&error))?;
+    let storage = Storage::open(&source.location, access)?;
     let own = export.since.filter(|_| !again).map(Day::of);
     let scope = days.scope(again).of_export(own);
-    let found = find(&storage, &record, scope, source.incomplete_after, clock.now());
-    let found = found.map_err(|error| unreadable(&error))?;
+    let found = find(&storage, &record, scope, source.incomplete_after, clock.now())?;
     let days: BTreeSet<Day> = found.objects.iter().map(|object| object.day).collect();
     survey.days = days.len() as u64;
     survey.more = found.more;
@@ -97,14 +95,13 @@ pub fn has_work(
     let ExportSource::Storage(source) = &export.source else {
         return Ok(!state.inbox(&EndpointName::of_export(&export.id))?.is_empty());
     };
-    let failed = |error: crate::connector::currents::StorageError| ExportStop::Source(error.to_string());
-    let storage = Storage::open(&source.location, access).map_err(failed)?;
+    let storage = Storage::open(&source.location, access)?;
     // Only a run records that everything was listed.
     if !storage.is_near() && is_listing_due(&record, now) {
         return Ok(true);
     }
     let scope = Days::default().scope(false).of_export(export.since.map(Day::of));
-    let found = find(&storage, &record, scope, source.incomplete_after, now).map_err(failed)?;
+    let found = find(&storage, &record, scope, source.incomplete_after, now)?;
     Ok(!found.objects.is_empty() || !found.reopened.is_empty() || !found.gone.is_empty())
 }
 

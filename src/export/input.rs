@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::ledger::{checkpoint, locked};
-use super::pipeline::{ExportShared, piped, remove_settled_files, unreadable};
+use super::pipeline::{ExportShared, piped, remove_settled_files};
 use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, discover_files, read_files};
 use crate::config::StorageSource;
 use crate::model::{Day, Timestamp};
@@ -24,8 +24,7 @@ pub(super) async fn stored(
         let mut found = tokio::task::block_in_place(|| {
             let record = locked(&shared.ledger).record.clone();
             discover_files::find(&storage, &record, scope, source.incomplete_after, listed)
-        })
-        .map_err(|error| unreadable(&error))?;
+        })?;
         report.others = found.others;
         apply_listing(shared, &found, listed)?;
         settle_days(shared, &found, listed);

@@ -15,7 +15,7 @@ use super::read_files::FileReading;
 use super::read_inbox::InboxReader;
 use super::{EventCounts, ExportContext, ExportReport, ExportStop};
 use crate::config::{self, ExportSource, StorageSource};
-use crate::connector::currents::{Storage, StorageError};
+use crate::connector::currents::Storage;
 use crate::contained::contained_as_here;
 use crate::event_mapping::MappingRules;
 use crate::state::{ClosedFile, StateError, rejects_of};
@@ -111,12 +111,8 @@ impl ExportShared {
     }
 
     pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, ExportStop> {
-        Storage::open(&source.location, &self.context.access).map_err(|error| unreadable(&error))
+        Ok(Storage::open(&source.location, &self.context.access)?)
     }
-}
-
-pub(super) fn unreadable(error: &StorageError) -> ExportStop {
-    ExportStop::Source(error.to_string())
 }
 
 /// Reads with `feed` on a thread of its own and delivers the batches.

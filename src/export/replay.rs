@@ -162,7 +162,7 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
             let record = locked(&shared.ledger).record.clone();
             discover_files::find(&storage, &record, scope, source.incomplete_after, now)
         });
-        let found = found.map_err(|error| ExportStop::Source(error.to_string()))?;
+        let found = found?;
         report.others = found.others;
         let last = found.objects.last().map(|object| (object.day, object.path.clone()));
         let (thread_shared, objects, span) = (storage.clone(), found.objects, TimeRange { since, until });

@@ -1,6 +1,7 @@
 //! Reasons for an early stop of an export run.
 
 use crate::apply::StopCause;
+use crate::connector::currents::StorageError;
 use crate::model::{Timestamp, timestamp_text};
 use crate::state::StateError;
 
@@ -28,9 +29,38 @@ pub enum ExportStop {
     /// The source cannot be read.
     #[error("{0}")]
     Source(String),
+    /// The store with the source does not respond, or responds with a temporary error.
+    #[error("{0}")]
+    SourceUnavailable(String),
     /// A reason in this process or its state.
     #[error(transparent)]
     Local(#[from] StopCause),
+}
+
+impl ExportStop {
+    /// Whether an operator must act, because a retry alone does not help.
+    #[must_use]
+    pub fn needs_operator(&self) -> bool {
+        match self {
+            Self::NoKeys
+            | Self::Unauthorized(_)
+            | Self::Unexpected(..)
+            | Self::Rejected(_)
+            | Self::Source(_) => true,
+            Self::Unavailable(_) | Self::RateLimited(_) | Self::SourceUnavailable(_) => false,
+            Self::Local(cause) => cause.needs_operator(),
+        }
+    }
+}
+
+impl From<StorageError> for ExportStop {
+    fn from(error: StorageError) -> Self {
+        let text = error.to_string();
+        match error.is_remote() && error.kind() == std::io::ErrorKind::Other {
+            true => Self::SourceUnavailable(text),
+            false => Self::Source(text),
+        }
+    }
 }
 
 impl From<StateError> for ExportStop {

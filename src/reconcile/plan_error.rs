@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use crate::connector::heap_connect::DumpError;
 use crate::connector::sql::SqlErrorKind;
 use crate::contained::Panicked;
 use crate::model::ConnectionName;
@@ -60,6 +61,22 @@ impl PlanError {
             | Self::Saved(_)
             | Self::NoConnection(_) => FailedKind::Other,
         }
+    }
+
+    /// Whether an operator must act, because a retry alone does not help.
+    #[must_use]
+    pub fn needs_operator(&self) -> bool {
+        let is_temporary = match self {
+            Self::Desired(DesiredError::Stopped | DesiredError::SegmentNotReceived { .. }) => true,
+            Self::Desired(DesiredError::File(error) | DesiredError::Dump(DumpError::File(error))) => {
+                error.is_change()
+            }
+            Self::Desired(DesiredError::State(error)) | Self::State(error) | Self::Workspace(_, error) => {
+                error.is_transient()
+            }
+            _ => false,
+        };
+        !is_temporary && self.kind() != FailedKind::Unavailable
     }
 
     /// Whether the cohort only waits for the first delivery of its source.

@@ -1,4 +1,4 @@
-//! Admin endpoints: `/` (dashboard), `/livez`, `/readyz` and `/metrics`. They are read-only.
+//! Admin endpoints: `/` and `/cohorts/<id>` (dashboard), `/livez`, `/readyz` and `/metrics`. They are read-only.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,8 +15,11 @@ use super::gauges::MetricsFormat;
 use super::status::{ProcessRole, WatchStatus};
 use super::{gauges, view_model};
 use crate::config::{Config, EndpointLimits};
-use crate::dashboard;
+use crate::dashboard::{self, DashboardView, PageQuery};
 use crate::webhooks::{EndpointReply, EndpointRequest, Endpoints, RequestHandler};
+
+/// The response to an unknown path.
+const NOT_FOUND: &str = "not found; the paths are /, /cohorts/<id>, /livez, /readyz and /metrics\n";
 
 /// Limits for a browser, a probe and Prometheus: none of them sends a body.
 pub(super) fn limits() -> EndpointLimits {
@@ -59,12 +62,24 @@ impl Admin {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n");
         }
         match request.uri().path() {
-            "/" => page(&self.status, request.uri().query()),
+            "/" => html(dashboard::page(&self.view(request))),
             "/livez" => self.live(),
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(request),
-            _ => text(StatusCode::NOT_FOUND, "not found; the paths are /, /livez, /readyz and /metrics\n"),
+            path => match path.strip_prefix("/cohorts/") {
+                Some(id) => match dashboard::cohort_page(&self.view(request), id) {
+                    Some(page) => html(page),
+                    None => text(StatusCode::NOT_FOUND, "the config has no cohort with this id\n"),
+                },
+                None => text(StatusCode::NOT_FOUND, NOT_FOUND),
+            },
         }
+    }
+
+    /// The data of a page, with the query of its address.
+    fn view(&self, request: &EndpointRequest) -> DashboardView {
+        let query = PageQuery::parse(request.uri().query());
+        view_model::dashboard(&self.status, self.endpoints.rejected_requests(), query)
     }
 
     fn metrics(&self, request: &EndpointRequest) -> EndpointReply {
@@ -128,9 +143,8 @@ impl RequestHandler for Admin {
     }
 }
 
-fn page(status: &WatchStatus, query: Option<&str>) -> EndpointReply {
-    let text = dashboard::page(&view_model::dashboard(status, dashboard::refresh_of(query)));
-    let mut reply = EndpointReply::new(Full::new(Bytes::from(text)));
+fn html(page: String) -> EndpointReply {
+    let mut reply = EndpointReply::new(Full::new(Bytes::from(page)));
     for (name, value) in dashboard::HEADERS {
         reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }

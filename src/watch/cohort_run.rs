@@ -11,7 +11,7 @@ use super::queue::RunEnd;
 use super::status::{ConditionStatus, FailureStatus, WatchStatus};
 use crate::apply::{ApplyStop, Interrupt, StopCause};
 use crate::config::{Config, SourceAccess};
-use crate::dashboard::{HistoryView, PlanView};
+use crate::dashboard::{HistoryView, PlanView, PlannedView};
 use crate::model::{ChangeOp, Clock, CohortId, Progress, RunId, Timestamp};
 use crate::reconcile::{
     self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RunPlan, RunReport,
@@ -170,7 +170,7 @@ impl CohortRun {
         let ended = |end, condition| Some(CohortRunEnd::new(self.cohort.clone(), end, condition));
         if let Some(failed) = plan.failed.first() {
             let (reason, remedies) = self.environment.explain_plan_error(&failed.error);
-            let failure = FailureStatus { reason, remedies, needs_operator: false };
+            let failure = FailureStatus { reason, remedies, needs_operator: failed.error.needs_operator() };
             return ended(RunEnd::Failed, ConditionStatus::Failing(failure));
         }
         if let Some(waiting) = plan.waiting.first() {
@@ -214,6 +214,7 @@ impl CohortRun {
                 at: now,
                 run: report.run.clone(),
                 cohort: self.cohort.clone(),
+                planned: self.planned(),
                 added: outcome.added,
                 removed: outcome.removed,
                 result: report.result().to_owned(),
@@ -223,6 +224,12 @@ impl CohortRun {
         let (end, condition) = self.condition_after(cohort);
         let is_lease_lost = matches!(outcome.stop_reason, Some(ApplyStop::Local(StopCause::LeaseLost)));
         CohortRunEnd { is_lease_lost, ..CohortRunEnd::new(self.cohort.clone(), end, condition) }
+    }
+
+    /// The changes of the last plan.
+    fn planned(&self) -> Option<PlannedView> {
+        let plan = self.status.lock().cohorts.get(&self.cohort)?.last_plan?;
+        Some(PlannedView { adds: plan.adds, removes: plan.removes })
     }
 
     /// The condition after an apply, and whether a retry may help.
@@ -235,7 +242,7 @@ impl CohortRun {
                 ApplyStop::Unauthorized(_) | ApplyStop::NoKeys | ApplyStop::Local(StopCause::Interrupted)
             );
             let end = if is_final { RunEnd::Settled } else { RunEnd::Failed };
-            return (end, failing(stop.to_string(), is_final));
+            return (end, failing(stop.to_string(), stop.needs_operator()));
         }
         if !cohort.violations.is_empty() {
             let blocked = self.environment.explain_blocked(cohort);

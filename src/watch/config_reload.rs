@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::context::LeaderContext;
-use super::environment::{ClientAccess, WatchEnvironment, on_thread};
+use super::environment::{ClientAccess, InvalidConfig, WatchEnvironment, on_thread};
 use super::notify::{NotificationSubject, Notifications};
 use super::queue::SingleTask;
 use super::status::WatchStatus;
 use crate::config::{Config, Notable};
 use crate::model::Timestamp;
 
-/// A config with its addresses and secrets, or its problems as text.
-pub(super) type ConfigRead = Result<(Config, ClientAccess), String>;
+/// A config with its addresses and secrets, or its problems.
+pub(super) type ConfigRead = Result<(Config, ClientAccess), InvalidConfig>;
 
 /// Reads of the config, one at a time. A change during a read makes another one necessary.
 #[derive(Default)]
@@ -38,31 +38,35 @@ impl ConfigReload {
 async fn read(environment: Arc<dyn WatchEnvironment>) -> ConfigRead {
     let reader = Arc::clone(&environment);
     let config = on_thread(move || reader.read_config()).await;
-    let config = config.unwrap_or_else(|| Err("the program is stopping".to_owned()))?;
+    let config = config.unwrap_or_else(|| Err(InvalidConfig::one("the program is stopping".to_owned())))?;
     // A changed secret file changes the access, even if the config is the same.
-    let access = environment.client_access(&config).await?;
+    let access = environment.client_access(&config).await.map_err(InvalidConfig::one)?;
     Ok((config, access))
 }
 
 /// Logs and notifies that the config on disk is invalid. The last valid one stays in use.
-pub(super) fn report_invalid(problems: String, context: &LeaderContext, notifications: &mut Notifications) {
+pub(super) fn report_invalid(
+    problems: InvalidConfig,
+    context: &LeaderContext,
+    notifications: &mut Notifications,
+) {
     let before = context.status.lock().config_error.clone();
     if before.as_ref().is_none_or(|(_, before)| *before != problems) {
         log_invalid(&problems);
     }
-    let text = format!("the config is invalid: {}", problems.replace('\n', "; "));
+    let text = format!("the config is invalid: {}", problems.lines.join("; "));
     notifications.problem(NotificationSubject::Config, Notable::Failure, &text);
     let since = before.map_or_else(|| context.clock.now(), |(since, _)| since);
     show_invalid(&context.status, since, problems);
 }
 
 /// Logs that the config on disk is invalid.
-pub(super) fn log_invalid(problems: &str) {
+pub(super) fn log_invalid(problems: &InvalidConfig) {
     tracing::error!("the config is invalid; the last valid one stays in use");
-    problems.lines().for_each(|problem| tracing::error!("{problem}"));
+    problems.lines.iter().for_each(|problem| tracing::error!("{problem}"));
 }
 
 /// Shows that the config on disk is invalid.
-pub(super) fn show_invalid(status: &WatchStatus, since: Timestamp, problems: String) {
+pub(super) fn show_invalid(status: &WatchStatus, since: Timestamp, problems: InvalidConfig) {
     status.lock().config_error = Some((since, problems));
 }

@@ -38,6 +38,26 @@ pub struct ClientAccess {
     pub notify_urls: Vec<Secret>,
 }
 
+/// Why a config cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfig {
+    /// The problems, one per line, with their positions.
+    pub lines: Vec<String>,
+    /// The problems as `syncline validate` prints them, without colors: with lines of the config, and what to do. Secrets
+    /// are masked.
+    pub text: String,
+    /// The number of problems.
+    pub problems: u64,
+}
+
+impl InvalidConfig {
+    /// A single problem.
+    #[must_use]
+    pub fn one(problem: String) -> Self {
+        Self { lines: vec![problem.clone()], text: problem, problems: 1 }
+    }
+}
+
 /// Address and key of a Braze REST API.
 #[derive(Clone, Debug)]
 pub struct RestAccess {
@@ -52,8 +72,8 @@ pub trait WatchEnvironment: Send + Sync + 'static {
     /// Reads the config and checks that all keys and secrets exist.
     ///
     /// # Errors
-    /// The problems, as text.
-    fn read_config(&self) -> Result<Config, String>;
+    /// The problems.
+    fn read_config(&self) -> Result<Config, InvalidConfig>;
     /// Resolves addresses, keys and secrets, and starts sandboxes.
     ///
     /// # Errors

@@ -40,6 +40,14 @@ pub(super) struct ExportRunEnd {
     pub(super) progress: ExportTotals,
 }
 
+/// Why an export run failed.
+#[derive(Clone, Debug)]
+pub(super) struct ExportFailure {
+    pub(super) reason: String,
+    /// A retry alone does not help.
+    pub(super) needs_operator: bool,
+}
+
 /// What the state says after a run.
 #[derive(Clone, Copy, Default)]
 pub(super) struct ExportTotals {
@@ -68,13 +76,16 @@ impl ExportRunEnd {
         self.report.as_ref().ok()?.as_ref()?.next
     }
 
-    /// Whether a retry may help, and the failure if there is one.
-    pub(super) fn failure(&self) -> (RunEnd, Option<String>) {
+    /// Whether the run is retried, and the failure if there is one.
+    pub(super) fn failure(&self) -> (RunEnd, Option<ExportFailure>) {
         let stop = match &self.report {
             Ok(None) => return (RunEnd::Settled, None),
             Ok(Some(report)) => match (&report.stop_reason, report.tally.unread.first()) {
                 (Some(stop), _) => stop,
-                (None, Some(unread)) => return (RunEnd::Failed, Some(unread.clone())),
+                (None, Some(unread)) => {
+                    let failure = ExportFailure { reason: unread.clone(), needs_operator: true };
+                    return (RunEnd::Failed, Some(failure));
+                }
                 (None, None) => return (RunEnd::Settled, None),
             },
             Err(stop) => stop,
@@ -84,7 +95,8 @@ impl ExportRunEnd {
             stop,
             ExportStop::Unauthorized(_) | ExportStop::NoKeys | ExportStop::Local(StopCause::Interrupted)
         );
-        (if is_final { RunEnd::Settled } else { RunEnd::Failed }, Some(stop.to_string()))
+        let failure = ExportFailure { reason: stop.to_string(), needs_operator: stop.needs_operator() };
+        (if is_final { RunEnd::Settled } else { RunEnd::Failed }, Some(failure))
     }
 }
 

@@ -161,11 +161,11 @@ impl ExportRuns {
             if failure.is_none() {
                 (status.last_success, status.waiting_since) = (Some(now.wall), None);
             }
-            status.failure.clone_from(&failure);
-            status.needs_operator = end == RunEnd::Settled && failure.is_some();
+            status.failure = failure.as_ref().map(|failure| failure.reason.clone());
+            status.needs_operator = failure.as_ref().is_some_and(|failure| failure.needs_operator);
         });
         let is_notified = end == RunEnd::Settled || self.queue.failures(&id) >= FAILURES_NOTIFIED;
-        report_result(&id, &report, failure, is_notified, notifications);
+        report_result(&id, &report, failure.map(|failure| failure.reason), is_notified, notifications);
         let report = report.ok().flatten()?;
         metrics.count_export(&report);
         progress.identity_version.filter(|_| report.tally.events > 0)
@@ -259,7 +259,7 @@ mod tests {
         runs.queue.take_due(fixture.context.clock.monotonic());
         finish(&mut runs, "opens", Some(ExportStop::NoKeys), &mut fixture);
         assert_eq!(fixture.until(runs.next_due()), Some(HTTP_INTERVAL.as_secs()));
-        finish(&mut runs, "clicks", Some(ExportStop::Source("down".to_owned())), &mut fixture);
+        finish(&mut runs, "clicks", Some(ExportStop::SourceUnavailable("down".to_owned())), &mut fixture);
         assert_eq!(runs.next_due(), runs.queue.due(&export("clicks")));
         assert!(fixture.until(runs.next_due()).unwrap() < 60);
         let needs_operator = |id: &str| fixture.context.status.lock().exports[&export(id)].needs_operator;

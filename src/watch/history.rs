@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::context::LeaderContext;
 use super::endpoints::EndpointInboxes;
 use crate::config::Config;
-use crate::dashboard::HistoryView;
+use crate::dashboard::{HistoryView, PlannedView};
 use crate::model::{CohortId, RunId, Timestamp};
 use crate::reconcile::{self, OrphanedCohort};
 use crate::state::{JournalEvent, RunRecord, StateWriter};
@@ -72,10 +72,20 @@ fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
             let (Ok(at), Ok(cohort)) = (entry.at.parse(), CohortId::new(cohort)) else { continue };
             let run = RunId::named(&record.run);
             let (added, removed, error) = (*added, *removed, error.clone());
-            all.push(HistoryView { at, run, cohort, added, removed, result: result.clone(), error });
+            let planned = planned(record, &cohort);
+            all.push(HistoryView { at, run, cohort, planned, added, removed, result: result.clone(), error });
         }
     }
     all
+}
+
+fn planned(record: &RunRecord, cohort: &CohortId) -> Option<PlannedView> {
+    record.entries.iter().find_map(|entry| match &entry.event {
+        JournalEvent::Planned { cohort: of, adds, removes, .. } if of == cohort.as_str() => {
+            Some(PlannedView { adds: *adds, removes: *removes })
+        }
+        _ => None,
+    })
 }
 
 /// The time of the last recorded run that left a cohort in sync.

@@ -13,7 +13,7 @@ use super::config_diff;
 use super::config_reload::{self, ConfigRead, ConfigReload};
 use super::context::LeaderContext;
 use super::endpoints::{EndpointInboxes, OpenedInboxes};
-use super::environment::{ClientAccess, WatchEnvironment, WatchError, on_thread};
+use super::environment::{ClientAccess, InvalidConfig, WatchEnvironment, WatchError, on_thread};
 use super::export_run::ExportRunEnd;
 use super::exports::ExportRuns;
 use super::history;
@@ -346,7 +346,9 @@ impl Leader {
             TaskSubject::Ingest(heap) => self.ingest.panicked(&heap, panicked, context),
             TaskSubject::Import => self.identity.panicked(panicked),
             TaskSubject::Survey => self.survey_done(None, SurveyFindings::default()),
-            TaskSubject::Config => self.config_read(Err(panicked.to_string()), service),
+            TaskSubject::Config => {
+                self.config_read(Err(InvalidConfig::one(panicked.to_string())), service);
+            }
             TaskSubject::Inboxes => self.inboxes_opened(OpenedInboxes::default()),
             TaskSubject::Approvals => self.approvals.reset(),
             TaskSubject::Orphaned => {}

@@ -53,7 +53,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub use blocked::BlockedStatus;
-pub use environment::{BoxedWork, ClientAccess, RestAccess, WatchEnvironment, WatchError};
+pub use environment::{BoxedWork, ClientAccess, InvalidConfig, RestAccess, WatchEnvironment, WatchError};
 
 use crate::config::Config;
 use crate::webhooks::{Endpoints, Listener, Listening};

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::blocked::BlockedStatus;
+use super::environment::InvalidConfig;
 use super::metrics::Metrics;
 use super::notify::NotificationSubject;
 use super::schedule;
@@ -18,6 +19,8 @@ use crate::state::{CheckVerdict, HeapSegments, Holder, SegmentCheck};
 
 /// The number of runs in the history.
 const RUNS_KEPT: usize = 50;
+/// The number of runs of a cohort.
+const COHORT_RUNS_KEPT: usize = 20;
 /// The number of sizes of a cohort.
 const SIZES_KEPT: usize = 200;
 /// A loop without a heartbeat for this long is stuck.
@@ -54,7 +57,7 @@ pub(super) enum ConditionStatus {
 pub(super) struct FailureStatus {
     pub(super) reason: String,
     pub(super) remedies: Vec<RemedyView>,
-    /// A retry does not help.
+    /// A retry alone does not help.
     pub(super) needs_operator: bool,
 }
 
@@ -125,6 +128,8 @@ pub(super) struct CohortStatus {
     pub(super) rejects_file: Option<String>,
     /// Identifiers that Braze has rejected.
     pub(super) rejected: u64,
+    /// Its last runs, the newest first.
+    pub(super) runs: VecDeque<HistoryView>,
     pub(super) is_stale: bool,
 }
 
@@ -146,7 +151,7 @@ pub(super) struct ExportStatus {
     pub(super) last_success: Option<Timestamp>,
     pub(super) next_run: Option<Timestamp>,
     pub(super) failure: Option<String>,
-    /// A retry does not help.
+    /// A retry alone does not help.
     pub(super) needs_operator: bool,
 }
 
@@ -170,7 +175,7 @@ pub(super) struct StatusData {
     pub(super) config_digest: String,
     pub(super) config_loaded: Timestamp,
     /// Why the config on disk is not in use, and since when.
-    pub(super) config_error: Option<(Timestamp, String)>,
+    pub(super) config_error: Option<(Timestamp, InvalidConfig)>,
     /// Changed config keys that need a restart.
     pub(super) needs_restart: Vec<&'static str>,
     pub(super) stale_after: Duration,
@@ -400,6 +405,10 @@ impl WatchStatus {
     /// Adds a run to the history.
     pub(super) fn add_history(&self, run: HistoryView) {
         let mut data = self.lock();
+        if let Some(status) = data.cohorts.get_mut(&run.cohort) {
+            status.runs.push_front(run.clone());
+            status.runs.truncate(COHORT_RUNS_KEPT);
+        }
         data.history.push_front(run);
         data.history.truncate(RUNS_KEPT);
     }
@@ -446,6 +455,7 @@ impl CohortStatus {
             rejects: BTreeMap::new(),
             rejects_file: None,
             rejected: 0,
+            runs: VecDeque::new(),
             is_stale: false,
         }
     }

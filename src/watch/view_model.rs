@@ -11,9 +11,14 @@ use crate::config::{self, BrazeObject, SourceConfig};
 use crate::dashboard as page;
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 use crate::state::{CheckLevel, CheckVerdict, SegmentCheck, SegmentSync, SegmentTable};
+use crate::webhooks::RejectedRequests;
 
 /// The view model at this moment.
-pub(super) fn dashboard(status: &WatchStatus, refresh_seconds: Option<u32>) -> page::DashboardView {
+pub(super) fn dashboard(
+    status: &WatchStatus,
+    rejected: Vec<RejectedRequests>,
+    query: page::PageQuery,
+) -> page::DashboardView {
     let now = status.clock().now();
     let data = status.lock();
     let since = data.role_since;
@@ -32,10 +37,10 @@ pub(super) fn dashboard(status: &WatchStatus, refresh_seconds: Option<u32>) -> p
         config: page::ConfigView {
             digest: data.config_digest.clone(),
             loaded: data.config_loaded,
-            invalid: data.config_error.as_ref().map(|(since, text)| page::InvalidConfigView {
+            invalid: data.config_error.as_ref().map(|(since, invalid)| page::InvalidConfigView {
                 since: *since,
-                problems: text.lines().filter(|line| line.contains(" [")).count().max(1) as u64,
-                text: text.clone(),
+                problems: invalid.problems,
+                text: invalid.text.clone(),
             }),
         },
         cohorts: in_order.filter_map(|(id, status)| cohort(id, status, &data)).collect(),
@@ -43,8 +48,22 @@ pub(super) fn dashboard(status: &WatchStatus, refresh_seconds: Option<u32>) -> p
         inboxes: data.heaps.iter().map(|(name, heap)| inbox(name, heap, &data, now)).collect(),
         exports: data.exports.iter().map(|(id, status)| export(id, status, now)).collect(),
         segments: data.segments.iter().filter_map(segment).collect(),
+        rejected_requests: rejected.into_iter().map(rejected_requests).collect(),
         history: data.history.iter().cloned().collect(),
-        refresh_seconds,
+        query,
+    }
+}
+
+fn rejected_requests(rejected: RejectedRequests) -> page::RejectedRequestsView {
+    let (status, reason) = rejected.error.parts();
+    page::RejectedRequestsView {
+        endpoint: Some(rejected.endpoint).filter(|endpoint| !endpoint.is_empty()),
+        status: status.as_u16(),
+        reason,
+        likely_cause: rejected.error.likely_cause(),
+        number: rejected.number,
+        last: rejected.last,
+        accepted_since: rejected.accepted_since,
     }
 }
 
@@ -99,6 +118,7 @@ fn cohort(id: &CohortId, status: &CohortStatus, data: &StatusData) -> Option<pag
         in_doubt: status.in_doubt,
         uncertain_until: status.uncertain_until,
         rejected: status.rejected,
+        runs: status.runs.iter().cloned().collect(),
     })
 }
 
@@ -156,7 +176,10 @@ fn state(status: &CohortStatus, data: &StatusData) -> page::CohortStateView {
 }
 
 fn next_step(needs_operator: bool, next_run: Option<Timestamp>) -> page::NextStep {
-    if needs_operator { page::NextStep::NeedsOperator } else { page::NextStep::Retry { at: next_run } }
+    match needs_operator {
+        true => page::NextStep::NeedsOperator { at: next_run },
+        false => page::NextStep::Retry { at: next_run },
+    }
 }
 
 fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::ExportView {

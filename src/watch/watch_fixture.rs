@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::blocked::BlockedStatus;
 use super::context::LeaderContext;
-use super::environment::{BoxedWork, ClientAccess, WatchEnvironment};
+use super::environment::{BoxedWork, ClientAccess, InvalidConfig, WatchEnvironment};
 use super::notify::Notifications;
 use super::status::WatchStatus;
 use crate::apply::Interrupt;
@@ -59,8 +59,8 @@ pub(super) fn cohort(id: &str) -> CohortId {
 struct FakeEnvironment;
 
 impl WatchEnvironment for FakeEnvironment {
-    fn read_config(&self) -> Result<Config, String> {
-        Err("there is no config".to_owned())
+    fn read_config(&self) -> Result<Config, InvalidConfig> {
+        Err(InvalidConfig::one("there is no config".to_owned()))
     }
 
     fn client_access<'a>(&'a self, _: &'a Config) -> BoxedWork<'a, Result<ClientAccess, String>> {

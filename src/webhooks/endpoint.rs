@@ -13,6 +13,7 @@ use super::body::{self, BodyMemory};
 use super::currents::CurrentsEndpoint;
 use super::heap::HeapEndpoint;
 use super::reply::{self, EndpointReply, RequestError};
+use super::request_log::{RejectedRequests, ReplyCounts, RequestLog};
 use super::{EndpointRequest, json};
 use crate::config::EndpointLimits;
 use crate::model::{Clock, EndpointName};
@@ -44,9 +45,6 @@ pub enum EndpointGuard {
     Currents(CurrentsEndpoint),
 }
 
-/// The number of responses by endpoint and status.
-pub type ReplyCounts = BTreeMap<(String, u16), u64>;
-
 /// All endpoints. They can be replaced while requests arrive.
 pub struct Endpoints {
     /// By path. A standby has none.
@@ -57,7 +55,7 @@ pub struct Endpoints {
     wakeup: Arc<Notify>,
     /// Endpoints that received a delivery since [`Self::take_received`].
     received: Mutex<BTreeSet<EndpointName>>,
-    replies: Mutex<ReplyCounts>,
+    requests: Mutex<RequestLog>,
 }
 
 impl Endpoints {
@@ -65,8 +63,8 @@ impl Endpoints {
     #[must_use]
     pub fn new(limits: EndpointLimits, clock: Clock, wakeup: Arc<Notify>) -> Self {
         let memory = BodyMemory::new(limits.memory_max);
-        let (by_path, received, replies) = (RwLock::default(), Mutex::default(), Mutex::default());
-        Self { by_path, limits, memory, clock, wakeup, received, replies }
+        let (by_path, received, requests) = (RwLock::default(), Mutex::default(), Mutex::default());
+        Self { by_path, limits, memory, clock, wakeup, received, requests }
     }
 
     /// The endpoints that received a delivery since the last call.
@@ -83,7 +81,13 @@ impl Endpoints {
     /// The number of responses so far.
     #[must_use]
     pub fn reply_counts(&self) -> ReplyCounts {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).replies()
+    }
+
+    /// The requests that were rejected so far, by endpoint and reason.
+    #[must_use]
+    pub fn rejected_requests(&self) -> Vec<RejectedRequests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).rejected()
     }
 
     async fn respond(&self, request: EndpointRequest) -> EndpointReply {
@@ -98,8 +102,8 @@ impl Endpoints {
         let name = endpoint.map_or("", |endpoint| endpoint.name.as_str()).to_owned();
         log_reply(&name, result);
         let response = result.map_or_else(RequestError::response, |()| reply::json(StatusCode::OK, "{}"));
-        let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
-        *replies.entry((name, response.status().as_u16())).or_default() += 1;
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.add(&name, result, response.status().as_u16(), self.clock.now());
         response
     }
 

@@ -15,14 +15,16 @@ mod framing;
 mod heap;
 mod json;
 mod reply;
+mod request_log;
 mod tls;
 
 pub use accept::{ListenError, Listener, Listening, RequestHandler};
 pub use body::BodyMemory;
 pub use currents::CurrentsEndpoint;
-pub use endpoint::{Endpoint, EndpointGuard, Endpoints, ReplyCounts};
+pub use endpoint::{Endpoint, EndpointGuard, Endpoints};
 pub use heap::HeapEndpoint;
 pub use reply::{EndpointReply, RequestError};
+pub use request_log::{RejectedRequests, ReplyCounts};
 pub use tls::{ServerCertificate, TlsError};
 
 /// The target of this module's log lines. Any client can cause them, so their number is limited.

@@ -48,7 +48,8 @@ pub enum RequestError {
 
 impl RequestError {
     /// The status and the text.
-    pub(super) fn parts(self) -> (StatusCode, &'static str) {
+    #[must_use]
+    pub fn parts(self) -> (StatusCode, &'static str) {
         match self {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
             Self::HeadersTooLarge => {

@@ -52,6 +52,11 @@ fn cohort(id: &str, name: &str, members: u64) -> CohortView {
         in_doubt: 0,
         uncertain_until: None,
         rejected: 0,
+        runs: vec![
+            past_run(3 * MINUTE, id, 143, 88, "applied"),
+            past_run(26 * HOUR, id, 0, 0, "blocked"),
+            past_run(2 * DAY, id, 12, 0, "applied"),
+        ],
     }
 }
 
@@ -78,6 +83,7 @@ fn past_run(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) 
         at: before(seconds),
         run: RunId::new(before(seconds), seconds as u64),
         cohort: CohortId::new(cohort).unwrap(),
+        planned: (result != "failed").then_some(PlannedView { adds: added, removes: removed }),
         added,
         removed,
         result: result.to_owned(),
@@ -102,8 +108,9 @@ pub(crate) fn empty() -> DashboardView {
         inboxes: Vec::new(),
         exports: Vec::new(),
         segments: Vec::new(),
+        rejected_requests: Vec::new(),
         history: Vec::new(),
-        refresh_seconds: None,
+        query: PageQuery::default(),
     }
 }
 
@@ -188,6 +195,7 @@ pub(crate) fn with_alerts() -> DashboardView {
         inbox_with_alerts(),
         InboxView { connection: connection("heap_eu"), last_delivery: None, ..inbox() },
     ];
+    view.rejected_requests = rejected_requests();
     view.exports = exports();
     view.segments = segments();
     let mut failed = past_run(7 * MINUTE, "free_customers", 0, 0, "failed");
@@ -211,7 +219,7 @@ fn others() -> Vec<CohortView> {
     keys.state = CohortStateView::Failing {
         since: before(2 * HOUR),
         reason: "Braze refuses the partner API key (401)".to_owned(),
-        next: NextStep::NeedsOperator,
+        next: NextStep::NeedsOperator { at: None },
         remedies: vec![RemedyView {
             text: "put a valid key where `connections.braze_eu.partner_api_key` looks for it".to_owned(),
             command: None,
@@ -273,6 +281,23 @@ fn inbox_with_alerts() -> InboxView {
     }
 }
 
+fn rejected_requests() -> Vec<RejectedRequestsView> {
+    let rejected = |endpoint: Option<&str>, status, reason, number, accepted_since| RejectedRequestsView {
+        endpoint: endpoint.map(str::to_owned),
+        status,
+        reason,
+        likely_cause: Some("the secret differs from the secret of the webhook in Heap"),
+        number,
+        last: before(9 * MINUTE),
+        accepted_since,
+    };
+    vec![
+        rejected(None, 404, "not found", 1_204, false),
+        rejected(Some("heap"), 400, "Heap-Hash is missing", 2, true),
+        rejected(Some("heap_eu"), 403, "Invalid signature", 17, false),
+    ]
+}
+
 fn exports() -> Vec<ExportView> {
     let export = |id: &str, lag, failure| ExportView {
         id: id.to_owned(),
@@ -283,8 +308,10 @@ fn exports() -> Vec<ExportView> {
         last_success: Some(before(2 * MINUTE)),
         failure,
     };
-    let failure =
-        ExportFailureView { reason: "the bucket refuses the key".to_owned(), next: NextStep::NeedsOperator };
+    let failure = ExportFailureView {
+        reason: "the bucket refuses the key".to_owned(),
+        next: NextStep::NeedsOperator { at: None },
+    };
     vec![
         export("engagement", Some(Duration::ZERO), None),
         export("purchases", Some(Duration::from_secs(7 * 3600)), Some(failure)),
@@ -322,11 +349,25 @@ pub(crate) fn with_cohorts(number: u64) -> DashboardView {
         let mut cohort = cohort(&format!("cohort_{n:03}"), &format!("Audience number {n}"), 800 + n * n * 37);
         cohort.sizes = sizes(800 + n * n * 37, 2000);
         cohort.rejects = BTreeMap::from([("no_identifier".to_owned(), n), ("too_long".to_owned(), 1)]);
+        cohort.last_success = Some(before(n as i64 * 7 * MINUTE));
+        match n % 50 {
+            7 => cohort.state = with_alerts().cohorts[0].state.clone(),
+            23 => cohort.state = with_alerts().cohorts[4].state.clone(),
+            _ => {}
+        }
         cohort
     };
     let mut view = DashboardView { cohorts: (0..number).map(cohort_view).collect(), ..all_in_sync() };
     view.history =
         (0..50).map(|n| past_run(n * 20, &format!("cohort_{n:03}"), n as u64, 0, "applied")).collect();
+    view
+}
+
+/// A server with six cohorts, some of them with problems.
+pub(crate) fn six() -> DashboardView {
+    let mut view = with_alerts();
+    view.cohorts.truncate(6);
+    view.config.invalid = None;
     view
 }
 
@@ -349,6 +390,7 @@ pub(crate) fn hostile() -> DashboardView {
     let mut view = with_alerts();
     view.config.invalid = Some(InvalidConfigView { since: before(MINUTE), problems: 1, text: bad() });
     (view.version, view.config.digest) = (bad(), bad());
+    view.query.text = bad();
     let holder = Holder { host: bad(), process: 7, since: before(DAY), renewal: None };
     view.role = RoleView::Standby { since: before(HOUR), holder: Some(holder) };
     for cohort in &mut view.cohorts {
@@ -373,7 +415,11 @@ pub(crate) fn hostile() -> DashboardView {
             _ => {}
         }
     }
-    for past_run in &mut view.history {
+    for rejected in &mut view.rejected_requests {
+        rejected.endpoint = Some(bad());
+    }
+    for past_run in view.history.iter_mut().chain(view.cohorts.iter_mut().flat_map(|cohort| &mut cohort.runs))
+    {
         (past_run.result, past_run.error) = (bad(), Some(bad()));
     }
     for inbox in &mut view.inboxes {
@@ -382,7 +428,8 @@ pub(crate) fn hostile() -> DashboardView {
     }
     for export in &mut view.exports {
         (export.id, export.source) = (bad(), bad());
-        export.failure = Some(ExportFailureView { reason: bad(), next: NextStep::NeedsOperator });
+        export.failure =
+            Some(ExportFailureView { reason: bad(), next: NextStep::NeedsOperator { at: None } });
     }
     for segment in &mut view.segments {
         (segment.name, segment.findings) = (bad(), vec![bad()]);

@@ -225,7 +225,10 @@ pub(super) fn exit_of_stop(stop: &ExportStop) -> Exit {
     match stop {
         ExportStop::Unauthorized(_) | ExportStop::NoKeys => Exit::Credentials,
         ExportStop::Unavailable(_) | ExportStop::RateLimited(_) => Exit::Unavailable,
-        ExportStop::Unexpected(..) | ExportStop::Rejected(_) | ExportStop::Source(_) => Exit::Failed,
+        ExportStop::Unexpected(..)
+        | ExportStop::Rejected(_)
+        | ExportStop::Source(_)
+        | ExportStop::SourceUnavailable(_) => Exit::Failed,
         ExportStop::Local(cause) => Exit::of_cause(cause),
     }
 }

@@ -10,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::global_args::Global;
 use crate::cli::hints::plan_hints;
 use crate::cli::logging::notify;
+use crate::cli::problems;
 use crate::cli::render::guard_violation::{BlockedSubject, words};
 use crate::cli::resources::store_options;
 use crate::cli::suggested_command::SuggestedCommand;
@@ -19,7 +20,8 @@ use crate::model::{Clock, RunId};
 use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location};
 use crate::watch::{
-    self, BlockedStatus, BoxedWork, ClientAccess, ListenAddresses, RestAccess, WatchEnvironment, WatchError,
+    self, BlockedStatus, BoxedWork, ClientAccess, InvalidConfig, ListenAddresses, RestAccess,
+    WatchEnvironment, WatchError,
 };
 
 /// How long what blocks may go on once everything else has ended.
@@ -100,11 +102,15 @@ impl WatchHost {
 }
 
 impl WatchEnvironment for WatchHost {
-    fn read_config(&self) -> Result<Config, String> {
+    fn read_config(&self) -> Result<Config, InvalidConfig> {
         let trusted = self.global.trusted_config.as_deref();
         let config = load(&self.global.config, self.global.env.as_deref(), trusted);
-        let config = config.map_err(|problems| crate::cli::problems::lines(&problems).join("\n"))?;
-        secrets(&config).map_err(|error| error.in_one_line())?;
+        let config = config.map_err(|problems| InvalidConfig {
+            lines: problems::lines(&problems),
+            text: problems::drawn(&problems, false),
+            problems: problems.list.len() as u64,
+        })?;
+        secrets(&config).map_err(|error| InvalidConfig::one(error.in_one_line()))?;
         Ok(config)
     }
 

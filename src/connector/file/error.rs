@@ -21,6 +21,14 @@ impl FileError {
     }
 }
 
+impl FileError {
+    /// Whether the files changed while they were read. The next attempt may read all of them.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        matches!(self, Self::Changed { .. } | Self::FilesChanged { .. } | Self::Stopped)
+    }
+}
+
 /// The reason why a file source cannot be read in full.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {

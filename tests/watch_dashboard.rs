@@ -1,0 +1,131 @@
+//! The dashboard of the real program: invalid configs, permanent errors, rejected deliveries and pages of cohorts.
+
+use crate::support::watch::{SHORT_TIMEOUTS, Watch};
+use crate::support::*;
+
+/// Text as the page escapes it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+}
+
+fn page(watch: &Watch) -> String {
+    watch.get("/").body
+}
+
+fn title(watch: &Watch) -> String {
+    let page = page(watch);
+    page.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0.to_owned()
+}
+
+/// `watch` with one cohort in sync.
+fn in_sync(w: &Workspace, sandbox: &Sandbox) -> Watch {
+    w.config(sandbox, &["carts"], SHORT_TIMEOUTS).source("carts", users(5));
+    let watch = Watch::start(w);
+    watch.until_in_sync();
+    watch
+}
+
+#[test]
+fn an_invalid_config_is_shown_as_validate_prints_it() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let watch = in_sync(&w, &sandbox);
+    let secret = "fresh0token1value2of3some4length5";
+    let broken = w.read("sync.yaml").replace("name: Carts", "nam: \"<Carts>\"");
+    let key = "partner_api_key: { env: TEST_PARTNER_KEY }";
+    w.replace("sync.yaml", &broken.replace(key, &format!("partner_api_kye: {secret}")));
+    until("the config is invalid", || page(&watch).contains("The new config is invalid and not in use"));
+    let shown = page(&watch);
+    let printed = w.run(&["validate"]).expect(3).stderr;
+    let lines: Vec<&str> =
+        printed.lines().filter(|line| line.contains("-->") || line.contains("help:")).collect();
+    assert!(lines.len() >= 4, "{printed}");
+    for line in lines {
+        assert!(shown.contains(&escaped(line)), "{line} is not in\n{shown}");
+    }
+    assert!(!shown.contains(secret) && !shown.contains("<Carts>"));
+    assert_eq!(title(&watch), "1 alert needs attention – syncline");
+}
+
+#[test]
+fn an_error_that_no_retry_ends_needs_attention_and_one_of_braze_does_not() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let watch = in_sync(&w, &sandbox);
+    assert_eq!(title(&watch), "Everything is in sync – syncline");
+    w.replace("carts.csv", "user\nuser-1\n");
+    until("the error is an alert", || title(&watch).starts_with("1 alert needs attention"));
+    let shown = page(&watch);
+    let (_, attention) = shown.split_once("Needs attention").unwrap();
+    assert!(
+        attention.contains("no column `identity`") || attention.contains("<code>identity</code>"),
+        "{shown}"
+    );
+    w.source("carts", users(6));
+    watch.until_in_sync();
+    sandbox.faults(r#"[{"on": "users", "times": 0, "do": {"status": 503}}]"#);
+    w.source("carts", users(9));
+    until("the failure is temporary", || page(&watch).contains("No action needed"));
+    assert_eq!(title(&watch), "Nothing needs attention – syncline");
+}
+
+#[test]
+fn deliveries_with_a_wrong_signature_are_an_alert() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let heap = "  heap: { kind: heap, webhook_secret: { env: TEST_WEBHOOK } }\n";
+    w.config(&sandbox, &["carts"], &(heap.to_owned() + SHORT_TIMEOUTS)).source("carts", users(5));
+    let watch = Watch::from_command(w.command(&["watch"]).env("TEST_WEBHOOK", "whsec_test"));
+    watch.until_ready();
+    watch.until_in_sync();
+    assert!(!page(&watch).contains("Rejected deliveries"));
+    #[allow(clippy::disallowed_methods, reason = "a test signs with the present time")]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let wrong = format!("ts:{now},hmac:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    for (path, headers, status) in [
+        ("/heap/heap", &[("heap-hash", wrong.as_str())][..], 403),
+        ("/heap/heap", &[][..], 400),
+        ("/secret-path", &[][..], 404),
+    ] {
+        assert_eq!(http(&watch.endpoints(), "POST", path, headers, r#"{"user":"user-1"}"#).status, status);
+    }
+    let shown = page(&watch);
+    for text in
+        ["Rejected deliveries", "Invalid signature (403)", "Heap-Hash is missing (400)", "not found (404)"]
+    {
+        assert!(shown.contains(text), "{text} is not in\n{shown}");
+    }
+    assert!(
+        shown.contains("1 delivery was rejected, and none is accepted since: Invalid signature"),
+        "{shown}"
+    );
+    assert_eq!(title(&watch), "2 alerts need attention – syncline");
+    assert!(!shown.contains("secret-path") && !shown.contains("user-1"), "nothing of a request is shown");
+}
+
+#[test]
+fn a_cohort_has_a_page_with_its_plans_and_rejects() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], SHORT_TIMEOUTS)
+        .source("carts", users(5).chain([String::new(), "null".to_owned()]));
+    let watch = Watch::start(&w);
+    watch.until_in_sync();
+    w.source("carts", users(8).chain([String::new(), "null".to_owned()]));
+    until("the second run has ended", || watch.get("/cohorts/carts").body.contains("+3 −0"));
+    let shown = watch.get("/cohorts/carts");
+    assert_eq!(shown.status, 200);
+    for text in [
+        "+5 −0",
+        "minimum 0, maximum 8, change +8",
+        "Rejected rows of the last plan",
+        "placeholder",
+        "sync.yaml:",
+    ] {
+        assert!(shown.body.contains(text), "{text} is not in\n{}", shown.body);
+    }
+    assert!(!shown.body.contains("user-1"), "no member is shown");
+    assert!(page(&watch).contains("href=\"cohorts/carts\""));
+    let unknown = watch.get("/cohorts/unknown");
+    assert_eq!((unknown.status, unknown.body.contains("no cohort")), (404, true));
+}
