@@ -84,6 +84,7 @@ impl<'a> InDoubtLedger<'a> {
 
     fn write_part(&self, op: ChangeOp, spool: &mut Spool) -> Result<PartRef, StateError> {
         let mut part = self.context.state.part(&self.cohort, op)?;
+        part.set_run(Some(self.context.run.as_str()));
         spool.for_each(|packed| part.push(packed))?;
         part.finish()
     }

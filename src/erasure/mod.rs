@@ -19,7 +19,7 @@ use crate::export::user_in;
 use crate::model::{CohortId, ConnectionName, Identifier, IdentifierKind, Timestamp};
 use crate::state::{
     ClosedFile, Delivery, DeliveryContents, ErasedFile, HeldEvent, HoldReason, IdentityMap, KnownHandles,
-    MirrorNote, RecordedUser, StateError, StateWriter,
+    MirrorNote, RecordedUser, StateError, StateWriter, has_word,
 };
 
 /// What was erased of one user, and what is left.
@@ -156,7 +156,7 @@ fn erase_events(
     for file in state.reader().reject_files(None)? {
         // What a damaged line says cannot be relied on, but that it names the id.
         let is_theirs =
-            |line: &str, is_whole: bool| user.is_of_line(line) || (!is_whole && names(line, user.id));
+            |line: &str, is_whole: bool| user.is_of_line(line) || (!is_whole && has_word(line, user.id));
         let erased = state.erase_rejects(&file, &is_theirs)?;
         user.check()?;
         forgotten.rejects += forgotten.note(file.path.clone(), erased);
@@ -176,7 +176,7 @@ fn from_file(
     user.check()?;
     // The owner of a damaged delivery cannot be read, but the text may contain the id.
     let damaged = contents.damaged.len();
-    contents.damaged.retain(|bytes| !names(&String::from_utf8_lossy(bytes), user.id));
+    contents.damaged.retain(|bytes| !has_word(&String::from_utf8_lossy(bytes), user.id));
     erased += (damaged - contents.damaged.len()) as u64;
     // A torn delivery was never acknowledged and may be the user's.
     if erased > 0 || contents.torn > 0 {
@@ -224,7 +224,7 @@ impl ErasedUser<'_> {
     fn erase_events(&self, delivery: &mut Delivery) -> u64 {
         let Ok(events) = crate::event_mapping::pieces(&delivery.body) else {
             // It will be a reject as it is.
-            let is_theirs = names(&String::from_utf8_lossy(&delivery.body), self.id);
+            let is_theirs = has_word(&String::from_utf8_lossy(&delivery.body), self.id);
             delivery.body.truncate(if is_theirs { 0 } else { usize::MAX });
             return u64::from(is_theirs);
         };
@@ -241,7 +241,7 @@ impl ErasedUser<'_> {
     fn erase_members(&self, delivery: &mut Delivery) -> u64 {
         let Ok(mut body) = serde_json::from_slice::<Value>(&delivery.body) else {
             // It will be a reject as it is.
-            let is_theirs = names(&String::from_utf8_lossy(&delivery.body), self.id);
+            let is_theirs = has_word(&String::from_utf8_lossy(&delivery.body), self.id);
             delivery.body.truncate(if is_theirs { 0 } else { usize::MAX });
             return u64::from(is_theirs);
         };
@@ -266,7 +266,7 @@ impl ErasedUser<'_> {
         match serde_json::from_str::<Value>(event) {
             Ok(event) => says(&event, self.id) || self.is_of_keys(&event),
             // A reader of ours takes more than this one.
-            Err(_) => names(event, self.id),
+            Err(_) => has_word(event, self.id),
         }
     }
 
@@ -293,9 +293,9 @@ impl ErasedUser<'_> {
 
     /// Whether a reject is about them: rather one too many is erased than one too few.
     fn is_of_line(&self, line: &str) -> bool {
-        let Ok(reject) = serde_json::from_str::<Value>(line) else { return names(line, self.id) };
+        let Ok(reject) = serde_json::from_str::<Value>(line) else { return has_word(line, self.id) };
         let part = |name: &str| reject.get(name).and_then(Value::as_str);
-        let is_in = |text: &str| names(text, self.id) || self.is_handle(text) || self.is_of_event(text);
+        let is_in = |text: &str| has_word(text, self.id) || self.is_handle(text) || self.is_of_event(text);
         ["value", "event", "sent", "detail"].into_iter().filter_map(part).any(is_in)
     }
 }
@@ -325,17 +325,6 @@ fn says(value: &Value, id: &str) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether a text has the id as a word of its own.
-fn names(text: &str, id: &str) -> bool {
-    let escaped = Value::from(id).to_string();
-    let escaped = escaped.get(1..escaped.len() - 1).unwrap_or_default();
-    let is_part =
-        |char: Option<char>| char.is_some_and(|char| char.is_alphanumeric() || "_-.@".contains(char));
-    text.match_indices(escaped).any(|(at, found)| {
-        !is_part(text[..at].chars().next_back()) && !is_part(text[at + found.len()..].chars().next())
-    })
 }
 
 #[cfg(test)]

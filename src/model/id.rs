@@ -126,6 +126,17 @@ impl RunId {
         Self(name.into())
     }
 
+    /// The start of the run. `None`: the id has another form.
+    #[must_use]
+    pub fn began(&self) -> Option<super::Timestamp> {
+        let (began, _) = self.0.split_once('-')?;
+        let part = |at: std::ops::Range<usize>| began.get(at);
+        let (date, time) =
+            ((part(0..4)?, part(4..6)?, part(6..8)?), (part(9..11)?, part(11..13)?, part(13..15)?));
+        let ((year, month, day), (hour, minute, second)) = (date, time);
+        format!("{year}-{month}-{day}T{hour}:{minute}:{second}.{}Z", part(15..18)?).parse().ok()
+    }
+
     /// The id as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -158,5 +169,7 @@ mod tests {
         let run = |s: &str| RunId::new(s.parse().unwrap(), 0xff5f_3a9c);
         assert_eq!(run("2026-11-23T19:16:11.25Z").as_str(), "20261123t191611250z-5f3a9c");
         assert!(run("2026-11-23T19:16:11.9Z") < run("2026-11-23T19:16:12Z"));
+        assert_eq!(run("2026-11-23T19:16:11.25Z").began(), "2026-11-23T19:16:11.25Z".parse().ok());
+        assert_eq!(RunId::named("20261123").began(), None);
     }
 }

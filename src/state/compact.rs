@@ -65,6 +65,7 @@ fn merge_late(
         let mut members = MembershipCursor::of_parts(store, cohort, &parts, seed)?;
         let mut writer = PartWriter::create(store, cohort, op, seed)?;
         while members.advance()?.is_some() {
+            writer.set_run(members.run()?);
             writer.push(members.packed()?)?;
         }
         let part = writer.finish()?;
@@ -107,6 +108,7 @@ fn merge_settled(
     let mut into = PartWriter::create(store, cohort, ChangeOp::Add, seed)?;
     while let Some((_, standing)) = record.advance_any()? {
         let side = if standing.is_some() { &mut into } else { &mut out };
+        side.set_run(record.run()?);
         side.push(record.packed()?)?;
     }
     let mut parts = Vec::new();
@@ -130,6 +132,7 @@ pub(super) fn merge_all(
     let mut writer = PartWriter::create(store, cohort, ChangeOp::Add, seed)?;
     let (mut rows, mut acknowledged, mut rejected) = (0, RowSet::default(), RowSet::default());
     while let Some((_, standing)) = record.advance()? {
+        writer.set_run(record.run()?);
         writer.push(record.packed()?)?;
         match standing {
             MemberStanding::Member => acknowledged.insert(rows..rows + 1),

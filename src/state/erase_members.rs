@@ -8,17 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry_files::EntryFiles;
+use super::find_members::{IdentifierFilter, RecordedUser, is_packed, without_outcomes};
 use super::membership::{LateRequest, Membership};
-use super::part::{PartCursor, PartFolder, PartRef, PartWriter, folder_of, path_of};
-use super::{
-    MembershipCursor, MirrorNote, SegmentTable, StateError, StateReader, StateWriter, heap_segments,
-};
-use crate::model::{
-    ChangeOp, CohortId, ConnectionName, Identifier, MemberKey, MemberStanding, RowSet, Timestamp,
-};
-
-/// Decides whether an identifier is the user's.
-pub(super) type IdentifierFilter<'a> = &'a dyn Fn(&Identifier<'_>) -> bool;
+use super::part::{PartFolder, PartRef, PartWriter, folder_of, path_of};
+use super::{MembershipCursor, MirrorNote, SegmentTable, StateError, StateWriter, heap_segments};
+use crate::model::{ChangeOp, CohortId, ConnectionName, MemberKey, Timestamp};
 
 /// A file from which entries were erased, or that was removed because a newer one has replaced it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,109 +23,8 @@ pub struct ErasedFile {
     pub entries: Option<u64>,
 }
 
-/// One user in the recorded membership of a cohort.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecordedUser {
-    /// The user is a member, or in doubt.
-    pub is_member: bool,
-    /// Until when Braze may still add the user: an add request had no answer before the user was removed.
-    pub late_until: Option<Timestamp>,
-    /// Braze has rejected the user.
-    is_rejected: bool,
-    keys: BTreeSet<MemberKey>,
-}
-
-fn is_packed(packed: &[u8], is_theirs: IdentifierFilter<'_>) -> bool {
-    Identifier::unpack(packed).is_ok_and(|(identifier, _)| is_theirs(&identifier))
-}
-
-/// Returns the part with no row acknowledged or rejected, so that a cursor yields every row.
-fn without_outcomes(part: &PartRef) -> PartRef {
-    PartRef { acknowledged: RowSet::default(), rejected: RowSet::default(), ..part.clone() }
-}
-
-impl StateReader {
-    /// Finds one user in the newest version of a cohort.
-    ///
-    /// # Errors
-    /// When the version or a part cannot be read or is damaged.
-    pub fn recorded(
-        &self,
-        cohort: &CohortId,
-        is_theirs: IdentifierFilter<'_>,
-    ) -> Result<RecordedUser, StateError> {
-        let mut found = RecordedUser::default();
-        let Some(version) = self.version(cohort)? else { return Ok(found) };
-        let mut members = self.members(cohort, Some(&version))?;
-        while let Some((key, standing)) = members.advance_any()? {
-            if is_packed(members.packed()?, is_theirs) {
-                found.keys.insert(key);
-                found.is_rejected |= standing == Some(MemberStanding::Rejected);
-                found.is_member |= standing.is_some_and(|standing| standing != MemberStanding::Rejected);
-            }
-        }
-        for part in version.parts.iter().filter(|part| part.in_doubt() > 0 && !part.noted) {
-            // Such a request may arrive after later ones; the next run notes this before it relies on them.
-            let standings = self.rows_of(PartFolder::Cohort(cohort), part, &found.keys)?;
-            let is_settled = |row: &u64| part.acknowledged.contains(*row) || part.rejected.contains(*row);
-            found.is_member |= !standings.iter().all(is_settled);
-        }
-        found.is_member &= !version.removed;
-        for late in &version.late {
-            self.read_late(cohort, late, is_theirs, &mut found)?;
-        }
-        Ok(found)
-    }
-
-    fn read_late(
-        &self,
-        cohort: &CohortId,
-        late: &LateRequest,
-        is_theirs: IdentifierFilter<'_>,
-        found: &mut RecordedUser,
-    ) -> Result<(), StateError> {
-        let mut members =
-            MembershipCursor::of_parts(&self.store, cohort, &[without_outcomes(&late.part)], self.seed())?;
-        let mut row = 0;
-        while let Some((key, _)) = members.advance_any()? {
-            if is_packed(members.packed()?, is_theirs) {
-                found.keys.insert(key);
-                if late.part.op == ChangeOp::Add && late.rows.contains(row) {
-                    found.late_until = found.late_until.max(Some(late.until));
-                }
-            }
-            row += 1;
-        }
-        Ok(())
-    }
-
-    /// Returns the rows of a part with these keys.
-    fn rows_of(
-        &self,
-        folder: PartFolder<'_>,
-        part: &PartRef,
-        keys: &BTreeSet<MemberKey>,
-    ) -> Result<Vec<u64>, StateError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (mut cursor, mut rows, mut row) = (self.cursor(folder, part)?, Vec::new(), 0);
-        while let Some(key) = cursor.key() {
-            if keys.contains(&key) {
-                rows.push(row);
-            }
-            row += 1;
-            cursor.advance()?;
-        }
-        Ok(rows)
-    }
-
-    fn cursor(&self, folder: PartFolder<'_>, part: &PartRef) -> Result<PartCursor, StateError> {
-        let mut cursor =
-            PartCursor::open(self.store.open_blob(&path_of(folder, &part.id))?, part, self.seed())?;
-        cursor.advance()?;
-        Ok(cursor)
-    }
+fn row_numbers(rows: Vec<(u64, MemberKey)>) -> Vec<u64> {
+    rows.into_iter().map(|(row, _)| row).collect()
 }
 
 /// A part that contained the user.
@@ -172,7 +65,7 @@ impl<'a> PartRewrites<'a> {
             return Ok(done.clone());
         }
         let reader = self.state.reader();
-        let rows = reader.rows_of(self.folder, part, self.keys)?;
+        let rows = row_numbers(reader.rows_of(self.folder, part, self.keys)?);
         let done = if rows.is_empty() {
             None
         } else {
@@ -188,12 +81,14 @@ impl<'a> PartRewrites<'a> {
     fn copied(&self, part: &PartRef) -> Result<PartRef, StateError> {
         let reader = self.state.reader();
         let mut cursor = reader.cursor(self.folder, part)?;
+        cursor.advance()?;
         let mut writer = PartWriter::create(&reader.store, self.folder, part.op, reader.seed())?;
         let mut packed = Vec::new();
         while let Some(key) = cursor.key() {
             if !self.keys.contains(&key) {
                 packed.clear();
                 cursor.identifier(&mut packed)?;
+                writer.set_run(cursor.run()?);
                 writer.push(&packed)?;
             }
             cursor.advance()?;
@@ -218,7 +113,7 @@ impl<'a> PartRewrites<'a> {
     fn late(&mut self, all: &[LateRequest]) -> Result<Vec<LateRequest>, StateError> {
         let mut left = Vec::with_capacity(all.len());
         for late in all {
-            let rows = self.state.reader().rows_of(self.folder, &late.part, self.keys)?;
+            let rows = row_numbers(self.state.reader().rows_of(self.folder, &late.part, self.keys)?);
             if late.part.op == ChangeOp::Add && rows.iter().any(|row| late.rows.contains(*row)) {
                 left.push(late.clone());
                 continue;

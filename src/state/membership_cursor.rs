@@ -1,5 +1,7 @@
 //! Cursor over a recorded membership: merges all parts of a version by key; the latest part decides on each member.
 
+use parquet::data_type::ByteArray;
+
 use super::StateError;
 use super::membership::Membership;
 use super::part::{PartCursor, PartFolder, PartRef, RowOutcome, path_of};
@@ -141,6 +143,21 @@ impl MembershipCursor {
         self.current
     }
 
+    /// Returns the run since which the current member has its standing. `None`: it is unknown.
+    ///
+    /// # Errors
+    /// When a part cannot be read or is damaged.
+    pub(super) fn run(&mut self) -> Result<Option<ByteArray>, StateError> {
+        if let Some(lead) = self.lead {
+            return self.parts[lead.part].run();
+        }
+        let (mut since, at) = (Since::default(), self.at);
+        for (number, part) in self.parts.iter_mut().enumerate().filter(|(_, part)| part.key() == at) {
+            since.apply(part.outcome(), number);
+        }
+        since.from.map_or(Ok(None), |number| self.parts[number].run())
+    }
+
     /// The packed identifier of the current member.
     ///
     /// # Errors
@@ -151,6 +168,30 @@ impl MembershipCursor {
             self.parts[current].identifier(&mut self.packed)?;
         }
         Ok(&self.packed)
+    }
+}
+
+/// The standing of one member, by its outcomes in the parts so far, and what has given it this standing.
+#[derive(Clone, Debug)]
+pub(super) struct Since<T> {
+    pub(super) standing: Option<MemberStanding>,
+    pub(super) from: Option<T>,
+}
+
+impl<T> Default for Since<T> {
+    fn default() -> Self {
+        Self { standing: None, from: None }
+    }
+}
+
+impl<T> Since<T> {
+    /// Applies the outcome of a later part.
+    pub(super) fn apply(&mut self, outcome: RowOutcome, from: T) {
+        let standing = fold(self.standing, outcome);
+        if standing != self.standing || self.from.is_none() {
+            self.from = Some(from);
+        }
+        self.standing = standing;
     }
 }
 
@@ -177,6 +218,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::StateReader;
+    use super::super::format::StateFormat;
     use super::super::membership::RecordedWorkspace;
     use super::super::part::PartWriter;
     use super::*;
@@ -270,6 +313,14 @@ mod tests {
             }
             let whole = version(refs);
             prop_assert_eq!(&read(&store, &cohort, &whole), &naive);
+            // A look-up of each key gives the same.
+            let format = Some(StateFormat { id: String::new(), seed: SEED });
+            let state = StateReader { store: store.clone(), format, heads: Default::default() };
+            let keys = (0..40).map(|n| MemberKey::of(SEED, &packed(n))).collect();
+            let found = state.find_members(&cohort, &whole, &keys).unwrap().into_iter();
+            let found: BTreeMap<MemberKey, MemberStanding> =
+                found.filter_map(|(key, member)| Some((key, member.standing?))).collect();
+            prop_assert_eq!(&found, &naive);
             // A merge keeps every standing, except that one part cannot record disputed members.
             let merged = super::super::compact::merge_all(&store, &cohort, &whole, SEED).unwrap();
             let plain = |standing| if standing == MemberStanding::Disputed { MemberStanding::InDoubt } else { standing };

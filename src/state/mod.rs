@@ -16,6 +16,7 @@
 //! inbox/<endpoint>/<file>.log              deliveries that were received and not yet processed
 //! heads/000000000001.json, heads/copies/…  newest version of every entry, to detect an older state
 //! approvals/<cohort>/<digest>.json         plans that an operator allowed although the guard blocked them
+//! blocks/<cohort>/…                        what the guard blocks, and since when
 //! journal/<yyyy>/<mm>/<dd>/<run>.ndjson    runs, attempts, outcomes; merged files hold many runs
 //! rejects/<run>/<cohort>.ndjson            rejected rows and identifiers with reasons;
 //!                                          `inbox.<endpoint>.ndjson`: whole deliveries
@@ -47,6 +48,7 @@
 mod accept;
 mod approvals;
 mod as_text;
+mod blocks;
 mod checked;
 mod checks;
 mod compact;
@@ -55,6 +57,7 @@ mod entry_files;
 mod erase;
 mod erase_members;
 mod exports;
+mod find_members;
 mod format;
 mod format_number;
 mod gc;
@@ -94,15 +97,17 @@ use sha2::{Digest as _, Sha256};
 
 pub use accept::OlderEntry;
 pub use approvals::{Approval, Approvals};
+pub use blocks::{BlockStart, RecordedBlock};
 pub use checks::{
     CheckFinding, CheckLevel, CheckTime, CheckVerdict, ExpectedUsers, ObservedUse, SeenSegment, SeenSize,
     SegmentCheck,
 };
-pub use erase_members::{ErasedFile, RecordedUser};
+pub use erase_members::ErasedFile;
 pub use exports::{
     DayProgress, ExportProgress, HeldEvent, HeldEventRows, HeldEventsFile, HeldEventsWriter, HoldReason,
     PartialFile,
 };
+pub use find_members::{FoundMember, RecordedUser};
 pub use gc::Garbage;
 pub use heap_segments::{
     HeapSegments, MergedSync, SegmentChange, SegmentCursor, SegmentSync, SegmentTable, SyncGap,
@@ -125,7 +130,7 @@ pub use memory::{MemoryBudget, MemoryGrowth, MemoryPermit, SpoolFile};
 pub use mirror_notes::MirrorNote;
 pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
 pub use part::{PartFooter, PartRef, PartWriter};
-pub use rejects::{Reject, RejectFile, RejectLine, RejectLineFilter, RejectLog, rejects_of};
+pub use rejects::{Reject, RejectFile, RejectLine, RejectLineFilter, RejectLog, has_word, rejects_of};
 pub use spool::{Spool, SpoolBatch, SpoolBatches};
 pub use store::{Address, Location, StepFailure, StoreError, fail_at};
 pub use unknown_users::{UnknownUser, UnknownUsers};

@@ -1,14 +1,16 @@
 //! Rejects: one NDJSON file per run and cohort with every rejected row, identifier or event and its reason.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::log_lines::{self, LineQuality, LogLines};
 use super::store::{GrowingFile, PendingFile, Store, StoreError};
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{ExportId, RunId, Timestamp};
+use crate::model::{CohortId, ExportId, RunId, Timestamp};
 
 /// One rejected row, identifier or event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -153,6 +155,36 @@ impl StateReader {
         Ok(found)
     }
 
+    /// Returns the rejects files of cohorts, the newest first.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn cohort_rejects(&self) -> Result<BTreeMap<CohortId, Vec<RejectFile>>, StateError> {
+        let mut found: BTreeMap<CohortId, Vec<RejectFile>> = BTreeMap::new();
+        for file in self.reject_files(None)?.into_iter().rev() {
+            let name = file.path.rsplit('/').next().and_then(|name| name.split('.').next());
+            // The names of exports and endpoints have a prefix with a dot.
+            let is_cohort =
+                !["exports.", "inbox."].iter().any(|other| file.path.contains(&format!("/{other}")));
+            if let Some(cohort) = name.filter(|_| is_cohort).and_then(|name| CohortId::new(name).ok()) {
+                found.entry(cohort).or_default().push(file);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Calls `visit` with each intact line of a rejects file, one at a time. Damaged lines are logged.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn each_reject(&self, file: &RejectFile, visit: &mut dyn FnMut(&[u8])) -> Result<(), StateError> {
+        let mut lines = LogLines::open(&self.store, &file.path)?;
+        while lines.advance_whole()? {
+            visit(lines.line());
+        }
+        Ok(())
+    }
+
     /// Returns the lines of a rejects file; none if it does not exist. Damaged lines are logged.
     ///
     /// # Errors
@@ -170,6 +202,18 @@ impl StateReader {
         lines.log_damage();
         Ok(found)
     }
+}
+
+/// Whether a text has the id as a word of its own, plain or as JSON writes it.
+#[must_use]
+pub fn has_word(text: &str, id: &str) -> bool {
+    let escaped = Value::from(id).to_string();
+    let escaped = escaped.get(1..escaped.len() - 1).unwrap_or_default();
+    let is_part =
+        |char: Option<char>| char.is_some_and(|char| char.is_alphanumeric() || "_-.@".contains(char));
+    text.match_indices(escaped).any(|(at, found)| {
+        !is_part(text[..at].chars().next_back()) && !is_part(text[at + found.len()..].chars().next())
+    })
 }
 
 /// Decides whether to pick a line, given its text and whether its checksum matches.

@@ -70,7 +70,8 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
         inbox(state, &EndpointName::of_export(&id), &mut found)?;
     }
     verify_entry(state, &EntryFiles::of_identity(state), &mut found)?;
-    for folder in ["approvals", "checks", "heads", "mirror_tables", "triggers", "unknown_users", "workspaces"]
+    for folder in
+        ["approvals", "blocks", "checks", "heads", "mirror_tables", "triggers", "unknown_users", "workspaces"]
     {
         each_file(&state.store, folder, FOLDERS_MAX, ".json", &mut |path| {
             checked_file(state, path, &mut found);

@@ -16,7 +16,7 @@ use crate::model::{ChangeOp, Clock, CohortId, Progress, RunId, Timestamp};
 use crate::reconcile::{
     self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RunPlan, RunReport,
 };
-use crate::state::{Membership, StateError, StateWriter};
+use crate::state::{Membership, RecordedBlock, StateError, StateWriter};
 
 /// A cohort run, and everything that it works with.
 #[derive(Clone)]
@@ -182,6 +182,7 @@ impl CohortRun {
             None => ended(RunEnd::Settled, ConditionStatus::InSync),
             Some(cohort) if !cohort.is_idle() => None,
             Some(cohort) if cohort.verdict.violations.is_empty() => {
+                self.clear_block();
                 ended(RunEnd::Settled, ConditionStatus::InSync)
             }
             // A plan that stays blocked is recorded once, not in each run.
@@ -193,6 +194,18 @@ impl CohortRun {
                     false => None,
                 }
             }
+        }
+    }
+
+    /// Records that the guard blocks nothing, when the cohort gets in sync without an apply. A failure is only logged.
+    fn clear_block(&self) {
+        if self.status.has_condition(&self.cohort, &ConditionStatus::InSync) {
+            return;
+        }
+        let cleared =
+            tokio::task::block_in_place(|| self.state.put_block(&self.cohort, RecordedBlock::default()));
+        if let Err(error) = cleared {
+            tracing::warn!(cohort = %self.cohort, "what the guard blocks could not be recorded: {error}");
         }
     }
 

@@ -5,7 +5,7 @@
 //! exit for a user who is settled to be out. The list of due triggers is written before the membership is committed, so
 //! after a crash in between it may name users who never entered or left: those are dropped here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::TriggersPlan;
 use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome, TriggerRequest};
@@ -131,9 +131,7 @@ fn fit(transition: Transition, standing: Option<MemberStanding>, is_blocked: boo
 }
 
 fn key_of(due: &DueTrigger, state: &StateReader) -> MemberKey {
-    let mut packed = Vec::new();
-    due.user.identifier().pack_into(&mut packed);
-    MemberKey::of(state.seed(), &packed)
+    state.key_of(&due.user.identifier())
 }
 
 /// The standings of these users in the recorded membership. Users without a record are missing.
@@ -142,20 +140,10 @@ fn standings(
     users: &[&DueTrigger],
     state: &StateReader,
 ) -> Result<BTreeMap<MemberKey, MemberStanding>, StateError> {
-    let mut keys: Vec<MemberKey> = users.iter().map(|due| key_of(due, state)).collect();
-    keys.sort_unstable();
-    let mut found = BTreeMap::new();
-    let version = state.version(cohort)?;
-    let mut members = state.members(cohort, version.as_ref())?;
-    let mut at = members.advance()?;
-    for key in keys {
-        while at.is_some_and(|(recorded, _)| recorded < key) {
-            members.skip(members.ahead().partition_point(|ahead| *ahead < key));
-            at = members.advance()?;
-        }
-        found.extend(at.filter(|(recorded, _)| *recorded == key));
-    }
-    Ok(found)
+    let keys: BTreeSet<MemberKey> = users.iter().map(|due| key_of(due, state)).collect();
+    let Some(version) = state.version(cohort)? else { return Ok(BTreeMap::new()) };
+    let found = state.find_members(cohort, &version, &keys)?.into_iter();
+    Ok(found.filter_map(|(key, member)| Some((key, member.standing?))).collect())
 }
 
 /// Writes the recipients of requests without an answer to the rejects.

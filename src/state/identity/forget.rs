@@ -6,32 +6,12 @@ use std::collections::BTreeSet;
 use super::known::{IdentityKey, IdentityKeyKind, KnownIdentity, MapKey};
 use super::learn::{IdentityMap, PARTS_MAX};
 use super::map_part::MapPart;
-use super::merge::{MapMerge, merged};
+use super::merge::merged;
 use super::source_state::SourceState;
-use crate::model::{Identifier, KeySeed};
-use crate::state::StateError;
-use crate::state::immutable_file::ImmutableFile;
-use crate::state::store::Store;
+use crate::state::{KnownHandles, StateError};
 
 /// All parts are merged once the small ones hold at least 1/SHARE of the entries of the largest.
 pub(super) const SHARE: u64 = 4;
-
-/// The devices and aliases of one user in the identity map.
-#[derive(Clone, Debug)]
-pub struct KnownHandles {
-    keys: BTreeSet<MapKey>,
-    seed: KeySeed,
-}
-
-impl KnownHandles {
-    /// Whether an identifier is one of them.
-    #[must_use]
-    pub fn contains(&self, identifier: &Identifier<'_>) -> bool {
-        !self.keys.is_empty()
-            && IdentityKey::of_member(identifier)
-                .is_some_and(|handle| self.keys.contains(&handle.key(self.seed)))
-    }
-}
 
 impl IdentityMap {
     /// Returns the devices and aliases of the user with this id, including aliases merged into theirs.
@@ -40,25 +20,7 @@ impl IdentityMap {
     /// When a part cannot be read or is damaged.
     pub fn handles_of(&mut self, id: &str) -> Result<KnownHandles, StateError> {
         self.commit()?;
-        let (store, seed, mut keys) = (&self.state.reader().store, self.seed(), BTreeSet::new());
-        let is_owned =
-            |known: &KnownIdentity| matches!(known, KnownIdentity::Owner(owner, ..) if **owner == *id);
-        collect(&self.parts, &mut keys, |known, _| is_owned(known))?;
-        for source in &self.sources {
-            let users = opened(store, &source.users)?;
-            let joins = opened(store, &source.joins)?;
-            collect(&users, &mut keys, |known, _| is_owned(known))?;
-            let label = &source.name.label;
-            let is_joined = |known: &KnownIdentity, keys: &BTreeSet<MapKey>| match known {
-                KnownIdentity::Merged(into) => {
-                    keys.contains(&IdentityKey::Alias { label, name: into }.key(seed))
-                }
-                _ => false,
-            };
-            // Merges may be chained, so this repeats until no alias is added.
-            while collect(&joins, &mut keys, is_joined)? {}
-        }
-        Ok(KnownHandles { keys, seed })
+        self.state.reader().handles_of(&[id])
     }
 
     /// Commits new entries, removes deleted users, and merges parts when there are many.
@@ -196,23 +158,4 @@ impl IdentityMap {
         self.open_sources()?;
         Ok(erased.get())
     }
-}
-
-fn opened(store: &Store, files: &[ImmutableFile]) -> Result<Vec<MapPart>, StateError> {
-    files.iter().map(|file| MapPart::open(store, file)).collect()
-}
-
-/// Adds the keys of the picked entries. Returns whether one was new.
-fn collect(
-    parts: &[MapPart],
-    keys: &mut BTreeSet<MapKey>,
-    is_picked: impl Fn(&KnownIdentity, &BTreeSet<MapKey>) -> bool,
-) -> Result<bool, StateError> {
-    let (mut all, before) = (MapMerge::new(parts)?, keys.len());
-    while let Some((key, known)) = all.advance()? {
-        if is_picked(&known, keys) {
-            keys.insert(key);
-        }
-    }
-    Ok(keys.len() > before)
 }

@@ -15,6 +15,7 @@
 
 mod by_key;
 mod forget;
+mod handles;
 mod known;
 mod learn;
 mod map_part;
@@ -30,7 +31,7 @@ use super::store::Store;
 use super::{StateError, StateReader};
 use serde::{Deserialize, Serialize};
 
-pub use forget::KnownHandles;
+pub use handles::KnownHandles;
 pub use known::{IdentityKey, IdentityKeyKind};
 pub use learn::IdentityMap;
 pub(super) use map_part::MapPart;

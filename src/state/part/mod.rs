@@ -7,6 +7,7 @@
 //! | `kind` | text | `external_id`, `alias` or `device_id` |
 //! | `alias_label` | text or null | |
 //! | `identifier` | text | |
+//! | `run` | text or null | the run since which the member has its status; null in segment tables and if unknown |
 //!
 //! Keys and identifiers are plain and uncompressed. Even at one percent of change nearly every page has an identifier
 //! that the plan needs, and decompression took longer than everything else. Parts with compressed identifiers, from
@@ -31,6 +32,7 @@ const KEY_LOW: usize = 1;
 const KIND: usize = 3;
 const LABEL: usize = 4;
 const IDENTIFIER: usize = 5;
+const RUN: usize = 6;
 
 /// The folder that a part belongs to.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,8 @@
 //! Keys are read in blocks. An identifier is read only on demand, together with following ones that are likely to be
 //! needed.
 //!
+//! A look-up by key ([`PartCursor::seek`]) reads only the row group that may have the key, by the statistics in the footer.
+//!
 //! Every identifier is hashed and must match its key, so damage is detected before a member is removed. The footer's
 //! checksum is verified before it is parsed, and the checksum of all keys at the end. The Parquet parser is a
 //! third-party crate: a panic on a damaged page becomes an error of the file.
@@ -16,6 +18,7 @@ use parquet::data_type::{ByteArray, ByteArrayType, DataType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
+use parquet::file::statistics::Statistics;
 
 use super::super::StateError;
 use super::super::immutable_file::checksum;
@@ -23,13 +26,15 @@ use super::super::store::Blob;
 use super::page::{KeyColumns, PageReader, RandomAccess, TextColumn};
 use super::reference::PartRef;
 use super::seal::{KEYS, KeySum, PartFooter};
-use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
+use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL, RUN};
 use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet, catch_parser_panic};
 
 /// Bytes at the end of every Parquet file: the length of its metadata, and `PAR1`.
 const FOOTER_END: usize = 8;
 /// Maximum number of identifiers read at a time.
 const IDENTIFIERS_LEN_MAX: usize = 512;
+/// Number of runs read at a time.
+const RUNS_LEN: usize = 1024;
 
 /// The outcome of one member's change in one part.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +60,7 @@ pub(in super::super) struct PartCursor {
     sum: KeySum,
     written_sum: String,
     identifiers: Option<GroupIdentifiers>,
+    runs: Option<RunColumn>,
     /// Buffered keys, the row of the first, and the index of the current one. No current key at the end.
     block: Vec<MemberKey>,
     block_start: u64,
@@ -62,6 +68,12 @@ pub(in super::super) struct PartCursor {
     /// The outcome of all rows from the current one up to `word_end`.
     outcome: RowOutcome,
     outcome_end: u64,
+    /// Row groups were skipped, so that the checksum of all keys cannot be verified.
+    has_skipped: bool,
+    /// The last key of the block before the current one, with its row group.
+    before: Option<(usize, MemberKey)>,
+    /// The row at which neighbors were verified last.
+    verified: Option<u64>,
 }
 
 impl PartCursor {
@@ -94,11 +106,15 @@ impl PartCursor {
             sum: KeySum::default(),
             written_sum,
             identifiers: None,
+            runs: None,
             block: Vec::new(),
             block_start: 0,
             at: 0,
             outcome: RowOutcome::Unanswered,
             outcome_end: 0,
+            has_skipped: false,
+            before: None,
+            verified: None,
         })
     }
 
@@ -148,7 +164,8 @@ impl PartCursor {
         self.block.get(self.at).copied()
     }
 
-    fn row(&self) -> u64 {
+    /// The number of the current row.
+    pub(in super::super) fn row(&self) -> u64 {
         self.block_start + self.at as u64
     }
 
@@ -209,9 +226,7 @@ impl PartCursor {
             let (block, sum) = (&mut self.block, &mut self.sum);
             unpanicked(|| keys.read(block, sum)).map_err(|e| self.damaged(e))?;
             if self.block.is_empty() {
-                self.group += 1;
-                self.group_start = self.block_start;
-                self.identifiers = None;
+                self.start_group(self.group + 1, self.block_start);
             } else {
                 self.keys = Some(keys);
             }
@@ -219,7 +234,7 @@ impl PartCursor {
         let ascends = |a: &MemberKey, b: &MemberKey| a < b;
         match self.block.first() {
             None if self.block_start != self.part.rows => Err(self.damaged("it ends too early")),
-            None if self.sum.digest() != self.written_sum => {
+            None if !self.has_skipped && self.sum.digest() != self.written_sum => {
                 Err(self.damaged("the checksum of its keys does not match"))
             }
             Some(first) if last.is_some_and(|last| *first <= last) || !self.block.is_sorted_by(ascends) => {
@@ -227,6 +242,84 @@ impl PartCursor {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Advances to the first member with `key` or a greater key. Returns whether it has this key. Keys must ascend
+    /// from call to call. Row groups without the key are not read.
+    ///
+    /// The checksum of all keys is not verified then. A key that is found is verified by its identifier. If a key is
+    /// absent, its neighbors are verified: a damaged key is out of order, or is a neighbor of the key that it was.
+    pub(in super::super) fn seek(&mut self, key: MemberKey) -> Result<bool, StateError> {
+        let (high, _) = key.halves();
+        self.skip_groups(high);
+        let chosen =
+            self.metadata.row_groups().get(self.group).and_then(largest_half).filter(|_| !self.has_ended());
+        let group = self.group;
+        while self.block.last().is_none_or(|last| *last < key) && !self.has_ended() {
+            self.before = self.block.last().map(|last| (self.group, *last));
+            self.next_block()?;
+        }
+        if self.group > group && chosen.is_some_and(|largest| largest > high) {
+            return Err(self.damaged("its keys differ from its statistics"));
+        }
+        self.at += self.block.get(self.at..).unwrap_or_default().partition_point(|at| *at < key);
+        let is_found = self.key() == Some(key);
+        if !is_found {
+            self.verify_neighbors()?;
+        }
+        Ok(is_found)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.group >= self.metadata.num_row_groups()
+    }
+
+    /// Skips the row groups in which all keys have a smaller upper half.
+    fn skip_groups(&mut self, high: u64) {
+        let groups = self.metadata.row_groups().get(self.group..).unwrap_or_default();
+        let is_before = |group: &&RowGroupMetaData| largest_half(group).is_some_and(|largest| largest < high);
+        let (mut skipped, mut rows) = (0, 0);
+        for group in groups.iter().take_while(is_before) {
+            (skipped, rows) = (skipped + 1, rows + u64::try_from(group.num_rows()).unwrap_or(0));
+        }
+        if skipped > 0 {
+            self.start_group(self.group + skipped, self.group_start + rows);
+            (self.block_start, self.at, self.keys, self.has_skipped) = (self.group_start, 0, None, true);
+            self.block.clear();
+        }
+    }
+
+    /// Verifies the identifiers of the current member and of the one before it.
+    fn verify_neighbors(&mut self) -> Result<(), StateError> {
+        let (row, mut packed) = (self.row(), Vec::new());
+        if self.verified.replace(row) == Some(row) {
+            return Ok(());
+        }
+        let before = match self.at.checked_sub(1) {
+            Some(at) => self.block.get(at).copied(),
+            None => self.before.filter(|(group, _)| *group == self.group).map(|(_, key)| key),
+        };
+        if before.is_some() {
+            self.identifier_of(row - 1, before, &mut packed)?;
+        }
+        packed.clear();
+        if self.key().is_some() { self.identifier(&mut packed) } else { Ok(()) }
+    }
+
+    /// Whether all members have an external id, by the statistics of the row groups.
+    pub(in super::super) fn has_only_external_ids(&self) -> bool {
+        let external = IdentifierKind::ExternalId.as_str().as_bytes();
+        self.metadata.row_groups().iter().all(|group| {
+            let Some(Statistics::ByteArray(kinds)) = group.column(KIND).statistics() else { return false };
+            [kinds.min_opt(), kinds.max_opt()]
+                .iter()
+                .all(|kind| kind.is_some_and(|kind| kind.data() == external))
+        })
+    }
+
+    fn start_group(&mut self, group: usize, first_row: u64) {
+        (self.group, self.group_start) = (group, first_row);
+        (self.identifiers, self.runs) = (None, None);
     }
 
     fn pages(&self, column: usize) -> Result<PageReader, StateError> {
@@ -246,7 +339,18 @@ impl PartCursor {
 
     /// Appends the packed identifier of the current member.
     pub(in super::super) fn identifier(&mut self, packed: &mut Vec<u8>) -> Result<(), StateError> {
-        let within = self.row() - self.group_start;
+        let key = self.key();
+        self.identifier_of(self.row(), key, packed)
+    }
+
+    /// Appends the packed identifier of a row of the current row group, which must have this key.
+    fn identifier_of(
+        &mut self,
+        row: u64,
+        key: Option<MemberKey>,
+        packed: &mut Vec<u8>,
+    ) -> Result<(), StateError> {
+        let within = row - self.group_start;
         let mut identifiers = match self.identifiers.take() {
             Some(identifiers) => identifiers,
             None => GroupIdentifiers {
@@ -263,12 +367,34 @@ impl PartCursor {
         let found = identifiers.at(within).map_err(|e| self.damaged(e))?;
         let whole = found.and_then(identifier).map(|id| id.pack_into(packed)).is_some();
         self.identifiers = Some(identifiers);
-        if whole && self.key() == Some(MemberKey::of(self.seed, &packed[start..])) {
+        if whole && key == Some(MemberKey::of(self.seed, &packed[start..])) {
             Ok(())
         } else {
             Err(self.damaged("an identifier does not match its key"))
         }
     }
+
+    /// Returns the run since which the current member has its status. `None`: it is unknown. It is not verified by a
+    /// checksum, so only reports use it.
+    pub(in super::super) fn run(&mut self) -> Result<Option<ByteArray>, StateError> {
+        // Parts of earlier versions do not have the column.
+        if self.metadata.file_metadata().schema_descr().num_columns() <= RUN || self.key().is_none() {
+            return Ok(None);
+        }
+        let mut runs = match self.runs.take() {
+            Some(runs) => runs,
+            None => RunColumn { column: self.column(RUN)?, block: Vec::new(), block_start: 0 },
+        };
+        let found = runs.at(self.row() - self.group_start).map_err(|e| self.damaged(e))?;
+        self.runs = Some(runs);
+        Ok(found)
+    }
+}
+
+/// The largest upper half of the keys of a row group. `None`: there are no statistics.
+fn largest_half(group: &RowGroupMetaData) -> Option<u64> {
+    let Some(Statistics::Int64(keys)) = group.column(KEY_HIGH).statistics() else { return None };
+    keys.max_opt().map(|key| key.cast_unsigned())
 }
 
 /// Runs the parser and turns a panic into an error.
@@ -320,6 +446,33 @@ struct PartColumn<T: DataType>(ColumnReaderImpl<T>);
 impl<T: DataType> std::fmt::Debug for PartColumn<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Column")
+    }
+}
+
+/// The runs of a row group, read on demand, forwards only.
+#[derive(Debug)]
+struct RunColumn {
+    column: PartColumn<ByteArrayType>,
+    block: Vec<Option<ByteArray>>,
+    block_start: u64,
+}
+
+impl RunColumn {
+    fn at(&mut self, row: u64) -> Result<Option<ByteArray>, ParquetError> {
+        let position = self.block_start + self.block.len() as u64;
+        if row >= position {
+            let skip = usize::try_from(row - position).unwrap_or(usize::MAX);
+            let (mut known, mut runs) = (Vec::new(), Vec::new());
+            unpanicked(|| {
+                self.column.0.skip_records(skip)?;
+                self.column.0.read_records(RUNS_LEN, Some(&mut known), None, &mut runs)
+            })?;
+            let mut runs = runs.into_iter();
+            self.block = known.into_iter().map(|known| if known == 1 { runs.next() } else { None }).collect();
+            self.block_start = row;
+        }
+        let index = usize::try_from(row - self.block_start).unwrap_or(usize::MAX);
+        Ok(self.block.get(index).cloned().flatten())
     }
 }
 

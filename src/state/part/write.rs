@@ -37,6 +37,8 @@ pub struct PartWriter {
     rows: u64,
     last: Option<MemberKey>,
     sum: KeySum,
+    /// The run of the members that follow.
+    run: Option<ByteArray>,
 }
 
 impl PartWriter {
@@ -71,7 +73,13 @@ impl PartWriter {
             rows: 0,
             last: None,
             sum: KeySum::default(),
+            run: None,
         })
+    }
+
+    /// Sets the run since which the members that follow have their status. `None`: it is unknown.
+    pub fn set_run(&mut self, run: Option<impl Into<ByteArray>>) {
+        self.run = run.map(Into::into);
     }
 
     /// Appends a member. Members must arrive in strictly ascending key order.
@@ -85,7 +93,7 @@ impl PartWriter {
         }
         self.last = Some(key);
         let (identifier, _) = Identifier::unpack(packed).map_err(|e| self.damaged(&e.to_string()))?;
-        self.group.push(key, identifier);
+        self.group.push(key, identifier, self.run.as_ref());
         self.rows += 1;
         if self.group.high.len() == GROUP_LEN { self.flush() } else { Ok(()) }
     }
@@ -144,10 +152,15 @@ struct RowGroup {
     /// All labels and identifiers, concatenated; the written values are slices of it.
     text: Vec<u8>,
     ends: Vec<(u32, u32)>,
+    /// The runs that are known, and for each member whether its run is.
+    runs: Vec<ByteArray>,
+    runs_known: Vec<i16>,
 }
 
 impl RowGroup {
-    fn push(&mut self, key: MemberKey, identifier: Identifier<'_>) {
+    fn push(&mut self, key: MemberKey, identifier: Identifier<'_>, run: Option<&ByteArray>) {
+        self.runs_known.push(i16::from(run.is_some()));
+        self.runs.extend(run.cloned());
         let (high, low) = key.halves();
         self.high.push(high.cast_signed());
         self.low.push(low.cast_signed());
@@ -186,6 +199,7 @@ impl RowGroup {
         column::<ByteArrayType>(&mut out, |c| c.write_batch(&kinds, None, None))?;
         column::<ByteArrayType>(&mut out, |c| c.write_batch(&labels, Some(&defined), None))?;
         column::<ByteArrayType>(&mut out, |c| c.write_batch(&values, None, None))?;
+        column::<ByteArrayType>(&mut out, |c| c.write_batch(&self.runs, Some(&self.runs_known), None))?;
         out.close().map(drop)
     }
 }
@@ -219,6 +233,7 @@ fn schema() -> TypePtr {
         text("kind", Repetition::REQUIRED),
         text("alias_label", Repetition::OPTIONAL),
         text("identifier", Repetition::REQUIRED),
+        text("run", Repetition::OPTIONAL),
     ];
     let fields = columns.into_iter().filter_map(|column| column.build().ok()).map(Arc::new).collect();
     let group = Type::group_type_builder("member").with_fields(fields).build();
@@ -232,7 +247,7 @@ fn properties() -> WriterProperties {
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_created_by(concat!("syncline ", env!("CARGO_PKG_VERSION")).to_owned());
-    for name in ["op", "kind", "alias_label"] {
+    for name in ["op", "kind", "alias_label", "run"] {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
     for name in ["key_high", "key_low", "identifier"] {
