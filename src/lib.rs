@@ -33,6 +33,7 @@
 //! | [`webhooks`] | HTTP endpoints → inbox | model, event_mapping, config, state |
 //! | [`identity`] | identity sources (files, Heap Connect dumps) → identity map | model, config, state, connector |
 //! | [`source`] | reads a source, matches its rows and sorts the members on disk; one file per kind | model, contained, config, state, connector |
+//! | [`lookup`] | `who`: one user in every cohort, in the state and on request in the sources | model, config, state, connector, source |
 //! | [`segment_check`] | compares segments, campaigns and Canvases in Braze with the config | model, config, state, connector |
 //! | [`apply`] | sends an approved plan and records the outcome | model, wait_log, retry, contained, config, plan, state, connector |
 //! | [`export`] | one run of an export: read, map, send, checkpoint | model, wait_log, retry, contained, event_mapping, config, state, connector, apply |
@@ -104,6 +105,7 @@ pub mod file_glob;
 pub mod foreign;
 pub mod heap_segments;
 pub mod identity;
+pub mod lookup;
 pub mod model;
 pub mod object_store;
 pub mod plan;

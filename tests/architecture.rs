@@ -28,6 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("webhooks", &["model", "event_mapping", "config", "state"]),
     ("identity", &["model", "config", "state", "connector"]),
     ("source", &["model", "contained", "config", "state", "connector"]),
+    ("lookup", &["model", "config", "state", "connector", "source"]),
     ("segment_check", &["model", "config", "state", "connector"]),
     ("apply", &["model", "wait_log", "retry", "contained", "config", "plan", "state", "connector"]),
     (
@@ -105,6 +106,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "apply",
             "export",
             "erasure",
+            "lookup",
             "webhooks",
             "reconcile",
             "dashboard",

@@ -80,4 +80,5 @@ mod watch_loop;
 mod webhook;
 mod webhook_endpoints;
 mod webhook_urls;
+mod who;
 mod workspace;

@@ -12,6 +12,7 @@ use super::global_args::{FormatArgs, Global, OutputFormat, cohort, without_effec
 use super::identity_args::IdentityArgs;
 use super::sandbox_args::SandboxArgs;
 use super::state_args::StateArgs;
+use super::who_args::{EXAMPLES, WhoArgs};
 use crate::model::{CohortId, ExportId, SegmentId, Timestamp, parse_time};
 use crate::plan::PlanDigest;
 
@@ -49,6 +50,9 @@ pub(super) enum Command {
     Status(FormatArgs),
     /// Show earlier runs
     History(HistoryArgs),
+    /// Look up a user: in which cohorts, since which run, and why not in the others
+    #[command(after_help = EXAMPLES)]
+    Who(WhoArgs),
     /// Send engagement events to Heap: one run over all exports
     Export(ExportArgs),
     /// Send rejects, or the events of some days, again; shows them first
@@ -93,6 +97,7 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Status(_) => "status",
             Self::History(_) => "history",
+            Self::Who(_) => "who",
             Self::Export(_) => "export",
             Self::Replay(_) => "replay",
             Self::Identity(_) => "identity",
@@ -117,6 +122,7 @@ impl Command {
             Self::Discover(args) => args.format,
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,
+            Self::Who(args) => args.format,
             Self::Export(args) => args.format,
             Self::Replay(args) => args.format,
             Self::Identity(args) => args.command.format(),

@@ -34,6 +34,7 @@ mod spans;
 mod state_args;
 mod suggested_command;
 mod terminal;
+mod who_args;
 
 mod render;
 mod workspace;
@@ -116,6 +117,7 @@ fn run_command(cli: &Cli) -> Exit {
         Command::Doctor(args) => commands::doctor::run(&cli.global, args),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),
+        Command::Who(args) => commands::who::run(&cli.global, args),
         Command::Export(args) => commands::export::run(&cli.global, args),
         Command::Replay(args) => commands::replay::run(&cli.global, args),
         Command::Identity(args) => commands::identity::run(&cli.global, args),

@@ -50,8 +50,9 @@ pub(crate) fn without_times(text: &str) -> String {
     let (mut out, mut after_version) = (String::new(), false);
     for word in text.split_inclusive([' ', '/', '\n']) {
         let bare = word.trim_end_matches([' ', '/', '\n']);
-        let is_run = bare.len() == 26 && bare.as_bytes()[8] == b't' && bare.as_bytes()[19] == b'-';
-        let is_time = bare.len() == 24 && bare.ends_with('Z') && bare.as_bytes()[10] == b'T';
+        let core = bare.trim_matches(['(', ')', ',', ':']);
+        let is_run = core.len() == 26 && core.as_bytes()[8] == b't' && core.as_bytes()[19] == b'-';
+        let is_time = core.len() == 24 && core.ends_with('Z') && core.as_bytes()[10] == b'T';
         let is_version = after_version && bare.parse::<u64>().is_ok();
         after_version = bare == "version";
         out.push_str(if is_version || is_run || is_time { "<when>" } else { bare });

@@ -198,6 +198,9 @@ fn exit_codes() -> String {
     out
 }
 
+/// A member, and a placeholder, which is in rejected rows only.
+const WHO: &str = "who shopper-01238@example.com null --source";
+
 /// Commands with JSON output, in an order in which each has something to show.
 const JSON_COMMANDS: &[&str] = &[
     "validate",
@@ -205,6 +208,7 @@ const JSON_COMMANDS: &[&str] = &[
     "reconcile",
     "status",
     "history",
+    WHO,
     "export",
     "export --dry-run",
     "replay",
@@ -232,7 +236,7 @@ fn json_output() -> String {
     let carts = w.read("examples/data/abandoned_checkout.csv");
     let part: Vec<&str> = carts.lines().take(1000).collect();
     w.write("examples/data/abandoned_checkout.csv", part.join("\n") + "\n");
-    ["plan", "reconcile"].into_iter().for_each(look);
+    ["plan", "reconcile", WHO].into_iter().for_each(look);
     let mut out = String::new();
     for command in JSON_COMMANDS {
         writeln!(out, "### syncline {command}\n\n| field | type |\n|---|---|").unwrap();

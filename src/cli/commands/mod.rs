@@ -22,6 +22,7 @@ pub(super) mod status;
 mod stop;
 pub(super) mod validate;
 pub(super) mod watch;
+pub(super) mod who;
 
 use std::collections::BTreeMap;
 

@@ -12,6 +12,8 @@ pub(super) mod segment_remedies;
 pub(super) mod segments;
 pub(super) mod target;
 mod triggers;
+pub(super) mod user_json;
+pub(super) mod user_report;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

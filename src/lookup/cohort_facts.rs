@@ -1,0 +1,233 @@
+//! The findings about users in one cohort: recorded membership, rejects, unknown users, triggers, blocks, source.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::identifiers::{LookupInputs, SubjectIdentifier, Subjects, SubjectsByKey};
+use super::reject_search::{self, RejectedRow};
+use super::source_rows::{self, SourceFinding};
+use crate::config::CohortConfig;
+use crate::model::{CohortId, Identifier, MemberKey, MemberStanding, Timestamp};
+use crate::state::{
+    DueTrigger, FoundMember, Membership, RecordedBlock, RejectFile, StateError, Transition, UnknownUser,
+};
+
+/// How an identifier is related to the asked one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FoundAs {
+    /// It is the asked one.
+    Asked,
+    /// It is the external id of the owner of the asked one.
+    Owner,
+    /// It is a device or an alias of the asked user.
+    Handle,
+}
+
+/// An identifier of the user in the recorded membership.
+#[derive(Clone, Debug)]
+pub struct RecordedIdentifier {
+    /// The identifier, packed.
+    pub packed: Vec<u8>,
+    /// How it is related to the asked one.
+    pub found_as: FoundAs,
+    /// What the state says about it.
+    pub member: FoundMember,
+    /// Braze has no profile with it.
+    pub missing_profile: Option<MissingProfile>,
+}
+
+/// A trigger for the user that is not sent, or has no response.
+#[derive(Clone, Debug)]
+pub struct PendingTrigger {
+    /// Enter or exit.
+    pub transition: Transition,
+    /// When the transition was found.
+    pub at: Timestamp,
+    /// It was sent and has no response.
+    pub is_in_flight: bool,
+}
+
+/// A user without a Braze profile.
+#[derive(Clone, Copy, Debug)]
+pub struct MissingProfile {
+    /// Since when.
+    pub since: Timestamp,
+    /// When Braze was last asked.
+    pub checked_at: Timestamp,
+    /// Braze had a profile then. The next run sends the user again.
+    pub exists_now: bool,
+}
+
+/// The findings about one user in one cohort.
+#[derive(Clone, Debug, Default)]
+pub struct CohortFacts {
+    /// Whether anything was ever sent to the cohort.
+    pub has_version: bool,
+    /// Whether the cohort was emptied by `removed:`.
+    pub is_emptied: bool,
+    /// The user's identifiers that the recorded membership has.
+    pub recorded: Vec<RecordedIdentifier>,
+    /// Members with an identifier that differs from the asked one only by upper and lower case or by invisible
+    /// characters. To Braze they are other users.
+    pub variants: Vec<RecordedIdentifier>,
+    /// Rejects that name the user, the newest first.
+    pub rejects: Vec<RejectedRow>,
+    /// Triggers without a response.
+    pub triggers: Vec<PendingTrigger>,
+    /// What the guard blocks in the cohort, if the config declares it.
+    pub block: RecordedBlock,
+    /// The user in the source, or why the source cannot be read. `None`: it was not read.
+    pub source: Option<Result<SourceFinding, String>>,
+}
+
+/// Returns the findings about all subjects in a cohort.
+pub(super) fn of_cohort(
+    cohort: &CohortId,
+    declared: Option<&CohortConfig>,
+    files: &[RejectFile],
+    subjects: &Subjects,
+    inputs: LookupInputs<'_>,
+) -> Result<Vec<CohortFacts>, StateError> {
+    let version = inputs.state.version(cohort)?;
+    let block = declared.map(|_| inputs.state.block(cohort)).transpose()?.unwrap_or_default();
+    let mut all: Vec<CohortFacts> = (subjects.all.iter())
+        .map(|_| CohortFacts {
+            has_version: version.is_some(),
+            is_emptied: version.as_ref().is_some_and(|version| version.removed),
+            block: block.clone(),
+            ..CohortFacts::default()
+        })
+        .collect();
+    let mut by_key = SubjectsByKey::new();
+    for (at, subject) in subjects.all.iter().enumerate() {
+        subject.candidates.keys().for_each(|key| by_key.entry(*key).or_default().push(at));
+    }
+    if let Some(version) = version.as_ref().filter(|version| !version.removed) {
+        find_recorded(cohort, version, subjects, &mut by_key, &mut all, inputs)?;
+    }
+    note_outbox(cohort, subjects, &by_key, &mut all, inputs)?;
+    note_unknown(cohort, &mut all, inputs)?;
+    let has_rejected = all.iter().any(|facts| {
+        facts.recorded.iter().any(|found| {
+            matches!(found.member.standing, Some(MemberStanding::Rejected | MemberStanding::Disputed))
+        })
+    });
+    // The newest complete read had no rejected row: older ones no longer matter.
+    let mark = version.as_ref().and_then(|version| version.source.as_ref());
+    let has_rows = mark.is_none_or(|mark| !mark.matched.rejects.is_empty());
+    let found = reject_search::search(files, has_rows, has_rejected, subjects, inputs.state)?;
+    for (facts, rejects) in all.iter_mut().zip(found) {
+        facts.rejects = rejects;
+    }
+    if let Some((cohort, access)) = declared.zip(inputs.sources) {
+        let found = source_rows::find(cohort, access, subjects, &by_key, inputs);
+        for (at, facts) in all.iter_mut().enumerate() {
+            facts.source = Some(match &found {
+                Ok(findings) => Ok(findings[at].clone()),
+                Err(error) => Err(error.to_string()),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Looks up the subjects in the recorded membership, and adds the keys of their devices and aliases.
+fn find_recorded(
+    cohort: &CohortId,
+    version: &Membership,
+    subjects: &Subjects,
+    by_key: &mut SubjectsByKey,
+    all: &mut [CohortFacts],
+    inputs: LookupInputs<'_>,
+) -> Result<(), StateError> {
+    let mut handles: BTreeMap<MemberKey, (&[usize], Vec<u8>)> = BTreeMap::new();
+    if subjects.handles.is_some() {
+        let mut failed = None;
+        inputs.state.scan_handles(
+            cohort,
+            version,
+            &mut |key, identifier| match subjects.owner_of(identifier) {
+                Ok([]) => {}
+                Ok(subjects) => {
+                    let mut packed = Vec::new();
+                    identifier.pack_into(&mut packed);
+                    handles.insert(key, (subjects, packed));
+                }
+                Err(error) => failed = Some(error),
+            },
+        )?;
+        failed.map_or(Ok(()), Err)?;
+    }
+    for (key, (subjects, _)) in &handles {
+        let known = by_key.entry(*key).or_default();
+        known.extend(*subjects);
+        known.sort_unstable();
+        known.dedup();
+    }
+    let variants = subjects.all.iter().flat_map(|subject| subject.variants.keys());
+    let keys: BTreeSet<MemberKey> = by_key.keys().chain(variants).copied().collect();
+    let members = inputs.state.find_members(cohort, version, &keys)?;
+    let recorded = |key: &MemberKey, packed: &[u8], found_as| {
+        let (packed, member) = (packed.to_owned(), members.get(key)?.clone());
+        Some(RecordedIdentifier { packed, found_as, member, missing_profile: None })
+    };
+    for (subject, facts) in subjects.all.iter().zip(&mut *all) {
+        for (key, SubjectIdentifier { packed, is_owner }) in &subject.candidates {
+            let found_as = if *is_owner { FoundAs::Owner } else { FoundAs::Asked };
+            facts.recorded.extend(recorded(key, packed, found_as));
+        }
+        let variants =
+            subject.variants.iter().filter_map(|(key, packed)| recorded(key, packed, FoundAs::Asked));
+        facts.variants.extend(variants.filter(|found| found.member.may_be_member()));
+    }
+    for (key, (owners, packed)) in &handles {
+        for at in owners.iter().filter(|at| !subjects.all[**at].candidates.contains_key(key)) {
+            all[*at].recorded.extend(recorded(key, packed, FoundAs::Handle));
+        }
+    }
+    all.iter_mut().for_each(|facts| facts.recorded.sort_by_key(|found| found.found_as));
+    Ok(())
+}
+
+/// Devices and aliases may be in the list alone: a merge of parts drops removed members.
+fn note_outbox(
+    cohort: &CohortId,
+    subjects: &Subjects,
+    by_key: &SubjectsByKey,
+    all: &mut [CohortFacts],
+    inputs: LookupInputs<'_>,
+) -> Result<(), StateError> {
+    let outbox = inputs.state.outbox(cohort)?;
+    let due = outbox.due.iter().map(|due| (due, false));
+    for (due, is_in_flight) in due.chain(outbox.in_flight.iter().map(|due| (due, true))) {
+        let DueTrigger { transition, user, at, .. } = due;
+        let identifier = user.identifier();
+        let known = by_key.get(&inputs.state.key_of(&identifier)).into_iter().flatten();
+        let theirs: BTreeSet<&usize> = known.chain(subjects.owner_of(&identifier)?).collect();
+        for subject in theirs {
+            let trigger = PendingTrigger { transition: *transition, at: at.0, is_in_flight };
+            all[*subject].triggers.push(trigger);
+        }
+    }
+    Ok(())
+}
+
+fn note_unknown(
+    cohort: &CohortId,
+    all: &mut [CohortFacts],
+    inputs: LookupInputs<'_>,
+) -> Result<(), StateError> {
+    // Users that Braze was not asked for yet are in the list as well.
+    let unknown = inputs.state.unknown_users(cohort)?.users.into_iter();
+    let asked = unknown.filter(|unknown| unknown.checked_at.0 != Timestamp::UNIX_EPOCH);
+    let asked: BTreeMap<MemberKey, UnknownUser> =
+        asked.map(|unknown| (inputs.state.key_of(&unknown.user.identifier()), unknown)).collect();
+    for found in all.iter_mut().flat_map(|facts| &mut facts.recorded) {
+        let Ok((identifier, _)) = Identifier::unpack(&found.packed) else { continue };
+        found.missing_profile = asked.get(&inputs.state.key_of(&identifier)).map(|unknown| MissingProfile {
+            since: unknown.since.0,
+            checked_at: unknown.checked_at.0,
+            exists_now: unknown.has_profile,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! The inputs of a look-up, and the identifiers to look up: an asked text as every kind that it can be, with its owners
+//! and the owners' devices.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{Config, IdentitySource, SourceAccess};
+use crate::model::{CohortId, Identifier, IdentifierKind, MemberKey, Timestamp, visible_form};
+use crate::state::{IdentityKey, IdentityOwners, KnownHandles, OwnerEvidence, StateError, StateReader};
+
+/// The label of the alias that Heap's user ids are by default.
+const HEAP_LABEL: &str = "heap_user_id";
+
+/// A kind of identifier that can be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdKind {
+    /// The external id of a user.
+    ExternalId,
+    /// An alias: `label:name`, or a name under any label of the config. Heap's user ids are aliases.
+    Alias,
+    /// A device.
+    DeviceId,
+    /// Braze's own id of a user.
+    BrazeId,
+}
+
+impl IdKind {
+    /// The name in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ExternalId => "external_id",
+            Self::Alias => "alias",
+            Self::DeviceId => "device_id",
+            Self::BrazeId => "braze_id",
+        }
+    }
+}
+
+/// Where and how to look.
+#[derive(Clone, Copy)]
+pub struct LookupInputs<'a> {
+    /// The state.
+    pub state: &'a StateReader,
+    /// The config.
+    pub config: &'a Config,
+    /// The only kind that the identifiers can be. `None`: any.
+    pub kind: Option<IdKind>,
+    /// The cohorts to look in; all of config and state if empty.
+    pub only: &'a [CohortId],
+    /// Credentials to read the sources with. `None`: sources are not read.
+    pub sources: Option<&'a SourceAccess>,
+    /// The current time.
+    pub now: Timestamp,
+}
+
+/// An entry of the identity map.
+#[derive(Clone, Debug)]
+pub struct KnownOwner {
+    /// The kind of the identifier.
+    pub kind: IdKind,
+    /// The label of an alias.
+    pub label: String,
+    /// The owner.
+    pub evidence: OwnerEvidence,
+}
+
+/// Keys of identifiers, with the subjects that they belong to.
+pub(super) type SubjectsByKey = BTreeMap<MemberKey, Vec<usize>>;
+
+/// One asked identifier.
+pub(super) struct AskedId {
+    pub(super) text: String,
+    /// Identifiers that the text can be, packed, and the external ids of its owners.
+    pub(super) candidates: BTreeMap<MemberKey, SubjectIdentifier>,
+    /// The same in the caseless form, packed. To Braze they are other users.
+    pub(super) variants: BTreeMap<MemberKey, Vec<u8>>,
+    /// The external ids that the user has, or may have.
+    pub(super) external_ids: BTreeSet<String>,
+    pub(super) owners: Vec<KnownOwner>,
+}
+
+/// An identifier to look up.
+pub(super) struct SubjectIdentifier {
+    pub(super) packed: Vec<u8>,
+    /// Whether it is the owner of the asked identifier.
+    pub(super) is_owner: bool,
+}
+
+impl AskedId {
+    /// The texts by which rejects and rows may name the user.
+    pub(super) fn texts(&self) -> BTreeSet<String> {
+        let values =
+            self.candidates.values().filter_map(|candidate| Identifier::unpack(&candidate.packed).ok());
+        let values = values.map(|(identifier, _)| identifier.value.to_owned());
+        values.chain([self.text.clone()]).filter(|text| !text.is_empty()).collect()
+    }
+}
+
+/// All asked identifiers.
+pub(super) struct Subjects {
+    pub(super) all: Vec<AskedId>,
+    pub(super) owners: Option<IdentityOwners>,
+    /// Devices and aliases of the users, by index in `people`.
+    pub(super) handles: Option<KnownHandles>,
+    /// The external id of each user, and the subjects that the user is.
+    pub(super) people: Vec<(String, Vec<usize>)>,
+}
+
+impl Subjects {
+    pub(super) fn new(identifiers: &[String], inputs: LookupInputs<'_>) -> Result<Self, StateError> {
+        let (owners, labels) = (inputs.state.owners()?, labels(inputs.config));
+        let (mut all, mut people) = (Vec::with_capacity(identifiers.len()), BTreeMap::new());
+        for (at, text) in identifiers.iter().enumerate() {
+            let subject = subject(text.trim(), &labels, owners.as_ref(), inputs)?;
+            for id in &subject.external_ids {
+                people.entry(id.clone()).or_insert_with(Vec::new).push(at);
+            }
+            all.push(subject);
+        }
+        let people: Vec<(String, Vec<usize>)> = people.into_iter().collect();
+        let handles = match owners {
+            Some(_) => {
+                let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
+                Some(inputs.state.handles_of(&ids)?).filter(|handles| !handles.is_empty())
+            }
+            None => None,
+        };
+        Ok(Self { all, owners, handles, people })
+    }
+
+    /// How many devices, aliases and Braze ids the identity map assigns to each subject.
+    pub(super) fn handle_counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.all.len()];
+        for (user, count) in self.handles.iter().flat_map(KnownHandles::counts) {
+            let subjects = self.people.get(user).map(|(_, subjects)| subjects);
+            subjects.into_iter().flatten().for_each(|subject| counts[*subject] += count);
+        }
+        counts
+    }
+
+    /// Returns the subjects that a device or an alias belongs to, by the newest evidence of the identity map.
+    pub(super) fn owner_of(&self, identifier: &Identifier<'_>) -> Result<&[usize], StateError> {
+        let user = self.handles.as_ref().and_then(|handles| handles.user_of(identifier));
+        let known = user.and_then(|user| self.people.get(user)).zip(self.owners.as_ref());
+        let (Some(((external_id, subjects), owners)), Some(handle)) =
+            (known, IdentityKey::of_member(identifier))
+        else {
+            return Ok(&[]);
+        };
+        let evidence = owners.answers().evidence(handle)?;
+        let is_theirs = matches!(evidence, Some(OwnerEvidence::Owner { owner, .. }) if owner == *external_id);
+        Ok(if is_theirs { subjects } else { &[] })
+    }
+}
+
+/// The labels of aliases in the config.
+fn labels(config: &Config) -> BTreeSet<&str> {
+    let rules = config.cohorts.iter().flat_map(|cohort| &cohort.rules).map(|rule| &*rule.label);
+    let declared = config.identity.iter().filter_map(IdentitySource::label);
+    rules.chain(declared).chain([HEAP_LABEL]).filter(|label| !label.is_empty()).collect()
+}
+
+/// The key and the packed form of an identifier; none if no system accepts its length.
+fn packed(identifier: Identifier<'_>, state: &StateReader) -> Option<(MemberKey, Vec<u8>)> {
+    let (label, value) = (identifier.label, identifier.value);
+    let is_usable = !value.is_empty()
+        && value.len() <= identifier.kind.value_len_max()
+        && label.len() <= usize::from(u8::MAX);
+    is_usable.then(|| {
+        let mut packed = Vec::new();
+        identifier.pack_into(&mut packed);
+        (state.key_of(&identifier), packed)
+    })
+}
+
+fn subject(
+    text: &str,
+    labels: &BTreeSet<&str>,
+    owners: Option<&IdentityOwners>,
+    inputs: LookupInputs<'_>,
+) -> Result<AskedId, StateError> {
+    let (mut asked, mut handles) = (Vec::new(), Vec::new());
+    let is_asked = |kind| inputs.kind.is_none_or(|only| only == kind);
+    if is_asked(IdKind::ExternalId) {
+        asked.push(Identifier { kind: IdentifierKind::ExternalId, label: "", value: text });
+    }
+    if is_asked(IdKind::DeviceId) {
+        asked.push(Identifier { kind: IdentifierKind::DeviceId, label: "", value: text });
+        handles.push((IdKind::DeviceId, IdentityKey::DeviceId(text)));
+    }
+    if is_asked(IdKind::BrazeId) {
+        handles.push((IdKind::BrazeId, IdentityKey::BrazeId(text)));
+    }
+    if is_asked(IdKind::Alias) {
+        // A label may have a colon.
+        let written = text.match_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
+        for (label, name) in written.chain(labels.iter().map(|label| (*label, text))) {
+            if !label.is_empty() && label.len() <= usize::from(u8::MAX) {
+                asked.push(Identifier { kind: IdentifierKind::Alias, label, value: name });
+                handles.push((IdKind::Alias, IdentityKey::Alias { label, name }));
+            }
+        }
+    }
+    let candidate = |packed, is_owner| SubjectIdentifier { packed, is_owner };
+    let of_asked = asked.iter().filter_map(|identifier| packed(*identifier, inputs.state));
+    let mut subject = AskedId {
+        text: text.to_owned(),
+        candidates: of_asked.map(|(key, packed)| (key, candidate(packed, false))).collect(),
+        variants: BTreeMap::new(),
+        external_ids: BTreeSet::new(),
+        owners: Vec::new(),
+    };
+    subject.external_ids.extend(is_asked(IdKind::ExternalId).then(|| text.to_owned()));
+    for (kind, handle) in handles {
+        let Some(evidence) = owners.map(|owners| owners.answers().evidence(handle)).transpose()?.flatten()
+        else {
+            continue;
+        };
+        if let OwnerEvidence::Owner { owner, .. } = &evidence {
+            let owned = Identifier { kind: IdentifierKind::ExternalId, label: "", value: owner };
+            if let Some((key, packed)) = packed(owned, inputs.state) {
+                subject.candidates.entry(key).or_insert_with(|| candidate(packed, true));
+            }
+            subject.external_ids.insert(owner.clone());
+        }
+        let label = match handle {
+            IdentityKey::Alias { label, .. } => label.to_owned(),
+            _ => String::new(),
+        };
+        subject.owners.push(KnownOwner { kind, label, evidence });
+    }
+    for identifier in asked {
+        let value = &*visible_form(identifier.value);
+        let variant = packed(Identifier { value, ..identifier }, inputs.state);
+        subject.variants.extend(variant.filter(|(key, _)| !subject.candidates.contains_key(key)));
+    }
+    Ok(subject)
+}
