@@ -47,6 +47,7 @@ mod forget;
 mod guards;
 mod heap_ingest;
 mod heap_segments;
+mod history;
 mod identity;
 mod init;
 mod late_requests;

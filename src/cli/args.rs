@@ -234,6 +234,9 @@ pub(super) struct HistoryArgs {
     /// Number of runs, newest first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub(super) limit: usize,
+    /// Only runs that changed, blocked or failed this cohort; repeatable
+    #[arg(long = "cohort", value_name = "COHORT", value_parser = cohort, add = ArgValueCandidates::new(completion::cohorts))]
+    pub(super) cohorts: Vec<CohortId>,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,
@@ -247,6 +250,9 @@ pub(super) struct ApproveArgs {
     /// The digest of the plan, from the message that reports the block
     #[arg(long, value_name = "DIGEST")]
     pub(super) plan: PlanDigest,
+    /// Why, for the history of runs
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
     /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: OutputFormat,

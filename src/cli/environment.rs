@@ -63,14 +63,15 @@ pub(super) fn clock() -> Clock {
 
 /// This process, as a holder of a state.
 pub(super) fn holder() -> Holder {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| variable("HOSTNAME"));
-    let host = host.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-    Holder {
-        host: host.unwrap_or_else(|| "this machine".to_owned()),
-        process: std::process::id(),
-        since: clock().now(),
-        renewal: None,
-    }
+    Holder { host: host(), process: std::process::id(), since: clock().now(), renewal: None }
+}
+
+/// The name of this machine: that of the environment, or that of the system.
+pub(super) fn host() -> String {
+    let system = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let named = ["HOSTNAME", "COMPUTERNAME"].into_iter().find_map(variable).or_else(system);
+    let named = named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    named.unwrap_or_else(|| "this machine".to_owned())
 }
 
 /// A random number. Falls back to the clock, because the number only has to be unique.

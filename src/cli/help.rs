@@ -31,7 +31,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("import", &["syncline import", "syncline import --out found.yaml"]),
     ("doctor", &["syncline doctor -e production"]),
     ("status", &["syncline status", "syncline status --format json"]),
-    ("history", &["syncline history", "syncline history -n 5"]),
+    ("history", &["syncline history", "syncline history -n 5", "syncline history --cohort trials"]),
     ("export", &["syncline export --dry-run", "syncline export engagement --since 2026-11-01"]),
     ("replay", &["syncline replay --reason no_user", "syncline replay --files --since 2026-11-01 --yes"]),
     ("identity show", &["syncline identity show 3f9c2a"]),
@@ -46,7 +46,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("identity drop", &["syncline identity drop s3://dumps"]),
     ("forget", &["syncline forget u-1029", "syncline forget u-1029 --heap heap --yes"]),
     ("resync", &["syncline resync trials", "syncline resync trials --yes"]),
-    ("approve", &["syncline approve trials --plan sha256:4a1f..."]),
+    (
+        "approve",
+        &[
+            "syncline approve trials --plan sha256:4a1f...",
+            "syncline approve trials --plan sha256:4a1f... --reason planned",
+        ],
+    ),
     ("state ls", &["syncline state ls"]),
     ("state show", &["syncline state show trials"]),
     ("state adopt", &["syncline state adopt braze"]),

@@ -23,6 +23,7 @@ mod identity_errors;
 mod log_limit;
 mod log_lines;
 mod logging;
+mod operator;
 mod output;
 mod problems;
 mod progress;

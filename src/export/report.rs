@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ExportStop;
 use crate::config;
 use crate::model::{ConnectionName, ExportId};
-use crate::state::ClosedFile;
+use crate::state::{ClosedFile, JournalEvent, RunOutcome};
 
 /// The events of a run, counted by outcome.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +120,33 @@ impl ExportReport {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.stop_reason.is_none() && self.tally.unread.is_empty()
+    }
+
+    /// The journal's event of this report.
+    #[must_use]
+    pub fn exported(&self) -> JournalEvent {
+        JournalEvent::Exported {
+            export: self.id.to_string(),
+            files: self.tally.files,
+            events: self.tally.events,
+            sent: self.tally.sent,
+            rejected: self.tally.rejected(),
+            waiting: self.waiting,
+            error: self.failure(),
+        }
+    }
+
+    /// Why the run is not complete.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let stop = self.stop_reason.as_ref().map(ToString::to_string);
+        stop.or_else(|| self.tally.unread.first().cloned())
+    }
+
+    /// The outcome of the run.
+    #[must_use]
+    pub fn run_outcome(&self) -> RunOutcome {
+        self.failure().map_or(RunOutcome::InSync, RunOutcome::Stopped)
     }
 
     /// Whether Heap accepted anything.

@@ -11,7 +11,7 @@ use super::pipeline::{ExportShared, piped_on, remove_settled_files};
 use super::{Days, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, input, replay};
 use crate::apply::StopCause;
 use crate::config::{self, ExportSource};
-use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError};
+use crate::state::{ClosedFile, HeldEventsFile, StateError};
 use crate::wait_log;
 
 /// The number of held-event files above which they are merged.
@@ -59,7 +59,12 @@ async fn within(
     let mut report = ExportReport::new(export);
     let shared = match ExportShared::open(export, context) {
         Ok(shared) => shared,
-        Err(stop) => return ExportReport { stop_reason: Some(stop), ..report },
+        Err(stop) => {
+            report.stop_reason = Some(stop);
+            // The stop is the reason that is reported, also if it cannot be recorded.
+            let _ = context.journal.append(context.clock.now(), report.exported());
+            return report;
+        }
     };
     let worked = work(&shared, &mut report).await;
     let settled = settle(&shared, &mut report);
@@ -194,14 +199,5 @@ fn note(shared: ExportShared, report: &mut ExportReport) -> Result<(), StateErro
     if let Some(ledger) = Arc::into_inner(shared.ledger).and_then(|ledger| ledger.into_inner().ok()) {
         (report.tally, report.rejects_file) = ledger.finish()?;
     }
-    let exported = JournalEvent::Exported {
-        export: report.id.to_string(),
-        files: report.tally.files,
-        events: report.tally.events,
-        sent: report.tally.sent,
-        rejected: report.tally.rejected(),
-        waiting: report.waiting,
-        error: report.stop_reason.as_ref().map(ToString::to_string),
-    };
-    journal.append(clock.now(), exported)
+    journal.append(clock.now(), report.exported())
 }

@@ -33,7 +33,7 @@ pub(super) async fn apply_cohort(cohort: CohortPlan, context: &CohortContext) ->
     }
     if sends || report.outcome.stop_reason.is_some() {
         let finished = report.outcome.finished(&id);
-        let journaled = context.journal.append(context.resources.clock.now(), finished);
+        let journaled = context.resources.journal.append(context.resources.clock.now(), finished);
         report.outcome.stop(journaled.map_err(Into::into));
     }
     context.resources.progress.finished(&id);
@@ -46,7 +46,7 @@ async fn run_stages(
     context: &CohortContext,
     report: &mut CohortReport,
 ) -> Result<(), ApplyStop> {
-    let (id, empties, is_approved) = (cohort.id.clone(), cohort.empties, cohort.is_approved);
+    let (id, empties, is_approved) = (cohort.id.clone(), cohort.empties, cohort.approval.is_some());
     let is_blocked = !cohort.verdict.violations.is_empty();
     let mut rejects = stages::write_source_rejects(&mut cohort, context)?;
     let preflight = stages::begin_preflight(&mut cohort, context).await?;

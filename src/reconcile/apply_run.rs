@@ -1,4 +1,4 @@
-//! Applies the plan of a run: all cohorts in parallel, with one journal.
+//! Applies the plan of a run: all cohorts in parallel, with the journal of the run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use tracing::Instrument as _;
 use super::apply_cohort::apply_cohort;
 use super::apply_stages::CohortContext;
 use super::context::{ApplyResources, WorkspaceClient};
-use super::end_of_run::tidy_state;
 use super::key_check;
 use super::mirror_tables::MirrorTables;
 use super::report::{CohortReport, RunReport};
@@ -19,7 +18,7 @@ use crate::config::Config;
 use crate::connector::braze::BrazeKeyKind;
 use crate::contained::{Panicked, contained_task};
 use crate::model::ConnectionName;
-use crate::state::{JournalEvent, StateError};
+use crate::state::StateError;
 
 /// The clients of the workspaces that a plan sends to.
 type WorkspaceClients = BTreeMap<ConnectionName, Arc<WorkspaceClient>>;
@@ -27,17 +26,13 @@ type WorkspaceClients = BTreeMap<ConnectionName, Arc<WorkspaceClient>>;
 /// Applies the approved part of a plan.
 ///
 /// # Errors
-/// When the journal or the key fingerprints cannot be read or written, before the first request. Every later error is
-/// in the report, with the counts of what was sent.
+/// When the key fingerprints cannot be read, before the first request. Every later error is in the report, with the
+/// counts of what was sent.
 pub async fn apply(
     plan: RunPlan,
     config: &Config,
     resources: ApplyResources,
 ) -> Result<RunReport, StateError> {
-    let began = resources.clock.now();
-    let journal = Arc::new(resources.state.journal(&resources.run, began)?);
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    journal.append(began, JournalEvent::Began { syncline: version, config: plan.config.clone() })?;
     let workspaces = workspaces(&plan, config, &resources);
     let uses = plan.cohorts.iter().filter_map(CohortPlan::key_use);
     let mismatches = key_check::mismatches(uses, config, &resources.clients, resources.state.reader())?;
@@ -50,7 +45,6 @@ pub async fn apply(
             mismatch: mismatches.get(&(cohort.connection.clone(), cohort.delivery().clone())).cloned(),
             tables: Arc::clone(&tables),
             resources: resources.clone(),
-            journal: Arc::clone(&journal),
         };
         let begun = CohortReport::new(&cohort);
         let span = tracing::info_span!("apply", cohort = %cohort.id);
@@ -70,10 +64,7 @@ pub async fn apply(
     }
     remember_keys(&report, config, &resources);
     report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
-    let ended = JournalEvent::Ended { result: report.result().to_owned(), requests: report.requests };
-    let journaled = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync());
-    report.journal_error = journaled.err().map(ApplyStop::from);
-    tokio::task::block_in_place(|| tidy_state(&resources.state, config, resources.clock));
+    report.journal_error = resources.journal.sync().err().map(ApplyStop::from);
     Ok(report)
 }
 
@@ -82,6 +73,8 @@ fn panicked_report(mut report: CohortReport, panicked: Panicked, resources: &App
     let recorded = tokio::task::block_in_place(|| resources.state.reader().version(&report.id));
     report.outcome.in_doubt = recorded.ok().flatten().map_or(0, |version| version.in_doubt);
     report.outcome.stop_reason = Some(ApplyStop::Local(panicked.into()));
+    let journaled = resources.journal.append(resources.clock.now(), report.outcome.finished(&report.id));
+    report.outcome.stop(journaled.map_err(Into::into));
     resources.progress.finished(&report.id);
     report
 }

@@ -11,7 +11,7 @@ use super::triggers::TriggerRun;
 use crate::apply::{self, ApplyStop, StopCause};
 use crate::model::{ChangeOp, CohortId};
 use crate::plan::{ChangeSide, GuardViolation};
-use crate::state::{BlockStart, CheckTime, Journal, JournalEvent, RecordedBlock, RejectLog, StateError};
+use crate::state::{BlockStart, CheckTime, JournalEvent, RecordedBlock, RejectLog, StateError};
 
 /// What the apply of one cohort works with.
 pub(super) struct CohortContext {
@@ -21,7 +21,6 @@ pub(super) struct CohortContext {
     pub(super) mismatch: Option<ApplyStop>,
     pub(super) tables: Arc<MirrorTables>,
     pub(super) resources: ApplyResources,
-    pub(super) journal: Arc<Journal>,
 }
 
 /// Records what the guard blocks in the cohort, for reports. A failure is only logged.
@@ -98,8 +97,10 @@ pub(super) async fn send_members(
             approved.changes(ChangeOp::Remove),
             cohort.verdict.violations.len() as u64,
         );
-        context.journal.append(resources.clock.now(), planned)?;
-        let apply_context = client.apply_context(resources, &context.journal);
+        let (journal, now) = (&resources.journal, resources.clock.now());
+        cohort.approval.iter().try_for_each(|used| journal.append(now, JournalEvent::approved(used)))?;
+        journal.append(now, planned)?;
+        let apply_context = client.apply_context(resources);
         let (membership, mark) = (cohort.membership, cohort.source_mark);
         report.outcome =
             apply::apply(approved, membership, mark, rejects, &*destination, apply_context).await;
@@ -129,9 +130,8 @@ pub(super) async fn run_triggers(
 ) {
     let Some(mut triggers) = triggers else { return };
     let client = context.client.as_deref();
-    let sending = client.map(|client| {
-        (client.workspace.triggers(), client.apply_context(&context.resources, &context.journal))
-    });
+    let sending =
+        client.map(|client| (client.workspace.triggers(), client.apply_context(&context.resources)));
     let ran = triggers.run(id, &report.outcome, sending, rejects, &mut report.triggered).await;
     report.outcome.stop(ran);
 }

@@ -60,6 +60,8 @@ pub struct ApplyResources {
     pub clients: BrazeClients,
     /// The id of the run.
     pub run: RunId,
+    /// The journal of the run.
+    pub journal: Arc<Journal>,
     /// The clock.
     pub clock: Clock,
     /// Receives progress.
@@ -79,17 +81,13 @@ pub(super) struct WorkspaceClient {
 }
 
 impl WorkspaceClient {
-    pub(super) fn apply_context<'a>(
-        &'a self,
-        resources: &'a ApplyResources,
-        journal: &'a Journal,
-    ) -> ApplyContext<'a> {
+    pub(super) fn apply_context<'a>(&'a self, resources: &'a ApplyResources) -> ApplyContext<'a> {
         ApplyContext {
             health: &self.health,
             retry: self.retry,
             settle_again_after: self.settle_again_after,
             state: &resources.state,
-            journal,
+            journal: &resources.journal,
             run: &resources.run,
             clock: resources.clock,
             progress: &*resources.progress,

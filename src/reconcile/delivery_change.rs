@@ -71,8 +71,8 @@ impl DeliveryChange {
             workspace_change: policy::workspace_change(&membership.workspace, &old, braze),
             ..GuardPolicy::default()
         };
-        let (policy, is_approved) = guard_changes::with_approvals(&plan, policy, inputs)?;
-        Ok(guard_changes::settle(membership, guard(plan, &policy), is_approved))
+        let (policy, approval) = guard_changes::with_approvals(&plan, policy, inputs)?;
+        Ok(guard_changes::settle(membership, guard(plan, &policy), approval))
     }
 }
 

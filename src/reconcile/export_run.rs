@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-use super::end_of_run::tidy_state;
 use crate::apply::Interrupt;
 use crate::config::{self, Config};
 use crate::connector::currents::StorageAccess;
 use crate::contained::contained_task;
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, ReplayJob};
 use crate::model::{Clock, ExportId, RunId};
-use crate::state::{ClosedFile, IdentityMap, JournalEvent, StateError, StateWriter};
+use crate::state::{ClosedFile, IdentityMap, Journal, RunOutcome, StateWriter};
 
 /// One export of a run.
 #[derive(Clone, Debug)]
@@ -41,6 +40,8 @@ pub struct ExportResources {
     pub clients: HeapClients,
     /// The id of the run.
     pub run: RunId,
+    /// The journal of the run.
+    pub journal: Arc<Journal>,
     /// The clock.
     pub clock: Clock,
     /// Set when you want to stop.
@@ -49,19 +50,8 @@ pub struct ExportResources {
     pub patience: ExportPatience,
 }
 
-/// Runs these exports.
-///
-/// # Errors
-/// When the journal cannot be written, before anything is sent. Every later error is in the reports.
-pub async fn export(
-    jobs: Vec<ExportJob>,
-    config: &Config,
-    resources: ExportResources,
-) -> Result<Vec<ExportReport>, StateError> {
-    let began = resources.clock.now();
-    let journal = Arc::new(resources.state.journal(&resources.run, began)?);
-    let syncline = env!("CARGO_PKG_VERSION").to_owned();
-    journal.append(began, JournalEvent::Began { syncline, config: config.digest.clone() })?;
+/// Runs these exports. Every error is in the reports.
+pub async fn export(jobs: Vec<ExportJob>, config: &Config, resources: ExportResources) -> Vec<ExportReport> {
     let order: Vec<ExportId> = jobs.iter().map(|job| job.export.id.clone()).collect();
     let (mut tasks, mut reports) = (JoinSet::new(), BTreeMap::new());
     for job in jobs {
@@ -70,15 +60,16 @@ pub async fn export(
         let Some((heap, settings)) = reached else {
             let report =
                 ExportReport { stop_reason: Some(ExportStop::NoKeys), ..ExportReport::new(&job.export) };
-            reports.insert(job.export.id.clone(), report);
+            reports.insert(job.export.id.clone(), resources.recorded(report));
             continue;
         };
+        let shared = resources.clone();
         let resources = export::ExportContext {
             state: Arc::clone(&resources.state),
             heap,
             settings,
             identity: Arc::clone(&resources.identity),
-            journal: Arc::clone(&journal),
+            journal: Arc::clone(&resources.journal),
             run: resources.run.clone(),
             clock: resources.clock,
             interrupt: resources.interrupt.clone(),
@@ -94,9 +85,9 @@ pub async fn export(
             }
         };
         let work = async move {
-            contained_task(work).await.unwrap_or_else(|panicked| ExportReport {
-                stop_reason: Some(ExportStop::Local(panicked.into())),
-                ..nothing
+            contained_task(work).await.unwrap_or_else(|panicked| {
+                let stop_reason = Some(ExportStop::Local(panicked.into()));
+                shared.recorded(ExportReport { stop_reason, ..nothing })
             })
         };
         tasks.spawn(work.instrument(span));
@@ -108,17 +99,30 @@ pub async fn export(
         }
     }
     let mut reports: Vec<ExportReport> = order.iter().filter_map(|id| reports.remove(id)).collect();
-    let requests = reports.iter().map(|report| report.tally.requests()).sum();
-    let ended = JournalEvent::Ended { result: result(&reports).to_owned(), requests };
-    if let Err(error) = journal.append(resources.clock.now(), ended).and_then(|()| journal.sync()) {
+    if let Err(error) = resources.journal.sync() {
         // The exports of a run share the journal.
         let stop = ExportStop::from(error);
         for report in reports.iter_mut().filter(|report| report.stop_reason.is_none()) {
             report.stop_reason = Some(stop.clone());
         }
     }
-    tokio::task::block_in_place(|| tidy_state(&resources.state, config, resources.clock));
-    Ok(reports)
+    reports
+}
+
+impl ExportResources {
+    /// Records a report of an export that did not run. The exports write their own reports.
+    fn recorded(&self, mut report: ExportReport) -> ExportReport {
+        if let Err(error) = self.journal.append(self.clock.now(), report.exported()) {
+            report.stop_reason.get_or_insert_with(|| error.into());
+        }
+        report
+    }
+}
+
+/// The outcomes of exports, for `status`.
+#[must_use]
+pub fn export_outcomes(reports: &[ExportReport]) -> Vec<(ExportId, RunOutcome)> {
+    reports.iter().map(|report| (report.id.clone(), report.run_outcome())).collect()
 }
 
 /// The result of the exports as the JSON output and the journal show it.

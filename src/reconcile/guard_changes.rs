@@ -9,7 +9,7 @@ use crate::model::{Ceilings, CohortId, ConnectionName, DeliveryMethod, GuardLimi
 use crate::plan::{
     self, ChangeSide, CohortNaming, GuardPolicy, GuardVerdict, MembershipPlan, PlanDigest, SourceTally, guard,
 };
-use crate::state::{Membership, SourceMark, Spool};
+use crate::state::{Approval, Membership, SourceMark, Spool};
 
 /// The changes of one cohort after the guard, and the membership that they start from.
 pub(super) struct GuardedChanges {
@@ -18,8 +18,8 @@ pub(super) struct GuardedChanges {
     pub(super) membership: Membership,
     /// Whether the membership must be written even if nothing is sent.
     pub(super) membership_changed: bool,
-    /// Whether an approval lifts a violation.
-    pub(super) is_approved: bool,
+    /// The approval that lifts a violation.
+    pub(super) approval: Option<Approval>,
 }
 
 impl GuardedChanges {
@@ -79,7 +79,7 @@ pub(super) fn guard_declared(
         workspace_change,
         approved: Vec::new(),
     };
-    let (policy, is_approved) = with_approvals(&plan, policy, inputs)?;
+    let (policy, approval) = with_approvals(&plan, policy, inputs)?;
     let verdict = guard(plan, &policy);
     let is_blocked = verdict.violations.iter().any(|violation| violation.side() == ChangeSide::Removes);
     let members = verdict.approved.plan().tally.recorded();
@@ -91,7 +91,7 @@ pub(super) fn guard_declared(
         if is_blocked { previous.as_ref().and_then(|known| known.share_base) } else { membership.share_base };
     let compared = Membership { share_base, ..membership.clone() };
     let membership_changed = previous.is_some_and(|previous| previous != compared);
-    Ok(GuardedChanges { verdict, membership, membership_changed, is_approved })
+    Ok(GuardedChanges { verdict, membership, membership_changed, approval })
 }
 
 /// Guards the emptying of a cohort under `removed:`. Returns its connection, too.
@@ -111,34 +111,36 @@ pub(super) fn guard_removed(
         workspace_change: policy::workspace_change(&membership.workspace, &here, braze),
         ..GuardPolicy::default()
     };
-    Ok((name, settle(membership, guard(plan, &policy), false)))
+    Ok((name, settle(membership, guard(plan, &policy), None)))
 }
 
 /// The guarded changes of a membership that the config does not change.
 pub(super) fn settle(
     mut membership: Membership,
     verdict: GuardVerdict<Spool>,
-    is_approved: bool,
+    approval: Option<Approval>,
 ) -> GuardedChanges {
     let membership_changed = forget_late(&mut membership, &verdict);
-    GuardedChanges { verdict, membership, membership_changed, is_approved }
+    GuardedChanges { verdict, membership, membership_changed, approval }
 }
 
-/// Adds the approvals of the state to the policy, if one could lift a violation. Returns whether one does.
+/// Adds the approvals of the state to the policy, if one could lift a violation. Returns the one that does.
 pub(super) fn with_approvals(
     plan: &MembershipPlan<Spool>,
     policy: GuardPolicy,
     inputs: PlanInputs<'_>,
-) -> Result<(GuardPolicy, bool), PlanError> {
+) -> Result<(GuardPolicy, Option<Approval>), PlanError> {
     let violations = plan::violations(plan, &policy);
     if !violations.iter().any(plan::GuardViolation::can_be_approved) {
-        return Ok((policy, false));
+        return Ok((policy, None));
     }
     let given = inputs.state.approvals(&plan.cohort, inputs.clock.now())?;
     let approved: Vec<PlanDigest> = given.iter().filter_map(|approval| approval.plan.parse().ok()).collect();
     let policy = GuardPolicy { approved, ..policy };
     let is_approved = plan::violations(plan, &policy).len() < violations.len();
-    Ok((policy, is_approved))
+    let whole = plan.whole_digest();
+    let used = given.into_iter().find(|approval| approval.plan.parse() == Ok(whole));
+    Ok((policy, used.filter(|_| is_approved)))
 }
 
 /// The limits that you allowed for this run.

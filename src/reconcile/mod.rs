@@ -35,6 +35,7 @@ mod rekey;
 mod report;
 mod resync;
 mod run_plan;
+mod run_recorder;
 mod triggers;
 
 #[cfg(test)]
@@ -45,7 +46,7 @@ mod run_fixture;
 pub use apply_run::apply;
 pub use context::{ApplyResources, BrazeAccess, BrazeClients, PlanInputs, connect_braze};
 pub use end_of_run::log_retention;
-pub use export_run::{ExportJob, ExportResources, export, result as exports_result};
+pub use export_run::{ExportJob, ExportResources, export, export_outcomes, result as exports_result};
 pub use lanes::Lane;
 pub use plan_error::{FailedKind, PlanError};
 pub use plan_file::PlanFileError;
@@ -55,4 +56,5 @@ pub use preflight::{PreflightPlan, PreflightReport};
 pub use read_source::PushdownReport;
 pub use report::{CohortReport, RunReport};
 pub use run_plan::{CohortPlan, FailedCohort, RunPlan};
+pub use run_recorder::{RecordedEnd, RunRecorder};
 pub use triggers::{TriggerPlan, TriggersPlan};

@@ -11,6 +11,7 @@ use super::triggers::TriggersPlan;
 use crate::apply::{ApplyOutcome, ApplyStop, TriggerOutcome};
 use crate::model::{CohortId, ConnectionName, DeliveryMethod, MatchTally, RunId};
 use crate::plan::{DiffTally, GuardViolation, PlanDigest, Sides};
+use crate::state::{Approval, RunOutcome};
 
 /// The report of one cohort.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub struct CohortReport {
     pub unchecked_share: Option<u64>,
     /// The digest of the whole plan, blocked sides included: what an approval names.
     pub whole_digest: PlanDigest,
+    /// The approval that lifted a violation.
+    pub approval: Option<Approval>,
     /// How the rows of the source were matched.
     pub matched: Option<MatchTally>,
     /// Whether the source was read. `false` if its files did not change.
@@ -74,6 +77,7 @@ impl CohortReport {
             violations: cohort.verdict.violations.clone(),
             unchecked_share: cohort.verdict.unchecked_share,
             whole_digest: approved.plan().whole_digest(),
+            approval: cohort.approval.clone(),
             matched: cohort.matched.clone(),
             source_read: cohort.source_read,
             pushdown: cohort.pushdown.clone(),
@@ -99,6 +103,36 @@ impl CohortReport {
         let is_done = |done: &TriggerOutcome| done.unanswered.is_empty() && done.stop_reason.is_none();
         let unchecked = self.preflight_report.as_ref().is_some_and(|report| report.error.is_some());
         self.outcome.is_complete() && !unanswered && !unchecked && self.triggered.iter().all(is_done)
+    }
+
+    /// The outcome of the run for this cohort. `explain` gives the reasons of a block in words. `None`: the cohort was left
+    /// out, because the guard blocks another one and the plan may be applied only as a whole.
+    #[must_use]
+    pub fn run_outcome(&self, explain: &dyn Fn(&Self) -> Vec<String>) -> Option<RunOutcome> {
+        if !self.violations.is_empty() && matches!(self.outcome.stop_reason, None | Some(ApplyStop::Blocked))
+        {
+            let can_approve = self.violations.iter().all(GuardViolation::can_be_approved);
+            let plan = can_approve.then(|| self.whole_digest.to_string());
+            return Some(RunOutcome::Blocked { reasons: explain(self), plan });
+        }
+        match &self.outcome.stop_reason {
+            Some(ApplyStop::Blocked) => None,
+            Some(stop) => Some(RunOutcome::Stopped(stop.to_string())),
+            None if self.is_complete() => Some(RunOutcome::InSync),
+            None => Some(RunOutcome::Stopped(self.unsettled())),
+        }
+    }
+
+    /// Why an apply without an early stop is not complete.
+    fn unsettled(&self) -> String {
+        let members = self.outcome.in_doubt + self.outcome.rejected_removals;
+        let unchecked = self.preflight_report.as_ref().and_then(|report| report.error.as_ref());
+        match (members, &self.outcome.first_rejection, unchecked) {
+            (0, _, Some(error)) => format!("unknown users could not be checked: {error}"),
+            (0, _, None) => "triggers were not all answered".to_owned(),
+            (members, None, _) => format!("Braze has not confirmed {members} members"),
+            (members, Some(detail), _) => format!("Braze has not confirmed {members} members: {detail}"),
+        }
     }
 
     /// The number of members that Braze has accepted, after the run.
@@ -155,8 +189,8 @@ impl RunReport {
         }
     }
 
-    /// The report of a plan that the guard blocks when it may be applied only as a whole. Nothing is sent, and the state
-    /// stays as it is.
+    /// The report of a plan that the guard blocks when it may be applied only as a whole. Nothing is sent, and no
+    /// membership changes.
     #[must_use]
     pub fn blocked(plan: &RunPlan, run: &RunId) -> Self {
         let mut report = Self::new(run, plan);
@@ -184,6 +218,21 @@ impl RunReport {
             .iter()
             .filter_map(|cohort| cohort.outcome.stop_reason.as_ref())
             .chain(&self.journal_error)
+    }
+
+    /// The outcomes of all cohorts, for the journal and `status`.
+    #[must_use]
+    pub fn run_outcomes(
+        &self,
+        explain: &dyn Fn(&CohortReport) -> Vec<String>,
+    ) -> Vec<(CohortId, RunOutcome)> {
+        let planned =
+            self.cohorts.iter().filter_map(|cohort| Some((cohort.id.clone(), cohort.run_outcome(explain)?)));
+        let failed =
+            self.failed.iter().map(|(id, error)| (id.clone(), RunOutcome::NotPlanned(error.clone())));
+        let waiting =
+            self.waiting.iter().map(|(id, reason)| (id.clone(), RunOutcome::Waiting(reason.clone())));
+        planned.chain(failed).chain(waiting).collect()
     }
 
     /// Whether Braze accepted a change or a trigger.

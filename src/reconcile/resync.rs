@@ -28,7 +28,7 @@ pub(super) fn guard_resync(
         ..GuardPolicy::default()
     };
     let verdict = guard(plan, &policy);
-    Ok((connection, GuardedChanges { verdict, membership, membership_changed: false, is_approved: false }))
+    Ok((connection, GuardedChanges { verdict, membership, membership_changed: false, approval: None }))
 }
 
 /// Every recorded member as a change.

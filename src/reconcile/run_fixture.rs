@@ -180,12 +180,12 @@ impl RunFixture {
                 state: Arc::clone(&self.state),
                 clients: BrazeClients::new(),
                 run,
+                journal,
                 clock: Clock::new(now),
                 progress: Arc::new(NoProgress),
                 interrupt: workspace.interrupt.clone(),
                 secrets: Arc::clone(&self.secrets),
             },
-            journal,
         };
         apply_cohort(plan, &context).await
     }

@@ -11,7 +11,7 @@ use crate::config::{CohortConfig, Config};
 use crate::model::{ChangeOp, CohortId, ConnectionName, DeliveryMethod, MatchTally};
 use crate::plan::{Cost, GuardVerdict, PlanDigest, of_all};
 use crate::source::{PackedList, RowRejects};
-use crate::state::{Membership, SourceMark, Spool};
+use crate::state::{Approval, Membership, SourceMark, Spool};
 
 /// The plan of one cohort.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ pub struct CohortPlan {
     pub membership_changed: bool,
     /// Whether the cohort is under `removed:` and will be emptied.
     pub empties: bool,
-    /// Whether an approval lifts a violation.
-    pub is_approved: bool,
+    /// The approval that lifts a violation.
+    pub approval: Option<Approval>,
     /// The triggers; `None` if the config has none for this cohort.
     pub triggers: Option<TriggersPlan>,
     /// How the source was compared; `None` without `diff: pushdown`.
@@ -99,7 +99,7 @@ impl CohortPlan {
             membership: changes.membership,
             membership_changed: changes.membership_changed,
             empties: false,
-            is_approved: changes.is_approved,
+            approval: changes.approval,
             triggers: None,
             pushdown: source.pushdown,
             preflight: None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::run_origin::Operator;
 use super::store::{Store, StoreError};
 use super::{Location, StateError, StateReader, StateWriter};
 use super::{checked, format_number};
@@ -28,6 +29,18 @@ pub struct Approval {
     pub plan: String,
     /// When the plan was approved.
     pub approved_at: Timestamp,
+    /// The operator who approved it.
+    pub by: Operator,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+}
+
+impl Approval {
+    /// When the approval expires.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.approved_at.checked_add(VALIDITY).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// The file format.
@@ -37,6 +50,10 @@ struct ApprovalJson {
     cohort: String,
     plan: String,
     approved_at: String,
+    #[serde(default, skip_serializing_if = "Operator::is_unknown")]
+    by: Operator,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// Writes approvals. It does not need the lease.
@@ -71,6 +88,8 @@ impl Approvals {
             cohort: approval.cohort.to_string(),
             plan: approval.plan.clone(),
             approved_at: timestamp_text(approval.approved_at),
+            by: approval.by.clone(),
+            reason: approval.reason.clone(),
         };
         self.0.remove(&path)?;
         if !checked::put_new(&self.0, &path, &shape)? {
@@ -89,8 +108,7 @@ impl StateReader {
         let mut valid = Vec::new();
         for name in self.store.list(&folder_of(cohort))? {
             let Some(approval) = self.approval(cohort, &name)? else { continue };
-            let age = Duration::try_from(now.duration_since(approval.approved_at)).unwrap_or(Duration::ZERO);
-            valid.extend(Some(approval).filter(|_| age < VALIDITY));
+            valid.extend(Some(approval).filter(|approval| now < approval.expires_at()));
         }
         Ok(valid)
     }
@@ -108,7 +126,8 @@ impl StateReader {
             Err(error) => return Err(error),
         };
         let approved_at = shape.approved_at.parse().ok().filter(|_| shape.cohort == cohort.as_str());
-        Ok(approved_at.map(|approved_at| Approval { cohort: cohort.clone(), plan: shape.plan, approved_at }))
+        let ApprovalJson { plan, by, reason, .. } = shape;
+        Ok(approved_at.map(|approved_at| Approval { cohort: cohort.clone(), plan, approved_at, by, reason }))
     }
 }
 
@@ -136,7 +155,13 @@ mod tests {
         let (reader, approvals) =
             (StateReader { store: store.clone(), format: None, heads: Default::default() }, Approvals(store));
         let approved_at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
-        let approval = Approval { cohort: CohortId::new("c").unwrap(), plan: "ab12".to_owned(), approved_at };
+        let approval = Approval {
+            cohort: CohortId::new("c").unwrap(),
+            plan: "ab12".to_owned(),
+            approved_at,
+            by: Operator { user: Some("anna".to_owned()), ..Operator::default() },
+            reason: Some("the campaign is over".to_owned()),
+        };
         approvals.put(&approval).unwrap();
         approvals.put(&approval).unwrap();
         let at = |hours: u64| approved_at.checked_add(Duration::from_secs(hours * 3600)).unwrap();

@@ -15,9 +15,11 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
+use super::approvals::Approval;
 use super::log_lines::LogLines;
+use super::run_origin::{Operator, RunOrigin};
 use super::store::Store;
-use crate::model::{ChangeOp, CohortId, Timestamp};
+use crate::model::{ChangeOp, CohortId, Timestamp, timestamp_text};
 
 /// How often a reader starts again after files were merged while it read them.
 const TRIES: u32 = 4;
@@ -45,6 +47,46 @@ pub enum JournalEvent {
         syncline: String,
         /// The config's digest.
         config: String,
+        /// What started it. `None`: an earlier version of the program wrote it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<RunOrigin>,
+    },
+    /// An approval lifted a block of a cohort.
+    Approved {
+        /// The cohort.
+        cohort: String,
+        /// The digest of the plan.
+        plan: String,
+        /// When it was approved.
+        approved_at: String,
+        /// The operator who approved it.
+        #[serde(default)]
+        by: Operator,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The guard blocked changes of a cohort.
+    Blocked {
+        /// The cohort.
+        cohort: String,
+        /// Why, in words.
+        reasons: Vec<String>,
+        /// The digest of the plan, if an approval can lift the block.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<String>,
+    },
+    /// A cohort could not be planned.
+    NotPlanned {
+        /// The cohort.
+        cohort: String,
+        /// Why.
+        error: String,
+    },
+    /// The run, or a part of it that is no cohort and no export, failed.
+    Failed {
+        /// Why.
+        error: String,
     },
     /// A cohort was planned and passed the guard, at least in part.
     Planned {
@@ -157,6 +199,18 @@ impl JournalEvent {
             operation: operation.to_owned(),
             users,
             outcome: outcome.to_owned(),
+        }
+    }
+
+    /// The event of an approval that lifted a block.
+    #[must_use]
+    pub fn approved(approval: &Approval) -> Self {
+        Self::Approved {
+            cohort: approval.cohort.to_string(),
+            plan: approval.plan.clone(),
+            approved_at: timestamp_text(approval.approved_at),
+            by: approval.by.clone(),
+            reason: approval.reason.clone(),
         }
     }
 
@@ -278,35 +332,49 @@ pub(super) fn each_day(
     Ok(())
 }
 
-/// Returns the newest runs, newest first.
-pub(super) fn runs(store: &Store, limit: usize) -> Result<Vec<RunRecord>, StateError> {
-    newest(store, limit, "")
+/// Which runs are read.
+#[derive(Clone, Copy)]
+struct RunFilter<'a> {
+    /// The number of runs.
+    limit: usize,
+    /// Only this run and later ones.
+    from: &'a str,
+    /// Only runs that it accepts.
+    accepts: &'a dyn Fn(&RunRecord) -> bool,
+}
+
+/// Returns the newest runs that `accepts` accepts, newest first.
+pub(super) fn runs(
+    store: &Store,
+    limit: usize,
+    accepts: &dyn Fn(&RunRecord) -> bool,
+) -> Result<Vec<RunRecord>, StateError> {
+    newest(store, &RunFilter { limit, from: "", accepts })
 }
 
 /// Returns the runs from `run` on, newest first. It reads no older journal than necessary.
 pub(super) fn runs_from(store: &Store, run: &str) -> Result<Vec<RunRecord>, StateError> {
-    newest(store, usize::MAX, run)
+    newest(store, &RunFilter { limit: usize::MAX, from: run, accepts: &|_| true })
 }
 
-fn newest(store: &Store, limit: usize, from: &str) -> Result<Vec<RunRecord>, StateError> {
+fn newest(store: &Store, filter: &RunFilter<'_>) -> Result<Vec<RunRecord>, StateError> {
     let mut found = BTreeMap::new();
     for _ in 0..TRIES {
         found.clear();
-        if !gather(store, limit, from, &mut found)? {
+        if !gather(store, filter, &mut found)? {
             break; // nothing was merged meanwhile
         }
     }
-    Ok(found.into_values().rev().take(limit).collect())
+    Ok(found.into_values().rev().take(filter.limit).collect())
 }
 
 /// Reads units, newest first, until the remaining ones are too old. Returns whether a file was removed meanwhile.
 fn gather(
     store: &Store,
-    limit: usize,
-    from: &str,
+    filter: &RunFilter<'_>,
     found: &mut BTreeMap<String, RunRecord>,
 ) -> Result<bool, StateError> {
-    let mut has_changed = false;
+    let (mut has_changed, RunFilter { limit, from, accepts }) = (false, *filter);
     each_day(store, true, &mut |day| {
         let names = store.list(day)?;
         for unit in units(day, names.iter().map(String::as_str)) {
@@ -317,7 +385,7 @@ fn gather(
             }
             match unit.read(store)? {
                 Some(runs) => {
-                    for run in runs.into_iter().filter(|run| run.run.as_str() >= from) {
+                    for run in runs.into_iter().filter(|run| run.run.as_str() >= from && accepts(run)) {
                         found.entry(run.run.clone()).or_insert(run);
                     }
                 }
@@ -361,15 +429,19 @@ mod tests {
         let newest = "journal/2026/11/23/20261123t000001000z-000007.ndjson";
         let mut file = File::options().append(true).open(store.at(newest)).unwrap();
         file.write_all(b"{\"at\":\"2026").unwrap();
-        let read = runs(&store, 10).unwrap();
+        let read = runs(&store, 10, &|_| true).unwrap();
         assert_eq!(read.iter().map(|p| p.entries.len()).collect::<Vec<_>>(), [3, 1]);
         let whole = br#"{"at":"x","event":"ended","result":"in_sync","requests":0}"#;
         let mut line = b"\n".to_vec();
         log_lines::seal("20261123t000001000z-000007", whole, &mut line);
         file.write_all(&line).unwrap();
-        assert_eq!(runs(&store, 1).unwrap()[0].entries.len(), 4, "only the partial line is lost");
+        assert_eq!(runs(&store, 1, &|_| true).unwrap()[0].entries.len(), 4, "only the partial line is lost");
         // A valid JSON line without a checksum.
         file.write_all(&[whole, &b"\n"[..]].concat()).unwrap();
-        assert_eq!(runs(&store, 1).unwrap()[0].entries.len(), 4, "a line without its checksum is skipped");
+        assert_eq!(
+            runs(&store, 1, &|_| true).unwrap()[0].entries.len(),
+            4,
+            "a line without its checksum is skipped"
+        );
     }
 }

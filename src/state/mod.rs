@@ -17,6 +17,7 @@
 //! heads/000000000001.json, heads/copies/…  newest version of every entry, to detect an older state
 //! approvals/<cohort>/<digest>.json         plans that an operator allowed although the guard blocked them
 //! blocks/<cohort>/…                        what the guard blocks, and since when
+//! outcomes/000000000001.json               last outcome and last good run of each cohort and export
 //! journal/<yyyy>/<mm>/<dd>/<run>.ndjson    runs, attempts, outcomes; merged files hold many runs
 //! rejects/<run>/<cohort>.ndjson            rejected rows and identifiers with reasons;
 //!                                          `inbox.<endpoint>.ndjson`: whole deliveries
@@ -79,8 +80,11 @@ mod membership_cursor;
 mod memory;
 mod mirror_notes;
 mod outbox;
+mod outcomes;
 mod part;
 mod rejects;
+mod run_origin;
+mod run_summary;
 mod spool;
 mod store;
 mod unknown_users;
@@ -129,8 +133,11 @@ pub use membership_cursor::MembershipCursor;
 pub use memory::{MemoryBudget, MemoryGrowth, MemoryPermit, SpoolFile};
 pub use mirror_notes::MirrorNote;
 pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
+pub use outcomes::{FailedRun, GoodRun, LastOutcome, LastOutcomes, OutcomeResult, OutcomeRun, RunOutcome};
 pub use part::{PartFooter, PartRef, PartWriter};
 pub use rejects::{Reject, RejectFile, RejectLine, RejectLineFilter, RejectLog, has_word, rejects_of};
+pub use run_origin::{Operator, RunOrigin, recorded_text};
+pub use run_summary::{CohortRunSummary, ExportRunSummary, RunSummary, UsedApproval};
 pub use spool::{Spool, SpoolBatch, SpoolBatches};
 pub use store::{Address, Location, StepFailure, StoreError, fail_at};
 pub use unknown_users::{UnknownUser, UnknownUsers};
@@ -366,7 +373,19 @@ impl StateReader {
     /// # Errors
     /// When the journal cannot be read or is damaged.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StateError> {
-        journal::runs(&self.store, limit)
+        journal::runs(&self.store, limit, &|_| true)
+    }
+
+    /// Returns the newest runs that `accepts` accepts, newest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or is damaged.
+    pub fn runs_with(
+        &self,
+        limit: usize,
+        accepts: &dyn Fn(&RunRecord) -> bool,
+    ) -> Result<Vec<RunRecord>, StateError> {
+        journal::runs(&self.store, limit, accepts)
     }
 }
 
@@ -388,10 +407,13 @@ pub struct StateWriter {
     collected: Mutex<BTreeMap<String, u64>>,
     /// When journal and rejects were last merged and pruned.
     logs: Mutex<logs::TidyTimes>,
+    /// The last outcomes of cohorts and exports.
+    outcomes: Mutex<outcomes::OutcomeBook>,
 }
 
 impl Drop for StateWriter {
     fn drop(&mut self) {
+        self.flush_outcomes();
         self.note_heads();
     }
 }
@@ -438,6 +460,7 @@ impl StateWriter {
             lease,
             collected,
             logs: Mutex::default(),
+            outcomes: Mutex::default(),
         })
     }
 

@@ -70,9 +70,17 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
         inbox(state, &EndpointName::of_export(&id), &mut found)?;
     }
     verify_entry(state, &EntryFiles::of_identity(state), &mut found)?;
-    for folder in
-        ["approvals", "blocks", "checks", "heads", "mirror_tables", "triggers", "unknown_users", "workspaces"]
-    {
+    for folder in [
+        "approvals",
+        "blocks",
+        "checks",
+        "heads",
+        "mirror_tables",
+        "outcomes",
+        "triggers",
+        "unknown_users",
+        "workspaces",
+    ] {
         each_file(&state.store, folder, FOLDERS_MAX, ".json", &mut |path| {
             checked_file(state, path, &mut found);
             Ok(())
@@ -127,7 +135,8 @@ fn checked_file(state: &StateReader, path: String, found: &mut Verification) {
         found.find(path, &"incomplete file of a crash", true);
     } else if let Err(error) = checked::read::<serde_json::Value>(&state.store, &path) {
         // Each of these files has a copy. If both are damaged, that is another finding.
-        let is_spare = path.starts_with("heads");
+        // No plan depends on outcomes.
+        let is_spare = path.starts_with("heads") || path.starts_with("outcomes");
         found.find(path, &error, is_spare);
     }
 }

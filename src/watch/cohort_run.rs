@@ -14,9 +14,10 @@ use crate::config::{Config, SourceAccess};
 use crate::dashboard::{HistoryView, PlanView, PlannedView};
 use crate::model::{ChangeOp, Clock, CohortId, Progress, RunId, Timestamp};
 use crate::reconcile::{
-    self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RunPlan, RunReport,
+    self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RecordedEnd, RunPlan, RunRecorder,
+    RunReport,
 };
-use crate::state::{Membership, RecordedBlock, StateError, StateWriter};
+use crate::state::{Membership, OutcomeRun, RecordedBlock, RunOutcome, StateError, StateWriter};
 
 /// A cohort run, and everything that it works with.
 #[derive(Clone)]
@@ -76,10 +77,12 @@ impl CohortRun {
     pub(super) async fn run(self) -> CohortRunEnd {
         let (run, began) = (self.environment.new_run(), self.clock.monotonic());
         let span = tracing::info_span!("run", %run);
-        let ended = tracing::Instrument::instrument(self.plan_and_apply(run), span).await;
+        let ended = tracing::Instrument::instrument(self.plan_and_apply(&run), span).await;
         let ended = ended.unwrap_or_else(|error| {
             let is_lease_lost = matches!(error, StateError::LeaseLost);
-            CohortRunEnd { is_lease_lost, ..CohortRunEnd::failed(self.cohort.clone(), error.to_string()) }
+            let failed = CohortRunEnd::failed(self.cohort.clone(), error.to_string());
+            self.record(&run, &failed.condition);
+            CohortRunEnd { is_lease_lost, ..failed }
         });
         let membership = self.membership();
         let settles_again_at = membership.as_ref().and_then(Membership::resend_at);
@@ -97,23 +100,59 @@ impl CohortRun {
         tokio::task::block_in_place(|| self.state.reader().version(&self.cohort)).ok().flatten()
     }
 
-    async fn plan_and_apply(&self, run: RunId) -> Result<CohortRunEnd, StateError> {
-        let plan = self.plan(&run).await?;
+    async fn plan_and_apply(&self, run: &RunId) -> Result<CohortRunEnd, StateError> {
+        let plan = self.plan(run).await?;
         self.show_plan(&plan);
         if let Some(ended) = self.end_without_apply(&plan) {
+            self.record(run, &ended.condition);
             return Ok(ended);
         }
+        let recorder = self.recorder(run)?;
         let resources = ApplyResources {
             state: Arc::clone(&self.state),
             clients: self.braze.clone(),
-            run,
+            run: run.clone(),
+            journal: recorder.journal(),
             clock: self.clock,
             progress: Arc::clone(&self.status) as Arc<dyn Progress>,
             interrupt: self.interrupt.clone(),
             secrets: Arc::clone(&self.sources),
         };
         let report = reconcile::apply(plan, &self.config, resources).await?;
-        Ok(self.end_of_apply(&report))
+        let ended = self.end_of_apply(&report);
+        let end = RecordedEnd {
+            result: report.result().to_owned(),
+            requests: report.requests,
+            cohorts: vec![(self.cohort.clone(), outcome(&ended.condition, RunOutcome::Stopped))],
+            exports: Vec::new(),
+        };
+        tokio::task::block_in_place(|| recorder.end(&end, &self.config))?;
+        Ok(ended)
+    }
+
+    fn recorder(&self, run: &RunId) -> Result<RunRecorder, StateError> {
+        RunRecorder::begin(&self.state, run, self.clock, &self.config, self.environment.origin())
+    }
+
+    /// Records a run that applied nothing. A failure to record it is logged.
+    fn record(&self, run: &RunId, condition: &ConditionStatus) {
+        let outcome = outcome(condition, RunOutcome::NotPlanned);
+        let is_failed = matches!(outcome, RunOutcome::NotPlanned(_));
+        // A failure that repeats is journaled once, not in each run.
+        let is_journaled = is_failed && !self.status.has_condition(&self.cohort, condition);
+        let cohorts = vec![(self.cohort.clone(), outcome)];
+        let recorded = tokio::task::block_in_place(|| {
+            if is_journaled {
+                let end = RecordedEnd { result: "failed".to_owned(), cohorts, ..RecordedEnd::default() };
+                return self.recorder(run)?.end(&end, &self.config);
+            }
+            let origin = self.environment.origin();
+            let of = OutcomeRun { run, command: &origin.command, at: self.clock.now() };
+            self.state.record_outcomes(of, &cohorts, &[])
+        });
+        if let Err(error) = recorded {
+            tracing::warn!(cohort = %self.cohort, "the outcome of the run could not be recorded: {error}");
+        }
     }
 
     /// Makes the plan on its own thread, once it is this run's turn.
@@ -296,6 +335,19 @@ impl PlanTurns {
             Arc::clone(lanes.entry(lane).or_insert_with(|| Arc::new(Semaphore::new(limit))))
         };
         turns.acquire_owned().await.ok()
+    }
+}
+
+/// The outcome that the state records. `failure` is the kind of a failure.
+fn outcome(condition: &ConditionStatus, failure: fn(String) -> RunOutcome) -> RunOutcome {
+    match condition {
+        ConditionStatus::New | ConditionStatus::InSync => RunOutcome::InSync,
+        ConditionStatus::Waiting(reason) => RunOutcome::Waiting(reason.clone()),
+        ConditionStatus::Blocked(blocked) => RunOutcome::Blocked {
+            reasons: blocked.blocks.iter().map(ToString::to_string).collect(),
+            plan: blocked.approve_command.is_some().then(|| blocked.digest.clone()),
+        },
+        ConditionStatus::Failing(failing) => failure(failing.reason.clone()),
     }
 }
 

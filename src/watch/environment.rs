@@ -11,7 +11,7 @@ use crate::dashboard::RemedyView;
 use crate::export;
 use crate::model::{Clock, ConnectionName, ExportId, RunId};
 use crate::reconcile::{BrazeAccess, CohortReport, PlanError};
-use crate::state::{Holder, Location, StateError};
+use crate::state::{Holder, Location, RunOrigin, StateError};
 use crate::webhooks::{ListenError, TlsError};
 
 /// The future that a trait method returns.
@@ -87,6 +87,8 @@ pub trait WatchEnvironment: Send + Sync + 'static {
     fn clock(&self) -> Clock;
     /// The id of a run that starts now.
     fn new_run(&self) -> RunId;
+    /// The origin of the runs of this process.
+    fn origin(&self) -> RunOrigin;
     /// An unpredictable number.
     fn random(&self) -> u64;
     /// Why a cohort could not be planned, and the remedies.

@@ -9,14 +9,15 @@ use super::context::LeaderContext;
 use super::environment::{WatchEnvironment, on_thread};
 use super::identity::SharedIdentity;
 use super::queue::RunEnd;
+use super::status::WatchStatus;
 use crate::apply::{Interrupt, StopCause};
 use crate::config::{Config, ExportConfig};
 use crate::connector::currents::StorageAccess;
 use crate::contained::Panicked;
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, POSTED_AT_ONCE};
-use crate::model::{Clock, ExportId};
-use crate::reconcile::{self, ExportJob, ExportResources};
-use crate::state::{ClosedFile, Inbox, InboxError, StateWriter};
+use crate::model::{Clock, ExportId, RunId};
+use crate::reconcile::{self, ExportJob, ExportResources, RecordedEnd, RunRecorder};
+use crate::state::{ClosedFile, Inbox, InboxError, OutcomeRun, StateWriter};
 
 /// An export run, and everything that it works with.
 pub(super) struct ExportRun {
@@ -30,6 +31,7 @@ pub(super) struct ExportRun {
     clock: Clock,
     interrupt: Interrupt,
     access: StorageAccess,
+    status: Arc<WatchStatus>,
 }
 
 /// The result of an export run.
@@ -120,13 +122,19 @@ impl ExportRun {
             clock: context.clock,
             interrupt: context.interrupt.clone(),
             access,
+            status: Arc::clone(&context.status),
         }
     }
 
     /// Checks for work, and exports if there is any.
     pub(super) async fn run(self) -> ExportRunEnd {
-        let (id, state) = (self.export.id.clone(), Arc::clone(&self.state));
-        let report = self.poll().await;
+        let (id, state, run) = (self.export.id.clone(), Arc::clone(&self.state), self.environment.new_run());
+        let report = self.poll(&run).await;
+        match &report {
+            Ok(Some(_)) => {}
+            Ok(None) => self.record(&run, None),
+            Err(stop) => self.record(&run, Some(stop)),
+        }
         let of = id.clone();
         let progress = on_thread(move || ExportTotals {
             sent: state.reader().export(&of).ok().and_then(|progress| progress.counts.get("sent").copied()),
@@ -135,7 +143,29 @@ impl ExportRun {
         ExportRunEnd { report, progress: progress.await.unwrap_or_default(), id }
     }
 
-    async fn poll(self) -> Result<Option<ExportReport>, ExportStop> {
+    /// Records a run that exported nothing. A failure to record it is logged.
+    fn record(&self, run: &RunId, stop: Option<&ExportStop>) {
+        let report = ExportReport { stop_reason: stop.cloned(), ..ExportReport::new(&self.export) };
+        let (origin, failure) = (self.environment.origin(), report.failure());
+        let before = self.status.lock().exports.get(&report.id).and_then(|status| status.failure.clone());
+        let exports = reconcile::export_outcomes(std::slice::from_ref(&report));
+        let recorded = tokio::task::block_in_place(|| {
+            // A failure that repeats is journaled once, not in each run.
+            if failure.is_some() && failure != before {
+                let recorder = RunRecorder::begin(&self.state, run, self.clock, &self.config, origin)?;
+                recorder.journal().append(self.clock.now(), report.exported())?;
+                let end = RecordedEnd { result: "failed".to_owned(), exports, ..RecordedEnd::default() };
+                return recorder.end(&end, &self.config);
+            }
+            let of = OutcomeRun { run, command: &origin.command, at: self.clock.now() };
+            self.state.record_outcomes(of, &[], &exports)
+        });
+        if let Err(error) = recorded {
+            tracing::warn!(export = %self.export.id, "the outcome of the run could not be recorded: {error}");
+        }
+    }
+
+    async fn poll(&self, run: &RunId) -> Result<Option<ExportReport>, ExportStop> {
         let mut received = match &self.inbox {
             Some(inbox) => match inbox.close_file().await {
                 Ok(files) => files,
@@ -149,7 +179,7 @@ impl ExportRun {
         }
         let (inbox, has_more) = (self.inbox.clone(), received.len() > POSTED_AT_ONCE);
         received.truncate(POSTED_AT_ONCE);
-        let mut report = self.export(received).await?;
+        let mut report = self.export(run, received).await?;
         if let Some(inbox) = inbox {
             inbox.used(&report.used);
         }
@@ -167,25 +197,38 @@ impl ExportRun {
         on_thread(work).await.unwrap_or(Err(StopCause::Interrupted.into()))
     }
 
-    async fn export(self, posted: Vec<ClosedFile>) -> Result<ExportReport, ExportStop> {
-        let (shared, state) = (self.identity, Arc::clone(&self.state));
+    async fn export(&self, run: &RunId, posted: Vec<ClosedFile>) -> Result<ExportReport, ExportStop> {
+        let (shared, state) = (self.identity.clone(), Arc::clone(&self.state));
         let open = move || shared.open(&state).map_err(ExportStop::from);
         let identity = on_thread(open).await.unwrap_or(Err(StopCause::Interrupted.into()))?;
+        let origin = self.environment.origin();
+        let recorder = RunRecorder::begin(&self.state, run, self.clock, &self.config, origin)?;
         let exporting = ExportResources {
-            state: self.state,
+            state: Arc::clone(&self.state),
             identity,
-            clients: self.heaps,
-            run: self.environment.new_run(),
+            clients: self.heaps.clone(),
+            run: run.clone(),
+            journal: recorder.journal(),
             clock: self.clock,
-            interrupt: self.interrupt,
+            interrupt: self.interrupt.clone(),
             patience: ExportPatience::EndAtUserLimits,
         };
-        let empty = ExportReport::new(&self.export);
-        let (export, access) = (self.export, self.access);
+        let (export, access) = (self.export.clone(), self.access.clone());
         let job = ExportJob { export, posted, again: None, days: Days::default(), access };
-        let span = tracing::info_span!("run", run = %exporting.run);
+        let span = tracing::info_span!("run", %run);
         let exported = reconcile::export(vec![job], &self.config, exporting);
-        let mut reports = tracing::Instrument::instrument(exported, span).await?;
-        Ok(reports.pop().unwrap_or(empty))
+        let mut reports = tracing::Instrument::instrument(exported, span).await;
+        let end = RecordedEnd {
+            result: reconcile::exports_result(&reports).to_owned(),
+            requests: reports.iter().map(|report| report.tally.requests()).sum(),
+            cohorts: Vec::new(),
+            exports: reconcile::export_outcomes(&reports),
+        };
+        let ended = tokio::task::block_in_place(|| recorder.end(&end, &self.config));
+        let mut report = reports.pop().unwrap_or_else(|| ExportReport::new(&self.export));
+        if let Err(error) = ended {
+            report.stop_reason.get_or_insert_with(|| error.into());
+        }
+        Ok(report)
     }
 }

@@ -19,7 +19,7 @@ use crate::config::{Config, load};
 use crate::dashboard::RemedyView;
 use crate::model::{Clock, CohortId, RunId, Timestamp};
 use crate::reconcile::{BrazeClients, CohortReport, PlanError};
-use crate::state::{Holder, Location, StateWriter};
+use crate::state::{Holder, Location, RunOrigin, StateWriter};
 
 /// Two cohorts, by external id and by device, and two exports over HTTP.
 const CONFIG: &str = "version: 1
@@ -81,6 +81,10 @@ impl WatchEnvironment for FakeEnvironment {
 
     fn new_run(&self) -> RunId {
         RunId::new(clock().now(), 1)
+    }
+
+    fn origin(&self) -> RunOrigin {
+        RunOrigin { command: "watch".to_owned(), ..RunOrigin::default() }
     }
 
     fn random(&self) -> u64 {

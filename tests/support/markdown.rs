@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{SYNCLINE, Workspace, files_below, root, run};
+use super::{OPERATOR_VARIABLES, SYNCLINE, Workspace, files_below, root, run};
 
 /// A fenced code block of a page.
 pub(crate) struct CodeBlock<'a> {
@@ -99,6 +99,10 @@ fn real_transcript(w: &Workspace, transcript: &str, last: &mut i32) -> String {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(command.replace("$?", &last.to_string())).current_dir(w.path(""));
         shell.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("NO_COLOR", "1");
+        shell.env("USER", "anna").env("HOSTNAME", "laptop");
+        for name in OPERATOR_VARIABLES {
+            shell.env_remove(name);
+        }
         let found = run(shell);
         *last = found.code;
         let mut shown = Vec::new();

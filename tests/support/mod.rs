@@ -36,6 +36,23 @@ pub(crate) const PARTNER_KEY: &str = "sandbox-partner-api-key";
 pub(crate) const IMPORT_KEY: &str = "sandbox-data-import-key";
 pub(crate) const REST_KEY: &str = "sandbox-rest-api-key";
 
+/// Variables from which the program knows a CI run and the caller of `sudo`.
+pub(crate) const OPERATOR_VARIABLES: [&str; 13] = [
+    "BITBUCKET_BUILD_NUMBER",
+    "BUILDKITE_BUILD_URL",
+    "BUILD_BUILDID",
+    "BUILD_URL",
+    "CIRCLE_BUILD_URL",
+    "CI_JOB_URL",
+    "CI_PIPELINE_URL",
+    "CODEBUILD_BUILD_URL",
+    "DRONE_BUILD_LINK",
+    "GITHUB_RUN_ID",
+    "SEMAPHORE_JOB_ID",
+    "SUDO_USER",
+    "TRAVIS_JOB_WEB_URL",
+];
+
 /// An edited JSON file of the state with its new checksum. `name` is its path in the state.
 pub(crate) fn with_checksum(name: &str, text: &str) -> String {
     let (body, _) = text.rsplit_once(",\n  \"checksum\": \"").unwrap();
@@ -134,7 +151,8 @@ impl Workspace {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(SYNCLINE);
         command.args(args).current_dir(self.home.path()).stdin(Stdio::null());
-        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE", "http_proxy", "HTTP_PROXY"] {
+        let others = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE", "http_proxy", "HTTP_PROXY"];
+        for name in others.iter().chain(&OPERATOR_VARIABLES) {
             command.env_remove(name);
         }
         command.env("TEST_IMPORT_KEY", IMPORT_KEY).env("TEST_PARTNER_KEY", PARTNER_KEY);

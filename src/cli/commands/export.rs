@@ -20,8 +20,8 @@ use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment};
 use crate::config::{Config, ExportConfig, ExportSource};
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop};
-use crate::model::{ConnectionName, EndpointName, ExportId};
-use crate::reconcile::{self, ExportJob, ExportResources};
+use crate::model::{ConnectionName, EndpointName, ExportId, RunId};
+use crate::reconcile::{self, ExportJob, ExportResources, RecordedEnd, RunRecorder};
 use crate::state::{IdentityMap, StateReader, StateWriter};
 
 pub(in crate::cli) fn run(global: &Global, args: &ExportArgs) -> Result<Exit, CommandError> {
@@ -31,10 +31,9 @@ pub(in crate::cli) fn run(global: &Global, args: &ExportArgs) -> Result<Exit, Co
     if args.dry_run {
         return survey(&config, &exports, days, false, args.format);
     }
-    let ids = access::app_ids(&config, &exports)?;
     let state = Arc::new(super::writer(&config)?);
-    let jobs = exports.iter().map(|export| job(export, days, state.reader())).collect::<Result<_, _>>()?;
-    let reports = run_jobs(&config, &ids, state, jobs)?;
+    let jobs = |state: &StateReader| exports.iter().map(|export| job(export, days, state)).collect();
+    let reports = run_jobs("export", &config, &exports, &state, jobs)?;
     finish(global, "export", &reports, args.format)
 }
 
@@ -59,17 +58,36 @@ pub(super) fn job(export: &ExportConfig, days: Days, state: &StateReader) -> Res
     Ok(ExportJob { export: export.clone(), posted, again: None, days, access: storage_access(export) })
 }
 
-/// Runs exports until they are complete or stop.
+/// Runs exports until they are complete or stop, as one run of a command.
 pub(super) fn run_jobs(
+    command: &str,
     config: &Config,
-    ids: &BTreeMap<ConnectionName, String>,
-    state: Arc<StateWriter>,
-    jobs: Vec<ExportJob>,
+    exports: &[&ExportConfig],
+    state: &Arc<StateWriter>,
+    jobs: impl FnOnce(&StateReader) -> Result<Vec<ExportJob>, CommandError>,
 ) -> Result<Vec<ExportReport>, CommandError> {
-    let run = Stop::listen()?.run(async |interrupt| {
-        exported(config, ids, state, jobs, &access::Sandboxes::default(), interrupt).await
-    });
-    run.unwrap_or_else(|| Err(stopped_at_once()))
+    let (stop, run) = (Stop::listen()?, environment::process_run());
+    super::recorded(command, run, config, state, |recorder| {
+        let ids = access::app_ids(config, exports)?;
+        let (jobs, sandboxes) = (jobs(state.reader())?, access::Sandboxes::default());
+        let work = stop.run(async |interrupt| {
+            exported(config, &ids, state, jobs, &sandboxes, interrupt, (run.clone(), recorder)).await
+        });
+        let mut reports = work.unwrap_or_else(|| Err(stopped_at_once()))?;
+        let end = RecordedEnd {
+            result: reconcile::exports_result(&reports).to_owned(),
+            requests: reports.iter().map(|report| report.tally.requests()).sum(),
+            cohorts: Vec::new(),
+            exports: reconcile::export_outcomes(&reports),
+        };
+        if let Err(error) = recorder.end(&end, config) {
+            let stop = ExportStop::from(error);
+            for report in reports.iter_mut().filter(|report| report.stop_reason.is_none()) {
+                report.stop_reason = Some(stop.clone());
+            }
+        }
+        Ok(reports)
+    })
 }
 
 fn stopped_at_once() -> CommandError {
@@ -77,29 +95,31 @@ fn stopped_at_once() -> CommandError {
     stopped.hint("the next run sends unfinished batches again; Heap ignores repeated events by their id")
 }
 
-/// Runs exports with resources that the command has already opened.
+/// Runs exports as a part of a run, with resources that the command has already opened.
 pub(super) async fn exported(
     config: &Config,
     ids: &BTreeMap<ConnectionName, String>,
-    state: Arc<StateWriter>,
+    state: &Arc<StateWriter>,
     jobs: Vec<ExportJob>,
     sandboxes: &access::Sandboxes,
     interrupt: Interrupt,
+    (run, recorder): (RunId, &RunRecorder),
 ) -> Result<Vec<ExportReport>, CommandError> {
     let wanted: BTreeSet<&ConnectionName> = jobs.iter().map(|job| &job.export.to).collect();
     let reached = sandboxes.reach_heaps(config, ids, |name| wanted.contains(name)).await?;
     let clock = environment::clock();
     let means = ExportResources {
-        identity: Arc::new(Mutex::new(IdentityMap::open(&state)?)),
+        identity: Arc::new(Mutex::new(IdentityMap::open(state)?)),
         clients: export::link(config, &reached, clock)?,
-        state,
-        run: environment::new_run(),
+        state: Arc::clone(state),
+        run,
+        journal: recorder.journal(),
         clock,
         interrupt,
         patience: ExportPatience::UntilSent,
     };
     let span = tracing::info_span!("run", run = %means.run);
-    let reports = reconcile::export(jobs, config, means).instrument(span.clone()).await?;
+    let reports = reconcile::export(jobs, config, means).instrument(span.clone()).await;
     span.in_scope(|| reports.iter().for_each(log_report));
     Ok(reports)
 }

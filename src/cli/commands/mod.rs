@@ -25,18 +25,36 @@ pub(super) mod watch;
 pub(super) mod who;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::args::RunArgs;
+use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
 use super::global_args::Global;
+use super::operator;
 use super::resources::{create, location, must_exist, reader, runtime, writer};
 use crate::config::{Config, did_you_mean, listed, load};
-use crate::model::{Ceilings, CohortId};
+use crate::model::{Ceilings, CohortId, RunId};
+use crate::reconcile::RunRecorder;
+use crate::state::StateWriter;
 
 /// Loads the config of the command line.
 fn config(global: &Global) -> Result<Config, CommandError> {
     Ok(load(&global.config, global.env.as_deref(), global.trusted_config.as_deref())?)
+}
+
+/// Does the work of a run, which `history` shows from here on, also if it fails.
+fn recorded<T>(
+    command: &str,
+    run: &RunId,
+    config: &Config,
+    state: &Arc<StateWriter>,
+    work: impl FnOnce(&RunRecorder) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    let origin = operator::origin(command);
+    let recorder = RunRecorder::begin(state, run, environment::clock(), config, origin)?;
+    work(&recorder).inspect_err(|error| recorder.fail(error.message(), config))
 }
 
 /// The guard ceilings from the command line. A cohort that is not in the config is a usage error.

@@ -12,6 +12,7 @@ use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::logging::notify;
 use crate::cli::output::{OutputLost, out, wrapped};
 use crate::cli::progress::progress;
+use crate::cli::render::guard_violation::reasons_of;
 use crate::cli::render::target::RunTarget;
 use crate::cli::render::{ReportOptions, json, plan as plan_view, report as human};
 use crate::cli::suggested_command::SuggestedCommand;
@@ -20,52 +21,85 @@ use crate::config::{Config, SourceAccess};
 use crate::connector::braze::WorkspaceKeySet;
 use crate::export::{Days, ExportReport};
 use crate::model::{ConnectionName, Progress, RunId};
-use crate::reconcile::{self, ApplyResources, ExportJob, FailedKind, PlanInputs, RunPlan, RunReport};
+use crate::reconcile::{
+    self, ApplyResources, ExportJob, FailedKind, PlanInputs, RecordedEnd, RunPlan, RunRecorder, RunReport,
+};
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let stop = Stop::listen()?;
     let config = super::config(global)?;
-    let (keys, secrets) = (access::keys(&config)?, Arc::new(access::sources(&config)?));
-    // A saved plan, and single cohorts, are about cohorts alone.
-    let all = args.run.cohorts.is_empty() && args.plan.is_none();
-    let exports = if all { super::export::chosen(&config, &[])? } else { Vec::new() };
-    let ids = access::app_ids(&config, &exports)?;
     let state = Arc::new(super::writer(&config)?);
     let run = environment::process_run().clone();
     let span = tracing::info_span!("run", %run);
     let _entered = span.enter();
-    let progress = progress();
     tracing::info!("the run begins");
+    super::recorded("reconcile", &run, &config, &state, |recorder| {
+        reconcile_once(global, args, &config, &state, recorder, stop)
+    })
+}
+
+fn reconcile_once(
+    global: &Global,
+    args: &ReconcileArgs,
+    config: &Config,
+    state: &Arc<StateWriter>,
+    recorder: &RunRecorder,
+    stop: Stop,
+) -> Result<Exit, CommandError> {
+    let (keys, secrets) = (access::keys(config)?, Arc::new(access::sources(config)?));
+    // A saved plan, and single cohorts, are about cohorts alone.
+    let all = args.run.cohorts.is_empty() && args.plan.is_none();
+    let exports = if all { super::export::chosen(config, &[])? } else { Vec::new() };
+    let ids = access::app_ids(config, &exports)?;
+    let (progress, run) = (progress(), environment::process_run().clone());
     let again = SuggestedCommand::new(global).run(&args.run, args.plan.as_ref());
-    workspace::check_workspace(&config, state.reader(), &keys, &again)?;
-    let uningested = reconcile::ingest_deliveries(&config, &state, &run, environment::clock())?;
-    for (heap, error) in &uningested {
-        notify(&format!("the deliveries of connection `{heap}` wait in the inbox: {error}"));
-    }
-    // A saved plan is about what was known when it was made.
-    let failed_import = match &args.plan {
-        None => super::identity::import_sources(&config, &secrets.stores, &state, &args.run.cohorts)?,
-        Some(_) => None,
-    };
-    let plan = plan(args, &config, &secrets, &state, &run, &*progress, &again)?;
+    workspace::check_workspace(config, state.reader(), &keys, &again)?;
+    let unread = read_news(args, config, state, &secrets, recorder)?;
+    let plan = plan(args, config, &secrets, state, &run, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
         return Err(CommandError::new(Exit::Stale, message)
             .hint(format!("review the new plan: {}", again.command("plan"))));
     }
     if args.plan.is_some() && plan.is_blocked() {
-        let target = RunTarget::new(global, &config);
-        return blocked(&plan, &run, args.format, ReportOptions { target: &target, again: &again });
+        let target = RunTarget::new(global, config);
+        let showing = ReportOptions { target: &target, again: &again };
+        return blocked(&plan, (&run, recorder, config), args.format, showing);
     }
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
     let jobs = jobs.collect::<Result<_, _>>()?;
     let format = args.format;
     let run =
-        ReconcileRun { global, config: &config, id: run, progress, format, again, ids, jobs, secrets, stop };
+        ReconcileRun { global, config, id: run, recorder, progress, format, again, ids, jobs, secrets, stop };
     let exit = apply(plan, &keys, state, run)?;
-    let unread = failed_import.or((!uningested.is_empty()).then_some(Exit::Failed));
     Ok(unread.filter(|_| exit == Exit::Done).unwrap_or(exit))
+}
+
+/// Ingests received deliveries and imports identity data. Returns the exit code if some of it could not be read.
+fn read_news(
+    args: &ReconcileArgs,
+    config: &Config,
+    state: &Arc<StateWriter>,
+    secrets: &SourceAccess,
+    recorder: &RunRecorder,
+) -> Result<Option<Exit>, CommandError> {
+    let uningested =
+        reconcile::ingest_deliveries(config, state, environment::process_run(), environment::clock())?;
+    for (heap, error) in &uningested {
+        let text = format!("the deliveries of connection `{heap}` wait in the inbox: {error}");
+        notify(&text);
+        recorder.note_error(&text);
+    }
+    // A saved plan is about what was known when it was made.
+    let failed_import = match &args.plan {
+        None => super::identity::import_sources(config, &secrets.stores, state, &args.run.cohorts)?,
+        Some(_) => None,
+    };
+    if failed_import.is_some() {
+        recorder.note_error("identity data could not be imported; cohorts use the identity map as it is");
+    }
+    Ok(failed_import.or((!uningested.is_empty()).then_some(Exit::Failed)))
 }
 
 /// What an apply is asked for by.
@@ -73,6 +107,8 @@ pub(super) struct ReconcileRun<'a> {
     pub(super) global: &'a Global,
     pub(super) config: &'a Config,
     pub(super) id: RunId,
+    /// The record of the run.
+    pub(super) recorder: &'a RunRecorder,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) format: OutputFormat,
     pub(super) again: SuggestedCommand,
@@ -90,33 +126,49 @@ pub(super) struct ReconcileRun<'a> {
 pub(super) fn apply(
     plan: RunPlan,
     keys: &BTreeMap<ConnectionName, WorkspaceKeySet>,
-    state: Arc<StateWriter>,
-    ReconcileRun { global, config, id: run, progress, format, again, ids, jobs, secrets, stop }: ReconcileRun<
-        '_,
-    >,
+    state: &Arc<StateWriter>,
+    run: ReconcileRun<'_>,
 ) -> Result<Exit, CommandError> {
-    let failed = plan_view::unplanned(&plan);
+    let ReconcileRun { global, config, recorder, progress, format, again, ids, jobs, secrets, stop, .. } =
+        run;
+    let (failed, run, journal) = (plan_view::unplanned(&plan), run.id, recorder.journal());
     let applied = stop.run(async |interrupt| {
         let sandboxes = access::Sandboxes::default();
         let reached = sandboxes.reach(config, keys, |name| plan.sends_to(name)).await?;
         let clock = environment::clock();
         let clients = reconcile::connect_braze(config, &reached, clock)?;
-        let of_exports = (Arc::clone(&state), interrupt.clone());
-        let means = ApplyResources { state, clients, run, clock, progress, interrupt, secrets };
+        let means = ApplyResources {
+            state: Arc::clone(state),
+            clients,
+            run: run.clone(),
+            journal,
+            clock,
+            progress,
+            interrupt: interrupt.clone(),
+            secrets,
+        };
         let report = reconcile::apply(plan, config, means).await?;
         if jobs.is_empty() {
             return Ok((report, Vec::new()));
         }
-        let (state, interrupt) = of_exports;
         let not_run = super::export::not_run(&jobs);
-        let exported = super::export::exported(config, &ids, state, jobs, &sandboxes, interrupt).await;
+        let record = (run, recorder);
+        let exported =
+            super::export::exported(config, &ids, state, jobs, &sandboxes, interrupt, record).await;
+        let failed = |error: CommandError| {
+            recorder.note_error(&format!("the exports did not run: {}", error.message()));
+            not_run(error)
+        };
         // The cohorts are sent: their report must not be lost with this error.
-        Ok::<_, CommandError>((report, exported.unwrap_or_else(not_run)))
+        Ok::<_, CommandError>((report, exported.unwrap_or_else(failed)))
     });
-    let (report, exports) = applied.unwrap_or_else(|| {
+    let (mut report, exports) = applied.unwrap_or_else(|| {
         let stopped = CommandError::new(Exit::Part, "stopped at once");
         Err(stopped.hint("requests in flight are in doubt; the next run settles them"))
     })?;
+    if let Err(error) = recorder.end(&end_of(&report, &exports, &again), config) {
+        report.journal_error.get_or_insert_with(|| error.into());
+    }
     let exit = exit(&report, &exports);
     let target = RunTarget::new(global, config);
     let showing = ReportOptions { target: &target, again: &again };
@@ -129,16 +181,27 @@ pub(super) fn apply(
     Ok(exit)
 }
 
+/// The end of a run, for its record.
+fn end_of(report: &RunReport, exports: &[ExportReport], again: &SuggestedCommand) -> RecordedEnd {
+    RecordedEnd {
+        result: json::result(report, exports).to_owned(),
+        requests: report.requests + exports.iter().map(|export| export.tally.requests()).sum::<u64>(),
+        cohorts: report.run_outcomes(&|cohort| reasons_of(cohort, again)),
+        exports: reconcile::export_outcomes(exports),
+    }
+}
+
 /// Reports a saved plan that the guard blocks. It is applied as a whole or not at all: then the same file can be
 /// applied once it is approved.
 fn blocked(
     plan: &RunPlan,
-    run: &RunId,
+    (run, recorder, config): (&RunId, &RunRecorder, &Config),
     format: OutputFormat,
     showing: ReportOptions<'_>,
 ) -> Result<Exit, CommandError> {
     let failed = plan_view::unplanned(plan);
     let report = RunReport::blocked(plan, run);
+    recorder.end(&end_of(&report, &[], showing.again), config)?;
     let exit = exit(&report, &[]);
     tracing::info!(result = report.result(), requests = 0, "the run ends");
     out(&match format {

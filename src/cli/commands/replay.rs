@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::export::{chosen, finish, job, run_jobs, survey};
-use crate::cli::access;
 use crate::cli::args::ReplayArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
@@ -17,6 +16,7 @@ use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig};
 use crate::export::{self, Days, ReplayFilter, ReplaySelection, pick};
 use crate::model::reason_words;
+use crate::reconcile::ExportJob;
 use crate::state::StateReader;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReplayArgs) -> Result<Exit, CommandError> {
@@ -109,14 +109,11 @@ fn send(
     args: &ReplayArgs,
     again: impl Fn(&ExportConfig) -> export::ReplayJob,
 ) -> Result<Exit, CommandError> {
-    let ids = access::app_ids(config, exports)?;
     let state = Arc::new(super::writer(config)?);
-    let mut jobs = Vec::new();
-    for export in exports {
-        let mut job = job(export, Days::default(), state.reader())?;
-        job.again = Some(again(export));
-        jobs.push(job);
-    }
-    let reports = run_jobs(config, &ids, state, jobs)?;
+    let of = |export: &ExportConfig, state: &StateReader| {
+        Ok(ExportJob { again: Some(again(export)), ..job(export, Days::default(), state)? })
+    };
+    let jobs = |state: &StateReader| exports.iter().map(|export| of(export, state)).collect();
+    let reports = run_jobs("replay", config, exports, &state, jobs)?;
     finish(global, "replay", &reports, args.format)
 }

@@ -40,19 +40,23 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
         return Ok(Exit::Done);
     }
     let stop = Stop::listen()?;
-    let keys = access::keys(&config)?;
-    let state = Arc::new(super::writer(&config)?);
-    workspace::check_workspace(&config, state.reader(), &keys, &again)?;
-    recover(args, &config, &state)?;
-    let progress = progress();
-    let plan = plan(args, &config, state.reader(), &*progress)?;
-    notify(&wrapped(&plan_view::human(&plan, &showing)));
-    let (id, format) = (environment::process_run().clone(), args.format);
-    let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
-    // Without the secrets the mirror tables are not updated. The next plan detects that.
-    let secrets = Arc::new(access::sources(&config).unwrap_or_default());
-    let run = ReconcileRun { global, config: &config, id, progress, format, again, ids, jobs, secrets, stop };
-    apply(plan, &keys, state, run)
+    let (state, id, format) =
+        (Arc::new(super::writer(&config)?), environment::process_run().clone(), args.format);
+    super::recorded("resync", &id.clone(), &config, &state, |recorder| {
+        let keys = access::keys(&config)?;
+        workspace::check_workspace(&config, state.reader(), &keys, &again)?;
+        recover(args, &config, &state)?;
+        let progress = progress();
+        let plan = plan(args, &config, state.reader(), &*progress)?;
+        notify(&wrapped(&plan_view::human(&plan, &showing)));
+        let (again, ids, jobs) = (again.clone(), std::collections::BTreeMap::new(), Vec::new());
+        // Without the secrets the mirror tables are not updated. The next plan detects that.
+        let secrets = Arc::new(access::sources(&config).unwrap_or_default());
+        let config = &config;
+        let run =
+            ReconcileRun { global, config, id, recorder, progress, format, again, ids, jobs, secrets, stop };
+        apply(plan, &keys, &state, run)
+    })
 }
 
 /// Recovers a cohort if its state is older than the last committed version.

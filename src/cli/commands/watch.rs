@@ -10,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::global_args::Global;
 use crate::cli::hints::plan_hints;
 use crate::cli::logging::notify;
+use crate::cli::operator;
 use crate::cli::problems;
 use crate::cli::render::guard_violation::{BlockedSubject, words};
 use crate::cli::resources::store_options;
@@ -18,7 +19,7 @@ use crate::config::{Config, ExportConfig, load};
 use crate::dashboard::{BlockedView, RemedyView};
 use crate::model::{Clock, RunId};
 use crate::reconcile::{CohortReport, PlanError};
-use crate::state::{Holder, Location};
+use crate::state::{Holder, Location, RunOrigin};
 use crate::watch::{
     self, BlockedStatus, BoxedWork, ClientAccess, InvalidConfig, ListenAddresses, RestAccess,
     WatchEnvironment, WatchError,
@@ -132,6 +133,10 @@ impl WatchEnvironment for WatchHost {
 
     fn new_run(&self) -> RunId {
         environment::new_run()
+    }
+
+    fn origin(&self) -> RunOrigin {
+        operator::origin("watch")
     }
 
     fn random(&self) -> u64 {

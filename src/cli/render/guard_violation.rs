@@ -6,6 +6,7 @@ use crate::cli::suggested_command::SuggestedCommand;
 use crate::foreign::escaped;
 use crate::model::{ChangeOp, CohortId};
 use crate::plan::{ArrayFull, BlockCode, ChangeSide, Damage, GuardViolation, PlanDigest};
+use crate::reconcile::CohortReport;
 
 /// The text of one guard violation.
 pub(in crate::cli) struct BlockedWords {
@@ -55,6 +56,13 @@ pub(in crate::cli) fn words(violations: &[GuardViolation], about: BlockedSubject
             .push(format!("to approve exactly this plan: {}", about.again.approve(about.id, about.whole)));
     }
     all
+}
+
+/// The violations of a cohort without their remedies, for the journal.
+pub(in crate::cli) fn reasons_of(cohort: &CohortReport, again: &SuggestedCommand) -> Vec<String> {
+    let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, cohort.whole_digest);
+    let words = words(&cohort.violations, BlockedSubject { id, declared_at, again, whole });
+    words.into_iter().map(|words| format!("{} blocked: {}", words.side, words.reason)).collect()
 }
 
 /// The violations of one cohort as text, each with its remedies.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::time::age_text;
 use crate::cli::output::{bold, count, counted, dim, yellow};
 use crate::config::Config;
 use crate::foreign::escaped;
@@ -83,7 +84,7 @@ fn segment_lines(
     now: Timestamp,
     lines: &mut Vec<String>,
 ) {
-    let age = ago(segment.delivered_at, now);
+    let age = age_text(segment.delivered_at, now);
     let summary = format!(
         "segment {id} \"{}\": {}, delivered {age}",
         escaped(&segment.name),
@@ -117,18 +118,6 @@ fn missing(sync: &SegmentSync) -> String {
 
 fn numbers(pages: &[u32]) -> String {
     pages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Formats the time since `then`, for example `3 minutes ago`.
-pub(in crate::cli) fn ago(then: Timestamp, now: Timestamp) -> String {
-    let seconds = u64::try_from(now.duration_since(then).as_secs()).unwrap_or(0);
-    let (number, unit) = match seconds {
-        0..120 => (seconds, "second"),
-        120..7200 => (seconds / 60, "minute"),
-        7200..172_800 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    format!("{} ago", counted(number, unit))
 }
 
 /// The JSON of every Heap connection.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::approval::approval_json;
 use super::guard_violation::{BlockedSubject, BlockedWords, words};
 use super::{RenderOptions, ReportOptions, sample};
 use crate::apply::ApplyOutcome;
@@ -64,6 +65,7 @@ fn planned(cohort: &CohortPlan, showing: &RenderOptions<'_>) -> Value {
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "pushdown": super::pushdown::to_json(cohort.pushdown.as_ref(), None),
         "blocked": blocked(&cohort.verdict.violations, about),
+        "approval": cohort.approval.as_ref().map(approval_json),
         "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds), "case_colliding": shown(&cohort.case_variants) },
         "cost": cost(approved.cost()),
         "digest": approved.digest().to_string(),
@@ -151,11 +153,11 @@ pub(in crate::cli) fn report(
         "requests": report.requests,
         "exports": super::export::to_json(exports),
     });
-    envelope("reconcile", word(report, exports), &details)
+    envelope("reconcile", result(report, exports), &details)
 }
 
 /// The result code of cohorts and exports together.
-fn word(report: &RunReport, exports: &[ExportReport]) -> &'static str {
+pub(in crate::cli) fn result(report: &RunReport, exports: &[ExportReport]) -> &'static str {
     let changed = exports.iter().any(ExportReport::changed_anything);
     match (report.result(), changed, exports.iter().all(ExportReport::is_complete)) {
         ("in_sync", true, true) => "applied",
@@ -207,6 +209,7 @@ fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "pushdown": super::pushdown::to_json(cohort.pushdown.as_ref(), cohort.mirror_table_error.as_deref()),
         "blocked": blocked(&cohort.violations, about),
+        "approval": cohort.approval.as_ref().map(approval_json),
         "rejects_file": cohort.rejects_file,
     })
 }

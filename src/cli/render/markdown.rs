@@ -3,6 +3,7 @@
 //! It is written for the people who approve a change of a cohort. GitHub rejects a comment of more than 65,536
 //! characters, so each part has a budget and loses its middle where it is longer.
 
+use super::approval::approved_line;
 use super::guard_violation::{BlockedSubject, words};
 use super::{
     RenderOptions, cost_line, known_members, plan as text, plan_problems, skipped_line, unknown_line,
@@ -188,6 +189,8 @@ fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
             steps.push(format!("- :no_entry: `{id}`: {} blocked: {reason}", words.side));
             steps.extend(words.remedies.iter().map(|text| remedy(text)));
         }
+        let approved = cohort.approval.as_ref().map(|approval| shortened(&approved_line(approval)));
+        steps.extend(approved.map(|text| format!("- :white_check_mark: `{id}`: {text}")));
     }
     for waiting in &plan.waiting {
         let error = shortened(&waiting.error.to_string());

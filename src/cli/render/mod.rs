@@ -1,5 +1,6 @@
 //! Renders plans and reports as text, JSON and Markdown.
 
+pub(super) mod approval;
 pub(super) mod export;
 pub(super) mod guard_violation;
 pub(super) mod heap_segments;
@@ -11,6 +12,7 @@ pub(super) mod report;
 pub(super) mod segment_remedies;
 pub(super) mod segments;
 pub(super) mod target;
+pub(super) mod time;
 mod triggers;
 pub(super) mod user_json;
 pub(super) mod user_report;

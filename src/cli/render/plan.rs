@@ -1,5 +1,6 @@
 //! A plan as text: counts and reasons first, then samples, then the cost.
 
+use super::approval::approved_line;
 use super::guard_violation::{self, BlockedSubject, unchecked_share};
 use super::{
     RenderOptions, and_more, cost_line, known_members, matched_line, plan_problems, rejected, rejects_line,
@@ -80,6 +81,7 @@ pub(super) fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &m
     let about = BlockedSubject { id, declared_at, again: showing.again, whole };
     lines.extend(guard_violation::lines(&cohort.verdict.violations, about));
     lines.extend(cohort.verdict.unchecked_share.map(|from| format!("    {}", unchecked_share(from))));
+    lines.extend(cohort.approval.as_ref().map(|approval| format!("    {}", approved_line(approval))));
     if !approved.is_in_sync() {
         lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
     }

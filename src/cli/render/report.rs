@@ -1,5 +1,6 @@
 //! The report of a run as text: one line per cohort, then blocked changes, errors and the summary.
 
+use super::approval::approved_line;
 use super::guard_violation::{self, BlockedSubject, unchecked_share};
 use super::plan::orphaned;
 use super::{ReportOptions, problem_counts, rejected, rejects_line, spelled_line};
@@ -86,6 +87,7 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
     };
     lines.extend(guard_violation::lines(&cohort.violations, about));
     lines.extend(cohort.unchecked_share.map(|from| format!("  {}", unchecked_share(from))));
+    lines.extend(cohort.approval.as_ref().map(|approval| format!("    {}", approved_line(approval))));
     if let Some((reasons, rows)) = cohort.matched.as_ref().and_then(|m| Some((rejects_line(m)?, rejected(m))))
     {
         lines.push(format!("  {} {} rejected: {reasons}", yellow("!"), counted(rows, "row")));

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::heap_segments::ago;
 use super::json::envelope;
 use super::segment_remedies::steps;
+use super::time::age_text;
 use crate::cli::output::{bold, counted, counted_of, dim, red, yellow};
 use crate::cli::segments::{NOT_CHECKED, SegmentLookup};
 use crate::cli::suggested_command::SuggestedCommand;
@@ -315,7 +315,11 @@ pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], no
             CheckVerdict::Drifted => format!("drifted, since {}", timestamp_text(check.since.0)),
             CheckVerdict::Unknown => format!("unknown, since {}", timestamp_text(check.since.0)),
         };
-        lines.push(format!("{}  a segment: {verdict}; checked {}", bold(id.as_str()), ago(check.at.0, now)));
+        lines.push(format!(
+            "{}  a segment: {verdict}; checked {}",
+            bold(id.as_str()),
+            age_text(check.at.0, now)
+        ));
         let problems = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);
         lines.extend(
             problems.map(|finding| format!("    {} {}", mark(finding.level), escaped(&finding.text))),

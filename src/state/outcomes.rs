@@ -1,0 +1,443 @@
+//! The last outcome of each cohort and export, for `status`, the dashboard and metrics.
+//!
+//! ```text
+//! outcomes/000000000001.json   versioned JSON
+//! ```
+//!
+//! The journal lists runs, but only for its retention, and `watch` writes no journal for a run without work. This
+//! document has the time of the last good run, and since when a cohort is blocked.
+//!
+//! # Caveats
+//! No plan depends on it, so it has no entry in `heads`. A damaged document is an error for readers, and the next run
+//! starts a new one.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::checks::CheckTime;
+use super::journal::JournalEvent;
+use super::versioned_json::{Retention, Versions};
+use super::{StateError, StateReader, StateWriter};
+use crate::model::{CohortId, ExportId, RunId, Timestamp};
+
+const FOLDER: &str = "outcomes";
+/// An unchanged outcome is written again once its recorded time is this old. `watch` may run a cohort every second.
+const WRITTEN_EVERY: Duration = Duration::from_secs(60);
+
+/// How a run ended for a cohort or an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// Everything is done.
+    InSync,
+    /// The source has no data yet.
+    Waiting(String),
+    /// The guard blocked changes.
+    Blocked {
+        /// Why, in words.
+        reasons: Vec<String>,
+        /// The digest of the plan, if an approval can lift the block.
+        plan: Option<String>,
+    },
+    /// A cohort could not be planned.
+    NotPlanned(String),
+    /// The work stopped early. The journal has its own event with the reason.
+    Stopped(String),
+}
+
+impl RunOutcome {
+    /// The result as JSON shows it.
+    #[must_use]
+    pub fn result(&self) -> OutcomeResult {
+        match self {
+            Self::InSync => OutcomeResult::InSync,
+            Self::Waiting(_) => OutcomeResult::Waiting,
+            Self::Blocked { .. } => OutcomeResult::Blocked,
+            Self::NotPlanned(_) | Self::Stopped(_) => OutcomeResult::Failed,
+        }
+    }
+
+    fn reason(&self) -> Option<String> {
+        match self {
+            Self::InSync => None,
+            Self::Blocked { reasons, .. } => Some(reasons.join("; ")),
+            Self::Waiting(reason) | Self::NotPlanned(reason) | Self::Stopped(reason) => Some(reason.clone()),
+        }
+    }
+
+    /// The event in the journal, if the outcome has one of its own.
+    #[must_use]
+    pub fn event(&self, cohort: &CohortId) -> Option<JournalEvent> {
+        let cohort = cohort.to_string();
+        match self {
+            Self::Blocked { reasons, plan } => {
+                Some(JournalEvent::Blocked { cohort, reasons: reasons.clone(), plan: plan.clone() })
+            }
+            Self::NotPlanned(error) => Some(JournalEvent::NotPlanned { cohort, error: error.clone() }),
+            Self::InSync | Self::Waiting(_) | Self::Stopped(_) => None,
+        }
+    }
+}
+
+/// The result of a run for a cohort or an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeResult {
+    /// Everything is done.
+    InSync,
+    /// The source has no data yet.
+    Waiting,
+    /// The guard blocked changes.
+    Blocked,
+    /// It could not be planned, or its work stopped early.
+    Failed,
+    /// A result of a later version of the program.
+    #[serde(other)]
+    Unknown,
+}
+
+impl OutcomeResult {
+    /// The result as JSON spells it.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::InSync => "in_sync",
+            Self::Waiting => "waiting",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The last outcome of a cohort or an export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastOutcome {
+    /// The result.
+    pub result: OutcomeResult,
+    /// Why, in words, unless it is in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The digest of the blocked plan, if an approval can lift the block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// The run.
+    pub run: String,
+    /// The command of the run.
+    pub command: String,
+    /// When the run ended.
+    pub at: CheckTime,
+    /// Since when the result is the same.
+    pub since: CheckTime,
+    /// Since when changes are blocked. A failed run in between does not change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_since: Option<CheckTime>,
+    /// The last run after which everything was in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_run: Option<GoodRun>,
+}
+
+/// A run after which a cohort or an export was in sync.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoodRun {
+    /// The run.
+    pub run: String,
+    /// When it ended.
+    pub at: CheckTime,
+}
+
+/// A run that failed as a whole, before its first cohort or export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRun {
+    /// The run.
+    pub run: String,
+    /// The command of the run.
+    pub command: String,
+    /// When it ended.
+    pub at: CheckTime,
+    /// Why.
+    pub error: String,
+}
+
+/// The last outcomes of all cohorts and exports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastOutcomes {
+    cohorts: BTreeMap<String, LastOutcome>,
+    exports: BTreeMap<String, LastOutcome>,
+    /// The last run, if it failed as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_run: Option<FailedRun>,
+}
+
+impl LastOutcomes {
+    /// The last outcome of a cohort. `None`: none is recorded.
+    #[must_use]
+    pub fn cohort(&self, id: &CohortId) -> Option<&LastOutcome> {
+        self.cohorts.get(id.as_str())
+    }
+
+    /// The last outcome of an export. `None`: none is recorded.
+    #[must_use]
+    pub fn export(&self, id: &ExportId) -> Option<&LastOutcome> {
+        self.exports.get(id.as_str())
+    }
+
+    /// Whether an outcome must be written: it is new, or its recorded time is too old.
+    fn is_due(&self, written: &Self) -> bool {
+        let is_due = |(id, new): (&String, &LastOutcome), old: &BTreeMap<String, LastOutcome>| {
+            old.get(id).is_none_or(|old| {
+                let age = Duration::try_from(new.at.0.duration_since(old.at.0)).unwrap_or_default();
+                (new.result, &new.reason, &new.plan) != (old.result, &old.reason, &old.plan)
+                    || age >= WRITTEN_EVERY
+            })
+        };
+        self.failed_run != written.failed_run
+            || self.cohorts.iter().any(|entry| is_due(entry, &written.cohorts))
+            || self.exports.iter().any(|entry| is_due(entry, &written.exports))
+    }
+}
+
+/// The run that outcomes are from.
+#[derive(Clone, Copy, Debug)]
+pub struct OutcomeRun<'a> {
+    /// The run.
+    pub run: &'a RunId,
+    /// Its command.
+    pub command: &'a str,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+impl OutcomeRun<'_> {
+    fn record(self, into: &mut BTreeMap<String, LastOutcome>, id: &str, outcome: &RunOutcome) {
+        let (result, at, before) = (outcome.result(), CheckTime(self.at), into.get(id));
+        let plan = match outcome {
+            RunOutcome::Blocked { plan, .. } => plan.clone(),
+            _ => None,
+        };
+        let blocked_before = before.and_then(|before| before.blocked_since);
+        let last = LastOutcome {
+            result,
+            reason: outcome.reason(),
+            plan,
+            run: self.run.to_string(),
+            command: self.command.to_owned(),
+            at,
+            since: before.filter(|before| before.result == result).map_or(at, |before| before.since),
+            blocked_since: match result {
+                OutcomeResult::InSync => None,
+                OutcomeResult::Blocked => Some(blocked_before.unwrap_or(at)),
+                _ => blocked_before,
+            },
+            good_run: match result {
+                OutcomeResult::InSync => Some(GoodRun { run: self.run.to_string(), at }),
+                _ => before.and_then(|before| before.good_run.clone()),
+            },
+        };
+        into.insert(id.to_owned(), last);
+    }
+}
+
+/// The outcomes that this process knows, and those on disk.
+#[derive(Debug, Default)]
+pub(super) struct OutcomeBook {
+    /// `None`: not read yet.
+    written: Option<(u64, LastOutcomes)>,
+    current: LastOutcomes,
+}
+
+fn versions(state: &StateReader) -> Versions<'_> {
+    Versions::new(&state.store, FOLDER).pretty()
+}
+
+impl StateReader {
+    /// Returns the last outcomes of all cohorts and exports.
+    ///
+    /// # Errors
+    /// When they cannot be read or are damaged.
+    pub fn last_outcomes(&self) -> Result<LastOutcomes, StateError> {
+        let found = versions(self).newest(|outcomes: LastOutcomes, _| Some(outcomes))?;
+        Ok(found.map(|(_, outcomes)| outcomes).unwrap_or_default())
+    }
+}
+
+impl StateWriter {
+    /// Records the outcomes of a run.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn record_outcomes(
+        &self,
+        of: OutcomeRun<'_>,
+        cohorts: &[(CohortId, RunOutcome)],
+        exports: &[(ExportId, RunOutcome)],
+    ) -> Result<(), StateError> {
+        self.change_outcomes(|current| {
+            current.failed_run = None;
+            cohorts.iter().for_each(|(id, outcome)| of.record(&mut current.cohorts, id.as_str(), outcome));
+            exports.iter().for_each(|(id, outcome)| of.record(&mut current.exports, id.as_str(), outcome));
+        })
+    }
+
+    /// Records a run that failed as a whole.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn record_failed_run(&self, of: OutcomeRun<'_>, error: &str) -> Result<(), StateError> {
+        let failed = FailedRun {
+            run: of.run.to_string(),
+            command: of.command.to_owned(),
+            at: CheckTime(of.at),
+            error: error.to_owned(),
+        };
+        self.change_outcomes(|current| current.failed_run = Some(failed))
+    }
+
+    fn change_outcomes(&self, change: impl FnOnce(&mut LastOutcomes)) -> Result<(), StateError> {
+        let mut book = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        if book.written.is_none() {
+            let found = read_or_new(self.reader())?;
+            book.current.clone_from(&found.1);
+            book.written = Some(found);
+        }
+        change(&mut book.current);
+        let is_due = book.written.as_ref().is_none_or(|(_, written)| book.current.is_due(written));
+        if is_due { self.write_outcomes(&mut book) } else { Ok(()) }
+    }
+
+    fn write_outcomes(&self, book: &mut OutcomeBook) -> Result<(), StateError> {
+        self.check_lease()?;
+        let Some((number, _)) = book.written.take() else { return Ok(()) };
+        // After a failure it is read again: the write may have taken effect.
+        if !versions(self.reader()).put(number + 1, &book.current, Retention::Newest(2))? {
+            return Err(StateError::LeaseLost);
+        }
+        book.written = Some((number + 1, book.current.clone()));
+        Ok(())
+    }
+
+    /// Writes outcomes that are not on disk yet, before the lease ends. A failure is logged.
+    pub(super) fn flush_outcomes(&self) {
+        let mut book = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        if book.written.as_ref().is_none_or(|(_, written)| *written == book.current) {
+            return;
+        }
+        if let Err(error) = self.write_outcomes(&mut book) {
+            tracing::warn!("the last outcomes could not be written: {error}");
+        }
+    }
+}
+
+fn read_or_new(state: &StateReader) -> Result<(u64, LastOutcomes), StateError> {
+    match versions(state).newest(|outcomes: LastOutcomes, _| Some(outcomes)) {
+        Ok(found) => Ok(found.unwrap_or_default()),
+        Err(error @ StateError::Damaged { .. }) => {
+            tracing::warn!("the last outcomes are recorded anew: {error}");
+            Ok((versions(state).newest_number()?, LastOutcomes::default()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Holder, Location};
+    use super::*;
+    use crate::model::Clock;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn writer(folder: &std::path::Path) -> StateWriter {
+        let holder = Holder { host: String::new(), process: 1, since: at(0), renewal: None };
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        StateWriter::open(&Location::Folder(folder.join("state")), &holder, clock, 7).unwrap()
+    }
+
+    fn blocked() -> RunOutcome {
+        RunOutcome::Blocked { reasons: vec!["too many".to_owned()], plan: Some("sha256:0".to_owned()) }
+    }
+
+    fn record(state: &StateWriter, second: i64, outcome: RunOutcome) {
+        let (run, cohort) = (RunId::new(at(second), 0), CohortId::new("vip").unwrap());
+        let of = OutcomeRun { run: &run, command: "watch", at: at(second) };
+        state.record_outcomes(of, &[(cohort, outcome)], &[]).unwrap();
+    }
+
+    fn last(state: &StateWriter) -> LastOutcome {
+        state.reader().last_outcomes().unwrap().cohort(&CohortId::new("vip").unwrap()).unwrap().clone()
+    }
+
+    #[test]
+    fn the_last_good_run_and_the_start_of_a_block_outlive_failures() {
+        let home = tempfile::tempdir().unwrap();
+        let state = writer(home.path());
+        record(&state, 100, RunOutcome::InSync);
+        record(&state, 200, blocked());
+        record(&state, 300, RunOutcome::NotPlanned("down".to_owned()));
+        let failed = last(&state);
+        assert_eq!((failed.result, failed.since), (OutcomeResult::Failed, CheckTime(at(300))));
+        assert_eq!(failed.blocked_since, Some(CheckTime(at(200))));
+        record(&state, 400, blocked());
+        drop(state);
+        let state = writer(home.path());
+        record(&state, 500, blocked());
+        let last_blocked = last(&state);
+        assert_eq!(last_blocked.good_run.map(|good| good.at), Some(CheckTime(at(100))));
+        assert_eq!((last_blocked.since, last_blocked.at), (CheckTime(at(400)), CheckTime(at(500))));
+        assert_eq!(last_blocked.blocked_since, Some(CheckTime(at(200))));
+        record(&state, 600, RunOutcome::InSync);
+        assert_eq!((last(&state).blocked_since, last(&state).reason), (None, None));
+    }
+
+    #[test]
+    fn an_unchanged_outcome_is_written_once_a_minute_and_at_the_end() {
+        let home = tempfile::tempdir().unwrap();
+        let state = writer(home.path());
+        for second in [0, 30, 59] {
+            record(&state, second, RunOutcome::InSync);
+            assert_eq!(last(&state).at, CheckTime(at(0)));
+        }
+        record(&state, 60, RunOutcome::InSync);
+        assert_eq!(last(&state).at, CheckTime(at(60)));
+        record(&state, 61, blocked());
+        assert_eq!(last(&state).at, CheckTime(at(61)), "a change is written at once");
+        record(&state, 62, blocked());
+        drop(state);
+        let state = writer(home.path());
+        assert_eq!(last(&state).at, CheckTime(at(62)));
+    }
+
+    #[test]
+    fn a_damaged_document_is_an_error_for_readers_and_is_replaced_by_the_next_run() {
+        let home = tempfile::tempdir().unwrap();
+        let state = writer(home.path());
+        record(&state, 0, RunOutcome::InSync);
+        drop(state);
+        let path = home.path().join("state/outcomes/000000000001.json");
+        let text = std::fs::read_to_string(&path).unwrap().replace("in_sync", "in_sink");
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes()).unwrap();
+        let state = writer(home.path());
+        assert!(matches!(state.reader().last_outcomes(), Err(StateError::Damaged { .. })));
+        record(&state, 100, blocked());
+        assert_eq!(last(&state).good_run, None);
+    }
+
+    #[test]
+    fn a_run_that_fails_as_a_whole_changes_no_outcome() {
+        let home = tempfile::tempdir().unwrap();
+        let state = writer(home.path());
+        record(&state, 0, RunOutcome::InSync);
+        let run = RunId::new(at(10), 0);
+        let of = OutcomeRun { run: &run, command: "reconcile", at: at(10) };
+        state.record_failed_run(of, "no key").unwrap();
+        let failed = state.reader().last_outcomes().unwrap().failed_run.unwrap();
+        assert_eq!((failed.error.as_str(), failed.at), ("no key", CheckTime(at(10))));
+        assert_eq!(last(&state).result, OutcomeResult::InSync);
+        record(&state, 20, RunOutcome::InSync);
+        assert_eq!(state.reader().last_outcomes().unwrap().failed_run, None);
+    }
+}
