@@ -84,6 +84,17 @@ fn an_identifier_is_looked_up_as_every_kind() {
     assert_eq!(verdict(&w, &["d1", "--kind", "external-id"]), "not_recorded");
     assert_eq!(verdict(&w, &["d1", "--kind", "device-id"]), "member");
     assert_eq!(verdict(&w, &["other:7"]), "not_recorded");
+    for (id, code, words) in [
+        ("NULL", json!("placeholder"), "no row of a source can match this identifier: placeholder instead"),
+        (&"x".repeat(2_000), json!("too_long"), "can match this identifier: too long identifier"),
+        ("a\nb", json!("control_character"), "a\\nb\n  carts"),
+        ("crm:null", Value::Null, "not a member: never recorded"),
+    ] {
+        let report = w.run(&["who", id, "--format", "json"]).expect(0).json();
+        assert_eq!(report["users"][0]["invalid"], code, "{id}");
+        w.run(&["who", id]).expect(0).says(&[words]);
+    }
+    w.run(&["who", " "]).expect(64).says(&["the command line has no identifier"]);
 }
 
 /// In both directions: a device leads to its owner, and an owner to the devices.
@@ -340,6 +351,15 @@ fn a_damaged_cohort_is_an_error_of_its_own() {
     assert_eq!(missing["users"][0]["cohorts"][0]["verdict"], "unreadable", "{missing:#}");
     assert_eq!(missing["users"][0]["cohorts"][1]["verdict"], "member");
     w.run(&["who", "user-1", "--cohort", "vip"]).expect(0);
+    // Without the identity map, another identifier of the user may be the member.
+    w.write("map.csv", "id,device\nuser-1,device-1\n");
+    w.run(&["identity", "import", "map.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
+    w.run(&["who", "user-70", "--cohort", "vip"]).expect(0);
+    let (path, bytes) = w.snapshot(".syncline/identity/parts").remove(0);
+    let path = path.strip_prefix(w.path("")).unwrap().to_str().unwrap().to_owned();
+    w.write(&path, &bytes[..bytes.len() - 9]);
+    let failed = w.run(&["who", "user-70", "--cohort", "vip"]).expect(1);
+    assert!(!failed.stdout.contains("not a member"), "{failed:?}");
     w.run(&["who", "user-1", "--cohort", "other"]).expect(64).says(&["no cohort `other`"]);
 }
 

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCandidates;
 
+use super::completion;
 use super::global_args::{OutputFormat, cohort};
 use crate::lookup::IdKind;
 use crate::model::CohortId;
@@ -29,7 +31,12 @@ pub(super) struct WhoArgs {
     #[arg(long, value_name = "KIND")]
     pub(super) kind: Option<IdKindArg>,
     /// Only in this cohort; repeatable
-    #[arg(long = "cohort", value_name = "COHORT", value_parser = cohort)]
+    #[arg(
+        long = "cohort",
+        value_name = "COHORT",
+        value_parser = cohort,
+        add = ArgValueCandidates::new(completion::cohorts)
+    )]
     pub(super) cohorts: Vec<CohortId>,
     /// Also read the sources of the cohorts, to find the user's rows
     #[arg(long)]

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Config, IdentitySource, SourceAccess};
-use crate::model::{CohortId, Identifier, IdentifierKind, MemberKey, Timestamp, visible_form};
+use crate::model::{
+    CohortId, Identifier, IdentifierKind, MemberKey, Timestamp, normalize_identifier, visible_form,
+};
+use crate::source::RejectReason;
 use crate::state::{IdentityKey, IdentityOwners, KnownHandles, OwnerEvidence, StateError, StateReader};
 
 /// The label of the alias that Heap's user ids are by default.
@@ -77,6 +80,8 @@ pub(super) struct AskedId {
     /// The external ids that the user has, or may have.
     pub(super) external_ids: BTreeSet<String>,
     pub(super) owners: Vec<KnownOwner>,
+    /// Why no row can match the text.
+    pub(super) invalid: Option<RejectReason>,
 }
 
 /// An identifier to look up.
@@ -119,11 +124,12 @@ impl Subjects {
         }
         let people: Vec<(String, Vec<usize>)> = people.into_iter().collect();
         let handles = match owners {
-            Some(_) => {
+            // It reads the whole identity map.
+            Some(_) if !people.is_empty() => {
                 let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
                 Some(inputs.state.handles_of(&ids)?).filter(|handles| !handles.is_empty())
             }
-            None => None,
+            _ => None,
         };
         Ok(Self { all, owners, handles, people })
     }
@@ -173,6 +179,16 @@ fn packed(identifier: Identifier<'_>, state: &StateReader) -> Option<(MemberKey,
     })
 }
 
+/// Why matching rejects a text as each of these identifiers. `None`: it accepts one of them.
+fn invalid(asked: &[Identifier<'_>]) -> Option<RejectReason> {
+    let why = |identifier: &Identifier<'_>| {
+        let len_max = identifier.kind.value_len_max();
+        normalize_identifier(identifier.value.as_bytes(), len_max, &[]).err()
+    };
+    let all: Option<Vec<_>> = asked.iter().map(why).collect();
+    all?.first().map(|why| (*why).into())
+}
+
 fn subject(
     text: &str,
     labels: &BTreeSet<&str>,
@@ -209,6 +225,7 @@ fn subject(
         variants: BTreeMap::new(),
         external_ids: BTreeSet::new(),
         owners: Vec::new(),
+        invalid: invalid(&asked),
     };
     subject.external_ids.extend(is_asked(IdKind::ExternalId).then(|| text.to_owned()));
     for (kind, handle) in handles {

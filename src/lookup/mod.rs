@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use crate::config::CohortConfig;
 use crate::model::CohortId;
+use crate::source::RejectReason;
 use crate::state::{RejectFile, StateError};
 
 pub use cohort_facts::{CohortFacts, FoundAs, MissingProfile, PendingTrigger, RecordedIdentifier};
@@ -31,6 +32,8 @@ use identifiers::{AskedId, Subjects};
 pub struct UserReport {
     /// The identifier as it was asked for.
     pub identifier: String,
+    /// Why no row of a source can match it.
+    pub invalid: Option<RejectReason>,
     /// What the identity map says about it.
     pub owners: Vec<KnownOwner>,
     /// How many devices, aliases and Braze ids the identity map assigns to the user.
@@ -66,6 +69,7 @@ pub fn look_up(identifiers: &[String], inputs: LookupInputs<'_>) -> Result<Vec<U
     let subjects = Subjects::new(identifiers, inputs)?;
     let report = |(subject, handles): (&AskedId, u64)| UserReport {
         identifier: subject.text.clone(),
+        invalid: subject.invalid,
         owners: subject.owners.clone(),
         handles,
         cohorts: Vec::new(),

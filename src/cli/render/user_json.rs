@@ -9,6 +9,7 @@ use crate::lookup::{
     SourceRowOutcome, UserInCohort, UserReport, verdict,
 };
 use crate::model::{Identifier, IdentifierKind, MemberStanding, RunId, timestamp_text};
+use crate::source::RejectReason;
 use crate::state::{OwnerEvidence, Transition};
 
 /// All reports with the envelope.
@@ -23,6 +24,7 @@ fn user(report: &UserReport, in_full: bool) -> Value {
     let owners: Vec<Value> = report.owners.iter().map(|known| owner(known, in_full)).collect();
     json!({
         "identifier": report.identifier,
+        "invalid": report.invalid.map(RejectReason::as_str),
         "cohorts": cohorts,
         "identity": { "owners": owners, "entries": report.handles },
     })

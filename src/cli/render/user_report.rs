@@ -48,6 +48,10 @@ fn user(report: &UserReport, in_full: bool) -> String {
     if report.cohorts.is_empty() {
         lines.push("  the config and the state have no cohort".to_owned());
     }
+    lines.extend(report.invalid.map(|why| {
+        let why = reason_words(why.as_str(), 1);
+        format!("  {}", warning(&format!("no row of a source can match this identifier: {why}")))
+    }));
     lines.extend(report.owners.iter().map(|known| dim(&format!("  {}", owner_line(known, in_full)))));
     if report.handles > 0 {
         let entries = if report.handles == 1 { "entry" } else { "entries" };
