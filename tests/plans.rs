@@ -244,7 +244,7 @@ fn the_comment_shows_problems_first_and_folds_the_rest() {
         "1 other cohort is in sync.",
         "### What to do",
         "- :no_entry: `promo`: removals blocked: ",
-        "  - `for this run only: syncline reconcile --max-removes promo=90`",
+        "  - for this run only: `syncline reconcile --max-removes promo=90`",
         "<details><summary>Details: ",
         "<details><summary>Target and digest</summary>",
         "- state: `.syncline`",

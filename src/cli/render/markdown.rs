@@ -174,7 +174,7 @@ fn failed_row(failed: &FailedCohort) -> String {
 fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let mut steps = Vec::new();
     for failed in &plan.failed {
-        let error = shortened(&failed.error.to_string());
+        let error = sentence(&failed.error.to_string());
         let location = failed.declared_at.as_ref().map(|at| format!(" ({})", shortened(at)));
         let location = location.unwrap_or_default();
         steps.push(format!("- :x: `{}`{location}: not planned, {error}", failed.id));
@@ -185,7 +185,7 @@ fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
         let (id, declared_at) = (&cohort.id, &cohort.declared_at);
         let about = BlockedSubject { id, declared_at, again: showing.again, whole };
         for words in words(&cohort.verdict.violations, about) {
-            let reason = shortened(&words.reason);
+            let reason = sentence(&words.reason);
             steps.push(format!("- :no_entry: `{id}`: {} blocked: {reason}", words.side));
             steps.extend(words.remedies.iter().map(|text| remedy(text)));
         }
@@ -193,7 +193,7 @@ fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
         steps.extend(approved.map(|text| format!("- :white_check_mark: `{id}`: {text}")));
     }
     for waiting in &plan.waiting {
-        let error = shortened(&waiting.error.to_string());
+        let error = sentence(&waiting.error.to_string());
         steps.push(format!("- :hourglass: `{}`: waits, {error}", waiting.id));
         steps.extend(plan_hints(&waiting.error).iter().map(|hint| remedy(hint)));
     }
@@ -205,12 +205,39 @@ fn steps(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     steps.extend(showing.unknown.iter().map(|id| format!("- :warning: {}", unknown_line(id))));
     steps.extend(skipped_line(showing.segments.config).map(|line| format!("- {line}")));
     let warnings = showing.segments.config.warnings();
-    steps.extend(warnings.iter().map(|warning| format!("- :warning: {}", shortened(warning))));
+    steps.extend(warnings.iter().map(|warning| format!("- :warning: {}", sentence(warning))));
     steps
 }
 
 fn remedy(text: &str) -> String {
-    format!("  - {}", shortened(text))
+    format!("  - {}", sentence(text))
+}
+
+/// A sentence of the program: commands, and what stands between backticks, are code. A sentence with foreign text that
+/// could be markup, a link or a mention is code as a whole.
+fn sentence(text: &str) -> String {
+    let text = &*cut(text, LINE_LEN_MAX);
+    let (prose, command) = match text.find(": syncline ") {
+        Some(at) => (&text[..at], Some(&text[at + 2..])),
+        None => (text, None),
+    };
+    let is_plain = |part: &&str| {
+        part.chars().all(|c| c.is_alphanumeric() || " .,;:()%'/-".contains(c))
+            && !["://", "www.", "GH-"].iter().any(|link| part.contains(link))
+    };
+    let parts: Vec<&str> = prose.split('`').collect();
+    if parts.len().is_multiple_of(2) || !parts.iter().step_by(2).all(is_plain) {
+        return shortened(text);
+    }
+    let mut sentence = String::new();
+    for (at, part) in parts.iter().enumerate() {
+        if at % 2 == 0 { sentence.push_str(part) } else { sentence.push_str(&shortened(part)) }
+    }
+    if let Some(command) = command {
+        sentence.push_str(": ");
+        sentence.push_str(&shortened(command));
+    }
+    sentence
 }
 
 /// The changed cohorts as the terminal shows them: samples, rejected rows, triggers, cost.
