@@ -60,26 +60,43 @@ pub(super) fn wrapped(text: &str) -> String {
     }
 }
 
+/// Splits a line into its spaces and colours, and the text from the first visible character on.
+fn split_indent(line: &str) -> (&str, &str) {
+    let mut rest = line;
+    loop {
+        rest = rest.trim_start_matches(' ');
+        match rest.strip_prefix("\u{1b}[").and_then(|code| code.split_once('m')) {
+            Some((_, after)) => rest = after,
+            None => return line.split_at(line.len() - rest.len()),
+        }
+    }
+}
+
+/// Where a suggested command begins: at the start, or after a colon.
+fn command_at(text: &str) -> Option<usize> {
+    let mut found = text.match_indices("syncline ").map(|(at, _)| at);
+    found.find(|at| text[..*at].is_empty() || text[..*at].trim_end_matches(' ').ends_with(':'))
+}
+
 fn wrapped_line(line: &str, width: usize) -> String {
     if display_width(line) <= width {
         return line.to_owned();
     }
-    let indent = line.len() - line.trim_start_matches(' ').len();
+    let (first, text) = split_indent(line);
+    let indent = display_width(first);
     let hanging = " ".repeat((indent + 4).min(width / 2));
-    let (text, command) = match line.find(": syncline ") {
-        Some(at) => (line[..=at].trim_end(), Some(line[at + 1..].trim_start())),
-        None if line.trim_start().starts_with("syncline ") => return line.to_owned(),
-        None => (line, None),
+    let (text, command) = match command_at(text) {
+        Some(0) => return line.to_owned(),
+        Some(at) => (text[..at].trim_end(), Some(&text[at..])),
+        None => (text, None),
     };
-    let first = " ".repeat(indent);
     let options = Options::new(width)
-        .initial_indent(&first)
+        .initial_indent(first)
         .subsequent_indent(&hanging)
         .word_splitter(WordSplitter::NoHyphenation)
         .wrap_algorithm(WrapAlgorithm::FirstFit)
         .break_words(false);
-    let mut lines: Vec<String> =
-        textwrap::wrap(text.trim_start(), options).into_iter().map(String::from).collect();
+    let mut lines: Vec<String> = textwrap::wrap(text, options).into_iter().map(String::from).collect();
     lines.extend(command.map(|command| format!("{hanging}{command}")));
     lines.join("\n")
 }
@@ -170,5 +187,29 @@ mod tests {
         assert_eq!(counted(1000, "row"), "1,000 rows");
         assert_eq!(counted_of(1, 3, "row"), "1 of 3 rows");
         assert_eq!(counted_of(1, 1, "row"), "1 row");
+    }
+
+    #[test]
+    fn a_wrapped_line_keeps_its_indent_and_its_command() {
+        let plain = |text: &str, width| anstream::adapter::strip_str(&wrapped_line(text, width)).to_string();
+        assert_eq!(
+            plain(&dim("      a row without an identifier"), 20),
+            "      a row without\n          an\n          identifier"
+        );
+        assert_eq!(plain(&dim("    folder/a-long-name"), 20), "    folder/a-long-name", "no empty line");
+        let digest = "sha256:0123456789";
+        for (text, wrapped) in [
+            (
+                format!("Only if unchanged:  syncline plan {digest}"),
+                format!("Only if unchanged:\n    syncline plan {digest}"),
+            ),
+            (
+                format!("  to approve: syncline plan {digest}"),
+                format!("  to approve:\n      syncline plan {digest}"),
+            ),
+            (format!("  syncline plan {digest}"), format!("  syncline plan {digest}")),
+        ] {
+            assert_eq!(plain(&text, 22), wrapped);
+        }
     }
 }
