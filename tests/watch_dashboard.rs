@@ -129,3 +129,82 @@ fn a_cohort_has_a_page_with_its_plans_and_rejects() {
     let unknown = watch.get("/cohorts/unknown");
     assert_eq!((unknown.status, unknown.body.contains("no cohort")), (404, true));
 }
+
+/// The exact time after a text of the page.
+fn time_after(page: &str, text: &str) -> String {
+    let (_, rest) = page.split_once(text).unwrap_or_else(|| panic!("{text} is not in\n{page}"));
+    rest.split_once("datetime=\"").unwrap().1.split_once('"').unwrap().0.to_owned()
+}
+
+/// A leader with a cohort in sync, and one whose removals are blocked.
+fn with_block(w: &Workspace, sandbox: &Sandbox) -> Watch {
+    w.config(sandbox, &["carts", "trials"], &(SHORT_TIMEOUTS.to_owned() + "  poll: 100ms\n"));
+    w.source("carts", users(50)).source("trials", users(7));
+    let watch = Watch::start(w);
+    watch.until_in_sync();
+    w.source("carts", users(5));
+    until("removals are blocked", || page(&watch).contains("needs approval"));
+    watch
+}
+
+#[test]
+fn a_standby_shows_the_recorded_state() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let leader = with_block(&w, &sandbox);
+    let standby = Watch::from_command(&mut w.command(&["watch"]));
+    until("it shows the recorded state", || page(&standby).contains("as the state records them"));
+    let (of_leader, of_standby) = (page(&leader), page(&standby));
+    assert_eq!(title(&standby), "1 alert needs attention – syncline");
+    for text in [
+        "<b>50</b>",
+        "<b>7</b>",
+        "in sync</span>",
+        "needs approval</span>",
+        "removals blocked: 45 of 50 members would leave",
+    ] {
+        assert!(of_standby.contains(text), "{text} is not in\n{of_standby}");
+    }
+    let command =
+        of_leader.split_once("class=\"command\">syncline approve ").unwrap().1.split_once('<').unwrap().0;
+    assert!(of_standby.contains(command), "{command} is not in\n{of_standby}");
+    let history = of_standby.split_once("<h2 id=\"history\">").unwrap().1;
+    assert!(history.contains("+50") && history.contains("blocked: removals blocked"), "{history}");
+    let moment = time_after(&of_leader, "As of ");
+    assert!(time_after(&of_standby, "Blocked for ") < moment, "{moment}");
+    w.source("trials", users(9));
+    until("it follows the state", || page(&standby).contains("<b>9</b>"));
+    leader.kill();
+    standby.until_ready();
+    until("it runs itself", || page(&standby).contains("Code: <code>"));
+    assert!(time_after(&page(&standby), "Blocked for ") < moment, "{moment}");
+}
+
+#[test]
+fn times_and_history_survive_a_restart() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let watch = with_block(&w, &sandbox);
+    w.replace("trials.csv", "user\nuser-1\n");
+    until("a run has failed", || page(&watch).contains("needs a fix"));
+    let history = |page: &str| page.split_once("<h2 id=\"history\">").unwrap().1.to_owned();
+    let before = page(&watch);
+    for text in ["failed: ", "blocked: removals blocked: 45 of 50 members would leave", " UTC"] {
+        assert!(history(&before).contains(text), "{text} is not in\n{before}");
+    }
+    assert_eq!(watch.stop(), 0);
+    let watch = Watch::start(&w);
+    until("the first runs have ended", || {
+        page(&watch).contains("needs a fix") && page(&watch).contains("Code: <code>")
+    });
+    let after = page(&watch);
+    for text in ["failed: ", "blocked: removals blocked: 45 of 50 members would leave", "+50"] {
+        assert!(history(&after).contains(text), "{text} is not in\n{after}");
+    }
+    let moment = time_after(&before, "As of ");
+    for (page, text) in [
+        (&after, "Blocked for "),
+        (&after, "Failing for "),
+        (&watch.get("/cohorts/trials").body, "last in sync "),
+    ] {
+        assert!(time_after(page, text) < moment, "{text} is a time of this process: {page}");
+    }
+}

@@ -81,6 +81,7 @@ pub(super) fn of_cohort(view: &DashboardView, cohort: &CohortView) -> Option<(Al
             let blocks = blocks.iter().map(ToString::to_string);
             (AlertLevel::NeedsAttention, blocks.collect::<Vec<_>>().join("; "))
         }
+        CohortStateView::BlockedInRecord { reason, .. } => (AlertLevel::NeedsAttention, reason.clone()),
         CohortStateView::Failing { reason, next, .. } => (level(*next), reason.clone()),
         CohortStateView::Stale { after } => (AlertLevel::NeedsAttention, stale_reason(view, cohort, *after)),
     })

@@ -91,6 +91,15 @@ pub(super) fn problem(html: &mut Html, view: &DashboardView, cohort: &CohortView
                 remedy_list(html, remedies, approve_command.as_deref());
             });
         }
+        CohortStateView::BlockedInRecord { since, reason, approve_command } => note(html, |html| {
+            html.node("p", &[], |html| html.prose(&format!("{}.", sentence(reason).trim_end_matches('.'))));
+            html.node("p", &[("class", "since")], |html| {
+                html.text("Blocked for ");
+                elapsed(html, *since, view.now);
+                html.text(", as recorded by the last run.");
+            });
+            remedy_list(html, [], approve_command.as_deref());
+        }),
         CohortStateView::Failing { since, reason, next, remedies } => note(html, |html| {
             html.node("p", &[], |html| html.prose(&format!("{}.", sentence(reason).trim_end_matches('.'))));
             html.node("p", &[("class", "since")], |html| {

@@ -19,8 +19,10 @@ pub(super) const LABELS: [&str; 9] = [
 /// The label of a state.
 pub(super) fn label(state: &CohortStateView) -> &'static str {
     LABELS[match state {
-        CohortStateView::Blocked { approve_command: Some(_), .. } => 0,
-        CohortStateView::Blocked { approve_command: None, .. } => 1,
+        CohortStateView::Blocked { approve_command: Some(_), .. }
+        | CohortStateView::BlockedInRecord { approve_command: Some(_), .. } => 0,
+        CohortStateView::Blocked { approve_command: None, .. }
+        | CohortStateView::BlockedInRecord { approve_command: None, .. } => 1,
         CohortStateView::Failing { next: NextStep::NeedsOperator { .. }, .. } => 2,
         CohortStateView::Stale { .. } => 3,
         CohortStateView::Failing { next: NextStep::Retry { .. }, .. } => 4,
@@ -45,6 +47,7 @@ pub(super) fn needs_attention(state: &CohortStateView) -> bool {
 pub(super) fn rank(state: &CohortStateView) -> u8 {
     match state {
         CohortStateView::Blocked { .. }
+        | CohortStateView::BlockedInRecord { .. }
         | CohortStateView::Stale { .. }
         | CohortStateView::Failing { next: NextStep::NeedsOperator { .. }, .. } => 0,
         CohortStateView::Failing { .. } => 1,
@@ -57,7 +60,9 @@ pub(super) fn rank(state: &CohortStateView) -> u8 {
 pub(super) fn badge(html: &mut Html, state: &CohortStateView) {
     let (class, sign) = match state {
         CohortStateView::InSync => ("state good", "✓"),
-        CohortStateView::Blocked { .. } | CohortStateView::Stale { .. } => ("state blocked", "!"),
+        CohortStateView::Blocked { .. }
+        | CohortStateView::BlockedInRecord { .. }
+        | CohortStateView::Stale { .. } => ("state blocked", "!"),
         CohortStateView::Failing { .. } => ("state failing", "✕"),
         CohortStateView::WaitingForHeap { .. } | CohortStateView::New => ("state idle", "…"),
         CohortStateView::Updating { .. } => ("state idle", "→"),

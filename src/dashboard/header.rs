@@ -96,7 +96,7 @@ fn role(html: &mut Html, view: &DashboardView) {
             html.text("This process has been the leader for ");
             elapsed(html, *since, view.now);
         }
-        RoleView::Standby { since, holder } => {
+        RoleView::Standby { since, holder, recorded_at } => {
             html.text("This process has been a standby for ");
             elapsed(html, *since, view.now);
             html.text(" and takes over when the leader stops");
@@ -107,6 +107,10 @@ fn role(html: &mut Html, view: &DashboardView) {
                 html.name(&holder.host);
                 html.text(", leader for ");
                 elapsed(html, holder.since, view.now);
+            }
+            if let Some(at) = recorded_at {
+                html.text(". Sizes, states and runs are as the state records them; it was read ");
+                age(html, *at, view.now);
             }
         }
     }

@@ -153,8 +153,14 @@ fn run_row(html: &mut Html, view: &DashboardView, run: &HistoryView, of_all: boo
             html.text(&ago(run.at, view.now));
         });
         if of_all {
-            let name = view.cohorts.iter().find(|cohort| cohort.id == run.cohort).map(|cohort| &*cohort.name);
-            cell(html, "Cohort", |html| html.name(name.unwrap_or(run.cohort.as_str())));
+            cell(html, "Cohort", |html| match &run.cohort {
+                Some(id) => {
+                    let name =
+                        view.cohorts.iter().find(|cohort| cohort.id == *id).map(|cohort| &*cohort.name);
+                    html.name(name.unwrap_or(id.as_str()));
+                }
+                None => html.text("all"),
+            });
         }
         number(html, "Plan", |html| match run.planned {
             Some(plan) => html.text(&format!("+{} −{}", count(plan.adds), count(plan.removes))),

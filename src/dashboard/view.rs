@@ -55,6 +55,8 @@ pub enum RoleView {
         since: Timestamp,
         /// The leader, if it is known.
         holder: Option<Holder>,
+        /// When the state was read for this page.
+        recorded_at: Option<Timestamp>,
     },
 }
 
@@ -181,6 +183,15 @@ pub enum CohortStateView {
         adds_continue: bool,
         /// Members still leave.
         removes_continue: bool,
+    },
+    /// The guard blocked changes in the last run that the state records. Its numbers are in the reason.
+    BlockedInRecord {
+        /// Since when.
+        since: Timestamp,
+        /// Why.
+        reason: String,
+        /// The command that approves exactly this plan, if one can.
+        approve_command: Option<String>,
     },
     /// Plan or apply failed.
     Failing {
@@ -416,8 +427,8 @@ pub struct HistoryView {
     pub at: Timestamp,
     /// The run.
     pub run: RunId,
-    /// The cohort.
-    pub cohort: CohortId,
+    /// The cohort. None: the run failed as a whole.
+    pub cohort: Option<CohortId>,
     /// The plan. None: the cohort could not be planned, or all its changes were blocked.
     pub planned: Option<PlannedView>,
     /// Members added.

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore
 
 use super::context::LeaderContext;
 use super::environment::{WatchEnvironment, on_thread};
+use super::history;
 use super::queue::RunEnd;
 use super::status::{ConditionStatus, FailureStatus, WatchStatus};
 use crate::apply::{ApplyStop, Interrupt, StopCause};
@@ -140,6 +141,18 @@ impl CohortRun {
         let is_failed = matches!(outcome, RunOutcome::NotPlanned(_));
         // A failure that repeats is journaled once, not in each run.
         let is_journaled = is_failed && !self.status.has_condition(&self.cohort, condition);
+        if let (true, ConditionStatus::Failing(failure)) = (is_journaled, condition) {
+            self.status.add_history(HistoryView {
+                at: self.clock.now(),
+                run: run.clone(),
+                cohort: Some(self.cohort.clone()),
+                planned: None,
+                added: 0,
+                removed: 0,
+                result: history::FAILED.to_owned(),
+                error: Some(failure.reason.clone()),
+            });
+        }
         let cohorts = vec![(self.cohort.clone(), outcome)];
         let recorded = tokio::task::block_in_place(|| {
             if is_journaled {
@@ -261,19 +274,24 @@ impl CohortRun {
             status.rejected = cohort.tally.rejected + outcome.rejected;
             status.rejects_file = cohort.rejects_file.as_ref().map(|file| file.display().to_string());
         });
-        if outcome.changed_anything() || outcome.stop_reason.is_some() {
+        let (end, condition) = self.condition_after(cohort);
+        if outcome.changed_anything() || outcome.stop_reason.is_some() || !cohort.violations.is_empty() {
+            let (result, error) = match &condition {
+                ConditionStatus::Failing(failure) => (history::FAILED, Some(failure.reason.clone())),
+                ConditionStatus::Blocked(blocked) => (history::BLOCKED, Some(blocked.summary())),
+                _ => (report.result(), None),
+            };
             self.status.add_history(HistoryView {
                 at: now,
                 run: report.run.clone(),
-                cohort: self.cohort.clone(),
+                cohort: Some(self.cohort.clone()),
                 planned: self.planned(),
                 added: outcome.added,
                 removed: outcome.removed,
-                result: report.result().to_owned(),
-                error: outcome.stop_reason.as_ref().map(ToString::to_string),
+                result: result.to_owned(),
+                error,
             });
         }
-        let (end, condition) = self.condition_after(cohort);
         let is_lease_lost = matches!(outcome.stop_reason, Some(ApplyStop::Local(StopCause::LeaseLost)));
         CohortRunEnd { is_lease_lost, ..CohortRunEnd::new(self.cohort.clone(), end, condition) }
     }

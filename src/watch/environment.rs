@@ -9,7 +9,7 @@ use crate::config::{Config, Secret, SourceAccess};
 use crate::contained::contained_as_here;
 use crate::dashboard::RemedyView;
 use crate::export;
-use crate::model::{Clock, ConnectionName, ExportId, RunId};
+use crate::model::{Clock, CohortId, ConnectionName, ExportId, RunId};
 use crate::reconcile::{BrazeAccess, CohortReport, PlanError};
 use crate::state::{Holder, Location, RunOrigin, StateError};
 use crate::webhooks::{ListenError, TlsError};
@@ -93,6 +93,8 @@ pub trait WatchEnvironment: Send + Sync + 'static {
     fn random(&self) -> u64;
     /// Why a cohort could not be planned, and the remedies.
     fn explain_plan_error(&self, error: &PlanError) -> (String, Vec<RemedyView>);
+    /// The command that approves a plan, by its digest. None: this is no digest.
+    fn approve_command(&self, cohort: &CohortId, plan: &str) -> Option<String>;
     /// Why the guard blocked a cohort, and the remedies.
     fn explain_blocked(&self, report: &CohortReport) -> BlockedStatus;
 }

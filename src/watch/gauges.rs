@@ -193,9 +193,7 @@ impl<'a> Gauges<'a> {
                 members.get_or_create(&labels).set(as_i64(number));
             }
             in_doubt.get_or_create(&labels).set(as_i64(status.in_doubt));
-            success_age
-                .get_or_create(&labels)
-                .set(self.age(status.last_success.unwrap_or(status.first_seen)));
+            success_age.get_or_create(&labels).set(self.age(status.last_success_or_start()));
             if let Some(last) = status.last_success {
                 successes.get_or_create(&labels).set(last.as_second());
             }
@@ -256,7 +254,8 @@ impl<'a> Gauges<'a> {
     }
 
     fn exports(&mut self) {
-        let (waiting, lag, success_age) = (
+        let (waiting, lag, success_age, successes) = (
+            Family::<ExportGaugeLabels, Gauge>::default(),
             Family::<ExportGaugeLabels, Gauge>::default(),
             Family::<ExportGaugeLabels, Gauge>::default(),
             Family::<ExportGaugeLabels, Gauge>::default(),
@@ -264,6 +263,9 @@ impl<'a> Gauges<'a> {
         for (id, export) in &self.status.exports {
             let labels = ExportGaugeLabels { export: id.to_string() };
             success_age.get_or_create(&labels).set(self.age(export.last_success_or_start()));
+            if let Some(last) = export.last_success {
+                successes.get_or_create(&labels).set(last.as_second());
+            }
             waiting.get_or_create(&labels).set(as_i64(export.waiting));
             lag.get_or_create(&labels).set(export.waiting_since.map_or(0, |since| self.age(since)));
         }
@@ -271,6 +273,9 @@ impl<'a> Gauges<'a> {
         self.registry.register("export_waiting", help, waiting);
         let help = "Time since the last successful export run";
         self.registry.register_with_unit("export_last_success_age", help, Unit::Seconds, success_age);
+        let help =
+            "Time of the last successful export run, in Unix time; after a restart that of the recorded run";
+        self.registry.register_with_unit("export_last_success_timestamp", help, Unit::Seconds, successes);
         let help = "Time that the oldest received event has waited for export";
         self.registry.register_with_unit("export_lag", help, Unit::Seconds, lag);
     }

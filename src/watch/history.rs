@@ -1,51 +1,14 @@
-//! Status from before this process: orphaned cohorts, segments, and the runs and cohort sizes in the journal.
+//! The history of runs in the journal, and the sizes of cohorts that follow from it.
 
 use std::time::Duration;
 
-use super::context::LeaderContext;
-use super::endpoints::EndpointInboxes;
-use crate::config::Config;
 use crate::dashboard::{HistoryView, PlannedView};
 use crate::model::{CohortId, RunId, Timestamp};
-use crate::reconcile::{self, OrphanedCohort};
-use crate::state::{JournalEvent, RunRecord, StateWriter};
+use crate::state::{CohortRunSummary, RunRecord, RunSummary};
 
-/// The number of runs that are read from the journal.
-const RUNS_READ: usize = 100;
-
-/// Fills the status from the state. This reads the state, so it must not run on the event loop.
-pub(super) fn restore(context: &LeaderContext, inboxes: &EndpointInboxes) {
-    let (status, reader) = (&context.status, context.state.reader());
-    let orphaned = orphaned_cohorts(&context.config, &context.state);
-    status.lock().orphaned = orphaned;
-    for name in context.config.heap.keys() {
-        if let Ok(segments) = reader.segments(name) {
-            status.set_heap_segments(name, segments, inboxes.waiting_bytes(name));
-        }
-    }
-    let journal = reader.runs(RUNS_READ).unwrap_or_default();
-    for id in context.config.cohort_ids() {
-        let last_success = last_success(&journal, id);
-        status.update_cohort(id, |status| status.last_success = status.last_success.max(last_success));
-        let Ok(Some(membership)) = reader.version(id) else { continue };
-        status.update_cohort(id, |status| {
-            (status.in_doubt, status.uncertain_until) = (membership.in_doubt, membership.uncertain_until());
-            let Some(members) = membership.members else { return };
-            let sizes = sizes(&journal, id, members);
-            sizes.into_iter().for_each(|(at, members)| status.set_members(members, at));
-            status.set_members(members, membership.written_at);
-        });
-    }
-    runs(&journal).into_iter().rev().for_each(|run| status.add_history(run));
-}
-
-/// The cohorts in the state that are not in the config.
-pub(super) fn orphaned_cohorts(config: &Config, state: &StateWriter) -> Vec<OrphanedCohort> {
-    reconcile::orphaned(config, state.reader()).unwrap_or_else(|error| {
-        tracing::warn!("cannot list the orphaned cohorts: {error}");
-        Vec::new()
-    })
-}
+/// The results of runs that failed and of blocked ones.
+pub(super) const FAILED: &str = "failed";
+pub(super) const BLOCKED: &str = "blocked";
 
 /// A duration as text, in its largest suitable unit: `90 seconds`, `3 hours`.
 pub(super) fn duration_text(duration: Duration) -> String {
@@ -58,47 +21,64 @@ pub(super) fn duration_text(duration: Duration) -> String {
     format!("{number} {unit}")
 }
 
-/// The changes of single cohorts, the newest first.
-fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
+/// The runs of single cohorts, and runs that failed as a whole, the newest first.
+pub(super) fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
     let mut all = Vec::new();
-    for record in records {
-        let result = record.entries.iter().rev().find_map(|entry| match &entry.event {
-            JournalEvent::Ended { result, .. } => Some(result.clone()),
-            _ => None,
-        });
-        let result = result.unwrap_or_else(|| "interrupted".to_owned());
-        for entry in &record.entries {
-            let JournalEvent::Finished { cohort, added, removed, error, .. } = &entry.event else { continue };
-            let (Ok(at), Ok(cohort)) = (entry.at.parse(), CohortId::new(cohort)) else { continue };
-            let run = RunId::named(&record.run);
-            let (added, removed, error) = (*added, *removed, error.clone());
-            let planned = planned(record, &cohort);
-            all.push(HistoryView { at, run, cohort, planned, added, removed, result: result.clone(), error });
+    for summary in records.iter().map(RunRecord::summary) {
+        all.extend(failed_run(&summary));
+        for cohort in &summary.cohorts {
+            let (Some(at), Ok(id)) = (cohort.at, CohortId::new(&cohort.cohort)) else { continue };
+            all.push(HistoryView {
+                at,
+                run: RunId::named(&summary.run),
+                cohort: Some(id),
+                planned: cohort.planned.map(|(adds, removes)| PlannedView { adds, removes }),
+                added: cohort.added,
+                removed: cohort.removed,
+                result: result(&summary, cohort).to_owned(),
+                error: cohort.error.clone().or_else(|| joined(&cohort.blocked)),
+            });
         }
     }
     all
 }
 
-fn planned(record: &RunRecord, cohort: &CohortId) -> Option<PlannedView> {
-    record.entries.iter().find_map(|entry| match &entry.event {
-        JournalEvent::Planned { cohort: of, adds, removes, .. } if of == cohort.as_str() => {
-            Some(PlannedView { adds: *adds, removes: *removes })
-        }
-        _ => None,
+/// The result of a run for one cohort.
+fn result<'a>(run: &'a RunSummary, cohort: &CohortRunSummary) -> &'a str {
+    let has_changed = cohort.added + cohort.removed > 0;
+    match &run.result {
+        _ if cohort.error.is_some() => FAILED,
+        _ if !cohort.blocked.is_empty() => BLOCKED,
+        None => "interrupted",
+        Some(_) if has_changed => "applied",
+        Some(result) => result,
+    }
+}
+
+/// A run that failed before its first cohort and its first export.
+fn failed_run(run: &RunSummary) -> Option<HistoryView> {
+    let is_failed = run.result.as_deref() == Some(FAILED) && run.cohorts.is_empty() && run.exports.is_empty();
+    Some(HistoryView {
+        at: run.ended.filter(|_| is_failed)?,
+        run: RunId::named(&run.run),
+        cohort: None,
+        planned: None,
+        added: 0,
+        removed: 0,
+        result: FAILED.to_owned(),
+        error: joined(&run.errors),
     })
 }
 
-/// The time of the last recorded run that left a cohort in sync.
-fn last_success(records: &[RunRecord], cohort: &CohortId) -> Option<Timestamp> {
-    let is_good = |run: &HistoryView| run.error.is_none() && matches!(&*run.result, "applied" | "in_sync");
-    runs(records).into_iter().filter(|run| run.cohort == *cohort && is_good(run)).map(|run| run.at).max()
+fn joined(reasons: &[String]) -> Option<String> {
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// The size of a cohort after each run, the oldest first. The journal has only changes, so sizes are computed backwards
 /// from `current`.
-fn sizes(records: &[RunRecord], cohort: &CohortId, current: u64) -> Vec<(Timestamp, u64)> {
+pub(super) fn sizes(newest_first: &[HistoryView], cohort: &CohortId, current: u64) -> Vec<(Timestamp, u64)> {
     let (mut sizes, mut members) = (Vec::new(), current);
-    for run in runs(records).into_iter().filter(|run| run.cohort == *cohort) {
+    for run in newest_first.iter().filter(|run| run.cohort.as_ref() == Some(cohort)) {
         sizes.push((run.at, members));
         members = (members + run.removed).saturating_sub(run.added);
     }
@@ -109,43 +89,62 @@ fn sizes(records: &[RunRecord], cohort: &CohortId, current: u64) -> Vec<(Timesta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::JournalEntry;
+    use crate::state::{JournalEntry, JournalEvent};
 
-    fn record(at: &str, added: u64, removed: u64) -> RunRecord {
-        let finished = JournalEvent::Finished {
-            cohort: "carts".to_owned(),
-            added,
-            removed,
-            rejected: 0,
-            in_doubt: 0,
-            error: None,
-        };
-        let ended = JournalEvent::Ended { result: "applied".to_owned(), requests: 1 };
-        let entries = [finished, ended].map(|event| JournalEntry { at: at.to_owned(), event }).to_vec();
+    fn record(at: &str, result: &str, events: Vec<JournalEvent>) -> RunRecord {
+        let ended = JournalEvent::Ended { result: result.to_owned(), requests: 1 };
+        let events = events.into_iter().chain([ended]);
+        let entries = events.map(|event| JournalEntry { at: at.to_owned(), event }).collect();
         RunRecord { run: format!("p-{at}"), entries }
+    }
+
+    fn finished(added: u64, removed: u64, error: Option<&str>) -> JournalEvent {
+        let (cohort, error) = ("carts".to_owned(), error.map(str::to_owned));
+        JournalEvent::Finished { cohort, added, removed, rejected: 0, in_doubt: 0, error }
+    }
+
+    fn changed(at: &str, added: u64, removed: u64) -> RunRecord {
+        record(at, "applied", vec![finished(added, removed, None)])
     }
 
     #[test]
     fn sizes_are_computed_backwards_from_the_current_size() {
         let records = [
-            record("2026-11-24T03:00:00.000Z", 0, 5),
-            record("2026-11-24T02:00:00.000Z", 10, 0),
-            record("2026-11-24T01:00:00.000Z", 100, 0),
+            changed("2026-11-24T03:00:00.000Z", 0, 5),
+            changed("2026-11-24T02:00:00.000Z", 10, 0),
+            changed("2026-11-24T01:00:00.000Z", 100, 0),
         ];
-        let sizes = sizes(&records, &CohortId::new("carts").unwrap(), 105);
+        let sizes = sizes(&runs(&records), &CohortId::new("carts").unwrap(), 105);
         assert_eq!(sizes.iter().map(|(_, members)| *members).collect::<Vec<_>>(), [100, 110, 105]);
-        assert_eq!(runs(&records)[0].result, "applied");
     }
 
     #[test]
-    fn the_last_success_is_that_of_the_last_good_run() {
-        let mut records =
-            [record("2026-11-24T03:00:00.000Z", 0, 5), record("2026-11-24T02:00:00.000Z", 10, 0)];
-        let id = |id| CohortId::new(id).unwrap();
-        assert_eq!(last_success(&records, &id("carts")), Some("2026-11-24T03:00:00Z".parse().unwrap()));
-        assert_eq!(last_success(&records, &id("vip")), None);
-        let JournalEvent::Ended { result, .. } = &mut records[0].entries[1].event else { panic!("it ended") };
-        "blocked".clone_into(result);
-        assert_eq!(last_success(&records, &id("carts")), Some("2026-11-24T02:00:00Z".parse().unwrap()));
+    fn each_cohort_of_a_run_has_its_own_result() {
+        let at = "2026-11-24T03:00:00.000Z";
+        let cohort = "carts".to_owned();
+        let planned = JournalEvent::planned(&CohortId::new("carts").unwrap(), 1, 4, 3, 0);
+        let blocked = JournalEvent::Blocked {
+            cohort: cohort.clone(),
+            reasons: vec!["removals blocked".to_owned()],
+            plan: None,
+        };
+        let not_planned = JournalEvent::NotPlanned { cohort, error: "no file".to_owned() };
+        let failed = JournalEvent::Failed { error: "no key".to_owned() };
+        let shown = |result, events| {
+            let run = runs(&[record(at, result, events)]).remove(0);
+            (run.result, run.error, run.planned.map(|plan| (plan.adds, plan.removes)), run.cohort.is_some())
+        };
+        let text = |text: &str| text.to_owned();
+        assert_eq!(
+            shown("blocked", vec![planned.clone(), finished(4, 0, None), blocked]),
+            (text(BLOCKED), Some(text("removals blocked")), Some((4, 3)), true)
+        );
+        assert_eq!(
+            shown("failed", vec![planned, finished(4, 1, Some("down"))]),
+            (text(FAILED), Some(text("down")), Some((4, 3)), true)
+        );
+        assert_eq!(shown("failed", vec![not_planned]), (text(FAILED), Some(text("no file")), None, true));
+        assert_eq!(shown("blocked", vec![finished(4, 0, None)]), (text("applied"), None, None, true));
+        assert_eq!(shown("failed", vec![failed]), (text(FAILED), Some(text("no key")), None, false));
     }
 }

@@ -20,6 +20,7 @@ use super::history;
 use super::identity::{IdentityImports, ImportEnd};
 use super::ingest::IngestRuns;
 use super::notify::{NotificationSubject, Notifications};
+use super::recorded::{self, RecordedStatus};
 use super::segments::SegmentChecks;
 use super::sources::{SourceWatch, SurveyFindings, WatchedFiles};
 use super::standby::WatchedConfig;
@@ -182,7 +183,7 @@ impl Leader {
             }
         }
         self.context.status.leader();
-        tokio::task::block_in_place(|| history::restore(&self.context, &self.inboxes));
+        tokio::task::block_in_place(|| self.show_recorded());
         let now = self.context.clock.monotonic();
         self.cohorts.wake(config.cohort_ids().cloned(), now);
         self.segments.begin(&self.context);
@@ -325,7 +326,11 @@ impl Leader {
             TaskResult::Survey(files, findings) => self.survey_done(files, findings),
             TaskResult::Inboxes(opened) => self.inboxes_opened(opened),
             TaskResult::Config(read) => self.config_read(*read, service),
-            TaskResult::Orphaned(orphaned) => self.context.status.lock().orphaned = orphaned,
+            TaskResult::Orphaned(orphaned) => {
+                if let Some(orphaned) = orphaned {
+                    self.context.status.lock().orphaned = orphaned;
+                }
+            }
             TaskResult::Panicked(subject, panicked) => self.task_panicked(subject, &panicked, service),
         }
     }
@@ -494,10 +499,16 @@ impl Leader {
         self.context.status.set_config(config);
         self.context.status.lock().needs_restart = needs_restart;
         let (config, state) = (Arc::clone(config), Arc::clone(&self.context.state));
-        let read = move || history::orphaned_cohorts(&config, &state);
+        let read = move || recorded::orphaned_cohorts(&config, state.reader());
         self.tasks.spawn(TaskSubject::Orphaned, async move {
-            TaskResult::Orphaned(on_thread(read).await.unwrap_or_default())
+            TaskResult::Orphaned(on_thread(read).await.flatten())
         });
+    }
+
+    /// Shows the status that earlier processes have recorded.
+    fn show_recorded(&self) {
+        let (context, state) = (&self.context, self.context.state.reader());
+        RecordedStatus::read(&context.config, state, &*context.environment).show(&context.status);
     }
 
     fn braze_clients(&self) -> Result<BrazeClients, HttpError> {

@@ -35,6 +35,7 @@ mod metrics;
 mod notify;
 mod process_metrics;
 mod queue;
+mod recorded;
 mod schedule;
 mod segments;
 mod sources;
@@ -107,7 +108,7 @@ pub async fn run(
     let service = ServiceManager::new();
     let location = environment.location(&config);
     let standby =
-        Standby { environment: &*environment, status: &status, service: &service, location: &location };
+        Standby { environment: &environment, status: &status, service: &service, location: &location };
     let shared = LeaderShared {
         status: Arc::clone(&status),
         endpoints,

@@ -76,14 +76,9 @@ impl SegmentChecks {
         Ok(changed)
     }
 
-    /// Makes every segment due, and shows its last check.
+    /// Makes every segment due.
     pub(super) fn begin(&mut self, context: &LeaderContext) {
         for segment in context.config.checked_segments() {
-            match context.state.reader().check_of(&segment.id) {
-                Ok(Some(check)) => context.status.set_check(&segment.id, check),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(segment = %segment.id, "cannot read the last check: {error}"),
-            }
             self.queue.wake(segment.id.clone(), context.clock.monotonic());
         }
     }
@@ -279,6 +274,7 @@ mod tests {
     use crate::segment_check::{EvidenceGap, ExpectedSegment, SegmentFinding};
     use crate::state::{CheckTime, SegmentCheck};
     use crate::watch::environment::ClientAccess;
+    use crate::watch::recorded::RecordedStatus;
     use crate::watch::watch_fixture::{WatchFixture, advance};
 
     /// Two segments of one workspace, one of them with its own schedule, and one segment of another workspace.
@@ -493,6 +489,9 @@ segments:
         let (mut checks, fixture) = (SegmentChecks::new(), WatchFixture::of(CONFIG));
         let last = check_at(CheckVerdict::Drifted, fixture.context.clock.now());
         fixture.context.state.commit_check(&id("lost"), &last).unwrap();
+        let context = &fixture.context;
+        RecordedStatus::read(&context.config, context.state.reader(), &*context.environment)
+            .show(&context.status);
         checks.begin(&fixture.context);
         let verdicts = ["lost", "rich"].map(|segment| fixture.context.status.verdict(&id(segment)));
         assert_eq!(verdicts, [Some(CheckVerdict::Drifted), None]);

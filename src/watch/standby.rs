@@ -1,17 +1,20 @@
-//! Standby: waits for the lease on the state, and follows the config meanwhile.
+//! Standby: waits for the lease on the state. Meanwhile it follows the config and shows the recorded status.
 //!
 //! # Caveats
 //! A remote store may respond slowly. It is read on another thread, so that signals and heartbeats continue.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
 
 use super::environment::WatchEnvironment;
+use super::recorded::RecordedStatus;
 use super::status::WatchStatus;
 use super::systemd::{ProcessSignal, ServiceManager, SignalListener};
 use super::{config_diff, config_reload, sources};
 use crate::config::Config;
-use crate::state::{Holder, Location, StateError, StateWriter};
+use crate::state::{Holder, Location, StateError, StateReader, StateWriter};
 
 /// The interval of attempts to take the lease on a folder.
 const ATTEMPT: Duration = Duration::from_millis(500);
@@ -19,6 +22,8 @@ const ATTEMPT: Duration = Duration::from_millis(500);
 const ATTEMPTS_PER_LEASE: u32 = 6;
 /// The longest interval of attempts.
 const ATTEMPT_LONGEST: Duration = Duration::from_secs(5);
+/// The shortest interval in which the status is read from a bucket. Each read costs requests.
+const BUCKET_READS: Duration = Duration::from_secs(5 * 60);
 /// The interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -59,9 +64,15 @@ impl WatchedConfig {
     }
 }
 
+/// Reads of the recorded status, one at a time, each on its own thread.
+struct RecordedReads {
+    reading: Option<JoinHandle<Result<RecordedStatus, StateError>>>,
+    next: Instant,
+}
+
 /// Waits for the lease.
 pub(super) struct Standby<'a> {
-    pub(super) environment: &'a dyn WatchEnvironment,
+    pub(super) environment: &'a Arc<dyn WatchEnvironment>,
     pub(super) status: &'a WatchStatus,
     pub(super) service: &'a ServiceManager,
     pub(super) location: &'a Location,
@@ -78,9 +89,10 @@ impl Standby<'_> {
         signals: &mut SignalListener,
     ) -> Result<Option<StateWriter>, StateError> {
         let (mut leader, mut was_reachable) = (None::<Holder>, watched.content != 0);
+        let mut reads = RecordedReads { reading: None, next: self.environment.clock().monotonic() };
         loop {
             let Some(opened) = self.open(signals).await else { return Ok(None) };
-            tokio::task::block_in_place(|| watched.reload(self.environment, self.status));
+            tokio::task::block_in_place(|| watched.reload(&**self.environment, self.status));
             match opened {
                 Ok(state) => return Ok(Some(state)),
                 Err(StateError::Held(other)) => {
@@ -91,6 +103,7 @@ impl Standby<'_> {
                     }
                     leader = Some(other.clone());
                     self.status.standby(other);
+                    self.show_recorded(&mut reads, &watched.config).await;
                 }
                 Err(error) if was_reachable && error.is_transient() => {
                     tracing::warn!("the state is not reachable; the next attempt follows: {error}");
@@ -103,9 +116,36 @@ impl Standby<'_> {
         }
     }
 
+    /// Shows what the last read has found, and starts the next one when it is due. A read that ends after this process has
+    /// become the leader is not shown.
+    async fn show_recorded(&self, reads: &mut RecordedReads, config: &Arc<Config>) {
+        if let Some(reading) = reads.reading.take_if(|reading| reading.is_finished()) {
+            match reading.await {
+                Ok(Ok(recorded)) => recorded.show(self.status),
+                Ok(Err(error)) => tracing::warn!("the recorded status cannot be read: {error}"),
+                Err(stopped) => tracing::warn!("the recorded status cannot be read: {stopped}"),
+            }
+        }
+        let now = self.environment.clock().monotonic();
+        if reads.reading.is_none() && reads.next <= now {
+            let interval = match self.location {
+                Location::Folder(_) => config.watch.poll,
+                Location::Bucket(_) => config.watch.poll.max(BUCKET_READS),
+            };
+            let (config, location) = (Arc::clone(config), self.location.clone());
+            let environment = Arc::clone(self.environment);
+            let read = move || {
+                let state = StateReader::open(&location)?;
+                Ok(RecordedStatus::read(&config, &state, &*environment))
+            };
+            reads.reading = Some(tokio::task::spawn_blocking(read));
+            reads.next = now + interval;
+        }
+    }
+
     /// Tries to take the lease. None: a signal stopped the process.
     async fn open(&self, signals: &mut SignalListener) -> Option<Result<StateWriter, StateError>> {
-        let (location, environment) = (self.location.clone(), self.environment);
+        let (location, environment) = (self.location.clone(), &**self.environment);
         let (holder, clock, random) = (environment.holder(), environment.clock(), environment.random());
         let open = move || StateWriter::open(&location, &holder, clock, random);
         let mut opening = tokio::task::spawn_blocking(open);

@@ -15,7 +15,7 @@ use crate::config::{CohortConfig, Config, SegmentConfig, WebhookSender};
 use crate::dashboard::{HistoryView, PlanView, RemedyView};
 use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentId, Stage, Timestamp};
 use crate::reconcile::OrphanedCohort;
-use crate::state::{CheckVerdict, HeapSegments, Holder, SegmentCheck};
+use crate::state::{CheckVerdict, HeapSegments, Holder, LastOutcome, OutcomeResult, SegmentCheck};
 
 /// The number of runs in the history.
 const RUNS_KEPT: usize = 50;
@@ -23,6 +23,8 @@ const RUNS_KEPT: usize = 50;
 const COHORT_RUNS_KEPT: usize = 20;
 /// The number of sizes of a cohort.
 const SIZES_KEPT: usize = 200;
+/// The time of the first runs after the start. Before its end, nothing is stale.
+const FIRST_RUNS: Duration = Duration::from_secs(5 * 60);
 /// A loop without a heartbeat for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
@@ -104,12 +106,22 @@ impl ConditionStatus {
     }
 }
 
+/// The last outcome of a cohort that the state records.
+#[derive(Clone, Debug)]
+pub(super) struct RecordedOutcome {
+    pub(super) last: LastOutcome,
+    /// The command that approves the blocked plan, if one can.
+    pub(super) approve_command: Option<String>,
+}
+
 /// The status of a cohort.
 #[derive(Clone, Debug)]
 pub(super) struct CohortStatus {
     /// Its config. None: it is listed under `removed:`.
     pub(super) declared: Option<Arc<CohortConfig>>,
     pub(super) condition: ConditionStatus,
+    /// The last outcome in the state, from the time before this process was the leader.
+    pub(super) recorded: Option<RecordedOutcome>,
     /// When this process first saw it in the config.
     pub(super) first_seen: Timestamp,
     /// Since when it has this condition.
@@ -188,6 +200,8 @@ pub(super) struct StatusData {
     pub(super) exports: BTreeMap<ExportId, ExportStatus>,
     pub(super) history: VecDeque<HistoryView>,
     pub(super) orphaned: Vec<OrphanedCohort>,
+    /// When the state was last read for the status.
+    pub(super) recorded_at: Option<Timestamp>,
     pub(super) queue_depth: usize,
     /// The address of the endpoints.
     listening: Option<SocketAddr>,
@@ -221,6 +235,7 @@ impl WatchStatus {
             exports: BTreeMap::new(),
             history: VecDeque::new(),
             orphaned: Vec::new(),
+            recorded_at: None,
             queue_depth: 0,
             listening,
             last_heartbeat: clock.monotonic(),
@@ -265,9 +280,13 @@ impl WatchStatus {
         (data.role, data.role_since) = (ProcessRole::Leader, self.clock.now());
     }
 
-    /// This process no longer holds the lease.
+    /// This process no longer holds the lease, so it no longer knows the conditions of cohorts.
     pub(super) fn lease_released(&self) {
         let mut data = self.lock();
+        for status in data.cohorts.values_mut() {
+            (status.condition, status.recorded, status.progress) = (ConditionStatus::New, None, None);
+            (status.next_run, status.is_stale) = (None, false);
+        }
         (data.role, data.role_since) = (ProcessRole::Starting, self.clock.now());
     }
 
@@ -389,14 +408,16 @@ impl WatchStatus {
     /// success.
     pub(super) fn mark_stale(&self, after: Duration) -> Vec<(NotificationSubject, Duration)> {
         let (mut stale, mut data, now) = (Vec::new(), self.lock(), self.clock.now());
+        // After a long break, the first runs get some time.
+        let is_started = |first_seen| schedule::until(now, first_seen) > FIRST_RUNS.min(after);
         for (id, status) in &mut data.cohorts {
             let age = schedule::until(now, status.last_success_or_start());
-            status.is_stale = age > after;
+            status.is_stale = age > after && is_started(status.first_seen);
             stale.extend(status.is_stale.then(|| (NotificationSubject::Cohort(id.clone()), age)));
         }
         for (id, status) in &mut data.exports {
             let age = schedule::until(now, status.last_success_or_start());
-            status.is_stale = age > after;
+            status.is_stale = age > after && is_started(status.first_seen);
             stale.extend(status.is_stale.then(|| (NotificationSubject::Export(id.clone()), age)));
         }
         stale
@@ -405,12 +426,19 @@ impl WatchStatus {
     /// Adds a run to the history.
     pub(super) fn add_history(&self, run: HistoryView) {
         let mut data = self.lock();
-        if let Some(status) = data.cohorts.get_mut(&run.cohort) {
+        if let Some(status) = run.cohort.as_ref().and_then(|id| data.cohorts.get_mut(id)) {
             status.runs.push_front(run.clone());
             status.runs.truncate(COHORT_RUNS_KEPT);
         }
         data.history.push_front(run);
         data.history.truncate(RUNS_KEPT);
+    }
+}
+
+impl StatusData {
+    /// Replaces the history.
+    pub(super) fn set_history(&mut self, newest_first: Vec<HistoryView>) {
+        self.history = newest_first.into_iter().take(RUNS_KEPT).collect();
     }
 }
 
@@ -442,6 +470,7 @@ impl CohortStatus {
         Self {
             declared: None,
             condition: ConditionStatus::New,
+            recorded: None,
             first_seen: now,
             since: now,
             progress: None,
@@ -460,17 +489,41 @@ impl CohortStatus {
         }
     }
 
-    /// The time from which a missing success counts. A recorded success from before the start of this process does not
-    /// count: the journal has no runs without changes.
+    /// The last success, or the time from which its absence counts.
     pub(super) fn last_success_or_start(&self) -> Timestamp {
-        self.last_success.map_or(self.first_seen, |last| last.max(self.first_seen))
+        self.last_success.unwrap_or(self.first_seen)
+    }
+
+    /// Sets the outcome that the state records.
+    pub(super) fn set_recorded(&mut self, recorded: Option<RecordedOutcome>) {
+        let good =
+            recorded.as_ref().and_then(|recorded| recorded.last.good_run.as_ref()).map(|good| good.at.0);
+        self.last_success = self.last_success.max(good);
+        self.recorded = recorded;
+    }
+
+    /// Replaces the last runs.
+    pub(super) fn set_runs(&mut self, newest_first: impl Iterator<Item = HistoryView>) {
+        self.runs = newest_first.take(COHORT_RUNS_KEPT).collect();
+    }
+
+    /// Since when the state records this condition. None: the last outcome was another one.
+    fn recorded_since(&self, condition: &ConditionStatus) -> Option<Timestamp> {
+        let last = &self.recorded.as_ref().filter(|_| matches!(self.condition, ConditionStatus::New))?.last;
+        match (condition, last.result) {
+            (ConditionStatus::Blocked(_), _) => last.blocked_since.map(|since| since.0),
+            (ConditionStatus::InSync, OutcomeResult::InSync)
+            | (ConditionStatus::Waiting(_), OutcomeResult::Waiting)
+            | (ConditionStatus::Failing(_), OutcomeResult::Failed) => Some(last.since.0),
+            _ => None,
+        }
     }
 
     /// Sets the condition. Returns whether it is another one.
     pub(super) fn set_condition(&mut self, condition: &ConditionStatus, now: Timestamp) -> bool {
         let is_new = !self.condition.is_same(condition);
         if self.condition.code() != condition.code() {
-            self.since = now;
+            self.since = self.recorded_since(condition).unwrap_or(now);
         }
         self.condition = condition.clone();
         if condition.is_in_sync() {

@@ -29,7 +29,8 @@ pub(super) enum TaskResult {
     Survey(Option<WatchedFiles>, SurveyFindings),
     Inboxes(OpenedInboxes),
     Config(Box<ConfigRead>),
-    Orphaned(Vec<OrphanedCohort>),
+    /// None: they could not be read.
+    Orphaned(Option<Vec<OrphanedCohort>>),
     Panicked(TaskSubject, Panicked),
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::history::duration_text;
 use super::schedule;
 use super::status::{
-    CohortStatus, ConditionStatus, ExportStatus, HeapStatus, ProcessRole, StatusData, WatchStatus,
+    CohortStatus, ConditionStatus, ExportStatus, HeapStatus, ProcessRole, RecordedOutcome, StatusData,
+    WatchStatus,
 };
 use crate::config::{self, BrazeObject, SourceConfig};
 use crate::dashboard as page;
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
-use crate::state::{CheckLevel, CheckVerdict, SegmentCheck, SegmentSync, SegmentTable};
+use crate::state::{CheckLevel, CheckVerdict, OutcomeResult, SegmentCheck, SegmentSync, SegmentTable};
 use crate::webhooks::RejectedRequests;
 
 /// The view model at this moment.
@@ -23,7 +24,9 @@ pub(super) fn dashboard(
     let data = status.lock();
     let since = data.role_since;
     let role = match &data.role {
-        ProcessRole::Standby(holder) => page::RoleView::Standby { since, holder: Some(holder.clone()) },
+        ProcessRole::Standby(holder) => {
+            page::RoleView::Standby { since, holder: Some(holder.clone()), recorded_at: data.recorded_at }
+        }
         ProcessRole::Starting | ProcessRole::Leader | ProcessRole::Stopping => {
             page::RoleView::Leader { since }
         }
@@ -43,7 +46,7 @@ pub(super) fn dashboard(
                 text: invalid.text.clone(),
             }),
         },
-        cohorts: in_order.filter_map(|(id, status)| cohort(id, status, &data)).collect(),
+        cohorts: in_order.filter_map(|(id, status)| cohort(id, status, &data, now)).collect(),
         orphaned: data.orphaned.iter().map(orphaned).collect(),
         inboxes: data.heaps.iter().map(|(name, heap)| inbox(name, heap, &data, now)).collect(),
         exports: data.exports.iter().map(|(id, status)| export(id, status, now)).collect(),
@@ -94,7 +97,12 @@ fn orphaned(cohort: &crate::reconcile::OrphanedCohort) -> page::OrphanedView {
     page::OrphanedView { id: cohort.id.clone(), name: cohort.name.clone(), members: cohort.members }
 }
 
-fn cohort(id: &CohortId, status: &CohortStatus, data: &StatusData) -> Option<page::CohortView> {
+fn cohort(
+    id: &CohortId,
+    status: &CohortStatus,
+    data: &StatusData,
+    now: Timestamp,
+) -> Option<page::CohortView> {
     // A cohort under `removed:` appears in the history only.
     let declared = status.declared.as_deref()?;
     Some(page::CohortView {
@@ -109,7 +117,7 @@ fn cohort(id: &CohortId, status: &CohortStatus, data: &StatusData) -> Option<pag
             .iter()
             .map(|(at, members)| page::SizePoint { at: *at, members: *members })
             .collect(),
-        state: state(status, data),
+        state: state(status, data, now),
         last_success: status.last_success,
         next_run: status.next_run,
         plan: status.last_plan,
@@ -145,12 +153,13 @@ fn source(source: &SourceConfig, data: &StatusData) -> page::SourceView {
     }
 }
 
-fn state(status: &CohortStatus, data: &StatusData) -> page::CohortStateView {
+fn state(status: &CohortStatus, data: &StatusData, now: Timestamp) -> page::CohortStateView {
     let since = status.since;
     if status.progress.is_some() {
         return page::CohortStateView::Updating { since };
     }
     match &status.condition {
+        ConditionStatus::New if status.recorded.is_some() => recorded_state(status, data, now),
         ConditionStatus::New => page::CohortStateView::New,
         ConditionStatus::Waiting(reason) => {
             page::CohortStateView::WaitingForHeap { reason: Some(reason.clone()) }
@@ -172,6 +181,33 @@ fn state(status: &CohortStatus, data: &StatusData) -> page::CohortStateView {
             page::CohortStateView::Stale { after: data.stale_after }
         }
         ConditionStatus::InSync => page::CohortStateView::InSync,
+    }
+}
+
+/// The state of a cohort that this process has not run: the one that the state records.
+fn recorded_state(status: &CohortStatus, data: &StatusData, now: Timestamp) -> page::CohortStateView {
+    let Some(RecordedOutcome { last, approve_command }) = &status.recorded else {
+        return page::CohortStateView::New;
+    };
+    let reason = last.reason.clone();
+    match last.result {
+        OutcomeResult::InSync if schedule::until(now, status.last_success_or_start()) > data.stale_after => {
+            page::CohortStateView::Stale { after: data.stale_after }
+        }
+        OutcomeResult::InSync => page::CohortStateView::InSync,
+        OutcomeResult::Waiting => page::CohortStateView::WaitingForHeap { reason },
+        OutcomeResult::Blocked => page::CohortStateView::BlockedInRecord {
+            since: last.blocked_since.unwrap_or(last.since).0,
+            reason: reason.unwrap_or_default(),
+            approve_command: approve_command.clone(),
+        },
+        OutcomeResult::Failed => page::CohortStateView::Failing {
+            since: last.since.0,
+            reason: reason.unwrap_or_default(),
+            next: next_step(false, None),
+            remedies: Vec::new(),
+        },
+        OutcomeResult::Unknown => page::CohortStateView::New,
     }
 }
 

@@ -95,6 +95,10 @@ impl WatchEnvironment for FakeEnvironment {
         (error.to_string(), Vec::new())
     }
 
+    fn approve_command(&self, _: &CohortId, _: &str) -> Option<String> {
+        None
+    }
+
     fn explain_blocked(&self, _: &CohortReport) -> BlockedStatus {
         blocked("sha256:0")
     }

@@ -82,7 +82,7 @@ fn past_run(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) 
     HistoryView {
         at: before(seconds),
         run: RunId::new(before(seconds), seconds as u64),
-        cohort: CohortId::new(cohort).unwrap(),
+        cohort: Some(CohortId::new(cohort).unwrap()),
         planned: (result != "failed").then_some(PlannedView { adds: added, removes: removed }),
         added,
         removed,
@@ -374,10 +374,11 @@ pub(crate) fn six() -> DashboardView {
 /// A standby.
 pub(crate) fn standby() -> DashboardView {
     let holder = Holder { host: "syncline-0".to_owned(), process: 7, since: before(3 * DAY), renewal: None };
-    DashboardView {
-        role: RoleView::Standby { since: before(2 * HOUR), holder: Some(holder) },
-        ..all_in_sync()
-    }
+    let mut view = all_in_sync();
+    let recorded_at = Some(before(20));
+    view.role = RoleView::Standby { since: before(2 * HOUR), holder: Some(holder), recorded_at };
+    view.cohorts[1].next_run = None;
+    view
 }
 
 /// A hostile name.
@@ -392,7 +393,7 @@ pub(crate) fn hostile() -> DashboardView {
     (view.version, view.config.digest) = (bad(), bad());
     view.query.text = bad();
     let holder = Holder { host: bad(), process: 7, since: before(DAY), renewal: None };
-    view.role = RoleView::Standby { since: before(HOUR), holder: Some(holder) };
+    view.role = RoleView::Standby { since: before(HOUR), holder: Some(holder), recorded_at: None };
     for cohort in &mut view.cohorts {
         (cohort.name, cohort.declared_at) = (bad(), bad());
         cohort.rejects.insert(bad(), 1);

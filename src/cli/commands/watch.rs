@@ -17,7 +17,7 @@ use crate::cli::resources::store_options;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig, load};
 use crate::dashboard::{BlockedView, RemedyView};
-use crate::model::{Clock, RunId};
+use crate::model::{Clock, CohortId, RunId};
 use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location, RunOrigin};
 use crate::watch::{
@@ -145,6 +145,10 @@ impl WatchEnvironment for WatchHost {
 
     fn explain_plan_error(&self, error: &PlanError) -> (String, Vec<RemedyView>) {
         (error.to_string(), plan_hints(error).into_iter().map(|hint| remedy(&hint)).collect())
+    }
+
+    fn approve_command(&self, cohort: &CohortId, plan: &str) -> Option<String> {
+        Some(SuggestedCommand::new(&self.global).approve(cohort, plan.parse().ok()?))
     }
 
     fn explain_blocked(&self, report: &CohortReport) -> BlockedStatus {

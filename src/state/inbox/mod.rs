@@ -23,7 +23,7 @@ use quota::QuotaShare;
 
 use super::store::{GrowingFile, Store};
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{Clock, EndpointName};
+use crate::model::{Clock, EndpointName, Timestamp};
 
 /// A file is closed at this length.
 const FILE_LEN: u64 = 4 << 20;
@@ -53,6 +53,15 @@ pub struct ClosedFile {
     pub path: String,
     /// Its length in bytes.
     pub bytes: u64,
+}
+
+impl ClosedFile {
+    /// When the file began. No delivery in it is older.
+    #[must_use]
+    pub fn began(&self) -> Option<Timestamp> {
+        let (began, _) = self.path.rsplit('/').next()?.split_once('-')?;
+        Timestamp::from_millisecond(began.parse().ok()?).ok()
+    }
 }
 
 enum InboxOrder {
