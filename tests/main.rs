@@ -71,6 +71,7 @@ mod source_files;
 mod sources;
 mod sql;
 mod standby;
+mod status;
 mod store;
 mod triggers;
 mod trust;

@@ -45,16 +45,29 @@ fn print(stream: &mut impl Write, text: &str) -> io::Result<()> {
     writeln!(stream, "{}", text.trim_end_matches('\n')).and_then(|()| stream.flush())
 }
 
+/// The width of stdout: that of the terminal, or `COLUMNS`. `None`: the output is for a file or a program.
+pub(super) fn width() -> Option<usize> {
+    width_of(|| terminal_size::terminal_size_of(io::stdout()))
+}
+
+fn width_of(
+    terminal: impl FnOnce() -> Option<(terminal_size::Width, terminal_size::Height)>,
+) -> Option<usize> {
+    let columns = environment::variable("COLUMNS").and_then(|columns| columns.parse().ok());
+    let width = columns.or_else(|| terminal().map(|(width, _)| usize::from(width.0)));
+    width.filter(|width| *width >= WIDTH_MIN)
+}
+
 /// Wraps text for people at words, with a hanging indent, if the output has a width: that of the terminal, or `COLUMNS`.
 /// A suggested command is never broken: it gets a line of its own.
 pub(super) fn wrapped(text: &str) -> String {
-    let columns = environment::variable("COLUMNS").and_then(|columns| columns.parse().ok());
-    let terminal = || {
-        let size = terminal_size::terminal_size_of(io::stdout());
-        let size = size.or_else(|| terminal_size::terminal_size_of(io::stderr()));
-        size.map(|(width, _)| usize::from(width.0))
-    };
-    match columns.or_else(terminal).filter(|width| *width >= WIDTH_MIN) {
+    let stderr = || terminal_size::terminal_size_of(io::stderr());
+    wrapped_to(text, width_of(|| terminal_size::terminal_size_of(io::stdout()).or_else(stderr)))
+}
+
+/// Wraps text as [`wrapped`] does, to this width.
+pub(super) fn wrapped_to(text: &str, width: Option<usize>) -> String {
+    match width {
         Some(width) => text.lines().map(|line| wrapped_line(line, width)).collect::<Vec<_>>().join("\n"),
         None => text.to_owned(),
     }

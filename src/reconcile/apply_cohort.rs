@@ -17,7 +17,6 @@ pub(super) async fn apply_cohort(cohort: CohortPlan, context: &CohortContext) ->
     let uses_keys = sends || cohort.runs_preflight();
     let changes_membership = !cohort.verdict.approved.is_in_sync() || cohort.membership_changed;
     let before = MirrorBefore::of(&cohort.membership, cohort.pushdown.as_ref());
-    stages::record_block(&cohort, context);
     if uses_keys && context.mismatch.is_some() {
         report.outcome.stop_reason.clone_from(&context.mismatch);
     } else {

@@ -10,8 +10,7 @@ use super::run_plan::CohortPlan;
 use super::triggers::TriggerRun;
 use crate::apply::{self, ApplyStop, StopCause};
 use crate::model::{ChangeOp, CohortId};
-use crate::plan::{ChangeSide, GuardViolation};
-use crate::state::{BlockStart, CheckTime, JournalEvent, RecordedBlock, RejectLog, StateError};
+use crate::state::{JournalEvent, RejectLog, StateError};
 
 /// What the apply of one cohort works with.
 pub(super) struct CohortContext {
@@ -21,21 +20,6 @@ pub(super) struct CohortContext {
     pub(super) mismatch: Option<ApplyStop>,
     pub(super) tables: Arc<MirrorTables>,
     pub(super) resources: ApplyResources,
-}
-
-/// Records what the guard blocks in the cohort, for reports. A failure is only logged.
-pub(super) fn record_block(cohort: &CohortPlan, context: &CohortContext) {
-    let is_blocked = |op: ChangeSide| {
-        let mut sides = cohort.verdict.violations.iter().map(GuardViolation::side);
-        sides.any(|side| side == op || side == ChangeSide::All)
-    };
-    let (adds, removes) = (is_blocked(ChangeSide::Adds), is_blocked(ChangeSide::Removes));
-    let resources = &context.resources;
-    let start = BlockStart { run: resources.run.to_string(), at: CheckTime(resources.clock.now()) };
-    let block = RecordedBlock { since: (adds || removes).then_some(start), adds, removes };
-    if let Err(error) = tokio::task::block_in_place(|| resources.state.put_block(&cohort.id, block)) {
-        tracing::warn!(cohort = %cohort.id, "what the guard blocks could not be recorded: {error}");
-    }
 }
 
 /// Starts the rejects of the run with those of the source.

@@ -10,7 +10,7 @@ use super::run_plan::{CohortPlan, FailedCohort, RunPlan};
 use super::triggers::TriggersPlan;
 use crate::apply::{ApplyOutcome, ApplyStop, TriggerOutcome};
 use crate::model::{CohortId, ConnectionName, DeliveryMethod, MatchTally, RunId};
-use crate::plan::{DiffTally, GuardViolation, PlanDigest, Sides};
+use crate::plan::{ChangeSide, DiffTally, GuardViolation, PlanDigest, Sides};
 use crate::state::{Approval, RunOutcome};
 
 /// The report of one cohort.
@@ -113,7 +113,12 @@ impl CohortReport {
         {
             let can_approve = self.violations.iter().all(GuardViolation::can_be_approved);
             let plan = can_approve.then(|| self.whole_digest.to_string());
-            return Some(RunOutcome::Blocked { reasons: explain(self), plan });
+            let blocks = |side: ChangeSide| {
+                let mut sides = self.violations.iter().map(GuardViolation::side);
+                sides.any(|blocked| blocked == side || blocked == ChangeSide::All)
+            };
+            let (adds, removes) = (blocks(ChangeSide::Adds), blocks(ChangeSide::Removes));
+            return Some(RunOutcome::Blocked { reasons: explain(self), plan, adds, removes });
         }
         match &self.outcome.stop_reason {
             Some(ApplyStop::Blocked) => None,

@@ -16,8 +16,7 @@
 //! inbox/<endpoint>/<file>.log              deliveries that were received and not yet processed
 //! heads/000000000001.json, heads/copies/…  newest version of every entry, to detect an older state
 //! approvals/<cohort>/<digest>.json         plans that an operator allowed although the guard blocked them
-//! blocks/<cohort>/…                        what the guard blocks, and since when
-//! outcomes/000000000001.json               last outcome and last good run of each cohort and export
+//! outcomes/000000000001.json               last outcome, last good run and block of each cohort and export
 //! journal/<yyyy>/<mm>/<dd>/<run>.ndjson    runs, attempts, outcomes; merged files hold many runs
 //! rejects/<run>/<cohort>.ndjson            rejected rows and identifiers with reasons;
 //!                                          `inbox.<endpoint>.ndjson`: whole deliveries
@@ -49,7 +48,6 @@
 mod accept;
 mod approvals;
 mod as_text;
-mod blocks;
 mod checked;
 mod checks;
 mod compact;
@@ -101,7 +99,6 @@ use sha2::{Digest as _, Sha256};
 
 pub use accept::OlderEntry;
 pub use approvals::{Approval, Approvals};
-pub use blocks::{BlockStart, RecordedBlock};
 pub use checks::{
     CheckFinding, CheckLevel, CheckTime, CheckVerdict, ExpectedUsers, ObservedUse, SeenSegment, SeenSize,
     SegmentCheck,
@@ -133,7 +130,10 @@ pub use membership_cursor::MembershipCursor;
 pub use memory::{MemoryBudget, MemoryGrowth, MemoryPermit, SpoolFile};
 pub use mirror_notes::MirrorNote;
 pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
-pub use outcomes::{FailedRun, GoodRun, LastOutcome, LastOutcomes, OutcomeResult, OutcomeRun, RunOutcome};
+pub use outcomes::{
+    BlockStart, FailedRun, GoodRun, LastOutcome, LastOutcomes, OutcomeResult, OutcomeRun, RecordedBlock,
+    RunOutcome,
+};
 pub use part::{PartFooter, PartRef, PartWriter};
 pub use rejects::{Reject, RejectFile, RejectLine, RejectLineFilter, RejectLog, has_word, rejects_of};
 pub use run_origin::{Operator, RunOrigin, recorded_text};

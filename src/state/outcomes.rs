@@ -40,6 +40,10 @@ pub enum RunOutcome {
         reasons: Vec<String>,
         /// The digest of the plan, if an approval can lift the block.
         plan: Option<String>,
+        /// Additions are blocked.
+        adds: bool,
+        /// Removals are blocked.
+        removes: bool,
     },
     /// A cohort could not be planned.
     NotPlanned(String),
@@ -72,7 +76,7 @@ impl RunOutcome {
     pub fn event(&self, cohort: &CohortId) -> Option<JournalEvent> {
         let cohort = cohort.to_string();
         match self {
-            Self::Blocked { reasons, plan } => {
+            Self::Blocked { reasons, plan, .. } => {
                 Some(JournalEvent::Blocked { cohort, reasons: reasons.clone(), plan: plan.clone() })
             }
             Self::NotPlanned(error) => Some(JournalEvent::NotPlanned { cohort, error: error.clone() }),
@@ -131,12 +135,58 @@ pub struct LastOutcome {
     pub at: CheckTime,
     /// Since when the result is the same.
     pub since: CheckTime,
-    /// Since when changes are blocked. A failed run in between does not change it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blocked_since: Option<CheckTime>,
+    /// What is blocked, and since when. A failed run in between does not change it.
+    #[serde(default, skip_serializing_if = "RecordedBlock::is_nothing")]
+    pub block: RecordedBlock,
     /// The last run after which everything was in sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good_run: Option<GoodRun>,
+}
+
+impl LastOutcome {
+    /// Since when changes are blocked.
+    #[must_use]
+    pub fn blocked_since(&self) -> Option<CheckTime> {
+        self.block.since.as_ref().map(|start| start.at)
+    }
+}
+
+/// What the guard blocks in a cohort. The default: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedBlock {
+    /// The first of the runs that were blocked.
+    pub since: Option<BlockStart>,
+    /// Additions are blocked.
+    pub adds: bool,
+    /// Removals are blocked.
+    pub removes: bool,
+}
+
+impl RecordedBlock {
+    fn is_nothing(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// The block after a run with this outcome. A block that continues keeps its start.
+    fn after(self, outcome: &RunOutcome, run: &RunId, at: CheckTime) -> Self {
+        match outcome {
+            RunOutcome::InSync => Self::default(),
+            RunOutcome::Blocked { adds, removes, .. } => {
+                let start = self.since.unwrap_or_else(|| BlockStart { run: run.to_string(), at });
+                Self { since: Some(start), adds: *adds, removes: *removes }
+            }
+            RunOutcome::Waiting(_) | RunOutcome::NotPlanned(_) | RunOutcome::Stopped(_) => self,
+        }
+    }
+}
+
+/// The start of a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockStart {
+    /// The run.
+    pub run: String,
+    /// The time.
+    pub at: CheckTime,
 }
 
 /// A run after which a cohort or an export was in sync.
@@ -184,12 +234,18 @@ impl LastOutcomes {
         self.exports.get(id.as_str())
     }
 
+    /// The last outcomes of cohorts and exports.
+    pub fn all(&self) -> impl Iterator<Item = &LastOutcome> {
+        self.cohorts.values().chain(self.exports.values())
+    }
+
     /// Whether an outcome must be written: it is new, or its recorded time is too old.
     fn is_due(&self, written: &Self) -> bool {
         let is_due = |(id, new): (&String, &LastOutcome), old: &BTreeMap<String, LastOutcome>| {
             old.get(id).is_none_or(|old| {
                 let age = Duration::try_from(new.at.0.duration_since(old.at.0)).unwrap_or_default();
-                (new.result, &new.reason, &new.plan) != (old.result, &old.reason, &old.plan)
+                (new.result, &new.reason, &new.plan, &new.block)
+                    != (old.result, &old.reason, &old.plan, &old.block)
                     || age >= WRITTEN_EVERY
             })
         };
@@ -217,7 +273,7 @@ impl OutcomeRun<'_> {
             RunOutcome::Blocked { plan, .. } => plan.clone(),
             _ => None,
         };
-        let blocked_before = before.and_then(|before| before.blocked_since);
+        let block = before.map(|before| before.block.clone()).unwrap_or_default();
         let last = LastOutcome {
             result,
             reason: outcome.reason(),
@@ -226,11 +282,7 @@ impl OutcomeRun<'_> {
             command: self.command.to_owned(),
             at,
             since: before.filter(|before| before.result == result).map_or(at, |before| before.since),
-            blocked_since: match result {
-                OutcomeResult::InSync => None,
-                OutcomeResult::Blocked => Some(blocked_before.unwrap_or(at)),
-                _ => blocked_before,
-            },
+            block: block.after(outcome, self.run, at),
             good_run: match result {
                 OutcomeResult::InSync => Some(GoodRun { run: self.run.to_string(), at }),
                 _ => before.and_then(|before| before.good_run.clone()),
@@ -260,6 +312,16 @@ impl StateReader {
     pub fn last_outcomes(&self) -> Result<LastOutcomes, StateError> {
         let found = versions(self).newest(|outcomes: LastOutcomes, _| Some(outcomes))?;
         Ok(found.map(|(_, outcomes)| outcomes).unwrap_or_default())
+    }
+}
+
+impl StateReader {
+    /// Returns what the guard blocks in a cohort.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn block(&self, cohort: &CohortId) -> Result<RecordedBlock, StateError> {
+        Ok(self.last_outcomes()?.cohort(cohort).map(|last| last.block.clone()).unwrap_or_default())
     }
 }
 
@@ -358,7 +420,12 @@ mod tests {
     }
 
     fn blocked() -> RunOutcome {
-        RunOutcome::Blocked { reasons: vec!["too many".to_owned()], plan: Some("sha256:0".to_owned()) }
+        RunOutcome::Blocked {
+            reasons: vec!["too many".to_owned()],
+            plan: Some("sha256:0".to_owned()),
+            adds: false,
+            removes: true,
+        }
     }
 
     fn record(state: &StateWriter, second: i64, outcome: RunOutcome) {
@@ -380,7 +447,9 @@ mod tests {
         record(&state, 300, RunOutcome::NotPlanned("down".to_owned()));
         let failed = last(&state);
         assert_eq!((failed.result, failed.since), (OutcomeResult::Failed, CheckTime(at(300))));
-        assert_eq!(failed.blocked_since, Some(CheckTime(at(200))));
+        let start = BlockStart { run: RunId::new(at(200), 0).to_string(), at: CheckTime(at(200)) };
+        let block = RecordedBlock { since: Some(start), adds: false, removes: true };
+        assert_eq!(failed.block, block);
         record(&state, 400, blocked());
         drop(state);
         let state = writer(home.path());
@@ -388,9 +457,9 @@ mod tests {
         let last_blocked = last(&state);
         assert_eq!(last_blocked.good_run.map(|good| good.at), Some(CheckTime(at(100))));
         assert_eq!((last_blocked.since, last_blocked.at), (CheckTime(at(400)), CheckTime(at(500))));
-        assert_eq!(last_blocked.blocked_since, Some(CheckTime(at(200))));
+        assert_eq!(last_blocked.block, block);
         record(&state, 600, RunOutcome::InSync);
-        assert_eq!((last(&state).blocked_since, last(&state).reason), (None, None));
+        assert_eq!((last(&state).block, last(&state).reason), (RecordedBlock::default(), None));
     }
 
     #[test]

@@ -72,7 +72,6 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
     verify_entry(state, &EntryFiles::of_identity(state), &mut found)?;
     for folder in [
         "approvals",
-        "blocks",
         "checks",
         "heads",
         "mirror_tables",

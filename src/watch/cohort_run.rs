@@ -18,7 +18,7 @@ use crate::reconcile::{
     self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RecordedEnd, RunPlan, RunRecorder,
     RunReport,
 };
-use crate::state::{Membership, OutcomeRun, RecordedBlock, RunOutcome, StateError, StateWriter};
+use crate::state::{Membership, OutcomeRun, RunOutcome, StateError, StateWriter};
 
 /// A cohort run, and everything that it works with.
 #[derive(Clone)]
@@ -234,7 +234,6 @@ impl CohortRun {
             None => ended(RunEnd::Settled, ConditionStatus::InSync),
             Some(cohort) if !cohort.is_idle() => None,
             Some(cohort) if cohort.verdict.violations.is_empty() => {
-                self.clear_block();
                 ended(RunEnd::Settled, ConditionStatus::InSync)
             }
             // A plan that stays blocked is recorded once, not in each run.
@@ -246,18 +245,6 @@ impl CohortRun {
                     false => None,
                 }
             }
-        }
-    }
-
-    /// Records that the guard blocks nothing, when the cohort gets in sync without an apply. A failure is only logged.
-    fn clear_block(&self) {
-        if self.status.has_condition(&self.cohort, &ConditionStatus::InSync) {
-            return;
-        }
-        let cleared =
-            tokio::task::block_in_place(|| self.state.put_block(&self.cohort, RecordedBlock::default()));
-        if let Err(error) = cleared {
-            tracing::warn!(cohort = %self.cohort, "what the guard blocks could not be recorded: {error}");
         }
     }
 
@@ -364,6 +351,8 @@ fn outcome(condition: &ConditionStatus, failure: fn(String) -> RunOutcome) -> Ru
         ConditionStatus::Blocked(blocked) => RunOutcome::Blocked {
             reasons: blocked.blocks.iter().map(ToString::to_string).collect(),
             plan: blocked.approve_command.is_some().then(|| blocked.digest.clone()),
+            adds: blocked.blocks.iter().any(|block| matches!(block.side, "additions" | "everything")),
+            removes: blocked.blocks.iter().any(|block| matches!(block.side, "removals" | "everything")),
         },
         ConditionStatus::Failing(failing) => failure(failing.reason.clone()),
     }

@@ -198,7 +198,7 @@ fn report_result(
 }
 
 /// The schedule of an export: its own, or an interval by the kind of its source.
-fn schedule_of(export: Option<&ExportConfig>, poll: Duration) -> ScheduleConfig {
+pub(super) fn schedule_of(export: Option<&ExportConfig>, poll: Duration) -> ScheduleConfig {
     let interval = match export.map(|export| &export.source) {
         Some(ExportSource::Storage(source)) => match &source.location {
             StorageLocation::Folder { .. } => poll,

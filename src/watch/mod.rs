@@ -32,6 +32,7 @@ mod identity;
 mod ingest;
 mod leader;
 mod metrics;
+mod next_run;
 mod notify;
 mod process_metrics;
 mod queue;
@@ -55,6 +56,7 @@ use tokio::sync::Notify;
 
 pub use blocked::BlockedStatus;
 pub use environment::{BoxedWork, ClientAccess, InvalidConfig, RestAccess, WatchEnvironment, WatchError};
+pub use next_run::{NextRun, WatchSchedule};
 
 use crate::config::Config;
 use crate::webhooks::{Endpoints, Listener, Listening};

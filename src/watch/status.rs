@@ -511,7 +511,7 @@ impl CohortStatus {
     fn recorded_since(&self, condition: &ConditionStatus) -> Option<Timestamp> {
         let last = &self.recorded.as_ref().filter(|_| matches!(self.condition, ConditionStatus::New))?.last;
         match (condition, last.result) {
-            (ConditionStatus::Blocked(_), _) => last.blocked_since.map(|since| since.0),
+            (ConditionStatus::Blocked(_), _) => last.blocked_since().map(|since| since.0),
             (ConditionStatus::InSync, OutcomeResult::InSync)
             | (ConditionStatus::Waiting(_), OutcomeResult::Waiting)
             | (ConditionStatus::Failing(_), OutcomeResult::Failed) => Some(last.since.0),

@@ -197,7 +197,7 @@ fn recorded_state(status: &CohortStatus, data: &StatusData, now: Timestamp) -> p
         OutcomeResult::InSync => page::CohortStateView::InSync,
         OutcomeResult::Waiting => page::CohortStateView::WaitingForHeap { reason },
         OutcomeResult::Blocked => page::CohortStateView::BlockedInRecord {
-            since: last.blocked_since.unwrap_or(last.since).0,
+            since: last.blocked_since().unwrap_or(last.since).0,
             reason: reason.unwrap_or_default(),
             approve_command: approve_command.clone(),
         },

@@ -9,7 +9,7 @@ use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
-use crate::cli::output::{bold, count, counted, dim, out, red, wrapped, yellow};
+use crate::cli::output::{bold, count, counted, dim, out, red, width, wrapped_to, yellow};
 use crate::cli::render::approval::approval_words;
 use crate::cli::render::json::envelope;
 use crate::cli::render::time::{duration_text, time_text};
@@ -38,7 +38,7 @@ pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, C
             "No run with changes, blocks or errors of this cohort yet.".to_owned()
         }
         OutputFormat::Human if runs.is_empty() => "No run yet.".to_owned(),
-        OutputFormat::Human => wrapped(&runs.iter().map(human).collect::<Vec<_>>().join("\n\n")),
+        OutputFormat::Human => wrapped_to(&runs.iter().map(human).collect::<Vec<_>>().join("\n\n"), width()),
         OutputFormat::Json => {
             let runs: Vec<Value> =
                 runs.iter().zip(&records).map(|(run, record)| to_json(run, record)).collect();

@@ -1,4 +1,5 @@
-//! `status`: the recorded membership of all cohorts. It reads the state only and sends no requests.
+//! `status`: the recorded membership of all cohorts, their last outcomes and their next runs. It reads the state only and
+//! sends no requests.
 
 use serde_json::json;
 
@@ -6,60 +7,76 @@ use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
-use crate::cli::output::{bold, count, counted, dim, out, wrapped, yellow};
+use crate::cli::output::{out, width, wrapped_to};
 use crate::cli::render::json::envelope;
-use crate::cli::render::plan::uncertain_line;
-use crate::cli::render::{export as export_view, heap_segments, segments};
+use crate::cli::render::status::{
+    CohortStatusRow, ExportStatusRow, MembershipSize, StatusReport, cohort_json, export_json, failed_run_json,
+};
+use crate::cli::render::{heap_segments, segments};
 use crate::cli::suggested_command::SuggestedCommand;
-use crate::config::Config;
-use crate::foreign::escaped;
-use crate::model::{CohortId, MemberStanding, SegmentId, timestamp_text};
-use crate::state::{Holder, Location, Membership, SegmentCheck, StateError, StateReader};
-
-/// One cohort of the config or of the state.
-struct StatusRow {
-    id: CohortId,
-    name: String,
-    declared: bool,
-    /// `None` if nothing was ever sent.
-    record: Option<StatusMembership>,
-}
-
-struct StatusMembership {
-    version: Membership,
-    members: u64,
-}
+use crate::config::{CohortConfig, Config};
+use crate::model::{CohortId, MemberStanding, SegmentId};
+use crate::state::{LastOutcomes, Membership, OutcomeResult, SegmentCheck, StateError, StateReader};
+use crate::watch::WatchSchedule;
 
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let state = super::reader(&config)?;
-    let (location, holder) = (super::location(&config), state.holder(environment::clock().now())?);
-    let (rows, heaps) = (rows(&config, &state)?, heap_segments::reports(&config, &state)?);
-    let last = last_checks(&config, &state)?;
-    let exports = config.exports.iter().map(|export| Ok((export, state.export(&export.id)?)));
-    let exports = exports.collect::<Result<Vec<_>, StateError>>()?;
+    let (state, now) = (super::reader(&config)?, environment::clock().now());
+    let (location, holder) = (super::location(&config), state.holder(now)?);
+    let (outcomes, outcomes_error) = match state.last_outcomes() {
+        Ok(outcomes) => (outcomes, None),
+        Err(error) if error.is_of_one_file() => (LastOutcomes::default(), Some(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    let schedule = WatchSchedule { config: &config, outcomes: &outcomes, holder: holder.as_ref(), now };
+    let again = SuggestedCommand::new(global);
+    let report = StatusReport {
+        cohorts: cohort_rows(&config, &state, &schedule)?,
+        exports: export_rows(&config, &state, &schedule)?,
+        is_watched: schedule.is_watched(),
+        failed_run: outcomes.failed_run.as_ref(),
+        outcomes_error,
+        again: &again,
+        now,
+    };
+    let (heaps, last) = (heap_segments::reports(&config, &state)?, last_checks(&config, &state)?);
     out(&match args.format {
         OutputFormat::Human => {
-            let now = environment::clock().now();
-            let mut more = heap_segments::lines(&heaps, &config, now);
-            for (export, record) in &exports {
-                let (source, to) = (export.source.name(), export.to.as_str());
-                more.extend(export_view::status_lines(export.id.as_str(), &source, to, record));
-            }
-            more.extend(segments::last_lines(&last, now));
-            wrapped(&human(&rows, more, &state, &location, holder.as_ref(), &SuggestedCommand::new(global)))
+            let width = width();
+            let mut lines = report.lines(width);
+            lines.extend(heap_segments::lines(&heaps, &config, now));
+            lines.extend(segments::last_lines(&last, now));
+            lines.push(String::new());
+            lines.extend(report.summary());
+            lines.push(match state.exists() {
+                true => format!("State: {location}"),
+                false => {
+                    format!(
+                        "State: none yet in {location}; the first `{}` creates it",
+                        again.command("reconcile")
+                    )
+                }
+            });
+            lines.extend(holder.map(|holder| format!("Held by {holder}.")));
+            wrapped_to(lines.join("\n").trim_start_matches('\n'), width)
         }
         OutputFormat::Json => {
-            let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
-            let exports = exports.iter().map(|(export, record)| {
-                let (source, to) = (export.source.name(), export.to.as_str());
-                export_view::status_json(export.id.as_str(), &source, to, record)
-            });
-            let exports: Vec<serde_json::Value> = exports.collect();
+            let cohorts: Vec<_> = report.cohorts.iter().map(cohort_json).collect();
+            let exports: Vec<_> = report.exports.iter().map(export_json).collect();
             envelope(
                 "status",
                 "status",
-                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heap_connections": heap_segments::to_json(&heaps, &config), "exports": exports, "segments": segments::last_json(&last) }),
+                &json!({
+                    "state": location.to_string(),
+                    "holder": holder.as_ref().map(ToString::to_string),
+                    "is_watched": report.is_watched,
+                    "failed_run": report.failed_run.map(failed_run_json),
+                    "outcomes_error": report.outcomes_error,
+                    "cohorts": cohorts,
+                    "heap_connections": heap_segments::to_json(&heaps, &config),
+                    "exports": exports,
+                    "segments": segments::last_json(&last),
+                }),
             )
         }
     })?;
@@ -74,31 +91,80 @@ fn last_checks<'a>(
     config.checked_segments().map(|segment| Ok((&segment.id, state.check_of(&segment.id)?))).collect()
 }
 
-fn rows(config: &Config, state: &StateReader) -> Result<Vec<StatusRow>, StateError> {
+fn cohort_rows(
+    config: &Config,
+    state: &StateReader,
+    schedule: &WatchSchedule<'_>,
+) -> Result<Vec<CohortStatusRow>, StateError> {
     let mut rows = Vec::new();
     for cohort in &config.cohorts {
-        let record = record(&cohort.id, state)?;
-        rows.push(StatusRow { id: cohort.id.clone(), name: cohort.name.clone(), declared: true, record });
+        rows.push(declared_row(cohort, state, schedule)?);
     }
     for id in state.cohorts()? {
-        if rows.iter().any(|row| row.id == id) {
+        if rows.iter().any(|row: &CohortStatusRow| row.id == id) {
             continue;
         }
-        if let Some(record) = record(&id, state)?.filter(|record| !record.version.removed) {
-            let name = record.version.name.clone().unwrap_or_default();
-            rows.push(StatusRow { id, name, declared: false, record: Some(record) });
-        }
+        let Some(recorded) = recorded(&id, state)?.filter(|recorded| !recorded.version.removed) else {
+            continue;
+        };
+        rows.push(CohortStatusRow {
+            name: recorded.version.name.clone().unwrap_or_default(),
+            is_declared: false,
+            is_removed: config.removed.contains(&id),
+            recorded: Some(recorded),
+            outcome: schedule.outcomes.cohort(&id).cloned(),
+            approvals: Vec::new(),
+            next_run: schedule.next_of_removed(&id),
+            id,
+        });
     }
     Ok(rows)
 }
 
-fn record(id: &CohortId, state: &StateReader) -> Result<Option<StatusMembership>, StateError> {
+fn declared_row(
+    cohort: &CohortConfig,
+    state: &StateReader,
+    schedule: &WatchSchedule<'_>,
+) -> Result<CohortStatusRow, StateError> {
+    let outcome = schedule.outcomes.cohort(&cohort.id).cloned();
+    let is_blocked = outcome.as_ref().is_some_and(|outcome| outcome.result == OutcomeResult::Blocked);
+    // An approval outlives the plan that it is for, until it expires.
+    let approvals = if is_blocked { state.approvals(&cohort.id, schedule.now)? } else { Vec::new() };
+    Ok(CohortStatusRow {
+        id: cohort.id.clone(),
+        name: cohort.name.clone(),
+        is_declared: true,
+        is_removed: false,
+        recorded: recorded(&cohort.id, state)?,
+        outcome,
+        approvals,
+        next_run: Some(schedule.next_of_cohort(cohort)),
+    })
+}
+
+fn export_rows<'a>(
+    config: &'a Config,
+    state: &StateReader,
+    schedule: &WatchSchedule<'_>,
+) -> Result<Vec<ExportStatusRow<'a>>, StateError> {
+    let row = |export: &'a crate::config::ExportConfig| {
+        Ok(ExportStatusRow {
+            export,
+            progress: state.export(&export.id)?,
+            outcome: schedule.outcomes.export(&export.id).cloned(),
+            next_run: schedule.next_of_export(export),
+        })
+    };
+    config.exports.iter().map(row).collect()
+}
+
+fn recorded(id: &CohortId, state: &StateReader) -> Result<Option<MembershipSize>, StateError> {
     let Some(version) = state.version(id)? else { return Ok(None) };
     let members = match version.members {
         Some(members) => members,
         None => counted_members(id, &version, state)?,
     };
-    Ok(Some(StatusMembership { version, members }))
+    Ok(Some(MembershipSize { version, members }))
 }
 
 /// Counts the members if the recorded membership has no count.
@@ -109,72 +175,4 @@ fn counted_members(id: &CohortId, version: &Membership, state: &StateReader) -> 
         members += u64::from(standing == MemberStanding::Member);
     }
     Ok(members)
-}
-
-fn human(
-    rows: &[StatusRow],
-    more: Vec<String>,
-    state: &StateReader,
-    location: &Location,
-    holder: Option<&Holder>,
-    again: &SuggestedCommand,
-) -> String {
-    let mut lines = Vec::new();
-    for row in rows {
-        let head = format!("{}  \"{}\"", bold(row.id.as_str()), escaped(&row.name));
-        lines.push(match &row.record {
-            None => format!("{head}: nothing sent yet"),
-            Some(StatusMembership { version, members }) => {
-                let target = format!("in {} ({})", version.workspace.connection, version.workspace.endpoint);
-                format!("{head}: {} {target}", counted(*members, "member"))
-            }
-        });
-        let Some(StatusMembership { version, .. }) = &row.record else { continue };
-        lines.push(dim(&format!("    version {} of {}", version.number, timestamp_text(version.written_at))));
-        if version.in_doubt > 0 {
-            lines.push(format!(
-                "    {} {} in doubt; the next run settles them",
-                yellow("!"),
-                count(version.in_doubt)
-            ));
-        }
-        if let Some(until) = version.uncertain_until() {
-            lines.push(format!("    {} {}", yellow("!"), uncertain_line(until)));
-        }
-        if version.protected {
-            lines.push("    protected".to_owned());
-        }
-        if !row.declared {
-            lines.push(format!("    {} orphaned: not in the config, its members stay in Braze", yellow("!")));
-        }
-    }
-    lines.extend(more);
-    lines.push(String::new());
-    lines.push(if state.exists() {
-        format!("State: {location}")
-    } else {
-        format!("State: none yet in {location}; the first `{}` creates it", again.command("reconcile"))
-    });
-    lines.extend(holder.map(|holder| format!("Held by {holder}.")));
-    lines.join("\n")
-}
-
-fn to_json(row: &StatusRow) -> serde_json::Value {
-    let record = row.record.as_ref().map(|StatusMembership { version, members }| {
-        json!({
-            "version": version.number,
-            "written_at": timestamp_text(version.written_at),
-            "run": version.run,
-            "connection": version.workspace.connection,
-            "endpoint": version.workspace.endpoint,
-            "name": version.name,
-            "members": members,
-            "in_doubt": version.in_doubt,
-            "uncertain": version.late_members(),
-            "uncertain_until": version.uncertain_until().map(timestamp_text),
-            "protected": version.protected,
-            "parts": version.parts.len(),
-        })
-    });
-    json!({ "id": row.id.as_str(), "name": row.name, "declared": row.declared, "membership": record })
 }

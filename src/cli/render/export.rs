@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::reasons;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
+use crate::config::ExportConfig;
 use crate::export::{ExportDryRun, ExportReport};
 use crate::foreign::escaped;
 use crate::model::timestamp_text;
@@ -186,16 +187,17 @@ fn minutes(time: Duration) -> String {
 }
 
 /// The progress of an export, from the state.
-pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &ExportProgress) -> Vec<String> {
+pub(super) fn status_lines(export: &ExportConfig, record: &ExportProgress) -> Vec<String> {
     let number = |what: &str| record.counts.get(what).copied().unwrap_or(0);
-    let head = format!("{}  {source} to {to}", bold(id));
-    let Some(written_at) = record.written_at else { return vec![format!("{head}: nothing read yet")] };
+    let head = format!("{}  {} to {}", bold(export.id.as_str()), export.source.name(), export.to);
+    if record.written_at.is_none() {
+        return vec![format!("{head}: nothing read yet")];
+    }
     let mut lines = vec![format!(
         "{head}: {} sent of {} read",
         counted(number("sent"), "event"),
         count(number("events"))
     )];
-    lines.push(dim(&format!("    version {} of {}", record.number, timestamp_text(written_at))));
     let mut warn = |number: u64, text: &str| {
         if number > 0 {
             lines.push(format!("    {} {} {text}", yellow("!"), count(number)));
@@ -209,11 +211,11 @@ pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &Ex
 }
 
 /// The progress of an export as JSON.
-pub(in crate::cli) fn status_json(id: &str, source: &str, to: &str, record: &ExportProgress) -> Value {
+pub(super) fn status_json(export: &ExportConfig, record: &ExportProgress) -> Value {
     json!({
-        "id": id,
-        "source": source,
-        "connection": to,
+        "id": export.id.as_str(),
+        "source": export.source.name(),
+        "connection": export.to.as_str(),
         "version": record.number,
         "written_at": record.written_at.map(timestamp_text),
         "counts": record.counts,

@@ -11,6 +11,8 @@ mod pushdown;
 pub(super) mod report;
 pub(super) mod segment_remedies;
 pub(super) mod segments;
+pub(super) mod status;
+mod table;
 pub(super) mod target;
 pub(super) mod time;
 mod triggers;
