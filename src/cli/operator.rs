@@ -103,9 +103,12 @@ mod tests {
         of(&variable, "build-1")
     }
 
+    /// Variables, the expected user and the expected page.
+    type CiCase<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, &'a str);
+
     #[test]
     fn each_ci_service_has_its_user_and_its_page() {
-        let cases: &[(&[(&str, &str)], Option<&str>, &str)] = &[
+        let cases: &[CiCase<'_>] = &[
             (
                 &[
                     ("GITHUB_SERVER_URL", "https://github.com"),

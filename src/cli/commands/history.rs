@@ -20,6 +20,9 @@ use crate::state::{
     CohortRunSummary, ExportRunSummary, Holder, RunOrigin, RunRecord, RunSummary, StateReader, UsedApproval,
 };
 
+/// How much of a plan's digest is shown: `sha256:` and twelve digits.
+const PLAN_SHOWN: usize = 19;
+
 pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let state = super::reader(&config)?;
@@ -97,7 +100,7 @@ fn human(run: &RunSummary) -> String {
     lines.extend(page.map(|url| format!("    {}", escaped(url))));
     lines.extend(run.errors.iter().map(|error| format!("    {} {}", red("failed:"), escaped(error))));
     run.cohorts.iter().for_each(|cohort| lines.extend(cohort_lines(cohort)));
-    lines.extend(run.exports.iter().map(export_line));
+    lines.extend(run.exports.iter().filter(|export| has_work(export)).map(export_line));
     lines.join("\n")
 }
 
@@ -160,7 +163,14 @@ fn cohort_lines(cohort: &CohortRunSummary) -> Vec<String> {
 fn approval_line(used: &UsedApproval) -> String {
     let at = used.approved_at.parse().map(time_text).unwrap_or_default();
     let words = approval_words(&used.by, used.reason.as_deref());
-    format!("plan approved at {at}{words} {}", dim(&used.plan))
+    let plan: String = used.plan.chars().take(PLAN_SHOWN).collect();
+    format!("plan approved at {at}{words} {}", dim(&plan))
+}
+
+/// Whether an export read, sent or rejected anything, or failed.
+fn has_work(export: &ExportRunSummary) -> bool {
+    let ExportRunSummary { files, events, sent, rejected, error, .. } = export;
+    files + events + sent + rejected > 0 || error.is_some()
 }
 
 fn export_line(export: &ExportRunSummary) -> String {
