@@ -144,7 +144,16 @@ fn an_empty_file_removes_no_members() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     broken.w.write("a.csv", "");
     broken.check(6, &["removals blocked", "no header row"]);
-    // Not even if an empty list is allowed.
+    // Not even if the same changes were approved for an empty list.
+    broken.w.write("a.csv", "identity\n");
+    let blocked = broken.w.run(&["plan"]).expect(6).stdout;
+    let approve = blocked.split("to approve exactly this plan: syncline ").nth(1).unwrap();
+    let words: Vec<&str> = approve.lines().next().unwrap().split(' ').collect();
+    broken.w.run(&words).expect(0);
+    broken.w.run(&["plan"]).expect(0).says(&["remove 40"]);
+    broken.w.write("a.csv", "");
+    broken.check(6, &["removals blocked", "no header row"]);
+    // Nor if an empty list is allowed.
     let config = broken.w.read("sync.yaml");
     broken.w.write("sync.yaml", config + "    guard: { allow_empty: true }\n");
     broken.check(6, &["no header row"]);

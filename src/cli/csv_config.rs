@@ -170,6 +170,7 @@ pub(super) fn guess(
     let settings: String = settings.iter().map(|(setting, _)| format!(", {setting}")).collect();
     let source = format!("{{ kind: file, path: {}{settings} }}", yaml_text(&located.pattern));
     let (id, name) = names(path);
+    notes.push(format!("name  cohort `{id}`, by the name of the file"));
     Ok((FirstCohort { id, name, source, roots: located.roots, rules: guess.rules }, notes))
 }
 
@@ -411,7 +412,7 @@ fn no_identifier(path: &Path, folder: &Path, columns: &[String]) -> CommandError
             SuggestedCommand::init(folder, path)
         ))
         .hint(
-            "known names are also identity, user_id, customer_id, member_id, uid, id, email and heap_user_id",
+            "known names: external_id, identity, user_id, customer_id, member_id, uid, id, email, heap_user_id",
         )
         .hint("or start from the sample and write `match:` yourself: syncline init")
 }

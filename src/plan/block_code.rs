@@ -56,12 +56,13 @@ impl BlockCode {
             | Self::Emptied
             | Self::EmptySource
             | Self::AllRejected
-            | Self::NoHeader
             | Self::Unreadable
             | Self::DecimalIds
             | Self::ExponentIds
             | Self::Duplicates => true,
-            Self::RemovedCeiling
+            // An approved plan with the same changes would let a failed export empty the cohort.
+            Self::NoHeader
+            | Self::RemovedCeiling
             | Self::AddedCeiling
             | Self::Protected
             | Self::ArrayFull

@@ -65,7 +65,7 @@ fn known_cohorts(
     match args.cohorts.iter().find(|id| !known().any(|other| other == *id)) {
         Some(unknown) => {
             let known = known().map(CohortId::as_str);
-            Err(super::unknown("neither the config nor the state", "cohort", unknown.as_str(), known))
+            Err(super::unknown("the history", "cohort", unknown.as_str(), known))
         }
         None => Ok(()),
     }

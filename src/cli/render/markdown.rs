@@ -215,14 +215,14 @@ fn remedy(text: &str) -> String {
 
 /// A sentence of the program: commands, and what stands between backticks, are code. A sentence with foreign text that
 /// could be markup, a link or a mention is code as a whole.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let text = &*cut(text, LINE_LEN_MAX);
     let (prose, command) = match text.find(": syncline ") {
         Some(at) => (&text[..at], Some(&text[at + 2..])),
         None => (text, None),
     };
     let is_plain = |part: &&str| {
-        part.chars().all(|c| c.is_alphanumeric() || " .,;:()%'/-".contains(c))
+        part.chars().all(|c| c.is_alphanumeric() || " .,;:()%'/?-".contains(c))
             && !["://", "www.", "GH-"].iter().any(|link| part.contains(link))
     };
     let parts: Vec<&str> = prose.split('`').collect();

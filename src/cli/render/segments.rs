@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::json::envelope;
+use super::markdown::sentence;
 use super::segment_remedies::steps;
 use super::time::age_text;
 use crate::cli::output::{bold, counted, counted_of, dim, red, yellow};
@@ -174,15 +175,15 @@ impl SegmentReport<'_> {
         let checked = match &looked.outcome {
             Ok(checked) => checked,
             Err(not_checked) => {
-                return format!("\n- {id}: not checked: {}\n", markdown(&not_checked.why));
+                return format!("\n- {id}: not checked: {}\n", sentence(&not_checked.why));
             }
         };
         let mut text = String::new();
         for finding in checked.findings.iter().filter(|finding| finding.what.level() > CheckLevel::Note) {
-            text.push_str(&format!("\n- {id}: {}\n", markdown(&finding.what.to_string())));
+            text.push_str(&format!("\n- {id}: {}\n", sentence(&finding.what.to_string())));
             let remedies = steps(&finding.what, looked.segment, self.config, self.again);
             for remedy in remedies {
-                text.push_str(&format!("  - {}\n", markdown(remedy.trim())));
+                text.push_str(&format!("  - {}\n", sentence(remedy.trim())));
             }
         }
         text

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::triggers::declared_triggers;
 use super::{brazes, is_sandbox};
-use crate::config::problem::{Problem, ProblemCode};
+use crate::config::problem::{Problem, ProblemCode, did_you_mean};
 use crate::config::source_text::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 
@@ -58,10 +58,11 @@ fn by_attribute(cohort: &TreeNode) -> Option<SourceSpan> {
     cohort.text("deliver").filter(|(word, _)| *word == "attribute").map(|(_, span)| span)
 }
 
-/// Whether the delivery of a cohort is a word that does not exist.
+/// Whether the key for the delivery of a cohort is misspelled, or its value is a word that does not exist.
 fn is_misspelled(cohort: &TreeNode) -> bool {
-    cohort.entry("deliver").is_some_and(|entry| {
-        !entry.node.as_text().is_some_and(|word| ["attribute", "cohort_import"].contains(&word))
+    cohort.entries().iter().any(|entry| match entry.key.as_str() {
+        "deliver" => !entry.node.as_text().is_some_and(|word| ["attribute", "cohort_import"].contains(&word)),
+        key => key.eq_ignore_ascii_case("deliver") || did_you_mean(key, ["deliver"].into_iter()).is_some(),
     })
 }
 
