@@ -136,7 +136,7 @@ fn time_after(page: &str, text: &str) -> String {
     rest.split_once("datetime=\"").unwrap().1.split_once('"').unwrap().0.to_owned()
 }
 
-/// A leader with a cohort in sync, and one whose removals are blocked.
+/// A leader with a cohort in sync and a cohort with blocked removals.
 fn with_block(w: &Workspace, sandbox: &Sandbox) -> Watch {
     w.config(sandbox, &["carts", "trials"], &(SHORT_TIMEOUTS.to_owned() + "  poll: 100ms\n"));
     w.source("carts", users(50)).source("trials", users(7));
@@ -169,6 +169,9 @@ fn a_standby_shows_the_recorded_state() {
     assert!(of_standby.contains(command), "{command} is not in\n{of_standby}");
     let history = of_standby.split_once("<h2 id=\"history\">").unwrap().1;
     assert!(history.contains("+50") && history.contains("blocked: removals blocked"), "{history}");
+    let of_trials = standby.get("/cohorts/trials").body;
+    assert!(of_trials.contains("Not known: this process") && of_trials.contains("+7 −0"), "{of_trials}");
+    assert!(!of_standby.contains("Not planned yet"), "{of_standby}");
     let moment = time_after(&of_leader, "As of ");
     assert!(time_after(&of_standby, "Blocked for ") < moment, "{moment}");
     w.source("trials", users(9));

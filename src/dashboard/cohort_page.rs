@@ -83,7 +83,11 @@ fn size(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
 fn rejects(html: &mut Html, cohort: &CohortView) {
     section(html, "rejects", "Rejected rows of the last plan", |html| {
         if rejected_rows(cohort) == 0 {
-            html.leaf("p", &[("class", "empty")], "None.");
+            let text = match cohort.plan {
+                Some(_) => "None.",
+                None => "Not known: this process has made no plan yet.",
+            };
+            html.leaf("p", &[("class", "empty")], text);
             return;
         }
         rows(html, "rejects", &["Reason", "Rows", "Code"], |html| {

@@ -196,9 +196,15 @@ pub(super) fn sentence(text: &str) -> String {
     rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }
 
+/// The additions and removals of the last plan: of this process, or of the last recorded run with a plan.
+pub(super) fn last_change(cohort: &CohortView) -> Option<(u64, u64)> {
+    let recorded = || cohort.runs.iter().find_map(|run| run.planned).map(|plan| (plan.adds, plan.removes));
+    cohort.plan.map(|plan| (plan.adds, plan.removes)).or_else(recorded)
+}
+
 /// The last plan in a few words.
-pub(super) fn plan_in_short(plan: Option<&PlanView>) -> String {
-    match plan.map(|plan| (plan.adds, plan.removes)) {
+pub(super) fn plan_in_short(cohort: &CohortView) -> String {
+    match last_change(cohort) {
         None => "Not planned yet".to_owned(),
         Some((0, 0)) => "No changes in the last plan".to_owned(),
         Some((adds, removes)) => format!("Last plan: +{} −{}", count(adds), count(removes)),

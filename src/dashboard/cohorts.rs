@@ -1,7 +1,7 @@
 //! The cohorts section: a card for each cohort, or a table if there are many.
 
 use super::alerts;
-use super::cohort_parts::{members, plan_in_short, problem, rejected_rows, source, when};
+use super::cohort_parts::{last_change, members, plan_in_short, problem, rejected_rows, source, when};
 use super::cohort_state::badge;
 use super::format::{age, count, due, plural, time};
 use super::html::Html;
@@ -57,7 +57,7 @@ fn link(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
 }
 
 fn last_plan(html: &mut Html, cohort: &CohortView) {
-    html.text(&plan_in_short(cohort.plan.as_ref()));
+    html.text(&plan_in_short(cohort));
     rejected(html, cohort);
 }
 
@@ -98,7 +98,7 @@ fn row(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
             None => html.text("not scheduled"),
         });
         cell(html, "Last plan", |html| {
-            html.text(&match cohort.plan.map(|plan| (plan.adds, plan.removes)) {
+            html.text(&match last_change(cohort) {
                 None => "not yet".to_owned(),
                 Some((0, 0)) => "no changes".to_owned(),
                 Some((adds, removes)) => format!("+{} −{}", count(adds), count(removes)),
