@@ -160,12 +160,17 @@ fn a_panic_in_one_cohort_stops_no_other() {
         }
         assert_eq!(failing.status.code(), Some(70), "{}", String::from_utf8_lossy(&failing.stderr));
         if let Ok(report) = serde_json::from_slice::<serde_json::Value>(&failing.stdout) {
-            contained += 1;
             let stopped = report["cohorts"].as_array().unwrap().iter().filter(|cohort| {
                 cohort["error"].as_str().is_some_and(|error| error.contains("internal error"))
             });
-            assert_eq!(stopped.count(), 1, "step {step}: {report}");
-            assert!(cohorts.iter().filter(right).count() >= 2, "step {step}: the others are applied");
+            // Without one, the panic came after the report.
+            let stopped = stopped.count();
+            assert!(stopped <= 1, "step {step}: {report}");
+            contained += stopped;
+            assert!(
+                cohorts.iter().filter(right).count() >= 3 - stopped,
+                "step {step}: the others are applied"
+            );
         }
         w.run(&["reconcile"]).expect(0);
         assert_eq!(cohorts.iter().filter(right).count(), 3, "step {step}: the next run settles it");

@@ -272,7 +272,8 @@ fn target(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
         text.push_str(&format!("- digest: `{}`\n", plan.digest()));
         let command = format!("{} --expect {}", showing.again.command("reconcile"), plan.digest());
         let fence = "`".repeat(longest_fence(&command).max(2) + 1);
-        text.push_str(&format!("\nTo apply exactly this plan:\n\n{fence}sh\n{command}\n{fence}\n"));
+        let what = if plan.is_blocked() { "what is not blocked" } else { "exactly this plan" };
+        text.push_str(&format!("\nTo apply {what}:\n\n{fence}sh\n{command}\n{fence}\n"));
     }
     text.push_str("\n</details>\n");
     text

@@ -294,8 +294,6 @@ fn ways_to_apply(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     if showing.again.is_saved() || showing.again.is_resync() {
         return vec![format!("Apply it:           {apply}")];
     }
-    vec![
-        format!("Apply it:           {apply}"),
-        format!("Only if unchanged:  {apply} --expect {}", plan.digest()),
-    ]
+    let it = if plan.is_blocked() { "Apply the rest:  " } else { "Apply it:        " };
+    vec![format!("{it}   {apply}"), format!("Only if unchanged:  {apply} --expect {}", plan.digest())]
 }
