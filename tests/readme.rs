@@ -51,3 +51,13 @@ fn every_use_case_works() {
         }
     }
 }
+
+#[test]
+fn the_chart_shows_the_figures_of_the_table() {
+    let mut draw = std::process::Command::new("python3");
+    draw.arg("benches/chart.py").current_dir(root());
+    let drawn = run(draw).expect(0).stdout;
+    assert!(drawn.contains("syncline plan") && drawn.matches("<rect class=").count() == 4, "{drawn}");
+    let shown = fs::read_to_string(root().join("docs/performance.svg")).unwrap();
+    assert_eq!(shown.trim(), drawn.trim(), "to write it: python3 benches/chart.py > docs/performance.svg");
+}
