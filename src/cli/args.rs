@@ -12,7 +12,7 @@ use super::global_args::{FormatArgs, Global, OutputFormat, cohort, without_effec
 use super::identity_args::IdentityArgs;
 use super::sandbox_args::SandboxArgs;
 use super::state_args::StateArgs;
-use super::who_args::{EXAMPLES, WhoArgs};
+use super::who_args::{EXIT_CODES, WhoArgs};
 use crate::model::{CohortId, ExportId, SegmentId, Timestamp, parse_time};
 use crate::plan::PlanDigest;
 
@@ -51,7 +51,7 @@ pub(super) enum Command {
     /// Show earlier runs
     History(HistoryArgs),
     /// Look up a user: in which cohorts, since which run, and why not in the others
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = EXIT_CODES)]
     Who(WhoArgs),
     /// Send engagement events to Heap: one run over all exports
     Export(ExportArgs),

@@ -25,6 +25,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "syncline reconcile -e production --plan saved.plan",
         ],
     ),
+    (
+        "who",
+        &[
+            "syncline who anna",
+            "syncline who crm:4711 --cohort vip --source",
+            "syncline who --file users.txt --format json",
+        ],
+    ),
     ("watch", &["syncline watch -e production", "syncline watch --log-format json -v"]),
     ("check", &["syncline check", "syncline check win_back --format github"]),
     ("discover", &["syncline discover", "syncline discover warehouse"]),

@@ -10,13 +10,9 @@ use super::global_args::{OutputFormat, cohort};
 use crate::lookup::IdKind;
 use crate::model::CohortId;
 
-/// Examples in the help.
-pub(super) const EXAMPLES: &str = "Examples:
-  syncline who anna                          in which cohorts is the user, and why not in the others
-  syncline who crm:4711 --cohort vip         by an alias, in one cohort
-  syncline who anna --source                 also read the sources
-  printf %s \"$ID\" | syncline who --file -    without the identifier in the list of processes
-
+/// The end of the help.
+pub(super) const EXIT_CODES: &str = "\
+With `--file -`, the identifier is not in the list of processes.
 Exit code 0: every cohort was answered, member or not. 1: a cohort or a source could not be read.";
 
 #[derive(Debug, Args)]
