@@ -141,7 +141,8 @@ fn another_workspace_on_the_same_instance_is_distinguished() {
     w.run(&["reconcile"]).expect(6).says(&["everything blocked", "`brand_a`", "`brand_b`", "formerly"]);
     w.write("sync.yaml", with("brand_b", "    formerly: [brand_a]\n", ""));
     w.run(&["reconcile"]).expect(0).says(&["In sync"]);
-    w.run(&["status"]).says(&["brand_b"]);
+    let status = w.run(&["status", "--format", "json"]).expect(0).json();
+    assert_eq!(status["cohorts"][0]["membership"]["connection"], "brand_b", "{status}");
 }
 
 #[test]
