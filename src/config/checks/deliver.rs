@@ -62,7 +62,7 @@ fn by_attribute(cohort: &TreeNode) -> Option<SourceSpan> {
 fn is_misspelled(cohort: &TreeNode) -> bool {
     cohort.entries().iter().any(|entry| match entry.key.as_str() {
         "deliver" => !entry.node.as_text().is_some_and(|word| ["attribute", "cohort_import"].contains(&word)),
-        key => key.eq_ignore_ascii_case("deliver") || did_you_mean(key, ["deliver"].into_iter()).is_some(),
+        key => key.eq_ignore_ascii_case("deliver") || did_you_mean(key, ["deliver"]).is_some(),
     })
 }
 
