@@ -121,15 +121,46 @@ fn the_identity_map_connects_devices_and_owners() {
     assert_eq!(report["users"][0]["identity"]["owners"][0]["kind"], "device_id");
 }
 
+/// Two sources name an owner of the device. The newest evidence decides, also if both owners are asked for.
+#[test]
+fn an_answer_does_not_depend_on_the_other_identifiers() {
+    let (w, _sandbox) = with_three_rules("u1,,\n,,device-88\n");
+    let identity = "identity: [ { kind: file, path: old.csv, external_id: id, device_id: device } ]\n";
+    w.write("old.csv", "id,device\nben,device-88\n").write("sync.yaml", w.read("sync.yaml") + identity);
+    // The identities are imported, and no member is re-keyed.
+    std::fs::remove_file(w.path("carts.csv")).unwrap();
+    w.run(&["reconcile"]).expect(1);
+    // Evidence has a time in seconds.
+    let second = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let imported = second();
+    until("the second is over", || second() > imported);
+    w.write("new.csv", "id,device\nanna,device-88\n");
+    w.run(&["identity", "import", "new.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
+    let found = |ids: &str| -> Vec<(String, String)> {
+        let report = w.write("ids.txt", ids).run(&["who", "--file", "ids.txt", "--format", "json"]).expect(0);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let answer = |user: &Value| (text(&user["identifier"]), text(&user["cohorts"][0]["verdict"]));
+        report.json()["users"].as_array().unwrap().iter().map(answer).collect()
+    };
+    let answers = |of: &[(&str, &str)]| -> Vec<(String, String)> {
+        of.iter().map(|(user, verdict)| ((*user).to_owned(), (*verdict).to_owned())).collect()
+    };
+    assert_eq!(found("anna"), answers(&[("anna", "member")]));
+    assert_eq!(found("ben"), answers(&[("ben", "not_recorded")]));
+    assert_eq!(found("anna\nben"), answers(&[("anna", "member"), ("ben", "not_recorded")]));
+    assert_eq!(found("ben\nanna"), answers(&[("ben", "not_recorded"), ("anna", "member")]));
+}
+
 #[test]
 fn rejects_of_rows_and_of_braze_have_their_reasons() {
     let (w, sandbox, _) = filled(300);
     sandbox.faults(r#"[{"on":"users","contains":"\"bad-1\"","times":0,"do":{"reply":{"status":400,"body":{"message":"bad-1 is no good"}}}}]"#);
     let long = format!("{CANARY} ").repeat(200);
-    w.source("carts", users(301).chain(["bad-1".to_owned(), long])).run(&["reconcile"]).expect(0);
-    let row = answer(&w, &[CANARY]);
+    w.source("carts", users(301).chain(["bad-1".to_owned(), long.clone()])).run(&["reconcile"]).expect(0);
+    let row = answer(&w, &[&long]);
     assert_eq!((&row["verdict"], &row["rejects"][0]["reason"]), (&json!("row_rejected"), &json!("too_long")));
-    w.run(&["who", CANARY]).expect(0).says(&[
+    assert_eq!(verdict(&w, &[CANARY]), "not_recorded", "a word of a value is another identifier");
+    w.run(&["who", &long]).expect(0).says(&[
         "its row was rejected in run",
         "too long identifier (",
         "carts.csv:304, column identity)",
@@ -138,7 +169,92 @@ fn rejects_of_rows_and_of_braze_have_their_reasons() {
     // A later run with other rejects does not repeat what Braze has rejected.
     w.source("carts", users(302).chain(["bad-1".to_owned(), "x ".repeat(600)])).run(&["reconcile"]).expect(0);
     assert_eq!(answer(&w, &["bad-1"])["rejects"][0]["detail"], "[user] is no good");
-    assert_eq!(verdict(&w, &[CANARY]), "not_recorded", "the row is gone");
+    assert_eq!(verdict(&w, &[&long]), "not_recorded", "the row is gone");
+}
+
+/// A blocked run writes rejects, and no version.
+#[test]
+fn rejects_of_a_blocked_run_name_the_user() {
+    let (w, _sandbox, _) = filled(20);
+    w.source("carts", ["undefined".to_owned(), "null".to_owned()]).run(&["reconcile"]).expect(6);
+    let row = answer(&w, &["undefined"]);
+    assert_eq!(
+        (&row["verdict"], &row["rejects"][0]["reason"], &row["rejects"][0]["run"]),
+        (&json!("row_rejected"), &json!("placeholder"), &json!(last_run(&w)))
+    );
+}
+
+/// The same value in another column is another user's.
+#[test]
+fn a_row_names_a_user_only_as_its_column_is_matched() {
+    let (w, _sandbox) = with_three_rules("u1,7,\n7,,\n,8,\nnull,,\n");
+    let kinds = [("external-id", "member", 1), ("alias", "other_user", 1), ("device-id", "not_in_source", 0)];
+    for (kind, expected, rows) in kinds {
+        let found = answer(&w, &["7", "--kind", kind, "--source"]);
+        assert_eq!((&found["verdict"], &found["source"]["rows"]), (&json!(expected), &json!(rows)), "{kind}");
+    }
+    assert_eq!(verdict(&w, &["null", "--kind", "external-id"]), "row_rejected");
+    assert_eq!(verdict(&w, &["null", "--kind", "device-id"]), "not_recorded");
+    assert_eq!(verdict(&w, &["crm:null", "--kind", "alias"]), "not_recorded");
+}
+
+/// Exports and endpoints have rejects files with these words as a prefix.
+#[test]
+fn a_cohort_with_the_name_of_a_prefix_keeps_its_rejects() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["exports", "inbox"], "");
+    for cohort in ["exports", "inbox"] {
+        w.source(cohort, users(3).chain(["undefined".to_owned()]));
+    }
+    w.run(&["reconcile"]).expect(0);
+    for cohort in ["exports", "inbox"] {
+        assert_eq!(verdict(&w, &["undefined", "--cohort", cohort]), "row_rejected", "{cohort}");
+    }
+}
+
+/// A cohort is closed when no late request can add a member.
+#[test]
+fn an_emptied_cohort_is_answered_from_late_requests_and_from_its_source() {
+    let (w, sandbox, _) = filled(10);
+    let declared = w.read("sync.yaml");
+    let removed = "removed: [ { cohort: carts, members: remove } ]\n";
+    let emptied = declared.split("cohorts:").next().unwrap().to_owned() + removed;
+    w.source("carts", users(13)).kill_during_request(&sandbox, "users", "users");
+    w.write("sync.yaml", &emptied).run(&["reconcile"]).expect(0).says(&["removed 13"]);
+    for (user, expected) in [("user-3", "removed"), ("user-12", "in_doubt")] {
+        assert_eq!(verdict(&w, &[user]), expected, "{user}");
+    }
+    let (w, _sandbox, _) = filled(10);
+    let declared = w.read("sync.yaml");
+    let emptied = declared.split("cohorts:").next().unwrap().to_owned() + removed;
+    w.write("sync.yaml", emptied).run(&["reconcile"]).expect(0).says(&["removed 10"]);
+    assert_eq!(verdict(&w, &["user-3"]), "emptied");
+    w.write("sync.yaml", declared);
+    assert_eq!(verdict(&w, &["user-3"]), "emptied");
+    for (user, expected) in [("user-3", "not_sent"), ("user-99", "not_in_source")] {
+        assert_eq!(verdict(&w, &[user, "--source"]), expected, "{user}");
+    }
+}
+
+/// Blocks explain an answer. Their record is not needed to know members.
+#[test]
+fn blocks_are_reported_for_removed_cohorts_and_may_be_unreadable() {
+    let (w, sandbox, _) = filled(20);
+    w.write("sync.yaml", w.read("sync.yaml") + "    protect: true\n").run(&["reconcile"]).expect(0);
+    w.config(&sandbox, &["trials"], "removed: [{ cohort: carts, members: remove }]\n")
+        .source("trials", users(1));
+    w.run(&["reconcile"]).expect(6).says(&["the cohort is protected"]);
+    let blocked = answer(&w, &["user-1", "--cohort", "carts"]);
+    assert_eq!((&blocked["verdict"], &blocked["blocked"]["removes"]), (&json!("member"), &json!(true)));
+    let (path, bytes) = w.snapshot(".syncline/outcomes").pop().unwrap();
+    let path = path.strip_prefix(w.path("")).unwrap().to_str().unwrap().to_owned();
+    w.write(&path, &bytes[..bytes.len() / 2]);
+    let unknown = answer(&w, &["user-1", "--cohort", "carts"]);
+    let error = unknown["blocked"]["error"].as_str().unwrap();
+    assert!(unknown["verdict"] == "member" && error.contains("is damaged"), "{unknown:#}");
+    w.run(&["who", "user-1"])
+        .expect(0)
+        .says(&["member since", "unknown until the next run whether the guard"]);
 }
 
 #[test]
@@ -366,11 +482,14 @@ fn a_damaged_cohort_is_an_error_of_its_own() {
 #[test]
 fn many_identifiers_come_from_a_file_or_stdin() {
     let (w, _sandbox, _) = filled(200);
-    let ids: String = users(250).map(|id| format!("{id}\r\n\n{id}\n")).collect();
+    let ids: String = users(1_250).map(|id| format!("{id}\r\n\n{id}\n")).collect();
     let report =
         w.write("ids.txt", ids).run(&["who", "--file", "ids.txt", "--format", "json"]).expect(0).json();
     let users_found = report["users"].as_array().unwrap();
-    assert_eq!(users_found.len(), 250, "each once");
+    assert_eq!((users_found.len(), &report["result"]), (1_250, &json!("answered")), "each once");
+    let text = w.run(&["who", "--file", "ids.txt"]).expect(0).stdout;
+    assert_eq!(text.split("\n\n").count(), 1_251, "a paragraph for each, and one hint");
+    assert!(text.trim_end().ends_with("IDENTIFIER --source"), "{text}");
     for (at, user) in users_found.iter().enumerate() {
         let expected = if at < 200 { "member" } else { "not_recorded" };
         assert_eq!(
@@ -416,10 +535,11 @@ fn a_user_is_found_in_a_state_in_a_bucket() {
         command.envs(S3_KEYS);
         run(command)
     };
-    w.source("carts", users(20).chain([format!("{CANARY} ").repeat(200)]));
+    let long = format!("{CANARY} ").repeat(200);
+    w.source("carts", users(20).chain([long.clone()]));
     run_command(&["reconcile"]).expect(0);
     run_command(&["who", "user-3"]).expect(0).says(&["carts  member since 20"]);
-    run_command(&["who", CANARY]).expect(0).says(&["its row was rejected in run", "too long"]);
+    run_command(&["who", &long]).expect(0).says(&["its row was rejected in run", "too long"]);
     run_command(&["who", "user-30"]).expect(0).says(&["never recorded"]);
 }
 

@@ -23,6 +23,29 @@ pub(super) fn envelope(command: &str, result: &str, details: &Value) -> String {
     foreign::json(&format!("{:#}", Value::Object(map))).into_owned()
 }
 
+/// The begin of a result with a long list, which is printed in pieces. Each item goes into an [`envelope_item`].
+pub(super) fn envelope_begin(command: &str, list: &str) -> String {
+    format!("{{\n  \"command\": \"{command}\",\n  \"format_version\": {FORMAT_VERSION},\n  \"{list}\": [")
+}
+
+/// An item of the list, without the comma after it.
+pub(super) fn envelope_item(item: &Value) -> String {
+    let text = format!("{item:#}");
+    let lines: Vec<String> = foreign::json(&text).lines().map(|line| format!("    {line}")).collect();
+    lines.join("\n")
+}
+
+/// The end of the list and of the result.
+pub(super) fn envelope_end(result: &str, details: &Value) -> String {
+    let mut map = Map::new();
+    map.insert("result".to_owned(), result.into());
+    if let Value::Object(details) = details {
+        map.extend(details.clone());
+    }
+    let text = format!("{:#}", Value::Object(map));
+    format!("  ],{}", foreign::json(text.trim_start_matches('{')))
+}
+
 /// The problems of a config, in the same form for every command.
 pub(super) fn problem_list(problems: &Problems) -> Vec<Value> {
     problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect()

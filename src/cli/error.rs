@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use serde_json::Value;
+
 use super::envelope::{envelope, problem_list};
 use super::exit::Exit;
 use super::hints::{damaged_hints, folder_hint, older_hints, sql_hint};
@@ -79,13 +81,18 @@ impl CommandError {
     }
 
     pub(super) fn to_json(&self, command: &str) -> String {
+        envelope(command, "error", &self.details())
+    }
+
+    /// The error as the details of an envelope.
+    pub(super) fn details(&self) -> Value {
         let error =
             serde_json::json!({ "exit_code": self.exit as u8, "message": self.message, "hints": self.hints });
         let mut details = serde_json::json!({ "error": error });
         if let Some(problems) = &self.problems {
             details["problems"] = problem_list(problems).into();
         }
-        envelope(command, "error", &details)
+        details
     }
 }
 

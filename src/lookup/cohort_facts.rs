@@ -73,34 +73,48 @@ pub struct CohortFacts {
     pub rejects: Vec<RejectedRow>,
     /// Triggers without a response.
     pub triggers: Vec<PendingTrigger>,
-    /// What the guard blocks in the cohort, if the config declares it.
+    /// What the guard blocks in the cohort, if the config has it.
     pub block: RecordedBlock,
+    /// Why it is unknown what the guard blocks.
+    pub block_error: Option<String>,
     /// The user in the source, or why the source cannot be read. `None`: it was not read.
     pub source: Option<Result<SourceFinding, String>>,
 }
 
+/// A cohort to look in.
+pub(super) struct SearchedCohort<'a> {
+    pub(super) id: &'a CohortId,
+    pub(super) declared: Option<&'a CohortConfig>,
+    /// The rejects files, the newest first.
+    pub(super) files: &'a [RejectFile],
+    /// What the guard blocks, or why that cannot be read.
+    pub(super) block: Result<RecordedBlock, String>,
+}
+
 /// Returns the findings about all subjects in a cohort.
 pub(super) fn of_cohort(
-    cohort: &CohortId,
-    declared: Option<&CohortConfig>,
-    files: &[RejectFile],
+    SearchedCohort { id: cohort, declared, files, block }: SearchedCohort<'_>,
     subjects: &Subjects,
     inputs: LookupInputs<'_>,
 ) -> Result<Vec<CohortFacts>, StateError> {
     let version = inputs.state.version(cohort)?;
-    let block = declared.map(|_| inputs.state.block(cohort)).transpose()?.unwrap_or_default();
-    let mut all: Vec<CohortFacts> = (subjects.all.iter())
-        .map(|_| CohortFacts {
-            has_version: version.is_some(),
-            is_emptied: version.as_ref().is_some_and(|version| version.removed),
-            block: block.clone(),
-            ..CohortFacts::default()
-        })
-        .collect();
+    let (block, block_error) = match block {
+        Ok(block) => (block, None),
+        Err(error) => (RecordedBlock::default(), Some(error)),
+    };
+    let facts = CohortFacts {
+        has_version: version.is_some(),
+        is_emptied: version.as_ref().is_some_and(|version| version.removed),
+        block,
+        block_error,
+        ..CohortFacts::default()
+    };
+    let mut all = vec![facts; subjects.all.len()];
     let mut by_key = SubjectsByKey::new();
     for (at, subject) in subjects.all.iter().enumerate() {
         subject.candidates.keys().for_each(|key| by_key.entry(*key).or_default().push(at));
     }
+    // A cohort is closed when no request can add a member any more, so an emptied one has no doubt.
     if let Some(version) = version.as_ref().filter(|version| !version.removed) {
         find_recorded(cohort, version, subjects, &mut by_key, &mut all, inputs)?;
     }
@@ -111,10 +125,9 @@ pub(super) fn of_cohort(
             matches!(found.member.standing, Some(MemberStanding::Rejected | MemberStanding::Disputed))
         })
     });
-    // The newest complete read had no rejected row: older ones no longer matter.
-    let mark = version.as_ref().and_then(|version| version.source.as_ref());
-    let has_rows = mark.is_none_or(|mark| !mark.matched.rejects.is_empty());
-    let found = reject_search::search(files, has_rows, has_rejected, subjects, inputs.state)?;
+    let with_rows = version.as_ref().is_none_or(|version| has_rows(files, version));
+    let rules = declared.map_or(&[][..], |declared| &declared.rules);
+    let found = reject_search::search(files, (with_rows, has_rejected), rules, subjects, inputs.state)?;
     for (facts, rejects) in all.iter_mut().zip(found) {
         facts.rejects = rejects;
     }
@@ -128,6 +141,13 @@ pub(super) fn of_cohort(
         }
     }
     Ok(all)
+}
+
+/// Whether the rows of the newest rejects still matter. They do not if a later run has read the source in full and
+/// rejected none. A blocked run writes rejects and no version.
+fn has_rows(files: &[RejectFile], version: &Membership) -> bool {
+    let is_clean = version.source.as_ref().is_some_and(|mark| mark.matched.rejects.is_empty());
+    !is_clean || files.first().is_some_and(|newest| *newest.run >= *version.run)
 }
 
 /// Looks up the subjects in the recorded membership, and adds the keys of their devices and aliases.
@@ -230,4 +250,37 @@ fn note_unknown(
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeliveryMethod, MatchTally, RunId};
+    use crate::state::{RecordedWorkspace, SourceMark};
+
+    #[test]
+    fn rows_of_rejects_matter_unless_a_later_run_has_rejected_none() {
+        let run = |second| RunId::new(Timestamp::from_second(second).unwrap(), 0);
+        let (delivery, [connection, endpoint, partner]) =
+            (DeliveryMethod::CohortImport, [const { String::new() }; 3]);
+        let workspace = RecordedWorkspace { connection, endpoint, partner, delivery };
+        let version = Membership::first(&run(20), Timestamp::UNIX_EPOCH, workspace);
+        let marked = |rejects: &[(&str, u64)]| {
+            let rejects = rejects.iter().map(|(reason, number)| ((*reason).to_owned(), *number)).collect();
+            let matched = MatchTally { rejects, ..MatchTally::default() };
+            let mark = SourceMark { fingerprint: String::new(), matched, rejected: 0 };
+            Membership { source: Some(mark), ..version.clone() }
+        };
+        let (clean, dirty) = (marked(&[]), marked(&[("placeholder", 2)]));
+        for (second, version, expected) in [
+            (10, &clean, false),
+            (20, &clean, true),
+            (30, &clean, true),
+            (10, &dirty, true),
+            (10, &version, true),
+        ] {
+            let newest = RejectFile { run: run(second).to_string(), path: String::new() };
+            assert_eq!(has_rows(&[newest], version), expected, "{second}: {version:?}");
+        }
+    }
 }

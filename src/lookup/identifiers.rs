@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Config, IdentitySource, SourceAccess};
 use crate::model::{
-    CohortId, Identifier, IdentifierKind, MemberKey, Timestamp, normalize_identifier, visible_form,
+    CohortId, Identifier, IdentifierKind, MatchRule, MemberKey, Timestamp, normalize_identifier, visible_form,
 };
 use crate::source::RejectReason;
 use crate::state::{IdentityKey, IdentityOwners, KnownHandles, OwnerEvidence, StateError, StateReader};
@@ -70,9 +70,38 @@ pub struct KnownOwner {
 /// Keys of identifiers, with the subjects that they belong to.
 pub(super) type SubjectsByKey = BTreeMap<MemberKey, Vec<usize>>;
 
+/// An identifier by which rows and rejects may name a user. It may be too long for any system.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RowName {
+    kind: IdentifierKind,
+    label: String,
+    pub(super) value: String,
+}
+
+impl RowName {
+    /// Whether the name can be the value of a rule's column.
+    pub(super) fn is_of(&self, rule: &MatchRule) -> bool {
+        self.kind == rule.kind && self.label == *rule.label
+    }
+
+    /// The complete identifier, as rejects of requests have it.
+    pub(super) fn in_full(&self) -> String {
+        Identifier { kind: self.kind, label: &self.label, value: &self.value }.in_full()
+    }
+}
+
+impl From<&Identifier<'_>> for RowName {
+    fn from(identifier: &Identifier<'_>) -> Self {
+        let Identifier { kind, label, value } = *identifier;
+        Self { kind, label: label.to_owned(), value: value.to_owned() }
+    }
+}
+
 /// One asked identifier.
 pub(super) struct AskedId {
     pub(super) text: String,
+    /// The identifiers that the text can be, and those of its owners.
+    pub(super) names: BTreeSet<RowName>,
     /// Identifiers that the text can be, packed, and the external ids of its owners.
     pub(super) candidates: BTreeMap<MemberKey, SubjectIdentifier>,
     /// The same in the caseless form, packed. To Braze they are other users.
@@ -91,23 +120,13 @@ pub(super) struct SubjectIdentifier {
     pub(super) is_owner: bool,
 }
 
-impl AskedId {
-    /// The texts by which rejects and rows may name the user.
-    pub(super) fn texts(&self) -> BTreeSet<String> {
-        let values =
-            self.candidates.values().filter_map(|candidate| Identifier::unpack(&candidate.packed).ok());
-        let values = values.map(|(identifier, _)| identifier.value.to_owned());
-        values.chain([self.text.clone()]).filter(|text| !text.is_empty()).collect()
-    }
-}
-
 /// All asked identifiers.
 pub(super) struct Subjects {
     pub(super) all: Vec<AskedId>,
     pub(super) owners: Option<IdentityOwners>,
     /// Devices and aliases of the users, by index in `people`.
     pub(super) handles: Option<KnownHandles>,
-    /// The external id of each user, and the subjects that the user is.
+    /// The external id of each user, and the subjects that the user is. Sorted by external id.
     pub(super) people: Vec<(String, Vec<usize>)>,
 }
 
@@ -146,16 +165,14 @@ impl Subjects {
 
     /// Returns the subjects that a device or an alias belongs to, by the newest evidence of the identity map.
     pub(super) fn owner_of(&self, identifier: &Identifier<'_>) -> Result<&[usize], StateError> {
-        let user = self.handles.as_ref().and_then(|handles| handles.user_of(identifier));
-        let known = user.and_then(|user| self.people.get(user)).zip(self.owners.as_ref());
-        let (Some(((external_id, subjects), owners)), Some(handle)) =
-            (known, IdentityKey::of_member(identifier))
-        else {
+        let is_known = self.handles.as_ref().is_some_and(|handles| handles.contains(identifier));
+        let known = self.owners.as_ref().filter(|_| is_known).zip(IdentityKey::of_member(identifier));
+        let Some((owners, handle)) = known else { return Ok(&[]) };
+        let Some(OwnerEvidence::Owner { owner, .. }) = owners.answers().evidence(handle)? else {
             return Ok(&[]);
         };
-        let evidence = owners.answers().evidence(handle)?;
-        let is_theirs = matches!(evidence, Some(OwnerEvidence::Owner { owner, .. }) if owner == *external_id);
-        Ok(if is_theirs { subjects } else { &[] })
+        let found = self.people.binary_search_by(|(external_id, _)| external_id.cmp(&owner)).ok();
+        Ok(found.and_then(|at| self.people.get(at)).map_or(&[], |(_, subjects)| subjects))
     }
 }
 
@@ -221,6 +238,7 @@ fn subject(
     let of_asked = asked.iter().filter_map(|identifier| packed(*identifier, inputs.state));
     let mut subject = AskedId {
         text: text.to_owned(),
+        names: asked.iter().filter(|identifier| !identifier.value.is_empty()).map(RowName::from).collect(),
         candidates: of_asked.map(|(key, packed)| (key, candidate(packed, false))).collect(),
         variants: BTreeMap::new(),
         external_ids: BTreeSet::new(),
@@ -235,6 +253,7 @@ fn subject(
         };
         if let OwnerEvidence::Owner { owner, .. } = &evidence {
             let owned = Identifier { kind: IdentifierKind::ExternalId, label: "", value: owner };
+            subject.names.insert(RowName::from(&owned));
             if let Some((key, packed)) = packed(owned, inputs.state) {
                 subject.candidates.entry(key).or_insert_with(|| candidate(packed, true));
             }

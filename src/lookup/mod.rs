@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use crate::config::CohortConfig;
 use crate::model::CohortId;
 use crate::source::RejectReason;
-use crate::state::{RejectFile, StateError};
+use crate::state::{RecordedBlock, RejectFile, StateError};
 
 pub use cohort_facts::{CohortFacts, FoundAs, MissingProfile, PendingTrigger, RecordedIdentifier};
 pub use identifiers::{IdKind, KnownOwner, LookupInputs};
@@ -25,6 +25,7 @@ pub use reject_search::RejectedRow;
 pub use source_rows::{SourceFinding, SourceRow, SourceRowOutcome};
 pub use verdict::{Absence, Verdict, verdict};
 
+use cohort_facts::SearchedCohort;
 use identifiers::{AskedId, Subjects};
 
 /// The answer for one identifier.
@@ -77,15 +78,23 @@ pub fn look_up(identifiers: &[String], inputs: LookupInputs<'_>) -> Result<Vec<U
     let mut reports: Vec<UserReport> =
         subjects.all.iter().zip(subjects.handle_counts()).map(report).collect();
     let mut rejects = inputs.state.cohort_rejects()?;
+    // Blocks explain an answer and do not change it, so without them the answer is still given.
+    let outcomes = inputs.state.last_outcomes().map_err(|error| error.to_string());
     for (cohort, declared) in cohorts(inputs)? {
+        let is_declared = inputs.config.cohort_ids().any(|id| *id == cohort);
+        let block = match &outcomes {
+            _ if !is_declared => Ok(RecordedBlock::default()),
+            Ok(outcomes) => Ok(outcomes.cohort(&cohort).map(|last| last.block.clone()).unwrap_or_default()),
+            Err(error) => Err(error.clone()),
+        };
         let files: Vec<RejectFile> = rejects.remove(&cohort).unwrap_or_default();
+        let searched = SearchedCohort { id: &cohort, declared, files: &files, block };
         let found: Vec<Result<CohortFacts, String>> =
-            match cohort_facts::of_cohort(&cohort, declared, &files, &subjects, inputs) {
+            match cohort_facts::of_cohort(searched, &subjects, inputs) {
                 Ok(facts) => facts.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error.to_string()); reports.len()],
             };
         for (report, facts) in reports.iter_mut().zip(found) {
-            let is_declared = inputs.config.cohort_ids().any(|id| *id == cohort);
             let cohort = cohort.clone();
             report.cohorts.push(UserInCohort { cohort, is_declared, facts });
         }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::identifiers::{LookupInputs, Subjects, SubjectsByKey};
+use super::identifiers::{LookupInputs, RowName, Subjects, SubjectsByKey};
 use crate::config::{CohortConfig, SourceAccess};
 use crate::connector::rows::{RowLocation, RowSink, SinkStopped, UnreadableRow};
-use crate::model::{Field, Fields, Identifier, MemberKey, visible_form};
+use crate::model::{Field, Fields, Identifier, MatchRule, MemberKey, visible_form};
 use crate::source::{DesiredError, Matcher, ReadAccess, SourceInputs, SourceReader as _, may_rekey};
 use crate::state::{OwnerAnswers, StateError};
 
@@ -82,18 +82,19 @@ pub(super) fn find(
     inputs: LookupInputs<'_>,
 ) -> Result<Vec<SourceFinding>, DesiredError> {
     let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
-    let mut texts: BTreeMap<String, Vec<(usize, String)>> = BTreeMap::new();
+    let mut names: BTreeMap<String, Vec<(usize, &RowName)>> = BTreeMap::new();
     for (at, subject) in subjects.all.iter().enumerate() {
-        for text in subject.texts() {
-            texts.entry(visible_form(&text)).or_default().push((at, text));
+        for name in &subject.names {
+            names.entry(visible_form(&name.value)).or_default().push((at, name));
         }
     }
     let answers = subjects.owners.as_ref().filter(|_| may_rekey(cohort)).map(|owners| owners.answers());
     let mut search = SourceSearch {
         matcher: &matcher,
+        rules: &cohort.rules,
         subjects,
         by_key,
-        texts,
+        names,
         answers,
         inputs,
         packed: Vec::new(),
@@ -118,10 +119,11 @@ pub(super) fn find(
 
 struct SourceSearch<'a> {
     matcher: &'a Matcher,
+    rules: &'a [MatchRule],
     subjects: &'a Subjects,
     by_key: &'a SubjectsByKey,
-    /// By the caseless form of a value: the subjects that it names, with the value as it must be.
-    texts: BTreeMap<String, Vec<(usize, String)>>,
+    /// By the caseless form of a value: the subjects that it may name, with the identifier that it must be.
+    names: BTreeMap<String, Vec<(usize, &'a RowName)>>,
     /// Finds the owners of devices and aliases; none if the cohort has none.
     answers: Option<OwnerAnswers<'a>>,
     inputs: LookupInputs<'a>,
@@ -132,17 +134,20 @@ struct SourceSearch<'a> {
 }
 
 impl SourceSearch<'_> {
-    /// The subjects that a row names by the value of any column, and whether the value is exactly theirs.
+    /// The subjects that a row names by the value of any column, and whether the value is exactly theirs. A value names
+    /// users as what the rules of its column make of it: a number may be an alias of one user and a device of another.
     fn named(&self, fields: &impl Fields) -> BTreeMap<usize, bool> {
         let mut named = BTreeMap::new();
-        for column in 0..self.matcher.columns().len() {
+        for (column, title) in self.matcher.columns().iter().enumerate() {
             let bytes = match fields.field(column) {
                 Field::Whole { id, .. } => id,
                 field => field.text().unwrap_or_default(),
             };
             let Ok(text) = std::str::from_utf8(bytes).map(str::trim) else { continue };
-            for (subject, exact) in self.texts.get(&visible_form(text)).into_iter().flatten() {
-                *named.entry(*subject).or_insert(false) |= exact == text;
+            for (subject, name) in self.names.get(&visible_form(text)).into_iter().flatten() {
+                if self.rules.iter().any(|rule| rule.column == *title && name.is_of(rule)) {
+                    *named.entry(*subject).or_insert(false) |= name.value == text;
+                }
             }
         }
         named

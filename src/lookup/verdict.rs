@@ -50,7 +50,7 @@ pub enum Absence<'a> {
     RowRejected(&'a RejectedRow),
     /// Braze has accepted the removal.
     Removed(&'a RecordedIdentifier),
-    /// The cohort was emptied.
+    /// The cohort was emptied, and its source was not read.
     Emptied,
     /// Nothing was sent to the cohort yet.
     NothingSent,
@@ -98,11 +98,10 @@ pub fn verdict(facts: &CohortFacts) -> Verdict<'_> {
         let leaving = leaving.map(|source| absence(facts, Some(source)));
         return Verdict::Member { recorded: members, leaving };
     }
-    if let Some(missing) = sent.iter().find_map(|found| found.missing_profile) {
-        return Verdict::NoProfile(missing);
-    }
+    // A member without a profile is not in doubt: Braze drops it. Another identifier of the user may be.
     let late_add = |found: &&RecordedIdentifier| {
-        found.member.late.contains_key(&ChangeOp::Add) || found.member.may_be_member()
+        found.member.standing != Some(MemberStanding::Member)
+            && (found.member.late.contains_key(&ChangeOp::Add) || found.member.may_be_member())
     };
     let of_braze = facts.rejects.iter().find(|reject| reject.is_of_braze());
     let in_doubt = having(&[MemberStanding::InDoubt, MemberStanding::Disputed]).into_iter().next();
@@ -111,6 +110,9 @@ pub fn verdict(facts: &CohortFacts) -> Verdict<'_> {
         let is_disputed = recorded.member.standing == Some(MemberStanding::Disputed);
         return Verdict::InDoubt { recorded, late_until, reject: of_braze.filter(|_| is_disputed) };
     }
+    if let Some(missing) = sent.iter().find_map(|found| found.missing_profile) {
+        return Verdict::NoProfile(missing);
+    }
     if let Some(recorded) = having(&[MemberStanding::Rejected]).into_iter().next() {
         return Verdict::RejectedByBraze { recorded, reject: of_braze };
     }
@@ -118,9 +120,6 @@ pub fn verdict(facts: &CohortFacts) -> Verdict<'_> {
 }
 
 fn absence<'a>(facts: &'a CohortFacts, source: Option<&'a SourceFinding>) -> Absence<'a> {
-    if facts.is_emptied {
-        return Absence::Emptied;
-    }
     if let Some(source) = source {
         return match (source.matched(), source.samples.first()) {
             (Some(row), _) => Absence::NotSent(row),
@@ -131,6 +130,9 @@ fn absence<'a>(facts: &'a CohortFacts, source: Option<&'a SourceFinding>) -> Abs
             (None, None) => Absence::NotInSource,
         };
     }
+    if facts.is_emptied {
+        return Absence::Emptied;
+    }
     if let Some(reject) = facts.rejects.iter().find(|reject| reject.is_of_source()) {
         return Absence::RowRejected(reject);
     }
@@ -138,5 +140,44 @@ fn absence<'a>(facts: &'a CohortFacts, source: Option<&'a SourceFinding>) -> Abs
         Some(removed) => Absence::Removed(removed),
         None if !facts.has_version => Absence::NothingSent,
         None => Absence::NotRecorded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::cohort_facts::FoundAs;
+    use super::*;
+    use crate::state::FoundMember;
+
+    fn recorded(standing: Option<MemberStanding>, has_late_add: bool) -> RecordedIdentifier {
+        let until = Timestamp::UNIX_EPOCH;
+        let mut member = FoundMember::default();
+        member.standing = standing;
+        member.late = has_late_add.then_some((ChangeOp::Add, until)).into_iter().collect::<BTreeMap<_, _>>();
+        RecordedIdentifier { packed: Vec::new(), found_as: FoundAs::Asked, member, missing_profile: None }
+    }
+
+    #[test]
+    fn a_doubt_about_one_identifier_is_stronger_than_a_missing_profile_of_another() {
+        let (since, checked_at, exists_now) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, false);
+        let missing_profile = Some(MissingProfile { since, checked_at, exists_now });
+        let missing = |has_late_add| RecordedIdentifier {
+            missing_profile,
+            ..recorded(Some(MemberStanding::Member), has_late_add)
+        };
+        for (recorded, code) in [
+            (vec![missing(false)], "no_profile"),
+            (vec![missing(true)], "no_profile"),
+            (vec![missing(false), recorded(Some(MemberStanding::InDoubt), false)], "in_doubt"),
+            (vec![missing(false), recorded(Some(MemberStanding::Disputed), false)], "in_doubt"),
+            (vec![missing(false), recorded(None, true)], "in_doubt"),
+            (vec![missing(false), recorded(Some(MemberStanding::Rejected), false)], "no_profile"),
+            (vec![missing(false), recorded(Some(MemberStanding::Member), false)], "member"),
+        ] {
+            let facts = CohortFacts { recorded, ..CohortFacts::default() };
+            assert_eq!(verdict(&facts).code(), code, "{facts:?}");
+        }
     }
 }

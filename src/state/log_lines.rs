@@ -39,8 +39,17 @@ pub(super) fn subject_of(path: &str) -> String {
 
 /// Returns the cohort, export or webhook from a file name: `exports.<id>`, `inbox.<connection>`, or a cohort id.
 pub(super) fn owner_of(name: &str) -> &str {
-    let parts = if name.starts_with("exports.") || name.starts_with("inbox.") { 2 } else { 1 };
-    name.match_indices('.').nth(parts - 1).map_or(name, |(at, _)| &name[..at])
+    let mut dots = name.match_indices('.').map(|(at, _)| at);
+    let Some(first) = dots.next() else { return name };
+    // A cohort may have the id `exports` or `inbox`: then the suffix follows at once.
+    let is_prefix = matches!(&name[..first], "exports" | "inbox");
+    let second = dots.next().filter(|second| is_prefix && !is_random(&name[first + 1..*second]));
+    &name[..second.unwrap_or(first)]
+}
+
+/// Whether a part of a file name is the random number of a file that replaces or merges others.
+pub(super) fn is_random(part: &str) -> bool {
+    part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Appends a JSON object as a line with its checksum. The closing brace of the object may be missing.

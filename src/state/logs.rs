@@ -527,5 +527,7 @@ mod tests {
         let names =
             ["carts.ndjson", "carts.2.ndjson", "exports.e.0123456789abcdef.ndjson", "inbox.heap.ndjson"];
         assert_eq!(names.map(owner_of), ["carts", "carts", "exports.e", "inbox.heap"]);
+        let of_cohorts = ["exports.ndjson", "inbox.ndjson", "exports.0123456789abcdef.ndjson"];
+        assert_eq!(of_cohorts.map(owner_of), ["exports", "inbox", "exports"]);
     }
 }

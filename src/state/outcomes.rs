@@ -241,15 +241,23 @@ impl LastOutcomes {
 
     /// Whether an outcome must be written: it is new, or its recorded time is too old.
     fn is_due(&self, written: &Self) -> bool {
+        let is_old = |new: CheckTime, old: CheckTime| {
+            Duration::try_from(new.0.duration_since(old.0)).unwrap_or_default() >= WRITTEN_EVERY
+        };
         let is_due = |(id, new): (&String, &LastOutcome), old: &BTreeMap<String, LastOutcome>| {
             old.get(id).is_none_or(|old| {
-                let age = Duration::try_from(new.at.0.duration_since(old.at.0)).unwrap_or_default();
                 (new.result, &new.reason, &new.plan, &new.block)
                     != (old.result, &old.reason, &old.plan, &old.block)
-                    || age >= WRITTEN_EVERY
+                    || is_old(new.at, old.at)
             })
         };
-        self.failed_run != written.failed_run
+        let has_failed_anew = match (&self.failed_run, &written.failed_run) {
+            (Some(new), Some(old)) => {
+                (&new.command, &new.error) != (&old.command, &old.error) || is_old(new.at, old.at)
+            }
+            (new, old) => new.is_some() != old.is_some(),
+        };
+        has_failed_anew
             || self.cohorts.iter().any(|entry| is_due(entry, &written.cohorts))
             || self.exports.iter().any(|entry| is_due(entry, &written.exports))
     }
@@ -296,8 +304,18 @@ impl OutcomeRun<'_> {
 #[derive(Debug, Default)]
 pub(super) struct OutcomeBook {
     /// `None`: not read yet.
+    current: Option<LastOutcomes>,
+    /// The newest version with its number. `None`: unknown, because a write failed and may have taken effect.
     written: Option<(u64, LastOutcomes)>,
-    current: LastOutcomes,
+}
+
+impl OutcomeBook {
+    /// The current outcomes, unless `is_written` finds that the newest version has them.
+    fn unwritten(&self, is_written: impl Fn(&LastOutcomes, &LastOutcomes) -> bool) -> Option<LastOutcomes> {
+        let current = self.current.as_ref()?;
+        let has_all = self.written.as_ref().is_some_and(|(_, written)| is_written(current, written));
+        (!has_all).then(|| current.clone())
+    }
 }
 
 fn versions(state: &StateReader) -> Versions<'_> {
@@ -312,16 +330,6 @@ impl StateReader {
     pub fn last_outcomes(&self) -> Result<LastOutcomes, StateError> {
         let found = versions(self).newest(|outcomes: LastOutcomes, _| Some(outcomes))?;
         Ok(found.map(|(_, outcomes)| outcomes).unwrap_or_default())
-    }
-}
-
-impl StateReader {
-    /// Returns what the guard blocks in a cohort.
-    ///
-    /// # Errors
-    /// When it cannot be read or is damaged.
-    pub fn block(&self, cohort: &CohortId) -> Result<RecordedBlock, StateError> {
-        Ok(self.last_outcomes()?.cohort(cohort).map(|last| last.block.clone()).unwrap_or_default())
     }
 }
 
@@ -359,34 +367,36 @@ impl StateWriter {
 
     fn change_outcomes(&self, change: impl FnOnce(&mut LastOutcomes)) -> Result<(), StateError> {
         let mut book = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        if book.written.is_none() {
+        if book.current.is_none() {
             let found = read_or_new(self.reader())?;
-            book.current.clone_from(&found.1);
+            book.current = Some(found.1.clone());
             book.written = Some(found);
         }
-        change(&mut book.current);
-        let is_due = book.written.as_ref().is_none_or(|(_, written)| book.current.is_due(written));
-        if is_due { self.write_outcomes(&mut book) } else { Ok(()) }
+        if let Some(current) = &mut book.current {
+            change(current);
+        }
+        let due = book.unwritten(|current, written| !current.is_due(written));
+        due.map_or(Ok(()), |due| self.write_outcomes(&mut book, due))
     }
 
-    fn write_outcomes(&self, book: &mut OutcomeBook) -> Result<(), StateError> {
+    fn write_outcomes(&self, book: &mut OutcomeBook, due: LastOutcomes) -> Result<(), StateError> {
         self.check_lease()?;
-        let Some((number, _)) = book.written.take() else { return Ok(()) };
-        // After a failure it is read again: the write may have taken effect.
-        if !versions(self.reader()).put(number + 1, &book.current, Retention::Newest(2))? {
+        let number = match book.written.take() {
+            Some((number, _)) => number,
+            None => versions(self.reader()).newest_number()?,
+        };
+        if !versions(self.reader()).put(number + 1, &due, Retention::Newest(2))? {
             return Err(StateError::LeaseLost);
         }
-        book.written = Some((number + 1, book.current.clone()));
+        book.written = Some((number + 1, due));
         Ok(())
     }
 
     /// Writes outcomes that are not on disk yet, before the lease ends. A failure is logged.
     pub(super) fn flush_outcomes(&self) {
         let mut book = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        if book.written.as_ref().is_none_or(|(_, written)| *written == book.current) {
-            return;
-        }
-        if let Err(error) = self.write_outcomes(&mut book) {
+        let Some(due) = book.unwritten(|current, written| current == written) else { return };
+        if let Err(error) = self.write_outcomes(&mut book, due) {
             tracing::warn!("the last outcomes could not be written: {error}");
         }
     }
@@ -478,6 +488,53 @@ mod tests {
         drop(state);
         let state = writer(home.path());
         assert_eq!(last(&state).at, CheckTime(at(62)));
+    }
+
+    /// Lets writes fail while `during` runs.
+    fn without_folder(home: &std::path::Path, during: impl FnOnce()) {
+        let (folder, away) = (home.join("state/outcomes"), home.join("away"));
+        std::fs::rename(&folder, &away).unwrap();
+        std::fs::write(&folder, "").unwrap();
+        during();
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::rename(&away, &folder).unwrap();
+    }
+
+    #[test]
+    fn outcomes_of_a_failed_write_are_in_the_next_one() {
+        let home = tempfile::tempdir().unwrap();
+        let (run, cohort) = (RunId::new(at(200), 0), CohortId::new("vip").unwrap());
+        let fail = |state: &StateWriter| {
+            let of = OutcomeRun { run: &run, command: "watch", at: at(200) };
+            without_folder(home.path(), || {
+                assert!(state.record_outcomes(of, &[(cohort.clone(), blocked())], &[]).is_err());
+            });
+        };
+        let state = writer(home.path());
+        record(&state, 100, RunOutcome::InSync);
+        fail(&state);
+        assert_eq!(last(&state).result, OutcomeResult::InSync);
+        record(&state, 300, RunOutcome::NotPlanned("down".to_owned()));
+        assert_eq!(last(&state).blocked_since(), Some(CheckTime(at(200))));
+        record(&state, 400, RunOutcome::InSync);
+        fail(&state);
+        drop(state);
+        let state = writer(home.path());
+        assert_eq!(last(&state).result, OutcomeResult::Blocked, "it is written at the end");
+    }
+
+    #[test]
+    fn a_repeated_failure_is_written_once_a_minute() {
+        let home = tempfile::tempdir().unwrap();
+        let state = writer(home.path());
+        let fail = |second: i64, error: &str| {
+            let run = RunId::new(at(second), 0);
+            let of = OutcomeRun { run: &run, command: "watch", at: at(second) };
+            state.record_failed_run(of, error).unwrap();
+            state.reader().last_outcomes().unwrap().failed_run.unwrap().at.0.as_second()
+        };
+        let written = [(0, "no key"), (1, "no key"), (59, "no key"), (60, "no key"), (61, "no network")];
+        assert_eq!(written.map(|(second, error)| fail(second, error)), [0, 0, 0, 60, 61]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Rejects: one NDJSON file per run and cohort with every rejected row, identifier or event and its reason.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -162,27 +162,31 @@ impl StateReader {
     pub fn cohort_rejects(&self) -> Result<BTreeMap<CohortId, Vec<RejectFile>>, StateError> {
         let mut found: BTreeMap<CohortId, Vec<RejectFile>> = BTreeMap::new();
         for file in self.reject_files(None)?.into_iter().rev() {
-            let name = file.path.rsplit('/').next().and_then(|name| name.split('.').next());
-            // The names of exports and endpoints have a prefix with a dot.
-            let is_cohort =
-                !["exports.", "inbox."].iter().any(|other| file.path.contains(&format!("/{other}")));
-            if let Some(cohort) = name.filter(|_| is_cohort).and_then(|name| CohortId::new(name).ok()) {
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            // Exports and endpoints have a name with a dot, which no cohort id has.
+            if let Ok(cohort) = CohortId::new(log_lines::owner_of(name)) {
                 found.entry(cohort).or_default().push(file);
             }
         }
         Ok(found)
     }
 
-    /// Calls `visit` with each intact line of a rejects file, one at a time. Damaged lines are logged.
+    /// Calls `visit` with each intact line of a rejects file, one at a time. Damaged lines are logged. A file that was
+    /// deleted since it was listed has none.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn each_reject(&self, file: &RejectFile, visit: &mut dyn FnMut(&[u8])) -> Result<(), StateError> {
-        let mut lines = LogLines::open(&self.store, &file.path)?;
-        while lines.advance_whole()? {
-            visit(lines.line());
+        let read = LogLines::open(&self.store, &file.path).and_then(|mut lines| {
+            while lines.advance_whole()? {
+                visit(lines.line());
+            }
+            Ok(())
+        });
+        match read {
+            Err(StateError::Store(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
+            read => read,
         }
-        Ok(())
     }
 
     /// Returns the lines of a rejects file; none if it does not exist. Damaged lines are logged.
@@ -245,8 +249,7 @@ fn copy_others(
 /// The path without `.ndjson` and without the random suffix of an earlier replacement.
 fn stem(path: &str) -> &str {
     let stem = path.strip_suffix(".ndjson").unwrap_or(path);
-    let is_added = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    stem.rsplit_once('.').filter(|(_, part)| is_added(part)).map_or(stem, |(stem, _)| stem)
+    stem.rsplit_once('.').filter(|(_, part)| log_lines::is_random(part)).map_or(stem, |(stem, _)| stem)
 }
 
 /// The path of a file that replaces a rejects file.
@@ -322,5 +325,35 @@ impl Reject<'_> {
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Clock;
+    use crate::state::{Holder, Location};
+
+    #[test]
+    fn a_file_that_was_deleted_since_it_was_listed_has_no_rejects() {
+        let home = tempfile::tempdir().unwrap();
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        let holder = Holder { host: String::new(), process: 1, since: clock.now(), renewal: None };
+        let location = Location::Folder(home.path().to_owned());
+        let state = StateWriter::open(&location, &holder, clock, 7).unwrap();
+        let mut log = state.rejects(&RunId::new(clock.now(), 0), "exports");
+        log.push(&Reject { reason: "placeholder", value: "null", ..Reject::default() }.line()).unwrap();
+        let path = log.finish().unwrap().unwrap();
+        let mut files = state.reader().cohort_rejects().unwrap();
+        let files = files.remove(&CohortId::new("exports").unwrap()).unwrap();
+        let count = || {
+            let mut lines = 0;
+            state.reader().each_reject(&files[0], &mut |_| lines += 1).map(|()| lines)
+        };
+        assert_eq!((files.len(), count().unwrap()), (1, 1));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(count().unwrap(), 0);
+        std::fs::create_dir(&path).unwrap();
+        assert!(count().is_err(), "an unreadable file is not empty");
     }
 }

@@ -7,16 +7,20 @@ use std::path::Path;
 
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::global_args::{Global, OutputFormat};
-use crate::cli::output::{count, out, wrapped};
-use crate::cli::render::{user_json, user_report};
+use crate::cli::global_args::Global;
+use crate::cli::output::{count, out};
+use crate::cli::render::user_stream::UserStream;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::who_args::WhoArgs;
-use crate::cli::{access, environment};
-use crate::lookup::{LookupInputs, UserInCohort, look_up};
+use crate::cli::{access, environment, logging};
+use crate::lookup::{LookupInputs, look_up};
 
 /// Most identifiers in a file.
 const IDENTIFIERS_MAX: usize = 10_000;
+/// How many identifiers are looked up at once. It limits memory: each has findings for every cohort.
+const CHUNK_LEN: usize = 500;
+/// The same with sources. Each look-up reads them, and a query may cost money.
+const SOURCE_CHUNK_LEN: usize = 2_500;
 /// Most bytes of a file: identifiers of the greatest length that any system accepts.
 const BYTES_MAX: u64 = 16 << 20;
 
@@ -31,24 +35,33 @@ pub(in crate::cli) fn run(global: &Global, args: &WhoArgs) -> Result<Exit, Comma
         }
     }
     let sources = args.source.then(|| access::sources(&config)).transpose()?;
-    let reports = look_up(
-        &identifiers,
-        LookupInputs {
-            state: &state,
-            config: &config,
-            kind: args.kind.map(Into::into),
-            only: &args.cohorts,
-            sources: sources.as_ref(),
-            now: environment::clock().now(),
-        },
-    )?;
+    let inputs = LookupInputs {
+        state: &state,
+        config: &config,
+        kind: args.kind.map(Into::into),
+        only: &args.cohorts,
+        sources: sources.as_ref(),
+        now: environment::clock().now(),
+    };
     let again = SuggestedCommand::new(global);
-    out(&match args.format {
-        OutputFormat::Human => wrapped(&user_report::human(&reports, args.show_identifiers, &again)),
-        OutputFormat::Json => user_json::to_json(&reports, args.show_identifiers),
-    })?;
-    let is_complete = reports.iter().flat_map(|report| &report.cohorts).all(UserInCohort::is_complete);
-    Ok(if is_complete { Exit::Done } else { Exit::Failed })
+    let mut stream = UserStream::new(args.format, args.show_identifiers, &again);
+    let chunk_len = if args.source { SOURCE_CHUNK_LEN } else { CHUNK_LEN };
+    for chunk in identifiers.chunks(chunk_len) {
+        match look_up(chunk, inputs) {
+            Ok(reports) => out(&stream.piece(&reports))?,
+            Err(error) if stream.has_begun() => return end_early(&stream, &error.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    stream.end(None).map_or(Ok(()), |end| out(&end))?;
+    Ok(if stream.is_complete() { Exit::Done } else { Exit::Failed })
+}
+
+/// Reports an error after a part of the output, and completes a JSON document.
+fn end_early(stream: &UserStream<'_>, error: &CommandError) -> Result<Exit, CommandError> {
+    logging::failed(error);
+    stream.end(Some(error)).map_or(Ok(()), |end| out(&end))?;
+    Ok(error.exit)
 }
 
 /// The identifiers of the command line or the file, each once. Messages do not repeat them.

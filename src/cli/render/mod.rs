@@ -16,8 +16,9 @@ mod table;
 pub(super) mod target;
 pub(super) mod time;
 mod triggers;
-pub(super) mod user_json;
-pub(super) mod user_report;
+mod user_json;
+mod user_report;
+pub(super) mod user_stream;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

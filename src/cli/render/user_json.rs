@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::json::envelope;
 use super::user_report::answer;
 use crate::lookup::{
     CohortFacts, FoundAs, KnownOwner, RecordedIdentifier, RejectedRow, SourceFinding, SourceRow,
@@ -12,14 +11,8 @@ use crate::model::{Identifier, IdentifierKind, MemberStanding, RunId, timestamp_
 use crate::source::RejectReason;
 use crate::state::{OwnerEvidence, Transition};
 
-/// All reports with the envelope.
-pub(in crate::cli) fn to_json(reports: &[UserReport], in_full: bool) -> String {
-    let is_complete = reports.iter().flat_map(|report| &report.cohorts).all(UserInCohort::is_complete);
-    let users: Vec<Value> = reports.iter().map(|report| user(report, in_full)).collect();
-    envelope("who", if is_complete { "answered" } else { "in_part" }, &json!({ "users": users }))
-}
-
-fn user(report: &UserReport, in_full: bool) -> Value {
+/// A report as JSON.
+pub(in crate::cli) fn user(report: &UserReport, in_full: bool) -> Value {
     let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| in_cohort(cohort, in_full)).collect();
     let owners: Vec<Value> = report.owners.iter().map(|known| owner(known, in_full)).collect();
     json!({
@@ -52,6 +45,7 @@ fn of_facts(facts: &CohortFacts, in_full: bool) -> Value {
         let since = timestamp_text(start.at.0);
         json!({ "adds": facts.block.adds, "removes": facts.block.removes, "since": since, "run": start.run })
     });
+    let blocked = blocked.or_else(|| Some(json!({ "error": facts.block_error.as_ref()? })));
     let source = facts.source.as_ref().map(|source| match source {
         Ok(source) => source_json(source, in_full),
         Err(error) => json!({ "error": error }),

@@ -11,23 +11,26 @@ use crate::lookup::{
 use crate::model::{Identifier, IdentifierKind, MemberStanding, RunId, reason_words, timestamp_text};
 use crate::state::{OwnerEvidence, Transition};
 
-/// All reports.
-pub(in crate::cli) fn human(reports: &[UserReport], in_full: bool, again: &SuggestedCommand) -> String {
+/// A paragraph for each report.
+pub(in crate::cli) fn paragraphs(reports: &[UserReport], in_full: bool) -> String {
     let all: Vec<String> = reports.iter().map(|report| user(report, in_full)).collect();
-    let mut text = all.join("\n\n");
-    let cohorts = || reports.iter().flat_map(|report| &report.cohorts);
-    let facts = || cohorts().filter_map(|cohort| cohort.facts.as_ref().ok());
-    let may_be_in_source = |facts: &CohortFacts| match verdict(facts) {
+    all.join("\n\n")
+}
+
+/// Whether the source may explain why a user is not a member.
+pub(in crate::cli) fn may_be_in_source(facts: &CohortFacts) -> bool {
+    match verdict(facts) {
         Verdict::NotMember(absence) => !matches!(absence, Absence::Emptied),
         _ => false,
-    };
-    if facts().any(may_be_in_source) && facts().all(|facts| facts.source.is_none()) {
-        text.push_str(&format!(
-            "\n\nThe sources were not read. To look for rows of the user: {} IDENTIFIER --source",
-            again.command("who")
-        ));
     }
-    text
+}
+
+/// The command that also reads the sources.
+pub(in crate::cli) fn source_hint(again: &SuggestedCommand) -> String {
+    format!(
+        "The sources were not read. To look for rows of the user: {} IDENTIFIER --source",
+        again.command("who")
+    )
 }
 
 /// A line for each cohort, with what matters below it, then what the identity map knows.
@@ -225,6 +228,9 @@ fn notes(facts: &CohortFacts, in_full: bool) -> Vec<String> {
         notes.push(warning(&format!("{}: {then}", why_absent(why, facts, in_full))));
     }
     let mut warnings: Vec<String> = block_note(facts, &answer).into_iter().collect();
+    warnings.extend(facts.block_error.as_ref().map(|error| {
+        format!("unknown until the next run whether the guard blocks changes: {}", escaped(error))
+    }));
     if let Verdict::Member { recorded, .. } = &answer {
         warnings.extend(recorded.iter().flat_map(|found| late_requests(found)));
         let others = facts.recorded.iter().filter_map(|found| other_standing(found, in_full));

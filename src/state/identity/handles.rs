@@ -2,7 +2,7 @@
 //!
 //! The map is sorted by the hash of a device or an alias, so a reverse look-up reads all of it, once for many users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::known::{IdentityKey, KnownIdentity, MapKey};
 use super::map_part::MapPart;
@@ -13,36 +13,31 @@ use crate::state::immutable_file::ImmutableFile;
 use crate::state::store::Store;
 use crate::state::{StateError, StateReader};
 
+/// Keys, each with the indexes of the users that any entry of the map assigns it to.
+type UsersByKey = BTreeMap<MapKey, BTreeSet<usize>>;
+
 /// The devices, aliases and Braze ids of some users in the identity map. It knows their hashes only.
 #[derive(Clone, Debug)]
 pub struct KnownHandles {
-    /// The index of the user that each belongs to.
-    users: BTreeMap<MapKey, usize>,
+    /// Entries of the map may name several owners of a key. The newest evidence decides, and it is not known here.
+    users: UsersByKey,
     seed: KeySeed,
 }
 
 impl KnownHandles {
-    /// Whether an identifier is one of them.
+    /// Whether an identifier is one of them. Newer evidence may name another owner.
     #[must_use]
     pub fn contains(&self, identifier: &Identifier<'_>) -> bool {
-        self.user_of(identifier).is_some()
-    }
-
-    /// Returns the index of the user that an identifier belongs to.
-    #[must_use]
-    pub fn user_of(&self, identifier: &Identifier<'_>) -> Option<usize> {
-        if self.users.is_empty() {
-            return None;
-        }
-        let handle = IdentityKey::of_member(identifier)?;
-        self.users.get(&handle.key(self.seed)).copied()
+        !self.users.is_empty()
+            && IdentityKey::of_member(identifier)
+                .is_some_and(|handle| self.users.contains_key(&handle.key(self.seed)))
     }
 
     /// How many belong to each user, by the index of the user.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<usize, u64> {
         let mut counts = BTreeMap::new();
-        self.users.values().for_each(|user| *counts.entry(*user).or_default() += 1);
+        self.users.values().flatten().for_each(|user| *counts.entry(*user).or_default() += 1);
         counts
     }
 
@@ -62,8 +57,8 @@ impl StateReader {
         let (version, seed, mut users) = (newest(self)?, self.seed(), BTreeMap::new());
         let by_id: BTreeMap<&str, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
         let owner = |known: &KnownIdentity| match known {
-            KnownIdentity::Owner(owner, ..) => by_id.get(&**owner).copied(),
-            _ => None,
+            KnownIdentity::Owner(owner, ..) => by_id.get(&**owner).copied().into_iter().collect(),
+            _ => BTreeSet::new(),
         };
         collect(&opened(&self.store, &version.parts)?, &mut users, |known, _| owner(known))?;
         for source in &version.sources {
@@ -71,11 +66,12 @@ impl StateReader {
             let joins = opened(&self.store, &source.joins)?;
             collect(&owners, &mut users, |known, _| owner(known))?;
             let label = &source.name.label;
-            let joined = |known: &KnownIdentity, users: &BTreeMap<MapKey, usize>| match known {
+            let joined = |known: &KnownIdentity, users: &UsersByKey| match known {
                 KnownIdentity::Merged(into) => {
-                    users.get(&IdentityKey::Alias { label, name: into }.key(seed)).copied()
+                    let alias = IdentityKey::Alias { label, name: into };
+                    users.get(&alias.key(seed)).cloned().unwrap_or_default()
                 }
-                _ => None,
+                _ => BTreeSet::new(),
             };
             // Merges may be chained, so this repeats until no alias is added.
             while !users.is_empty() && collect(&joins, &mut users, joined)? {}
@@ -88,17 +84,21 @@ fn opened(store: &Store, files: &[ImmutableFile]) -> Result<Vec<MapPart>, StateE
     files.iter().map(|file| MapPart::open(store, file)).collect()
 }
 
-/// Adds the keys of the entries with a user. Returns whether one was new.
+/// Adds the users of each entry to its key. Returns whether one was new.
 fn collect(
     parts: &[MapPart],
-    users: &mut BTreeMap<MapKey, usize>,
-    user: impl Fn(&KnownIdentity, &BTreeMap<MapKey, usize>) -> Option<usize>,
+    users: &mut UsersByKey,
+    users_of: impl Fn(&KnownIdentity, &UsersByKey) -> BTreeSet<usize>,
 ) -> Result<bool, StateError> {
-    let (mut all, before) = (MapMerge::new(parts)?, users.len());
+    let (mut all, mut is_changed) = (MapMerge::new(parts)?, false);
     while let Some((key, known)) = all.advance()? {
-        if let Some(user) = user(&known, users) {
-            users.insert(key, user);
+        let found = users_of(&known, users);
+        if !found.is_empty() {
+            let before = users.entry(key).or_default();
+            let len = before.len();
+            before.extend(found);
+            is_changed |= before.len() > len;
         }
     }
-    Ok(users.len() > before)
+    Ok(is_changed)
 }
