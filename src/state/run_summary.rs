@@ -21,9 +21,9 @@ pub struct RunSummary {
     pub requests: u64,
     /// Why the run, or a part of it that is no cohort and no export, failed.
     pub errors: Vec<String>,
-    /// The cohorts with changes, blocks or errors, in the order of their events.
+    /// The cohorts with changes, blocks or errors, by id: they run at the same time, so their events have any order.
     pub cohorts: Vec<CohortRunSummary>,
-    /// The exports.
+    /// The exports, by id.
     pub exports: Vec<ExportRunSummary>,
 }
 
@@ -145,6 +145,8 @@ impl RunRecord {
     pub fn summary(&self) -> RunSummary {
         let mut summary = RunSummary { run: self.run.clone(), ..RunSummary::default() };
         self.entries.iter().for_each(|entry| summary.add(entry));
+        summary.cohorts.sort_by(|a, b| a.cohort.cmp(&b.cohort));
+        summary.exports.sort_by(|a, b| a.export.cmp(&b.export));
         // The first line may be lost.
         summary.began = summary.began.or_else(|| self.entries.first()?.at.parse().ok());
         summary
@@ -157,6 +159,20 @@ mod tests {
 
     fn entry(second: u32, event: &str) -> JournalEntry {
         serde_json::from_str(&format!(r#"{{"at":"2026-11-24T12:00:{second:02}.000Z",{event}}}"#)).unwrap()
+    }
+
+    #[test]
+    fn cohorts_are_in_the_same_order_whichever_ended_first() {
+        let finished = |cohort: &str| {
+            let counts = r#""added":1,"removed":0,"rejected":0,"in_doubt":0,"error":null"#;
+            entry(1, &format!(r#""event":"finished","cohort":"{cohort}",{counts}"#))
+        };
+        for order in [["a", "b"], ["b", "a"]] {
+            let entries = order.map(finished).into();
+            let summary = RunRecord { run: "r".to_owned(), entries }.summary();
+            let cohorts: Vec<&str> = summary.cohorts.iter().map(|cohort| cohort.cohort.as_str()).collect();
+            assert_eq!(cohorts, ["a", "b"]);
+        }
     }
 
     #[test]
