@@ -491,6 +491,7 @@ mod tests {
     }
 
     /// Lets writes fail while `during` runs.
+    #[allow(clippy::disallowed_methods, reason = "the test damages the folder")]
     fn without_folder(home: &std::path::Path, during: impl FnOnce()) {
         let (folder, away) = (home.join("state/outcomes"), home.join("away"));
         std::fs::rename(&folder, &away).unwrap();
