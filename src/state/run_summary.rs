@@ -209,7 +209,7 @@ mod tests {
             entry(4, r#""event":"not_planned","cohort":"new","error":"down""#),
         ];
         let summary = RunRecord { run: "r".to_owned(), entries }.summary();
-        let [vip, new] = &summary.cohorts[..] else { panic!("{:?}", summary.cohorts) };
+        let [new, vip] = &summary.cohorts[..] else { panic!("{:?}", summary.cohorts) };
         assert_eq!(
             (vip.planned, vip.is_finished, &vip.blocked[..]),
             (Some((0, 9)), false, &["too many".to_owned()][..])
