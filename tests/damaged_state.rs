@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::s3::{S3, S3_KEYS};
+use crate::support::s3::{S3, with_keys};
 use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
@@ -561,11 +561,7 @@ fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
     w.write("sync.yaml", text + &s3.config("5s"));
     w.source("trials", users(5)).source("elsewhere", users(3));
     w.source("carts", users(5).chain(["not usable".repeat(200)]));
-    let run_command = |args: &[&str]| {
-        let mut command = w.command(args);
-        command.envs(S3_KEYS);
-        run(command)
-    };
+    let run_command = |args: &[&str]| with_keys(&w, args);
     run_command(&["reconcile"]).expect(0);
     let keys = s3.keys("team/prod/");
     let newest = |kind: &str| {

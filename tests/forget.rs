@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::s3::{S3, S3_KEYS};
+use crate::support::s3::{S3, with_keys};
 use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
@@ -240,11 +240,7 @@ fn a_user_is_erased_from_a_state_in_a_bucket() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox.url, &["carts"], "") + &s3.config("5s"));
-    let run_command = |args: &[&str]| {
-        let mut command = w.command(args);
-        command.envs(S3_KEYS);
-        run(command)
-    };
+    let run_command = |args: &[&str]| with_keys(&w, args);
     // An overlong row with the user's id, and a row of another user.
     let long = |id: &str| format!("{id} ").repeat(200);
     w.source("carts", with_canary(20).chain([long(CANARY), long("other-1")]));

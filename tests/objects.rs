@@ -2,7 +2,7 @@
 //! change.
 
 use crate::support::azure::Azure;
-use crate::support::s3::{S3, S3_KEYS};
+use crate::support::s3::{S3, S3_KEYS, with_keys};
 use crate::support::web::{Fault, ServerFeatures, Web};
 use crate::support::*;
 
@@ -19,13 +19,6 @@ fn reading_many_times(w: &Workspace, sandbox: &Sandbox, place: &str) {
         "sync.yaml",
         w.read("sync.yaml") + "    guard: { max_added: 1000%, max_removed: 100%, allow: [duplicates] }\n",
     );
-}
-
-/// The program with credentials for S3.
-fn with_keys(w: &Workspace, args: &[&str]) -> Run {
-    let mut command = w.command(args);
-    command.envs(S3_KEYS);
-    run(command)
 }
 
 #[test]

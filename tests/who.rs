@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::s3::{S3, S3_KEYS};
+use crate::support::s3::{S3, with_keys};
 use crate::support::*;
 
 const CANARY: &str = "canary-5264";
@@ -531,11 +531,7 @@ fn a_user_is_found_in_a_state_in_a_bucket() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox.url, &["carts"], "") + &s3.config("5s"));
-    let run_command = |args: &[&str]| {
-        let mut command = w.command(args);
-        command.envs(S3_KEYS);
-        run(command)
-    };
+    let run_command = |args: &[&str]| with_keys(&w, args);
     let long = format!("{CANARY} ").repeat(200);
     w.source("carts", users(20).chain([long.clone()]));
     run_command(&["reconcile"]).expect(0);

@@ -1,5 +1,7 @@
 //! The operator of this command: the user and the machine, or the user and the page of a CI run.
 
+use url::Url;
+
 use super::environment;
 use crate::foreign::without_secrets;
 use crate::state::{Operator, RunOrigin, recorded_text};
@@ -80,16 +82,14 @@ fn page(template: &str, value: &dyn Fn(&str) -> Option<String>) -> Option<String
     while let Some((before, after)) = rest.split_once('{') {
         let (name, after) = after.split_once('}')?;
         url.push_str(before);
-        url.push_str(&value(name)?.replace(' ', "%20"));
+        url.push_str(&value(name)?);
         rest = after;
     }
     url.push_str(rest);
-    let (scheme, address) = url.split_once("://")?;
-    let is_web = matches!(scheme, "https" | "http") && !address.is_empty();
+    let mut url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "https" | "http"))?;
     // Credentials in front of the host are no part of the page.
-    let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
-    let host = host.rsplit('@').next().unwrap_or(host);
-    is_web.then(|| format!("{scheme}://{host}{path}"))
+    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+    Some(url.to_string())
 }
 
 #[cfg(test)]

@@ -4,11 +4,18 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use super::{http, skip_test, until};
+use super::{Run, Workspace, http, run, skip_test, until};
 
 /// Credentials for the server, as environment variables.
 pub(crate) const S3_KEYS: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test-secret-of-s3")];
+
+/// Runs the program with credentials for the server.
+pub(crate) fn with_keys(w: &Workspace, args: &[&str]) -> Run {
+    let mut command = w.command(args);
+    command.envs(S3_KEYS);
+    run(command)
+}
 
 pub(crate) struct S3 {
     child: Child,

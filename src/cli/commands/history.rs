@@ -57,18 +57,10 @@ fn known_cohorts(
     config: &crate::config::Config,
     state: &StateReader,
 ) -> Result<(), CommandError> {
-    if args.cohorts.is_empty() {
-        return Ok(());
-    }
+    let Some(unknown) = super::first_unknown(&args.cohorts, config, state)? else { return Ok(()) };
     let in_state = state.cohorts()?;
-    let known = || config.cohort_ids().chain(&in_state);
-    match args.cohorts.iter().find(|id| !known().any(|other| other == *id)) {
-        Some(unknown) => {
-            let known = known().map(CohortId::as_str);
-            Err(super::unknown("the history", "cohort", unknown.as_str(), known))
-        }
-        None => Ok(()),
-    }
+    let known = config.cohort_ids().chain(&in_state).map(CohortId::as_str);
+    Err(super::unknown("the history", "cohort", unknown.as_str(), known))
 }
 
 fn is_selected(cohort: &CohortRunSummary, args: &HistoryArgs) -> bool {

@@ -37,7 +37,7 @@ use super::resources::{create, location, must_exist, reader, runtime, writer};
 use crate::config::{Config, did_you_mean, listed, load};
 use crate::model::{Ceilings, CohortId, RunId};
 use crate::reconcile::RunRecorder;
-use crate::state::StateWriter;
+use crate::state::{StateReader, StateWriter};
 
 /// Loads the config of the command line.
 fn config(global: &Global) -> Result<Config, CommandError> {
@@ -73,6 +73,16 @@ fn ceilings(args: &RunArgs, config: &Config) -> Result<BTreeMap<CohortId, Ceilin
         }
     }
     Ok(ceilings)
+}
+
+/// The first of these cohorts that neither the config nor the state has.
+fn first_unknown<'a>(
+    chosen: &'a [CohortId],
+    config: &Config,
+    state: &StateReader,
+) -> Result<Option<&'a CohortId>, CommandError> {
+    let in_state = if chosen.is_empty() { Vec::new() } else { state.cohorts()? };
+    Ok(chosen.iter().find(|id| !config.cohort_ids().any(|known| known == *id) && !in_state.contains(id)))
 }
 
 fn unknown_cohort(id: &CohortId, config: &Config) -> CommandError {

@@ -28,11 +28,8 @@ pub(in crate::cli) fn run(global: &Global, args: &WhoArgs) -> Result<Exit, Comma
     let identifiers = identifiers(args)?;
     let config = super::config(global)?;
     let state = super::reader(&config)?;
-    for cohort in &args.cohorts {
-        let is_known = config.cohort_ids().any(|known| known == cohort) || state.cohorts()?.contains(cohort);
-        if !is_known {
-            return Err(super::unknown_cohort(cohort, &config));
-        }
+    if let Some(unknown) = super::first_unknown(&args.cohorts, &config, &state)? {
+        return Err(super::unknown_cohort(unknown, &config));
     }
     let sources = args.source.then(|| access::sources(&config)).transpose()?;
     let inputs = LookupInputs {
