@@ -24,6 +24,7 @@
 //! | [`retry`] | counts failed attempts and computes the wait before the next one | wait_log |
 //! | [`object_store`] | bucket client with a blocking API | foreign, model, wait_log, retry |
 //! | [`contained`] | turns a panic in the work on one cohort into an error of that cohort | nothing of ours |
+//! | [`blocking`] | blocking work of asynchronous tasks | nothing of ours |
 //! | [`event_mapping`] | Currents event → Heap event: names, properties, identity; pure | model |
 //! | [`config`] | bytes → [`config::Config`], or all problems with their positions | foreign, model, file_glob, retry, event_mapping |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
@@ -34,13 +35,13 @@
 //! | [`identity`] | identity sources (files, Heap Connect dumps) → identity map | model, config, state, connector |
 //! | [`source`] | reads a source, matches its rows and sorts the members on disk; one file per kind | model, contained, config, state, connector |
 //! | [`lookup`] | `who`: one user in every cohort, in the state and on request in the sources | model, config, state, connector, source |
-//! | [`segment_check`] | compares segments, campaigns and Canvases in Braze with the config | model, config, state, connector |
-//! | [`apply`] | sends an approved plan and records the outcome | model, wait_log, retry, contained, config, plan, state, connector |
-//! | [`export`] | one run of an export: read, map, send, checkpoint | model, wait_log, retry, contained, event_mapping, config, state, connector, apply |
+//! | [`segment_check`] | compares segments, campaigns and Canvases in Braze with the config | model, blocking, config, state, connector |
+//! | [`apply`] | sends an approved plan and records the outcome | model, wait_log, retry, contained, blocking, config, plan, state, connector |
+//! | [`export`] | one run of an export: read, map, send, checkpoint | model, wait_log, retry, contained, blocking, event_mapping, config, state, connector, apply |
 //! | [`erasure`] | `forget`: removes one user from all files of the state | model, event_mapping, state, export |
-//! | [`reconcile`] | one run over the config; the only module that knows all stages | model, retry, contained, config, plan, state, connector, heap_segments, source, apply, export |
+//! | [`reconcile`] | one run over the config; the only module that knows all stages | model, retry, contained, blocking, config, plan, state, connector, heap_segments, source, apply, export |
 //! | [`dashboard`] | the web page of `watch`: view model → HTML; pure | model, state |
-//! | [`watch`] | event loop, schedules, leader and standby, notifications, metrics | foreign, model, file_glob, retry, contained, config, state, connector, heap_segments, identity, source, segment_check, apply, export, webhooks, reconcile, dashboard |
+//! | [`watch`] | event loop, schedules, leader and standby, notifications, metrics | foreign, model, file_glob, retry, contained, blocking, config, state, connector, heap_segments, identity, source, segment_check, apply, export, webhooks, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! The sandbox, a simulation of Braze and Heap, is its own crate (`crates/sandbox`). It imports nothing from this crate.
@@ -93,6 +94,7 @@
 //! fence: each number can be written only once.
 
 pub mod apply;
+pub mod blocking;
 pub mod cli;
 pub mod config;
 pub mod connector;

@@ -128,8 +128,3 @@ impl ApplyOutcome {
         self.stop_reason.is_none() && self.in_doubt == 0 && self.rejected_removals == 0
     }
 }
-
-/// Runs blocking work, while the runtime moves other tasks to another thread.
-pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    tokio::task::block_in_place(work)
-}

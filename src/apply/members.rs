@@ -1,9 +1,10 @@
 //! Applies an approved plan: writes it in doubt, names the cohort, sends removals and additions, commits.
 
-use super::context::{ApplyContext, ApplyOutcome, blocking};
+use super::context::{ApplyContext, ApplyOutcome};
 use super::ledger::InDoubtLedger;
 use super::sender::Sender;
 use super::stop::ApplyStop;
+use crate::blocking;
 use crate::connector::destination::Destination;
 use crate::model::{ChangeOp, Stage};
 use crate::plan::{ApprovedPlan, CohortNaming, MembershipPlan, Sides};
@@ -24,7 +25,7 @@ pub async fn apply(
     let mut plan = approved.into_plan();
     let cohort = plan.cohort.clone();
     let name = naming.as_ref().map(CohortNaming::name);
-    let opened = blocking(|| InDoubtLedger::open(&mut plan, sides, name, membership, context));
+    let opened = blocking::in_place(|| InDoubtLedger::open(&mut plan, sides, name, membership, context));
     let result = match opened {
         Ok(ledger) => {
             let sender = Sender::new(&cohort, destination, context, ledger, rejects, &mut outcome);
@@ -50,7 +51,7 @@ async fn send_and_commit(
     }
     if result.is_err() && sender.nothing_done {
         sender.outcome.in_doubt = sender.ledger.initial_doubt();
-        return result.and(blocking(|| sender.ledger.withdraw()).map_err(Into::into));
+        return result.and(blocking::in_place(|| sender.ledger.withdraw()).map_err(Into::into));
     }
     // A stop must not lose the accepted changes.
     sender.ledger.finish();

@@ -13,9 +13,10 @@ use std::collections::VecDeque;
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
-use super::context::{ApplyContext, ApplyOutcome, JITTER_MAX, blocking};
+use super::context::{ApplyContext, ApplyOutcome, JITTER_MAX};
 use super::ledger::InDoubtLedger;
 use super::stop::ApplyStop;
+use crate::blocking;
 use crate::connector::destination::{Destination, RequestFailure, RequestOutcome, RowError};
 use crate::connector::rate_limit::Admission;
 use crate::model::{ChangeOp, CohortId, Identifier, RowSet, Stage};
@@ -101,7 +102,7 @@ impl<'a> Sender<'a> {
             }
             FinalOutcome::Rejected { message, .. } => return Err(ApplyStop::Rejected(message)),
         }
-        blocking(|| self.ledger.commit_name(naming.name()))?;
+        blocking::in_place(|| self.ledger.commit_name(naming.name()))?;
         self.outcome.named = Some(naming);
         Ok(())
     }
@@ -155,7 +156,7 @@ impl<'a> Sender<'a> {
 
     /// Commits the outcomes so far. Rejects are written first, so that no reason is lost.
     pub(super) fn checkpoint(&mut self) -> Result<(), ApplyStop> {
-        blocking(|| {
+        blocking::in_place(|| {
             self.rejects.sync()?;
             Ok(self.ledger.checkpoint()?)
         })

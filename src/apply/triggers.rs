@@ -13,8 +13,9 @@ use std::ops::Range;
 
 use tracing::Instrument as _;
 
-use super::context::{ApplyContext, blocking};
+use super::context::ApplyContext;
 use super::stop::ApplyStop;
+use crate::blocking;
 use crate::config::Trigger;
 use crate::connector::destination::{
     DeliveryEndpoint, RECIPIENTS_MAX, Recipient, RequestFailure, RequestOutcome, TriggerEndpoint,
@@ -77,7 +78,7 @@ pub async fn trigger(
             break;
         }
         sending.mark_in_flight(&batch);
-        if let Err(error) = blocking(|| context.state.put_outbox(cohort, sending.outbox)) {
+        if let Err(error) = blocking::in_place(|| context.state.put_outbox(cohort, sending.outbox)) {
             endpoint.trigger_limiter().release();
             return Err(error);
         }
@@ -97,7 +98,7 @@ pub async fn trigger(
         let event = JournalEvent::triggered(cohort, is_entry, batch.len() as u64, code);
         let journaled = context.journal.append(now, event);
         if journaled.is_err() {
-            blocking(|| context.state.put_outbox(cohort, sending.outbox))?;
+            blocking::in_place(|| context.state.put_outbox(cohort, sending.outbox))?;
             return journaled;
         }
         match next {
@@ -113,7 +114,7 @@ pub async fn trigger(
     if let Some((_, why)) = sending.suspects.first() {
         sending.done.stop_reason.get_or_insert_with(|| why.clone());
     }
-    blocking(|| context.state.put_outbox(cohort, outbox))
+    blocking::in_place(|| context.state.put_outbox(cohort, outbox))
 }
 
 /// The recipients of each request, by index, within the limits of recipients and bytes of properties.

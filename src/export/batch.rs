@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::blocking;
 use crate::connector::heap::{BODY_END, HeapCall, HeapClient, UserKey};
 use crate::event_mapping::{EventKind, EventUser};
 
@@ -218,7 +219,7 @@ impl BatchOutput {
         // Batches have similar sizes, so the next buffer gets this one's capacity.
         let next = OpenBatch::new(filling.call, &self.opening[at], filling.body.len() + 4096);
         let filled = std::mem::replace(&mut self.filling[at], next);
-        self.batches.blocking_send(filled.seal()).map_err(|_| ClosedBatch)
+        if blocking::send(&self.batches, filled.seal()) { Ok(()) } else { Err(ClosedBatch) }
     }
 
     /// Sends the incomplete batches.

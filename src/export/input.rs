@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::ledger::{checkpoint, locked};
 use super::pipeline::{ExportShared, piped, remove_settled_files};
 use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, discover_files, read_files};
+use crate::blocking;
 use crate::config::StorageSource;
 use crate::model::{Day, Timestamp};
 use crate::state::{ClosedFile, Reject, StateError};
@@ -21,7 +22,7 @@ pub(super) async fn stored(
     let mut tried = HashSet::new();
     loop {
         let listed = shared.context.clock.now();
-        let mut found = tokio::task::block_in_place(|| {
+        let mut found = blocking::in_place(|| {
             let record = locked(&shared.ledger).record.clone();
             discover_files::find(&storage, &record, scope, source.incomplete_after, listed)
         })?;
@@ -83,7 +84,7 @@ pub(super) async fn received(
         let files = files.to_vec();
         piped(shared, move |shared, dispatch, out| shared.post(&files, dispatch, out)).await?;
         checkpoint(&shared.ledger, &shared.context.identity)?;
-        tokio::task::block_in_place(|| remove_settled_files(shared, report))?;
+        blocking::in_place(|| remove_settled_files(shared, report))?;
     }
     Ok(())
 }

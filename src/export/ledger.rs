@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::EventCounts;
 use super::batch::BatchOrigin;
 use super::report::TYPES_LEN_MAX;
+use crate::blocking;
 use crate::connector::currents::EventFile;
 use crate::model::{Clock, ExportId, Timestamp};
 use crate::state::{
@@ -261,7 +262,7 @@ pub(super) fn checkpoint(
     ledger: &Mutex<ExportLedger>,
     identity: &Mutex<IdentityMap>,
 ) -> Result<(), StateError> {
-    tokio::task::block_in_place(|| {
+    blocking::in_place(|| {
         let mut identity = locked(identity);
         locked(ledger).commit(&mut identity)
     })

@@ -5,8 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::batch::BatchOutput;
 use super::deliver::HeapDelivery;
 use super::dispatch::{EventDispatch, FeedEnd, KnownUsers, TimeRange};
@@ -14,6 +12,7 @@ use super::ledger::{ExportLedger, locked};
 use super::read_files::FileReading;
 use super::read_inbox::InboxReader;
 use super::{EventCounts, ExportContext, ExportReport, ExportStop};
+use crate::blocking;
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::Storage;
 use crate::contained::contained_as_here;
@@ -128,12 +127,12 @@ pub(super) async fn piped_on(
     lane: &HeapDelivery<'_>,
     feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut BatchOutput) -> Result<(), FeedEnd> + Send + 'static,
 ) -> Result<(), ExportStop> {
-    let (ready, batches) = mpsc::channel(AHEAD);
+    let (ready, batches) = blocking::channel(AHEAD);
     let (batch_len_max, body_len_max) =
         (shared.export.batch_len_max, shared.context.settings.request_len_max);
     let mut out = BatchOutput::new(&shared.context.heap, ready, batch_len_max, body_len_max);
     let thread_shared = shared.clone();
-    let reader = tokio::task::spawn_blocking(contained_as_here(move || {
+    let reader = blocking::on_thread(contained_as_here(move || {
         let known = KnownUsers::new(&thread_shared.context.identity, thread_shared.context.clock);
         let dispatch = EventDispatch {
             known,

@@ -10,6 +10,7 @@ use super::dispatch::{EventDispatch, FeedEnd, TimeRange};
 use super::ledger::{checkpoint, locked};
 use super::pipeline::{ExportShared, piped};
 use super::{Days, ExportReport, ExportStop, read_files};
+use crate::blocking;
 use crate::config::ExportSource;
 use crate::event_mapping::{
     AnonymousIds, EventKind, EventMapper, EventSummary, EventUser, NameGlobError, NameGlobs,
@@ -158,7 +159,7 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
     loop {
         let scope = discover_files::DiscoveryScope { after: after.as_ref(), ..meant.scope(true) };
         let now = shared.context.clock.now();
-        let found = tokio::task::block_in_place(|| {
+        let found = blocking::in_place(|| {
             let record = locked(&shared.ledger).record.clone();
             discover_files::find(&storage, &record, scope, source.incomplete_after, now)
         });
@@ -182,7 +183,7 @@ async fn rejects(shared: &ExportShared, picked: ReplaySelection) -> Result<(), E
     let thread_shared = picked.files.clone();
     let sent = piped(shared, move |shared, dispatch, out| feed(&thread_shared, shared, dispatch, out)).await;
     checkpoint(&shared.ledger, &shared.context.identity)?;
-    tokio::task::block_in_place(|| keep_the_rest(shared, &picked))?;
+    blocking::in_place(|| keep_the_rest(shared, &picked))?;
     sent
 }
 

@@ -10,6 +10,7 @@ use super::ledger::{checkpoint, locked};
 use super::pipeline::{ExportShared, piped_on, remove_settled_files};
 use super::{Days, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, input, replay};
 use crate::apply::StopCause;
+use crate::blocking;
 use crate::config::{self, ExportSource};
 use crate::state::{ClosedFile, HeldEventsFile, StateError};
 use crate::wait_log;
@@ -69,7 +70,7 @@ async fn within(
     let worked = work(&shared, &mut report).await;
     let settled = settle(&shared, &mut report);
     report.stop_reason = worked.and(settled.map_err(Into::into)).err();
-    drop(tokio::task::block_in_place(|| note(shared, &mut report)).inspect_err(|error| {
+    drop(blocking::in_place(|| note(shared, &mut report)).inspect_err(|error| {
         report.stop_reason.get_or_insert_with(|| StopCause::State(error.to_string()).into());
     }));
     report
@@ -145,7 +146,7 @@ impl ExportShared {
 fn settle(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
     let ExportContext { state, identity, clock, .. } = &shared.context;
     checkpoint(&shared.ledger, identity)?;
-    tokio::task::block_in_place(|| {
+    blocking::in_place(|| {
         remove_settled_files(shared, report)?;
         compact(shared)?;
         let mut identity = locked(identity);

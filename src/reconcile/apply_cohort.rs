@@ -9,6 +9,7 @@ use super::mirror_tables::{self, MirrorBefore};
 use super::report::CohortReport;
 use super::run_plan::CohortPlan;
 use crate::apply::ApplyStop;
+use crate::blocking;
 
 /// Applies the plan of one cohort.
 pub(super) async fn apply_cohort(cohort: CohortPlan, context: &CohortContext) -> CohortReport {
@@ -22,7 +23,7 @@ pub(super) async fn apply_cohort(cohort: CohortPlan, context: &CohortContext) ->
     } else {
         let sent = run_stages(cohort, context, &mut report).await;
         report.outcome.stop(sent);
-        tokio::task::block_in_place(|| {
+        blocking::in_place(|| {
             report.mirror_table_error = context.tables.keep(&id, &before, &context.resources);
             // After the table: its update reads the parts that this run has written.
             if changes_membership && let Err(error) = mirror_tables::tidy(&id, &context.resources) {

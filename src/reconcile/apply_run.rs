@@ -14,6 +14,7 @@ use super::mirror_tables::MirrorTables;
 use super::report::{CohortReport, RunReport};
 use super::run_plan::{CohortPlan, RunPlan};
 use crate::apply::{ApplyStop, ConnectionHealth};
+use crate::blocking;
 use crate::config::Config;
 use crate::connector::braze::BrazeKeyKind;
 use crate::contained::{Panicked, contained_task};
@@ -70,7 +71,7 @@ pub async fn apply(
 
 /// The report of a cohort after a panic in its apply. Requests without a recorded answer are in doubt, as after a crash.
 fn panicked_report(mut report: CohortReport, panicked: Panicked, resources: &ApplyResources) -> CohortReport {
-    let recorded = tokio::task::block_in_place(|| resources.state.reader().version(&report.id));
+    let recorded = blocking::in_place(|| resources.state.reader().version(&report.id));
     report.outcome.in_doubt = recorded.ok().flatten().map_or(0, |version| version.in_doubt);
     report.outcome.stop_reason = Some(ApplyStop::Local(panicked.into()));
     let journaled = resources.journal.append(resources.clock.now(), report.outcome.finished(&report.id));

@@ -9,6 +9,7 @@ use super::report::CohortReport;
 use super::run_plan::CohortPlan;
 use super::triggers::TriggerRun;
 use crate::apply::{self, ApplyStop, StopCause};
+use crate::blocking;
 use crate::model::{ChangeOp, CohortId};
 use crate::state::{JournalEvent, RejectLog, StateError};
 
@@ -91,7 +92,7 @@ pub(super) async fn send_members(
     } else if cohort.membership_changed {
         let mut membership = cohort.membership;
         membership.number += 1;
-        tokio::task::block_in_place(|| resources.state.commit(&cohort.id, &membership))?;
+        blocking::in_place(|| resources.state.commit(&cohort.id, &membership))?;
     }
     Ok(())
 }
@@ -134,7 +135,7 @@ pub(super) fn mark_removed(cohort: &CohortId, resources: &ApplyResources) -> Res
 
 /// Deletes the used approvals. A failure is only logged, because an approval is valid for one plan.
 pub(super) fn delete_approvals(cohort: &CohortId, resources: &ApplyResources) {
-    if let Err(error) = tokio::task::block_in_place(|| resources.state.remove_approvals(cohort)) {
+    if let Err(error) = blocking::in_place(|| resources.state.remove_approvals(cohort)) {
         tracing::warn!(%cohort, "could not delete the used approval: {error}");
     }
 }

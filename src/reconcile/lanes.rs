@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use crate::blocking;
 use crate::config::{CohortConfig, Config, SqlConfig};
 use crate::contained::contained_as_here;
 use crate::model::ConnectionName;
@@ -70,8 +71,8 @@ pub(super) fn map_in_lanes<T: Sync, R: Send>(
     lane: impl Fn(&T) -> Lane,
     plan: impl Fn(&T) -> R + Sync,
 ) -> Vec<R> {
-    if let [only] = items {
-        return vec![plan(only)];
+    if items.len() == 1 || blocking::is_single_threaded() {
+        return items.iter().map(plan).collect();
     }
     let mut lanes: BTreeMap<Lane, Vec<usize>> = BTreeMap::new();
     for (at, item) in items.iter().enumerate() {

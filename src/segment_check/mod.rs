@@ -23,6 +23,7 @@ pub use gather::EvidenceRequest;
 
 use std::collections::BTreeSet;
 
+use crate::blocking;
 use crate::config::{BrazeObject, Config, SegmentConfig};
 use crate::connector::braze::BrazeKeyKind;
 use crate::connector::braze::rest::{MessagingKind, RestError};
@@ -69,7 +70,7 @@ pub async fn check(
     now: Timestamp,
 ) -> Result<CheckedSegment, StateError> {
     let last = state.check_of(&segment.id)?;
-    let expected = tokio::task::block_in_place(|| expected(segment, state))?;
+    let expected = blocking::in_place(|| expected(segment, state))?;
     let evidence = match is_known(&segment.connection, config, state, asking)? {
         Some(false) => gather::nothing(segment, &RestError::OtherWorkspace),
         Some(true) | None => gather::gather(asking, segment, last.as_ref()).await,

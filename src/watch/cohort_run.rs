@@ -11,6 +11,7 @@ use super::history;
 use super::queue::RunEnd;
 use super::status::{ConditionStatus, FailureStatus, WatchStatus};
 use crate::apply::{ApplyStop, Interrupt, StopCause};
+use crate::blocking;
 use crate::config::{Config, SourceAccess};
 use crate::dashboard::{HistoryView, PlanView, PlannedView};
 use crate::model::{ChangeOp, Clock, CohortId, Progress, RunId, Timestamp};
@@ -98,7 +99,7 @@ impl CohortRun {
     /// The recorded membership, which knows the requests without a reply. If it cannot be read, the schedule alone decides
     /// when the next run is due.
     fn membership(&self) -> Option<Membership> {
-        tokio::task::block_in_place(|| self.state.reader().version(&self.cohort)).ok().flatten()
+        blocking::in_place(|| self.state.reader().version(&self.cohort)).ok().flatten()
     }
 
     async fn plan_and_apply(&self, run: &RunId) -> Result<CohortRunEnd, StateError> {
@@ -127,7 +128,7 @@ impl CohortRun {
             cohorts: vec![(self.cohort.clone(), outcome(&ended.condition, RunOutcome::Stopped))],
             exports: Vec::new(),
         };
-        tokio::task::block_in_place(|| recorder.end(&end, &self.config))?;
+        blocking::in_place(|| recorder.end(&end, &self.config))?;
         Ok(ended)
     }
 
@@ -154,7 +155,7 @@ impl CohortRun {
             });
         }
         let cohorts = vec![(self.cohort.clone(), outcome)];
-        let recorded = tokio::task::block_in_place(|| {
+        let recorded = blocking::in_place(|| {
             if is_journaled {
                 let end = RecordedEnd { result: "failed".to_owned(), cohorts, ..RecordedEnd::default() };
                 return self.recorder(run)?.end(&end, &self.config);

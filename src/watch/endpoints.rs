@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::context::LeaderContext;
 use super::environment::{ClientAccess, on_thread};
 use super::queue::SingleTask;
+use crate::blocking;
 use crate::config::{Config, ExportConfig, ExportSource, HttpSource};
 use crate::model::{Clock, ConnectionName, EndpointName, ExportId};
 use crate::state::{Inbox, InboxQuota, StateError, StateWriter};
@@ -98,7 +99,7 @@ impl EndpointInboxes {
         endpoints: &Endpoints,
     ) -> Result<(), StateError> {
         let missing = self.missing(&context.config);
-        let mut opened = tokio::task::block_in_place(|| missing.open(&context.state, context.clock));
+        let mut opened = blocking::in_place(|| missing.open(&context.state, context.clock));
         if let Some(error) = opened.error.take() {
             return Err(error);
         }
@@ -194,7 +195,7 @@ impl EndpointInboxes {
     /// Closes all endpoints and inboxes. Deliveries that are being written are finished.
     pub(super) fn close(&mut self, endpoints: &Endpoints) {
         endpoints.set(BTreeMap::new());
-        tokio::task::block_in_place(|| {
+        blocking::in_place(|| {
             self.heaps.clear();
             self.exports.clear();
         });

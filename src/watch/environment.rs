@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::blocked::BlockedStatus;
+use crate::blocking;
 use crate::config::{Config, Secret, SourceAccess};
 use crate::contained::contained_as_here;
 use crate::dashboard::RemedyView;
@@ -121,7 +122,7 @@ pub enum WatchError {
 
 /// Runs blocking work on its own thread, with the caller's panic containment. None: the runtime is shutting down.
 pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    match tokio::task::spawn_blocking(contained_as_here(work)).await {
+    match blocking::on_thread(contained_as_here(work)).await {
         Ok(done) => Some(done),
         Err(stopped) => match stopped.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -11,6 +11,7 @@ use super::identity::SharedIdentity;
 use super::queue::RunEnd;
 use super::status::WatchStatus;
 use crate::apply::{Interrupt, StopCause};
+use crate::blocking;
 use crate::config::{Config, ExportConfig};
 use crate::connector::currents::StorageAccess;
 use crate::contained::Panicked;
@@ -149,7 +150,7 @@ impl ExportRun {
         let (origin, failure) = (self.environment.origin(), report.failure());
         let before = self.status.lock().exports.get(&report.id).and_then(|status| status.failure.clone());
         let exports = reconcile::export_outcomes(std::slice::from_ref(&report));
-        let recorded = tokio::task::block_in_place(|| {
+        let recorded = blocking::in_place(|| {
             // A failure that repeats is journaled once, not in each run.
             if failure.is_some() && failure != before {
                 let recorder = RunRecorder::begin(&self.state, run, self.clock, &self.config, origin)?;
@@ -224,7 +225,7 @@ impl ExportRun {
             cohorts: Vec::new(),
             exports: reconcile::export_outcomes(&reports),
         };
-        let ended = tokio::task::block_in_place(|| recorder.end(&end, &self.config));
+        let ended = blocking::in_place(|| recorder.end(&end, &self.config));
         let mut report = reports.pop().unwrap_or_else(|| ExportReport::new(&self.export));
         if let Err(error) = ended {
             report.stop_reason.get_or_insert_with(|| error.into());

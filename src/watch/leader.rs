@@ -28,6 +28,7 @@ use super::status::WatchStatus;
 use super::systemd::{ProcessSignal, ServiceManager, SignalListener};
 use super::tasks::{TaskResult, TaskSubject, Tasks};
 use crate::apply::Interrupt;
+use crate::blocking;
 use crate::config::{Config, Notable};
 use crate::connector::http::HttpError;
 use crate::contained::Panicked;
@@ -175,7 +176,7 @@ impl Leader {
         self.inboxes.open_all(&self.context, &self.shared.endpoints)?;
         self.sources.notice_all();
         if let Some((mut files, changed)) = self.sources.begin() {
-            let findings = tokio::task::block_in_place(|| files.survey(&config, &changed));
+            let findings = blocking::in_place(|| files.survey(&config, &changed));
             self.sources.finish(Some(files));
             // The config may have changed between its read and the start of the watch.
             if findings.config_content.is_some_and(|content| self.sources.set_config_content(content)) {
@@ -183,7 +184,7 @@ impl Leader {
             }
         }
         self.context.status.leader();
-        tokio::task::block_in_place(|| self.show_recorded());
+        blocking::in_place(|| self.show_recorded());
         let now = self.context.clock.monotonic();
         self.cohorts.wake(config.cohort_ids().cloned(), now);
         self.segments.begin(&self.context);

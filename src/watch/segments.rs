@@ -10,6 +10,7 @@ use super::environment::RestAccess;
 use super::notify::{FAILURES_NOTIFIED, NotificationSubject, Notifications};
 use super::queue::{RunEnd, WorkQueue};
 use super::schedule;
+use crate::blocking;
 use crate::config::{BrazeConfig, Config, Notable, ScheduleConfig, SegmentConfig};
 use crate::connector::braze::rest::BrazeRestClient;
 use crate::connector::http::HttpError;
@@ -236,9 +237,7 @@ async fn check_all(
     for segment in segments {
         let checked = segment_check::check(&segment, config, state.reader(), &evidence, clock.now()).await;
         let result = checked.and_then(|checked| {
-            tokio::task::block_in_place(|| {
-                segment_check::remember(&segment, &checked, config, state, &evidence)
-            })?;
+            blocking::in_place(|| segment_check::remember(&segment, &checked, config, state, &evidence))?;
             Ok(checked)
         });
         ends.push(CheckEnd { segment: segment.id, result });

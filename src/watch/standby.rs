@@ -13,6 +13,7 @@ use super::recorded::RecordedStatus;
 use super::status::WatchStatus;
 use super::systemd::{ProcessSignal, ServiceManager, SignalListener};
 use super::{config_diff, config_reload, sources};
+use crate::blocking;
 use crate::config::Config;
 use crate::state::{Holder, Location, StateError, StateReader, StateWriter};
 
@@ -92,7 +93,7 @@ impl Standby<'_> {
         let mut reads = RecordedReads { reading: None, next: self.environment.clock().monotonic() };
         loop {
             let Some(opened) = self.open(signals).await else { return Ok(None) };
-            tokio::task::block_in_place(|| watched.reload(&**self.environment, self.status));
+            blocking::in_place(|| watched.reload(&**self.environment, self.status));
             match opened {
                 Ok(state) => return Ok(Some(state)),
                 Err(StateError::Held(other)) => {
@@ -138,7 +139,7 @@ impl Standby<'_> {
                 let state = StateReader::open(&location)?;
                 Ok(RecordedStatus::read(&config, &state, &*environment))
             };
-            reads.reading = Some(tokio::task::spawn_blocking(read));
+            reads.reading = Some(blocking::on_thread(read));
             reads.next = now + interval;
         }
     }
@@ -148,7 +149,7 @@ impl Standby<'_> {
         let (location, environment) = (self.location.clone(), &**self.environment);
         let (holder, clock, random) = (environment.holder(), environment.clock(), environment.random());
         let open = move || StateWriter::open(&location, &holder, clock, random);
-        let mut opening = tokio::task::spawn_blocking(open);
+        let mut opening = blocking::on_thread(open);
         loop {
             self.heartbeat();
             tokio::select! {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::DoctorFindings;
+use crate::blocking;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{count, counted};
@@ -357,5 +358,5 @@ async fn exported(config: &Config, export: &ExportConfig, findings: &mut DoctorF
 
 /// Runs blocking work on a separate thread.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok()
+    blocking::on_thread(work).await.ok()
 }

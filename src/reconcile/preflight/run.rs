@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::{PreflightPlan, is_due};
 use crate::apply::ApplyOutcome;
+use crate::blocking;
 use crate::connector::destination::{LOOKUP_MAX, ProfileLookup};
 use crate::model::{ChangeOp, Clock, CohortId, Identifier, IdentifierKind, Timestamp};
 use crate::plan::ApprovedPlan;
@@ -59,7 +60,7 @@ impl<'a> PreflightRun<'a> {
         record_answers(&mut run.plan.list, &mut run.report, &entering, &due, answers, now);
         if run.plan.is_changed || run.plan.list != before {
             let list = &mut run.plan.list;
-            tokio::task::block_in_place(|| state.put_unknown_users(cohort, list))?;
+            blocking::in_place(|| state.put_unknown_users(cohort, list))?;
         }
         Ok(run)
     }
@@ -106,7 +107,7 @@ impl<'a> PreflightRun<'a> {
         let added_again = &self.added_again;
         self.plan.list.users.retain(|user| !added_again.contains(&user.user));
         let (cohort, list) = (&self.cohort, &mut self.plan.list);
-        let recorded = tokio::task::block_in_place(|| self.state.put_unknown_users(cohort, list));
+        let recorded = blocking::in_place(|| self.state.put_unknown_users(cohort, list));
         (self.report, recorded)
     }
 }

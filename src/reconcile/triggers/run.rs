@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::TriggersPlan;
 use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome, TriggerRequest};
+use crate::blocking;
 use crate::connector::destination::TriggerEndpoint;
 use crate::model::{CohortId, MemberKey, MemberStanding};
 use crate::state::{DueTrigger, Reject, RejectLog, StateError, StateReader, StateWriter, Transition};
@@ -29,7 +30,7 @@ impl<'a> TriggerRun<'a> {
         is_blocked: bool,
         state: &'a StateWriter,
     ) -> Result<Self, StateError> {
-        tokio::task::block_in_place(|| state.put_outbox(cohort, &mut plan.outbox))?;
+        blocking::in_place(|| state.put_outbox(cohort, &mut plan.outbox))?;
         Ok(Self { plan, is_blocked, state })
     }
 
@@ -51,7 +52,7 @@ impl<'a> TriggerRun<'a> {
             return Ok(());
         }
         let (endpoint, context) = sending.ok_or(ApplyStop::NoKeys)?;
-        tokio::task::block_in_place(|| self.drop_unsettled(cohort))?;
+        blocking::in_place(|| self.drop_unsettled(cohort))?;
         for at in 0..self.plan.triggers.len() {
             done.push(TriggerOutcome::default());
             let Some(last) = done.last_mut() else { continue };
@@ -96,7 +97,7 @@ impl<'a> TriggerRun<'a> {
         if !outcome.changed_anything() && outcome.in_doubt == 0 {
             let new = &self.plan.new;
             self.plan.outbox.due.retain(|due| !new.contains(due));
-            tokio::task::block_in_place(|| self.state.put_outbox(cohort, &mut self.plan.outbox))?;
+            blocking::in_place(|| self.state.put_outbox(cohort, &mut self.plan.outbox))?;
         }
         Ok(())
     }
