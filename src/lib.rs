@@ -17,9 +17,9 @@
 //!
 //! | module | contents | may import |
 //! |---|---|---|
-//! | [`foreign`] | escaping of text from outside: removes secrets, escapes control characters and markup | nothing of ours |
+//! | [`foreign`] | escaping of text from outside: removes secrets and identifiers of users, escapes control characters and markup | nothing of ours |
 //! | [`model`] | ids, identifiers, times, percentages: plain values, validated at construction; pure | nothing of ours |
-//! | [`file_glob`] | path globs and the walk over local folders | nothing of ours |
+//! | [`file_glob`] | path globs and the walk over local folders | foreign |
 //! | [`wait_log`] | log lines of waits for the next attempt or a rate limit | nothing of ours |
 //! | [`retry`] | counts failed attempts and computes the wait before the next one | wait_log |
 //! | [`object_store`] | bucket client with a blocking API | foreign, model, wait_log, retry |
@@ -28,8 +28,8 @@
 //! | [`event_mapping`] | Currents event → Heap event: names, properties, identity; pure | model |
 //! | [`config`] | bytes → [`config::Config`], or all problems with their positions | foreign, model, file_glob, retry, event_mapping |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | model, retry, object_store |
-//! | [`heap_segments`] | webhook deliveries of Heap → membership table of each segment | model, state |
+//! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | foreign, model, retry, object_store |
+//! | [`heap_segments`] | webhook deliveries of Heap → membership table of each segment | foreign, model, state |
 //! | [`connector`] | the HTTP client, and one folder for each vendor or store | foreign, model, file_glob, wait_log, retry, object_store, config |
 //! | [`webhooks`] | HTTP endpoints → inbox | model, event_mapping, config, state |
 //! | [`identity`] | identity sources (files, Heap Connect dumps) → identity map | model, config, state, connector |
@@ -37,7 +37,7 @@
 //! | [`lookup`] | `who`: one user in every cohort, in the state and on request in the sources | model, config, state, connector, source |
 //! | [`segment_check`] | compares segments, campaigns and Canvases in Braze with the config | model, blocking, config, state, connector |
 //! | [`apply`] | sends an approved plan and records the outcome | model, wait_log, retry, contained, blocking, config, plan, state, connector |
-//! | [`export`] | one run of an export: read, map, send, checkpoint | model, wait_log, retry, contained, blocking, event_mapping, config, state, connector, apply |
+//! | [`export`] | one run of an export: read, map, send, checkpoint | foreign, model, wait_log, retry, contained, blocking, event_mapping, config, state, connector, apply |
 //! | [`erasure`] | `forget`: removes one user from all files of the state | model, event_mapping, state, export |
 //! | [`reconcile`] | one run over the config; the only module that knows all stages | model, retry, contained, blocking, config, plan, state, connector, heap_segments, source, apply, export |
 //! | [`dashboard`] | the web page of `watch`: view model → HTML; pure | model, state |

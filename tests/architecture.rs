@@ -14,7 +14,7 @@ use crate::support::{files_below, root};
 const MODULES: &[(&str, &[&str])] = &[
     ("foreign", &[]),
     ("model", &[]),
-    ("file_glob", &[]),
+    ("file_glob", &["foreign"]),
     ("wait_log", &[]),
     ("retry", &["wait_log"]),
     ("object_store", &["foreign", "model", "wait_log", "retry"]),
@@ -23,9 +23,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("event_mapping", &["model"]),
     ("config", &["foreign", "model", "file_glob", "retry", "event_mapping"]),
     ("plan", &["model"]),
-    ("state", &["model", "retry", "object_store"]),
+    ("state", &["foreign", "model", "retry", "object_store"]),
     ("connector", &["foreign", "model", "file_glob", "wait_log", "retry", "object_store", "config"]),
-    ("heap_segments", &["model", "state"]),
+    ("heap_segments", &["foreign", "model", "state"]),
     ("webhooks", &["model", "event_mapping", "config", "state"]),
     ("identity", &["model", "config", "state", "connector"]),
     ("source", &["model", "contained", "config", "state", "connector"]),
@@ -38,6 +38,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "export",
         &[
+            "foreign",
             "model",
             "wait_log",
             "retry",

@@ -12,6 +12,7 @@
 
 mod logs;
 mod personal_data;
+mod personal_data_inputs;
 mod support;
 
 mod action;

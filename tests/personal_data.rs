@@ -8,13 +8,13 @@ use crate::support::watch::{SHORT_TIMEOUTS, Watch};
 use crate::support::*;
 
 /// A part of every identifier. No other text contains it, in any case.
-const CANARY: &str = "xanthippe";
+pub(crate) const CANARY: &str = "xanthippe";
 
-fn person(number: usize) -> String {
+pub(crate) fn person(number: usize) -> String {
     format!("{CANARY}.{number}@example.com")
 }
 
-fn people(number: usize) -> impl Iterator<Item = String> {
+pub(crate) fn people(number: usize) -> impl Iterator<Item = String> {
     (0..number).map(person)
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::output;
 use crate::apply::StopCause;
 use crate::contained::{is_contained, note_panic};
+use crate::foreign;
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +87,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// The message of a panic without what it quotes: it may be data.
+fn panic_message(text: &str) -> String {
+    const KNOWN: &str = "Result::unwrap() Result::expect() Option::unwrap() Option::expect() Err Ok None";
+    foreign::cleaned(&foreign::without_quoted(text, KNOWN))
+}
+
 /// Ends the program from a thread other than the main thread.
 #[allow(clippy::disallowed_methods, reason = "the main thread is busy, and a signal must not wait for it")]
 pub(super) fn stop_at_once(exit: Exit) -> ! {
@@ -102,7 +109,7 @@ pub(super) fn on_panic() {
         }
         let suffix =
             panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
-        let message = crate::foreign::cleaned(panic.payload_as_str().unwrap_or("no message"));
+        let message = panic_message(panic.payload_as_str().unwrap_or("no message"));
         let backtrace = Backtrace::capture();
         let backtrace = match backtrace.status() {
             BacktraceStatus::Captured => backtrace.to_string(),
@@ -124,4 +131,29 @@ pub(super) fn on_panic() {
         #[allow(clippy::disallowed_methods, reason = "a panic on any thread ends the program")]
         std::process::exit(i32::from(Exit::Bug as u8));
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_panics_quote_no_data() {
+        for (text, expected) in [
+            (
+                "end byte index 5 is not a char boundary; it is inside 'é' (bytes 4..6) of `anné@example.com`",
+                "end byte index 5 is not a char boundary; it is inside '…`",
+            ),
+            (
+                "called `Result::unwrap()` on an `Err` value: Bad { id: \"anna\" }",
+                "called `Result::unwrap()` on an `Err` value: Bad { id: \"…\" }",
+            ),
+            (
+                "index out of bounds: the len is 3 but the index is 7",
+                "index out of bounds: the len is 3 but the index is 7",
+            ),
+        ] {
+            assert_eq!(panic_message(text), expected);
+        }
+    }
 }

@@ -19,6 +19,7 @@ use crate::connector::avro::{
 };
 use crate::connector::currents::{EventFile, Storage, type_from_path, type_from_schema};
 use crate::event_mapping::{EventLayout, EventMapper, MappingContext, MappingRules};
+use crate::foreign::{shown_path, without_addresses};
 use crate::model::{AvroRecord as _, AvroValue, Clock};
 use crate::state::{PartialFile, Reject};
 
@@ -207,7 +208,8 @@ impl OpenEventFile<'_> {
     fn failed(&mut self, error: &AvroError, position: u64) -> Result<ReadEnd, FeedEnd> {
         if let AvroProblem::Io(source) = &error.problem {
             let path = self.reading.storage.at(&self.object.path);
-            return Ok(ReadEnd::Unread(format!("cannot read {}: {source}", path.display())));
+            let source = without_addresses(&source.to_string());
+            return Ok(ReadEnd::Unread(format!("cannot read {}: {source}", shown_path(&path))));
         }
         if error.is_truncated() {
             return Ok(ReadEnd::Cut(position));
@@ -233,7 +235,8 @@ impl OpenEventFile<'_> {
             self.close(self.object.len, FileRemainder::None);
             return Ok(());
         }
-        tracing::info!("{} is incomplete; the next run reads its rest", self.object.path);
+        let path = without_addresses(&self.object.path);
+        tracing::info!("{path} is incomplete; the next run reads its rest");
         locked(self.reading.ledger).tally.cut += 1;
         self.close(offset, FileRemainder::Missing(since));
         Ok(())

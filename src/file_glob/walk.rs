@@ -4,12 +4,14 @@ use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::foreign::shown_path;
+
 /// Deepest nesting of folders. More is a fault in the file system.
 const DEPTH_MAX: usize = 64;
 
 /// A folder or an entry that cannot be accessed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot list {}: {source}", .path.display())]
+#[error("cannot list {}: {source}", shown_path(.path))]
 pub struct WalkError {
     /// The folder or the entry.
     pub path: PathBuf,

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 pub use secrets::{SECRET_LEN_MIN, keep_secret, without_secrets};
-pub use users::{without_quoted, without_users};
+pub use users::{json_error, shown_path, without_addresses, without_quoted, without_users};
 
 /// Text from a server or a driver, in one line and without secrets.
 #[must_use]

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::foreign::json_error;
 use crate::model::Timestamp;
 use crate::state::Delivery;
 
@@ -161,7 +162,7 @@ impl<'a> WebhookPayload<'a> {
     pub(super) fn read(delivery: &'a Delivery) -> Result<Self, InvalidDelivery> {
         let invalid = |detail: String| InvalidDelivery { reason: "invalid_body", detail };
         let body: PayloadBody<'a> =
-            serde_json::from_slice(&delivery.body).map_err(|e| invalid(e.to_string()))?;
+            serde_json::from_slice(&delivery.body).map_err(|e| invalid(json_error(&e)))?;
         let (action, data) = match body.heap {
             Some(inner) if body.data.is_none() => (inner.action_type, inner.data),
             _ => (body.action_type, body.data),

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::store::{Store, StoreError};
 use super::{StateError, format_number};
+use crate::foreign::json_error;
 
 const BEFORE: &[u8] = b",\n  \"checksum\": \"";
 const AFTER: &[u8] = b"\"\n}";
@@ -100,7 +101,7 @@ pub(super) fn read_bytes(store: &Store, relative: &str) -> Result<Option<Checked
 pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result<Option<T>, StateError> {
     let Some(CheckedFile { bytes, .. }) = read_bytes(store, relative)? else { return Ok(None) };
     let damaged =
-        |e: serde_json::Error| StateError::Damaged { path: store.at(relative), problem: e.to_string() };
+        |e: serde_json::Error| StateError::Damaged { path: store.at(relative), problem: json_error(&e) };
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::StateError;
+use crate::foreign::json_error;
 
 /// The newest format that this program supports.
 pub(super) const SUPPORTED: u64 = 2;
@@ -24,7 +25,7 @@ struct HeaderJson {
 /// [`StateError::Newer`], or [`StateError::Damaged`] when it has no format number or an old one.
 pub(super) fn check(bytes: &[u8], path: &Path) -> Result<Option<u64>, StateError> {
     let damaged =
-        |e: serde_json::Error| StateError::Damaged { path: path.to_owned(), problem: e.to_string() };
+        |e: serde_json::Error| StateError::Damaged { path: path.to_owned(), problem: json_error(&e) };
     let HeaderJson { format, version } = serde_json::from_slice(bytes).map_err(damaged)?;
     if format > SUPPORTED {
         return Err(StateError::Newer { path: path.to_owned(), found: format, supported: SUPPORTED });

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::{BucketStore, FolderStore, ObjectTag, Store, StoreError, private};
 use super::{StateError, checked};
+use crate::foreign::json_error;
 use crate::model::{Clock, Timestamp, timestamp_text};
 use crate::retry::{Retry, RetryPolicy};
 
@@ -122,7 +123,7 @@ impl LeaseJson {
         if !checked::is_whole(FILE, bytes) {
             return Err("its checksum does not match: it was changed or truncated".to_owned());
         }
-        serde_json::from_slice(bytes).map_err(|e| e.to_string())
+        serde_json::from_slice(bytes).map_err(|e| json_error(&e))
     }
 
     fn holder(self) -> Option<Holder> {

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::checked::{self, CheckedFile};
 use super::store::{Store, StoredFile, TEMPORARY};
 use super::{StateError, format_number};
+use crate::foreign::json_error;
 
 /// How often a reader lists again after a writer has removed the listed version.
 const TRIES: u32 = 4;
@@ -170,7 +171,7 @@ impl<'a> Versions<'a> {
             Some(version) if version != number => return Err(damaged(&"it is another version")),
             Some(_) => {}
         }
-        let shape = serde_json::from_slice(&bytes).map_err(|e| damaged(&e))?;
+        let shape = serde_json::from_slice(&bytes).map_err(|e| damaged(&json_error(&e)))?;
         convert(shape, number).map(Some).ok_or_else(|| damaged(&"a value is out of range"))
     }
 

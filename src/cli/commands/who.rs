@@ -13,6 +13,7 @@ use crate::cli::render::user_stream::UserStream;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::who_args::WhoArgs;
 use crate::cli::{access, environment, logging};
+use crate::foreign::shown_path;
 use crate::lookup::{LookupInputs, look_up};
 
 /// Most identifiers in a file.
@@ -65,7 +66,7 @@ fn end_early(stream: &UserStream<'_>, error: &CommandError) -> Result<Exit, Comm
 fn identifiers(args: &WhoArgs) -> Result<Vec<String>, CommandError> {
     let usage = |what: String| CommandError::new(Exit::Usage, what);
     let (all, place) = match &args.file {
-        Some(file) => (lines(file)?, format!("{} has", file.display())),
+        Some(file) => (lines(file)?, format!("{} has", shown_path(file))),
         None => (args.identifiers.clone(), "the command line has".to_owned()),
     };
     let mut seen = BTreeSet::new();
@@ -82,7 +83,7 @@ fn identifiers(args: &WhoArgs) -> Result<Vec<String>, CommandError> {
 }
 
 fn lines(file: &Path) -> Result<Vec<String>, CommandError> {
-    let name = file.display();
+    let name = shown_path(file);
     let failed = |error: io::Error| CommandError::new(Exit::Failed, format!("cannot read {name}: {error}"));
     let mut bytes = Vec::new();
     let reader: Box<dyn Read> = match file.to_str() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::connector::rows::SinkStopped;
 use crate::file_glob::{GlobError, skipped_text};
+use crate::foreign::{shown_path, without_addresses};
 
 impl FileError {
     /// The kind of the store's error, if the file is remote.
@@ -41,7 +42,7 @@ pub enum FileError {
         skipped: u64,
     },
     /// An object key is not supported.
-    #[error("cannot read {}: {what}; nothing was removed", .path.display())]
+    #[error("cannot read {}: {what}; nothing was removed", shown_path(.path))]
     BadKey {
         /// Its address.
         path: PathBuf,
@@ -55,7 +56,7 @@ pub enum FileError {
         source: GlobError,
     },
     /// A file or folder below the glob cannot be listed.
-    #[error("cannot list {}: {source}; nothing was removed", .path.display())]
+    #[error("cannot list {}: {}; nothing was removed", shown_path(.path), without_addresses(&.source.to_string()))]
     List {
         /// The file or folder.
         path: PathBuf,
@@ -63,13 +64,13 @@ pub enum FileError {
         source: io::Error,
     },
     /// A file is outside the folders that may be read.
-    #[error("{} is outside the folders that sources may be read from", .path.display())]
+    #[error("{} is outside the folders that sources may be read from", shown_path(.path))]
     Outside {
         /// Its real path.
         path: PathBuf,
     },
     /// The system or the store reports an error.
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}: {}", shown_path(.path), without_addresses(&.source.to_string()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -77,13 +78,13 @@ pub enum FileError {
         source: io::Error,
     },
     /// Neither name nor content shows the format.
-    #[error("the format of {} is not known", .path.display())]
+    #[error("the format of {} is not known", shown_path(.path))]
     UnknownFormat {
         /// The file.
         path: PathBuf,
     },
     /// The file changed while it was read.
-    #[error("{} changed while it was read", .path.display())]
+    #[error("{} changed while it was read", shown_path(.path))]
     Changed {
         /// The file.
         path: PathBuf,
@@ -95,7 +96,7 @@ pub enum FileError {
         pattern: String,
     },
     /// The file is incomplete.
-    #[error("{} is truncated: {what}", .path.display())]
+    #[error("{} is truncated: {what}", shown_path(.path))]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -103,7 +104,7 @@ pub enum FileError {
         what: String,
     },
     /// The last line has no line break, so it may be incomplete.
-    #[error("{} is truncated: it does not end with a line break (line {line})", .path.display())]
+    #[error("{} is truncated: it does not end with a line break (line {line})", shown_path(.path))]
     NoFinalNewline {
         /// The file.
         path: PathBuf,
@@ -111,7 +112,7 @@ pub enum FileError {
         line: u64,
     },
     /// The file has an unsupported format.
-    #[error("{} is {what}", .path.display())]
+    #[error("{} is {what}", shown_path(.path))]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -121,7 +122,7 @@ pub enum FileError {
         remedy: String,
     },
     /// The content does not match its declared format, or is damaged.
-    #[error("{} cannot be read {what}", .path.display())]
+    #[error("{} cannot be read {what}", shown_path(.path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -129,7 +130,7 @@ pub enum FileError {
         what: String,
     },
     /// The compressed data is damaged.
-    #[error("{} cannot be unpacked: {source}", .path.display())]
+    #[error("{} cannot be unpacked: {source}", shown_path(.path))]
     Unpack {
         /// The file.
         path: PathBuf,
@@ -137,7 +138,7 @@ pub enum FileError {
         source: io::Error,
     },
     /// A requested column is missing.
-    #[error("{} has no column `{column}`", .path.display())]
+    #[error("{} has no column `{column}`", shown_path(.path))]
     MissingColumn {
         /// The file.
         path: PathBuf,
@@ -147,7 +148,7 @@ pub enum FileError {
         found: Vec<String>,
     },
     /// The first row looks like user data and is not shown.
-    #[error("{} has no column `{column}`: its first row looks like data, not like a header row", .path.display())]
+    #[error("{} has no column `{column}`: its first row looks like data, not like a header row", shown_path(.path))]
     NoHeader {
         /// The file.
         path: PathBuf,
@@ -155,7 +156,7 @@ pub enum FileError {
         column: String,
     },
     /// A requested column exists twice.
-    #[error("{} has two columns `{column}`", .path.display())]
+    #[error("{} has two columns `{column}`", shown_path(.path))]
     DuplicateColumn {
         /// The file.
         path: PathBuf,
@@ -163,7 +164,7 @@ pub enum FileError {
         column: String,
     },
     /// Rows cannot be separated from here on.
-    #[error("{}:{line}: {what}", .path.display())]
+    #[error("{}:{line}: {what}", shown_path(.path))]
     Malformed {
         /// The file.
         path: PathBuf,

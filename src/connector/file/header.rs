@@ -32,7 +32,7 @@ pub(super) fn missing_in_row(path: &Path, column: &str, names: &[String]) -> Fil
         names => names.iter().map(String::as_str).collect(),
     };
     if cells.iter().all(|cell| cell.is_empty())
-        || !cells.iter().all(|cell| cell.is_empty() || is_plausible(cell))
+        || !cells.iter().all(|cell| cell.is_empty() || is_plausible_name(cell))
     {
         return FileError::NoHeader { path, column };
     }
@@ -47,12 +47,12 @@ pub(super) fn missing_in_names(
     column: &str,
     names: impl IntoIterator<Item = String>,
 ) -> FileError {
-    let found = names.into_iter().filter(|name| is_plausible(name)).collect();
+    let found = names.into_iter().filter(|name| is_plausible_name(name)).collect();
     FileError::MissingColumn { path: path.to_owned(), column: column.to_owned(), found }
 }
 
-/// Whether a text may be a column name, and not an address, a number, a date or an id.
-fn is_plausible(text: &str) -> bool {
+/// Whether a text may be the name of a column, and not an address, a number, a date or an id.
+pub(in crate::connector) fn is_plausible_name(text: &str) -> bool {
     let is_allowed = |c: char| c.is_alphanumeric() || " _-.:/()[]#%$&*".contains(c);
     let begins = text.starts_with(|c: char| c.is_alphabetic() || "_$#(".contains(c));
     let digits = text.chars().filter(char::is_ascii_digit).count();

@@ -10,6 +10,7 @@ use super::stamp::FileStamp;
 use super::{FileError, avro, csv, find, lines, ndjson, open, parquet};
 use crate::config::{FileFormat, FileSource};
 use crate::connector::rows::{CountingSink, ReadSummary, RowSink};
+use crate::foreign::shown_path;
 
 /// Reads every file of a source.
 ///
@@ -59,7 +60,7 @@ fn read_file(
     sink: &mut impl RowSink,
 ) -> Result<FileStamp, FileError> {
     let path = found.path();
-    let name = path.display().to_string();
+    let name = shown_path(path);
     let mut counted = CountingSink::new(sink);
     let (handle, watch) = open::open(found)?;
     let read = read_rows(source, (handle, path), columns, seen, &mut counted);

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::DumpError;
+use crate::foreign::json_error;
 
 /// The content of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,8 @@ impl Manifest {
     /// Parses the manifest of a dump. `dump` is the number in its file name.
     pub(super) fn parse(text: &[u8], dump: u64, path: &Path) -> Result<Self, DumpError> {
         let damaged = |what: String| DumpError::Manifest { path: path.to_owned(), what };
-        let shape: ManifestJson = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
+        let shape: ManifestJson =
+            serde_json::from_slice(text).map_err(|error| damaged(json_error(&error)))?;
         if number(&shape.dump_id) != Some(dump) {
             return Err(damaged(format!("`dump_id` is {}", shape.dump_id)));
         }

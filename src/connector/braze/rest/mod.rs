@@ -25,7 +25,7 @@ use crate::connector::destination::{LOOKUP_MAX, ProfileLookup, RequestFailure, R
 use crate::connector::headers::display_text;
 use crate::connector::http::{HttpAuth, HttpClient, HttpError};
 use crate::connector::rate_limit::{Admission, RateLimiter, RemainingQuota};
-use crate::foreign::without_users;
+use crate::foreign::{json_error, without_users};
 use crate::model::{Clock, Identifier, IdentifierKind};
 use crate::retry::{Retry, RetryPolicy};
 use crate::wait_log;
@@ -395,7 +395,7 @@ impl RestEndpoint {
 
 fn parse<T: DeserializeOwned>(endpoint: RestEndpoint, body: &[u8]) -> Result<T, RestError> {
     serde_json::from_slice(body).map_err(|error| {
-        let message = display_text(&format!("the body is not as documented: {error}"));
+        let message = display_text(&format!("the body is not as documented: {}", json_error(&error)));
         RestError::Unexpected { path: endpoint.path, status: 200, message }
     })
 }

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{StorageLocation, is_special};
+use crate::foreign::{shown_path, without_addresses};
 use crate::model::{Day, Timestamp};
 use crate::object_store::BucketClient;
 
@@ -59,7 +60,7 @@ impl EventFile {
 
 /// Why files cannot be listed or read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", .path.display())]
+#[error("cannot {action} {}: {}", shown_path(.path), without_addresses(&.source.to_string()))]
 pub struct StorageError {
     action: &'static str,
     path: PathBuf,

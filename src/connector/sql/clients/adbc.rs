@@ -19,13 +19,12 @@ use arrow_schema::{ArrowError, Schema};
 
 use super::super::database::Database;
 use super::super::error::{SqlError, SqlErrorKind};
-use super::server_error::{DATA_EXCEPTION, DATA_SIGNS, is_type_guess};
+use super::server_error::{driver_message, is_type_guess};
 use super::session::check_columns;
 use super::statement::{columns_of, is_one_statement, select_as_is};
 use crate::config::{AdbcConfig, SqlQuery, SqlSource};
 use crate::connector::columns::Columns;
 use crate::connector::rows::{RowLocation, RowSink};
-use crate::foreign::without_quoted;
 use crate::model::ConnectionName;
 
 /// A connection through a driver.
@@ -33,6 +32,10 @@ pub(super) struct AdbcSession<'a> {
     pub(super) name: &'a ConnectionName,
     settings: &'a AdbcConfig,
     pub(super) connection: ManagedConnection,
+    /// The last statement. Errors may show its names.
+    sent: String,
+    /// The columns of the rules.
+    wanted: Vec<Box<str>>,
 }
 
 /// Runs a query and pushes the requested columns of every row into `sink`. Returns the number of rows.
@@ -59,6 +62,7 @@ pub(super) fn try_source(
     columns: &[Box<str>],
 ) -> Result<(), SqlError> {
     let mut session = AdbcSession::open(database, settings)?;
+    session.wanted = columns.to_vec();
     check_columns(database.name, &session.columns(source)?, columns)?;
     let mut statement = session.statement(&columns_of(source, settings.quote))?;
     session.bind(&mut statement, source)?;
@@ -82,7 +86,7 @@ impl<'a> AdbcSession<'a> {
         let mut connection = opened.new_connection().map_err(|e| fail(&e, SqlErrorKind::Unreachable))?;
         // Some drivers lack the option. The embedding of queries prevents writes as well.
         let _ = connection.set_option(OptionConnection::ReadOnly, "true".into());
-        Ok(Self { name, settings, connection })
+        Ok(Self { name, settings, connection, sent: String::new(), wanted: Vec::new() })
     }
 
     /// Runs a query and pushes the requested columns of every row into `sink`. Returns the number of rows.
@@ -92,13 +96,14 @@ impl<'a> AdbcSession<'a> {
         columns: &[Box<str>],
         sink: &mut impl RowSink,
     ) -> Result<u64, SqlError> {
+        self.wanted = columns.to_vec();
         let available = self.columns(source)?;
         check_columns(self.name, &available, columns)?;
         let mut statement = self.statement(&select_as_is(source, columns, self.settings.quote))?;
         self.bind(&mut statement, source)?;
         let paths: Vec<[Box<str>; 1]> = columns.iter().map(|name| [name.clone()]).collect();
         let name = format!("query of {}", self.name);
-        let read = self.within_time(&mut statement, |session, statement, is_over| {
+        self.within_time(&mut statement, |session, statement, is_over| {
             let batches = statement.execute().map_err(|e| session.error(&e, SqlErrorKind::Query))?;
             let mut rows = 0;
             for batch in batches {
@@ -115,11 +120,11 @@ impl<'a> AdbcSession<'a> {
                 }
             }
             Ok(rows)
-        });
-        read.map_err(|error| error.or_type_guess(columns))
+        })
     }
 
     fn statement(&mut self, sql: &str) -> Result<ManagedStatement, SqlError> {
+        sql.clone_into(&mut self.sent);
         let made = self.connection.new_statement();
         let mut statement = made.map_err(|e| self.error(&e, SqlErrorKind::Unreachable))?;
         statement.set_sql_query(sql).map_err(|e| self.error(&e, SqlErrorKind::Query))?;
@@ -194,7 +199,21 @@ impl<'a> AdbcSession<'a> {
     }
 
     pub(super) fn error(&self, error: &Error, otherwise: SqlErrorKind) -> SqlError {
-        failed(self.name, error, otherwise)
+        let failed = failed(self.name, error, otherwise);
+        match failed.kind {
+            SqlErrorKind::Credentials | SqlErrorKind::Timeout => failed,
+            kind => self.without_values(kind, &error.message),
+        }
+    }
+
+    /// An error with a driver's message, without values of rows.
+    fn without_values(&self, kind: SqlErrorKind, message: &str) -> SqlError {
+        match kind {
+            SqlErrorKind::Query | SqlErrorKind::Broken if is_type_guess(message) => {
+                SqlError::new(self.name, kind, message).or_type_guess(&self.wanted)
+            }
+            kind => SqlError::new(self.name, kind, driver_message(message, &self.sent)),
+        }
     }
 
     /// An error while rows are fetched. Drivers that run the query lazily fail here first.
@@ -203,9 +222,9 @@ impl<'a> AdbcSession<'a> {
         match error {
             ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
                 Some(error) => self.error(error, otherwise),
-                None => SqlError::new(self.name, otherwise, inner.to_string()),
+                None => self.without_values(otherwise, &inner.to_string()),
             },
-            error => SqlError::new(self.name, otherwise, error.to_string()),
+            error => self.without_values(otherwise, &error.to_string()),
         }
     }
 }
@@ -237,10 +256,5 @@ fn failed(database: &ConnectionName, error: &Error, otherwise: SqlErrorKind) -> 
         (Status::IO | Status::Cancelled, _) if otherwise == SqlErrorKind::Query => SqlErrorKind::Broken,
         _ => otherwise,
     };
-    let message = &error.message;
-    let is_about_data =
-        state.starts_with(DATA_EXCEPTION) || DATA_SIGNS.iter().any(|sign| message.contains(sign));
-    // The column of a type guess is still to be found in its message.
-    let is_about_data = is_about_data && !is_type_guess(message);
-    SqlError::new(database, kind, if is_about_data { without_quoted(message) } else { message.clone() })
+    SqlError::new(database, kind, error.message.clone())
 }

@@ -12,10 +12,15 @@ use crate::model::ConnectionName;
 const TYPE_GUESS_SIGNS: [&str; 5] =
     ["type mismatch in column", "auto-detect", "auto_detect", "sample_size", "invalid type in column"];
 
-/// The class of errors about values, which the message quotes (SQL standard, SQLSTATE class 22).
-pub(super) const DATA_EXCEPTION: &str = "22";
-/// Parts of messages about values, of drivers without a SQLSTATE: of DuckDB and Snowflake.
-pub(super) const DATA_SIGNS: [&str; 2] = ["Could not convert string '", "' is not recognized"];
+/// Classes of errors about values, which the message quotes (SQL standard, SQLSTATE): data exceptions and violated
+/// constraints.
+const ABOUT_VALUES: [&str; 2] = ["22", "23"];
+/// The longest value without quotes at the end of a driver's message, in words.
+const VALUE_WORDS_MAX: usize = 3;
+/// Classes of errors of functions and extensions, which write their messages themselves.
+const OF_FUNCTIONS: [&str; 5] = ["38", "39", "HV", "P0", "XX"];
+/// Classes of errors about the connection, permissions and resources.
+const OF_SERVER: [&str; 8] = ["08", "25", "28", "53", "54", "55", "57", "58"];
 
 impl SqlError {
     /// Classifies an error of the client library.
@@ -24,13 +29,7 @@ impl SqlError {
             let kind = if before_rows { SqlErrorKind::Unreachable } else { SqlErrorKind::Broken };
             return Self::new(database, kind, tls::cause(error));
         };
-        let mut message = match server.code().code().get(..2) {
-            Some(DATA_EXCEPTION) => without_quoted(server.message()),
-            _ => server.message().to_owned(),
-        };
-        if let Some(hint) = server.hint() {
-            message.push_str(&format!(" ({hint})"));
-        }
+        let message = message_of(server);
         let kind = match server.code() {
             code if is_authentication(code) => SqlErrorKind::Credentials,
             code if *code == SqlState::INSUFFICIENT_PRIVILEGE && is_about_row_security(server) => {
@@ -73,8 +72,42 @@ impl SqlError {
         let column = column.map(|name| escaped(name).into_owned());
         // DuckDB quotes the value, and the whole line of a CSV file.
         let shown = self.message.split("Original Line").next().unwrap_or_default();
-        let message = without_quoted(shown.trim_end());
+        let message = without_quoted(shown.trim_end(), "");
         Self { kind: SqlErrorKind::TypeGuess(column), message, ..self }
+    }
+}
+
+/// The message of a server, without values of rows.
+fn message_of(server: &DbError) -> String {
+    let code = server.code().code();
+    let class = code.get(..2).unwrap_or_default();
+    let is_of_server = OF_SERVER.contains(&class) || *server.code() == SqlState::INSUFFICIENT_PRIVILEGE;
+    // The context names a function. Its statement, or its own message, may be made of values.
+    if OF_FUNCTIONS.contains(&class) || (server.where_().is_some() && !is_of_server) {
+        return format!(
+            "a function or an extension reports SQLSTATE {code}; its message may contain values, so it is not shown"
+        );
+    }
+    if ABOUT_VALUES.contains(&class) {
+        return without_quoted(server.message(), "");
+    }
+    let hint = server.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{}{hint}", server.message())
+}
+
+/// The message of a driver about a statement, without values of rows. Its first line has the reason, and further ones
+/// repeat the input. Names that the statement contains are shown.
+pub(super) fn driver_message(message: &str, statement: &str) -> String {
+    let first = message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let safe = without_quoted(first, statement);
+    // A few words after the last colon may be a value without quotes.
+    match safe.rsplit_once(": ") {
+        Some((what, last))
+            if last.split_whitespace().count() <= VALUE_WORDS_MAX && !statement.contains(last.trim()) =>
+        {
+            format!("{what}: …")
+        }
+        _ => safe,
     }
 }
 

@@ -19,6 +19,7 @@ use super::statement::{DOUBLE, StatementColumn, column_names, column_types, colu
 use super::tls;
 use super::values::{ColumnKind, RowReader, SqlValues, TypedRow};
 use crate::config::{PostgresConfig, SqlSource};
+use crate::connector::file::is_plausible_name;
 use crate::model::ConnectionName;
 use crate::retry::{Retry, RetryPolicy};
 
@@ -305,10 +306,12 @@ pub(super) fn check_columns(
     found: &[String],
     wanted: &[Box<str>],
 ) -> Result<(), SqlError> {
+    // The columns of a file without a header row are data.
+    let shown: Vec<String> = found.iter().filter(|name| is_plausible_name(name)).cloned().collect();
     for name in wanted {
         let kind = match found.iter().filter(|column| ***column == **name).count() {
             1 => continue,
-            0 => SqlErrorKind::MissingColumn { column: name.to_string(), found: found.to_vec() },
+            0 => SqlErrorKind::MissingColumn { column: name.to_string(), found: shown.clone() },
             _ => SqlErrorKind::DuplicateColumn(name.to_string()),
         };
         return Err(SqlError::new(database, kind, String::new()));
