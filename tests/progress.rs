@@ -108,6 +108,32 @@ fn a_request_without_a_response_is_on_the_terminal_and_the_second_ctrl_c_ends_it
 }
 
 #[test]
+fn exports_are_on_the_terminal_with_what_is_sent_and_read() {
+    let types = ["users.messages.email.Open", "users.messages.email.Send"];
+    for command in [&["export"][..], &["reconcile"]] {
+        let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+        let made =
+            ["sandbox", "currents", "--out", "cur", "--ids", "ids", "--events", "2500", "--hours", "1"];
+        w.run(&[&made[..], &["--type", types[0], "--type", types[1]]].concat()).expect(0);
+        let heap = format!(
+            "  heap: {{ kind: heap, endpoint: {}, app_id: 11, requests_at_once: 1, timeout: 10m }}\n",
+            sandbox.url
+        );
+        let export = "exports:\n  - { id: engagement, source: { kind: currents_storage, path: cur, incomplete_after: 0s }, to: heap, batch: 1000 }\n";
+        w.write("sync.yaml", config(&sandbox.url, &["carts"], &heap) + export).source("carts", users(3));
+        sandbox.faults(r#"[{"on":"track","skip":1,"times":0,"do":"hang"}]"#);
+        let mut run = OnTerminal::start(w.command(command));
+        run.shows("export engagement: 1,000 events sent, ");
+        run.shows(" kB of ");
+        run.shows("/api/track has no response for ");
+        run.interrupt();
+        run.shows("press Ctrl-C again to stop at once");
+        run.interrupt();
+        run.shows_and_ends("stopped at once", 7);
+    }
+}
+
+#[test]
 fn a_slow_source_is_on_the_terminal_and_ctrl_c_ends_it() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let slow = TcpListener::bind("127.0.0.1:0").unwrap();

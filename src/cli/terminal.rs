@@ -86,7 +86,9 @@ pub(super) fn suspended<T>(write: impl FnOnce() -> T) -> T {
 
 /// Adds a bar below the first line. `None` if there are no progress lines.
 pub(super) fn add(bar: ProgressBar) -> Option<ProgressBar> {
-    LINES.get().map(|lines| lines.all.add(bar))
+    let bar = LINES.get().map(|lines| lines.all.add(bar))?;
+    bar.enable_steady_tick(TICK);
+    Some(bar)
 }
 
 /// Whether there are progress lines.

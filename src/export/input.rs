@@ -34,6 +34,7 @@ pub(super) async fn stored(
         if found.objects.is_empty() && found.reopened.is_empty() {
             return Ok(());
         }
+        locked(&shared.ledger).found_input(found.objects.iter().map(|object| object.len).sum());
         let (storage, objects) = (storage.clone(), found.objects);
         piped(shared, move |shared, dispatch, out| {
             read_files::feed(objects, &shared.reading(&storage, dispatch, shared.span(), false), out)
@@ -80,6 +81,7 @@ pub(super) async fn received(
     posted: &[ClosedFile],
     report: &mut ExportReport,
 ) -> Result<(), ExportStop> {
+    locked(&shared.ledger).found_input(posted.iter().map(|file| file.bytes).sum());
     for files in posted.chunks(POSTED_AT_ONCE) {
         let files = files.to_vec();
         piped(shared, move |shared, dispatch, out| shared.post(&files, dispatch, out)).await?;

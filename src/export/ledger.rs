@@ -12,7 +12,7 @@ use super::batch::BatchOrigin;
 use super::report::TYPES_LEN_MAX;
 use crate::blocking;
 use crate::connector::currents::EventFile;
-use crate::model::{Clock, ExportId, Timestamp};
+use crate::model::{Clock, ExportId, ExportedAmount, Progress, Timestamp};
 use crate::state::{
     ClosedFile, DayProgress, ExportProgress, HeldEvent, HeldEventsWriter, HoldReason, IdentityMap,
     PartialFile, Reject, RejectLog, StateError, StateWriter,
@@ -27,6 +27,17 @@ pub(super) enum BlockOrigin {
     Posted(Arc<ClosedFile>),
     /// Input without recorded progress.
     Nothing,
+}
+
+impl BlockOrigin {
+    /// The length of the whole input, if it is known.
+    fn len(&self) -> Option<u64> {
+        match self {
+            Self::Object(file) => Some(file.len),
+            Self::Posted(file) => Some(file.bytes),
+            Self::Nothing => None,
+        }
+    }
 }
 
 struct SettledBlock {
@@ -70,6 +81,11 @@ pub(super) struct ExportLedger {
     /// Rows of replayed rejects that Heap accepted, by file.
     pub(super) replayed: BTreeMap<usize, BTreeSet<u64>>,
     pub(super) tally: EventCounts,
+    progress: Arc<dyn Progress>,
+    /// Bytes of the files that were found, of those that are settled, and of the settled blocks of the next one.
+    found_bytes: u64,
+    settled_bytes: u64,
+    open_bytes: u64,
 }
 
 impl ExportLedger {
@@ -78,12 +94,17 @@ impl ExportLedger {
         export: &ExportId,
         rejects: RejectLog,
         clock: Clock,
+        progress: &Arc<dyn Progress>,
     ) -> Result<Self, StateError> {
         Ok(Self {
             record: state.reader().export(export)?,
             state: Arc::clone(state),
             export: export.clone(),
             clock,
+            progress: Arc::clone(progress),
+            found_bytes: 0,
+            settled_bytes: 0,
+            open_bytes: 0,
             is_changed: false,
             failed: None,
             blocks: VecDeque::new(),
@@ -94,6 +115,11 @@ impl ExportLedger {
             replayed: BTreeMap::new(),
             tally: EventCounts::default(),
         })
+    }
+
+    /// Counts the bytes of files that will be read.
+    pub(super) fn found_input(&mut self, bytes: u64) {
+        self.found_bytes += bytes;
     }
 
     /// Opens a block and returns its number.
@@ -139,6 +165,12 @@ impl ExportLedger {
     /// Moves settled blocks into the progress, in the order of reading.
     pub(super) fn advance(&mut self) {
         while let Some(block) = self.blocks.front().filter(|block| block.is_read && block.left == 0) {
+            if block.rest == FileRemainder::Open {
+                self.open_bytes = block.end;
+            } else {
+                self.settled_bytes += block.whole.len().unwrap_or(block.end);
+                self.open_bytes = 0;
+            }
             match &block.whole {
                 BlockOrigin::Nothing => {}
                 BlockOrigin::Posted(file) if block.rest == FileRemainder::None => {
@@ -163,6 +195,9 @@ impl ExportLedger {
             self.blocks.pop_front();
             self.first += 1;
         }
+        let bytes = self.settled_bytes + self.open_bytes;
+        let amount = ExportedAmount { events: self.tally.sent, bytes, bytes_found: self.found_bytes };
+        self.progress.exporting(&self.export, amount);
     }
 
     /// Holds an event.
@@ -292,7 +327,7 @@ impl ExportProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::RunId;
+    use crate::model::{NoProgress, RunId};
     use crate::state::{Holder, Location, rejects_of};
 
     /// The disk is full for a moment, between two commits.
@@ -305,9 +340,10 @@ mod tests {
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let (export, run) = (ExportId::new("e").unwrap(), RunId::new(clock.now(), 0));
         let identity = Mutex::new(IdentityMap::open(&state).unwrap());
+        let progress: Arc<dyn Progress> = Arc::new(NoProgress);
         let open = || {
             let rejects = state.rejects(&run, &rejects_of(&export));
-            Mutex::new(ExportLedger::open(&state, &export, rejects, clock).unwrap())
+            Mutex::new(ExportLedger::open(&state, &export, rejects, clock, &progress).unwrap())
         };
         let ledger = open();
         let file = Arc::new(ClosedFile { path: "inbox/currents.e/1-a.log".to_owned(), bytes: 1 });

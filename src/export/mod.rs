@@ -46,7 +46,7 @@ use crate::config;
 use crate::connector::currents::StorageAccess;
 use crate::connector::heap::HeapClient;
 use crate::connector::http::HttpError;
-use crate::model::{Clock, ConnectionName, Day, RunId, Timestamp};
+use crate::model::{Clock, ConnectionName, Day, Progress, RunId, Timestamp};
 use crate::state::{IdentityMap, Journal, StateWriter};
 
 /// The number of inbox files that are read before the settled ones are removed.
@@ -138,4 +138,6 @@ pub struct ExportContext {
     pub patience: ExportPatience,
     /// The credentials of the source's files.
     pub access: StorageAccess,
+    /// Receives the progress.
+    pub progress: Arc<dyn Progress>,
 }

@@ -35,7 +35,8 @@ impl ExportShared {
         let rules =
             MappingRules::new(&export.settings).map_err(|error| ExportStop::Source(error.to_string()))?;
         let rejects = context.state.rejects(&context.run, &rejects_of(&export.id));
-        let ledger = ExportLedger::open(&context.state, &export.id, rejects, context.clock)?;
+        let ledger =
+            ExportLedger::open(&context.state, &export.id, rejects, context.clock, &context.progress)?;
         Ok(Self {
             export: Arc::new(export.clone()),
             rules: Arc::new(rules),

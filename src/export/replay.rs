@@ -165,6 +165,7 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
         });
         let found = found?;
         report.others = found.others;
+        locked(&shared.ledger).found_input(found.objects.iter().map(|object| object.len).sum());
         let last = found.objects.last().map(|object| (object.day, object.path.clone()));
         let (thread_shared, objects, span) = (storage.clone(), found.objects, TimeRange { since, until });
         piped(shared, move |shared, dispatch, out| {

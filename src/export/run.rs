@@ -70,6 +70,7 @@ async fn within(
     let worked = work(&shared, &mut report).await;
     let settled = settle(&shared, &mut report);
     report.stop_reason = worked.and(settled.map_err(Into::into)).err();
+    context.progress.export_finished(&export.id);
     drop(blocking::in_place(|| note(shared, &mut report)).inspect_err(|error| {
         report.stop_reason.get_or_insert_with(|| StopCause::State(error.to_string()).into());
     }));

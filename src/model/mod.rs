@@ -40,7 +40,7 @@ pub use network_address::{is_loopback_host, is_private_address};
 pub use normalize::{InvalidIdentifier, all_placeholders, normalize_identifier};
 pub use parser_panic::{catch_parser_panic, is_parser_panic};
 pub use percentage::{Percentage, PercentageError};
-pub use progress::{NoProgress, Progress, Stage};
+pub use progress::{ExportedAmount, NoProgress, Progress, Stage};
 pub use reason_words::reason_words;
 pub use row_field::{Field, Fields, NonIdentifier};
 pub use row_set::RowSet;

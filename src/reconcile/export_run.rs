@@ -11,7 +11,7 @@ use crate::config::{self, Config};
 use crate::connector::currents::StorageAccess;
 use crate::contained::contained_task;
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, ReplayJob};
-use crate::model::{Clock, ExportId, RunId};
+use crate::model::{Clock, ExportId, Progress, RunId};
 use crate::state::{ClosedFile, IdentityMap, Journal, RunOutcome, StateWriter};
 
 /// One export of a run.
@@ -48,6 +48,8 @@ pub struct ExportResources {
     pub interrupt: Interrupt,
     /// Whether to wait until Heap has accepted everything.
     pub patience: ExportPatience,
+    /// Receives the progress.
+    pub progress: Arc<dyn Progress>,
 }
 
 /// Runs these exports. Every error is in the reports.
@@ -75,6 +77,7 @@ pub async fn export(jobs: Vec<ExportJob>, config: &Config, resources: ExportReso
             interrupt: resources.interrupt.clone(),
             patience: resources.patience,
             access: job.access,
+            progress: Arc::clone(&resources.progress),
         };
         let nothing = ExportReport::new(&job.export);
         let span = tracing::info_span!("export", export = %job.export.id);

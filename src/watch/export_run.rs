@@ -16,7 +16,7 @@ use crate::config::{Config, ExportConfig};
 use crate::connector::currents::StorageAccess;
 use crate::contained::Panicked;
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, POSTED_AT_ONCE};
-use crate::model::{Clock, ExportId, RunId};
+use crate::model::{Clock, ExportId, NoProgress, RunId};
 use crate::reconcile::{self, ExportJob, ExportResources, RecordedEnd, RunRecorder};
 use crate::state::{ClosedFile, Inbox, InboxError, OutcomeRun, StateWriter};
 
@@ -213,6 +213,7 @@ impl ExportRun {
             clock: self.clock,
             interrupt: self.interrupt.clone(),
             patience: ExportPatience::EndAtUserLimits,
+            progress: Arc::new(NoProgress),
         };
         let (export, access) = (self.export.clone(), self.access.clone());
         let job = ExportJob { export, posted, again: None, days: Days::default(), access };

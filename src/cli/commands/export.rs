@@ -14,6 +14,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{OutputLost, bold, out, wrapped};
+use crate::cli::progress::progress;
 use crate::cli::render::{export as view, json::envelope};
 use crate::cli::resources::storage_access;
 use crate::cli::suggested_command::SuggestedCommand;
@@ -117,6 +118,7 @@ pub(super) async fn exported(
         clock,
         interrupt,
         patience: ExportPatience::UntilSent,
+        progress: progress(),
     };
     let span = tracing::info_span!("run", run = %means.run);
     let reports = reconcile::export(jobs, config, means).instrument(span.clone()).await;
