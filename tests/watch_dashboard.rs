@@ -50,6 +50,40 @@ fn an_invalid_config_is_shown_as_validate_prints_it() {
     assert_eq!(title(&watch), "1 alert needs attention – syncline");
 }
 
+/// The target that `plan` prints is at the top of every page, also after the config changed.
+#[test]
+fn every_page_names_the_target_as_plan_does() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let environments = format!("{SHORT_TIMEOUTS}environments: {{ staging: {{ state: staging }} }}\n");
+    w.config(&sandbox, &["carts"], &environments).source("carts", users(5));
+    w.write(".git/HEAD", "0123456789abcdef0123456789abcdef01234567\n");
+    let watch = Watch::from_command(&mut w.command(&["watch", "-e", "staging"]));
+    watch.until_ready();
+    watch.until_in_sync();
+    let check = || {
+        let plan = w.run(&["plan", "-e", "staging"]).expect(0).stdout;
+        let target = plan.lines().find_map(|line| line.strip_prefix("Target: ")).unwrap().to_owned();
+        assert!(target.starts_with("environment staging; Braze http"), "{target}");
+        assert!(target.ends_with("; revision 0123456789ab"), "{target}");
+        let parts: Vec<String> = target
+            .split("; ")
+            .map(|part| part.split_once(' ').unwrap())
+            .map(|(label, value)| format!("<span>{label} <b><bdi>{}</bdi></b></span>", escaped(value)))
+            .collect();
+        for path in ["/", "/cohorts/carts"] {
+            until("the page names the target", || {
+                let page = watch.get(path).body;
+                let header = page.split_once("</header>").unwrap().0;
+                parts.iter().all(|part| header.contains(part))
+            });
+        }
+        target
+    };
+    let before = check();
+    w.replace("sync.yaml", &w.read("sync.yaml").replace("name: Carts", "name: All carts"));
+    assert_ne!(check(), before);
+}
+
 #[test]
 fn an_error_that_no_retry_ends_needs_attention_and_one_of_braze_does_not() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());

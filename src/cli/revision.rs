@@ -13,6 +13,8 @@ const FILE_LEN_MAX: u64 = 16 << 20;
 /// The commit that is checked out where `folder` lies, shortened. `None` outside of a repository, or if the repository
 /// stores its references in a form that is not known here.
 pub(super) fn revision(folder: &Path) -> Option<String> {
+    // A config file without a folder lies in the current one.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let folder = fs::canonicalize(folder).ok()?;
     let repository = folder.ancestors().find_map(|at| repository(&at.join(".git")))?;
     let head = text(&repository.join("HEAD"))?;

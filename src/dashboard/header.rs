@@ -13,17 +13,17 @@ const LISTED_MAX: usize = 12;
 pub(super) fn header(html: &mut Html, view: &DashboardView) {
     let links: Vec<(String, &str)> =
         sections(view).into_iter().map(|(anchor, name)| (format!("#{anchor}"), name)).collect();
-    bar(html, "On this page", &links);
+    bar(html, view, "On this page", &links);
 }
 
 /// The header of a cohort's page, with a link to the main page.
 pub(super) fn cohort_header(html: &mut Html, view: &DashboardView) {
     let main = format!("../{}#cohorts", view.query.address().trim_end_matches('?'));
     let links = [(main, "All cohorts"), ("#size".to_owned(), "Size"), ("#rejects".to_owned(), "Rejects")];
-    bar(html, "Pages", &[&links[..], &[("#runs".to_owned(), "Runs")]].concat());
+    bar(html, view, "Pages", &[&links[..], &[("#runs".to_owned(), "Runs")]].concat());
 }
 
-fn bar(html: &mut Html, label: &'static str, links: &[(String, &str)]) {
+fn bar(html: &mut Html, view: &DashboardView, label: &'static str, links: &[(String, &str)]) {
     html.node("header", &[("class", "bar")], |html| {
         html.leaf("p", &[("class", "brand")], "syncline");
         html.node("nav", &[("aria-label", label)], |html| {
@@ -32,6 +32,15 @@ fn bar(html: &mut Html, label: &'static str, links: &[(String, &str)]) {
                     html.node("li", &[], |html| html.leaf("a", &[("href", href)], name));
                 }
             });
+        });
+        html.node("p", &[("class", "target")], |html| {
+            for (label, value) in &view.config.target {
+                html.node("span", &[], |html| {
+                    html.text(&format!("{label} "));
+                    html.node("b", &[], |html| html.name(value));
+                });
+                html.text(" ");
+            }
         });
     });
     html.newline();
@@ -116,10 +125,7 @@ fn role(html: &mut Html, view: &DashboardView) {
     }
     html.text(". Its config was loaded ");
     age(html, view.config.loaded, view.now);
-    html.text(" (");
-    let short: String = view.config.digest.chars().take(8).collect();
-    html.leaf("code", &[("title", &view.config.digest)], &short);
-    html.text(").");
+    html.text(".");
 }
 
 fn invalid_config(html: &mut Html, view: &DashboardView, invalid: &InvalidConfigView) {

@@ -43,7 +43,7 @@ pub const HEADERS: [(&str, &str); 6] = [
     ("content-type", "text/html; charset=utf-8"),
     (
         "content-security-policy",
-        "default-src 'none'; style-src 'sha256-vi8/xtGlC5N14y49NNBwzXnhtZ3nOlFv39zYkNhzyco='; img-src data:; base-uri 'none'; form-action 'self'; \
+        "default-src 'none'; style-src 'sha256-6BD3kVQzrceAunhDymu2RSyXisMS4o/hseS32khmMUA='; img-src data:; base-uri 'none'; form-action 'self'; \
          frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),

@@ -63,8 +63,8 @@ pub enum RoleView {
 /// The config in use, and an invalid newer one.
 #[derive(Clone, Debug)]
 pub struct ConfigView {
-    /// The digest of the config in use, in hex.
-    pub digest: String,
+    /// What the process works on, each part with its label: environment, Braze, state, config, revision.
+    pub target: Vec<(&'static str, String)>,
     /// When it was loaded.
     pub loaded: Timestamp,
     /// An invalid newer one.

@@ -82,6 +82,9 @@ pub trait WatchEnvironment: Send + Sync + 'static {
     fn client_access<'a>(&'a self, config: &'a Config) -> BoxedWork<'a, Result<ClientAccess, String>>;
     /// The location of the state.
     fn location(&self, config: &Config) -> Location;
+    /// What this process works on, as plans name it: environment, Braze, state, config and revision, each with its label.
+    /// `state` is the location in use.
+    fn target(&self, config: &Config, state: &Location) -> Vec<(&'static str, String)>;
     /// This process, as holder of the lease.
     fn holder(&self) -> Holder;
     /// Wall time and monotonic time.

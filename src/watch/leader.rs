@@ -497,8 +497,10 @@ impl Leader {
         if !needs_restart.is_empty() {
             tracing::warn!("a change of {} needs a restart", needs_restart.join(", "));
         }
-        self.context.status.set_config(config);
-        self.context.status.lock().needs_restart = needs_restart;
+        let (status, environment) = (&self.context.status, &self.context.environment);
+        status.set_config(config);
+        status.lock().needs_restart = needs_restart;
+        status.lock().target = environment.target(config, &self.shared.location);
         let (config, state) = (Arc::clone(config), Arc::clone(&self.context.state));
         let read = move || recorded::orphaned_cohorts(&config, state.reader());
         self.tasks.spawn(TaskSubject::Orphaned, async move {

@@ -109,6 +109,7 @@ pub async fn run(
         .map_err(|error| WatchError::Failed(format!("cannot listen for signals: {error}")))?;
     let service = ServiceManager::new();
     let location = environment.location(&config);
+    status.lock().target = environment.target(&config, &location);
     let standby =
         Standby { environment: &environment, status: &status, service: &service, location: &location };
     let shared = LeaderShared {

@@ -43,7 +43,7 @@ impl WatchedConfig {
     }
 
     /// Reads the config again if its files have changed. An invalid config is logged and changes nothing.
-    fn reload(&mut self, environment: &dyn WatchEnvironment, status: &WatchStatus) {
+    fn reload(&mut self, environment: &dyn WatchEnvironment, status: &WatchStatus, state: &Location) {
         let content = sources::content(&self.config);
         if std::mem::replace(&mut self.content, content) == content {
             return;
@@ -53,6 +53,7 @@ impl WatchedConfig {
         match read {
             Ok(new) => {
                 status.set_config(&new);
+                status.lock().target = environment.target(&new, state);
                 status.lock().needs_restart = config_diff::needs_restart(&self.first, &new);
                 // If it includes other files, their hash differs and the next attempt reads it once more.
                 self.config = Arc::new(new);
@@ -93,7 +94,7 @@ impl Standby<'_> {
         let mut reads = RecordedReads { reading: None, next: self.environment.clock().monotonic() };
         loop {
             let Some(opened) = self.open(signals).await else { return Ok(None) };
-            blocking::in_place(|| watched.reload(&**self.environment, self.status));
+            blocking::in_place(|| watched.reload(&**self.environment, self.status, self.location));
             match opened {
                 Ok(state) => return Ok(Some(state)),
                 Err(StateError::Held(other)) => {

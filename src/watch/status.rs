@@ -185,6 +185,8 @@ pub(super) struct StatusData {
     pub(super) role: ProcessRole,
     pub(super) role_since: Timestamp,
     pub(super) config_digest: String,
+    /// What this process works on, each part with its label.
+    pub(super) target: Vec<(&'static str, String)>,
     pub(super) config_loaded: Timestamp,
     /// Why the config on disk is not in use, and since when.
     pub(super) config_error: Option<(Timestamp, InvalidConfig)>,
@@ -224,6 +226,7 @@ impl WatchStatus {
             role: ProcessRole::Starting,
             role_since: now,
             config_digest: String::new(),
+            target: Vec::new(),
             config_loaded: now,
             config_error: None,
             needs_restart: Vec::new(),

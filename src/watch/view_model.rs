@@ -38,7 +38,7 @@ pub(super) fn dashboard(
         started: data.started,
         role,
         config: page::ConfigView {
-            digest: data.config_digest.clone(),
+            target: data.target.clone(),
             loaded: data.config_loaded,
             invalid: data.config_error.as_ref().map(|(since, invalid)| page::InvalidConfigView {
                 since: *since,

@@ -71,6 +71,10 @@ impl WatchEnvironment for FakeEnvironment {
         Location::Folder(config.state_folder())
     }
 
+    fn target(&self, _: &Config, state: &Location) -> Vec<(&'static str, String)> {
+        vec![("state", state.to_string())]
+    }
+
     fn holder(&self) -> Holder {
         Holder { host: String::new(), process: 1, since: Timestamp::UNIX_EPOCH, renewal: None }
     }

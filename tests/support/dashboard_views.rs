@@ -99,7 +99,15 @@ pub(crate) fn empty() -> DashboardView {
         started: before(8),
         role: RoleView::Leader { since: before(8) },
         config: ConfigView {
-            digest: "9f2c8a17d0b3e4556677889900aabbccddeeff00112233445566778899aabbcc".to_owned(),
+            target: [
+                ("environment", "production"),
+                ("Braze", "https://rest.fra-02.braze.eu"),
+                ("state", "s3://acme-audiences/syncline/production"),
+                ("config", "9f2c8a17d0b3"),
+                ("revision", "5e1f0c2a9b7d"),
+            ]
+            .map(|(label, value)| (label, value.to_owned()))
+            .to_vec(),
             loaded: before(8),
             invalid: None,
         },
@@ -390,7 +398,8 @@ pub(crate) fn hostile() -> DashboardView {
     let bad = || HOSTILE.to_owned();
     let mut view = with_alerts();
     view.config.invalid = Some(InvalidConfigView { since: before(MINUTE), problems: 1, text: bad() });
-    (view.version, view.config.digest) = (bad(), bad());
+    view.version = bad();
+    view.config.target.iter_mut().for_each(|(_, value)| *value = bad());
     view.query.text = bad();
     let holder = Holder { host: bad(), process: 7, since: before(DAY), renewal: None };
     view.role = RoleView::Standby { since: before(HOUR), holder: Some(holder), recorded_at: None };

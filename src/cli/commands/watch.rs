@@ -13,6 +13,7 @@ use crate::cli::logging::notify;
 use crate::cli::operator;
 use crate::cli::problems;
 use crate::cli::render::guard_violation::{BlockedSubject, words};
+use crate::cli::render::target::RunTarget;
 use crate::cli::resources::store_options;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig, load};
@@ -121,6 +122,10 @@ impl WatchEnvironment for WatchHost {
 
     fn location(&self, config: &Config) -> Location {
         super::location(config)
+    }
+
+    fn target(&self, config: &Config, state: &Location) -> Vec<(&'static str, String)> {
+        RunTarget::new(&self.global, config).in_state(state).parts()
     }
 
     fn holder(&self) -> Holder {

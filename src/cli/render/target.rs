@@ -9,6 +9,7 @@ use crate::cli::resources::location;
 use crate::cli::revision::revision;
 use crate::config::Config;
 use crate::foreign::{self, escaped};
+use crate::state::Location;
 
 /// Digits of the config's digest that are shown.
 const DIGEST_SHOWN: usize = 12;
@@ -46,8 +47,13 @@ impl RunTarget {
         self.environment.as_deref().unwrap_or(&self.file)
     }
 
+    /// The target with the state of a process that read its config before.
+    pub(in crate::cli) fn in_state(self, state: &Location) -> Self {
+        Self { state: state.to_string(), ..self }
+    }
+
     /// Each part with its label.
-    pub(super) fn parts(&self) -> Vec<(&'static str, String)> {
+    pub(in crate::cli) fn parts(&self) -> Vec<(&'static str, String)> {
         let instances: Vec<String> = match self.instances.as_slice() {
             [(_, endpoint)] => vec![endpoint.clone()],
             several => several.iter().map(|(name, endpoint)| format!("{name} ({endpoint})")).collect(),
