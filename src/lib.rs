@@ -20,7 +20,7 @@
 //! | [`foreign`] | escaping of text from outside: removes secrets and identifiers of users, escapes control characters and markup | nothing of ours |
 //! | [`model`] | ids, identifiers, times, percentages: plain values, validated at construction; pure | nothing of ours |
 //! | [`file_glob`] | path globs and the walk over local folders | foreign |
-//! | [`wait_log`] | log lines of waits for the next attempt or a rate limit | nothing of ours |
+//! | [`wait_log`] | log lines of waits for the next attempt or a rate limit | model |
 //! | [`retry`] | counts failed attempts and computes the wait before the next one | wait_log |
 //! | [`object_store`] | bucket client with a blocking API | foreign, model, wait_log, retry |
 //! | [`contained`] | turns a panic in the work on one cohort into an error of that cohort | nothing of ours |

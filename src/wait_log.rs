@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use crate::model::duration_text;
+
 /// The target of these lines.
 pub const WAIT_TARGET: &str = "syncline::waits";
 
@@ -42,7 +44,7 @@ pub fn log_no_response(error: &str) {
 /// `attempt` is the number of the next attempt; without `attempts`, their number has no limit.
 pub fn log_retry(vendor: &str, cause: &str, attempt: u32, attempts: Option<u32>, wait: Duration) {
     let (wait_ms, next) = (millis(wait), next_attempt(attempt, attempts));
-    let text = format!("{cause}; {next} in {}", duration(wait));
+    let text = format!("{cause}; {next} in {}", duration_text(wait));
     tracing::warn!(target: WAIT_TARGET, vendor, cause, attempt, attempts, wait_ms, "{text}");
 }
 
@@ -54,7 +56,7 @@ pub fn log_repeated(vendor: &str, cause: &str, retries: usize) {
 /// Logs a wait for a rate limit.
 pub fn log_rate_limit(vendor: &str, cause: &str, wait: Duration) {
     let wait_ms = millis(wait);
-    let text = format!("{cause}; the next request in {}", duration(wait));
+    let text = format!("{cause}; the next request in {}", duration_text(wait));
     if wait < LONG_WAIT {
         tracing::info!(target: WAIT_TARGET, vendor, cause, wait_ms, "{text}");
     } else {
@@ -67,17 +69,6 @@ fn next_attempt(attempt: u32, attempts: Option<u32>) -> String {
     attempts.map_or_else(|| format!("attempt {attempt}"), |all| format!("attempt {attempt} of {all}"))
 }
 
-/// `0.3 s`, `4 s`, `5 min 20 s`.
-#[must_use]
-pub fn duration(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        0.0..0.95 => format!("{seconds:.1} s"),
-        0.95..119.5 => format!("{seconds:.0} s"),
-        _ => format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60),
-    }
-}
-
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -87,12 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_the_precision_that_people_need() {
-        let text = |millis| duration(Duration::from_millis(millis));
-        let texts = [0, 12, 300, 949, 950, 4_400, 119_000, 119_600, 320_000].map(text);
-        let expected =
-            ["0.0 s", "0.0 s", "0.3 s", "0.9 s", "1 s", "4 s", "119 s", "1 min 59 s", "5 min 20 s"];
-        assert_eq!(texts, expected);
+    fn the_number_of_attempts_is_shown_if_there_is_one() {
         assert_eq!(next_attempt(3, Some(8)), "attempt 3 of 8");
         assert_eq!(next_attempt(3, None), "attempt 3");
     }

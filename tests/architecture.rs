@@ -15,7 +15,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("foreign", &[]),
     ("model", &[]),
     ("file_glob", &["foreign"]),
-    ("wait_log", &[]),
+    ("wait_log", &["model"]),
     ("retry", &["wait_log"]),
     ("object_store", &["foreign", "model", "wait_log", "retry"]),
     ("contained", &[]),

@@ -330,7 +330,20 @@ fn a_stop_finishes_the_current_request() {
     assert_eq!(output.status.code(), Some(7), "{said}");
     assert!(said.contains("stopped as requested"), "{said}");
     let sent = sandbox.members("carts").len();
-    w.run(&["status"]).expect(0).says(&[&format!("{} members in braze", group(sent))]);
+    w.run(&["status"]).expect(0).says(&[
+        &format!("{} members in braze", group(sent)),
+        "carts  \"Carts\": stopped since",
+        "stopped as requested",
+        "1 cohort: 1 stopped.",
+    ]);
+    let status = w.run(&["status", "--format", "json"]).expect(0).json();
+    assert_eq!(status["cohorts"][0]["last_outcome"]["result"], "stopped");
+    let history = w.run(&["history"]).expect(0).says(&["applied in part", "; stopped as requested"]);
+    assert!(
+        !history.stdout.contains("failed") && !history.stdout.contains("stopped: "),
+        "{}",
+        history.stdout
+    );
     sandbox.faults("[]");
     w.run(&["reconcile"]).expect(0);
     in_sync(&w, &sandbox, 3_000);

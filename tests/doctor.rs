@@ -308,3 +308,24 @@ fn rate_limits_are_shown_per_endpoint() {
         "`/users/track`: Braze's rate limit is used up",
     ]);
 }
+
+#[test]
+fn blocked_cohorts_and_their_approvals_are_reported() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").source("carts", users(50)).source("trials", users(1));
+    w.run(&["reconcile"]).expect(0);
+    let healthy = w.run(&["doctor"]).expect(0);
+    assert!(!healthy.stdout.contains("blocked"), "{}", healthy.stdout);
+    w.source("carts", users(10)).run(&["reconcile"]).expect(6);
+    let report = w.run(&["doctor"]).expect(0).stdout;
+    let (_, command) =
+        report.split_once("to approve exactly this plan: ").unwrap_or_else(|| panic!("{report}"));
+    let flat = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("; it waits for an approval: removals blocked: 40 of 50 members"), "{report}");
+    assert_eq!(report.matches("blocked since").count(), 1, "{report}");
+    run_pasted(&w, command.lines().next().unwrap()).expect(0);
+    let approved = w.run(&["doctor"]).expect(0).says(&["approved until", "; the next run applies it"]);
+    assert!(!approved.stdout.contains("waits for an approval"), "{}", approved.stdout);
+    w.run(&["reconcile"]).expect(0);
+    assert!(!w.run(&["doctor"]).expect(0).stdout.contains("blocked"));
+}

@@ -211,3 +211,65 @@ fn a_cohort_is_not_created_from_a_source_without_a_usable_row() {
     w.run(&["reconcile"]).expect(0);
     assert!(sandbox.names().iter().any(|(id, _)| id == "wins"), "{:?}", sandbox.names());
 }
+
+/// A CSV file with two identifiers for each user.
+fn with_two_columns(users: std::ops::Range<usize>) -> String {
+    let rows = users.map(|n| format!("user-{n},account-{n}\n"));
+    std::iter::once("user_id,account_id\n".to_owned()).chain(rows).collect()
+}
+
+#[test]
+fn a_wrong_match_column_changes_nothing_and_its_repair_is_not_blocked() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let with = |column: &str| {
+        config(&sandbox.url, &["carts"], "")
+            .replace("external_id: identity", &format!("external_id: {column}"))
+    };
+    w.write("sync.yaml", with("user_id")).write("carts.csv", with_two_columns(0..100));
+    w.run(&["reconcile"]).expect(0).says(&["added 100"]);
+    w.write("sync.yaml", with("account_id"));
+    let blocked = w.run(&["reconcile", "--format", "json"]).expect(6).json();
+    let codes: Vec<&str> = blocked["cohorts"][0]["blocked"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|block| block["code"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ["removed_share", "exchanged"]);
+    w.run(&["reconcile"]).expect(6).says(&[
+        "everything blocked: the source has mostly other users: 100 of 100 members would leave, and 100 of 100 users",
+        "look at the source, and at the columns under `match:` (sync.yaml:",
+    ]);
+    assert_eq!(sandbox.members("carts"), members(users(100)), "no wrong identifier was added");
+    w.write("sync.yaml", with("user_id"));
+    w.run(&["reconcile"]).expect(0).says(&["In sync"]);
+    // An intended exchange needs one permission for both sides.
+    w.write("sync.yaml", with("account_id"));
+    w.run(&["reconcile", "--max-removes", "carts=100"]).expect(0).says(&["added 100, removed 100"]);
+}
+
+/// Half of an exchange is not applied, whichever side the limit blocks.
+#[test]
+fn an_exchange_is_blocked_also_if_only_additions_have_a_limit() {
+    let (w, sandbox) = reconciled(20, "    guard: { max_removed: 100%, max_added: 100% }\n");
+    w.source("carts", (100..160).map(|n| format!("user-{n}")));
+    let blocked = w.run(&["reconcile"]).expect(6);
+    let (_, command) = blocked.stdout.split_once("to approve exactly this plan: ").unwrap();
+    let command = command.lines().next().unwrap().to_owned();
+    blocked.says(&["additions blocked: 60 of 20 members would enter", "everything blocked"]);
+    assert_eq!(sandbox.members("carts"), members(users(20)), "the cohort is not emptied");
+    run_pasted(&w, &command).expect(0);
+    w.run(&["reconcile"]).expect(0).says(&["added 60, removed 20"]);
+}
+
+#[test]
+fn a_later_block_counts_the_members_of_now_and_names_those_of_the_first_block() {
+    let (w, _sandbox) = reconciled(100, "");
+    w.source("carts", users(60).chain((200..230).map(|n| format!("user-{n}"))));
+    w.run(&["reconcile"])
+        .expect(6)
+        .says(&["40 of 100 members would leave (40.0%), `guard.max_removed` allows 30%"]);
+    w.run(&["plan"]).expect(6).says(&[
+        "40 of 130 members would leave (40.0% of the 100 when removals were first blocked), `guard.max_removed`",
+    ]);
+}

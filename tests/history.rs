@@ -242,3 +242,44 @@ fn watch_records_each_change_of_condition_once() {
         runs[2]
     );
 }
+
+/// A `watch` without a key, with a used address, or with an invalid config does not start. The state is known.
+#[test]
+fn failed_starts_are_in_the_history_unless_another_process_holds_the_state() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], SHORT_TIMEOUTS).source("carts", users(5));
+    let without_key = |w: &Workspace| {
+        let mut command = w.command(&["watch"]);
+        command.env_remove("TEST_PARTNER_KEY");
+        run(command)
+    };
+    without_key(&w).expect(4);
+    assert!(!w.path(".syncline").exists(), "no state is created for it");
+    w.run(&["reconcile"]).expect(0);
+    without_key(&w).expect(4);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let valid = w.read("sync.yaml");
+    let address = format!("admin: {}", taken.local_addr().unwrap());
+    w.replace("sync.yaml", &valid.replace("admin: 127.0.0.1:0", &address));
+    w.run(&["watch"]).expect(1);
+    w.replace("sync.yaml", &valid.replace("name: Carts", "nam: Carts"));
+    w.run(&["watch"]).expect(3);
+    w.run(&["reconcile"]).expect(3);
+    w.run(&["validate"]).expect(3);
+    w.replace("sync.yaml", &valid);
+    let runs = history(&w, &[]);
+    let shown: Vec<[&str; 2]> =
+        runs.iter().map(|run| ["command", "result"].map(|key| run[key].as_str().unwrap())).collect();
+    let failed = ["reconcile", "watch", "watch", "watch"].map(|command| [command, "failed"]);
+    assert_eq!(shown, [&failed[..], &[["reconcile", "applied"]]].concat());
+    let error = |at: usize| runs[at]["errors"][0].as_str().unwrap().to_owned();
+    assert!(error(0).starts_with("the config has ") && error(1) == error(0), "{runs:?}");
+    assert!(error(2).contains("cannot listen on") && error(3).contains("has no partner API key"), "{runs:?}");
+    w.run(&["status"]).expect(0).says(&["the last run failed: reconcile", "the config has "]);
+    // The holder of the state alone may write to it.
+    let watch = Watch::start(&w);
+    watch.until_in_sync();
+    without_key(&w).expect(4);
+    assert_eq!(watch.stop(), 0);
+    assert_eq!(history(&w, &[]).iter().filter(|run| run["result"] == "failed").count(), 4);
+}

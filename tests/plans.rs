@@ -334,3 +334,44 @@ fn lines_wrap_at_words_and_commands_stay_whole() {
     let wide = w.run(&["plan"]).expect(6).stdout;
     assert!(wide.lines().any(|line| line.contains("exactly this plan: syncline approve")), "{wide}");
 }
+
+/// In CI, a plan is approved before any run has recorded it.
+#[test]
+fn the_plan_of_another_job_can_be_approved_with_a_warning() {
+    let (w, sandbox) = reconciled(100);
+    w.source("carts", users(10));
+    let planned = w.run(&["plan"]).expect(6).stdout;
+    let (_, command) = planned.split_once("to approve exactly this plan: ").unwrap();
+    let command = command.lines().next().unwrap();
+    let warning =
+        "no run has recorded a blocked plan of carts; the approval has no effect unless the next run";
+    run_pasted(&w, command).expect(0).says(&["approved sha256:", warning]);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts").len(), 10);
+    w.source("carts", users(1)).run(&["reconcile"]).expect(6);
+    let again = w.run(&["plan"]).expect(6).stdout;
+    let (_, command) = again.split_once("to approve exactly this plan: ").unwrap();
+    let approved = run_pasted(&w, command.lines().next().unwrap()).expect(0);
+    assert!(!approved.stdout.contains("no effect"), "{}", approved.stdout);
+}
+
+#[test]
+fn a_plan_names_the_keys_that_applying_it_needs() {
+    let (w, _sandbox) = reconciled(100);
+    let without_key = |args: &[&str]| {
+        let mut command = w.command(args);
+        command.env_remove("TEST_PARTNER_KEY");
+        run(command)
+    };
+    let in_sync = without_key(&["plan"]).expect(0);
+    assert!(!in_sync.stdout.contains("TEST_PARTNER_KEY"), "nothing is to be applied: {}", in_sync.stdout);
+    w.source("carts", users(101));
+    let missing =
+        "connection `braze` has no partner API key: the environment variable TEST_PARTNER_KEY is not set";
+    without_key(&["plan"])
+        .expect(0)
+        .says(&["! to apply it: connection `braze` has no partner API key", "TEST_PARTNER_KEY is not set"]);
+    assert_eq!(without_key(&["plan", "--format", "json"]).expect(0).json()["missing_keys"][0], missing);
+    let complete = w.run(&["plan"]).expect(0);
+    assert!(!complete.stdout.contains("to apply it:"), "{}", complete.stdout);
+}

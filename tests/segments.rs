@@ -318,7 +318,7 @@ fn an_ambiguous_name_is_a_finding() {
         "unknown",
         "2 segments are named \"Win back\"",
         "`segment: { id: … }` (sync.yaml:12)",
-        "Not in sync: 1 segment unknown.",
+        "Incomplete: 1 segment unknown.",
     ]);
     let id = setup.id("segments", "Win back");
     let by_id = WIN_BACK.replace("{ name: Win back }", &format!("{{ id: {id} }}"));
@@ -371,7 +371,20 @@ fn missing_permissions_are_not_reported_as_in_sync() {
     }
     let mut command = setup.w.command(&["check"]);
     command.env_remove("TEST_REST_KEY");
-    run(command).expect(4).says(&["not checked", "TEST_REST_KEY is not set"]);
+    let without_key = run(command).expect(4);
+    let says = [
+        "in braze: not checked: connection `braze`",
+        "TEST_REST_KEY is not set",
+        "Incomplete: 1 segment not checked.",
+    ];
+    without_key.says(&says);
+    let mut command = setup.w.command(&["check", "--format", "json"]);
+    command.env_remove("TEST_REST_KEY");
+    let report = run(command).expect(4).json();
+    assert_eq!(
+        (&report["result"], &report["segments"][0]["verdict"]),
+        (&json!("unknown"), &json!("not_checked"))
+    );
 }
 
 #[test]
@@ -451,7 +464,14 @@ fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
     assert_eq!(setup.w.snapshot(".syncline"), before, "a plan changes nothing");
     let mut command = setup.w.command(&["plan"]);
     command.env_remove("TEST_REST_KEY");
-    run(command).expect(0).says(&["not checked", "1 segment unknown"]);
+    run(command)
+        .expect(0)
+        .says(&["not checked", "In sync: 2 cohorts, nothing to send; 1 segment not checked."]);
+    let mut command = setup.w.command(&["plan", "--format", "markdown"]);
+    command.env_remove("TEST_REST_KEY");
+    let comment = run(command).expect(0);
+    assert!(!comment.stdout.contains("ot in sync"), "{}", comment.stdout);
+    comment.says(&[":warning: Incomplete segment checks", "| `win_back` | not checked |"]);
     setup.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
     setup.w.run(&["plan", "carts"]).expect(0).says(&["Braze does not respond: status 503"]);
 }

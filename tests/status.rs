@@ -217,3 +217,40 @@ fn the_next_run_of_watch_follows_the_schedule_of_each_cohort() {
         (&json!(false), &json!("reconcile"))
     );
 }
+
+/// In an incident the config may be the cause.
+#[test]
+fn an_invalid_config_hides_nothing_that_the_state_records() {
+    let (w, _sandbox) = with_problems();
+    let valid = w.read("sync.yaml");
+    let runs = w.run(&["history"]).expect(0).stdout;
+    let invalid = valid.replace("name: Vip", "nam: Vip");
+    assert_ne!(invalid, valid);
+    w.replace("sync.yaml", &invalid);
+    let shown = w.run(&["status"]).expect(0).says(&[
+        "carts  \"Carts\": blocked since",
+        "to approve exactly this plan: syncline approve carts --plan sha256:",
+        "vip",
+        "3 cohorts: 1 in sync, 1 blocked, 1 failed",
+    ]);
+    assert!(!shown.stdout.contains("orphaned"), "{}", shown.stdout);
+    assert!(
+        shown.stderr.contains("warning: the config has") && shown.stderr.contains("sync.yaml:"),
+        "{}",
+        shown.stderr
+    );
+    assert_eq!(w.run(&["history"]).expect(0).stdout, runs);
+    let report = status(&w);
+    assert_eq!(
+        (&report["is_config_valid"], &report["cohorts"][0]["declared"]),
+        (&json!(false), &Value::Null)
+    );
+    // Where the state is, is not guessed.
+    for unknown in ["stat: .other\n", "state: { path: 7 }\n"] {
+        w.replace("sync.yaml", &valid.replace("connections:\n", &format!("{unknown}connections:\n")));
+        w.run(&["status"]).expect(3);
+        w.run(&["history"]).expect(3);
+    }
+    w.replace("sync.yaml", &valid);
+    assert_eq!(status(&w)["is_config_valid"], true);
+}

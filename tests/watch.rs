@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::watch::{SHORT_TIMEOUTS, Watch};
@@ -130,9 +131,26 @@ fn a_blocked_cohort_waits_for_approval_and_delays_no_other() {
     let log = watch.log();
     let command = log.split("syncline approve carts --plan ").nth(1);
     let plan = command.and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("{log}"));
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("cohort=carts")).collect();
+    let has = |texts: &[&str]| lines.iter().any(|line| texts.iter().all(|text| line.contains(text)));
+    assert!(has(&["planned", "adds=0 removes=0", "blocked_removes=40"]), "{log}");
+    assert!(has(&["blocked", "added=0 removed=0", "blocked_removes=40"]), "{log}");
+    assert_eq!(
+        lines.iter().filter(|line| line.contains(" applied ")).count(),
+        1,
+        "only the first run: {log}"
+    );
+    let page = watch.get("/").body;
+    assert!(page.contains("Last plan: blocked: +0 −40"), "{page}");
+    let of_cohort = watch.get("/cohorts/carts").body;
+    for text in ["0 to add, 0 to remove, 10 unchanged; blocked: 0 to add, 40 to remove", ">blocked: +0 −40<"]
+    {
+        assert!(of_cohort.contains(text), "{text} is not in\n{of_cohort}");
+    }
     // The approval of another plan does not count.
     let other = format!("sha256:{}", "0".repeat(64));
-    w.run(&["approve", "carts", "--plan", &other]).expect(0);
+    let text = "the last run of carts blocked another plan, sha256:";
+    w.run(&["approve", "carts", "--plan", &other]).expect(0).says(&[text, plan]);
     w.run(&["approve", "absent", "--plan", plan]).expect(64).says(&["no cohort `absent`"]);
     w.run(&["approve", "carts", "--plan", plan]).expect(0).says(&["approved", plan]);
     until_members(&sandbox, "carts", users(10));
@@ -188,6 +206,7 @@ fn a_stop_finishes_the_current_batch() {
     let watch = Watch::start(&w);
     until("requests are sent", || sandbox.members("carts").len() >= 50);
     let began = Instant::now();
+    let watch_log = watch.log();
     assert_eq!(watch.stop(), 0);
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     let sent = sandbox.members("carts").len();
@@ -197,6 +216,13 @@ fn a_stop_finishes_the_current_batch() {
         status["cohorts"][0]["membership"]["members"].as_u64(),
         Some(sent as u64),
         "and its requests are recorded"
+    );
+    assert_eq!(status["cohorts"][0]["last_outcome"]["result"], "stopped", "a stop is no failure");
+    assert!(!watch_log.contains("failing: "), "{watch_log}");
+    let run = &w.run(&["history", "--format", "json"]).expect(0).json()["runs"][0];
+    assert_eq!(
+        (&run["result"], &run["cohorts"][0]["error"]),
+        (&json!("applied_in_part"), &json!("stopped as requested"))
     );
     w.run(&["state", "verify"]).expect(0);
     w.run(&["reconcile"]).expect(0);

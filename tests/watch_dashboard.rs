@@ -201,6 +201,7 @@ fn a_standby_shows_the_recorded_state() {
     let command =
         of_leader.split_once("class=\"command\">syncline approve ").unwrap().1.split_once('<').unwrap().0;
     assert!(of_standby.contains(command), "{command} is not in\n{of_standby}");
+    assert!(of_standby.contains("Last plan: blocked: +0 −45"), "{of_standby}");
     let history = of_standby.split_once("<h2 id=\"history\">").unwrap().1;
     assert!(history.contains("+50") && history.contains("blocked: removals blocked"), "{history}");
     let of_trials = standby.get("/cohorts/trials").body;
@@ -214,6 +215,24 @@ fn a_standby_shows_the_recorded_state() {
     standby.until_ready();
     until("it runs itself", || page(&standby).contains("Code: <code>"));
     assert!(time_after(&page(&standby), "Blocked for ") < moment, "{moment}");
+}
+
+/// The state records whether a retry may help, so a standby knows it.
+#[test]
+fn a_standby_distinguishes_permanent_failures() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], &(SHORT_TIMEOUTS.to_owned() + "  poll: 100ms\n"));
+    w.replace("carts.csv", "user\nuser-1\n");
+    let leader = Watch::start(&w);
+    until("the column is missing", || page(&leader).contains("needs a fix"));
+    let standby = Watch::from_command(&mut w.command(&["watch"]));
+    until("it shows the recorded failure", || title(&standby).starts_with("1 alert needs attention"));
+    assert!(page(&standby).contains("needs a fix"), "{}", page(&standby));
+    w.source("carts", users(6));
+    leader.until_in_sync();
+    sandbox.faults(r#"[{"on": "users", "times": 0, "do": {"status": 503}}]"#);
+    w.source("carts", users(9));
+    until("the failure is temporary", || page(&standby).contains("No action needed"));
 }
 
 #[test]

@@ -310,7 +310,17 @@ fn doubt_blocks_and_pending_triggers_are_reported() {
     w.run(&["who", "user-99", "--source"]).expect(0).says(&[
         "not in the source: the guard blocks the removal",
         "the guard blocks removals of this cohort since 20",
+        "; its plan waits for an approval",
     ]);
+    assert_eq!(answer(&w, &["user-99"])["blocked"]["approval"], "missing");
+    assert_eq!(answer(&w, &["new-user"])["blocked"]["adds"], false);
+    let report = w.run(&["reconcile"]).expect(6).stdout;
+    let (_, command) = report.split_once("to approve exactly this plan: ").unwrap();
+    run_pasted(&w, command.lines().next().unwrap()).expect(0);
+    assert_eq!(answer(&w, &["user-99"])["blocked"]["approval"], "given");
+    w.run(&["who", "user-99"])
+        .expect(0)
+        .says(&["its plan is approved until 20", ", and the next run applies it"]);
     w.source("carts", users(101)).run(&["reconcile"]).expect(0);
     assert_eq!(answer(&w, &["user-99"])["blocked"], Value::Null, "nothing is blocked any more");
     w.source("carts", users(101).chain([CANARY.to_owned()])).kill_during_request(&sandbox, "users", "users");

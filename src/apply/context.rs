@@ -113,6 +113,7 @@ impl ApplyOutcome {
             rejected: self.rejected,
             in_doubt: self.in_doubt,
             error: self.stop_reason.as_ref().map(ToString::to_string),
+            stopped: self.stop_reason.as_ref().is_some_and(ApplyStop::is_requested),
         }
     }
 

@@ -36,6 +36,16 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Workspace
     Ok(found)
 }
 
+/// The keys that these connections need and this machine does not have, one line for each connection.
+pub(super) fn missing_keys(config: &Config, is_used: impl Fn(&ConnectionName) -> bool) -> Vec<String> {
+    let used = config.braze.iter().filter(|(name, _)| is_used(name));
+    let outside = used.filter(|(_, braze)| braze.endpoint != VendorEndpoint::Sandbox);
+    outside
+        .filter_map(|(name, braze)| keys_of(config, name, braze).err())
+        .map(|error| error.message().to_owned())
+        .collect()
+}
+
 /// The keys of a connection. Keys that the config does not need may be missing.
 pub(super) fn keys_of(
     config: &Config,

@@ -9,8 +9,7 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressState, ProgressStyle};
 
 use super::output::{count, counted};
 use super::terminal::{add, has_progress};
-use crate::model::{CohortId, ExportId, ExportedAmount, NoProgress, Progress, Stage};
-use crate::wait_log::duration;
+use crate::model::{CohortId, ExportId, ExportedAmount, NoProgress, Progress, Stage, duration_text};
 
 /// Progress bars on a terminal; no output elsewhere.
 pub(super) fn progress() -> Arc<dyn Progress> {
@@ -95,7 +94,7 @@ impl ProgressBars {
 
 /// `, 20 s left`. Empty before the rate is known.
 fn left_text(left: Duration) -> String {
-    if left.is_zero() { String::new() } else { format!(", {} left", duration(left)) }
+    if left.is_zero() { String::new() } else { format!(", {} left", duration_text(left)) }
 }
 
 impl Progress for ProgressBars {

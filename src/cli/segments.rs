@@ -17,7 +17,7 @@ use crate::state::{CheckVerdict, StateReader, StateWriter};
 const LIMIT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The word instead of a verdict for a segment that cannot be checked where it is.
+/// The word instead of a verdict for a segment that Braze was not asked about.
 pub(super) const NOT_CHECKED: &str = "not_checked";
 
 /// The result of one segment check.
@@ -45,9 +45,13 @@ impl<'a> SegmentLookup<'a> {
     pub(super) fn word(&self) -> &'static str {
         match &self.outcome {
             Ok(checked) => checked.verdict().word(),
-            Err(not_checked) if not_checked.exit == Exit::Done => NOT_CHECKED,
-            Err(_) => CheckVerdict::Unknown.word(),
+            Err(_) => NOT_CHECKED,
         }
+    }
+
+    /// Whether the segment could not be checked, which is a problem. In the sandbox inside the program it is none.
+    pub(super) fn could_not_be_checked(&self) -> bool {
+        self.outcome.as_ref().is_err_and(|not_checked| not_checked.exit != Exit::Done)
     }
 
     /// Whether no check has found the segment: it was not created yet, or archived before the first check.

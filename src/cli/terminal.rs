@@ -21,8 +21,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::environment;
 use crate::foreign;
-use crate::model::Clock;
-use crate::wait_log::{REQUEST_SPAN, WAIT_TARGET, duration};
+use crate::model::{Clock, duration_text};
+use crate::wait_log::{REQUEST_SPAN, WAIT_TARGET};
 
 /// Commands that end sooner show no progress.
 const QUIET: Duration = Duration::from_millis(500);
@@ -136,13 +136,13 @@ impl Activity {
         let slow = slow.filter(|(_, began)| since(*began) >= SLOW_REQUEST);
         let waits = self.wait.as_ref().filter(|(_, until)| *until > now);
         let what = match (waits, slow) {
-            (Some((what, until)), _) => format!(": {what} in {}", duration(*until - now)),
+            (Some((what, until)), _) => format!(": {what} in {}", duration_text(*until - now)),
             (None, Some((request, began))) => {
-                format!(": {request} has no response for {}", duration(since(*began)))
+                format!(": {request} has no response for {}", duration_text(since(*began)))
             }
             (None, None) => String::new(),
         };
-        format!("{}, {}{what}", self.command, duration(since(self.began)))
+        format!("{}, {}{what}", self.command, duration_text(since(self.began)))
     }
 }
 

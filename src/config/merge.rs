@@ -60,6 +60,13 @@ pub(super) fn assemble(path: &Path) -> Result<MergedConfig, (ConfigSources, Vec<
     }
 }
 
+/// Reads the main file alone. `None`: it cannot be read, or it has a problem.
+pub(super) fn main_file(path: &Path) -> Option<(TreeNode, ConfigSources)> {
+    let (mut sources, mut problems) = (ConfigSources::default(), Vec::new());
+    let tree = read(path, None, &mut sources, &mut problems)?;
+    problems.is_empty().then_some((tree, sources))
+}
+
 /// Adds the included files to the tree, and returns how many entries the patterns skip.
 fn include(
     main: &Path,

@@ -84,6 +84,33 @@ pub fn load(path: &Path, environment: Option<&str>, trusted: Option<&Path>) -> R
     config.filter(|_| problems.is_empty()).ok_or_else(|| Problems::new(base.sources, problems))
 }
 
+/// Keys that the location of the state does not depend on.
+const NOT_OF_STATE: [&str; 11] = [
+    "connections",
+    "cohorts",
+    "identity",
+    "segments",
+    "exports",
+    "removed",
+    "include",
+    "roots",
+    "memory",
+    "retention",
+    "watch",
+];
+
+/// Reads only where the state is, from a config that is invalid elsewhere: the result has no connections, cohorts and
+/// exports. `None`: the main file cannot be parsed, or a key that the location depends on, or an unknown one, is invalid.
+/// Included files cannot change the location.
+#[must_use]
+pub fn load_state_location(path: &Path, environment: Option<&str>) -> Option<Config> {
+    let (tree, sources) = merge::main_file(path)?;
+    let mut problems = Vec::new();
+    let mut tree = merge::overlaid(&tree, environment, &mut problems);
+    tree.remove_entries(&NOT_OF_STATE);
+    typed(&tree, path, &sources, &mut problems).filter(|_| problems.is_empty())
+}
+
 /// Checks a config with each of its environments, and against a trusted one. Returns it without environment.
 ///
 /// # Errors

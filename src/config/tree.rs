@@ -85,6 +85,13 @@ impl TreeNode {
         if let TreeValue::List(items) = &self.value { items } else { &[] }
     }
 
+    /// Removes the entries of a mapping with these keys.
+    pub(super) fn remove_entries(&mut self, keys: &[&str]) {
+        if let TreeValue::Map(entries) = &mut self.value {
+            entries.retain(|entry| !keys.contains(&entry.key.as_str()));
+        }
+    }
+
     /// The items of a list, to change them; none for anything else.
     pub(super) fn items_mut(&mut self) -> Option<&mut Vec<TreeNode>> {
         if let TreeValue::List(items) = &mut self.value { Some(items) } else { None }

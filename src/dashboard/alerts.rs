@@ -1,11 +1,12 @@
 //! Alerts: conditions that differ from normal operation, those that need attention first.
 
-use super::format::{count, counted, duration, plural};
+use super::format::{count, counted, plural};
 use super::listing::address;
 use super::view::{
     CohortStateView, CohortView, DashboardView, InboxView, MissingPagesView, NextStep, RejectedRequestsView,
     RoleView, SegmentVerdictView,
 };
+use crate::model::duration_words;
 
 /// An alert of rejected deliveries ends after this time without another one, in seconds.
 const REJECTED_SHOWN: i64 = 24 * 60 * 60;
@@ -73,7 +74,10 @@ fn level(next: NextStep) -> AlertLevel {
 /// The alert of a cohort: its level and its text.
 pub(super) fn of_cohort(view: &DashboardView, cohort: &CohortView) -> Option<(AlertLevel, String)> {
     Some(match &cohort.state {
-        CohortStateView::InSync | CohortStateView::New | CohortStateView::Updating { .. } => return None,
+        CohortStateView::InSync
+        | CohortStateView::New
+        | CohortStateView::Updating { .. }
+        | CohortStateView::Stopped { .. } => return None,
         CohortStateView::WaitingForHeap { .. } => {
             (AlertLevel::Temporary, "waiting for Heap’s first sync".to_owned())
         }
@@ -102,10 +106,10 @@ fn rejected_alert(view: &DashboardView, rejected: &RejectedRequestsView) -> Opti
 
 /// Why a cohort is stale.
 pub(super) fn stale_reason(view: &DashboardView, cohort: &CohortView, after: std::time::Duration) -> String {
-    let limit = duration(after);
+    let limit = duration_words(after);
     match cohort.last_success {
         Some(last) => {
-            let age = duration(view.now.duration_since(last).unsigned_abs());
+            let age = duration_words(view.now.duration_since(last).unsigned_abs());
             format!("no successful run for {age}; the limit is {limit}")
         }
         None => format!("no successful run so far; the limit is {limit}"),

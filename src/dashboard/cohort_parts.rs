@@ -1,10 +1,11 @@
 //! Parts of a cohort that the list and the page of a cohort share: source, size, times, problem and remedies, rejects.
 
 use super::alerts::stale_reason;
-use super::format::{age, count, due, elapsed, plural, time};
+use super::format::{age, count, due, elapsed, planned_text, plural, time};
 use super::html::Html;
 use super::view::{
-    BlockedView, CohortStateView, CohortView, DashboardView, NextStep, PlanView, RemedyView, SourceView,
+    BlockedView, CohortStateView, CohortView, DashboardView, NextStep, PlanView, PlannedView, RemedyView,
+    SourceView,
 };
 use crate::model::{reason_words, timestamp_text};
 
@@ -72,6 +73,11 @@ pub(super) fn problem(html: &mut Html, view: &DashboardView, cohort: &CohortView
             html.text("A run is in progress, started ");
             age(html, *since, view.now);
             html.text(".");
+        }),
+        CohortStateView::Stopped { since } => note(html, |html| {
+            html.text("The last run was stopped ");
+            age(html, *since, view.now);
+            html.text(". The next run continues.");
         }),
         CohortStateView::WaitingForHeap { reason } => note(html, |html| waiting(html, reason.as_deref())),
         CohortStateView::Stale { after } => note(html, |html| {
@@ -196,27 +202,34 @@ pub(super) fn sentence(text: &str) -> String {
     rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }
 
-/// The additions and removals of the last plan: of this process, or of the last recorded run with a plan.
-pub(super) fn last_change(cohort: &CohortView) -> Option<(u64, u64)> {
-    let recorded = || cohort.runs.iter().find_map(|run| run.planned).map(|plan| (plan.adds, plan.removes));
-    cohort.plan.map(|plan| (plan.adds, plan.removes)).or_else(recorded)
+/// The changes of the last plan: of this process, or of the last recorded run with a plan.
+pub(super) fn last_change(cohort: &CohortView) -> Option<PlannedView> {
+    let recorded = || cohort.runs.iter().find_map(|run| run.planned);
+    cohort.plan.map(|plan| plan.changes).or_else(recorded)
 }
 
 /// The last plan in a few words.
 pub(super) fn plan_in_short(cohort: &CohortView) -> String {
     match last_change(cohort) {
         None => "Not planned yet".to_owned(),
-        Some((0, 0)) => "No changes in the last plan".to_owned(),
-        Some((adds, removes)) => format!("Last plan: +{} −{}", count(adds), count(removes)),
+        Some(plan) => match planned_text(plan) {
+            Some(changes) => format!("Last plan: {changes}"),
+            None => "No changes in the last plan".to_owned(),
+        },
     }
 }
 
 /// The last plan with all its numbers.
 pub(super) fn plan_in_full(html: &mut Html, view: &DashboardView, plan: &PlanView) {
+    let PlannedView { adds, removes, blocked_adds, blocked_removes } = plan.changes;
+    let blocked = match blocked_adds + blocked_removes {
+        0 => String::new(),
+        _ => format!("; blocked: {} to add, {} to remove", count(blocked_adds), count(blocked_removes)),
+    };
     html.text(&format!(
-        "{} to add, {} to remove, {} unchanged; {}, made ",
-        count(plan.adds),
-        count(plan.removes),
+        "{} to add, {} to remove, {} unchanged{blocked}; {}, made ",
+        count(adds),
+        count(removes),
         count(plan.unchanged),
         plural(plan.requests, "request"),
     ));

@@ -4,7 +4,7 @@ use super::html::Html;
 use super::view::{CohortStateView, NextStep};
 
 /// The labels of states, in the order of the summary.
-pub(super) const LABELS: [&str; 9] = [
+pub(super) const LABELS: [&str; 10] = [
     "needs approval",
     "needs a decision",
     "needs a fix",
@@ -12,6 +12,7 @@ pub(super) const LABELS: [&str; 9] = [
     "failing",
     "waiting for Heap",
     "updating",
+    "stopped",
     "new",
     "in sync",
 ];
@@ -28,8 +29,9 @@ pub(super) fn label(state: &CohortStateView) -> &'static str {
         CohortStateView::Failing { next: NextStep::Retry { .. }, .. } => 4,
         CohortStateView::WaitingForHeap { .. } => 5,
         CohortStateView::Updating { .. } => 6,
-        CohortStateView::New => 7,
-        CohortStateView::InSync => 8,
+        CohortStateView::Stopped { .. } => 7,
+        CohortStateView::New => 8,
+        CohortStateView::InSync => 9,
     }]
 }
 
@@ -51,7 +53,10 @@ pub(super) fn rank(state: &CohortStateView) -> u8 {
         | CohortStateView::Stale { .. }
         | CohortStateView::Failing { next: NextStep::NeedsOperator { .. }, .. } => 0,
         CohortStateView::Failing { .. } => 1,
-        CohortStateView::WaitingForHeap { .. } | CohortStateView::Updating { .. } | CohortStateView::New => 2,
+        CohortStateView::WaitingForHeap { .. }
+        | CohortStateView::Updating { .. }
+        | CohortStateView::Stopped { .. }
+        | CohortStateView::New => 2,
         CohortStateView::InSync => 3,
     }
 }
@@ -64,7 +69,9 @@ pub(super) fn badge(html: &mut Html, state: &CohortStateView) {
         | CohortStateView::BlockedInRecord { .. }
         | CohortStateView::Stale { .. } => ("state blocked", "!"),
         CohortStateView::Failing { .. } => ("state failing", "✕"),
-        CohortStateView::WaitingForHeap { .. } | CohortStateView::New => ("state idle", "…"),
+        CohortStateView::WaitingForHeap { .. } | CohortStateView::Stopped { .. } | CohortStateView::New => {
+            ("state idle", "…")
+        }
         CohortStateView::Updating { .. } => ("state idle", "→"),
     };
     html.node("span", &[("class", class)], |html| {

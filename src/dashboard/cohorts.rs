@@ -3,7 +3,7 @@
 use super::alerts;
 use super::cohort_parts::{last_change, members, plan_in_short, problem, rejected_rows, source, when};
 use super::cohort_state::badge;
-use super::format::{age, count, due, plural, time};
+use super::format::{age, count, due, planned_text, plural, time};
 use super::html::Html;
 use super::listing::{address, form, listed};
 use super::plot::plot;
@@ -100,8 +100,7 @@ fn row(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
         cell(html, "Last plan", |html| {
             html.text(&match last_change(cohort) {
                 None => "not yet".to_owned(),
-                Some((0, 0)) => "no changes".to_owned(),
-                Some((adds, removes)) => format!("+{} −{}", count(adds), count(removes)),
+                Some(plan) => planned_text(plan).unwrap_or_else(|| "no changes".to_owned()),
             });
             rejected(html, cohort);
         });

@@ -1,13 +1,8 @@
-//! Text forms of numbers, ages, durations and codes.
-
-use std::time::Duration;
+//! Text forms of numbers, ages, plans and codes.
 
 use super::html::Html;
-use crate::model::{Timestamp, timestamp_text};
-
-const MINUTE: u64 = 60;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+use super::view::PlannedView;
+use crate::model::{Timestamp, duration_words, timestamp_text};
 
 /// `1,234,567`.
 pub(super) fn count(number: u64) -> String {
@@ -42,16 +37,18 @@ pub(super) fn bytes(number: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// A duration in its largest suitable unit: `12 seconds`, `3 hours`, `2 days`.
-pub(super) fn duration(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (number, unit) = match seconds {
-        0..MINUTE => (seconds, "second"),
-        MINUTE..HOUR => (seconds / MINUTE, "minute"),
-        HOUR..172_800 => (seconds / HOUR, "hour"),
-        _ => (seconds / DAY, "day"),
-    };
-    plural(number, unit)
+/// The changes of a plan: `+3 −0`, `blocked: +0 −45`. None: it has no changes.
+pub(super) fn planned_text(plan: PlannedView) -> Option<String> {
+    let PlannedView { adds, removes, blocked_adds, blocked_removes } = plan;
+    let text = |adds: u64, removes: u64| format!("+{} −{}", count(adds), count(removes));
+    match (adds + removes > 0, blocked_adds + blocked_removes > 0) {
+        (false, false) => None,
+        (true, false) => Some(text(adds, removes)),
+        (false, true) => Some(format!("blocked: {}", text(blocked_adds, blocked_removes))),
+        (true, true) => {
+            Some(format!("{}; blocked: {}", text(adds, removes), text(blocked_adds, blocked_removes)))
+        }
+    }
 }
 
 /// The distance to a time: `just now`, `5 minutes ago`, `in 5 minutes`.
@@ -60,8 +57,8 @@ pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     let time = passed.unsigned_abs();
     match (passed.is_negative(), time.as_secs()) {
         (_, 0..5) => "just now".to_owned(),
-        (false, _) => format!("{} ago", duration(time)),
-        (true, _) => format!("in {}", duration(time)),
+        (false, _) => format!("{} ago", duration_words(time)),
+        (true, _) => format!("in {}", duration_words(time)),
     }
 }
 
@@ -88,7 +85,7 @@ pub(super) fn age(html: &mut Html, then: Timestamp, now: Timestamp) {
 
 /// The duration since a time, with the exact time as its title.
 pub(super) fn elapsed(html: &mut Html, since: Timestamp, now: Timestamp) {
-    time(html, since, &duration(now.duration_since(since).unsigned_abs()));
+    time(html, since, &duration_words(now.duration_since(since).unsigned_abs()));
 }
 
 /// The result of a run in words; other codes stay as they are.

@@ -1,8 +1,9 @@
 //! The tables of the page: exports, segments in Braze, and the history of runs.
 
-use super::format::{age, ago, count, duration, result_text, time};
+use super::format::{age, ago, count, planned_text, result_text, time};
 use super::html::Html;
 use super::view::{DashboardView, ExportView, HistoryView, NextStep, SegmentCheckView, SegmentVerdictView};
+use crate::model::duration_words;
 
 fn table(
     html: &mut Html,
@@ -69,7 +70,7 @@ fn export_row(html: &mut Html, view: &DashboardView, export: &ExportView) {
         });
         number(html, "Lag", |html| match export.lag {
             Some(lag) if lag.is_zero() => html.text("none"),
-            Some(lag) => html.text(&duration(lag)),
+            Some(lag) => html.text(&duration_words(lag)),
             None => html.text("unknown"),
         });
         number(html, "Events in Heap", |html| html.text(&count(export.events)));
@@ -163,7 +164,7 @@ fn run_row(html: &mut Html, view: &DashboardView, run: &HistoryView, of_all: boo
             });
         }
         number(html, "Plan", |html| match run.planned {
-            Some(plan) => html.text(&format!("+{} −{}", count(plan.adds), count(plan.removes))),
+            Some(plan) => html.text(&planned_text(plan).unwrap_or_else(|| "no changes".to_owned())),
             None => html.text("none"),
         });
         number(html, "Added", |html| html.text(&format!("+{}", count(run.added))));

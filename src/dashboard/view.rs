@@ -204,6 +204,11 @@ pub enum CohortStateView {
         /// What the operator can do.
         remedies: Vec<RemedyView>,
     },
+    /// The operator stopped the last run. The next one continues.
+    Stopped {
+        /// Since when.
+        since: Timestamp,
+    },
     /// The last success is too long ago.
     Stale {
         /// The limit.
@@ -268,10 +273,8 @@ pub enum NextStep {
 pub struct PlanView {
     /// When it was made.
     pub at: Timestamp,
-    /// Members to add.
-    pub adds: u64,
-    /// Members to remove.
-    pub removes: u64,
+    /// The changes.
+    pub changes: PlannedView,
     /// Unchanged members.
     pub unchanged: u64,
     /// The number of requests.
@@ -412,12 +415,16 @@ pub struct RejectedRequestsView {
 }
 
 /// The planned changes of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlannedView {
     /// Members to add.
     pub adds: u64,
     /// Members to remove.
     pub removes: u64,
+    /// Additions that the guard blocks.
+    pub blocked_adds: u64,
+    /// Removals that the guard blocks.
+    pub blocked_removes: u64,
 }
 
 /// The changes of a cohort by one run.
@@ -429,7 +436,7 @@ pub struct HistoryView {
     pub run: RunId,
     /// The cohort. None: the run failed as a whole.
     pub cohort: Option<CohortId>,
-    /// The plan. None: the cohort could not be planned, or all its changes were blocked.
+    /// The plan. None: the cohort could not be planned.
     pub planned: Option<PlannedView>,
     /// Members added.
     pub added: u64,

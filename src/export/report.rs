@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ExportStop;
 use crate::config;
 use crate::model::{ConnectionName, ExportId};
-use crate::state::{ClosedFile, JournalEvent, RunOutcome};
+use crate::state::{ClosedFile, JournalEvent, RunFailure, RunOutcome};
 
 /// The events of a run, counted by outcome.
 #[derive(Clone, Debug, Default)]
@@ -133,6 +133,7 @@ impl ExportReport {
             rejected: self.tally.rejected(),
             waiting: self.waiting,
             error: self.failure(),
+            stopped: self.is_stopped(),
         }
     }
 
@@ -146,7 +147,18 @@ impl ExportReport {
     /// The outcome of the run.
     #[must_use]
     pub fn run_outcome(&self) -> RunOutcome {
-        self.failure().map_or(RunOutcome::InSync, RunOutcome::Stopped)
+        let needs_operator = self.stop_reason.as_ref().is_none_or(ExportStop::needs_operator);
+        match self.failure() {
+            None => RunOutcome::InSync,
+            Some(reason) if self.is_stopped() => RunOutcome::Stopped(reason),
+            Some(reason) => RunOutcome::Failed(RunFailure { reason, needs_operator }),
+        }
+    }
+
+    /// Whether the operator stopped the run.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stop_reason.as_ref().is_some_and(ExportStop::is_requested)
     }
 
     /// Whether Heap accepted anything.

@@ -38,6 +38,12 @@ pub enum ExportStop {
 }
 
 impl ExportStop {
+    /// Whether the operator asked for the stop, so that it is no failure.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        *self == Self::Local(StopCause::Interrupted)
+    }
+
     /// Whether an operator must act, because a retry alone does not help.
     #[must_use]
     pub fn needs_operator(&self) -> bool {

@@ -8,7 +8,8 @@ use super::source_rows::{self, SourceFinding};
 use crate::config::CohortConfig;
 use crate::model::{CohortId, Identifier, MemberKey, MemberStanding, Timestamp};
 use crate::state::{
-    DueTrigger, FoundMember, Membership, RecordedBlock, RejectFile, StateError, Transition, UnknownUser,
+    DueTrigger, FoundMember, LastOutcome, Membership, RecordedBlock, RejectFile, StateError, Transition,
+    UnknownUser,
 };
 
 /// How an identifier is related to the asked one.
@@ -57,6 +58,32 @@ pub struct MissingProfile {
     pub exists_now: bool,
 }
 
+/// The approval of the plan that the guard blocked in the last run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PendingApproval {
+    /// An operator may approve the plan.
+    Missing,
+    /// The plan is approved, and the next run applies it.
+    Given {
+        /// When the approval expires.
+        expires_at: Timestamp,
+    },
+}
+
+/// What the guard blocks in a cohort.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CohortBlock {
+    pub(super) recorded: RecordedBlock,
+    /// The digest of the blocked plan, if an approval can lift the block.
+    pub(super) plan: Option<String>,
+}
+
+impl CohortBlock {
+    pub(super) fn of(last: &LastOutcome) -> Self {
+        Self { recorded: last.block.clone(), plan: last.plan.clone() }
+    }
+}
+
 /// The findings about one user in one cohort.
 #[derive(Clone, Debug, Default)]
 pub struct CohortFacts {
@@ -75,6 +102,8 @@ pub struct CohortFacts {
     pub triggers: Vec<PendingTrigger>,
     /// What the guard blocks in the cohort, if the config has it.
     pub block: RecordedBlock,
+    /// Whether the blocked plan waits for an approval. `None`: an approval cannot lift the block.
+    pub approval: Option<PendingApproval>,
     /// Why it is unknown what the guard blocks.
     pub block_error: Option<String>,
     /// The user in the source, or why the source cannot be read. `None`: it was not read.
@@ -88,7 +117,7 @@ pub(super) struct SearchedCohort<'a> {
     /// The rejects files, the newest first.
     pub(super) files: &'a [RejectFile],
     /// What the guard blocks, or why that cannot be read.
-    pub(super) block: Result<RecordedBlock, String>,
+    pub(super) block: Result<CohortBlock, String>,
 }
 
 /// Returns the findings about all subjects in a cohort.
@@ -100,12 +129,14 @@ pub(super) fn of_cohort(
     let version = inputs.state.version(cohort)?;
     let (block, block_error) = match block {
         Ok(block) => (block, None),
-        Err(error) => (RecordedBlock::default(), Some(error)),
+        Err(error) => (CohortBlock::default(), Some(error)),
     };
+    let approval = block.plan.map(|plan| pending_approval(cohort, &plan, inputs)).transpose()?;
     let facts = CohortFacts {
         has_version: version.is_some(),
         is_emptied: version.as_ref().is_some_and(|version| version.removed),
-        block,
+        block: block.recorded,
+        approval,
         block_error,
         ..CohortFacts::default()
     };
@@ -141,6 +172,18 @@ pub(super) fn of_cohort(
         }
     }
     Ok(all)
+}
+
+fn pending_approval(
+    cohort: &CohortId,
+    plan: &str,
+    inputs: LookupInputs<'_>,
+) -> Result<PendingApproval, StateError> {
+    let given = inputs.state.approvals(cohort, inputs.now)?;
+    let of_plan = given.iter().find(|approval| approval.plan == plan);
+    Ok(of_plan.map_or(PendingApproval::Missing, |approval| PendingApproval::Given {
+        expires_at: approval.expires_at(),
+    }))
 }
 
 /// Whether the rows of the newest rejects still matter. They do not if a later run has read the source in full and

@@ -17,15 +17,17 @@ use std::collections::BTreeMap;
 use crate::config::CohortConfig;
 use crate::model::CohortId;
 use crate::source::RejectReason;
-use crate::state::{RecordedBlock, RejectFile, StateError};
+use crate::state::{RejectFile, StateError};
 
-pub use cohort_facts::{CohortFacts, FoundAs, MissingProfile, PendingTrigger, RecordedIdentifier};
+pub use cohort_facts::{
+    CohortFacts, FoundAs, MissingProfile, PendingApproval, PendingTrigger, RecordedIdentifier,
+};
 pub use identifiers::{IdKind, KnownOwner, LookupInputs};
 pub use reject_search::RejectedRow;
 pub use source_rows::{SourceFinding, SourceRow, SourceRowOutcome};
 pub use verdict::{Absence, Verdict, verdict};
 
-use cohort_facts::SearchedCohort;
+use cohort_facts::{CohortBlock, SearchedCohort};
 use identifiers::{AskedId, Subjects};
 
 /// The answer for one identifier.
@@ -83,8 +85,8 @@ pub fn look_up(identifiers: &[String], inputs: LookupInputs<'_>) -> Result<Vec<U
     for (cohort, declared) in cohorts(inputs)? {
         let is_declared = inputs.config.cohort_ids().any(|id| *id == cohort);
         let block = match &outcomes {
-            _ if !is_declared => Ok(RecordedBlock::default()),
-            Ok(outcomes) => Ok(outcomes.cohort(&cohort).map(|last| last.block.clone()).unwrap_or_default()),
+            _ if !is_declared => Ok(CohortBlock::default()),
+            Ok(outcomes) => Ok(outcomes.cohort(&cohort).map(CohortBlock::of).unwrap_or_default()),
             Err(error) => Err(error.clone()),
         };
         let files: Vec<RejectFile> = rejects.remove(&cohort).unwrap_or_default();

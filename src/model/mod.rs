@@ -5,6 +5,7 @@
 mod avro_value;
 mod build_feature;
 mod delivery;
+mod duration;
 mod id;
 mod id_shapes;
 mod identifier;
@@ -27,6 +28,7 @@ mod time;
 pub use avro_value::{AvroRecord, AvroValue};
 pub use build_feature::BuildFeature;
 pub use delivery::DeliveryMethod;
+pub use duration::{duration_text, duration_words};
 pub use id::{CohortId, ConnectionName, EndpointName, ExportId, IdError, RunId, SegmentId};
 pub use id_shapes::{IdShapes, is_ambiguous, is_invisible, visible_form};
 pub use identifier::{

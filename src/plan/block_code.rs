@@ -17,6 +17,8 @@ stable_codes! {
         RemovedCeiling = "removed_ceiling",
         /// More users would enter than you allowed for this run.
         AddedCeiling = "added_ceiling",
+        /// Most members would leave, most users of the source are new, and a limit blocks one side.
+        Exchanged = "exchanged",
         /// The source has no members, and all recorded members would leave.
         Emptied = "emptied",
         /// The source is empty, and the cohort was never filled.
@@ -53,6 +55,7 @@ impl BlockCode {
             | Self::AddedShare
             | Self::RemovedCount
             | Self::AddedCount
+            | Self::Exchanged
             | Self::Emptied
             | Self::EmptySource
             | Self::AllRejected

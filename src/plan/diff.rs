@@ -112,6 +112,15 @@ impl DiffTally {
         self.removed + self.doubt_removed + self.removed_again
     }
 
+    /// All changes of one side.
+    #[must_use]
+    pub fn changes(&self, op: ChangeOp) -> u64 {
+        match op {
+            ChangeOp::Remove => self.removes(),
+            ChangeOp::Add => self.adds(),
+        }
+    }
+
     /// Pairs of a removal and an addition that only re-key a member. No user leaves or enters by them. If several members
     /// become one, the others count as leaving.
     #[must_use]

@@ -53,6 +53,9 @@ pub enum GuardViolation {
         changes: u64,
         /// The number of members.
         members: u64,
+        /// The number of members that the share is computed from: fewer, if additions have continued beside blocked
+        /// removals.
+        base: u64,
         /// The limit.
         limit: Percentage,
     },
@@ -73,6 +76,17 @@ pub enum GuardViolation {
         changes: u64,
         /// The limit that you allowed.
         limit: u64,
+    },
+    /// Most members would leave, most users of the source are new, and a limit blocks one side.
+    Exchanged {
+        /// Members that would leave.
+        leaving: u64,
+        /// The number of members.
+        members: u64,
+        /// Users that would enter.
+        entering: u64,
+        /// The number of users of the source.
+        desired: u64,
     },
     /// The source has no members, and all recorded members would leave.
     Emptied {
@@ -171,7 +185,8 @@ impl GuardViolation {
             | Self::Protected { .. } => ChangeSide::Removes,
             Self::ArrayFull(_) => ChangeSide::Adds,
             Self::NameTaken { .. } => ChangeSide::Naming,
-            Self::EmptyAtFirst
+            Self::Exchanged { .. }
+            | Self::EmptyAtFirst
             | Self::NoneUsable { .. }
             | Self::Damaged { .. }
             | Self::WorkspaceChanged { .. } => ChangeSide::All,
@@ -188,6 +203,7 @@ impl GuardViolation {
             Self::Count { op: ChangeOp::Add, .. } => BlockCode::AddedCount,
             Self::Ceiling { op: ChangeOp::Remove, .. } => BlockCode::RemovedCeiling,
             Self::Ceiling { op: ChangeOp::Add, .. } => BlockCode::AddedCeiling,
+            Self::Exchanged { .. } => BlockCode::Exchanged,
             Self::Emptied { .. } => BlockCode::Emptied,
             Self::EmptyAtFirst => BlockCode::EmptySource,
             Self::NoneUsable { .. } => BlockCode::AllRejected,
@@ -240,11 +256,13 @@ impl<C> ApprovedPlan<C> {
     /// The number of changes of this side that are sent.
     #[must_use]
     pub fn changes(&self, op: ChangeOp) -> u64 {
-        match (op, *self.sides.of(op)) {
-            (_, false) => 0,
-            (ChangeOp::Remove, true) => self.plan.tally.removes(),
-            (ChangeOp::Add, true) => self.plan.tally.adds(),
-        }
+        if *self.sides.of(op) { self.plan.tally.changes(op) } else { 0 }
+    }
+
+    /// The number of changes of this side that are blocked. `None`: the side may be sent.
+    #[must_use]
+    pub fn blocked(&self, op: ChangeOp) -> Option<u64> {
+        (!self.sides.of(op)).then(|| self.plan.tally.changes(op))
     }
 
     /// Whether nothing is sent.
@@ -336,7 +354,29 @@ pub fn violations<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<Guar
     if policy.approved.contains(&plan.whole_digest()) {
         found.retain(|violation| !violation.can_be_approved());
     }
+    found.extend(exchanged(plan, &found));
     found
+}
+
+/// A source that has mostly other users is a wrong column or a wrong file far more often than a new audience. Half of
+/// such a change is never right: it adds the wrong users to the members, and the limits then block their removal too.
+fn exchanged<C>(plan: &MembershipPlan<C>, found: &[GuardViolation]) -> Option<GuardViolation> {
+    let is_limit = |violation: &GuardViolation| {
+        matches!(
+            violation,
+            GuardViolation::Share { .. } | GuardViolation::Count { .. } | GuardViolation::Ceiling { .. }
+        )
+    };
+    let tally = &plan.tally;
+    let (leaving, members) = (tally.leaving(), tally.recorded());
+    let (entering, desired) = (added(tally), tally.desired());
+    let most_change = leaving > members / 2 && entering > desired / 2;
+    (most_change && found.iter().any(is_limit)).then_some(GuardViolation::Exchanged {
+        leaving,
+        members,
+        entering,
+        desired,
+    })
 }
 
 /// The segment filter of Braze shows only names, so two cohorts with one name cannot be distinguished.
@@ -438,17 +478,23 @@ fn too_large_share<C>(
     op: ChangeOp,
 ) -> Option<GuardViolation> {
     let (tally, recorded) = (&plan.tally, plan.tally.recorded());
-    let (changes, limit, members) = match op {
+    let (changes, limit, base) = match op {
         // `emptied` checks whether all members may leave, except in a delivery change.
         ChangeOp::Remove if tally.desired() == 0 && plan.next_delivery.is_none() => return None,
         // Additions while removals are blocked must not lower the share of the removals in the next run.
         ChangeOp::Remove => {
-            let members = policy.share_base.map_or(recorded, |base| base.min(recorded));
-            (tally.leaving(), policy.limits.removed_share_max, members)
+            let base = policy.share_base.map_or(recorded, |base| base.min(recorded));
+            (tally.leaving(), policy.limits.removed_share_max, base)
         }
         ChangeOp::Add => (added(tally), policy.limits.added_share_max, recorded),
     };
-    limit.is_exceeded_by(changes, members).then_some(GuardViolation::Share { op, changes, members, limit })
+    limit.is_exceeded_by(changes, base).then_some(GuardViolation::Share {
+        op,
+        changes,
+        members: recorded,
+        base,
+        limit,
+    })
 }
 
 fn added(tally: &DiffTally) -> u64 {

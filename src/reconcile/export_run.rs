@@ -132,10 +132,12 @@ pub fn export_outcomes(reports: &[ExportReport]) -> Vec<(ExportId, RunOutcome)> 
 #[must_use]
 pub fn result(reports: &[ExportReport]) -> &'static str {
     let changed = reports.iter().any(ExportReport::changed_anything);
-    match (changed, reports.iter().all(ExportReport::is_complete)) {
+    let mut incomplete = reports.iter().filter(|report| !report.is_complete()).peekable();
+    match (changed, incomplete.peek().is_none()) {
         (true, true) => "exported",
         (true, false) => "exported_in_part",
         (false, true) => "in_sync",
+        (false, false) if incomplete.all(ExportReport::is_stopped) => "stopped",
         (false, false) => "failed",
     }
 }

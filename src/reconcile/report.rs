@@ -6,12 +6,12 @@ use super::plan_error::FailedKind;
 use super::policy::OrphanedCohort;
 use super::preflight::PreflightReport;
 use super::read_source::PushdownReport;
-use super::run_plan::{CohortPlan, FailedCohort, RunPlan};
+use super::run_plan::{CohortPlan, RunPlan};
 use super::triggers::TriggersPlan;
 use crate::apply::{ApplyOutcome, ApplyStop, TriggerOutcome};
-use crate::model::{CohortId, ConnectionName, DeliveryMethod, MatchTally, RunId};
-use crate::plan::{ChangeSide, DiffTally, GuardViolation, PlanDigest, Sides};
-use crate::state::{Approval, RunOutcome};
+use crate::model::{ChangeOp, CohortId, ConnectionName, DeliveryMethod, MatchTally, RunId};
+use crate::plan::{DiffTally, GuardViolation, PlanDigest, Sides};
+use crate::state::{Approval, RunFailure, RunOutcome};
 
 /// The report of one cohort.
 #[derive(Debug)]
@@ -113,18 +113,37 @@ impl CohortReport {
         {
             let can_approve = self.violations.iter().all(GuardViolation::can_be_approved);
             let plan = can_approve.then(|| self.whole_digest.to_string());
-            let blocks = |side: ChangeSide| {
-                let mut sides = self.violations.iter().map(GuardViolation::side);
-                sides.any(|blocked| blocked == side || blocked == ChangeSide::All)
-            };
-            let (adds, removes) = (blocks(ChangeSide::Adds), blocks(ChangeSide::Removes));
+            let (adds, removes) = (self.blocked(ChangeOp::Add), self.blocked(ChangeOp::Remove));
             return Some(RunOutcome::Blocked { reasons: explain(self), plan, adds, removes });
         }
         match &self.outcome.stop_reason {
             Some(ApplyStop::Blocked) => None,
-            Some(stop) => Some(RunOutcome::Stopped(stop.to_string())),
+            Some(stop) if stop.is_requested() => Some(RunOutcome::Stopped(stop.to_string())),
+            Some(stop) => {
+                let (reason, needs_operator) = (stop.to_string(), stop.needs_operator());
+                Some(RunOutcome::Failed(RunFailure { reason, needs_operator }))
+            }
             None if self.is_complete() => Some(RunOutcome::InSync),
-            None => Some(RunOutcome::Stopped(self.unsettled())),
+            None => Some(RunOutcome::Failed(RunFailure { reason: self.unsettled(), needs_operator: false })),
+        }
+    }
+
+    /// The number of blocked changes of one side. `None`: the guard allows the side.
+    #[must_use]
+    pub fn blocked(&self, op: ChangeOp) -> Option<u64> {
+        (!self.sides.of(op)).then(|| self.tally.changes(op))
+    }
+
+    /// What the apply did, in a word for the log.
+    fn result(&self) -> &'static str {
+        match &self.outcome.stop_reason {
+            _ if self.changed_anything() => "applied",
+            Some(stop) if stop.is_requested() => "stopped",
+            Some(ApplyStop::Blocked) => "blocked",
+            Some(_) => "failed",
+            None if !self.violations.is_empty() => "blocked",
+            None if self.is_complete() => "in sync",
+            None => "not confirmed",
         }
     }
 
@@ -163,7 +182,7 @@ pub struct RunReport {
     /// The cohorts, in the order of the config.
     pub cohorts: Vec<CohortReport>,
     /// The cohorts that could not be planned: id and reason.
-    pub failed: Vec<(CohortId, String)>,
+    pub failed: Vec<(CohortId, RunFailure)>,
     /// The most urgent kind among them.
     pub failed_kind: Option<FailedKind>,
     /// The cohorts that wait for the first delivery of their source: id and reason.
@@ -184,9 +203,13 @@ impl RunReport {
             run: run.clone(),
             digest: plan.digest(),
             cohorts: Vec::with_capacity(plan.cohorts.len()),
-            failed: reasons(&plan.failed),
+            failed: plan.failed.iter().map(|failed| (failed.id.clone(), failed.failure())).collect(),
             failed_kind: plan.failed_kind(),
-            waiting: reasons(&plan.waiting),
+            waiting: plan
+                .waiting
+                .iter()
+                .map(|waiting| (waiting.id.clone(), waiting.error.to_string()))
+                .collect(),
             orphaned: plan.orphaned.clone(),
             requests: 0,
             journal_error: None,
@@ -210,8 +233,12 @@ impl RunReport {
     /// Inserts a cohort in the order of the plan. Cohorts finish in any order.
     pub(super) fn insert(&mut self, position: usize, cohort: CohortReport) {
         let ApplyOutcome { added, removed, rejected, in_doubt, .. } = cohort.outcome;
-        let stopped = cohort.outcome.stop_reason.is_some();
-        tracing::info!(cohort = %cohort.id, added, removed, rejected, in_doubt, stopped, "applied");
+        let (blocked_adds, blocked_removes) =
+            (cohort.blocked(ChangeOp::Add), cohort.blocked(ChangeOp::Remove));
+        let (stopped, result) = (cohort.outcome.stop_reason.is_some(), cohort.result());
+        tracing::info!(
+            cohort = %cohort.id, added, removed, blocked_adds, blocked_removes, rejected, in_doubt, stopped, "{result}"
+        );
         let at = self.positions.partition_point(|earlier| *earlier < position);
         self.positions.insert(at, position);
         self.cohorts.insert(at, cohort);
@@ -234,7 +261,7 @@ impl RunReport {
         let planned =
             self.cohorts.iter().filter_map(|cohort| Some((cohort.id.clone(), cohort.run_outcome(explain)?)));
         let failed =
-            self.failed.iter().map(|(id, error)| (id.clone(), RunOutcome::NotPlanned(error.clone())));
+            self.failed.iter().map(|(id, failure)| (id.clone(), RunOutcome::NotPlanned(failure.clone())));
         let waiting =
             self.waiting.iter().map(|(id, reason)| (id.clone(), RunOutcome::Waiting(reason.clone())));
         planned.chain(failed).chain(waiting).collect()
@@ -262,6 +289,13 @@ impl RunReport {
             (true, false) => "applied_in_part",
             (false, true) => "in_sync",
             (false, false)
+                if self.failed.is_empty()
+                    && self.stop_reasons().next().is_some()
+                    && self.stop_reasons().all(ApplyStop::is_requested) =>
+            {
+                "stopped"
+            }
+            (false, false)
                 if !self.failed.is_empty() || self.stop_reasons().any(|stop| *stop != ApplyStop::Blocked) =>
             {
                 "failed"
@@ -271,8 +305,4 @@ impl RunReport {
             (false, false) => "applied_in_part",
         }
     }
-}
-
-fn reasons(failed: &[FailedCohort]) -> Vec<(CohortId, String)> {
-    failed.iter().map(|failed| (failed.id.clone(), failed.error.to_string())).collect()
 }

@@ -11,7 +11,7 @@ use crate::config::{CohortConfig, Config};
 use crate::model::{ChangeOp, CohortId, ConnectionName, DeliveryMethod, MatchTally};
 use crate::plan::{Cost, GuardVerdict, PlanDigest, of_all};
 use crate::source::{PackedList, RowRejects};
-use crate::state::{Approval, Membership, SourceMark, Spool};
+use crate::state::{Approval, Membership, RunFailure, SourceMark, Spool};
 
 /// The plan of one cohort.
 #[derive(Debug)]
@@ -166,6 +166,13 @@ pub struct FailedCohort {
     pub declared_at: Option<String>,
 }
 
+impl FailedCohort {
+    /// The failure, for the record of the run.
+    pub(super) fn failure(&self) -> RunFailure {
+        RunFailure { reason: self.error.to_string(), needs_operator: self.error.needs_operator() }
+    }
+}
+
 /// The plan of a run.
 #[derive(Debug)]
 pub struct RunPlan {
@@ -191,7 +198,9 @@ impl RunPlan {
             Ok(cohort) => {
                 let (approved, violations) = (&cohort.verdict.approved, cohort.verdict.violations.len());
                 let (adds, removes) = (approved.changes(ChangeOp::Add), approved.changes(ChangeOp::Remove));
-                tracing::info!(cohort = %id, adds, removes, violations, "planned");
+                let (blocked_adds, blocked_removes) =
+                    (approved.blocked(ChangeOp::Add), approved.blocked(ChangeOp::Remove));
+                tracing::info!(cohort = %id, adds, removes, blocked_adds, blocked_removes, violations, "planned");
                 self.cohorts.push(cohort);
             }
             Err(error) if error.is_waiting() => {

@@ -55,6 +55,24 @@ impl RunRecorder {
         Ok(Self { state, journal, run, command, clock, has_ended: AtomicBool::new(false) })
     }
 
+    /// Records a run that failed before it began. It does not tidy the state, because its config may be unknown.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn record_failed_start(
+        state: &Arc<StateWriter>,
+        run: &RunId,
+        clock: Clock,
+        config: &Config,
+        (origin, error): (RunOrigin, &str),
+    ) -> Result<(), StateError> {
+        let recorder = Self::begin(state, run, clock, config, origin)?;
+        recorder.note_error(error);
+        let now = clock.now();
+        recorder.journal_end(now, "failed", 0)?;
+        state.record_failed_run(recorder.outcome_run(now), error)
+    }
+
     /// The journal, for the parts of the run.
     #[must_use]
     pub fn journal(&self) -> Arc<Journal> {

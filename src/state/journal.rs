@@ -75,6 +75,12 @@ pub enum JournalEvent {
         /// The digest of the plan, if an approval can lift the block.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         plan: Option<String>,
+        /// Blocked additions. An earlier version of the program wrote no number.
+        #[serde(default)]
+        adds: u64,
+        /// Blocked removals.
+        #[serde(default)]
+        removes: u64,
     },
     /// A cohort could not be planned.
     NotPlanned {
@@ -157,8 +163,11 @@ pub enum JournalEvent {
         rejected: u64,
         /// Events that are held.
         waiting: u64,
-        /// The error, if it failed.
+        /// Why it is not complete.
         error: Option<String>,
+        /// The operator stopped it.
+        #[serde(default)]
+        stopped: bool,
     },
     /// A cohort finished.
     Finished {
@@ -172,8 +181,11 @@ pub enum JournalEvent {
         rejected: u64,
         /// Members left in doubt.
         in_doubt: u64,
-        /// The error, if it failed.
+        /// Why it is not complete.
         error: Option<String>,
+        /// The operator stopped it.
+        #[serde(default)]
+        stopped: bool,
     },
     /// The run ended.
     Ended {

@@ -132,7 +132,7 @@ pub use mirror_notes::MirrorNote;
 pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
 pub use outcomes::{
     BlockStart, FailedRun, GoodRun, LastOutcome, LastOutcomes, OutcomeResult, OutcomeRun, RecordedBlock,
-    RunOutcome,
+    RunFailure, RunOutcome,
 };
 pub use part::{PartFooter, PartRef, PartWriter};
 pub use rejects::{Reject, RejectFile, RejectLine, RejectLineFilter, RejectLog, has_word, rejects_of};

@@ -40,15 +40,26 @@ pub enum RunOutcome {
         reasons: Vec<String>,
         /// The digest of the plan, if an approval can lift the block.
         plan: Option<String>,
-        /// Additions are blocked.
-        adds: bool,
-        /// Removals are blocked.
-        removes: bool,
+        /// The number of blocked additions. `None`: additions are not blocked.
+        adds: Option<u64>,
+        /// The number of blocked removals. `None`: removals are not blocked.
+        removes: Option<u64>,
     },
     /// A cohort could not be planned.
-    NotPlanned(String),
-    /// The work stopped early. The journal has its own event with the reason.
+    NotPlanned(RunFailure),
+    /// The work failed after the plan. The journal has its own event with the reason.
+    Failed(RunFailure),
+    /// The operator stopped the run. The next run continues.
     Stopped(String),
+}
+
+/// Why a run failed for a cohort or an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFailure {
+    /// The reason.
+    pub reason: String,
+    /// A retry alone does not help.
+    pub needs_operator: bool,
 }
 
 impl RunOutcome {
@@ -59,7 +70,8 @@ impl RunOutcome {
             Self::InSync => OutcomeResult::InSync,
             Self::Waiting(_) => OutcomeResult::Waiting,
             Self::Blocked { .. } => OutcomeResult::Blocked,
-            Self::NotPlanned(_) | Self::Stopped(_) => OutcomeResult::Failed,
+            Self::NotPlanned(_) | Self::Failed(_) => OutcomeResult::Failed,
+            Self::Stopped(_) => OutcomeResult::Stopped,
         }
     }
 
@@ -67,8 +79,13 @@ impl RunOutcome {
         match self {
             Self::InSync => None,
             Self::Blocked { reasons, .. } => Some(reasons.join("; ")),
-            Self::Waiting(reason) | Self::NotPlanned(reason) | Self::Stopped(reason) => Some(reason.clone()),
+            Self::NotPlanned(failure) | Self::Failed(failure) => Some(failure.reason.clone()),
+            Self::Waiting(reason) | Self::Stopped(reason) => Some(reason.clone()),
         }
+    }
+
+    fn needs_operator(&self) -> bool {
+        matches!(self, Self::NotPlanned(failure) | Self::Failed(failure) if failure.needs_operator)
     }
 
     /// The event in the journal, if the outcome has one of its own.
@@ -76,11 +93,17 @@ impl RunOutcome {
     pub fn event(&self, cohort: &CohortId) -> Option<JournalEvent> {
         let cohort = cohort.to_string();
         match self {
-            Self::Blocked { reasons, plan, .. } => {
-                Some(JournalEvent::Blocked { cohort, reasons: reasons.clone(), plan: plan.clone() })
+            Self::Blocked { reasons, plan, adds, removes } => Some(JournalEvent::Blocked {
+                cohort,
+                reasons: reasons.clone(),
+                plan: plan.clone(),
+                adds: adds.unwrap_or(0),
+                removes: removes.unwrap_or(0),
+            }),
+            Self::NotPlanned(RunFailure { reason, .. }) => {
+                Some(JournalEvent::NotPlanned { cohort, error: reason.clone() })
             }
-            Self::NotPlanned(error) => Some(JournalEvent::NotPlanned { cohort, error: error.clone() }),
-            Self::InSync | Self::Waiting(_) | Self::Stopped(_) => None,
+            Self::InSync | Self::Waiting(_) | Self::Failed(_) | Self::Stopped(_) => None,
         }
     }
 }
@@ -95,8 +118,10 @@ pub enum OutcomeResult {
     Waiting,
     /// The guard blocked changes.
     Blocked,
-    /// It could not be planned, or its work stopped early.
+    /// It could not be planned, or its work failed.
     Failed,
+    /// The operator stopped the run.
+    Stopped,
     /// A result of a later version of the program.
     #[serde(other)]
     Unknown,
@@ -111,6 +136,7 @@ impl OutcomeResult {
             Self::Waiting => "waiting",
             Self::Blocked => "blocked",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
             Self::Unknown => "unknown",
         }
     }
@@ -124,6 +150,9 @@ pub struct LastOutcome {
     /// Why, in words, unless it is in sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// It failed, and a retry alone does not help.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub needs_operator: bool,
     /// The digest of the blocked plan, if an approval can lift the block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
@@ -151,6 +180,11 @@ impl LastOutcome {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// What the guard blocks in a cohort. The default: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedBlock {
@@ -173,9 +207,12 @@ impl RecordedBlock {
             RunOutcome::InSync => Self::default(),
             RunOutcome::Blocked { adds, removes, .. } => {
                 let start = self.since.unwrap_or_else(|| BlockStart { run: run.to_string(), at });
-                Self { since: Some(start), adds: *adds, removes: *removes }
+                Self { since: Some(start), adds: adds.is_some(), removes: removes.is_some() }
             }
-            RunOutcome::Waiting(_) | RunOutcome::NotPlanned(_) | RunOutcome::Stopped(_) => self,
+            RunOutcome::Waiting(_)
+            | RunOutcome::NotPlanned(_)
+            | RunOutcome::Failed(_)
+            | RunOutcome::Stopped(_) => self,
         }
     }
 }
@@ -234,6 +271,11 @@ impl LastOutcomes {
         self.exports.get(id.as_str())
     }
 
+    /// The cohorts with a last outcome.
+    pub fn cohort_ids(&self) -> impl Iterator<Item = CohortId> {
+        self.cohorts.keys().filter_map(|id| CohortId::new(id).ok())
+    }
+
     /// The last outcomes of cohorts and exports.
     pub fn all(&self) -> impl Iterator<Item = &LastOutcome> {
         self.cohorts.values().chain(self.exports.values())
@@ -246,8 +288,8 @@ impl LastOutcomes {
         };
         let is_due = |(id, new): (&String, &LastOutcome), old: &BTreeMap<String, LastOutcome>| {
             old.get(id).is_none_or(|old| {
-                (new.result, &new.reason, &new.plan, &new.block)
-                    != (old.result, &old.reason, &old.plan, &old.block)
+                (new.result, &new.reason, new.needs_operator, &new.plan, &new.block)
+                    != (old.result, &old.reason, old.needs_operator, &old.plan, &old.block)
                     || is_old(new.at, old.at)
             })
         };
@@ -285,6 +327,7 @@ impl OutcomeRun<'_> {
         let last = LastOutcome {
             result,
             reason: outcome.reason(),
+            needs_operator: outcome.needs_operator(),
             plan,
             run: self.run.to_string(),
             command: self.command.to_owned(),
@@ -433,9 +476,13 @@ mod tests {
         RunOutcome::Blocked {
             reasons: vec!["too many".to_owned()],
             plan: Some("sha256:0".to_owned()),
-            adds: false,
-            removes: true,
+            adds: None,
+            removes: Some(45),
         }
+    }
+
+    fn not_planned(needs_operator: bool) -> RunOutcome {
+        RunOutcome::NotPlanned(RunFailure { reason: "down".to_owned(), needs_operator })
     }
 
     fn record(state: &StateWriter, second: i64, outcome: RunOutcome) {
@@ -454,7 +501,7 @@ mod tests {
         let state = writer(home.path());
         record(&state, 100, RunOutcome::InSync);
         record(&state, 200, blocked());
-        record(&state, 300, RunOutcome::NotPlanned("down".to_owned()));
+        record(&state, 300, not_planned(false));
         let failed = last(&state);
         assert_eq!((failed.result, failed.since), (OutcomeResult::Failed, CheckTime(at(300))));
         let start = BlockStart { run: RunId::new(at(200), 0).to_string(), at: CheckTime(at(200)) };
@@ -490,6 +537,33 @@ mod tests {
         assert_eq!(last(&state).at, CheckTime(at(62)));
     }
 
+    #[test]
+    fn a_permanent_failure_is_recorded_and_an_earlier_version_of_the_program_reads_the_rest() {
+        let home = tempfile::tempdir().unwrap();
+        let state = writer(home.path());
+        record(&state, 100, not_planned(true));
+        assert!(last(&state).needs_operator);
+        record(&state, 101, not_planned(false));
+        assert!(!last(&state).needs_operator, "the change is written at once");
+        // The document of an earlier version has no such field.
+        let text = serde_json::to_string(&last(&state)).unwrap();
+        assert!(!text.contains("needs_operator"), "{text}");
+        assert_eq!(serde_json::from_str::<LastOutcome>(&text).unwrap(), last(&state));
+    }
+
+    #[test]
+    fn a_stopped_run_is_no_failure_and_keeps_the_block() {
+        let home = tempfile::tempdir().unwrap();
+        let state = writer(home.path());
+        record(&state, 100, blocked());
+        record(&state, 200, RunOutcome::Stopped("stopped as requested".to_owned()));
+        let stopped = last(&state);
+        assert_eq!(
+            (stopped.result, stopped.blocked_since()),
+            (OutcomeResult::Stopped, Some(CheckTime(at(100))))
+        );
+    }
+
     /// Lets writes fail while `during` runs.
     #[allow(clippy::disallowed_methods, reason = "the test damages the folder")]
     fn without_folder(home: &std::path::Path, during: impl FnOnce()) {
@@ -515,7 +589,7 @@ mod tests {
         record(&state, 100, RunOutcome::InSync);
         fail(&state);
         assert_eq!(last(&state).result, OutcomeResult::InSync);
-        record(&state, 300, RunOutcome::NotPlanned("down".to_owned()));
+        record(&state, 300, not_planned(false));
         assert_eq!(last(&state).blocked_since(), Some(CheckTime(at(200))));
         record(&state, 400, RunOutcome::InSync);
         fail(&state);

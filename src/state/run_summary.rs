@@ -48,10 +48,14 @@ pub struct CohortRunSummary {
     pub in_doubt: u64,
     /// Why the guard blocked changes, in words.
     pub blocked: Vec<String>,
+    /// The blocked additions and removals.
+    pub blocked_changes: (u64, u64),
     /// The approval that lifted a block.
     pub approval: Option<UsedApproval>,
     /// Why it could not be planned, or stopped early.
     pub error: Option<String>,
+    /// The operator stopped it, so the error is no failure.
+    pub is_stopped: bool,
 }
 
 /// An approval that a run used.
@@ -82,8 +86,10 @@ pub struct ExportRunSummary {
     pub rejected: u64,
     /// Events that are held.
     pub waiting: u64,
-    /// The error, if it failed.
+    /// Why it is not complete.
     pub error: Option<String>,
+    /// The operator stopped it, so the error is no failure.
+    pub is_stopped: bool,
 }
 
 impl RunSummary {
@@ -119,15 +125,29 @@ impl RunSummary {
             JournalEvent::Approved { cohort, plan, approved_at, by, reason } => {
                 self.cohort(&cohort, at).approval = Some(UsedApproval { plan, approved_at, by, reason });
             }
-            JournalEvent::Blocked { cohort, reasons, .. } => self.cohort(&cohort, at).blocked = reasons,
+            JournalEvent::Blocked { cohort, reasons, adds, removes, .. } => {
+                let cohort = self.cohort(&cohort, at);
+                (cohort.blocked, cohort.blocked_changes) = (reasons, (adds, removes));
+            }
             JournalEvent::NotPlanned { cohort, error } => self.cohort(&cohort, at).error = Some(error),
-            JournalEvent::Finished { cohort, added, removed, rejected, in_doubt, error } => {
+            JournalEvent::Finished { cohort, added, removed, rejected, in_doubt, error, stopped } => {
                 let cohort = self.cohort(&cohort, at);
                 (cohort.added, cohort.removed, cohort.rejected) = (added, removed, rejected);
                 (cohort.in_doubt, cohort.error, cohort.is_finished) = (in_doubt, error, true);
+                cohort.is_stopped = stopped;
             }
-            JournalEvent::Exported { export, files, events, sent, rejected, waiting, error } => {
-                self.exports.push(ExportRunSummary { export, files, events, sent, rejected, waiting, error });
+            JournalEvent::Exported { export, files, events, sent, rejected, waiting, error, stopped } => {
+                let is_stopped = stopped;
+                self.exports.push(ExportRunSummary {
+                    export,
+                    files,
+                    events,
+                    sent,
+                    rejected,
+                    waiting,
+                    error,
+                    is_stopped,
+                });
             }
             JournalEvent::Failed { error } => self.errors.push(error),
             JournalEvent::Sent { .. } | JournalEvent::Posted { .. } | JournalEvent::Triggered { .. } => {

@@ -11,10 +11,10 @@ pub struct BlockedStatus {
     pub digest: String,
     /// The command that approves exactly this plan, if one can.
     pub approve_command: Option<String>,
-    /// Users still enter.
-    pub adds_continue: bool,
-    /// Members still leave.
-    pub removes_continue: bool,
+    /// The number of blocked additions. None: users still enter.
+    pub adds: Option<u64>,
+    /// The number of blocked removals. None: members still leave.
+    pub removes: Option<u64>,
 }
 
 impl BlockedStatus {
@@ -61,8 +61,8 @@ mod tests {
             blocks,
             digest: "sha256:0".to_owned(),
             approve_command: Some("syncline approve carts --plan sha256:0".to_owned()),
-            adds_continue: true,
-            removes_continue: false,
+            adds: None,
+            removes: Some(45),
         };
         let expected = "removals blocked: 45 of 50 members would leave; for all runs: raise `guard.max_removed`; \
                         look: syncline plan; to approve exactly this plan: syncline approve carts --plan sha256:0";

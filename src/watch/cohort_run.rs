@@ -13,13 +13,14 @@ use super::status::{ConditionStatus, FailureStatus, WatchStatus};
 use crate::apply::{ApplyStop, Interrupt, StopCause};
 use crate::blocking;
 use crate::config::{Config, SourceAccess};
+use crate::contained::Panicked;
 use crate::dashboard::{HistoryView, PlanView, PlannedView};
 use crate::model::{ChangeOp, Clock, CohortId, Progress, RunId, Timestamp};
 use crate::reconcile::{
     self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RecordedEnd, RunPlan, RunRecorder,
     RunReport,
 };
-use crate::state::{Membership, OutcomeRun, RunOutcome, StateError, StateWriter};
+use crate::state::{Membership, OutcomeRun, RunFailure, RunOutcome, StateError, StateWriter};
 
 /// A cohort run, and everything that it works with.
 #[derive(Clone)]
@@ -75,6 +76,13 @@ impl CohortRun {
         }
     }
 
+    /// Ends and records a run that panicked outside of its plan and its apply, which contain their panics.
+    pub(super) fn panicked(&self, panicked: &Panicked) -> CohortRunEnd {
+        let condition = failing(panicked.to_string(), true);
+        self.record(&self.environment.new_run(), &condition);
+        CohortRunEnd::new(self.cohort.clone(), RunEnd::Failed, condition)
+    }
+
     /// Plans the cohort and applies the plan.
     pub(super) async fn run(self) -> CohortRunEnd {
         let (run, began) = (self.environment.new_run(), self.clock.monotonic());
@@ -125,7 +133,7 @@ impl CohortRun {
         let end = RecordedEnd {
             result: report.result().to_owned(),
             requests: report.requests,
-            cohorts: vec![(self.cohort.clone(), outcome(&ended.condition, RunOutcome::Stopped))],
+            cohorts: vec![(self.cohort.clone(), outcome(&ended.condition, RunOutcome::Failed))],
             exports: Vec::new(),
         };
         blocking::in_place(|| recorder.end(&end, &self.config))?;
@@ -207,8 +215,12 @@ impl CohortRun {
         self.status.update_cohort(&self.cohort, |status| {
             status.last_plan = Some(PlanView {
                 at: now,
-                adds: approved.changes(ChangeOp::Add),
-                removes: approved.changes(ChangeOp::Remove),
+                changes: PlannedView {
+                    adds: approved.changes(ChangeOp::Add),
+                    removes: approved.changes(ChangeOp::Remove),
+                    blocked_adds: approved.blocked(ChangeOp::Add).unwrap_or(0),
+                    blocked_removes: approved.blocked(ChangeOp::Remove).unwrap_or(0),
+                },
                 unchanged: tally.unchanged,
                 requests: approved.cost().requests,
             });
@@ -267,6 +279,7 @@ impl CohortRun {
             let (result, error) = match &condition {
                 ConditionStatus::Failing(failure) => (history::FAILED, Some(failure.reason.clone())),
                 ConditionStatus::Blocked(blocked) => (history::BLOCKED, Some(blocked.summary())),
+                ConditionStatus::Stopped(reason) => (history::STOPPED, Some(reason.clone())),
                 _ => (report.result(), None),
             };
             self.status.add_history(HistoryView {
@@ -286,19 +299,18 @@ impl CohortRun {
 
     /// The changes of the last plan.
     fn planned(&self) -> Option<PlannedView> {
-        let plan = self.status.lock().cohorts.get(&self.cohort)?.last_plan?;
-        Some(PlannedView { adds: plan.adds, removes: plan.removes })
+        Some(self.status.lock().cohorts.get(&self.cohort)?.last_plan?.changes)
     }
 
     /// The condition after an apply, and whether a retry may help.
     fn condition_after(&self, cohort: &CohortReport) -> (RunEnd, ConditionStatus) {
         let outcome = &cohort.outcome;
         if let Some(stop) = &outcome.stop_reason {
+            if stop.is_requested() {
+                return (RunEnd::Settled, ConditionStatus::Stopped(stop.to_string()));
+            }
             // Rejected keys stay rejected until an operator changes them.
-            let is_final = matches!(
-                stop,
-                ApplyStop::Unauthorized(_) | ApplyStop::NoKeys | ApplyStop::Local(StopCause::Interrupted)
-            );
+            let is_final = matches!(stop, ApplyStop::Unauthorized(_) | ApplyStop::NoKeys);
             let end = if is_final { RunEnd::Settled } else { RunEnd::Failed };
             return (end, failing(stop.to_string(), stop.needs_operator()));
         }
@@ -345,17 +357,20 @@ impl PlanTurns {
 }
 
 /// The outcome that the state records. `failure` is the kind of a failure.
-fn outcome(condition: &ConditionStatus, failure: fn(String) -> RunOutcome) -> RunOutcome {
+fn outcome(condition: &ConditionStatus, failure: fn(RunFailure) -> RunOutcome) -> RunOutcome {
     match condition {
         ConditionStatus::New | ConditionStatus::InSync => RunOutcome::InSync,
         ConditionStatus::Waiting(reason) => RunOutcome::Waiting(reason.clone()),
         ConditionStatus::Blocked(blocked) => RunOutcome::Blocked {
             reasons: blocked.blocks.iter().map(ToString::to_string).collect(),
             plan: blocked.approve_command.is_some().then(|| blocked.digest.clone()),
-            adds: blocked.blocks.iter().any(|block| matches!(block.side, "additions" | "everything")),
-            removes: blocked.blocks.iter().any(|block| matches!(block.side, "removals" | "everything")),
+            adds: blocked.adds,
+            removes: blocked.removes,
         },
-        ConditionStatus::Failing(failing) => failure(failing.reason.clone()),
+        ConditionStatus::Failing(FailureStatus { reason, needs_operator, .. }) => {
+            failure(RunFailure { reason: reason.clone(), needs_operator: *needs_operator })
+        }
+        ConditionStatus::Stopped(reason) => RunOutcome::Stopped(reason.clone()),
     }
 }
 

@@ -90,7 +90,7 @@ impl CohortRuns {
         });
         let subject = NotificationSubject::Cohort(cohort.clone());
         match &condition {
-            ConditionStatus::New | ConditionStatus::Waiting(_) => {}
+            ConditionStatus::New | ConditionStatus::Waiting(_) | ConditionStatus::Stopped(_) => {}
             ConditionStatus::InSync => notifications.recovered(subject, "in sync again"),
             ConditionStatus::Blocked(blocked) => notifications.blocked(subject, blocked),
             ConditionStatus::Failing(_) if end == RunEnd::Settled || failures >= FAILURES_NOTIFIED => {
@@ -114,6 +114,7 @@ fn log(cohort: &CohortId, condition: &ConditionStatus) {
         ConditionStatus::New => {}
         ConditionStatus::InSync => tracing::info!(%cohort, "in sync"),
         ConditionStatus::Waiting(reason) => tracing::info!(%cohort, "waiting: {reason}"),
+        ConditionStatus::Stopped(reason) => tracing::info!(%cohort, "{reason}"),
         ConditionStatus::Blocked(blocked) => {
             let (summary, hints) = (blocked.summary(), blocked.hints().join("\n"));
             tracing::warn!(%cohort, hints, "{summary}");

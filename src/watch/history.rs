@@ -1,25 +1,13 @@
 //! The history of runs in the journal, and the sizes of cohorts that follow from it.
 
-use std::time::Duration;
-
 use crate::dashboard::{HistoryView, PlannedView};
 use crate::model::{CohortId, RunId, Timestamp};
 use crate::state::{CohortRunSummary, RunRecord, RunSummary};
 
-/// The results of runs that failed and of blocked ones.
+/// The results of runs that failed, of blocked ones, and of those that the operator stopped.
 pub(super) const FAILED: &str = "failed";
 pub(super) const BLOCKED: &str = "blocked";
-
-/// A duration as text, in its largest suitable unit: `90 seconds`, `3 hours`.
-pub(super) fn duration_text(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (number, unit) = match seconds {
-        0..120 => (seconds, "seconds"),
-        120..7200 => (seconds / 60, "minutes"),
-        _ => (seconds / 3600, "hours"),
-    };
-    format!("{number} {unit}")
-}
+pub(super) const STOPPED: &str = "stopped";
 
 /// The runs of single cohorts, and runs that failed as a whole, the newest first.
 pub(super) fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
@@ -32,7 +20,7 @@ pub(super) fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
                 at,
                 run: RunId::named(&summary.run),
                 cohort: Some(id),
-                planned: cohort.planned.map(|(adds, removes)| PlannedView { adds, removes }),
+                planned: planned(cohort),
                 added: cohort.added,
                 removed: cohort.removed,
                 result: result(&summary, cohort).to_owned(),
@@ -43,10 +31,19 @@ pub(super) fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
     all
 }
 
+/// The plan of a run for one cohort, with its blocked changes. None: the cohort could not be planned.
+fn planned(cohort: &CohortRunSummary) -> Option<PlannedView> {
+    let (blocked_adds, blocked_removes) = cohort.blocked_changes;
+    let is_known = cohort.planned.is_some() || blocked_adds + blocked_removes > 0;
+    let (adds, removes) = cohort.planned.unwrap_or_default();
+    is_known.then_some(PlannedView { adds, removes, blocked_adds, blocked_removes })
+}
+
 /// The result of a run for one cohort.
 fn result<'a>(run: &'a RunSummary, cohort: &CohortRunSummary) -> &'a str {
     let has_changed = cohort.added + cohort.removed > 0;
     match &run.result {
+        _ if cohort.is_stopped => STOPPED,
         _ if cohort.error.is_some() => FAILED,
         _ if !cohort.blocked.is_empty() => BLOCKED,
         None => "interrupted",
@@ -100,7 +97,7 @@ mod tests {
 
     fn finished(added: u64, removed: u64, error: Option<&str>) -> JournalEvent {
         let (cohort, error) = ("carts".to_owned(), error.map(str::to_owned));
-        JournalEvent::Finished { cohort, added, removed, rejected: 0, in_doubt: 0, error }
+        JournalEvent::Finished { cohort, added, removed, rejected: 0, in_doubt: 0, error, stopped: false }
     }
 
     fn changed(at: &str, added: u64, removed: u64) -> RunRecord {
@@ -127,21 +124,29 @@ mod tests {
             cohort: cohort.clone(),
             reasons: vec!["removals blocked".to_owned()],
             plan: None,
+            adds: 0,
+            removes: 45,
         };
         let not_planned = JournalEvent::NotPlanned { cohort, error: "no file".to_owned() };
         let failed = JournalEvent::Failed { error: "no key".to_owned() };
         let shown = |result, events| {
             let run = runs(&[record(at, result, events)]).remove(0);
-            (run.result, run.error, run.planned.map(|plan| (plan.adds, plan.removes)), run.cohort.is_some())
+            let planned =
+                run.planned.map(|plan| [plan.adds, plan.removes, plan.blocked_adds, plan.blocked_removes]);
+            (run.result, run.error, planned, run.cohort.is_some())
         };
         let text = |text: &str| text.to_owned();
         assert_eq!(
-            shown("blocked", vec![planned.clone(), finished(4, 0, None), blocked]),
-            (text(BLOCKED), Some(text("removals blocked")), Some((4, 3)), true)
+            shown("blocked", vec![planned.clone(), finished(4, 0, None), blocked.clone()]),
+            (text(BLOCKED), Some(text("removals blocked")), Some([4, 3, 0, 45]), true)
+        );
+        assert_eq!(
+            shown("blocked", vec![blocked]),
+            (text(BLOCKED), Some(text("removals blocked")), Some([0, 0, 0, 45]), true)
         );
         assert_eq!(
             shown("failed", vec![planned, finished(4, 1, Some("down"))]),
-            (text(FAILED), Some(text("down")), Some((4, 3)), true)
+            (text(FAILED), Some(text("down")), Some([4, 3, 0, 0]), true)
         );
         assert_eq!(shown("failed", vec![not_planned]), (text(FAILED), Some(text("no file")), None, true));
         assert_eq!(shown("blocked", vec![finished(4, 0, None)]), (text("applied"), None, None, true));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::approvals::ApprovalPoll;
-use super::cohort_run::CohortRunEnd;
+use super::cohort_run::{CohortRun, CohortRunEnd};
 use super::cohorts::CohortRuns;
 use super::config_diff;
 use super::config_reload::{self, ConfigRead, ConfigReload};
@@ -16,7 +16,6 @@ use super::endpoints::{EndpointInboxes, OpenedInboxes};
 use super::environment::{ClientAccess, InvalidConfig, WatchEnvironment, WatchError, on_thread};
 use super::export_run::ExportRunEnd;
 use super::exports::ExportRuns;
-use super::history;
 use super::identity::{IdentityImports, ImportEnd};
 use super::ingest::IngestRuns;
 use super::notify::{NotificationSubject, Notifications};
@@ -32,7 +31,7 @@ use crate::blocking;
 use crate::config::{Config, Notable};
 use crate::connector::http::HttpError;
 use crate::contained::Panicked;
-use crate::model::Progress as _;
+use crate::model::{Progress as _, duration_words};
 use crate::reconcile::{self, BrazeClients};
 use crate::state::{Location, StateWriter};
 use crate::webhooks::{Endpoints, ServerCertificate};
@@ -298,7 +297,7 @@ impl Leader {
             self.tasks.spawn(TaskSubject::Approvals, async move { TaskResult::Approvals(read.await) });
         }
         for (subject, age) in self.context.status.mark_stale(self.context.config.watch.stale_after) {
-            let text = format!("no successful run for {}", history::duration_text(age));
+            let text = format!("no successful run for {}", duration_words(age));
             self.notifications.problem(subject, Notable::Staleness, &text);
         }
         let now = self.context.clock.now();
@@ -342,7 +341,8 @@ impl Leader {
         match subject {
             TaskSubject::Cohort(id) => {
                 context.status.finished(&id);
-                self.cohort_done(CohortRunEnd::failed(id, panicked.to_string()));
+                let run = CohortRun::new(id, context, self.cohorts.turns());
+                self.cohort_done(run.panicked(panicked));
             }
             TaskSubject::Export(id) => {
                 self.identity.reset_map();
@@ -570,6 +570,7 @@ fn is_known(subject: &NotificationSubject, config: &Config) -> bool {
 mod tests {
     use super::*;
     use crate::contained::contained;
+    use crate::state::OutcomeResult;
     use crate::watch::watch_fixture::{WatchFixture, advance, cohort};
 
     fn leader(fixture: &WatchFixture) -> Leader {
@@ -627,6 +628,12 @@ mod tests {
         let code = |id: &str| fixture.context.status.lock().cohorts[&cohort(id)].condition.code();
         assert_eq!((code("carts"), code("vip")), ("failing", "new"));
         assert!(fixture.until(leader.cohorts.next_due()).unwrap() > 0, "after a wait");
+        let state = fixture.context.state.reader();
+        let last = state.last_outcomes().unwrap().cohort(&cohort("carts")).unwrap().clone();
+        assert_eq!((last.result, last.needs_operator), (OutcomeResult::Failed, true));
+        let run = state.runs(10).unwrap().remove(0).summary();
+        assert_eq!((run.result.as_deref(), run.cohorts[0].cohort.as_str()), (Some("failed"), "carts"));
+        assert!(run.cohorts[0].error.as_deref().unwrap().contains("a bug"), "{run:?}");
         assert!(!leader.is_lease_lost);
     }
 }

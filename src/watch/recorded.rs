@@ -141,7 +141,7 @@ impl RecordedStatus {
             let Some(outcome) = recorded.outcome else { continue };
             export.last_success = outcome.good_run.as_ref().map(|good| good.at.0).max(export.last_success);
             if outcome.result == OutcomeResult::Failed {
-                export.failure = outcome.reason;
+                (export.failure, export.needs_operator) = (outcome.reason, outcome.needs_operator);
             }
         }
         data.set_history(self.history);

@@ -52,6 +52,8 @@ pub(super) enum ConditionStatus {
     Blocked(BlockedStatus),
     /// Plan or apply failed.
     Failing(FailureStatus),
+    /// The operator stopped the run.
+    Stopped(String),
 }
 
 /// A failure of a cohort run.
@@ -83,6 +85,7 @@ impl ConditionStatus {
             Self::Waiting(_) => "waiting",
             Self::Blocked(_) => "blocked",
             Self::Failing(_) => "failing",
+            Self::Stopped(_) => "stopped",
         }
     }
 
@@ -95,7 +98,7 @@ impl ConditionStatus {
         match self {
             Self::New => String::new(),
             Self::InSync => "in sync".to_owned(),
-            Self::Waiting(reason) => reason.clone(),
+            Self::Waiting(reason) | Self::Stopped(reason) => reason.clone(),
             Self::Blocked(blocked) => blocked.text(),
             Self::Failing(failure) => failure.text(),
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::history::duration_text;
 use super::schedule;
 use super::status::{
     CohortStatus, ConditionStatus, ExportStatus, HeapStatus, ProcessRole, RecordedOutcome, StatusData,
@@ -10,6 +9,7 @@ use super::status::{
 };
 use crate::config::{self, BrazeObject, SourceConfig};
 use crate::dashboard as page;
+use crate::model::duration_words;
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 use crate::state::{CheckLevel, CheckVerdict, OutcomeResult, SegmentCheck, SegmentSync, SegmentTable};
 use crate::webhooks::RejectedRequests;
@@ -168,9 +168,10 @@ fn state(status: &CohortStatus, data: &StatusData, now: Timestamp) -> page::Coho
             since,
             blocks: blocked.blocks.clone(),
             approve_command: blocked.approve_command.clone(),
-            adds_continue: blocked.adds_continue,
-            removes_continue: blocked.removes_continue,
+            adds_continue: blocked.adds.is_none(),
+            removes_continue: blocked.removes.is_none(),
         },
+        ConditionStatus::Stopped(_) => page::CohortStateView::Stopped { since },
         ConditionStatus::Failing(failure) => page::CohortStateView::Failing {
             since,
             reason: failure.reason.clone(),
@@ -204,9 +205,10 @@ fn recorded_state(status: &CohortStatus, data: &StatusData, now: Timestamp) -> p
         OutcomeResult::Failed => page::CohortStateView::Failing {
             since: last.since.0,
             reason: reason.unwrap_or_default(),
-            next: next_step(false, None),
+            next: next_step(last.needs_operator, None),
             remedies: Vec::new(),
         },
+        OutcomeResult::Stopped => page::CohortStateView::Stopped { since: last.since.0 },
         OutcomeResult::Unknown => page::CohortStateView::New,
     }
 }
@@ -235,7 +237,7 @@ fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::ExportV
 fn failure(status: &ExportStatus, now: Timestamp) -> Option<page::ExportFailureView> {
     let stale = || {
         let age = schedule::until(now, status.last_success_or_start());
-        format!("no successful run for {}", duration_text(age))
+        format!("no successful run for {}", duration_words(age))
     };
     let reason = status.failure.clone().or_else(|| status.is_stale.then(stale))?;
     Some(page::ExportFailureView { reason, next: next_step(status.needs_operator, status.next_run) })

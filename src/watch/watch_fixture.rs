@@ -114,8 +114,8 @@ pub(super) fn blocked(digest: &str) -> BlockedStatus {
         blocks: Vec::new(),
         digest: digest.to_owned(),
         approve_command: None,
-        adds_continue: true,
-        removes_continue: false,
+        adds: None,
+        removes: Some(45),
     }
 }
 

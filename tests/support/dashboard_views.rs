@@ -46,7 +46,7 @@ fn cohort(id: &str, name: &str, members: u64) -> CohortView {
         state: CohortStateView::InSync,
         last_success: Some(before(3 * MINUTE)),
         next_run: Some(before(-12 * MINUTE)),
-        plan: Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 0, unchanged: members, requests: 0 }),
+        plan: Some(plan_view(before(3 * MINUTE), 0, 0, members, 0)),
         rejects: BTreeMap::new(),
         rejects_file: None,
         in_doubt: 0,
@@ -78,12 +78,20 @@ fn inbox() -> InboxView {
     }
 }
 
+fn plan_view(at: Timestamp, adds: u64, removes: u64, unchanged: u64, requests: u64) -> PlanView {
+    PlanView { at, changes: PlannedView { adds, removes, ..PlannedView::default() }, unchanged, requests }
+}
+
 fn past_run(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> HistoryView {
     HistoryView {
         at: before(seconds),
         run: RunId::new(before(seconds), seconds as u64),
         cohort: Some(CohortId::new(cohort).unwrap()),
-        planned: (result != "failed").then_some(PlannedView { adds: added, removes: removed }),
+        planned: (result != "failed").then_some(PlannedView {
+            adds: added,
+            removes: removed,
+            ..PlannedView::default()
+        }),
         added,
         removed,
         result: result.to_owned(),
@@ -127,8 +135,7 @@ pub(crate) fn all_in_sync() -> DashboardView {
     let mut free = cohort("free_customers", "Free customers", 48_211);
     free.source = segment(1_338_065, "Free plan, active in the last 30 days");
     let mut carts = cohort("abandoned_checkout", "Abandoned checkout", 5_200);
-    carts.plan =
-        Some(PlanView { at: before(3 * MINUTE), adds: 143, removes: 88, unchanged: 5_057, requests: 2 });
+    carts.plan = Some(plan_view(before(3 * MINUTE), 143, 88, 5_057, 2));
     carts.rejects = BTreeMap::from([("no_identifier".to_owned(), 2), ("placeholder".to_owned(), 3)]);
     carts.rejects_file =
         Some(".syncline/rejects/20261124t191311000z-269edb/abandoned_checkout.ndjson".to_owned());
@@ -182,8 +189,7 @@ pub(crate) fn with_alerts() -> DashboardView {
         adds_continue: true,
         removes_continue: false,
     };
-    view.cohorts[0].plan =
-        Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 3_228, unchanged: 1_972, requests: 4 });
+    view.cohorts[0].plan = Some(plan_view(before(3 * MINUTE), 0, 3_228, 1_972, 4));
     view.cohorts[1].in_doubt = 1_000;
     view.cohorts[1].state = CohortStateView::Failing {
         since: before(11 * MINUTE),
@@ -240,8 +246,7 @@ fn others() -> Vec<CohortView> {
     );
     updating.sizes = sizes(1_204_377, 3000);
     updating.state = CohortStateView::Updating { since: before(9) };
-    updating.plan =
-        Some(PlanView { at: before(9), adds: 20_118, removes: 1_702, unchanged: 1_184_259, requests: 23 });
+    updating.plan = Some(plan_view(before(9), 20_118, 1_702, 1_184_259, 23));
     let mut new = cohort("winback", "Win back", 0);
     (new.members, new.plan, new.last_success, new.next_run) = (None, None, None, Some(before(0)));
     new.sizes.clear();

@@ -8,7 +8,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::operator::operator;
-use crate::cli::output::{green, out};
+use crate::cli::output::{green, out, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::render::time::time_text;
 use crate::foreign::without_secrets;
@@ -21,7 +21,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, C
     if !known {
         return Err(super::unknown_cohort(&args.cohort, &config));
     }
-    if !super::reader(&config)?.exists() {
+    let state = super::reader(&config)?;
+    if !state.exists() {
         let none = CommandError::new(Exit::Usage, "there is no state yet, so no plan is blocked");
         return Err(none.hint("`syncline plan` shows blocked changes"));
     }
@@ -34,15 +35,22 @@ pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, C
         by: operator(),
         reason: reason.filter(|reason| !reason.is_empty()),
     };
+    // It explains the approval and does not change it, so a damaged record is no reason to fail.
+    let blocked = state.last_outcomes().ok().and_then(|outcomes| outcomes.cohort(&args.cohort)?.plan.clone());
     Approvals::open(&super::location(&config))?.put(&approval)?;
+    let warning = unrecorded(&approval, blocked.as_deref());
     out(&match args.format {
-        OutputFormat::Human => format!(
-            "{} {} of {}: a run with exactly this plan applies it; the approval expires at {}",
-            green("approved"),
-            approval.plan,
-            approval.cohort,
-            time_text(approval.expires_at()),
-        ),
+        OutputFormat::Human => {
+            let approved = format!(
+                "{} {} of {}: a run with exactly this plan applies it; the approval expires at {}",
+                green("approved"),
+                approval.plan,
+                approval.cohort,
+                time_text(approval.expires_at()),
+            );
+            let warning = warning.map(|warning| format!("{} {warning}", yellow("!")));
+            std::iter::once(approved).chain(warning).collect::<Vec<_>>().join("\n")
+        }
         OutputFormat::Json => envelope(
             "approve",
             "approved",
@@ -53,8 +61,21 @@ pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, C
                 "expires_at": timestamp_text(approval.expires_at()),
                 "reason": approval.reason,
                 "by": approval.by,
+                "recorded_plan": blocked,
+                "warning": warning,
             }),
         ),
     })?;
     Ok(Exit::Done)
+}
+
+/// A warning about a plan that no run has recorded as blocked. It may be the plan of `syncline plan`, which records
+/// nothing, or a digest that no plan has.
+fn unrecorded(approval: &Approval, blocked: Option<&str>) -> Option<String> {
+    let known = match blocked {
+        Some(blocked) if blocked == approval.plan => return None,
+        Some(blocked) => format!("the last run of {} blocked another plan, {blocked}", approval.cohort),
+        None => format!("no run has recorded a blocked plan of {}", approval.cohort),
+    };
+    Some(format!("{known}; the approval has no effect unless the next run has exactly the approved plan"))
 }

@@ -8,11 +8,12 @@ use crate::cli::exit::Exit;
 use crate::cli::global_args::{FormatArgs, Global, OutputFormat};
 use crate::cli::output::{bold, counted, counted_of, dim, green, out, red, wrapped, yellow};
 use crate::cli::render::json::envelope;
+use crate::cli::suggested_command::SuggestedCommand;
 
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let runtime = super::runtime()?;
-    let findings = runtime.block_on(examine(&config));
+    let findings = runtime.block_on(examine(&config, &SuggestedCommand::new(global)));
     // A driver that hangs must not delay the report.
     runtime.shutdown_background();
     let has_failed = findings.list.iter().any(|finding| finding.status == CheckStatus::Failed);

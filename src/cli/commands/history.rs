@@ -12,10 +12,10 @@ use crate::cli::global_args::{Global, OutputFormat};
 use crate::cli::output::{bold, count, counted, dim, out, red, width, wrapped_to, yellow};
 use crate::cli::render::approval::approval_words;
 use crate::cli::render::json::envelope;
-use crate::cli::render::time::{duration_text, time_text};
+use crate::cli::render::time::time_text;
 use crate::cli::suggested_command::quoted;
 use crate::foreign::escaped;
-use crate::model::{CohortId, Timestamp, timestamp_text};
+use crate::model::{CohortId, Timestamp, duration_text, timestamp_text};
 use crate::state::{
     CohortRunSummary, ExportRunSummary, Holder, RunOrigin, RunRecord, RunSummary, StateReader, UsedApproval,
 };
@@ -24,7 +24,7 @@ use crate::state::{
 const PLAN_SHOWN: usize = 19;
 
 pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
-    let config = super::config(global)?;
+    let (config, _) = super::config_or_state(global)?;
     let state = super::reader(&config)?;
     known_cohorts(args, &config, &state)?;
     let concerns = |record: &RunRecord| {
@@ -101,7 +101,7 @@ fn headline(run: &RunSummary) -> String {
     let words = run.result.as_deref().unwrap_or_default().replace('_', " ");
     let words = match words.as_str() {
         "failed" | "interrupted" => red(&words),
-        "blocked" | "applied in part" | "exported in part" => yellow(&words),
+        "blocked" | "stopped" | "applied in part" | "exported in part" => yellow(&words),
         _ => words,
     };
     let mut parts = Vec::new();
@@ -126,7 +126,6 @@ fn command_line(origin: &RunOrigin) -> String {
 fn cohort_lines(cohort: &CohortRunSummary) -> Vec<String> {
     let id = &cohort.cohort;
     let mut lines = Vec::new();
-    let stopped = |error: &String| format!("; {} {}", red("stopped:"), escaped(error));
     match (cohort.is_finished, cohort.planned, &cohort.error) {
         (true, _, error) => {
             let (added, removed) = (count(cohort.added), count(cohort.removed));
@@ -134,7 +133,7 @@ fn cohort_lines(cohort: &CohortRunSummary) -> Vec<String> {
             for (number, what) in [(cohort.rejected, "rejected by Braze"), (cohort.in_doubt, "in doubt")] {
                 line.extend((number > 0).then(|| format!(", {} {what}", count(number))));
             }
-            line.extend(error.as_ref().map(stopped));
+            line.extend(error.as_ref().map(|error| end_text(error, cohort.is_stopped)));
             lines.push(line);
         }
         (false, _, Some(error)) => {
@@ -166,14 +165,22 @@ fn has_work(export: &ExportRunSummary) -> bool {
 }
 
 fn export_line(export: &ExportRunSummary) -> String {
-    let ExportRunSummary { export, files, events, sent, rejected, waiting, error } = export;
+    let ExportRunSummary { export, files, events, sent, rejected, waiting, error, is_stopped } = export;
     let mut line = format!("    {export}: {} sent of {} read", counted(*sent, "event"), count(*events));
     let more = [(*files, "files read"), (*rejected, "rejected"), (*waiting, "waiting")];
     for (number, what) in more.into_iter().filter(|(number, _)| *number > 0) {
         line.push_str(&format!(", {} {what}", count(number)));
     }
-    line.extend(error.iter().map(|error| format!("; {} {}", red("stopped:"), escaped(error))));
+    line.extend(error.iter().map(|error| end_text(error, *is_stopped)));
     line
+}
+
+/// Why the work ended early: `; stopped as requested`, `; stopped: Braze is not available`.
+fn end_text(error: &str, is_stopped: bool) -> String {
+    match is_stopped {
+        true => format!("; {}", yellow(&escaped(error))),
+        false => format!("; {} {}", red("stopped:"), escaped(error)),
+    }
 }
 
 fn to_json(run: &RunSummary, record: &RunRecord) -> Value {

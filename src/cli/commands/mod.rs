@@ -32,9 +32,10 @@ use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
 use super::global_args::Global;
+use super::logging;
 use super::operator;
 use super::resources::{create, location, must_exist, reader, runtime, writer};
-use crate::config::{Config, did_you_mean, listed, load};
+use crate::config::{Config, did_you_mean, listed, load, load_state_location};
 use crate::model::{Ceilings, CohortId, RunId};
 use crate::reconcile::RunRecorder;
 use crate::state::{StateReader, StateWriter};
@@ -42,6 +43,36 @@ use crate::state::{StateReader, StateWriter};
 /// Loads the config of the command line.
 fn config(global: &Global) -> Result<Config, CommandError> {
     Ok(load(&global.config, global.env.as_deref(), global.trusted_config.as_deref())?)
+}
+
+/// Loads the config of a run. An invalid config is a failed run in the `history` of its state, if the state is known.
+fn run_config(command: &str, global: &Global) -> Result<Config, CommandError> {
+    config(global).inspect_err(|error| {
+        if let Some(config) = state_config(global) {
+            record_failed_start(command, &config, error);
+        }
+    })
+}
+
+/// Loads the config of a command that shows what the state records. If the config is invalid and says where the state is,
+/// the problems are a warning, and the config has no cohorts and no exports. Returns whether the config is valid.
+fn config_or_state(global: &Global) -> Result<(Config, bool), CommandError> {
+    let error = match config(global) {
+        Ok(config) => return Ok((config, true)),
+        Err(error) => error,
+    };
+    let Some(config) = state_config(global) else { return Err(error) };
+    let mut lines = vec![format!("warning: {}; only what the state records is shown", error.message())];
+    lines.extend(error.problems().into_iter().map(|problem| format!("  {problem}")));
+    logging::notify(&lines.join("\n"));
+    Ok((config, false))
+}
+
+/// The location of the state in an invalid config. A trusted config decides about all of the config, so there is none
+/// with it.
+fn state_config(global: &Global) -> Option<Config> {
+    let environment = global.env.as_deref();
+    if global.trusted_config.is_some() { None } else { load_state_location(&global.config, environment) }
 }
 
 /// Does the work of a run, which `history` shows from here on, also if it fails.
@@ -55,6 +86,22 @@ fn recorded<T>(
     let origin = operator::origin(command);
     let recorder = RunRecorder::begin(state, run, environment::clock(), config, origin)?;
     work(&recorder).inspect_err(|error| recorder.fail(error.message(), config))
+}
+
+/// Records a run that failed before it held the state, for `history`. Only the holder may write to a state, so nothing is
+/// recorded while another process holds it, and no state is created for it.
+fn record_failed_start(command: &str, config: &Config, error: &CommandError) {
+    let recorded = || -> Result<(), CommandError> {
+        if !StateReader::exists_at(&location(config))? {
+            return Ok(());
+        }
+        let (state, run) = (Arc::new(create(config)?), environment::process_run());
+        let failed = (operator::origin(command), error.message());
+        Ok(RunRecorder::record_failed_start(&state, run, environment::clock(), config, failed)?)
+    };
+    if let Err(error) = recorded() {
+        tracing::debug!("the failed start is not in the history: {}", error.message());
+    }
 }
 
 /// The guard ceilings from the command line. A cohort that is not in the config is a usage error.

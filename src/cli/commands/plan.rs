@@ -58,6 +58,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         again: &again,
         show_identifiers: args.show_identifiers,
         unknown: &unknown,
+        missing_keys: &access::missing_keys(&config, |name| plan.sends_to(name)),
         segments: SegmentReport { looked: &looked, config: &config, again: &again },
     };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);

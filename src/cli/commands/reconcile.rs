@@ -28,7 +28,7 @@ use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let stop = Stop::listen()?;
-    let config = super::config(global)?;
+    let config = super::run_config("reconcile", global)?;
     let state = Arc::new(super::writer(&config)?);
     let run = environment::process_run().clone();
     let span = tracing::info_span!("run", %run);

@@ -26,8 +26,14 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let again = SuggestedCommand::new(global).resync(&args.cohort);
     let segments = SegmentReport { looked: &[], config: &config, again: &again };
     let target = RunTarget::new(global, &config);
-    let showing =
-        RenderOptions { target: &target, again: &again, show_identifiers: false, unknown: &[], segments };
+    let showing = RenderOptions {
+        target: &target,
+        again: &again,
+        show_identifiers: false,
+        unknown: &[],
+        missing_keys: &[],
+        segments,
+    };
     if !args.yes {
         let plan = plan(args, &config, &super::reader(&config)?, &*progress())?;
         out(&match args.format {

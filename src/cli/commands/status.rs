@@ -1,6 +1,8 @@
 //! `status`: the recorded membership of all cohorts, their last outcomes and their next runs. It reads the state only and
 //! sends no requests.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::cli::environment;
@@ -16,11 +18,13 @@ use crate::cli::render::{heap_segments, segments};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{CohortConfig, Config};
 use crate::model::{CohortId, MemberStanding, SegmentId};
-use crate::state::{LastOutcomes, Membership, OutcomeResult, SegmentCheck, StateError, StateReader};
+use crate::state::{
+    Approval, LastOutcome, LastOutcomes, Membership, OutcomeResult, SegmentCheck, StateError, StateReader,
+};
 use crate::watch::WatchSchedule;
 
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
-    let config = super::config(global)?;
+    let (config, is_valid) = super::config_or_state(global)?;
     let (state, now) = (super::reader(&config)?, environment::clock().now());
     let (location, holder) = (super::location(&config), state.holder(now)?);
     let (outcomes, outcomes_error) = match state.last_outcomes() {
@@ -31,7 +35,10 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let schedule = WatchSchedule { config: &config, outcomes: &outcomes, holder: holder.as_ref(), now };
     let again = SuggestedCommand::new(global);
     let report = StatusReport {
-        cohorts: cohort_rows(&config, &state, &schedule)?,
+        cohorts: match is_valid {
+            true => cohort_rows(&config, &state, &schedule)?,
+            false => recorded_rows(&state, &schedule)?,
+        },
         exports: export_rows(&config, &state, &schedule)?,
         is_watched: schedule.is_watched(),
         failed_run: outcomes.failed_run.as_ref(),
@@ -69,6 +76,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 &json!({
                     "state": location.to_string(),
                     "holder": holder.as_ref().map(ToString::to_string),
+                    "is_config_valid": is_valid,
                     "is_watched": report.is_watched,
                     "failed_run": report.failed_run.map(failed_run_json),
                     "outcomes_error": report.outcomes_error,
@@ -109,7 +117,7 @@ fn cohort_rows(
         };
         rows.push(CohortStatusRow {
             name: recorded.version.name.clone().unwrap_or_default(),
-            is_declared: false,
+            is_declared: Some(false),
             is_removed: config.removed.contains(&id),
             recorded: Some(recorded),
             outcome: schedule.outcomes.cohort(&id).cloned(),
@@ -121,19 +129,60 @@ fn cohort_rows(
     Ok(rows)
 }
 
+/// The cohorts of the state, whether the config declares them or not: it is invalid.
+fn recorded_rows(
+    state: &StateReader,
+    schedule: &WatchSchedule<'_>,
+) -> Result<Vec<CohortStatusRow>, StateError> {
+    let mut ids: BTreeSet<CohortId> = state.cohorts()?.into_iter().collect();
+    ids.extend(schedule.outcomes.cohort_ids());
+    let mut rows = Vec::new();
+    for id in ids {
+        let recorded = recorded(&id, state)?.filter(|recorded| !recorded.version.removed);
+        let outcome = schedule.outcomes.cohort(&id).cloned();
+        if recorded.is_none() && outcome.is_none() {
+            continue;
+        }
+        let name = recorded.as_ref().and_then(|recorded| recorded.version.name.clone()).unwrap_or_default();
+        let approvals = approvals(&id, outcome.as_ref(), state, schedule)?;
+        rows.push(CohortStatusRow {
+            id,
+            name,
+            is_declared: None,
+            is_removed: false,
+            recorded,
+            outcome,
+            approvals,
+            next_run: None,
+        });
+    }
+    Ok(rows)
+}
+
+/// The approvals of a blocked cohort. An approval outlives the plan that it is for, until it expires.
+fn approvals(
+    id: &CohortId,
+    outcome: Option<&LastOutcome>,
+    state: &StateReader,
+    schedule: &WatchSchedule<'_>,
+) -> Result<Vec<Approval>, StateError> {
+    match outcome.is_some_and(|outcome| outcome.result == OutcomeResult::Blocked) {
+        true => state.approvals(id, schedule.now),
+        false => Ok(Vec::new()),
+    }
+}
+
 fn declared_row(
     cohort: &CohortConfig,
     state: &StateReader,
     schedule: &WatchSchedule<'_>,
 ) -> Result<CohortStatusRow, StateError> {
     let outcome = schedule.outcomes.cohort(&cohort.id).cloned();
-    let is_blocked = outcome.as_ref().is_some_and(|outcome| outcome.result == OutcomeResult::Blocked);
-    // An approval outlives the plan that it is for, until it expires.
-    let approvals = if is_blocked { state.approvals(&cohort.id, schedule.now)? } else { Vec::new() };
+    let approvals = approvals(&cohort.id, outcome.as_ref(), state, schedule)?;
     Ok(CohortStatusRow {
         id: cohort.id.clone(),
         name: cohort.name.clone(),
-        is_declared: true,
+        is_declared: Some(true),
         is_removed: false,
         recorded: recorded(&cohort.id, state)?,
         outcome,

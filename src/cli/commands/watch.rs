@@ -18,7 +18,7 @@ use crate::cli::resources::store_options;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig, load};
 use crate::dashboard::{BlockedView, RemedyView};
-use crate::model::{Clock, CohortId, RunId};
+use crate::model::{ChangeOp, Clock, CohortId, RunId};
 use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location, RunOrigin};
 use crate::watch::{
@@ -30,10 +30,14 @@ use crate::watch::{
 const LAST_WORK: Duration = Duration::from_secs(1);
 
 pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
-    let config = super::config(global)?;
+    let config = super::run_config("watch", global)?;
+    start(global, &config).inspect_err(|error| super::record_failed_start("watch", &config, error))
+}
+
+fn start(global: &Global, config: &Config) -> Result<Exit, CommandError> {
     // Found before anything starts, so that a missing key ends the start and says which.
-    secrets(&config)?;
-    super::must_exist(&config)?;
+    secrets(config)?;
+    super::must_exist(config)?;
     let at = Arc::new(WatchHost { global: global.clone(), sandboxes: Sandboxes::default() });
     let for_urls = config.clone();
     let started = |listens: &ListenAddresses| {
@@ -50,7 +54,7 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     };
     let runtime = super::runtime()?;
     runtime.spawn(super::stop::answer_for_server());
-    let ended = runtime.block_on(watch::run(config, at, started));
+    let ended = runtime.block_on(watch::run(config.clone(), at, started));
     // What still reads or plans on a thread of its own would keep the process for as long as it takes.
     runtime.shutdown_timeout(LAST_WORK);
     ended?;
@@ -176,8 +180,8 @@ impl WatchEnvironment for WatchHost {
             blocks: blocks.collect(),
             digest: whole.to_string(),
             approve_command: can_approve.then(|| approve.clone()),
-            adds_continue: report.sides.adds,
-            removes_continue: report.sides.removes,
+            adds: report.blocked(ChangeOp::Add),
+            removes: report.blocked(ChangeOp::Remove),
         }
     }
 }

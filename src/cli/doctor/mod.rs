@@ -13,6 +13,7 @@ pub(super) use machine::enough_open_files;
 
 use super::environment;
 use super::error::CommandError;
+use super::suggested_command::SuggestedCommand;
 use crate::config::Config;
 use crate::foreign::escaped;
 use crate::model::Timestamp;
@@ -115,9 +116,9 @@ impl DoctorFindings {
 }
 
 /// Runs all checks of the config.
-pub(super) async fn examine(config: &Config) -> DoctorFindings {
+pub(super) async fn examine(config: &Config, again: &SuggestedCommand) -> DoctorFindings {
     let mut findings = DoctorFindings::default();
-    let members_max = state::check(config, &mut findings);
+    let members_max = state::check(config, again, &mut findings);
     machine::check(config, members_max, &mut findings);
     vendors::check(config, &mut findings).await;
     databases::check(config, &mut findings).await;

@@ -4,12 +4,15 @@ use super::{DoctorFindings, machine};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::output::counted;
+use crate::cli::render::approval::approved_line;
+use crate::cli::render::time::time_text;
 use crate::cli::resources::location;
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, StateLocation};
-use crate::state::{StateError, StateReader};
+use crate::state::{LastOutcomes, OutcomeResult, StateError, StateReader};
 
 /// The number of members of the largest cohort in the state.
-pub(super) fn check(config: &Config, findings: &mut DoctorFindings) -> u64 {
+pub(super) fn check(config: &Config, again: &SuggestedCommand, findings: &mut DoctorFindings) -> u64 {
     let location = location(config);
     findings.about(format!("state {location}"));
     let opened = StateReader::open(&location).map_err(CommandError::from);
@@ -20,6 +23,10 @@ pub(super) fn check(config: &Config, findings: &mut DoctorFindings) -> u64 {
         findings.passed("state", format!("can be read: {}", counted(cohorts, "cohort")));
         holder(&state, findings);
         writable(config, findings);
+        let outcomes = state.last_outcomes().map_err(CommandError::from);
+        if let Some(outcomes) = findings.check("outcomes", outcomes) {
+            blocked(config, &state, &outcomes, (again, findings));
+        }
         return members_max;
     }
     findings.passed("state", "there is none yet; the first `syncline reconcile` creates it");
@@ -47,6 +54,45 @@ fn holder(state: &StateReader, findings: &mut DoctorFindings) {
         ),
         Some(None) => findings.passed("holder", "not locked"),
         None => {}
+    }
+}
+
+/// The cohorts that the guard blocks, and whether they wait for an approval.
+fn blocked(
+    config: &Config,
+    state: &StateReader,
+    outcomes: &LastOutcomes,
+    (again, findings): (&SuggestedCommand, &mut DoctorFindings),
+) {
+    for id in config.cohort_ids() {
+        let Some((last, since)) = outcomes.cohort(id).and_then(|last| Some((last, last.blocked_since()?)))
+        else {
+            continue;
+        };
+        let approvals = state.approvals(id, environment::clock().now()).map_err(CommandError::from);
+        let Some(approvals) = findings.check("blocked", approvals) else { continue };
+        let given = approvals.iter().find(|approval| Some(&approval.plan) == last.plan.as_ref());
+        let (waits, remedy) = match (&last.plan, given) {
+            (_, Some(approval)) => ("", format!("{}; the next run applies it", approved_line(approval))),
+            (Some(plan), None) => (
+                "; it waits for an approval",
+                plan.parse().map_or_else(
+                    |_| again.command("status"),
+                    |plan| format!("to approve exactly this plan: {}", again.approve(id, plan)),
+                ),
+            ),
+            (None, None) => ("", format!("for what to do: {}", again.command("plan"))),
+        };
+        let reason = last.reason.as_deref().unwrap_or("the reason is not recorded");
+        let reason = match last.result {
+            OutcomeResult::Blocked => format!(": {reason}"),
+            other => format!("; the last run ended as {}: {reason}", other.code()),
+        };
+        findings.note(
+            "blocked",
+            format!("{id} is blocked since {}{waits}{reason}", time_text(since.0)),
+            remedy,
+        );
     }
 }
 

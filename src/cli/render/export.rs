@@ -58,7 +58,10 @@ fn one(report: &ExportReport, lines: &mut Vec<String>) {
         lines.push(format!("  {} {}", red("not read:"), escaped(unread)));
     }
     if let Some(stop) = &report.stop_reason {
-        lines.push(format!("  {} {}", red("stopped:"), escaped(&stop.to_string())));
+        lines.push(match stop.is_requested() {
+            true => format!("  {} {stop}", yellow("!")),
+            false => format!("  {} {}", red("stopped:"), escaped(&stop.to_string())),
+        });
     }
 }
 

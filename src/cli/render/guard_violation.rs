@@ -90,13 +90,13 @@ fn in_words(violation: &GuardViolation, about: BlockedSubject<'_>) -> BlockedWor
 
 fn explain(violation: &GuardViolation, about: BlockedSubject<'_>) -> (String, Vec<String>) {
     match violation {
-        GuardViolation::Share { op, changes, members, limit } => (
+        GuardViolation::Share { op, changes, members, base, limit } => (
             format!(
                 "{} of {} members would {} ({}), `guard.{}` allows {limit}",
                 count(*changes),
                 count(*members),
                 side(*op, "leave", "enter"),
-                percent(*changes, *members),
+                share(*changes, *members, *base),
                 side(*op, "max_removed", "max_added"),
             ),
             too_many(*op, *changes, side(*op, "max_removed", "max_added"), about),
@@ -129,6 +129,21 @@ fn explain(violation: &GuardViolation, about: BlockedSubject<'_>) -> (String, Ve
 /// Reason and remedies of a source that looks broken. `None`: the violation is of another kind.
 fn of_source(violation: &GuardViolation, at: &str) -> Option<(String, Vec<String>)> {
     Some(match violation {
+        GuardViolation::Exchanged { leaving, members, entering, desired } => (
+            format!(
+                "the source has mostly other users: {} of {} members would leave, and {} of {} in the source would \
+                 enter",
+                count(*leaving),
+                count(*members),
+                count(*entering),
+                counted(*desired, "user"),
+            ),
+            vec![
+                format!("look at the source, and at the columns under `match:` ({at})"),
+                "if the audience really changed: allow the blocked side, and the other side follows"
+                    .to_owned(),
+            ],
+        ),
         GuardViolation::Emptied { members } => (
             format!("the source has no members, and all {} recorded members would leave", count(*members)),
             vec![
@@ -220,6 +235,7 @@ fn of_cohort(violation: &GuardViolation, id: &CohortId, at: &str) -> (String, Ve
         GuardViolation::Share { .. }
         | GuardViolation::Count { .. }
         | GuardViolation::Ceiling { .. }
+        | GuardViolation::Exchanged { .. }
         | GuardViolation::Emptied { .. }
         | GuardViolation::EmptyAtFirst
         | GuardViolation::NoneUsable { .. }
@@ -271,6 +287,15 @@ fn too_many(op: ChangeOp, changes: u64, setting: &str, about: BlockedSubject<'_>
 
 fn for_one_run(op: ChangeOp, changes: u64, about: BlockedSubject<'_>) -> String {
     format!("for this run only: {}", about.again.allowing(op, about.id, changes))
+}
+
+/// The share of the members, or of the members at the first block.
+fn share(changes: u64, members: u64, base: u64) -> String {
+    let share = percent(changes, base);
+    match base == members {
+        true => share,
+        false => format!("{share} of the {} when removals were first blocked", count(base)),
+    }
 }
 
 fn percent(part: u64, whole: u64) -> String {

@@ -15,7 +15,9 @@ use crate::export::ExportReport;
 use crate::model::CohortId;
 use crate::model::MatchTally;
 use crate::plan::{CohortNaming, Cost, DiffTally, GuardViolation};
-use crate::reconcile::{CohortPlan, CohortReport, FailedCohort, OrphanedCohort, RunPlan, RunReport};
+use crate::reconcile::{
+    CohortPlan, CohortReport, FailedCohort, OrphanedCohort, RunPlan, RunReport, exports_result,
+};
 
 /// A plan.
 pub(in crate::cli) fn plan(plan: &RunPlan, result: &str, showing: &RenderOptions<'_>) -> String {
@@ -32,6 +34,7 @@ pub(in crate::cli) fn plan(plan: &RunPlan, result: &str, showing: &RenderOptions
         "waiting": waiting,
         "orphaned": left,
         "removed_not_in_state": unknown,
+        "missing_keys": showing.missing_keys,
         "skipped_includes": showing.segments.config.skipped_includes,
         "segments": showing.segments.to_json(),
         "cost": cost(plan.cost()),
@@ -140,7 +143,12 @@ pub(in crate::cli) fn report(
     let list = |list: &[(CohortId, String)]| -> Vec<Value> {
         list.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect()
     };
-    let (failed, waiting) = (list(&report.failed), list(&report.waiting));
+    let failed: Vec<Value> = report
+        .failed
+        .iter()
+        .map(|(id, failure)| json!({ "id": id.as_str(), "error": failure.reason }))
+        .collect();
+    let waiting = list(&report.waiting);
     let left: Vec<Value> = report.orphaned.iter().map(orphaned).collect();
     let details = json!({
         "target": showing.target.to_json(),
@@ -162,7 +170,7 @@ pub(in crate::cli) fn result(report: &RunReport, exports: &[ExportReport]) -> &'
     match (report.result(), changed, exports.iter().all(ExportReport::is_complete)) {
         ("in_sync", true, true) => "applied",
         ("applied" | "in_sync", _, true) => report.result(),
-        ("in_sync", false, false) => "failed",
+        ("in_sync", false, false) => exports_result(exports),
         ("applied" | "in_sync", ..) | (_, true, _) => "applied_in_part",
         (word, ..) => word,
     }

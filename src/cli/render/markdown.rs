@@ -49,7 +49,8 @@ fn heading(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let verdict = match (plan.failed.is_empty(), plan.is_blocked(), plan.is_in_sync()) {
         (false, ..) => ":x: Incomplete plan",
         (true, true, _) => ":no_entry: Blocked by the guard",
-        (true, false, true) if showing.segments.summary().is_some() => ":warning: Segments not in sync",
+        (true, false, true) if showing.segments.has_drift() => ":warning: Segments not in sync",
+        (true, false, true) if showing.segments.summary().is_some() => ":warning: Incomplete segment checks",
         (true, false, true) => ":white_check_mark: In sync",
         (true, false, false) => ":arrow_right: Ready to apply",
     };
@@ -76,9 +77,11 @@ fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
         )
     };
     let segments = showing.segments.summary().filter(|_| plan.is_in_sync());
-    let problems: Vec<String> = plan_problems(plan).into_iter().chain(segments).collect();
+    let problems = plan_problems(plan);
+    let differs = !problems.is_empty() || showing.segments.has_drift();
+    let problems: Vec<String> = problems.into_iter().chain(segments).collect();
     if !problems.is_empty() {
-        let head = if plan.is_in_sync() { "Not in sync" } else { "Incomplete" };
+        let head = if plan.is_in_sync() && differs { "Not in sync" } else { "Incomplete" };
         text.push_str(&format!("\n\n**{head}: {}.**", problems.join("; ")));
     }
     text

@@ -262,12 +262,16 @@ pub(super) fn orphaned(left: &OrphanedCohort) -> String {
 fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let (problems, all) = (plan_problems(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
     if plan.is_in_sync() {
+        let is_in_sync = problems.is_empty() && !showing.segments.has_drift();
         let problems: Vec<String> = problems.into_iter().chain(showing.segments.summary()).collect();
-        let in_sync = || format!("{} {}, nothing to send.", green("In sync:"), counted(all, "cohort"));
-        return vec![if problems.is_empty() {
-            in_sync()
-        } else {
-            format!("{} nothing would be sent; {}.", red("Not in sync:"), problems.join("; "))
+        // A segment without evidence is no sign that anything differs.
+        return vec![match is_in_sync {
+            true => {
+                let cohorts = format!("{} {}, nothing to send", green("In sync:"), counted(all, "cohort"));
+                let notes: String = problems.iter().map(|problem| format!("; {problem}")).collect();
+                format!("{cohorts}{notes}.")
+            }
+            false => format!("{} nothing would be sent; {}.", red("Not in sync:"), problems.join("; ")),
         }];
     }
     let sent = |op| plan.cohorts.iter().map(|cohort| cohort.verdict.approved.changes(op)).sum::<u64>();
@@ -286,6 +290,8 @@ fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let segments = showing.segments.summary();
     lines.extend(segments.map(|segments| format!("{} {segments}.", red("Segment checks:"))));
     lines.extend(ways_to_apply(plan, showing));
+    let missing = showing.missing_keys.iter();
+    lines.extend(missing.map(|key| format!("{} to apply it: {}", yellow("!"), escaped(key))));
     lines
 }
 

@@ -69,7 +69,10 @@ fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<Strin
     lines.extend(super::pushdown::line(cohort.pushdown.as_ref()));
     lines.extend(cohort.mirror_table_error.as_deref().map(super::pushdown::table_error_line));
     if let Some(stop) = &outcome.stop_reason {
-        lines.push(format!("  {} {}", red("stopped:"), escaped(&stop.to_string())));
+        lines.push(match stop.is_requested() {
+            true => format!("  {} {stop}", yellow("!")),
+            false => format!("  {} {}", red("stopped:"), escaped(&stop.to_string())),
+        });
         lines.extend(workspace_remedies(stop, again).into_iter().map(|remedy| format!("      {remedy}")));
     }
     if outcome.in_doubt > 0 {

@@ -44,13 +44,12 @@ impl SegmentReport<'_> {
             format!("{}  segment {} in {}", bold(segment.id.as_str()), named(segment), segment.connection);
         let checked = match &looked.outcome {
             Ok(checked) => checked,
-            Err(not_checked) if looked.word() == NOT_CHECKED => {
-                lines.push(format!("{head}: not checked: {}", escaped(&not_checked.why)));
-                return;
-            }
             Err(not_checked) => {
-                lines.push(format!("{head}: unknown"));
-                lines.push(format!("  {} not checked: {}", yellow("?"), escaped(&not_checked.why)));
+                let word = match looked.could_not_be_checked() {
+                    true => yellow("not checked"),
+                    false => "not checked".to_owned(),
+                };
+                lines.push(format!("{head}: {word}: {}", escaped(&not_checked.why)));
                 return;
             }
         };
@@ -78,7 +77,21 @@ impl SegmentReport<'_> {
         if unknown > 0 {
             parts.push(format!("{} unknown", counted_of(unknown, all, "segment")));
         }
+        let not_checked = self.not_checked();
+        if not_checked > 0 {
+            parts.push(format!("{} not checked", counted_of(not_checked, all, "segment")));
+        }
         (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// How many segments could not be checked.
+    fn not_checked(&self) -> u64 {
+        self.looked.iter().filter(|looked| looked.could_not_be_checked()).count() as u64
+    }
+
+    /// Whether a segment has drifted. Otherwise the problems in the summary are missing evidence.
+    pub(in crate::cli) fn has_drift(&self) -> bool {
+        self.count(CheckVerdict::Drifted) > 0
     }
 
     /// The complete text of `check`.
@@ -89,7 +102,8 @@ impl SegmentReport<'_> {
         let mut lines = self.lines();
         lines.push(String::new());
         lines.push(match (self.summary(), self.count(CheckVerdict::InSync)) {
-            (Some(problems), _) => format!("Not in sync: {problems}."),
+            (Some(problems), _) if self.has_drift() => format!("Not in sync: {problems}."),
+            (Some(problems), _) => format!("Incomplete: {problems}."),
             (None, 0) => format!("Not checked: {}.", counted(self.looked.len() as u64, "segment")),
             (None, in_sync) => format!("In sync: {}.", counted(in_sync, "segment")),
         });
@@ -104,7 +118,8 @@ impl SegmentReport<'_> {
     /// The complete JSON of `check`.
     pub(in crate::cli) fn json(&self) -> String {
         let of = |verdict| self.count(verdict) > 0;
-        let result = match (of(CheckVerdict::Drifted), of(CheckVerdict::Unknown)) {
+        let is_unknown = of(CheckVerdict::Unknown) || self.not_checked() > 0;
+        let result = match (of(CheckVerdict::Drifted), is_unknown) {
             (true, _) => "drifted",
             (false, true) => "unknown",
             (false, false) => "in_sync",
@@ -201,7 +216,7 @@ impl SegmentReport<'_> {
             };
             let checked = match &looked.outcome {
                 Ok(checked) => checked,
-                Err(_) if looked.word() == NOT_CHECKED => continue,
+                Err(_) if !looked.could_not_be_checked() => continue,
                 Err(not_checked) => {
                     annotate("warning", &format!("not checked: {}", escaped(&not_checked.why)));
                     continue;

@@ -24,7 +24,8 @@ const NAME_MIN: usize = 10;
 pub(in crate::cli) struct CohortStatusRow {
     pub(in crate::cli) id: CohortId,
     pub(in crate::cli) name: String,
-    pub(in crate::cli) is_declared: bool,
+    /// Whether the config declares it. `None`: the config is invalid.
+    pub(in crate::cli) is_declared: Option<bool>,
     /// Listed under `removed:`.
     pub(in crate::cli) is_removed: bool,
     /// `None` if nothing was ever sent.
@@ -76,7 +77,12 @@ impl CohortStatusRow {
             recorded.version.in_doubt > 0 || recorded.version.uncertain_until().is_some()
         });
         let is_good = matches!(self.result(), None | Some(OutcomeResult::InSync));
-        !is_good || is_unsettled || !(self.is_declared || self.is_removed)
+        !is_good || is_unsettled || self.is_orphaned()
+    }
+
+    /// Whether no run changes it.
+    fn is_orphaned(&self) -> bool {
+        self.is_declared == Some(false) && !self.is_removed
     }
 
     fn members(&self) -> String {
@@ -133,7 +139,7 @@ impl StatusReport<'_> {
                 detail("protected".to_owned());
             }
         }
-        if row.next_run.is_some() {
+        if !row.is_orphaned() {
             detail(format!("last good run: {}", self.good_run(row.outcome.as_ref())));
         }
         self.approvals(row).into_iter().for_each(&mut detail);
@@ -143,7 +149,7 @@ impl StatusReport<'_> {
 
     /// `blocked since 2026-11-28 06:30 UTC`.
     fn condition(&self, row: &CohortStatusRow) -> String {
-        if !row.is_declared && !row.is_removed {
+        if row.is_orphaned() {
             return "orphaned, not in the config, its members stay in Braze".to_owned();
         }
         let since = |since: Timestamp| format!("since {} ({})", time_text(since), age_text(since, self.now));
@@ -155,6 +161,7 @@ impl StatusReport<'_> {
             }
             OutcomeResult::Failed => format!("{} {}", red("failed"), since(outcome.since.0)),
             OutcomeResult::Waiting => format!("waits {}", since(outcome.since.0)),
+            OutcomeResult::Stopped => format!("{} {}", yellow("stopped"), since(outcome.since.0)),
             OutcomeResult::InSync => "not settled".to_owned(),
             OutcomeResult::Unknown => "unknown to this version of the program".to_owned(),
         }
@@ -233,7 +240,11 @@ impl StatusReport<'_> {
         {
             let since = time_text(outcome.since.0);
             let reason = outcome.reason.as_deref().unwrap_or_default();
-            lines.push(format!("    {} {since}: {}", red("! failed since"), escaped(reason)));
+            let word = match outcome.result {
+                OutcomeResult::Stopped => yellow("! stopped since"),
+                _ => red("! failed since"),
+            };
+            lines.push(format!("    {word} {since}: {}", escaped(reason)));
         }
         if row.outcome.is_some() {
             lines.push(format!("    last good run: {}", self.good_run(row.outcome.as_ref())));
@@ -252,6 +263,7 @@ impl StatusReport<'_> {
             (OutcomeResult::InSync, "in sync"),
             (OutcomeResult::Blocked, "blocked"),
             (OutcomeResult::Failed, "failed"),
+            (OutcomeResult::Stopped, "stopped"),
             (OutcomeResult::Waiting, "waiting"),
         ]
         .into_iter()

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::user_report::answer;
 use crate::lookup::{
-    CohortFacts, FoundAs, KnownOwner, RecordedIdentifier, RejectedRow, SourceFinding, SourceRow,
-    SourceRowOutcome, UserInCohort, UserReport, verdict,
+    CohortFacts, FoundAs, KnownOwner, PendingApproval, RecordedIdentifier, RejectedRow, SourceFinding,
+    SourceRow, SourceRowOutcome, UserInCohort, UserReport, verdict,
 };
 use crate::model::{Identifier, IdentifierKind, MemberStanding, RunId, timestamp_text};
 use crate::source::RejectReason;
@@ -43,7 +43,15 @@ fn of_facts(facts: &CohortFacts, in_full: bool) -> Value {
     });
     let blocked = facts.block.since.as_ref().map(|start| {
         let since = timestamp_text(start.at.0);
-        json!({ "adds": facts.block.adds, "removes": facts.block.removes, "since": since, "run": start.run })
+        let (approval, approved_until) = match facts.approval {
+            None => (None, None),
+            Some(PendingApproval::Missing) => (Some("missing"), None),
+            Some(PendingApproval::Given { expires_at }) => (Some("given"), Some(timestamp_text(expires_at))),
+        };
+        json!({
+            "adds": facts.block.adds, "removes": facts.block.removes, "since": since, "run": start.run,
+            "approval": approval, "approved_until": approved_until,
+        })
     });
     let blocked = blocked.or_else(|| Some(json!({ "error": facts.block_error.as_ref()? })));
     let source = facts.source.as_ref().map(|source| match source {

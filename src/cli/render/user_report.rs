@@ -5,8 +5,8 @@ use crate::cli::output::{bold, count, counted, dim, green, yellow};
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::foreign::escaped;
 use crate::lookup::{
-    Absence, CohortFacts, FoundAs, KnownOwner, MissingProfile, PendingTrigger, RecordedIdentifier,
-    RejectedRow, SourceRow, SourceRowOutcome, UserInCohort, UserReport, Verdict, verdict,
+    Absence, CohortFacts, FoundAs, KnownOwner, MissingProfile, PendingApproval, PendingTrigger,
+    RecordedIdentifier, RejectedRow, SourceRow, SourceRowOutcome, UserInCohort, UserReport, Verdict, verdict,
 };
 use crate::model::{Identifier, IdentifierKind, MemberStanding, RunId, reason_words, timestamp_text};
 use crate::state::{OwnerEvidence, Transition};
@@ -322,9 +322,19 @@ fn block_note(facts: &CohortFacts, answer: &Verdict<'_>) -> Option<String> {
         Verdict::Member { .. } => facts.block.removes.then_some("removals"),
         _ => facts.block.adds.then_some("additions"),
     };
+    let approval = match facts.approval {
+        None => String::new(),
+        Some(PendingApproval::Missing) => "; its plan waits for an approval".to_owned(),
+        Some(PendingApproval::Given { expires_at }) => {
+            format!(
+                "; its plan is approved until {}, and the next run applies it",
+                timestamp_text(expires_at)
+            )
+        }
+    };
     what.map(|what| {
         format!(
-            "the guard blocks {what} of this cohort since {} (run {})",
+            "the guard blocks {what} of this cohort since {} (run {}){approval}",
             timestamp_text(start.at.0),
             escaped(&start.run)
         )
