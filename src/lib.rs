@@ -21,14 +21,15 @@
 //! | [`model`] | ids, identifiers, times, percentages: plain values, validated at construction; pure | nothing of ours |
 //! | [`file_glob`] | path globs and the walk over local folders | foreign |
 //! | [`wait_log`] | log lines of waits for the next attempt or a rate limit | model |
-//! | [`retry`] | counts failed attempts and computes the wait before the next one | wait_log |
+//! | [`random`] | random numbers, for unique names and waits | nothing of ours |
+//! | [`retry`] | counts failed attempts and computes the wait before the next one | wait_log, random |
 //! | [`object_store`] | bucket client with a blocking API | foreign, model, wait_log, retry |
 //! | [`contained`] | turns a panic in the work on one cohort into an error of that cohort | nothing of ours |
 //! | [`blocking`] | blocking work of asynchronous tasks | nothing of ours |
 //! | [`event_mapping`] | Currents event → Heap event: names, properties, identity; pure | model |
 //! | [`config`] | bytes → [`config::Config`], or all problems with their positions | foreign, model, file_glob, retry, event_mapping |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | foreign, model, retry, object_store |
+//! | [`state`] | the state, in a folder or a bucket: membership, journal, rejects, identity map, progress of exports, lease | foreign, model, random, blocking, retry, object_store |
 //! | [`heap_segments`] | webhook deliveries of Heap → membership table of each segment | foreign, model, state |
 //! | [`connector`] | the HTTP client, and one folder for each vendor or store | foreign, model, file_glob, wait_log, retry, object_store, config |
 //! | [`webhooks`] | HTTP endpoints → inbox | model, event_mapping, config, state |
@@ -111,6 +112,7 @@ pub mod lookup;
 pub mod model;
 pub mod object_store;
 pub mod plan;
+pub mod random;
 pub mod reconcile;
 pub mod retry;
 pub mod segment_check;
@@ -119,3 +121,7 @@ pub mod state;
 pub mod wait_log;
 pub mod watch;
 pub mod webhooks;
+
+#[cfg(test)]
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;

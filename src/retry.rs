@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::wait_log;
+use crate::{random, wait_log};
 
 /// How often something is tried, and the waits between the attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Retry {
     #[must_use]
     pub fn next_wait(&mut self) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
-        (self.failures < self.policy.attempts).then(|| self.policy.wait(self.failures, random()))
+        (self.failures < self.policy.attempts).then(|| self.policy.wait(self.failures, random::share()))
     }
 
     /// Logs the wait before the next attempt. `cause` is a clause, such as `Braze responds with status 503`.
@@ -58,12 +58,7 @@ impl Retry {
 /// A random duration up to `max`.
 #[must_use]
 pub fn jitter(max: Duration) -> Duration {
-    max.mul_f64(random())
-}
-
-/// A random number from 0 to 1. Without a source of random numbers there is no jitter, which is harmless.
-fn random() -> f64 {
-    f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
+    max.mul_f64(random::share())
 }
 
 #[cfg(test)]

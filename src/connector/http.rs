@@ -8,6 +8,8 @@ use reqwest::{Request, RequestBuilder, Url};
 use tracing::Instrument as _;
 
 use super::headers::display_text;
+#[cfg(test)]
+use super::simulated_network::ThreadNetwork;
 use crate::foreign::cleaned;
 use crate::model::Timestamp;
 use crate::wait_log;
@@ -77,6 +79,8 @@ pub struct HttpClient {
     timeout: Duration,
     /// Whether the path of the address is secret, and not logged.
     has_secret_path: bool,
+    #[cfg(test)]
+    simulated: ThreadNetwork,
 }
 
 impl HttpClient {
@@ -84,19 +88,15 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`HttpError::Client`] when the client cannot be created, for example without usable system certificates.
-    #[allow(clippy::disallowed_methods, reason = "the only HTTP client of the program")]
     pub fn new(base: &str, user_agent: String, timeout: Duration) -> Result<Self, HttpError> {
-        // A second installation fails and changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .tcp_nodelay(true);
-        if base.starts_with("http://") {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|e| HttpError::Client(reason(e)))?;
-        Ok(Self { client, user_agent, timeout, has_secret_path: false })
+        Ok(Self {
+            client: web_client(base, timeout)?,
+            user_agent,
+            timeout,
+            has_secret_path: false,
+            #[cfg(test)]
+            simulated: ThreadNetwork::current(),
+        })
     }
 
     /// The same client, which does not log the path of its address.
@@ -166,6 +166,10 @@ impl HttpClient {
     }
 
     async fn receive(&self, request: Request, len_max: usize) -> Result<HttpReply, HttpError> {
+        #[cfg(test)]
+        if let Some(network) = &self.simulated.0 {
+            return network.exchange(request).await;
+        }
         let mut response = self.client.execute(request).await.map_err(http_error)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(http_error)? {
@@ -180,6 +184,24 @@ impl HttpClient {
             body,
         })
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the only HTTP client of the program")]
+fn web_client(base: &str, timeout: Duration) -> Result<reqwest::Client, HttpError> {
+    #[cfg(test)]
+    if let Some(client) = ThreadNetwork::unused_client() {
+        return Ok(client);
+    }
+    // A second installation fails and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .tcp_nodelay(true);
+    if base.starts_with("http://") {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|e| HttpError::Client(reason(e)))
 }
 
 fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -22,4 +22,6 @@ mod iso8601;
 pub mod rate_limit;
 mod request_failure;
 pub mod rows;
+#[cfg(test)]
+pub(crate) mod simulated_network;
 pub mod sql;

@@ -6,6 +6,7 @@ use super::inbox::ClosedFile;
 use super::store::TEMPORARY;
 use super::{DeliveryContents, ExportProgress, IdentityMap, StateError, StateWriter};
 use crate::model::{ExportId, Timestamp};
+use crate::random;
 
 impl StateWriter {
     /// Erases an id from the identity map and removes superseded files. Returns how many entries were erased.
@@ -113,7 +114,7 @@ impl StateWriter {
         self.check_lease()?;
         let store = &self.reader().store;
         if !(contents.deliveries.is_empty() && contents.damaged.is_empty()) {
-            let random = uuid::Uuid::new_v4().as_u64_pair().0;
+            let random = random::unique_number();
             let began = file.path.rsplit_once('-').map_or(file.path.as_str(), |(began, _)| began);
             let mut bytes = contents.damaged.concat();
             contents.deliveries.iter().for_each(|delivery| delivery.write(&mut bytes));

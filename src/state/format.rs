@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::store::Store;
 use super::{StateError, checked, format_number};
 use crate::model::{KeySeed, Timestamp, timestamp_text};
+use crate::random;
 
 const FILE: &str = "format.json";
 /// A copy with the same bytes.
@@ -59,7 +60,7 @@ impl StateFormat {
     pub(super) fn create(store: &Store, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {
         let shape = FormatJson {
             format: format_number::SUPPORTED,
-            id: uuid::Uuid::new_v4().to_string(),
+            id: random::unique_id().to_string(),
             key_seed: format!("{:016x}", seed.0),
             created_at: timestamp_text(now),
         };

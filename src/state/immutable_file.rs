@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::StateError;
 use super::as_text::hex;
 use super::store::{Blob, PendingFile, SteppedFile, Store, StoreError};
+use crate::random;
 
 const BUFFER_LEN: usize = 1 << 20;
 
@@ -35,7 +36,7 @@ pub(super) struct ImmutableWriter {
 
 impl ImmutableWriter {
     pub(super) fn create(store: &Store, folder: &str, suffix: &str) -> Result<Self, StateError> {
-        let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
+        let id: Box<str> = random::unique_id().to_string().into();
         let file = store.pending(&format!("{folder}/{id}{suffix}"))?;
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
         Ok(Self { id, file, sink: HashingWriter::new(sink), rows: 0 })

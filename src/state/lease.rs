@@ -18,9 +18,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::store::{BucketStore, FolderStore, ObjectTag, Store, StoreError, private};
+#[cfg(test)]
+use super::store::{MemoryLock, MemoryStore};
 use super::{StateError, checked};
 use crate::foreign::json_error;
 use crate::model::{Clock, Timestamp, timestamp_text};
+use crate::random;
 use crate::retry::{Retry, RetryPolicy};
 
 const FILE: &str = "lease.json";
@@ -106,7 +109,7 @@ impl LeaseJson {
             process: holder.process,
             since: timestamp_text(holder.since),
             epoch: 0,
-            id: uuid::Uuid::new_v4().to_string(),
+            id: random::unique_id().to_string(),
             renewed: None,
             lasts_ms: 0,
             released: false,
@@ -141,6 +144,9 @@ pub(super) enum Lease {
     Lock(LockedFile),
     /// A renewed lease in a bucket.
     Renewed(RenewedLease),
+    /// A lock on a state in memory.
+    #[cfg(test)]
+    Memory(MemoryLease),
 }
 
 impl Lease {
@@ -155,7 +161,12 @@ impl Lease {
             Store::Folder(folder) => lock(folder, holder).map(Self::Lock),
             Store::Bucket(bucket) => RenewedLease::take(bucket, holder, lasts, clock).map(Self::Renewed),
             #[cfg(test)]
-            Store::Memory(_) => Err(StateError::LeaseLost), // it has no lease
+            Store::Memory(memory) => {
+                let Some(lock) = memory.try_lock() else { return Err(StateError::Held(unknown())) };
+                let text = LeaseJson { heads: heads_of(store)?, ..LeaseJson::new(holder) };
+                memory.overwrite(FILE, &text.bytes())?;
+                Ok(Self::Memory(MemoryLease { store: memory.clone(), text: Mutex::new(text), _lock: lock }))
+            }
         }
     }
 
@@ -172,6 +183,12 @@ impl Lease {
                 let mut now = renewed.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
                 now.shape.heads = number;
             }
+            #[cfg(test)]
+            Self::Memory(lease) => {
+                let mut text = lease.text.lock().unwrap_or_else(PoisonError::into_inner);
+                text.heads = number;
+                let _ = lease.store.overwrite(FILE, &text.bytes());
+            }
         }
     }
 
@@ -180,8 +197,19 @@ impl Lease {
         match self {
             Self::Lock(_) => Ok(()),
             Self::Renewed(renewed) => renewed.check(),
+            #[cfg(test)]
+            Self::Memory(..) => Ok(()),
         }
     }
+}
+
+/// A lock on a state in memory, and the content of its file.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct MemoryLease {
+    store: MemoryStore,
+    text: Mutex<LeaseJson>,
+    _lock: MemoryLock,
 }
 
 /// A lock on an open file, and the file's content.
@@ -210,6 +238,8 @@ impl Lease {
         match self {
             Self::Lock(_) => None,
             Self::Renewed(renewed) => Some(renewed.remaining()),
+            #[cfg(test)]
+            Self::Memory(..) => None,
         }
     }
 }
@@ -236,7 +266,7 @@ pub(super) fn current_holder(store: &Store, now: Timestamp) -> Result<Option<Hol
             Ok(shape.holder().filter(|holder| !released && is_valid(holder)))
         }
         #[cfg(test)]
-        Store::Memory(_) => Ok(None),
+        Store::Memory(memory) => Ok(shape.holder().filter(|_| memory.is_locked())),
     }
 }
 

@@ -20,6 +20,7 @@ use super::log_lines::{self, LineQuality, LogLines, owner_of};
 use super::store::{Store, StoredFile, TEMPORARY};
 use super::{StateError, StateReader, StateWriter, rejects_of};
 use crate::model::{ExportId, RunId, Timestamp};
+use crate::random;
 
 /// How many files of one kind may exist before they are merged, and how many runs pass between two checks.
 const FILES_MAX: usize = 64;
@@ -295,7 +296,7 @@ impl StateWriter {
     fn replace_rejects(&self, of: &str, inputs: &[&RejectFiles]) -> Result<(), StateError> {
         let Some(newest) = inputs.last().filter(|_| inputs.len() > 1) else { return Ok(()) };
         self.lease.check()?;
-        let random = uuid::Uuid::new_v4().as_u64_pair().0;
+        let random = random::unique_number();
         let path = format!("rejects/{}/{of}.{random:016x}.ndjson", newest.run);
         let (subject, mut bytes) = (log_lines::subject_of(&path), Vec::new());
         for (input, _) in inputs.iter().flat_map(|run| &run.files) {
@@ -348,7 +349,7 @@ impl MergedJournal {
         let last = self.inputs.iter().map(|unit| &unit.last).max();
         let (Some(first), Some(last), true) = (first, last, self.inputs.len() > 1) else { return Ok(()) };
         state.lease.check()?;
-        let random = uuid::Uuid::new_v4().as_u64_pair().0;
+        let random = random::unique_number();
         let (subject, mut sealed) = (format!("{first}_{last}"), Vec::new());
         for line in self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             log_lines::seal(&subject, line, &mut sealed);

@@ -140,6 +140,8 @@ pub use run_origin::{Operator, RunOrigin, recorded_text};
 pub use run_summary::{CohortRunSummary, ExportRunSummary, RunSummary, UsedApproval};
 pub use spool::{Spool, SpoolBatch, SpoolBatches};
 pub use store::{Address, Location, StepFailure, StoreError, fail_at};
+#[cfg(test)]
+pub(crate) use store::{MemoryStore, StoreFaults};
 pub use unknown_users::{UnknownUser, UnknownUsers};
 pub use verify::{Verification, VerifyFinding};
 pub use workspaces::{AdoptedKeys, KeyFingerprints};
@@ -437,6 +439,8 @@ impl StateWriter {
         let lasts = match location {
             Location::Folder(_) => Duration::ZERO,
             Location::Bucket(address) => address.lease,
+            #[cfg(test)]
+            Location::Memory(_) => Duration::ZERO,
         };
         match &store {
             Store::Folder(folder) => drop(folder.create_dirs("")?),

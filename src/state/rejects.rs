@@ -11,6 +11,7 @@ use super::log_lines::{self, LineQuality, LogLines};
 use super::store::{GrowingFile, PendingFile, Store, StoreError};
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{CohortId, ExportId, RunId, Timestamp};
+use crate::random;
 
 /// One rejected row, identifier or event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -254,7 +255,7 @@ fn stem(path: &str) -> &str {
 
 /// The path of a file that replaces a rejects file.
 fn replacement_of(file: &RejectFile) -> String {
-    let random = uuid::Uuid::new_v4().as_u64_pair().0;
+    let random = random::unique_number();
     format!("{}.{random:016x}.ndjson", stem(&file.path))
 }
 

@@ -133,6 +133,8 @@ impl Standby<'_> {
             let interval = match self.location {
                 Location::Folder(_) => config.watch.poll,
                 Location::Bucket(_) => config.watch.poll.max(BUCKET_READS),
+                #[cfg(test)]
+                Location::Memory(_) => config.watch.poll,
             };
             let (config, location) = (Arc::clone(config), self.location.clone());
             let environment = Arc::clone(self.environment);
@@ -172,6 +174,8 @@ impl Standby<'_> {
     async fn pause(&self, signals: &mut SignalListener) -> ProcessSignal {
         let attempt = tokio::time::sleep(match self.location {
             Location::Folder(_) => ATTEMPT,
+            #[cfg(test)]
+            Location::Memory(_) => ATTEMPT,
             Location::Bucket(address) => (address.lease / ATTEMPTS_PER_LEASE).clamp(ATTEMPT, ATTEMPT_LONGEST),
         });
         tokio::pin!(attempt);

@@ -12,6 +12,8 @@
 //! | `segments` | Heap's Segment Sync: signed, paged webhooks of users who enter and leave a segment |
 //! | [`currents`] | Braze Currents: engagement events as Avro files and as HTTP posts |
 //!
+//! [`Sandbox`] is a server; [`InProcessSandbox`] answers requests of a simulation, at simulated times.
+//!
 //! # Admin API
 //! Endpoints under `/_sandbox/` report the real membership and the number of requests, set a fault plan, and
 //! change users and segments.
@@ -23,6 +25,7 @@ mod clock;
 pub mod currents;
 mod faults;
 mod heap;
+mod in_process;
 mod memory;
 mod rng;
 mod segments;
@@ -38,6 +41,7 @@ use tokio::sync::oneshot;
 
 pub use braze::{RestGroup, RestOptions};
 pub use heap::{HeapOptions, Lengths, OverLimit, Success};
+pub use in_process::{InProcessSandbox, SimulatedResponse};
 
 use braze::Braze;
 use client::OutboundClient;
@@ -143,23 +147,8 @@ pub struct Sandbox {
 impl Sandbox {
     /// [`SandboxError`] if the port cannot be bound or the memory folder cannot be used.
     pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
-        let memory = options.memory.as_deref().map(MemoryFolder::open).transpose()?;
-        let state = SandboxState {
-            braze: Braze::open(&options, memory.as_ref())?,
-            heap: Heap::open(&options, memory.as_ref())?,
-            segments: Segments::default(),
-            currents: Currents::default(),
-            faults: Faults::default(),
-            held: HeldRequests::default(),
-            _memory: memory,
-        };
         let tasks = Arc::new(BackgroundTasks::default());
-        let shared = SandboxHandle {
-            options: Arc::new(options),
-            state: Arc::new(Mutex::new(state)),
-            client: OutboundClient::default(),
-            tasks: Arc::downgrade(&tasks),
-        };
+        let shared = SandboxHandle::open(options, &tasks)?;
         let (address, stop) = serve::listen(shared).await?;
         Ok(Self { address, _stop: stop, _tasks: tasks })
     }
@@ -206,6 +195,25 @@ impl std::fmt::Debug for HeldRequests {
 }
 
 impl SandboxHandle {
+    fn open(options: SandboxOptions, tasks: &Arc<BackgroundTasks>) -> Result<Self, SandboxError> {
+        let memory = options.memory.as_deref().map(MemoryFolder::open).transpose()?;
+        let state = SandboxState {
+            braze: Braze::open(&options, memory.as_ref())?,
+            heap: Heap::open(&options, memory.as_ref())?,
+            segments: Segments::default(),
+            currents: Currents::default(),
+            faults: Faults::default(),
+            held: HeldRequests::default(),
+            _memory: memory,
+        };
+        Ok(Self {
+            options: Arc::new(options),
+            state: Arc::new(Mutex::new(state)),
+            client: OutboundClient::default(),
+            tasks: Arc::downgrade(tasks),
+        })
+    }
+
     fn hold(&self, request: impl FnOnce(&Self) + Send + 'static) {
         self.lock().held.0.push(Box::new(request));
     }

@@ -52,7 +52,7 @@ pub(super) fn replace_headers(headers: &mut HeaderMap, replacements: &[(String, 
 }
 
 /// All routes. Each vendor checks its own bodies; the admin API accepts bodies of any size.
-fn routes(shared: SandboxHandle) -> Router {
+pub(super) fn routes(shared: SandboxHandle) -> Router {
     admin::routes()
         .merge(braze::routes())
         .merge(heap::routes())

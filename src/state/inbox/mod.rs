@@ -24,6 +24,7 @@ use quota::QuotaShare;
 use super::store::{GrowingFile, Store};
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{Clock, EndpointName, Timestamp};
+use crate::random;
 
 /// A file is closed at this length.
 const FILE_LEN: u64 = 4 << 20;
@@ -244,7 +245,7 @@ impl FsyncBatch {
 
 impl OpenFile {
     fn create(store: &Store, folder: &str, clock: Clock) -> Result<Self, StateError> {
-        let random = uuid::Uuid::new_v4().as_u64_pair().0;
+        let random = random::unique_number();
         let path = format!("{folder}/{:013}-{random:016x}.log", clock.now().as_millisecond());
         Ok(Self { file: store.growing(&path)?, path, bytes: 0 })
     }

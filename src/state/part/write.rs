@@ -20,6 +20,7 @@ use super::reference::PartRef;
 use super::seal::{KEYS, KeySum, PartFooter};
 use super::{PartFolder, path_of};
 use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet};
+use crate::random;
 
 /// Members per row group. One group is in memory while it is written.
 const GROUP_LEN: usize = 64 << 10;
@@ -58,7 +59,7 @@ impl PartWriter {
         seed: KeySeed,
         properties: WriterProperties,
     ) -> Result<Self, StateError> {
-        let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
+        let id: Box<str> = random::unique_id().to_string().into();
         let file = store.pending(&path_of(folder, &id))?;
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
         let parquet = SerializedFileWriter::new(HashingWriter::new(sink), schema(), Arc::new(properties))

@@ -23,6 +23,7 @@ use super::super::StateError;
 use super::{Address, GrowingFile, PendingFile, PendingTarget, StoreError, StoredFile, step};
 use crate::model::Timestamp;
 use crate::object_store::{BucketClient, io_error};
+use crate::random;
 
 /// Length of a part of a large object, and limit of unwritten data of an append-only file.
 pub(super) const PART_LEN: usize = 8 << 20;
@@ -176,7 +177,7 @@ impl BucketStore {
 
     /// The time by the store's clock, to the second.
     pub(in super::super) fn time(&self) -> Result<Timestamp, StoreError> {
-        let probe = format!("{PROBES}/{:016x}", uuid::Uuid::new_v4().as_u64_pair().0);
+        let probe = format!("{PROBES}/{:016x}", random::unique_number());
         if !self.put_new(&probe, b"what time is it?")? {
             return Err(StoreError::exists(&self.at(&probe)));
         }

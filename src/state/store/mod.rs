@@ -22,7 +22,9 @@ pub(super) use blob::Blob;
 pub(super) use bucket::{BucketStore, ObjectTag, PROBES};
 pub(super) use folder::{FolderStore, TEMPORARY, private};
 #[cfg(test)]
-pub(super) use in_memory::{Crash, MemoryStore};
+pub(super) use in_memory::{Crash, MemoryLock};
+#[cfg(test)]
+pub(crate) use in_memory::{MemoryStore, StoreFaults};
 pub use step::{StepFailure, fail_at};
 
 /// An I/O error of the folder or the bucket.
@@ -64,6 +66,9 @@ pub enum Location {
     Folder(PathBuf),
     /// A bucket.
     Bucket(Address),
+    /// A folder in memory.
+    #[cfg(test)]
+    Memory(MemoryStore),
 }
 
 /// A bucket and its client settings.
@@ -88,6 +93,8 @@ impl fmt::Display for Location {
         match self {
             Self::Folder(path) => path.display().fmt(f),
             Self::Bucket(address) => f.write_str(&address.url),
+            #[cfg(test)]
+            Self::Memory(_) => f.write_str("memory"),
         }
     }
 }
@@ -117,6 +124,8 @@ impl Store {
         match location {
             Location::Folder(path) => Ok(Self::Folder(FolderStore::new(path))),
             Location::Bucket(address) => BucketStore::open(address).map(Self::Bucket),
+            #[cfg(test)]
+            Location::Memory(memory) => Ok(Self::Memory(memory.clone())),
         }
     }
 
@@ -218,9 +227,7 @@ impl Store {
             Self::Folder(folder) => folder.growing(relative),
             Self::Bucket(bucket) => Ok(bucket.growing(relative)),
             #[cfg(test)]
-            Self::Memory(_) => {
-                Err(StoreError::new("append to", &self.at(relative), io::ErrorKind::Unsupported.into()))
-            }
+            Self::Memory(memory) => memory.growing(relative),
         }
     }
 
@@ -322,8 +329,23 @@ impl Write for SteppedFile {
 /// An append-only file. In a bucket, which has no append, each sync writes a further object.
 #[derive(Debug)]
 pub(super) enum GrowingFile {
-    File { file: SteppedFile, path: PathBuf, torn: bool },
-    Parts { bucket: BucketStore, relative: String, part: u32, buffer: Vec<u8> },
+    File {
+        file: SteppedFile,
+        path: PathBuf,
+        torn: bool,
+    },
+    Parts {
+        bucket: BucketStore,
+        relative: String,
+        part: u32,
+        buffer: Vec<u8>,
+    },
+    #[cfg(test)]
+    Memory {
+        store: MemoryStore,
+        relative: String,
+        torn: bool,
+    },
 }
 
 impl GrowingFile {
@@ -341,6 +363,13 @@ impl GrowingFile {
                 buffer.extend_from_slice(bytes);
                 if buffer.len() >= bucket::PART_LEN { self.sync() } else { Ok(()) }
             }
+            #[cfg(test)]
+            Self::Memory { store, relative, torn } => {
+                let line_break: &[u8] = if *torn { b"\n" } else { b"" };
+                let written = store.append(relative, &[line_break, bytes].concat());
+                *torn = written.is_err();
+                written
+            }
         }
     }
 
@@ -349,6 +378,8 @@ impl GrowingFile {
         match self {
             Self::File { .. } => Ok(()),
             Self::Parts { .. } => self.sync(),
+            #[cfg(test)]
+            Self::Memory { .. } => Ok(()),
         }
     }
 
@@ -368,6 +399,8 @@ impl GrowingFile {
                 *part += 1;
                 Ok(())
             }
+            #[cfg(test)]
+            Self::Memory { store, relative, .. } => store.sync(relative),
         }
     }
 }

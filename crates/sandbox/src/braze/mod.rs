@@ -189,7 +189,9 @@ async fn process(
         return no_response(&held).await;
     }
     let _lock = CohortLock::take(shared, &cohort_id)?;
-    tokio::time::sleep(shared.options.latency).await;
+    if !shared.options.latency.is_zero() {
+        tokio::time::sleep(shared.options.latency).await;
+    }
     apply_fact(shared, &cohort_id, fact)?;
     match fault {
         Some(FaultAction::LoseAnswer) => Ok(HangUp::response()),

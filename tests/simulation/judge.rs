@@ -1,0 +1,246 @@
+//! The judge: knows what is true, watches every request, and shares no code with the program.
+//!
+//! It parses requests itself and follows the vendor's answers. What the program records, it reads only at the end, to
+//! compare.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::schedule::Party;
+
+/// A user as a source and Braze identify them: `u7` by external id, `device:d7` by device.
+pub(super) type User = String;
+
+/// What a source says from one moment on.
+#[derive(Clone, Debug)]
+struct SourceVersion {
+    since: Duration,
+    /// `None`: it cannot be read as a whole.
+    members: Option<BTreeSet<User>>,
+}
+
+/// The truth about one cohort.
+#[derive(Clone, Debug, Default)]
+struct CohortTruth {
+    versions: Vec<SourceVersion>,
+    /// Whom the last requests that were done have added, with users that Braze does not know.
+    added: BTreeSet<User>,
+    /// Who is in a request that was done, or may be done, and had no answer since.
+    unanswered: BTreeSet<User>,
+}
+
+/// What one process has done.
+#[derive(Clone, Debug, Default)]
+struct RunTruth {
+    began: Duration,
+    /// Members per cohort when the process began, with those in doubt.
+    base: BTreeMap<String, usize>,
+    removed: BTreeMap<String, BTreeSet<User>>,
+    /// Whether an operator has allowed any change.
+    is_unlimited: bool,
+    /// When it took the state.
+    holds_since: Option<Duration>,
+}
+
+/// One request of a change.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) cohort: String,
+    pub(super) users: BTreeSet<User>,
+    pub(super) is_removal: bool,
+}
+
+/// The largest share of members that the guard of the simulated configs lets go, in percent.
+pub(super) const REMOVED_MAX: usize = 30;
+/// Cohorts with fewer members may lose any share.
+pub(super) const FROM_MEMBERS: usize = 10;
+
+/// Watches a world.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    cohorts: BTreeMap<String, CohortTruth>,
+    /// Users with a profile in Braze.
+    known: BTreeSet<User>,
+    runs: BTreeMap<Party, RunTruth>,
+    holder: Option<Party>,
+    /// What must not have happened.
+    pub(super) violations: Vec<String>,
+    /// Requests that have changed a cohort.
+    pub(super) changes: u64,
+}
+
+impl Judge {
+    pub(super) fn know(&mut self, user: &str) {
+        self.known.insert(user.to_owned());
+    }
+
+    /// A source has a new content.
+    pub(super) fn source(&mut self, cohort: &str, since: Duration, members: Option<BTreeSet<User>>) {
+        self.cohorts.entry(cohort.to_owned()).or_default().versions.push(SourceVersion { since, members });
+    }
+
+    /// A process begins.
+    pub(super) fn began(&mut self, run: Party, began: Duration, is_unlimited: bool) {
+        let base = |truth: &CohortTruth| truth.added.union(&truth.unanswered).count();
+        let base = self.cohorts.iter().map(|(id, truth)| (id.clone(), base(truth))).collect();
+        self.runs.insert(run, RunTruth { began, base, is_unlimited, ..RunTruth::default() });
+    }
+
+    /// A process has taken the state.
+    pub(super) fn holds(&mut self, run: Party, now: Duration) {
+        self.holder = Some(run);
+        if let Some(truth) = self.runs.get_mut(&run) {
+            truth.holds_since = Some(now);
+        }
+        // What is in doubt by now is known to this process, and not earlier.
+        let is_unlimited = self.runs.get(&run).is_some_and(|truth| truth.is_unlimited);
+        let began = self.runs.get(&run).map_or(now, |truth| truth.began);
+        self.began(run, began, is_unlimited);
+        self.runs.entry(run).or_default().holds_since = Some(now);
+    }
+
+    /// A request leaves a process, whatever becomes of it.
+    pub(super) fn sent(&mut self, run: Party, now: Duration, (path, body): (&str, &[u8])) {
+        for change in changes(path, body) {
+            self.check(run, now, &change);
+            let truth = self.cohorts.entry(change.cohort.clone()).or_default();
+            truth.unanswered.extend(change.users);
+        }
+    }
+
+    /// A request was done by the vendor.
+    pub(super) fn done(&mut self, (path, body): (&str, &[u8]), status: u16) {
+        if !(200..300).contains(&status) {
+            return;
+        }
+        for change in changes(path, body) {
+            self.changes += 1;
+            let truth = self.cohorts.entry(change.cohort).or_default();
+            for user in change.users {
+                if change.is_removal {
+                    truth.added.remove(&user);
+                } else {
+                    truth.added.insert(user);
+                }
+            }
+        }
+    }
+
+    /// A process got a response that settles the request.
+    pub(super) fn answered(&mut self, (path, body): (&str, &[u8]), status: u16) {
+        if status == 201 {
+            for change in changes(path, body) {
+                let truth = self.cohorts.entry(change.cohort).or_default();
+                truth.unanswered.retain(|user| !change.users.contains(user));
+            }
+        }
+    }
+
+    /// Checks a request when it leaves its process.
+    fn check(&mut self, run: Party, now: Duration, change: &Change) {
+        let run_truth = self.runs.entry(run).or_default().clone();
+        if self.holder != Some(run) {
+            self.violations.push(format!("{now:?}: process {run} sends a request without holding the state"));
+        }
+        let cohort = self.cohorts.entry(change.cohort.clone()).or_default().clone();
+        let seen = cohort.visible(run_truth.began, now);
+        for user in &change.users {
+            let listed = seen.iter().flatten().any(|members| members.contains(user));
+            let unlisted = seen.iter().flatten().any(|members| !members.contains(user));
+            if !change.is_removal && !listed {
+                let text = format!(
+                    "{now:?}: process {run} adds {user} to {}, who is not in its source",
+                    change.cohort
+                );
+                self.violations.push(text);
+            }
+            if change.is_removal && !unlisted {
+                let text = format!(
+                    "{now:?}: process {run} removes {user} from {}, who was in every complete version of its source",
+                    change.cohort
+                );
+                self.violations.push(text);
+            }
+        }
+        if change.is_removal {
+            self.check_guard(run, now, change, &cohort);
+        }
+    }
+
+    fn check_guard(&mut self, run: Party, now: Duration, change: &Change, cohort: &CohortTruth) {
+        let Some(truth) = self.runs.get_mut(&run).filter(|truth| !truth.is_unlimited) else { return };
+        let removed = truth.removed.entry(change.cohort.clone()).or_default();
+        removed.extend(change.users.iter().filter(|user| cohort.added.contains(*user)).cloned());
+        let base = truth.base.get(&change.cohort).copied().unwrap_or(0);
+        if base >= FROM_MEMBERS && removed.len() * 100 > base * REMOVED_MAX {
+            let text = format!(
+                "{now:?}: process {run} removes {} of {base} members from {}: the guard allows {REMOVED_MAX}%",
+                removed.len(),
+                change.cohort
+            );
+            self.violations.push(text);
+        }
+    }
+
+    /// The members that Braze must have in the end, as it lists them.
+    pub(super) fn expected(&self, cohort: &str) -> BTreeSet<User> {
+        let truth = self.cohorts.get(cohort);
+        let newest = truth.and_then(|truth| truth.versions.last()?.members.clone()).unwrap_or_default();
+        newest.intersection(&self.known).cloned().collect()
+    }
+
+    pub(super) fn cohort_ids(&self) -> Vec<String> {
+        self.cohorts.keys().cloned().collect()
+    }
+}
+
+impl CohortTruth {
+    /// The versions that a process could read between two moments.
+    fn visible(&self, from: Duration, until: Duration) -> Vec<Option<BTreeSet<User>>> {
+        let ends = self.versions.iter().skip(1).map(|next| next.since).chain([Duration::MAX]);
+        let versions = self.versions.iter().zip(ends);
+        let overlaps = |(version, end): &(&SourceVersion, Duration)| version.since <= until && *end >= from;
+        versions.filter(overlaps).map(|(version, _)| version.members.clone()).collect()
+    }
+}
+
+/// The changes in a request. None: it is another request.
+pub(super) fn changes(path: &str, body: &[u8]) -> Vec<Change> {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    match path.rsplit('/').next() {
+        Some("users") => {
+            let cohort = body["cohort_id"].as_str().unwrap_or_default().to_owned();
+            let list = body["cohort_changes"].as_array().cloned().unwrap_or_default();
+            let change = |change: &Value| {
+                let devices =
+                    texts(&change["device_ids"]).into_iter().map(|device| format!("device:{device}"));
+                Change {
+                    cohort: cohort.clone(),
+                    users: texts(&change["user_ids"]).into_iter().chain(devices).collect(),
+                    is_removal: change["should_remove"] == true,
+                }
+            };
+            list.iter().map(change).collect()
+        }
+        Some("track") if body.get("attributes").is_some() => {
+            let list = body["attributes"].as_array().cloned().unwrap_or_default();
+            let change = |object: &Value| {
+                let user = object["external_id"].as_str()?.to_owned();
+                let array = &object["syncline_cohorts"];
+                let (cohorts, is_removal) = match array.get("add") {
+                    Some(added) => (texts(added), false),
+                    None => (texts(&array["remove"]), true),
+                };
+                let cohort = cohorts.first()?.clone();
+                Some(Change { cohort, users: BTreeSet::from([user]), is_removal })
+            };
+            list.iter().filter_map(change).collect()
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,53 @@
+//! Deterministic simulation: the real program under faults, with simulated time, disk and network.
+//!
+//! A seed decides everything: the users, the sources and their changes, when processes start, which of them runs at each
+//! step, and every fault. A run of the same seed repeats all of it. Processes are threads that take turns
+//! ([`schedule`]); at each step of the state and each request, another one may continue, and the process may be paused
+//! or killed ([`world`]). Braze and Heap are the sandbox, called directly. A judge ([`judge`]) follows all requests and
+//! knows the truth.
+//!
+//! ```text
+//! SYNCLINE_SEED=7 cargo test --lib simulation::one_seed -- --ignored --nocapture      one seed, with all steps
+//! SYNCLINE_MINUTES=60 cargo test --release --lib simulation::for_minutes -- --ignored --nocapture
+//! ```
+
+mod clock;
+mod dice;
+mod faults;
+mod judge;
+mod network;
+mod process;
+mod scenario;
+mod schedule;
+mod world;
+
+use scenario::simulate;
+
+/// The seeds of each run of the tests.
+const SEEDS: std::ops::Range<u64> = 0..40;
+
+#[test]
+fn no_fault_harms_an_audience() {
+    let bad: Vec<_> = SEEDS
+        .map(|seed| (seed, simulate(seed, false).violations))
+        .filter(|(_, violations)| !violations.is_empty())
+        .collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
+#[test]
+fn a_seed_repeats_everything() {
+    for seed in [3, 8] {
+        assert_eq!(simulate(seed, false).digest, simulate(seed, false).digest, "seed {seed}");
+    }
+}
+
+#[test]
+#[ignore = "it prints every step of one seed"]
+#[allow(clippy::disallowed_methods, reason = "the seed is given by the environment")]
+fn one_seed() {
+    let seed = std::env::var("SYNCLINE_SEED").unwrap().parse().unwrap();
+    let outcome = simulate(seed, true);
+    eprintln!("{outcome:#?}");
+    assert!(outcome.violations.is_empty());
+}

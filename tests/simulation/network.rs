@@ -1,0 +1,155 @@
+//! The network between a process and the vendors, with its faults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use hyper::{HeaderMap, Request};
+use syncline_sandbox::SimulatedResponse;
+
+use super::clock;
+use super::faults::FaultKind;
+use super::world::Process;
+use crate::connector::http::{HttpError, HttpReply};
+use crate::connector::simulated_network::SimulatedNetwork;
+
+/// The network of one process.
+pub(super) struct ProcessNetwork(pub(super) Arc<Process>);
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Answered,
+    Fault(FaultKind),
+}
+
+const FATES: [FaultKind; 11] = [
+    FaultKind::Refused,
+    FaultKind::LostRequest,
+    FaultKind::LostResponse,
+    FaultKind::SlowResponse,
+    FaultKind::LateRequest,
+    FaultKind::DuplicateRequest,
+    FaultKind::ServerError,
+    FaultKind::RateLimited,
+    FaultKind::Locked,
+    FaultKind::DoneWithError,
+    FaultKind::ForeignResponse,
+];
+
+impl SimulatedNetwork for ProcessNetwork {
+    fn exchange(&self, request: reqwest::Request) -> BoxFuture<'_, Result<HttpReply, HttpError>> {
+        async move {
+            let timeout = request.timeout().copied().unwrap_or(Duration::from_secs(60));
+            let sent = clock::elapsed();
+            let answer = tokio::time::timeout(timeout, self.answer(request, sent)).await;
+            answer.unwrap_or_else(|_| Err(HttpError::NoAnswer("timed out".to_owned())))
+        }
+        .boxed()
+    }
+}
+
+impl ProcessNetwork {
+    async fn answer(&self, request: reqwest::Request, sent: Duration) -> Result<HttpReply, HttpError> {
+        let Self(process) = self;
+        self.alive(process.step()).await;
+        let (fate, wait) = self.fate(request.url().path());
+        if fate == Fate::Fault(FaultKind::Refused) {
+            return Err(HttpError::NotReached("connection refused".to_owned()));
+        }
+        tokio::time::sleep(wait).await;
+        self.alive(process.step()).await;
+        let request = copied(&request);
+        let (path, body) = (request.uri().path().to_owned(), request.body().clone());
+        process.world.lock().judge.sent(process.id, sent, (&path, &body));
+        let response = self.meet(fate, request).await?;
+        tokio::time::sleep(wait / 2).await;
+        self.alive(process.step()).await;
+        process.world.lock().judge.answered((&path, &body), response.status);
+        Ok(HttpReply { status: response.status, headers: response.headers, body: response.body })
+    }
+
+    /// What happens to the next request, and how long it is on its way.
+    fn fate(&self, path: &str) -> (Fate, Duration) {
+        let Self(process) = self;
+        let mut world = process.world.lock();
+        let strikes = FATES.into_iter().find(|kind| process.is_exposed() && world.strikes(*kind));
+        let fate = strikes.map_or(Fate::Answered, Fate::Fault);
+        let wait = Duration::from_millis(world.dice.between(1, 80));
+        world.note(process.id, || format!("request to {path}: {fate:?}"));
+        (fate, wait)
+    }
+
+    /// A process that has ended gets no response.
+    async fn alive(&self, is_alive: bool) {
+        if !is_alive {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn meet(&self, fate: Fate, request: Request<Vec<u8>>) -> Result<SimulatedResponse, HttpError> {
+        let Self(process) = self;
+        let (world, now) = (&process.world, clock::elapsed());
+        let lost = || HttpError::NoAnswer("connection closed".to_owned());
+        let arrive = |request| world.arrive(request, process.id, now);
+        let Fate::Fault(fault) = fate else { return Ok(arrive(request)) };
+        match fault {
+            FaultKind::LostRequest => Err(lost()),
+            FaultKind::LostResponse => {
+                arrive(request);
+                Err(lost())
+            }
+            FaultKind::SlowResponse => {
+                let response = arrive(request);
+                let wait = Duration::from_millis(world.lock().dice.below(60_000));
+                tokio::time::sleep(wait).await;
+                Ok(response)
+            }
+            FaultKind::LateRequest => {
+                let late = Duration::from_millis(world.lock().dice.below(14 * 60_000));
+                world.arrive_later(request, process.id, now + late);
+                Err(lost())
+            }
+            FaultKind::DuplicateRequest => {
+                let again = Duration::from_millis(world.lock().dice.below(1_000));
+                world.arrive_later(request.clone(), process.id, now + again);
+                let response = arrive(request);
+                tokio::time::sleep(again).await;
+                Ok(response)
+            }
+            FaultKind::DoneWithError => {
+                arrive(request);
+                Ok(plain(503, "upstream error"))
+            }
+            FaultKind::ForeignResponse => {
+                if world.lock().dice.once_in(2) {
+                    arrive(request);
+                }
+                Ok(plain(200, "<html>sign in</html>"))
+            }
+            FaultKind::RateLimited => Ok(plain(429, r#"{"message":"rate limited"}"#)),
+            FaultKind::Locked => Ok(plain(423, r#"{"message":"locked"}"#)),
+            _ => {
+                let status = *world.lock().dice.pick(&[500, 502, 503, 504]);
+                Ok(plain(status, r#"{"message":"error"}"#))
+            }
+        }
+    }
+}
+
+fn plain(status: u16, body: &str) -> SimulatedResponse {
+    SimulatedResponse { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }
+}
+
+/// The request with all its bytes.
+fn copied(request: &reqwest::Request) -> Request<Vec<u8>> {
+    let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default().to_vec();
+    let path = match request.url().query() {
+        Some(query) => format!("{}?{query}", request.url().path()),
+        None => request.url().path().to_owned(),
+    };
+    let mut copy = Request::builder().method(request.method().clone()).uri(path).body(body).unwrap();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

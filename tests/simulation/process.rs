@@ -1,0 +1,190 @@
+//! What a simulated process does: the same calls as the commands, in the same order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::{self, clock};
+use super::network::ProcessNetwork;
+use super::world::Process;
+use crate::apply::Interrupt;
+use crate::config::{Config, Secret, SourceAccess};
+use crate::connector::braze::{ImportKeys, WorkspaceKeySet};
+use crate::connector::simulated_network::simulate;
+use crate::model::{Ceilings, NoProgress, RunId};
+use crate::random;
+use crate::reconcile::{self, ApplyResources, BrazeAccess, PlanInputs, RecordedEnd, RunRecorder, RunReport};
+use crate::state::{Holder, Location, RunOrigin, StateReader, StateWriter};
+
+/// How long a process runs at most without a step.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What a process is started for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Command {
+    /// `reconcile`. With `allows_all`, an operator has allowed any change.
+    Reconcile { allows_all: bool },
+    /// `plan`.
+    Plan,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Exit {
+    /// It was killed.
+    Killed,
+    /// It failed, for this reason.
+    Failed(String),
+    /// It has planned and, if it was started for that, applied. Whether everything is in sync.
+    Done { in_sync: bool },
+}
+
+/// Runs a process to its end. The caller gives it the turn.
+pub(super) fn run(process: &Arc<Process>, command: Command, config: &Arc<Config>, seed: u64) -> Exit {
+    let began = process.world.schedule.wait_for_turn(process.id);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.unwrap();
+    let exit = runtime.block_on(async {
+        clock::start(began);
+        random::seed(seed);
+        simulate(Arc::new(ProcessNetwork(Arc::clone(process))));
+        tokio::select! {
+            biased;
+            () = process.killed.notified() => Exit::Killed,
+            () = tick(process) => Exit::Killed,
+            exit = execute(process, command, config) => exit,
+        }
+    });
+    let exit = if process.runs() { exit } else { Exit::Killed };
+    // What is left of the process must not do anything any more.
+    process.kill();
+    drop(runtime);
+    exit
+}
+
+/// Lets others run while this process waits.
+async fn tick(process: &Process) {
+    while process.step() {
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+async fn execute(process: &Arc<Process>, command: Command, config: &Arc<Config>) -> Exit {
+    let result = match command {
+        Command::Reconcile { allows_all } => reconcile_once(process, config, allows_all).await,
+        Command::Plan => plan_only(process, config),
+    };
+    result.unwrap_or_else(Exit::Failed)
+}
+
+fn location(process: &Arc<Process>) -> Location {
+    Location::Memory(process.world.store.of_process(Arc::clone(process) as _))
+}
+
+fn plan_only(process: &Arc<Process>, config: &Config) -> Result<Exit, String> {
+    let state = StateReader::open(&location(process)).map_err(|e| e.to_string())?;
+    let run = RunId::new(clock().now(), random::unique_number());
+    let (secrets, ceilings) = (SourceAccess::default(), BTreeMap::new());
+    let inputs = PlanInputs {
+        config,
+        state: &state,
+        secrets: &secrets,
+        ceilings: &ceilings,
+        only: &[],
+        retry_rejected: false,
+        run: &run,
+        clock: clock(),
+        progress: &NoProgress,
+    };
+    let plan = reconcile::plan(inputs).map_err(|e| e.to_string())?;
+    Ok(Exit::Done { in_sync: plan.is_in_sync() })
+}
+
+async fn reconcile_once(
+    process: &Arc<Process>,
+    config: &Arc<Config>,
+    allows_all: bool,
+) -> Result<Exit, String> {
+    let now = clock().now();
+    let holder = Holder { host: format!("host-{}", process.id), process: 1, since: now, renewal: None };
+    let state = StateWriter::open(&location(process), &holder, clock(), random::unique_number());
+    let state = Arc::new(state.map_err(|e| e.to_string())?);
+    process.world.lock().judge.holds(process.id, clock::elapsed());
+    let run = RunId::new(now, random::unique_number());
+    let origin = RunOrigin { command: "reconcile".to_owned(), ..RunOrigin::default() };
+    let recorder = RunRecorder::begin(&state, &run, clock(), config, origin).map_err(|e| e.to_string())?;
+    let result = planned_and_applied(&state, &run, &recorder, config, allows_all).await;
+    if let Err(error) = &result {
+        recorder.fail(error, config);
+    }
+    result
+}
+
+async fn planned_and_applied(
+    state: &Arc<StateWriter>,
+    run: &RunId,
+    recorder: &RunRecorder,
+    config: &Arc<Config>,
+    allows_all: bool,
+) -> Result<Exit, String> {
+    let secrets = Arc::new(SourceAccess::default());
+    let any = Ceilings { removes: Some(u64::MAX), adds: Some(u64::MAX) };
+    let allowed = config.cohorts.iter().filter(|_| allows_all).map(|cohort| (cohort.id.clone(), any));
+    let ceilings = allowed.collect();
+    let inputs = PlanInputs {
+        config,
+        state: state.reader(),
+        secrets: &secrets,
+        ceilings: &ceilings,
+        only: &[],
+        retry_rejected: false,
+        run,
+        clock: clock(),
+        progress: &NoProgress,
+    };
+    let plan = reconcile::plan(inputs).map_err(|e| e.to_string())?;
+    let resources = ApplyResources {
+        state: Arc::clone(state),
+        clients: reconcile::connect_braze(config, &access(config), clock()).map_err(|e| e.to_string())?,
+        run: run.clone(),
+        journal: recorder.journal(),
+        clock: clock(),
+        progress: Arc::new(NoProgress),
+        interrupt: Interrupt::new().1,
+        secrets,
+    };
+    let report = reconcile::apply(plan, config, resources).await.map_err(|e| e.to_string())?;
+    let in_sync = is_in_sync(&report);
+    let end = RecordedEnd {
+        result: report.result().to_owned(),
+        requests: report.requests,
+        cohorts: report.run_outcomes(&|_| Vec::new()),
+        exports: Vec::new(),
+    };
+    recorder.end(&end, config).map_err(|e| e.to_string())?;
+    Ok(Exit::Done { in_sync })
+}
+
+fn is_in_sync(report: &RunReport) -> bool {
+    let is_done = |cohort: &reconcile::CohortReport| cohort.is_complete() && cohort.violations.is_empty();
+    report.failed_kind.is_none() && report.cohorts.iter().all(is_done)
+}
+
+fn access(config: &Config) -> BTreeMap<crate::model::ConnectionName, BrazeAccess> {
+    let secret = |text: &str| Secret::new(text.to_owned());
+    let keys = WorkspaceKeySet {
+        import: Some(ImportKeys {
+            data_import: secret("sandbox-data-import-key"),
+            partner_api: secret("sandbox-partner-api-key"),
+        }),
+        rest: None,
+    };
+    let access = BrazeAccess { base: "http://braze.sim".to_owned(), keys };
+    config.braze.keys().map(|name| (name.clone(), access.clone())).collect()
+}
+
+/// Loads a config from a file.
+pub(super) fn load(path: &Path) -> Config {
+    crate::config::load(path, None, None).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
