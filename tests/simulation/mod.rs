@@ -14,6 +14,7 @@
 mod clock;
 mod dice;
 mod faults;
+mod figures;
 mod judge;
 mod network;
 mod process;
@@ -40,6 +41,18 @@ fn a_seed_repeats_everything() {
     for seed in [3, 8] {
         assert_eq!(simulate(seed, false).digest, simulate(seed, false).digest, "seed {seed}");
     }
+}
+
+#[test]
+#[ignore = "it runs for as many minutes as SYNCLINE_MINUTES says"]
+#[allow(clippy::disallowed_methods, reason = "the duration is given by the environment")]
+fn for_minutes() {
+    let variable = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let minutes = variable("SYNCLINE_MINUTES").unwrap();
+    let first = variable("SYNCLINE_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
+    let figures = figures::simulate_for(std::time::Duration::from_secs(60 * minutes), first, 2);
+    eprintln!("{figures}");
+    assert!(figures.violations.is_empty());
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub(super) enum Exit {
     Killed,
     /// It failed, for this reason.
     Failed(String),
-    /// It has planned and, if it was started for that, applied. Whether everything is in sync.
-    Done { in_sync: bool },
+    /// It has planned and, if it was started for that, applied. What is not in sync, and why.
+    Done(Vec<String>),
 }
 
 /// Runs a process to its end. The caller gives it the turn.
@@ -98,7 +98,7 @@ fn plan_only(process: &Arc<Process>, config: &Config) -> Result<Exit, String> {
         progress: &NoProgress,
     };
     let plan = reconcile::plan(inputs).map_err(|e| e.to_string())?;
-    Ok(Exit::Done { in_sync: plan.is_in_sync() })
+    Ok(Exit::Done(plan.failed.iter().map(|failed| failed.error.to_string()).collect()))
 }
 
 async fn reconcile_once(
@@ -155,7 +155,7 @@ async fn planned_and_applied(
         secrets,
     };
     let report = reconcile::apply(plan, config, resources).await.map_err(|e| e.to_string())?;
-    let in_sync = is_in_sync(&report);
+    let problems = problems(&report);
     let end = RecordedEnd {
         result: report.result().to_owned(),
         requests: report.requests,
@@ -163,12 +163,17 @@ async fn planned_and_applied(
         exports: Vec::new(),
     };
     recorder.end(&end, config).map_err(|e| e.to_string())?;
-    Ok(Exit::Done { in_sync })
+    Ok(Exit::Done(problems))
 }
 
-fn is_in_sync(report: &RunReport) -> bool {
-    let is_done = |cohort: &reconcile::CohortReport| cohort.is_complete() && cohort.violations.is_empty();
-    report.failed_kind.is_none() && report.cohorts.iter().all(is_done)
+/// What is not in sync after a run, and why.
+fn problems(report: &RunReport) -> Vec<String> {
+    let failed = report.failed.iter().map(|(id, error)| format!("{id}: {error}"));
+    let blocked = report.cohorts.iter().filter(|cohort| !cohort.violations.is_empty());
+    let blocked = blocked.map(|cohort| format!("{}: {:?}", cohort.id, cohort.violations));
+    let incomplete = report.cohorts.iter().filter(|cohort| !cohort.is_complete());
+    let incomplete = incomplete.map(|cohort| format!("{}: {:?}", cohort.id, cohort.outcome));
+    failed.chain(blocked).chain(incomplete).collect()
 }
 
 fn access(config: &Config) -> BTreeMap<crate::model::ConnectionName, BrazeAccess> {

@@ -44,6 +44,8 @@ pub(crate) enum Crash {
 struct MemoryFile {
     bytes: Vec<u8>,
     written: Timestamp,
+    /// How many of the bytes are on disk for certain, if the name is.
+    synced_len: usize,
 }
 
 /// Runs before the next read.
@@ -100,6 +102,17 @@ impl MemoryFiles {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Makes the names in a folder durable, with the bytes that were synced.
+    fn sync_folder(&mut self, folder: &str) {
+        let in_folder = |path: &&String| path.rsplit_once('/').unwrap_or_default().0 == folder;
+        let paths: Vec<String> = self.visible.keys().filter(in_folder).cloned().collect();
+        for path in paths {
+            let file = self.visible[&path].clone();
+            let bytes = file.bytes[..file.synced_len].to_vec();
+            self.durable.insert(path, MemoryFile { bytes, ..file });
         }
     }
 
@@ -232,9 +245,8 @@ impl MemoryStore {
                 (None, _, None) => None,
                 (_, synced, Some(0)) => synced.cloned(),
                 (Some(file), synced, Some(len)) => {
-                    // Synced bytes are never lost.
-                    let len = len.max(synced.map_or(0, |file| file.bytes.len())).min(file.bytes.len());
-                    Some(MemoryFile { bytes: file.bytes[..len].to_vec(), written: file.written })
+                    let len = len.clamp(file.synced_len, file.bytes.len());
+                    Some(MemoryFile { bytes: file.bytes[..len].to_vec(), ..file.clone() })
                 }
                 (None, synced, Some(_)) => synced.cloned(),
             };
@@ -289,11 +301,12 @@ impl MemoryStore {
         let (folder, _) = relative.rsplit_once('/').unwrap_or_default();
         let separator = if folder.is_empty() { "" } else { "/" };
         let temporary = format!("{folder}{separator}{TEMPORARY}{number}");
-        let half = MemoryFile { bytes: bytes[..bytes.len() / 2].to_vec(), written };
+        let half = MemoryFile { bytes: bytes[..bytes.len() / 2].to_vec(), written, synced_len: 0 };
         self.step("create a file in", relative)?.visible.insert(temporary.clone(), half);
-        let whole = MemoryFile { bytes: bytes.to_vec(), written };
+        let mut whole = MemoryFile { bytes: bytes.to_vec(), written, synced_len: 0 };
         self.step("write", relative)?.visible.insert(temporary.clone(), whole.clone());
-        drop(self.step("sync", relative)?);
+        whole.synced_len = whole.bytes.len();
+        self.step("sync", relative)?.visible.insert(temporary.clone(), whole.clone());
         let mut all = self.step("name", relative)?;
         all.visible.remove(&temporary);
         if all.visible.contains_key(relative) {
@@ -301,14 +314,14 @@ impl MemoryStore {
         }
         all.visible.insert(relative.to_owned(), whole.clone());
         drop(all);
-        self.step("sync", relative)?.durable.insert(relative.to_owned(), whole);
+        self.step("sync", relative)?.sync_folder(folder);
         Ok(true)
     }
 
     /// Replaces a file in place, which may not be durable.
     pub(in super::super) fn overwrite(&self, relative: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let (written, _) = self.tick();
-        let file = MemoryFile { bytes: bytes.to_vec(), written };
+        let file = MemoryFile { bytes: bytes.to_vec(), written, synced_len: 0 };
         self.step("write", relative)?.visible.insert(relative.to_owned(), file);
         Ok(())
     }
@@ -329,7 +342,7 @@ impl MemoryStore {
     /// Creates an append-only file.
     pub(super) fn growing(&self, relative: &str) -> Result<GrowingFile, StoreError> {
         let (written, _) = self.tick();
-        let file = MemoryFile { bytes: Vec::new(), written };
+        let file = MemoryFile { bytes: Vec::new(), written, synced_len: 0 };
         let mut all = self.step("create", relative)?;
         if all.visible.contains_key(relative) {
             return Err(StoreError::exists(&Self::at(relative)));
@@ -356,7 +369,9 @@ impl MemoryStore {
     /// Makes appended bytes durable.
     pub(super) fn sync(&self, relative: &str) -> Result<(), StoreError> {
         let mut all = self.step("sync", relative)?;
-        if let Some(file) = all.visible.get(relative).cloned() {
+        if let Some(file) = all.visible.get_mut(relative) {
+            file.synced_len = file.bytes.len();
+            let file = file.clone();
             all.durable.insert(relative.to_owned(), file);
         }
         Ok(())
