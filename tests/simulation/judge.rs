@@ -29,6 +29,10 @@ struct CohortTruth {
     added: BTreeSet<User>,
     /// Who is in a request that was done, or may be done, and had no answer since.
     unanswered: BTreeSet<User>,
+    /// How often users have entered, by the requests that were done.
+    entered: BTreeMap<User, u64>,
+    /// How often users were triggered.
+    triggered: BTreeMap<User, u64>,
 }
 
 /// What one process has done.
@@ -63,6 +67,10 @@ pub(super) struct Judge {
     cohorts: BTreeMap<String, CohortTruth>,
     /// Users with a profile in Braze.
     known: BTreeSet<User>,
+    /// The cohorts of the campaigns that are triggered.
+    pub(super) campaigns: BTreeMap<String, String>,
+    /// Ids of the events that Heap must have in the end.
+    pub(super) events: BTreeSet<String>,
     runs: BTreeMap<Party, RunTruth>,
     holder: Option<Party>,
     /// What must not have happened.
@@ -103,6 +111,7 @@ impl Judge {
 
     /// A request leaves a process, whatever becomes of it.
     pub(super) fn sent(&mut self, run: Party, now: Duration, (path, body): (&str, &[u8])) {
+        self.check_trigger(run, now, (path, body));
         for change in changes(path, body) {
             self.check(run, now, &change);
             let truth = self.cohorts.entry(change.cohort.clone()).or_default();
@@ -121,9 +130,40 @@ impl Judge {
             for user in change.users {
                 if change.is_removal {
                     truth.added.remove(&user);
-                } else {
-                    truth.added.insert(user);
+                } else if truth.added.insert(user.clone()) {
+                    *truth.entered.entry(user).or_default() += 1;
                 }
+            }
+        }
+        self.count_triggers(path, body);
+    }
+
+    /// A trigger is sent only to users whose addition has an answer.
+    fn check_trigger(&mut self, run: Party, now: Duration, (path, body): (&str, &[u8])) {
+        let Some((campaign, users)) = recipients(path, body) else { return };
+        let cohort = self.campaigns[&campaign].clone();
+        let truth = self.cohorts.entry(cohort.clone()).or_default();
+        for user in users {
+            if !truth.added.contains(&user) || truth.unanswered.contains(&user) {
+                let text = format!(
+                    "{now:?}: process {run} triggers for {user}, who is no settled member of {cohort}"
+                );
+                self.violations.push(text);
+            }
+        }
+    }
+
+    /// A user is triggered once for each time of entering.
+    fn count_triggers(&mut self, path: &str, body: &[u8]) {
+        let Some((campaign, users)) = recipients(path, body) else { return };
+        let truth = self.cohorts.entry(self.campaigns[&campaign].clone()).or_default();
+        for user in users {
+            let triggered = truth.triggered.entry(user.clone()).or_default();
+            *triggered += 1;
+            let entered = truth.entered.get(&user).copied().unwrap_or(0);
+            if *triggered > entered {
+                let text = format!("{user} was triggered {triggered} times and has entered {entered} times");
+                self.violations.push(text);
             }
         }
     }
@@ -190,10 +230,6 @@ impl Judge {
         let newest = truth.and_then(|truth| truth.versions.last()?.members.clone()).unwrap_or_default();
         newest.intersection(&self.known).cloned().collect()
     }
-
-    pub(super) fn cohort_ids(&self) -> Vec<String> {
-        self.cohorts.keys().cloned().collect()
-    }
 }
 
 impl CohortTruth {
@@ -204,6 +240,14 @@ impl CohortTruth {
         let overlaps = |(version, end): &(&SourceVersion, Duration)| version.since <= until && *end >= from;
         versions.filter(overlaps).map(|(version, _)| version.members.clone()).collect()
     }
+}
+
+/// The campaign and the recipients of a trigger. None: it is another request.
+fn recipients(path: &str, body: &[u8]) -> Option<(String, Vec<User>)> {
+    let body: Value = serde_json::from_slice(body).ok().filter(|_| path.ends_with("/trigger/send"))?;
+    let list = body["recipients"].as_array().cloned().unwrap_or_default();
+    let users = list.iter().filter_map(|recipient| Some(recipient["external_user_id"].as_str()?.to_owned()));
+    Some((body["campaign_id"].as_str()?.to_owned(), users.collect()))
 }
 
 /// The changes in a request. None: it is another request.

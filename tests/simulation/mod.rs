@@ -14,12 +14,14 @@
 mod clock;
 mod dice;
 mod faults;
+mod features;
 mod figures;
 mod judge;
 mod network;
 mod process;
 mod scenario;
 mod schedule;
+mod vendor;
 mod world;
 
 use scenario::simulate;

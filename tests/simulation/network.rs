@@ -75,6 +75,9 @@ impl ProcessNetwork {
         let Self(process) = self;
         let mut world = process.world.lock();
         let strikes = FATES.into_iter().find(|kind| process.is_exposed() && world.strikes(*kind));
+        // A network that triggers a campaign twice is beyond what a client can prevent.
+        let strikes =
+            strikes.filter(|kind| *kind != FaultKind::DuplicateRequest || !path.ends_with("/trigger/send"));
         let fate = strikes.map_or(Fate::Answered, Fate::Fault);
         let wait = Duration::from_millis(world.dice.between(1, 80));
         world.note(process.id, || format!("request to {path}: {fate:?}"));

@@ -2,20 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::clock::{self, clock};
 use super::network::ProcessNetwork;
 use super::world::Process;
 use crate::apply::Interrupt;
-use crate::config::{Config, Secret, SourceAccess};
+use crate::config::{Config, ExportConfig, Secret, SourceAccess};
 use crate::connector::braze::{ImportKeys, WorkspaceKeySet};
+use crate::connector::currents::StorageAccess;
 use crate::connector::simulated_network::simulate;
+use crate::export::{self, Days, ExportPatience, ExportReport, HeapAccess};
 use crate::model::{Ceilings, NoProgress, RunId};
 use crate::random;
-use crate::reconcile::{self, ApplyResources, BrazeAccess, PlanInputs, RecordedEnd, RunRecorder, RunReport};
-use crate::state::{Holder, Location, RunOrigin, StateReader, StateWriter};
+use crate::reconcile::{
+    self, ApplyResources, BrazeAccess, ExportJob, ExportResources, PlanInputs, RecordedEnd, RunRecorder,
+    RunReport,
+};
+use crate::state::{Holder, IdentityMap, Location, RunOrigin, StateReader, StateWriter};
 
 /// How long a process runs at most without a step.
 const TICK: Duration = Duration::from_millis(500);
@@ -27,6 +32,8 @@ pub(super) enum Command {
     Reconcile { allows_all: bool },
     /// `plan`.
     Plan,
+    /// `state gc`.
+    CollectGarbage,
 }
 
 /// How a process ended.
@@ -74,6 +81,7 @@ async fn execute(process: &Arc<Process>, command: Command, config: &Arc<Config>)
     let result = match command {
         Command::Reconcile { allows_all } => reconcile_once(process, config, allows_all).await,
         Command::Plan => plan_only(process, config),
+        Command::CollectGarbage => collect_garbage(process, config),
     };
     result.unwrap_or_else(Exit::Failed)
 }
@@ -101,17 +109,37 @@ fn plan_only(process: &Arc<Process>, config: &Config) -> Result<Exit, String> {
     Ok(Exit::Done(plan.failed.iter().map(|failed| failed.error.to_string()).collect()))
 }
 
+/// Takes the state.
+fn hold(process: &Arc<Process>) -> Result<StateWriter, String> {
+    let now = clock().now();
+    let holder = Holder { host: format!("host-{}", process.id), process: 1, since: now, renewal: None };
+    let state = StateWriter::open(&location(process), &holder, clock(), random::unique_number());
+    let state = state.map_err(|e| e.to_string())?;
+    process.world.lock().judge.holds(process.id, clock::elapsed());
+    Ok(state)
+}
+
+fn collect_garbage(process: &Arc<Process>, config: &Config) -> Result<Exit, String> {
+    let state = hold(process)?;
+    let (now, retention) = (clock().now(), reconcile::log_retention(config));
+    state.note_heads();
+    let collect = || {
+        let mut garbage = state.reader().garbage(now)?;
+        garbage.extend(state.reader().old_logs(&retention, now)?);
+        state.remove(&garbage)?;
+        state.tidy_logs_now(&retention, now)
+    };
+    collect().map_err(|e| e.to_string())?;
+    Ok(Exit::Done(Vec::new()))
+}
+
 async fn reconcile_once(
     process: &Arc<Process>,
     config: &Arc<Config>,
     allows_all: bool,
 ) -> Result<Exit, String> {
-    let now = clock().now();
-    let holder = Holder { host: format!("host-{}", process.id), process: 1, since: now, renewal: None };
-    let state = StateWriter::open(&location(process), &holder, clock(), random::unique_number());
-    let state = Arc::new(state.map_err(|e| e.to_string())?);
-    process.world.lock().judge.holds(process.id, clock::elapsed());
-    let run = RunId::new(now, random::unique_number());
+    let state = Arc::new(hold(process)?);
+    let run = RunId::new(clock().now(), random::unique_number());
     let origin = RunOrigin { command: "reconcile".to_owned(), ..RunOrigin::default() };
     let recorder = RunRecorder::begin(&state, &run, clock(), config, origin).map_err(|e| e.to_string())?;
     let result = planned_and_applied(&state, &run, &recorder, config, allows_all).await;
@@ -155,15 +183,46 @@ async fn planned_and_applied(
         secrets,
     };
     let report = reconcile::apply(plan, config, resources).await.map_err(|e| e.to_string())?;
-    let problems = problems(&report);
+    let exports = exported(state, run, recorder, config).await?;
+    let mut problems = problems(&report);
+    let incomplete = exports.iter().filter(|export| !export.is_complete());
+    problems.extend(incomplete.map(|export| format!("{}: {:?}", export.id, export.stop_reason)));
     let end = RecordedEnd {
         result: report.result().to_owned(),
         requests: report.requests,
         cohorts: report.run_outcomes(&|_| Vec::new()),
-        exports: Vec::new(),
+        exports: reconcile::export_outcomes(&exports),
     };
     recorder.end(&end, config).map_err(|e| e.to_string())?;
     Ok(Exit::Done(problems))
+}
+
+async fn exported(
+    state: &Arc<StateWriter>,
+    run: &RunId,
+    recorder: &RunRecorder,
+    config: &Config,
+) -> Result<Vec<ExportReport>, String> {
+    let job = |export: &ExportConfig| ExportJob {
+        export: export.clone(),
+        posted: Vec::new(),
+        again: None,
+        days: Days::default(),
+        access: StorageAccess::default(),
+    };
+    let access = HeapAccess { base: "http://heap.sim".to_owned(), app_id: "11".to_owned() };
+    let access = config.heap.keys().map(|name| (name.clone(), access.clone())).collect();
+    let resources = ExportResources {
+        identity: Arc::new(Mutex::new(IdentityMap::open(state).map_err(|e| e.to_string())?)),
+        clients: export::link(config, &access, clock()).map_err(|e| e.to_string())?,
+        state: Arc::clone(state),
+        run: run.clone(),
+        journal: recorder.journal(),
+        clock: clock(),
+        interrupt: Interrupt::new().1,
+        patience: ExportPatience::UntilSent,
+    };
+    Ok(reconcile::export(config.exports.iter().map(job).collect(), config, resources).await)
 }
 
 /// What is not in sync after a run, and why.
@@ -183,7 +242,7 @@ fn access(config: &Config) -> BTreeMap<crate::model::ConnectionName, BrazeAccess
             data_import: secret("sandbox-data-import-key"),
             partner_api: secret("sandbox-partner-api-key"),
         }),
-        rest: None,
+        rest: Some(secret("sandbox-rest-api-key")),
     };
     let access = BrazeAccess { base: "http://braze.sim".to_owned(), keys };
     config.braze.keys().map(|name| (name.clone(), access.clone())).collect()

@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
-use serde_json::json;
+use syncline_sandbox::currents::{self, EventMix, FileOptions};
 use tempfile::TempDir;
 
 use super::dice::Dice;
 use super::faults::FaultKind;
-use super::judge::{FROM_MEMBERS, REMOVED_MAX, User};
+use super::features::{Features, campaign_of};
+use super::judge::User;
 use super::process::{self, Command, Exit};
 use super::schedule::{ENVIRONMENT, Party};
 use super::world::{Process, World};
@@ -24,7 +25,13 @@ use crate::config::Config;
 const CALM: Duration = Duration::from_secs(20 * 60);
 /// Runs until everything must be in sync.
 const LAST_RUNS: u32 = 4;
-const COHORTS: [&str; 2] = ["carts", "trials"];
+/// The time between them, after which unknown users are checked again.
+const BETWEEN_LAST_RUNS: Duration = Duration::from_secs(2 * 3600);
+/// Users in a world. One in five is known by device only.
+const USERS: u64 = 60;
+/// Event types with a user in every event.
+const EVENT_TYPES: [&str; 3] =
+    ["users.messages.email.Open", "users.behaviors.Purchase", "users.behaviors.app.SessionStart"];
 
 /// The result of one seed.
 #[derive(Debug)]
@@ -42,11 +49,14 @@ pub(super) struct Outcome {
 struct Scene {
     folder: TempDir,
     world: Arc<World>,
+    features: Features,
     config: Arc<Config>,
     dice: Dice,
     now: Duration,
     processes: Party,
     edits: u64,
+    /// Events that Braze has written.
+    events: u64,
     running: Vec<Arc<Process>>,
     threads: Vec<std::thread::JoinHandle<()>>,
     /// The last complete content of each source.
@@ -76,51 +86,80 @@ impl Scene {
     fn new(seed: u64, is_verbose: bool) -> Self {
         let world = World::new(seed, is_verbose);
         let folder = tempfile::tempdir().unwrap();
-        let config = Arc::new(config(folder.path()));
-        let dice = Dice::new(world.lock().dice.draw());
+        let mut dice = Dice::new(world.lock().dice.draw());
+        let features = Features::random(&mut dice);
+        let config = Arc::new(config(folder.path(), &features));
         let mut scene = Self {
             folder,
             world,
+            features,
             config,
             dice,
             now: Duration::ZERO,
             processes: 0,
             edits: 0,
+            events: 0,
             running: Vec::new(),
             threads: Vec::new(),
             contents: BTreeMap::new(),
         };
         scene.populate();
-        for cohort in COHORTS {
-            let members = scene.some_users(40);
-            scene.write(cohort, Some(&members));
+        fs::create_dir_all(scene.folder.path().join("currents")).unwrap();
+        for cohort in scene.cohort_ids() {
+            let members = scene.some_users(&cohort, 40);
+            scene.write(&cohort, Some(&members));
         }
         scene
     }
 
     /// Creates the profiles in Braze. One user in ten has none.
     fn populate(&mut self) {
-        let mut profiles = Vec::new();
-        for n in 0..60 {
-            if self.dice.once_in(10) {
-                continue;
-            }
-            let (user, profile) = match n % 5 {
-                0 => (format!("device:d{n}"), json!({ "device_ids": [format!("d{n}")] })),
-                _ => (format!("u{n}"), json!({ "external_id": format!("u{n}") })),
-            };
-            self.world.lock().judge.know(&user);
-            profiles.push(profile);
+        let known: Vec<User> = users().filter(|_| !self.dice.once_in(10)).collect();
+        self.create_profiles(&known);
+        for cohort in self.features.cohorts.iter().filter(|cohort| cohort.has_trigger) {
+            self.world.create_campaign(&cohort.id);
+            self.world.lock().judge.campaigns.insert(campaign_of(&cohort.id), cohort.id.clone());
         }
-        let request = Request::post("/_sandbox/users").header("content-type", "application/json");
-        let request = request.body(serde_json::to_vec(&profiles).unwrap()).unwrap();
-        let response = self.world.call(request, self.now);
-        assert!(response.status < 300, "{}", String::from_utf8_lossy(&response.body));
     }
 
-    fn some_users(&mut self, percent: u64) -> BTreeSet<User> {
-        let all = (0..60).map(|n| if n % 5 == 0 { format!("device:d{n}") } else { format!("u{n}") });
-        all.filter(|_| self.dice.below(100) < percent).collect()
+    fn create_profiles(&self, users: &[User]) {
+        self.world.create_profiles(users, self.now);
+        users.iter().for_each(|user| self.world.lock().judge.know(user));
+    }
+
+    fn cohort_ids(&self) -> Vec<String> {
+        self.features.cohorts.iter().map(|cohort| cohort.id.clone()).collect()
+    }
+
+    /// A random part of the users that a cohort can have.
+    fn some_users(&mut self, cohort: &str, percent: u64) -> BTreeSet<User> {
+        let is_attribute =
+            self.features.cohorts.iter().any(|features| features.id == cohort && features.is_attribute);
+        let possible = users().filter(|user| !is_attribute || !user.starts_with("device:"));
+        possible.filter(|_| self.dice.below(100) < percent).collect()
+    }
+
+    /// Braze writes files of events.
+    fn write_events(&mut self) {
+        let events = self.dice.between(1, 40);
+        let mix = EventMix {
+            events,
+            from: self.events,
+            types: EVENT_TYPES.map(str::to_owned).to_vec(),
+            users: 5,
+            hours: 2,
+            anonymous: 0.0,
+            redacted: 0.0,
+            unknown_types: 0.0,
+            unknown_fields: 0.0,
+            odd_times: 0.0,
+            duplicates: 0.1,
+            ..EventMix::default()
+        };
+        let files = FileOptions { rows_max: 10, block_len: 500, ..FileOptions::default() };
+        self.events += events;
+        let written = currents::write(&self.folder.path().join("currents"), &mix, &files).unwrap();
+        self.world.lock().judge.events.extend(written.ids);
     }
 
     /// Writes the source of a cohort. `None`: its file is missing.
@@ -163,13 +202,13 @@ impl Scene {
                 FaultKind::SourceShrinks
             }
             3 => {
-                let members = self.some_users(40);
+                let members = self.some_users(cohort, 40);
                 self.write(cohort, Some(&members));
                 return;
             }
             _ => {
-                let joining = self.some_users(6);
-                let leaving = self.some_users(8);
+                let joining = self.some_users(cohort, 6);
+                let leaving = self.some_users(cohort, 8);
                 let members: BTreeSet<User> = content.difference(&leaving).chain(&joining).cloned().collect();
                 self.write(cohort, Some(&members));
                 return;
@@ -180,10 +219,18 @@ impl Scene {
 
     /// Some time with edits and processes.
     fn episode(&mut self) {
-        for cohort in COHORTS {
+        for cohort in self.cohort_ids() {
             if !self.dice.once_in(3) {
-                self.edit(cohort);
+                self.edit(&cohort);
             }
+        }
+        if self.features.has_export && self.dice.once_in(2) {
+            self.write_events();
+        }
+        // A user who becomes known is noticed only by cohorts that check who is unknown.
+        if self.features.cohorts.iter().all(|cohort| cohort.has_preflight) {
+            let user = format!("u{}", self.dice.below(USERS / 5) * 5 + 1);
+            self.create_profiles(&[user]);
         }
         let first = *self.dice.pick(&[
             Command::Reconcile { allows_all: false },
@@ -191,6 +238,7 @@ impl Scene {
             Command::Reconcile { allows_all: false },
             Command::Reconcile { allows_all: true },
             Command::Plan,
+            Command::CollectGarbage,
         ]);
         self.start(first, true);
         if self.dice.once_in(4) {
@@ -201,8 +249,8 @@ impl Scene {
         let wait = self.dice.below(4_000);
         self.wait(Duration::from_millis(wait));
         if edit {
-            let cohort = *self.dice.pick(&COHORTS);
-            self.edit(cohort);
+            let cohort = self.dice.pick(&self.cohort_ids()).clone();
+            self.edit(&cohort);
         }
         self.wait_for_all();
         let pause = self.dice.below(3_600_000);
@@ -213,41 +261,50 @@ impl Scene {
     fn settle(&mut self) {
         self.world.lock().weather.calm();
         self.wait(CALM);
-        for cohort in COHORTS {
-            let mut members = self.contents[cohort].clone();
+        for cohort in self.cohort_ids() {
+            let mut members = self.contents[&cohort].clone();
             if members.is_empty() {
                 // A source without members needs more than the permission of an operator.
-                members = (1..9).map(|n| format!("u{n}")).collect();
+                members = (1..5).map(|n| format!("u{n}")).collect();
             }
-            self.write(cohort, Some(&members));
+            self.write(&cohort, Some(&members));
         }
         let mut last = Exit::Killed;
         for _ in 0..LAST_RUNS {
             let id = self.start(Command::Reconcile { allows_all: true }, false);
             self.wait_for_all();
             last = self.world.lock().exits[&id].clone();
-            self.wait(CALM);
+            self.wait(BETWEEN_LAST_RUNS);
         }
-        let mut world = self.world.lock();
         if last != Exit::Done(Vec::new()) {
-            world.judge.violations.push(format!("the last run ended with {last:?}"));
+            self.violation(format!("the last run ended with {last:?}"));
         }
-        drop(world);
-        for cohort in COHORTS {
-            let request = Request::get(format!("/_sandbox/cohorts/{cohort}/members")).body(Vec::new());
-            let response = self.world.call(request.unwrap(), self.now);
-            let text = String::from_utf8(response.body).unwrap();
-            let members: BTreeSet<User> = text.lines().map(user_of_line).collect();
-            let mut world = self.world.lock();
-            let expected = world.judge.expected(cohort);
-            if members != expected {
-                let (more, fewer): (Vec<_>, Vec<_>) =
-                    (members.difference(&expected).collect(), expected.difference(&members).collect());
-                let text =
-                    format!("in the end {cohort} has {more:?} more and {fewer:?} fewer than it should");
-                world.judge.violations.push(text);
-            }
+        self.compare();
+    }
+
+    /// Compares what the vendors hold with what they must hold.
+    fn compare(&self) {
+        for cohort in &self.features.cohorts {
+            let members = self.world.members(cohort, self.now);
+            let expected = self.world.lock().judge.expected(&cohort.id);
+            self.difference(&format!("cohort {}", cohort.id), &members, &expected);
         }
+        if self.features.has_export {
+            let expected = self.world.lock().judge.events.clone();
+            self.difference("Heap", &self.world.event_ids(self.now), &expected);
+        }
+    }
+
+    fn difference(&self, of: &str, found: &BTreeSet<String>, expected: &BTreeSet<String>) {
+        let more: Vec<&String> = found.difference(expected).collect();
+        let fewer: Vec<&String> = expected.difference(found).collect();
+        if !more.is_empty() || !fewer.is_empty() {
+            self.violation(format!("in the end {of} has {more:?} too much and lacks {fewer:?}"));
+        }
+    }
+
+    fn violation(&self, text: String) {
+        self.world.lock().judge.violations.push(text);
     }
 
     fn start(&mut self, command: Command, is_exposed: bool) -> Party {
@@ -304,13 +361,14 @@ fn replace(file: &Path, text: Option<&str>) {
         fs::remove_file(old.unwrap().path()).unwrap();
     }
     if let Some(text) = text {
-        let mut options = fs::File::options();
-        std::io::Write::write_all(
-            &mut options.write(true).create_new(true).open(file).unwrap(),
-            text.as_bytes(),
-        )
-        .unwrap();
+        let created = fs::File::options().write(true).create_new(true).open(file);
+        created.and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
     }
+}
+
+/// All users of a world.
+fn users() -> impl Iterator<Item = User> {
+    (0..USERS).map(|n| if n % 5 == 0 { format!("device:d{n}") } else { format!("u{n}") })
 }
 
 fn csv(members: &BTreeSet<User>) -> String {
@@ -324,33 +382,10 @@ fn csv(members: &BTreeSet<User>) -> String {
     text
 }
 
-/// A line of the sandbox's list of members: `external_id u1`.
-fn user_of_line(line: &str) -> User {
-    match line.split_once(' ') {
-        Some(("device_id", device)) => format!("device:{device}"),
-        Some((_, user)) => user.to_owned(),
-        None => line.to_owned(),
-    }
-}
-
-fn config(folder: &Path) -> Config {
-    let mut text =
-        "version: 1\nconnections:\n  braze: { kind: braze, instance: sandbox }\ncohorts:\n".to_owned();
-    for cohort in COHORTS {
-        writeln!(
-            text,
-            "  - id: {cohort}
-    name: {cohort}
-    to: braze
-    source: {{ kind: file, path: '{cohort}/*.csv', format: csv }}
-    match: [ {{ external_id: user_id }}, {{ device_id: device_id }} ]
-    guard: {{ max_added: 100000%, max_removed: {REMOVED_MAX}%, from_members: {FROM_MEMBERS} }}"
-        )
-        .unwrap();
-    }
+/// Writes the config of a world and loads it.
+fn config(folder: &Path, features: &Features) -> Config {
     let path = folder.join("sync.yaml");
-    fs::File::create(&path)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
-        .unwrap();
+    let written = fs::File::create(&path).and_then(|mut file| file.write_all(features.config().as_bytes()));
+    written.unwrap();
     process::load(&path)
 }
