@@ -10,13 +10,16 @@ use serde_json::Value;
 
 use super::schedule::Party;
 
+/// A position in the order of events. Times of processes differ a little, so they do not order events.
+type Moment = u64;
+
 /// A user as a source and Braze identify them: `u7` by external id, `device:d7` by device.
 pub(super) type User = String;
 
 /// What a source says from one moment on.
 #[derive(Clone, Debug)]
 struct SourceVersion {
-    since: Duration,
+    since: Moment,
     /// `None`: it cannot be read as a whole.
     members: Option<BTreeSet<User>>,
 }
@@ -38,14 +41,12 @@ struct CohortTruth {
 /// What one process has done.
 #[derive(Clone, Debug, Default)]
 struct RunTruth {
-    began: Duration,
+    began: Moment,
     /// Members per cohort when the process began, with those in doubt.
     base: BTreeMap<String, usize>,
     removed: BTreeMap<String, BTreeSet<User>>,
     /// Whether an operator has allowed any change.
     is_unlimited: bool,
-    /// When it took the state.
-    holds_since: Option<Duration>,
 }
 
 /// One request of a change.
@@ -73,6 +74,7 @@ pub(super) struct Judge {
     pub(super) events: BTreeSet<String>,
     runs: BTreeMap<Party, RunTruth>,
     holder: Option<Party>,
+    now: Moment,
     /// What must not have happened.
     pub(super) violations: Vec<String>,
     /// Requests that have changed a cohort.
@@ -84,29 +86,29 @@ impl Judge {
         self.known.insert(user.to_owned());
     }
 
+    pub(super) fn knows(&self, user: &str) -> bool {
+        self.known.contains(user)
+    }
+
     /// A source has a new content.
-    pub(super) fn source(&mut self, cohort: &str, since: Duration, members: Option<BTreeSet<User>>) {
+    pub(super) fn source(&mut self, cohort: &str, members: Option<BTreeSet<User>>) {
+        self.now += 1;
+        let since = self.now;
         self.cohorts.entry(cohort.to_owned()).or_default().versions.push(SourceVersion { since, members });
     }
 
     /// A process begins.
-    pub(super) fn began(&mut self, run: Party, began: Duration, is_unlimited: bool) {
-        let base = |truth: &CohortTruth| truth.added.union(&truth.unanswered).count();
-        let base = self.cohorts.iter().map(|(id, truth)| (id.clone(), base(truth))).collect();
-        self.runs.insert(run, RunTruth { began, base, is_unlimited, ..RunTruth::default() });
+    pub(super) fn began(&mut self, run: Party, is_unlimited: bool) {
+        self.now += 1;
+        self.runs.insert(run, RunTruth { began: self.now, is_unlimited, ..RunTruth::default() });
     }
 
-    /// A process has taken the state.
-    pub(super) fn holds(&mut self, run: Party, now: Duration) {
+    /// A process has taken the state. It can know what is in doubt by now.
+    pub(super) fn holds(&mut self, run: Party) {
         self.holder = Some(run);
-        if let Some(truth) = self.runs.get_mut(&run) {
-            truth.holds_since = Some(now);
-        }
-        // What is in doubt by now is known to this process, and not earlier.
-        let is_unlimited = self.runs.get(&run).is_some_and(|truth| truth.is_unlimited);
-        let began = self.runs.get(&run).map_or(now, |truth| truth.began);
-        self.began(run, began, is_unlimited);
-        self.runs.entry(run).or_default().holds_since = Some(now);
+        let base = |truth: &CohortTruth| truth.added.union(&truth.unanswered).count();
+        let base = self.cohorts.iter().map(|(id, truth)| (id.clone(), base(truth))).collect();
+        self.runs.entry(run).or_default().base = base;
     }
 
     /// A request leaves a process, whatever becomes of it.
@@ -185,7 +187,7 @@ impl Judge {
             self.violations.push(format!("{now:?}: process {run} sends a request without holding the state"));
         }
         let cohort = self.cohorts.entry(change.cohort.clone()).or_default().clone();
-        let seen = cohort.visible(run_truth.began, now);
+        let seen = cohort.visible(run_truth.began);
         for user in &change.users {
             let listed = seen.iter().flatten().any(|members| members.contains(user));
             let unlisted = seen.iter().flatten().any(|members| !members.contains(user));
@@ -233,12 +235,11 @@ impl Judge {
 }
 
 impl CohortTruth {
-    /// The versions that a process could read between two moments.
-    fn visible(&self, from: Duration, until: Duration) -> Vec<Option<BTreeSet<User>>> {
-        let ends = self.versions.iter().skip(1).map(|next| next.since).chain([Duration::MAX]);
-        let versions = self.versions.iter().zip(ends);
-        let overlaps = |(version, end): &(&SourceVersion, Duration)| version.since <= until && *end >= from;
-        versions.filter(overlaps).map(|(version, _)| version.members.clone()).collect()
+    /// The versions that a process could read since a moment.
+    fn visible(&self, from: Moment) -> Vec<Option<BTreeSet<User>>> {
+        let ends = self.versions.iter().skip(1).map(|next| next.since).chain([Moment::MAX]);
+        let versions = self.versions.iter().zip(ends).filter(|(_, end)| *end >= from);
+        versions.map(|(version, _)| version.members.clone()).collect()
     }
 }
 

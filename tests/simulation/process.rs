@@ -115,7 +115,7 @@ fn hold(process: &Arc<Process>) -> Result<StateWriter, String> {
     let holder = Holder { host: format!("host-{}", process.id), process: 1, since: now, renewal: None };
     let state = StateWriter::open(&location(process), &holder, clock(), random::unique_number());
     let state = state.map_err(|e| e.to_string())?;
-    process.world.lock().judge.holds(process.id, clock::elapsed());
+    process.world.lock().judge.holds(process.id);
     Ok(state)
 }
 

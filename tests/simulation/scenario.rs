@@ -167,7 +167,7 @@ impl Scene {
         self.edits += 1;
         let file = self.folder.path().join(cohort).join(format!("{:06}.csv", self.edits));
         replace(&file, members.map(csv).as_deref());
-        self.world.lock().judge.source(cohort, self.now, members.cloned());
+        self.world.lock().judge.source(cohort, members.cloned());
         if let Some(members) = members {
             self.contents.insert(cohort.to_owned(), members.clone());
         }
@@ -181,7 +181,7 @@ impl Scene {
         let end = if quotes.is_empty() { 0 } else { *self.dice.pick(&quotes) };
         let file = self.folder.path().join(cohort).join(format!("{:06}.csv", self.edits));
         replace(&file, Some(&text[..end]));
-        self.world.lock().judge.source(cohort, self.now, None);
+        self.world.lock().judge.source(cohort, None);
     }
 
     /// Changes the source of a cohort.
@@ -229,8 +229,12 @@ impl Scene {
         }
         // A user who becomes known is noticed only by cohorts that check who is unknown.
         if self.features.cohorts.iter().all(|cohort| cohort.has_preflight) {
-            let user = format!("u{}", self.dice.below(USERS / 5) * 5 + 1);
-            self.create_profiles(&[user]);
+            let unknown: Vec<User> = users().filter(|user| !self.world.lock().judge.knows(user)).collect();
+            let identified: Vec<User> = unknown.into_iter().filter(|user| user.starts_with('u')).collect();
+            if !identified.is_empty() {
+                let user = self.dice.pick(&identified).clone();
+                self.create_profiles(&[user]);
+            }
         }
         let first = *self.dice.pick(&[
             Command::Reconcile { allows_all: false },
@@ -314,7 +318,7 @@ impl Scene {
         self.world.schedule.add(id, self.now);
         let allows_all = command == Command::Reconcile { allows_all: true };
         let mut world = self.world.lock();
-        world.judge.began(id, self.now, allows_all);
+        world.judge.began(id, allows_all);
         world.note(id, || format!("{command:?} starts"));
         drop(world);
         let (running, config) = (Arc::clone(&process), Arc::clone(&self.config));
