@@ -24,7 +24,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("event_mapping", &["model"]),
     ("config", &["foreign", "model", "file_glob", "retry", "event_mapping"]),
     ("plan", &["model"]),
-    ("state", &["foreign","model", "random", "blocking", "retry", "object_store"]),
+    ("state", &["foreign", "model", "random", "blocking", "retry", "object_store"]),
     ("connector", &["foreign", "model", "file_glob", "wait_log", "retry", "object_store", "config"]),
     ("heap_segments", &["foreign", "model", "state"]),
     ("webhooks", &["model", "event_mapping", "config", "state"]),
