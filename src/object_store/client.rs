@@ -59,6 +59,13 @@ impl BucketClient {
         Ok(Self { url, prefix, store, lists, is_azure, thread: RequestThread::start()? })
     }
 
+    /// The client of a simulated bucket.
+    #[cfg(test)]
+    pub(crate) fn simulated(store: Arc<dyn ObjectStore>, lists: Arc<dyn PaginatedListStore>) -> Self {
+        let (url, prefix, thread) = ("sim://bucket".into(), Path::ROOT.into(), RequestThread::none());
+        Self { url, prefix, store, lists, is_azure: false, thread }
+    }
+
     /// The location of exactly this key, from the bucket's root.
     ///
     /// # Errors

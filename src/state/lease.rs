@@ -384,6 +384,15 @@ impl RenewedLease {
     fn start(bucket: BucketStore, clock: Clock, now: LeaseState, lasts: Duration) -> Self {
         let shared = Arc::new(LeaseShared { now: Mutex::new(now), wake: Condvar::new() });
         let (at, ours) = (bucket.clone(), Arc::clone(&shared));
+        #[cfg(test)]
+        if crate::blocking::is_single_threaded() {
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "it ends with the runtime of the simulated process"
+            )]
+            tokio::spawn(renew_in_task(at, clock, ours, lasts));
+            return Self { bucket, clock, shared, thread: None };
+        }
         let thread = std::thread::spawn(move || renew_periodically(&at, clock, &ours, lasts));
         Self { bucket, clock, shared, thread: Some(thread) }
     }
@@ -433,30 +442,62 @@ fn valid_until(began: Instant, now: Timestamp, lasts: Duration) -> (Instant, Tim
 
 /// Renews the lease until it is stopped or lost.
 fn renew_periodically(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, lasts: Duration) {
-    let mut now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
-    let (id, mut pause) = (now.shape.id.clone(), lasts / RENEWALS);
-    while !now.stop && !now.lost {
-        let waited = shared.wake.wait_timeout(now, pause).unwrap_or_else(PoisonError::into_inner);
-        now = waited.0;
+    let mut pause = lasts / RENEWALS;
+    loop {
+        let now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.stop || now.lost {
+            return;
+        }
+        let (now, _) = shared.wake.wait_timeout(now, pause).unwrap_or_else(PoisonError::into_inner);
         if now.stop {
             return;
         }
+        drop(now);
+        pause = shared.renew(bucket, clock, lasts);
+    }
+}
+
+/// As [`renew_periodically`], as a task of a runtime with one thread.
+#[cfg(test)]
+async fn renew_in_task(bucket: BucketStore, clock: Clock, shared: Arc<LeaseShared>, lasts: Duration) {
+    let mut pause = lasts / RENEWALS;
+    loop {
+        tokio::time::sleep(pause).await;
+        let now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.stop || now.lost {
+            return;
+        }
+        drop(now);
+        pause = shared.renew(&bucket, clock, lasts);
+    }
+}
+
+impl LeaseShared {
+    /// Renews the lease once. Returns the pause before the next renewal.
+    fn renew(&self, bucket: &BucketStore, clock: Clock, lasts: Duration) -> Duration {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let (began, time) = (clock.monotonic(), clock.now());
         now.shape.renewed = Some(timestamp_text(time));
-        let (bytes, tag) = (now.shape.bytes(), now.tag.clone());
+        let (bytes, tag, id) = (now.shape.bytes(), now.tag.clone(), now.shape.id.clone());
         drop(now);
         let renewed = renew(bucket, &bytes, &tag, &id, lasts / RENEWAL_LIMIT);
-        now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
-        pause = lasts / RENEWALS;
+        now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         match renewed {
             Ok(LeaseRenewal::Renewed(tag)) => {
                 (now.tag, now.valid_until) = (tag, valid_until(began, time, lasts));
+                lasts / RENEWALS
             }
-            Ok(LeaseRenewal::WasRenewed(tag)) => (now.tag, pause) = (tag, Duration::ZERO),
-            Ok(LeaseRenewal::Lost) => now.lost = true,
+            Ok(LeaseRenewal::WasRenewed(tag)) => {
+                now.tag = tag;
+                Duration::ZERO
+            }
+            Ok(LeaseRenewal::Lost) => {
+                now.lost = true;
+                Duration::ZERO
+            }
             Err(error) => {
                 tracing::warn!("the lease on the state is not renewed yet: {error}");
-                pause = lasts / RETRY_PAUSE;
+                lasts / RETRY_PAUSE
             }
         }
     }

@@ -441,6 +441,8 @@ impl StateWriter {
             Location::Bucket(address) => address.lease,
             #[cfg(test)]
             Location::Memory(_) => Duration::ZERO,
+            #[cfg(test)]
+            Location::SimulatedBucket(_, lease) => *lease,
         };
         match &store {
             Store::Folder(folder) => drop(folder.create_dirs("")?),

@@ -134,7 +134,7 @@ impl Standby<'_> {
                 Location::Folder(_) => config.watch.poll,
                 Location::Bucket(_) => config.watch.poll.max(BUCKET_READS),
                 #[cfg(test)]
-                Location::Memory(_) => config.watch.poll,
+                Location::Memory(_) | Location::SimulatedBucket(..) => config.watch.poll,
             };
             let (config, location) = (Arc::clone(config), self.location.clone());
             let environment = Arc::clone(self.environment);
@@ -175,7 +175,7 @@ impl Standby<'_> {
         let attempt = tokio::time::sleep(match self.location {
             Location::Folder(_) => ATTEMPT,
             #[cfg(test)]
-            Location::Memory(_) => ATTEMPT,
+            Location::Memory(_) | Location::SimulatedBucket(..) => ATTEMPT,
             Location::Bucket(address) => (address.lease / ATTEMPTS_PER_LEASE).clamp(ATTEMPT, ATTEMPT_LONGEST),
         });
         tokio::pin!(attempt);

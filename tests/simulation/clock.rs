@@ -47,6 +47,11 @@ pub(super) fn wall_time(world: Duration) -> Timestamp {
     Timestamp::from_second(START_SECONDS).unwrap() + world
 }
 
+/// A time of the world as the time since the Unix epoch.
+pub(super) fn since_epoch(world: Duration) -> Duration {
+    Duration::from_secs(START_SECONDS.unsigned_abs()) + world
+}
+
 /// The clock of the process on this thread.
 pub(super) fn clock() -> Clock {
     fn wall() -> Timestamp {

@@ -21,6 +21,10 @@ pub(super) enum FaultKind {
     ClockJump,
     /// The server refuses the connection.
     Refused,
+    /// A write to a bucket is lost, or done without a response, or done up to a minute later.
+    LostPut,
+    LostPutResponse,
+    LatePut,
     /// A request is lost on its way.
     LostRequest,
     /// A request is done, and its response is lost.
@@ -54,7 +58,7 @@ pub(super) enum FaultKind {
 }
 
 /// All kinds that a step or a request can meet.
-const AT_STEPS: [FaultKind; 17] = [
+const AT_STEPS: [FaultKind; 20] = [
     FaultKind::ProcessCrash,
     FaultKind::MachineCrash,
     FaultKind::DiskFull,
@@ -62,6 +66,9 @@ const AT_STEPS: [FaultKind; 17] = [
     FaultKind::Pause,
     FaultKind::ClockJump,
     FaultKind::Refused,
+    FaultKind::LostPut,
+    FaultKind::LostPutResponse,
+    FaultKind::LatePut,
     FaultKind::LostRequest,
     FaultKind::LostResponse,
     FaultKind::SlowResponse,
@@ -92,6 +99,9 @@ impl Weather {
                     FaultKind::ProcessCrash | FaultKind::MachineCrash => *dice.pick(&[60, 200, 600]),
                     FaultKind::DiskFull | FaultKind::DiskError | FaultKind::Pause => {
                         *dice.pick(&[40, 150, 600])
+                    }
+                    FaultKind::LostPut | FaultKind::LostPutResponse | FaultKind::LatePut => {
+                        *dice.pick(&[20, 80, 300])
                     }
                     FaultKind::ClockJump => *dice.pick(&[300, 1000]),
                     _ => *dice.pick(&[6, 15, 40]),

@@ -16,6 +16,8 @@ pub(super) fn campaign_of(cohort: &str) -> String {
 pub(super) struct Features {
     pub(super) cohorts: Vec<CohortFeatures>,
     pub(super) has_export: bool,
+    /// Whether the state is in a bucket, and not in a folder.
+    pub(super) is_in_bucket: bool,
 }
 
 /// The features of one cohort.
@@ -37,7 +39,11 @@ impl Features {
         };
         let number = dice.between(1, 3);
         let ids = ["carts", "trials", "vips"].into_iter().zip(0..number);
-        Self { cohorts: ids.map(|(id, _)| cohort(id, dice)).collect(), has_export: dice.once_in(2) }
+        Self {
+            cohorts: ids.map(|(id, _)| cohort(id, dice)).collect(),
+            has_export: dice.once_in(2),
+            is_in_bucket: dice.once_in(2),
+        }
     }
 
     /// The config file.

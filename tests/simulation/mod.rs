@@ -11,6 +11,7 @@
 //! SYNCLINE_MINUTES=60 cargo test --release --lib simulation::for_minutes -- --ignored --nocapture
 //! ```
 
+mod bucket;
 mod clock;
 mod dice;
 mod faults;

@@ -53,16 +53,17 @@ impl SimulatedNetwork for ProcessNetwork {
 impl ProcessNetwork {
     async fn answer(&self, request: reqwest::Request, sent: Duration) -> Result<HttpReply, HttpError> {
         let Self(process) = self;
-        self.alive(process.step()).await;
-        let (fate, wait) = self.fate(request.url().path());
-        if fate == Fate::Fault(FaultKind::Refused) {
-            return Err(HttpError::NotReached("connection refused".to_owned()));
-        }
-        tokio::time::sleep(wait).await;
-        self.alive(process.step()).await;
         let request = copied(&request);
         let (path, body) = (request.uri().path().to_owned(), request.body().clone());
+        let (fate, wait) = self.fate(&path);
+        if fate == Fate::Fault(FaultKind::Refused) {
+            self.alive(process.step()).await;
+            return Err(HttpError::NotReached("connection refused".to_owned()));
+        }
+        // From here on the request is on its way, whatever happens to the process.
         process.world.lock().judge.sent(process.id, sent, (&path, &body));
+        tokio::time::sleep(wait).await;
+        self.alive(process.step()).await;
         let response = self.meet(fate, request).await?;
         tokio::time::sleep(wait / 2).await;
         self.alive(process.step()).await;

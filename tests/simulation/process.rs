@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::bucket::ProcessBucket;
 use super::clock::{self, clock};
 use super::network::ProcessNetwork;
 use super::world::Process;
@@ -15,6 +16,7 @@ use crate::connector::currents::StorageAccess;
 use crate::connector::simulated_network::simulate;
 use crate::export::{self, Days, ExportPatience, ExportReport, HeapAccess};
 use crate::model::{Ceilings, NoProgress, RunId};
+use crate::object_store::BucketClient;
 use crate::random;
 use crate::reconcile::{
     self, ApplyResources, BrazeAccess, ExportJob, ExportResources, PlanInputs, RecordedEnd, RunRecorder,
@@ -24,6 +26,9 @@ use crate::state::{Holder, IdentityMap, Location, RunOrigin, StateReader, StateW
 
 /// How long a process runs at most without a step.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How long the lease on a bucket is valid without renewal.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// What a process is started for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,6 +92,13 @@ async fn execute(process: &Arc<Process>, command: Command, config: &Arc<Config>)
 }
 
 fn location(process: &Arc<Process>) -> Location {
+    if process.world.is_in_bucket {
+        let bucket = Arc::new(ProcessBucket {
+            process: Arc::clone(process),
+            objects: Arc::clone(&process.world.bucket),
+        });
+        return Location::SimulatedBucket(BucketClient::simulated(bucket.clone(), bucket), LEASE);
+    }
     Location::Memory(process.world.store.of_process(Arc::clone(process) as _))
 }
 
@@ -221,6 +233,7 @@ async fn exported(
         clock: clock(),
         interrupt: Interrupt::new().1,
         patience: ExportPatience::UntilSent,
+        progress: Arc::new(NoProgress),
     };
     Ok(reconcile::export(config.exports.iter().map(job).collect(), config, resources).await)
 }

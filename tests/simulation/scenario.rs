@@ -84,10 +84,10 @@ pub(super) fn simulate(seed: u64, is_verbose: bool) -> Outcome {
 
 impl Scene {
     fn new(seed: u64, is_verbose: bool) -> Self {
-        let world = World::new(seed, is_verbose);
-        let folder = tempfile::tempdir().unwrap();
-        let mut dice = Dice::new(world.lock().dice.draw());
+        let mut dice = Dice::new(seed);
         let features = Features::random(&mut dice);
+        let world = World::new(Dice::new(dice.draw()), features.is_in_bucket, is_verbose);
+        let folder = tempfile::tempdir().unwrap();
         let config = Arc::new(config(folder.path(), &features));
         let mut scene = Self {
             folder,

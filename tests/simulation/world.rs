@@ -11,12 +11,13 @@ use futures_util::FutureExt as _;
 use hyper::Request;
 use syncline_sandbox::{ExistingUsers, InProcessSandbox, SandboxOptions, SimulatedResponse};
 
+use super::bucket::{BucketObjects, BucketPut};
 use super::clock;
 use super::dice::Dice;
 use super::faults::{FaultKind, Weather};
 use super::judge::Judge;
 use super::process::Exit;
-use super::schedule::{Party, Schedule};
+use super::schedule::{ENVIRONMENT, Party, Schedule};
 use crate::model::Timestamp;
 use crate::state::{MemoryStore, StoreFaults};
 
@@ -27,12 +28,19 @@ struct LateArrival {
     request: Request<Vec<u8>>,
 }
 
+/// A put into the bucket that is done later.
+struct LatePut {
+    due: Duration,
+    put: BucketPut,
+}
+
 /// What all processes share. Only the one that has the turn uses it.
 pub(super) struct WorldState {
     pub(super) dice: Dice,
     pub(super) weather: Weather,
     pub(super) judge: Judge,
     late: Vec<LateArrival>,
+    late_puts: Vec<LatePut>,
     /// How the processes ended.
     pub(super) exits: BTreeMap<Party, Exit>,
     /// A hash of everything that happened.
@@ -46,24 +54,29 @@ pub(super) struct WorldState {
 pub(super) struct World {
     pub(super) schedule: Schedule,
     pub(super) store: MemoryStore,
+    pub(super) bucket: Arc<Mutex<BucketObjects>>,
+    /// Whether the state is in the bucket.
+    pub(super) is_in_bucket: bool,
     pub(super) vendor: InProcessSandbox,
     state: Mutex<WorldState>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, is_verbose: bool) -> Arc<Self> {
-        let mut dice = Dice::new(seed);
+    pub(super) fn new(mut dice: Dice, is_in_bucket: bool, is_verbose: bool) -> Arc<Self> {
         let options = SandboxOptions { existing_users: ExistingUsers::Created, ..SandboxOptions::default() };
         let weather = Weather::random(&mut dice);
         Arc::new(Self {
             schedule: Schedule::new(dice.draw()),
             store: MemoryStore::default(),
+            bucket: Arc::default(),
+            is_in_bucket,
             vendor: InProcessSandbox::open(options).unwrap(),
             state: Mutex::new(WorldState {
                 dice,
                 weather,
                 judge: Judge::default(),
                 late: Vec::new(),
+                late_puts: Vec::new(),
                 exits: BTreeMap::new(),
                 trace: DefaultHasher::new(),
                 is_verbose,
@@ -78,8 +91,7 @@ impl World {
 
     /// Calls the vendor, at a time of the world.
     pub(super) fn call(&self, request: Request<Vec<u8>>, time: Duration) -> SimulatedResponse {
-        let since_epoch = Duration::try_from(clock::wall_time(time).duration_since(Timestamp::UNIX_EPOCH));
-        let answer = self.vendor.answer(request, since_epoch.unwrap()).now_or_never();
+        let answer = self.vendor.answer(request, clock::since_epoch(time)).now_or_never();
         answer.expect("the sandbox answers at once").expect("the sandbox has no fault plan")
     }
 
@@ -107,6 +119,7 @@ impl World {
 
     /// Lets the requests arrive that are due.
     pub(super) fn deliver_late(&self, now: Duration) {
+        self.put_late(now);
         loop {
             let next = {
                 let late = &mut self.lock().late;
@@ -118,9 +131,24 @@ impl World {
         }
     }
 
-    /// Whether requests are still on their way.
-    pub(super) fn has_late(&self) -> bool {
-        !self.lock().late.is_empty()
+    /// Does a put into the bucket up to a minute later.
+    pub(super) fn put_later(&self, put: BucketPut, now: Duration) {
+        let mut world = self.lock();
+        let due = now + Duration::from_millis(world.dice.below(60_000));
+        world.late_puts.push(LatePut { due, put });
+    }
+
+    /// Does the puts that are due, whether their condition still holds or not.
+    fn put_late(&self, now: Duration) {
+        let mut world = self.lock();
+        let (mut due, late): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut world.late_puts).into_iter().partition(|put| put.due <= now);
+        world.late_puts = late;
+        due.sort_by_key(|put| put.due);
+        for LatePut { due, put } in due {
+            world.note(ENVIRONMENT, || format!("{due:?}: a late put arrives: {}", put.path()));
+            let _ = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).put(put, due);
+        }
     }
 }
 
@@ -222,6 +250,20 @@ impl Process {
             });
         }
         !self.runs()
+    }
+
+    /// A request to the bucket.
+    pub(super) fn bucket_step(&self, action: &'static str, path: &str) -> io::Result<()> {
+        if !self.step() {
+            return Err(io::Error::other("this process has ended"));
+        }
+        let mut world = self.world.lock();
+        world.note(self.id, || format!("{action} {path}"));
+        if self.is_exposed && world.strikes(FaultKind::DiskError) {
+            world.note(self.id, || "the bucket fails".to_owned());
+            return Err(io::Error::other("simulated error of the bucket"));
+        }
+        Ok(())
     }
 
     fn store_step(&self, action: &'static str, relative: &str, is_write: bool) -> io::Result<()> {

@@ -48,6 +48,11 @@ impl BucketStore {
         objects.map(Self).map_err(|source| StoreError::new("use", FilePath::new(&address.url), source))
     }
 
+    #[cfg(test)]
+    pub(super) fn of(client: BucketClient) -> Self {
+        Self(client)
+    }
+
     pub(in super::super) fn at(&self, relative: &str) -> PathBuf {
         FilePath::join(&self.0.url, relative)
     }

@@ -244,7 +244,7 @@ impl MemoryStore {
                 (Some(file), _, None) => Some(file.clone()),
                 (None, _, None) => None,
                 (_, synced, Some(0)) => synced.cloned(),
-                (Some(file), synced, Some(len)) => {
+                (Some(file), _, Some(len)) => {
                     let len = len.clamp(file.synced_len, file.bytes.len());
                     Some(MemoryFile { bytes: file.bytes[..len].to_vec(), ..file.clone() })
                 }

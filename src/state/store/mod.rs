@@ -69,6 +69,9 @@ pub enum Location {
     /// A folder in memory.
     #[cfg(test)]
     Memory(MemoryStore),
+    /// A simulated bucket, and how long its lease is valid without renewal.
+    #[cfg(test)]
+    SimulatedBucket(crate::object_store::BucketClient, Duration),
 }
 
 /// A bucket and its client settings.
@@ -94,7 +97,7 @@ impl fmt::Display for Location {
             Self::Folder(path) => path.display().fmt(f),
             Self::Bucket(address) => f.write_str(&address.url),
             #[cfg(test)]
-            Self::Memory(_) => f.write_str("memory"),
+            Self::Memory(_) | Self::SimulatedBucket(..) => f.write_str("memory"),
         }
     }
 }
@@ -126,6 +129,8 @@ impl Store {
             Location::Bucket(address) => BucketStore::open(address).map(Self::Bucket),
             #[cfg(test)]
             Location::Memory(memory) => Ok(Self::Memory(memory.clone())),
+            #[cfg(test)]
+            Location::SimulatedBucket(client, _) => Ok(Self::Bucket(BucketStore::of(client.clone()))),
         }
     }
 
