@@ -30,8 +30,8 @@ struct CohortTruth {
     versions: Vec<SourceVersion>,
     /// Whom the last requests that were done have added, with users that Braze does not know.
     added: BTreeSet<User>,
-    /// Who is in a request that was done, or may be done, and had no answer since.
-    unanswered: BTreeSet<User>,
+    /// Who is in a request that had no answer since, and whether the last one was a removal.
+    unanswered: BTreeMap<User, bool>,
     /// How often users have entered, by the requests that were done.
     entered: BTreeMap<User, u64>,
     /// How often users were triggered.
@@ -106,7 +106,10 @@ impl Judge {
     /// A process has taken the state. It can know what is in doubt by now.
     pub(super) fn holds(&mut self, run: Party) {
         self.holder = Some(run);
-        let base = |truth: &CohortTruth| truth.added.union(&truth.unanswered).count();
+        let base = |truth: &CohortTruth| {
+            let unanswered = truth.unanswered.keys().filter(|user| !truth.added.contains(*user));
+            truth.added.len() + unanswered.count()
+        };
         let base = self.cohorts.iter().map(|(id, truth)| (id.clone(), base(truth))).collect();
         self.runs.entry(run).or_default().base = base;
     }
@@ -117,7 +120,7 @@ impl Judge {
         for change in changes(path, body) {
             self.check(run, now, &change);
             let truth = self.cohorts.entry(change.cohort.clone()).or_default();
-            truth.unanswered.extend(change.users);
+            truth.unanswered.extend(change.users.into_iter().map(|user| (user, change.is_removal)));
         }
     }
 
@@ -146,7 +149,7 @@ impl Judge {
         let cohort = self.campaigns[&campaign].clone();
         let truth = self.cohorts.entry(cohort.clone()).or_default();
         for user in users {
-            if !truth.added.contains(&user) || truth.unanswered.contains(&user) {
+            if !truth.added.contains(&user) || truth.unanswered.contains_key(&user) {
                 let text = format!(
                     "{now:?}: process {run} triggers for {user}, who is no settled member of {cohort}"
                 );
@@ -175,7 +178,7 @@ impl Judge {
         if status == 201 {
             for change in changes(path, body) {
                 let truth = self.cohorts.entry(change.cohort).or_default();
-                truth.unanswered.retain(|user| !change.users.contains(user));
+                truth.unanswered.retain(|user, _| !change.users.contains(user));
             }
         }
     }
@@ -214,7 +217,11 @@ impl Judge {
     fn check_guard(&mut self, run: Party, now: Duration, change: &Change, cohort: &CohortTruth) {
         let Some(truth) = self.runs.get_mut(&run).filter(|truth| !truth.is_unlimited) else { return };
         let removed = truth.removed.entry(change.cohort.clone()).or_default();
-        removed.extend(change.users.iter().filter(|user| cohort.added.contains(*user)).cloned());
+        // A removal that an earlier run has sent without an answer is sent again in any case.
+        let is_new = |user: &&User| {
+            cohort.added.contains(*user) && cohort.unanswered.get(*user).is_none_or(|is_removal| !is_removal)
+        };
+        removed.extend(change.users.iter().filter(is_new).cloned());
         let base = truth.base.get(&change.cohort).copied().unwrap_or(0);
         if base >= FROM_MEMBERS && removed.len() * 100 > base * REMOVED_MAX {
             let text = format!(
