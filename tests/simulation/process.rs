@@ -240,7 +240,7 @@ async fn exported(
 
 /// What is not in sync after a run, and why.
 fn problems(report: &RunReport) -> Vec<String> {
-    let failed = report.failed.iter().map(|(id, error)| format!("{id}: {error}"));
+    let failed = report.failed.iter().map(|(id, error)| format!("{id}: {error:?}"));
     let blocked = report.cohorts.iter().filter(|cohort| !cohort.violations.is_empty());
     let blocked = blocked.map(|cohort| format!("{}: {:?}", cohort.id, cohort.violations));
     let incomplete = report.cohorts.iter().filter(|cohort| !cohort.is_complete());
