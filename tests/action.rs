@@ -233,7 +233,7 @@ fn action_plan_is_one_comment_that_later_runs_update() {
         created.body
     );
     let footer = "<sub>commit abc123, [log](https://github.com/acme/cohorts/actions/runs/42)</sub>";
-    for text in ["| `Carts` (`carts`) | create | 0 → 10 | 10 | 0 |", digest, footer] {
+    for text in ["| `Carts` (`carts`) | new cohort | 0 → 10 | 10 | 0 |", digest, footer] {
         assert!(created.body.contains(text), "{text}: {}", created.body);
     }
     assert_eq!(job.github.requests().iter().filter(|request| request.starts_with("POST")).count(), 1);
@@ -241,7 +241,11 @@ fn action_plan_is_one_comment_that_later_runs_update() {
     job.plan().expect(0, "changes", "2");
     let [updated] = &job.github.comments_of(BOT)[..] else { panic!("one comment") };
     assert_eq!(updated.id, created.id);
-    assert!(updated.body.contains("| `Carts` (`carts`) | create | 0 → 12 | 12 | 0 |"), "{}", updated.body);
+    assert!(
+        updated.body.contains("| `Carts` (`carts`) | new cohort | 0 → 12 | 12 | 0 |"),
+        "{}",
+        updated.body
+    );
     let requests = job.github.requests();
     assert!(requests.iter().all(|request| !request.starts_with("POST") && !request.starts_with("DELETE")));
     assert_eq!(job.github.comments_of("mallory").len(), 1);
@@ -413,7 +417,7 @@ fn action_comments_a_long_plan_without_its_middle() {
     let long = job.plan().expect(0, "changes", "2");
     let body = &job.github.comments_of(BOT)[0].body;
     assert!(body.chars().count() < 61_000 && body.len() > 30_000, "{}", body.len());
-    for text in ["| `c0 long", " more … | | | | |", "(`c199`) | create", &long.outputs["digest"]] {
+    for text in ["| `c0 long", " more … | | | | |", "(`c199`) | new cohort", &long.outputs["digest"]] {
         assert!(body.contains(text), "{text}");
     }
     let lines = || body.lines().map(str::trim);

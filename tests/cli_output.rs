@@ -79,7 +79,7 @@ fn summaries_count_every_cohort() {
     w.run(&["plan"]).expect(1).says(&["1 of 3 cohorts could not be planned; the guard blocks"]);
     let table = w.run(&["plan", "--format", "markdown"]).expect(1).stdout;
     assert!(table.contains("**Incomplete: 1 of 3 cohorts could not be planned;"), "{table}");
-    assert!(table.contains("| `trials` | :x: **not planned** |"), "{table}");
+    assert!(table.contains("| `trials` | :x: **could not be planned** |"), "{table}");
     w.run(&["reconcile"])
         .expect(1)
         .says(&["Failed in part: 1 of 3 cohorts, 0 added, 1 removed, 1 request; 1 of 3 cohorts could not"]);

@@ -373,15 +373,40 @@ fn what_is_hardly_meant_is_a_warning() {
 }
 
 #[test]
-fn a_cohort_that_cannot_be_read_names_its_line() {
+fn a_cohort_that_cannot_be_read_names_the_line_of_the_key() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.config(&sandbox, &["carts", "trials"], "").write("carts.csv", "other\nx\n");
-    let line = |id: &str| {
-        let text = w.read("sync.yaml");
-        let at = text.lines().position(|line| line.contains(&format!("id: {id}"))).unwrap();
-        format!("(sync.yaml:{})", at + 1)
+    let connections = "  warehouse: { kind: postgres, host: 127.0.0.1, port: 9, user: u, database: d, tls: off }\n  \
+                       heap: { kind: heap, webhook_secret: { env: HOME } }\n";
+    let sources = [
+        ("missing_column", "      kind: file\n      path: carts.csv\n"),
+        ("missing_file", "      kind: file\n      format: csv\n      path: gone.csv\n"),
+        ("no_database", "      kind: sql\n      connection: warehouse\n      table: carts\n"),
+        ("no_segment", "      kind: heap_segment\n      connection: heap\n      segment_id: 7\n"),
+    ];
+    let mut text = config(&sandbox.url, &[], connections);
+    for (id, source) in sources {
+        let column = if id == "no_segment" { "id" } else { "identity" };
+        text.push_str(&format!(
+            "  - id: {id}\n    name: {id}\n    to: braze\n    source:\n{source}    match:\n      - external_id: {column}\n"
+        ));
+    }
+    w.write("sync.yaml", &text).write("carts.csv", "other\nx\n");
+    let line = |id: &str, key: &str| {
+        let after = text.lines().position(|line| line.ends_with(&format!("id: {id}"))).unwrap();
+        let key = text.lines().skip(after).position(|line| line.contains(key)).unwrap();
+        format!("sync.yaml:{}", after + key + 1)
     };
-    w.run(&["plan"]).expect(1).says(&[&line("carts"), &line("trials")]);
-    let json = w.run(&["plan", "--format", "json"]).expect(1).json();
-    assert!(json["failed"][0]["declared_at"].as_str().unwrap().starts_with("sync.yaml:"), "{json}");
+    let keys = [
+        ("missing_column", "external_id:"),
+        ("missing_file", "path:"),
+        ("no_database", "connection:"),
+        ("no_segment", "segment_id:"),
+    ];
+    let json = w.run(&["plan", "--format", "json"]).json();
+    let all = [json["failed"].as_array().unwrap(), json["waiting"].as_array().unwrap()];
+    for (id, key) in keys {
+        let failed = all.into_iter().flatten().find(|failed| failed["id"] == id).unwrap();
+        assert_eq!(failed["declared_at"], line(id, key), "{failed}");
+    }
+    w.run(&["plan"]).says(&[&format!("({})", line("missing_file", "path:"))]);
 }

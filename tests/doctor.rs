@@ -23,7 +23,7 @@ fn all_checks_pass_and_nothing_is_changed() {
         "connection braze (http://127.0.0.1",
         "ok Braze accepts the keys",
         "the clocks agree",
-        "requests of this hour are left",
+        "requests left in this hour",
         "MiB free",
         "cohort carts",
         "carts.csv can be read and has the columns",
@@ -268,7 +268,7 @@ fn rate_limits_of_used_endpoints_are_shown() {
     let preflight = text.replace("name: Carts", "name: Carts\n    preflight: {}");
     w.write("sync.yaml", format!("{preflight}{segment}"));
     w.run(&["doctor"]).expect(0).says(&[
-        "requests of this hour are left",
+        "requests left in this hour",
         "the REST key may export users by id",
         "ok segments, campaigns and Canvases: ",
         "ok `/users/export/ids`: ",
@@ -297,14 +297,14 @@ fn rate_limits_are_shown_per_endpoint() {
     w.write("sync.yaml", w.read("sync.yaml") + &attribute);
     w.source("carts", users(1)).source("trials", users(1));
     let reported = w.run(&["doctor"]).expect(0).says(&[
-        "cohort import: 249,999 of 250,000 requests of this hour are left",
+        "cohort import: requests left in this hour: 249,999 of 250,000",
         "`/users/track`: 2,999 requests left until ",
     ]);
     assert_eq!(reported.stdout.matches("250,000").count(), 1, "{reported:?}");
     sandbox.faults(r#"[{"on": "users_track", "times": 0, "do": {"reply": {"status": 429}}}]"#);
     w.run(&["doctor"]).says(&[
         "ok Braze accepts the keys (cohort import)",
-        "requests of this hour are left",
+        "requests left in this hour",
         "`/users/track`: Braze's rate limit is used up",
     ]);
 }

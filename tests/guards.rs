@@ -16,7 +16,7 @@ fn a_large_percentage_blocks_only_its_side() {
     let (w, sandbox) = reconciled(100, "");
     w.source("carts", users(60).chain(["new".to_owned()])).source("trials", users(2));
     w.run(&["plan", "carts"]).expect(6).says(&[
-        "members 100 → 101: 1 enter, 0 leave; blocked: 40 would leave",
+        "members 100 → 101: 1 enters, 0 leave; blocked: 40 would leave",
         "Apply the rest:     syncline reconcile",
     ]);
     let run = w.run(&["reconcile"]).expect(6);

@@ -73,7 +73,7 @@ fn members_are_rekeyed_when_their_owner_becomes_known() {
         "+ add 2",
         "- remove 3",
         "3 members re-keyed",
-        "members 6 → 5: 0 enter, 1 leave",
+        "members 6 → 5: 0 enter, 1 leaves",
         "3 re-keyed to their owner",
     ]);
     drop(plan);
@@ -135,7 +135,7 @@ fn a_device_with_two_owners_is_reported_and_the_last_import_wins() {
     let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
     w.run(&import).expect(0).says(&["! once another owner than before; the newest evidence counts"]);
     w.run(&["identity", "show", "d1"]).expect(0).says(&["device d1 is u2, seen 20"]);
-    w.run(&["identity", "stats"]).expect(0).says(&["1 entry in 1 file", "1 claims by another owner"]);
+    w.run(&["identity", "stats"]).expect(0).says(&["1 entry in 1 file", "1 claim by another owner"]);
     let stats = w.run(&["identity", "stats", "--format", "json"]).expect(0).json();
     assert_eq!((&stats["entries"], &stats["conflicts"]), (&json!(1), &json!(1)));
     w.run(&["forget", "u2"]).expect(0).says(&["erased 1 entry of the identity map"]);

@@ -139,12 +139,6 @@ fn a_config_from_csv_has_rules_for_the_columns() {
         ("user_id,identity", "77,u1", "- external_id: identity\n"),
         ("id,user_id", "1,u1", "- external_id: user_id\n"),
         ("ID,name", "u1,x", "- external_id: ID\n"),
-        ("E-Mail Address", "a@b.c", "- alias: { label: email, name: E-Mail Address }\n"),
-        (
-            "heap_user_id,email",
-            "7,a@b.c",
-            "- alias: { label: heap_user_id, name: heap_user_id }\n      - alias: { label: email, name: email }\n",
-        ),
         ("Customer: ID,x", "u1,x", "- external_id: \"Customer: ID\"\n"),
         ("\"customer_id\",\"a \"\"b\"\" c\"", "u1,x", "- external_id: customer_id\n"),
     ] {
@@ -152,6 +146,48 @@ fn a_config_from_csv_has_rules_for_the_columns() {
         assert!(config.contains(&format!("decides\n      {rule}    guard:")), "{header}\n{config}");
         assert!(printed.contains("read  users.csv: 1 row") && printed.contains("by its name"), "{printed}");
         w.run(&["status"]).expect(0).says(&["users   Users        1  "]);
+    }
+}
+
+/// An e-mail address is no identifier: Braze ignores such users without an error.
+#[test]
+fn a_rule_for_e_mail_addresses_comes_with_a_warning() {
+    for (header, row, rule) in [
+        ("E-Mail Address", "a@b.c", "- alias: { label: email, name: E-Mail Address }\n"),
+        ("heap_user_id,email", "7,a@b.c", "- alias: { label: email, name: email }\n"),
+    ] {
+        let (w, printed, config) = from_csv("users.csv", format!("{header}\n{row}\n"));
+        assert!(printed.contains("! an e-mail address is no identifier in Braze: "), "{printed}");
+        let (before, _) = config.split_once(rule).unwrap_or_else(|| panic!("{config}"));
+        let note = before.rsplit_once("# An e-mail address is no identifier in Braze.").unwrap().1;
+        assert!(note.contains("match `external_id`"), "{config}");
+        w.run(&["status"]).expect(0).says(&["users   Users        1  "]);
+    }
+    let (_, printed, config) = from_csv("users.csv", "user_id,email\nu1,a@b.c\n");
+    assert!(!printed.contains("no identifier") && !config.contains("no identifier"), "{printed}{config}");
+}
+
+/// A single column with an unusual name is shown if the rows below differ from it, as data does.
+#[test]
+fn an_unusual_name_of_a_column_is_listed_with_the_option_that_names_it() {
+    for (text, listed) in [
+        ("Kundennummer\n4711\n4712\n", Some("--column Kundennummer")),
+        ("kunden nr\nk-1\nk-2\n", Some("--column 'kunden nr'")),
+        ("kunde,stadt\nk-1,Rom\nk-2,Bonn\n", Some("--column NAME")),
+        // They may be names of people.
+        ("anna\nberta\n", None),
+        ("anna\nk-2\n", None),
+    ] {
+        let w = Workspace::new();
+        w.write("kunden.csv", text);
+        let found = w.run(&["init", "--from-csv", "kunden.csv"]).expect(1);
+        let columns = text.lines().next().unwrap().split(',');
+        for column in columns {
+            assert_eq!(found.stderr.contains(&format!("`{column}`")), listed.is_some(), "{}", found.stderr);
+        }
+        let option = listed.unwrap_or("--column NAME");
+        assert!(found.stderr.contains(option), "{option}: {}", found.stderr);
+        assert_eq!(found.stderr.contains("its first row is not shown"), listed.is_none(), "{}", found.stderr);
     }
 }
 

@@ -92,7 +92,7 @@ fn names_cannot_break_the_markdown_table() {
     let start = "<!-- syncline plan sync.yaml -->\n## :arrow_right: Ready to apply: `sync.yaml`\n\n\
                  **1 cohort will change: 2 users enter, 0 leave.** 2 requests, 2 data points.\n";
     assert!(text.starts_with(start), "{text}");
-    assert!(text.contains("| `A \\| B <script>` (`carts`) | create | 0 → 2 | 2 | 0 |"), "{text}");
+    assert!(text.contains("| `A \\| B <script>` (`carts`) | new cohort | 0 → 2 | 2 | 0 |"), "{text}");
 }
 
 #[test]
@@ -238,15 +238,15 @@ fn the_comment_shows_problems_first_and_folds_the_rest() {
         "## :x: Incomplete plan: `sync.yaml`",
         "**1 of 4 cohorts will change: 20 users enter, 10 leave.**",
         "| cohort | change | members now → after | enter | leave |",
-        "| `broken` | :x: **not planned** | ? | ? | ? |",
+        "| `broken` | :x: **could not be planned** | ? | ? | ? |",
         "| `Promo` (`promo`) | :no_entry: **blocked** | 100 → 100 | 0 | ~~90~~ |",
-        "| `Trials` (`trials`) | members | 100 → 110 | 20 | 10 |",
+        "| `Trials` (`trials`) | members change | 100 → 110 | 20 | 10 |",
         "1 other cohort is in sync.",
         "### What to do",
         "- :no_entry: `promo`: removals blocked: ",
         "  - for this run only: `syncline reconcile --max-removes promo=90`",
         "<details><summary>Details: ",
-        "<details><summary>Target and digest</summary>",
+        "<details><summary>Environment, digest and command</summary>",
         "- state: `.syncline`",
         "syncline reconcile --expect sha256:",
     ];
@@ -291,9 +291,13 @@ fn the_comment_of_a_thousand_cohorts_fits_github() {
     let comment = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
     assert!(comment.chars().count() < 60_000, "{}", comment.chars().count());
     assert!(comment.contains("**1,000 cohorts will change: 2,000 users enter, 0 leave.**"));
-    for id in
-        ["long_id_0`) | create", "long_id_999`) | create", "| … ", " more … | | | | |", "--expect sha256:"]
-    {
+    for id in [
+        "long_id_0`) | new cohort",
+        "long_id_999`) | new cohort",
+        "| … ",
+        " more … | | | | |",
+        "--expect sha256:",
+    ] {
         assert!(comment.contains(id), "{id}: {comment}");
     }
 }

@@ -35,14 +35,16 @@ fn users_are_sent_again_once_they_exist() {
             "" => sandbox.members("carts").len(),
             _ => sandbox.get("/_sandbox/attributes/syncline_cohorts/carts").1.lines().count(),
         };
-        w.run(&["reconcile"]).expect(0).says(&["20 of 120 new members are unknown to Braze"]);
+        w.run(&["reconcile"]).expect(0).says(&["unknown to Braze: 20 of 120 new members"]);
         assert_eq!((inside(), exports(&sandbox)), (100, 3), "fifty per request");
-        w.run(&["plan"]).expect(0).says(&["20 unknown to Braze, so not in the cohort"]);
+        w.run(&["plan"]).expect(0).says(&["20 users unknown to Braze, so not in the cohort"]);
         create_users(&sandbox, users(115).skip(100));
-        w.run(&["reconcile"]).expect(0).says(&["15 formerly unknown to Braze now have a profile"]);
+        w.run(&["reconcile"]).expect(0).says(&["15 users formerly unknown to Braze, with a profile now"]);
         let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
         assert_eq!(plan["cohorts"][0]["unknown_users"]["sent_again"], 15);
-        w.run(&["plan"]).expect(0).says(&["15 formerly unknown to Braze now have a profile", "+ add 15"]);
+        w.run(&["plan"])
+            .expect(0)
+            .says(&["15 users formerly unknown to Braze, with a profile now", "+ add 15"]);
         w.run(&["reconcile"]).expect(0);
         assert_eq!(inside(), 115);
         // The others are dropped once they leave.
@@ -111,7 +113,7 @@ fn a_failed_lookup_does_not_stop_the_run() {
     sandbox.faults(r#"[{"on": "export_ids", "times": 0, "do": {"reply": {"status": 403}}}]"#);
     w.run(&["reconcile"]).expect(7);
     sandbox.faults("[]");
-    w.run(&["reconcile"]).expect(0).says(&["25 formerly unknown to Braze now have a profile"]);
+    w.run(&["reconcile"]).expect(0).says(&["25 users formerly unknown to Braze, with a profile now"]);
 }
 
 #[test]

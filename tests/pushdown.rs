@@ -235,8 +235,16 @@ fn a_lost_stale_or_edited_mirror_table_is_rebuilt() {
             &|| sql(format!("update {table} set member = 'e:mallory' where member = 'e:user-500'")),
             "holds other members",
         ),
-        ("emptied in part", &|| sql(format!("delete from {table} where member like '%7'")), "holds 9"),
-        ("twice", &|| sql(format!("insert into {table} select * from {table} limit 1")), "holds 1001"),
+        (
+            "emptied in part",
+            &|| sql(format!("delete from {table} where member like '%7'")),
+            "members in its mirror table: 9",
+        ),
+        (
+            "twice",
+            &|| sql(format!("insert into {table} select * from {table} limit 1")),
+            "members in its mirror table: 1001",
+        ),
         (
             "another table",
             &|| sql(format!("drop table {table}; create table {table} (n int)")),

@@ -123,7 +123,7 @@ fn expect_finding(kind: &str, name: &str, fields: Value, code: &str, words: &[&s
 
 #[test]
 fn a_renamed_segment() {
-    let words = ["the segment \"Win back\" is now named \"Other\"", "write `name: Other` (sync.yaml:12)"];
+    let words = ["the segment \"Win back\" is now named \"Other\"", "write `name: Other` (sync.yaml:14)"];
     expect_finding("segments", "Win back", json!({ "name": "Other" }), "segment_renamed", &words);
 }
 
@@ -317,7 +317,7 @@ fn an_ambiguous_name_is_a_finding() {
     setup.w.run(&["check"]).expect(1).says(&[
         "unknown",
         "2 segments are named \"Win back\"",
-        "`segment: { id: … }` (sync.yaml:12)",
+        "`segment: { id: … }` (sync.yaml:14)",
         "Incomplete: 1 segment unknown.",
     ]);
     let id = setup.id("segments", "Win back");

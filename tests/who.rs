@@ -360,7 +360,7 @@ fn users_without_a_profile_are_not_members() {
     w.run(&["who", "user-1"]).expect(0).says(&["not a member: Braze has no profile of the user since 20"]);
     // The profile alone does not make a member: Braze has dropped the user.
     sandbox.admin_post("/_sandbox/users", &json!([{ "external_id": "user-1" }]).to_string());
-    w.run(&["reconcile"]).expect(0).says(&["1 formerly unknown to Braze now have a profile"]);
+    w.run(&["reconcile"]).expect(0).says(&["1 user formerly unknown to Braze, with a profile now"]);
     assert!(!sandbox.members("carts").contains("external_id user-1"));
     assert_eq!(verdict(&w, &["user-1"]), "no_profile");
     w.run(&["who", "user-1"])

@@ -9,7 +9,7 @@ use super::error::CommandError;
 use super::exit::Exit;
 use super::hints::file_hint;
 use super::output::counted;
-use super::suggested_command::SuggestedCommand;
+use super::suggested_command::{SuggestedCommand, quoted};
 use crate::config::{FileFormat, FileSource, FinalNewline, yaml_text};
 use crate::connector::file::{self, CsvHeader, FileAccess, FileError};
 use crate::connector::rows::{ReadSummary, RowLocation, RowSink, SinkStopped, UnreadableRow};
@@ -76,6 +76,13 @@ const DEVICES: [&str; 12] = [
 ];
 /// Names of columns with Braze's own user id.
 const BRAZE_IDS: [&str; 3] = ["brazeid", "brazeuserid", "appboyid"];
+
+/// Comment above a rule for e-mail addresses.
+const EMAIL_NOTE: [&str; 3] = [
+    "# An e-mail address is no identifier in Braze. This rule reaches only users who have an alias with the label `email`",
+    "# in Braze, created before; Braze ignores all others without an error. The sandbox accepts them.",
+    "# Better: export Braze's external id as well, and match `external_id`.",
+];
 
 /// What a column contains, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,9 +155,9 @@ pub(super) fn guess(
     }
     match column {
         Some(column) if !header.columns.iter().any(|name| name == column) => {
-            return Err(unusable(&file::no_such_column(path, column, &header.columns)));
+            return Err(unusable(&file::no_such_column(path, column, &header)));
         }
-        _ if guess.rules.is_empty() => return Err(no_identifier(path, folder, &header.columns)),
+        _ if guess.rules.is_empty() => return Err(no_identifier(path, folder, &header)),
         _ => {}
     }
     let (settings, rows, unreadable) = read_whole(&located, &header, &guess.columns)?;
@@ -223,6 +230,14 @@ impl GuessedRules {
                 continue;
             }
             self.columns.push(name.into());
+            if wanted == CsvColumnKind::Email {
+                self.rules.extend(EMAIL_NOTE.map(str::to_owned));
+                self.notes.push(
+                    "! an e-mail address is no identifier in Braze: without an alias `email`, Braze ignores these users; \
+                     better export the external id as well"
+                        .to_owned(),
+                );
+            }
             self.rules.push(rule);
             self.notes.push(format!(
                 "match alias `{label}`: column `{name}`, by its name; Braze must have aliases with this label"
@@ -386,12 +401,14 @@ fn no_rows(path: &Path) -> CommandError {
 }
 
 /// No column has a known name. A first row that looks like data is not shown.
-fn no_identifier(path: &Path, folder: &Path, columns: &[String]) -> CommandError {
+fn no_identifier(path: &Path, folder: &Path, header: &CsvHeader) -> CommandError {
+    let mut named = "NAME".to_owned();
+    let columns = &header.columns;
     let list =
         |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let devices: Vec<&String> =
         columns.iter().filter(|name| CsvColumnKind::of(name) == CsvColumnKind::Device).collect();
-    let why = match file::no_such_column(path, "external_id", columns) {
+    let why = match file::no_such_column(path, "external_id", header) {
         error @ FileError::NoHeader { .. } => error.to_string(),
         _ if !devices.is_empty() => {
             format!(
@@ -401,14 +418,20 @@ fn no_identifier(path: &Path, folder: &Path, columns: &[String]) -> CommandError
             )
         }
         FileError::MissingColumn { found, .. } if !found.is_empty() => {
+            if let [one] = found.as_slice() {
+                named = quoted(one);
+            }
             let found = list(&found.iter().collect::<Vec<_>>());
             format!("{} has no column with a known name of an identifier, only {found}", path.display())
         }
-        _ => format!("{} has no column with a known name of an identifier", path.display()),
+        _ => format!(
+            "{} has no column with a known name of an identifier; its first row is not shown, because it may be data",
+            path.display()
+        ),
     };
     CommandError::new(Exit::Failed, why)
         .hint(format!(
-            "nothing was changed; name the column with Braze's external id: {} --column NAME",
+            "nothing was changed; name the column with Braze's external id: {} --column {named}",
             SuggestedCommand::init(folder, path)
         ))
         .hint(

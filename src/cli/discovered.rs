@@ -125,7 +125,7 @@ impl Candidates {
             return false;
         }
         let mut remarks = Vec::new();
-        remarks.extend(table.rows.map(|rows| format!("about {} rows", super::output::count(rows))));
+        remarks.extend(table.rows.map(|rows| format!("about {}", super::output::counted(rows, "row"))));
         remarks.push(format!("its columns: {}", table.columns.join(", ")));
         let plain = table.name.last().map_or("", String::as_str);
         self.push(&title(plain), source_of(connection, table), rules, remarks);

@@ -51,7 +51,7 @@ impl LogLineLayer {
         let (may_write, suppressed) = self.limit.count(target, self.clock.monotonic());
         if suppressed > 0 {
             let mut fields = LineFields::default();
-            fields.add("message", Value::from(format!("{suppressed} log lines of {target} were suppressed")));
+            fields.add("message", Value::from(format!("suppressed log lines of {target}: {suppressed}")));
             let line = LogLine { at: self.clock, level: Level::WARN, target: module_path!(), fields };
             (self.write)(&line.text(self.format), false);
         }

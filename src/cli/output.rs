@@ -14,6 +14,7 @@ use super::environment;
 use super::global_args::Color;
 use super::terminal::suspended;
 use crate::foreign;
+pub(super) use crate::model::{count, counted, counted_as};
 
 /// Narrower output is not wrapped.
 const WIDTH_MIN: usize = 20;
@@ -151,20 +152,6 @@ pub(super) fn yellow(text: &str) -> String {
 
 pub(super) fn red(text: &str) -> String {
     painted(text, AnsiColor::Red.on_default())
-}
-
-/// A number with thousands separators: `1,234,567`.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
-    groups.join(",")
-}
-
-/// A number with a noun: `1 row`, `2 rows`.
-pub(super) fn counted(number: u64, one: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {one}{plural}", count(number))
 }
 
 /// A part of a total: `1 of 3 cohorts`, and `3 cohorts` for all of them.

@@ -1,5 +1,6 @@
 //! Braze segments to check, typed.
 
+use super::key_lines::KeyLines;
 use super::watch::ScheduleConfig;
 use crate::model::{CohortId, ConnectionName, Percentage, SegmentId};
 
@@ -32,9 +33,17 @@ pub struct SegmentConfig {
     pub check: Option<ScheduleConfig>,
     /// File and line of the declaration, for messages.
     pub declared_at: String,
+    /// File and line of its keys.
+    pub key_lines: KeyLines,
 }
 
 impl SegmentConfig {
+    /// File and line of a key, or of the declaration without that key.
+    #[must_use]
+    pub fn line_of(&self, key: &str) -> &str {
+        self.key_lines.get(key).unwrap_or(&self.declared_at)
+    }
+
     /// The cohorts that determine its size.
     pub fn cohorts(&self) -> impl Iterator<Item = &CohortId> {
         self.include.iter().chain(&self.exclude)

@@ -78,6 +78,12 @@ impl ConfigSources {
         self.0.get(usize::from(span.file))
     }
 
+    /// File and line of a span's start.
+    pub(super) fn place(&self, span: SourceSpan) -> String {
+        let name = self.file(span).map_or("", |file| file.name.as_str());
+        format!("{name}:{}", self.line(span).unwrap_or(0))
+    }
+
     /// The line of a span's start, from 1.
     #[must_use]
     pub fn line(&self, span: SourceSpan) -> Option<usize> {

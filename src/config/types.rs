@@ -8,6 +8,7 @@ use super::dumps::{DumpQuery, DumpTableSource};
 use super::export::{ExportConfig, ExportSource};
 use super::file_source::FileSource;
 use super::identity::IdentitySource;
+use super::key_lines::KeyLines;
 use super::secret::SecretRef;
 use super::segment::SegmentConfig;
 use super::sql::{SqlConfig, SqlSource};
@@ -263,6 +264,16 @@ pub struct CohortConfig {
     pub schedule: Option<ScheduleConfig>,
     /// File and line of the declaration, for messages.
     pub declared_at: String,
+    /// File and line of its keys.
+    pub key_lines: KeyLines,
+}
+
+impl CohortConfig {
+    /// File and line of the first of these keys that it has, or of the declaration.
+    #[must_use]
+    pub fn line_of(&self, keys: &[&str]) -> &str {
+        keys.iter().find_map(|key| self.key_lines.get(key)).unwrap_or(&self.declared_at)
+    }
 }
 
 /// Check for unknown users.

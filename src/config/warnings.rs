@@ -20,7 +20,8 @@ impl Config {
             if is_quoted {
                 warnings.push(format!(
                     "{}: the typographic quotes are part of the name {}; Braze will show them",
-                    cohort.declared_at, cohort.name
+                    cohort.line_of(&["name"]),
+                    cohort.name
                 ));
             }
         }

@@ -1,6 +1,6 @@
 //! Alerts: conditions that differ from normal operation, those that need attention first.
 
-use super::format::{count, counted, plural};
+use super::format::{count, counted, counted_as};
 use super::listing::address;
 use super::view::{
     CohortStateView, CohortView, DashboardView, InboxView, MissingPagesView, NextStep, RejectedRequestsView,
@@ -35,7 +35,7 @@ pub(super) struct Alert {
 pub(super) fn find(view: &DashboardView) -> Vec<Alert> {
     let mut all: Vec<Alert> = Vec::new();
     if let Some(invalid) = &view.config.invalid {
-        let text = format!("the new config has {} and is not in use", plural(invalid.problems, "problem"));
+        let text = format!("the new config has {} and is not in use", counted(invalid.problems, "problem"));
         all.push(alert(AlertLevel::NeedsAttention, "config", "Config", text));
     }
     for cohort in &view.cohorts {
@@ -99,7 +99,7 @@ fn rejected_alert(view: &DashboardView, rejected: &RejectedRequestsView) -> Opti
     if rejected.accepted_since || view.now.duration_since(rejected.last).as_secs() > REJECTED_SHOWN {
         return None;
     }
-    let number = counted(rejected.number, "delivery was", "deliveries were");
+    let number = counted_as(rejected.number, "delivery was", "deliveries were");
     let text = format!("{number} rejected, and none is accepted since: {}; {cause}", rejected.reason);
     Some(alert(AlertLevel::NeedsAttention, "rejected-requests", endpoint, text))
 }
@@ -119,7 +119,7 @@ pub(super) fn stale_reason(view: &DashboardView, cohort: &CohortView, after: std
 fn add_inbox_alerts(inbox: &InboxView, all: &mut Vec<Alert>) {
     let subject = |pages: &MissingPagesView| format!("{} ({})", pages.name, pages.segment);
     let number = |pages: &MissingPagesView| {
-        format!("{} of {}", count(pages.missing), counted(pages.pages, "page", "pages"))
+        format!("{} of {}", count(pages.missing), counted_as(pages.pages, "page", "pages"))
     };
     for gap in &inbox.gaps {
         let text = format!(

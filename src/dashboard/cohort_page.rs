@@ -3,7 +3,7 @@
 
 use super::cohort_parts::{members, plan_in_full, problem, reject_reason, rejected_rows, source, when};
 use super::cohort_state::{badge, needs_attention};
-use super::format::{count, plural};
+use super::format::{count, counted};
 use super::html::Html;
 use super::plot::plot;
 use super::tables::{cell, head, number, rows, run_rows};
@@ -41,18 +41,18 @@ fn summary(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
 
 fn facts(html: &mut Html, view: &DashboardView, cohort: &CohortView) {
     fact(html, "Id", |html| html.leaf("code", &[], cohort.id.as_str()));
-    fact(html, "Declared at", |html| html.leaf("code", &[], &cohort.declared_at));
+    fact(html, "In the config at", |html| html.leaf("code", &[], &cohort.declared_at));
     fact(html, "Source", |html| source(html, cohort));
     fact(html, "Target", |html| html.text(&format!("Braze ({})", cohort.connection)));
     if let Some(plan) = &cohort.plan {
         fact(html, "Last plan", |html| plan_in_full(html, view, plan));
     }
     if cohort.in_doubt > 0 {
-        let text = format!("{}; the next run settles them", plural(cohort.in_doubt, "member"));
-        fact(html, "In doubt", |html| html.text(&text));
+        let text = format!("{}; the next run settles them", counted(cohort.in_doubt, "member"));
+        fact(html, "Sent, not yet answered by Braze", |html| html.text(&text));
     }
     if cohort.rejected > 0 {
-        fact(html, "Rejected by Braze", |html| html.text(&plural(cohort.rejected, "identifier")));
+        fact(html, "Rejected by Braze", |html| html.text(&counted(cohort.rejected, "identifier")));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parts of a cohort that the list and the page of a cohort share: source, size, times, problem and remedies, rejects.
 
 use super::alerts::stale_reason;
-use super::format::{age, count, due, elapsed, planned_text, plural, time};
+use super::format::{age, count, counted, due, elapsed, planned_text, time};
 use super::html::Html;
 use super::view::{
     BlockedView, CohortStateView, CohortView, DashboardView, NextStep, PlanView, PlannedView, RemedyView,
@@ -231,7 +231,7 @@ pub(super) fn plan_in_full(html: &mut Html, view: &DashboardView, plan: &PlanVie
         count(adds),
         count(removes),
         count(plan.unchanged),
-        plural(plan.requests, "request"),
+        counted(plan.requests, "request"),
     ));
     age(html, plan.at, view.now);
 }

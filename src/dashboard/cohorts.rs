@@ -3,7 +3,7 @@
 use super::alerts;
 use super::cohort_parts::{last_change, members, plan_in_short, problem, rejected_rows, source, when};
 use super::cohort_state::badge;
-use super::format::{age, count, due, planned_text, plural, time};
+use super::format::{age, count, counted, due, planned_text, time};
 use super::html::Html;
 use super::listing::{address, form, listed};
 use super::plot::plot;
@@ -65,7 +65,7 @@ fn rejected(html: &mut Html, cohort: &CohortView) {
     let rejected = rejected_rows(cohort);
     if rejected > 0 {
         html.text(" · ");
-        html.leaf("span", &[("class", "warn")], &format!("{} rejected", plural(rejected, "row")));
+        html.leaf("span", &[("class", "warn")], &format!("{} rejected", counted(rejected, "row")));
     }
 }
 
@@ -117,7 +117,7 @@ fn orphaned(html: &mut Html, cohorts: &[OrphanedView]) {
         html.node("p", &[], |html| html.prose(hint));
         html.node("ul", &[], |html| {
             for cohort in cohorts {
-                let size = cohort.members.map(|number| plural(number, "member"));
+                let size = cohort.members.map(|number| counted(number, "member"));
                 html.node("li", &[], |html| {
                     html.leaf("code", &[], cohort.id.as_str());
                     if let Some(name) = &cohort.name {

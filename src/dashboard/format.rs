@@ -3,29 +3,13 @@
 use super::html::Html;
 use super::view::PlannedView;
 use crate::model::{Timestamp, duration_words, timestamp_text};
-
-/// `1,234,567`.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok());
-    groups.collect::<Vec<_>>().join(",")
-}
-
-/// `1 entry`, `1,000 entries`.
-pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(number), if number == 1 { one } else { many })
-}
-
-/// `1 row`, `2 rows`.
-pub(super) fn plural(number: u64, one: &str) -> String {
-    counted(number, one, &format!("{one}s"))
-}
+pub(super) use crate::model::{count, counted, counted_as};
 
 /// `640 bytes`, `3.4 MiB`.
 pub(super) fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if number < 1024 {
-        return plural(number, "byte");
+        return counted(number, "byte");
     }
     #[allow(clippy::cast_precision_loss, reason = "one decimal for people to read")]
     let mut size = number as f64 / 1024.0;
@@ -112,7 +96,10 @@ mod tests {
     fn numbers() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(count(u64::MAX), "18,446,744,073,709,551,615");
-        assert_eq!([0, 1, 2].map(|n| counted(n, "entry", "entries")), ["0 entries", "1 entry", "2 entries"]);
+        assert_eq!(
+            [0, 1, 2].map(|n| counted_as(n, "entry", "entries")),
+            ["0 entries", "1 entry", "2 entries"]
+        );
         assert_eq!(
             [0, 1, 1023, 1024, 1536].map(bytes),
             ["0 bytes", "1 byte", "1,023 bytes", "1.0 KiB", "1.5 KiB"]

@@ -2,7 +2,7 @@
 
 use super::alerts::{Alert, AlertLevel, headline};
 use super::cohort_state::{LABELS, label};
-use super::format::{absolute, age, count, elapsed, plural, time};
+use super::format::{absolute, age, count, counted, elapsed, time};
 use super::html::Html;
 use super::view::{DashboardView, InvalidConfigView, RoleView};
 
@@ -87,8 +87,8 @@ fn totals(view: &DashboardView) -> String {
     let number = |of: &str| view.cohorts.iter().filter(|cohort| label(&cohort.state) == of).count() as u64;
     let states: Vec<(u64, &str)> =
         LABELS.map(|label| (number(label), label)).into_iter().filter(|(number, _)| *number > 0).collect();
-    let cohorts = plural(view.cohorts.len() as u64, "cohort");
-    let members = plural(members, "member");
+    let cohorts = counted(view.cohorts.len() as u64, "cohort");
+    let members = counted(members, "member");
     match *states {
         [(1, label)] => format!("{cohorts} with {members}: {label}."),
         [(_, label)] => format!("{cohorts} with {members}, all {label}."),
@@ -133,7 +133,7 @@ fn invalid_config(html: &mut Html, view: &DashboardView, invalid: &InvalidConfig
         html.leaf("h2", &[("id", "alarm")], "The new config is invalid and not in use");
         html.node("p", &[], |html| {
             html.text("It has ");
-            html.text(&plural(invalid.problems, "problem"));
+            html.text(&counted(invalid.problems, "problem"));
             html.text(" and was found ");
             age(html, invalid.since, view.now);
             html.text(". Until they are fixed, the config in use stays the one that was loaded ");

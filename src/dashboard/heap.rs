@@ -1,6 +1,6 @@
 //! The Heap section: deliveries that wait for ingest, missing pages, and segments that no cohort uses.
 
-use super::format::{age, bytes, count, counted, plural};
+use super::format::{age, bytes, count, counted, counted_as};
 use super::html::Html;
 use super::view::{DashboardView, InboxView, MissingPagesView, UndeclaredSegmentView};
 
@@ -42,7 +42,7 @@ fn connection(html: &mut Html, view: &DashboardView, inbox: &InboxView) {
         pages(html, view, "Pages that have not arrived yet", "last page", &inbox.missing);
         pages(html, view, "Pages that never arrived", "given up", &inbox.gaps);
         if inbox.invalid > 0 {
-            let number = counted(inbox.invalid, "delivery", "deliveries");
+            let number = counted_as(inbox.invalid, "delivery", "deliveries");
             html.leaf("p", &[], &format!("{number} so far were invalid; they are kept as rejects."));
         }
         undeclared(html, view, &inbox.undeclared);
@@ -52,10 +52,10 @@ fn connection(html: &mut Html, view: &DashboardView, inbox: &InboxView) {
 fn waiting(html: &mut Html, view: &DashboardView, inbox: &InboxView) {
     match inbox.waiting_since {
         Some(since) if inbox.bytes > 0 => {
-            html.text(&format!("{} wait for ingest, the oldest arrived ", bytes(inbox.bytes)));
+            html.text(&format!("{} wait to be processed, the oldest arrived ", bytes(inbox.bytes)));
             age(html, since, view.now);
         }
-        _ => html.text("all deliveries are ingested"),
+        _ => html.text("all deliveries are processed"),
     }
 }
 
@@ -74,7 +74,7 @@ fn pages(
         for sync in all {
             html.node("li", &[], |html| {
                 html.name(&sync.name);
-                let (missing, whole) = (count(sync.missing), plural(sync.pages, "page"));
+                let (missing, whole) = (count(sync.missing), counted(sync.pages, "page"));
                 html.text(&format!(" ({}): {missing} of {whole}, {event} ", sync.segment));
                 age(html, sync.at, view.now);
             });
@@ -86,7 +86,7 @@ fn undeclared(html: &mut Html, view: &DashboardView, segments: &[UndeclaredSegme
     if segments.is_empty() {
         return;
     }
-    let title = format!("{} that no cohort uses", plural(segments.len() as u64, "segment"));
+    let title = format!("{} that no cohort uses", counted(segments.len() as u64, "segment"));
     html.leaf("h4", &[], &title);
     html.leaf("p", &[], "Their members are kept, so that you can declare a cohort later.");
     html.node("ul", &[], |html| {

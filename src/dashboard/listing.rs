@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use super::cohort_state::{LABELS, code, label, needs_attention, rank};
-use super::format::{count, plural};
+use super::format::{count, counted};
 use super::html::Html;
 use super::query::{CohortOrder, ORDER, PageQuery, REFRESH, STATE, TEXT};
 use super::view::{CohortView, DashboardView};
@@ -63,7 +63,7 @@ pub(super) fn form(html: &mut Html, view: &DashboardView, listed: usize) {
     });
     html.node("p", &[("class", "meta")], |html| {
         let all = view.cohorts.len() as u64;
-        html.text(&format!("{} of {}", count(listed as u64), plural(all, "cohort")));
+        html.text(&format!("{} of {}", count(listed as u64), counted(all, "cohort")));
         if query.has_choice() {
             html.text(". ");
             let all = format!("./{}#cohorts", query.without_choice().address());

@@ -4,7 +4,7 @@
 //! than the chart can show, each interval keeps its minimum and maximum, so that no dip disappears. Every chart begins at
 //! zero and ends at the maximum. Small changes are printed below the chart: minimum, maximum and change.
 
-use super::format::{absolute, count, plural, time};
+use super::format::{absolute, count, counted, time};
 use super::html::Html;
 use super::view::SizePoint;
 use crate::model::Timestamp;
@@ -60,7 +60,7 @@ fn description(sizes: &[SizePoint], first: &SizePoint, last: &SizePoint) -> Stri
         absolute(last.at),
         count(low),
         count(high),
-        plural(sizes.len() as u64, "point"),
+        counted(sizes.len() as u64, "point"),
     )
 }
 

@@ -12,6 +12,7 @@ use super::{Days, ExportContext, ExportPatience, ExportReport, ExportStop, Repla
 use crate::apply::StopCause;
 use crate::blocking;
 use crate::config::{self, ExportSource};
+use crate::model::counted_as;
 use crate::state::{ClosedFile, HeldEventsFile, StateError};
 use crate::wait_log;
 
@@ -103,7 +104,8 @@ async fn release_held(shared: &ExportShared, report: &mut ExportReport) -> Resul
             report.next = Some(wait);
             return Ok(());
         }
-        let cause = format!("{still} events wait for Heap's limit for one user");
+        let cause =
+            format!("{} for Heap's limit for one user", counted_as(still, "event waits", "events wait"));
         wait_log::log_rate_limit("heap", &cause, wait);
         shared.context.interrupt.sleep(wait).await?;
     }

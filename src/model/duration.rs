@@ -30,7 +30,7 @@ pub fn duration_words(duration: Duration) -> String {
         HOUR..172_800 => (seconds / HOUR, "hour"),
         _ => (seconds / DAY, "day"),
     };
-    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+    super::counted(number, unit)
 }
 
 #[cfg(test)]

@@ -147,7 +147,11 @@ impl<'a> Identifier<'a> {
         };
         let chars: Vec<char> = local.chars().collect();
         let (head, tail) = match chars.len() {
-            0..=3 => (chars.len().min(1), 0),
+            // The one character of a local part is not the whole address.
+            0..=1 => (if at.is_empty() { 0 } else { chars.len() }, 0),
+            // Numbered ids, such as `u1`, differ in their last character.
+            2..=3 if chars.last().is_some_and(char::is_ascii_digit) => (0, 1),
+            2..=3 => (1, 0),
             len @ 4..=11 => (len / 3, len / 4),
             _ => (4, 4),
         };
@@ -206,7 +210,10 @@ mod tests {
             "external_id shop…1238@…"
         );
         assert_eq!(id(IdentifierKind::Alias, "email", "a@x.test").shortened(), "alias email:a…@…");
-        assert_eq!(id(IdentifierKind::DeviceId, "", "d1").shortened(), "device_id d…");
+        assert_eq!(id(IdentifierKind::DeviceId, "", "d1").shortened(), "device_id …1");
+        assert_eq!(id(IdentifierKind::ExternalId, "", "u12").shortened(), "external_id …2");
+        assert_eq!(id(IdentifierKind::ExternalId, "", "7").shortened(), "external_id …");
+        assert_eq!(id(IdentifierKind::ExternalId, "", "ada@x.test").shortened(), "external_id a…@…");
         assert_eq!(id(IdentifierKind::Alias, "email", "a@x.test").in_full(), "alias email:a@x.test");
     }
 }

@@ -4,6 +4,7 @@
 
 mod avro_value;
 mod build_feature;
+mod counted;
 mod delivery;
 mod duration;
 mod id;
@@ -27,6 +28,7 @@ mod time;
 
 pub use avro_value::{AvroRecord, AvroValue};
 pub use build_feature::BuildFeature;
+pub use counted::{count, counted, counted_as};
 pub use delivery::DeliveryMethod;
 pub use duration::{duration_text, duration_words};
 pub use id::{CohortId, ConnectionName, EndpointName, ExportId, IdError, RunId, SegmentId};

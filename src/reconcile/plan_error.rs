@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use crate::config::CohortConfig;
+use crate::connector::file::FileError;
 use crate::connector::heap_connect::DumpError;
 use crate::connector::sql::SqlErrorKind;
 use crate::contained::Panicked;
@@ -60,6 +62,39 @@ impl PlanError {
             | Self::Order(_)
             | Self::Saved(_)
             | Self::NoConnection(_) => FailedKind::Other,
+        }
+    }
+
+    /// File and line of the key of the cohort that the error is about.
+    pub(super) fn line_in<'c>(&self, cohort: &'c CohortConfig) -> &'c str {
+        const FILES: [&str; 4] = ["source.path", "source.url", "source.connection", "source"];
+        const QUERY: [&str; 3] = ["source.query", "source.query_file", "source.table"];
+        let column = |column: &str| cohort.line_of(&[&format!("match.{column}")]);
+        let Self::Desired(error) = self else { return &cohort.declared_at };
+        match error {
+            DesiredError::File(error) | DesiredError::Dump(DumpError::File(error)) => match error {
+                FileError::MissingColumn { column: name, .. }
+                | FileError::NoHeader { column: name, .. }
+                | FileError::DuplicateColumn { column: name, .. } => column(name),
+                _ => cohort.line_of(&FILES),
+            },
+            DesiredError::Dump(DumpError::NoColumn { column: name, .. }) => column(name),
+            DesiredError::Dump(DumpError::NoTable { .. } | DumpError::NoBeginning { .. }) => {
+                cohort.line_of(&["source.table", "source.tables", "source"])
+            }
+            DesiredError::Dump(_) => cohort.line_of(&FILES),
+            DesiredError::Sql(error) => match &error.kind {
+                SqlErrorKind::MissingColumn { column: name, .. } | SqlErrorKind::DuplicateColumn(name) => {
+                    column(name)
+                }
+                SqlErrorKind::Query
+                | SqlErrorKind::Writes
+                | SqlErrorKind::Timeout
+                | SqlErrorKind::TypeGuess(_) => cohort.line_of(&QUERY),
+                _ => cohort.line_of(&["source.connection", "source"]),
+            },
+            DesiredError::SegmentNotReceived { .. } => cohort.line_of(&["source.segment_id"]),
+            DesiredError::Stopped | DesiredError::Scratch(_) | DesiredError::State(_) => &cohort.declared_at,
         }
     }
 

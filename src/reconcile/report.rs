@@ -9,7 +9,7 @@ use super::read_source::PushdownReport;
 use super::run_plan::{CohortPlan, RunPlan};
 use super::triggers::TriggersPlan;
 use crate::apply::{ApplyOutcome, ApplyStop, TriggerOutcome};
-use crate::model::{ChangeOp, CohortId, ConnectionName, DeliveryMethod, MatchTally, RunId};
+use crate::model::{ChangeOp, CohortId, ConnectionName, DeliveryMethod, MatchTally, RunId, counted};
 use crate::plan::{DiffTally, GuardViolation, PlanDigest, Sides};
 use crate::state::{Approval, RunFailure, RunOutcome};
 
@@ -154,8 +154,10 @@ impl CohortReport {
         match (members, &self.outcome.first_rejection, unchecked) {
             (0, _, Some(error)) => format!("unknown users could not be checked: {error}"),
             (0, _, None) => "triggers were not all answered".to_owned(),
-            (members, None, _) => format!("Braze has not confirmed {members} members"),
-            (members, Some(detail), _) => format!("Braze has not confirmed {members} members: {detail}"),
+            (members, None, _) => format!("Braze has not confirmed {}", counted(members, "member")),
+            (members, Some(detail), _) => {
+                format!("Braze has not confirmed {}: {detail}", counted(members, "member"))
+            }
         }
     }
 

@@ -162,7 +162,8 @@ pub struct FailedCohort {
     pub id: CohortId,
     /// Why.
     pub error: PlanError,
-    /// File and line of its declaration; `None` if the config does not declare it.
+    /// File and line of the key that the error is about, or else of its declaration; `None` if the config does not declare
+    /// it.
     pub declared_at: Option<String>,
 }
 
@@ -218,7 +219,7 @@ impl RunPlan {
     pub(super) fn locate(&mut self, config: &Config) {
         for failed in self.failed.iter_mut().chain(&mut self.waiting) {
             let declared = config.cohorts.iter().find(|cohort| cohort.id == failed.id);
-            failed.declared_at = declared.map(|cohort| cohort.declared_at.clone());
+            failed.declared_at = declared.map(|cohort| failed.error.line_in(cohort).to_owned());
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::config::BrazeObject;
 use crate::connector::braze::rest::MessagingKind;
-use crate::model::{Identifier, IdentifierKind, Timestamp};
+use crate::model::{Identifier, IdentifierKind, Timestamp, counted};
 use crate::state::{CheckLevel, SeenSize};
 
 /// Names of evidence: the segment's entry in Braze's list, its filters, its size, the canaries, and the recorded
@@ -253,7 +253,7 @@ impl fmt::Display for MessagingTarget {
 impl fmt::Display for ComparedSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seen: SeenSize { day, size }, least, most } = self;
-        write!(f, "{size} users on {day}, expected ")?;
+        write!(f, "{} on {day}, expected ", counted(*size, "user"))?;
         if least == most { write!(f, "{least}") } else { write!(f, "{least} to {most}") }
     }
 }

@@ -70,7 +70,7 @@ impl fmt::Display for PushdownFallback {
                 write!(f, "its mirror table has version {table}, the membership has version {current}")
             }
             Self::CountMismatch { table, recorded } => {
-                write!(f, "its mirror table has {table} members, the membership has {recorded}")
+                write!(f, "members in its mirror table: {table}, in the membership: {recorded}")
             }
             Self::Unusable(unusable) => unusable.fmt(f),
         }

@@ -36,8 +36,8 @@ impl fmt::Display for Operator {
         match (&self.user, &self.host) {
             (Some(user), Some(host)) => write!(f, "{user}@{host}"),
             (Some(one), None) => f.write_str(one),
-            (None, Some(host)) => write!(f, "unknown user@{host}"),
-            (None, None) => f.write_str("unknown user"),
+            (None, Some(host)) => write!(f, "an unknown user on {host}"),
+            (None, None) => f.write_str("an unknown user"),
         }
     }
 }
@@ -99,8 +99,8 @@ mod tests {
         };
         assert_eq!(operator(Some("anna"), Some("build-1")), "anna@build-1");
         assert_eq!(operator(Some("anna"), None), "anna");
-        assert_eq!(operator(None, Some("build-1")), "unknown user@build-1");
-        assert_eq!(operator(None, None), "unknown user");
+        assert_eq!(operator(None, Some("build-1")), "an unknown user on build-1");
+        assert_eq!(operator(None, None), "an unknown user");
     }
 
     #[test]

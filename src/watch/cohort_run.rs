@@ -15,7 +15,7 @@ use crate::blocking;
 use crate::config::{Config, SourceAccess};
 use crate::contained::Panicked;
 use crate::dashboard::{HistoryView, PlanView, PlannedView};
-use crate::model::{ChangeOp, Clock, CohortId, Progress, RunId, Timestamp};
+use crate::model::{ChangeOp, Clock, CohortId, Progress, RunId, Timestamp, counted};
 use crate::reconcile::{
     self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RecordedEnd, RunPlan, RunRecorder,
     RunReport,
@@ -321,7 +321,7 @@ impl CohortRun {
         if outcome.in_doubt > 0 || outcome.rejected_removals > 0 {
             let members = outcome.in_doubt + outcome.rejected_removals;
             let detail = outcome.first_rejection.clone().unwrap_or_default();
-            let reason = format!("Braze has not confirmed {members} members: {detail}");
+            let reason = format!("Braze has not confirmed {}: {detail}", counted(members, "member"));
             return (RunEnd::Failed, failing(reason, false));
         }
         // A delivery change needs a second run, which fills the new delivery. Known users need a run that adds them.

@@ -19,7 +19,11 @@ pub(super) fn changed_cohorts(
         let before = old.cohorts.iter().find(|before| before.id == cohort.id);
         // Its line in the file does not count.
         let is_same = before.is_some_and(|before| {
-            let before = CohortConfig { declared_at: cohort.declared_at.clone(), ..before.clone() };
+            let before = CohortConfig {
+                declared_at: cohort.declared_at.clone(),
+                key_lines: cohort.key_lines.clone(),
+                ..before.clone()
+            };
             let schedule = |config: &Config| -> ScheduleConfig {
                 cohort.schedule.clone().unwrap_or_else(|| config.watch.schedule.clone())
             };

@@ -306,7 +306,7 @@ impl Drop for Notifier {
             let left = target.pending().waiting.len();
             if left > 0 {
                 target.count(DeliveryOutcome::Dropped, left as u64);
-                tracing::warn!(webhook = target.webhook, "{left} notifications were not delivered");
+                tracing::warn!(webhook = target.webhook, "notifications that were not delivered: {left}");
             }
         }
     }

@@ -95,7 +95,11 @@ impl SegmentChecks {
             let before = old.segments.iter().find(|before| before.id == segment.id);
             // Its line in the file does not count.
             let is_same = before.is_some_and(|before| {
-                SegmentConfig { declared_at: segment.declared_at.clone(), ..before.clone() } == *segment
+                SegmentConfig {
+                    declared_at: segment.declared_at.clone(),
+                    key_lines: segment.key_lines.clone(),
+                    ..before.clone()
+                } == *segment
             });
             if !is_same || changed_workspaces.contains(&segment.connection) {
                 self.queue.wake(segment.id.clone(), context.clock.monotonic());

@@ -13,7 +13,7 @@ use crate::cli::identity_args::{
 };
 use crate::cli::identity_errors::of_import;
 use crate::cli::logging::notify;
-use crate::cli::output::{count, counted, out, wrapped, yellow};
+use crate::cli::output::{count, counted, counted_as, out, wrapped, yellow};
 use crate::cli::render::json::envelope;
 use crate::cli::render::reasons;
 use crate::cli::{access, environment};
@@ -330,8 +330,7 @@ fn summary_json(summary: &ImportSummary) -> Value {
 
 fn stats(state: &StateReader) -> Result<ShownIdentity, CommandError> {
     let stats = state.identity_stats()?;
-    let entries =
-        if stats.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(stats.entries)) };
+    let entries = counted_as(stats.entries, "entry", "entries");
     let mut text = format!("{entries} in {}, {}", counted(stats.parts, "file"), counted(stats.bytes, "byte"));
     for SourceStats { name, dump, users, joins } in &stats.sources {
         let SourceName { address, label } = name;
@@ -342,8 +341,8 @@ fn stats(state: &StateReader) -> Result<ShownIdentity, CommandError> {
     }
     if stats.conflicts > 0 {
         text.push_str(&format!(
-            "\n{} claims by another owner than before; the newest evidence counted",
-            count(stats.conflicts)
+            "\n{} by another owner than before; the newest evidence counted",
+            counted(stats.conflicts, "claim")
         ));
     }
     let source = |source: &SourceStats| {

@@ -140,7 +140,11 @@ fn line(id: &CohortId, version: &Membership) -> String {
     }
     let parts = counted(version.parts.len() as u64, "part");
     let written = timestamp_text(version.written_at);
-    line + &dim(&format!("\n    version {} of {written}, {parts}, {} bytes", version.number, count(bytes)))
+    line + &dim(&format!(
+        "\n    version {} of {written}, {parts}, {}",
+        version.number,
+        counted(bytes, "byte")
+    ))
 }
 
 fn summary(id: &CohortId, version: &Membership) -> Value {
@@ -191,7 +195,7 @@ fn show(state: &StateReader, id: &CohortId) -> Result<StateAnswer, CommandError>
                 text.push_str(&format!(", {} {what}", count(number)));
             }
         }
-        lines.push(text + &dim(&format!("  {} bytes", count(part.bytes))));
+        lines.push(text + &dim(&format!("  {}", counted(part.bytes, "byte"))));
     }
     let versions = state.versions(id)?;
     let older = versions.len().saturating_sub(1) as u64;
@@ -208,11 +212,11 @@ fn verified(found: &Verification) -> StateAnswer {
         lines.push(format!("{sign} {}: {}", finding.path, finding.problem));
     }
     let looked = format!(
-        "{}, {}, {} ({} bytes)",
+        "{}, {}, {} ({})",
         counted(found.cohorts, "cohort"),
         counted(found.versions, "version"),
         counted(found.parts, "part"),
-        count(found.bytes)
+        counted(found.bytes, "byte")
     );
     let (word, exit) = match (found.is_clean(), found.findings.is_empty()) {
         (true, true) => (green("Intact:"), Exit::Done),
@@ -252,11 +256,12 @@ fn collected(config: &Config, dry_run: bool) -> Result<StateAnswer, CommandError
     let bytes: u64 = garbage.iter().map(|item| item.bytes).sum();
     let mut lines: Vec<String> = garbage
         .iter()
-        .map(|Garbage { path, bytes, why }| format!("- {path}  {} bytes, {why}", count(*bytes)))
+        .map(|Garbage { path, bytes, why }| format!("- {path}  {}, {why}", counted(*bytes, "byte")))
         .collect();
     let done = if dry_run { "would be removed" } else { "removed" };
     let files = counted(garbage.len() as u64, "file");
-    lines.push(format!("{files} {done}, {} bytes. Replaced versions are kept for an hour.", count(bytes)));
+    let bytes_text = counted(bytes, "byte");
+    lines.push(format!("{files} {done}, {bytes_text}. Replaced versions are kept for an hour."));
     let files: Vec<Value> = garbage
         .iter()
         .map(|item| json!({ "path": item.path, "bytes": item.bytes, "why": item.why }))

@@ -242,7 +242,7 @@ fn quota(kind: BrazeKeyKind, left: RemainingQuota, settings: &BrazeConfig) -> St
     match kind {
         BrazeKeyKind::DataImport => {
             let (requests, all) = (count(left.requests), count(settings.requests_per_hour));
-            format!("{requests} of {all} requests of this hour are left")
+            format!("requests left in this hour: {requests} of {all}")
         }
         // Its window is of seconds; how many requests it has depends on the contract.
         BrazeKeyKind::Rest => rest_quota(left),

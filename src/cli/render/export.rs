@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::reasons;
-use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
+use crate::cli::output::{bold, count, counted, counted_as, counted_of, dim, green, red, yellow};
 use crate::config::ExportConfig;
 use crate::export::{ExportDryRun, ExportReport};
 use crate::foreign::escaped;
@@ -39,7 +39,8 @@ fn one(report: &ExportReport, lines: &mut Vec<String>) {
             .iter()
             .map(|(of, number)| format!("{} {}", count(*number), escaped(of)))
             .collect();
-        let shown = super::and_more(&named[..named.len().min(TYPES_SHOWN)], named.len() as u64);
+        let shown = &named[..named.len().min(TYPES_SHOWN)];
+        let shown = super::and_more(shown, (named.len() - shown.len()) as u64);
         warn(format!("events of unknown types, forwarded like the others: {shown}"));
     }
     if tally.cut > 0 {
@@ -66,15 +67,11 @@ fn one(report: &ExportReport, lines: &mut Vec<String>) {
 }
 
 fn incomplete(files: u64) -> String {
-    if files == 1 {
-        "1 file is incomplete".to_owned()
-    } else {
-        format!("{} files are incomplete", count(files))
-    }
+    counted_as(files, "file is incomplete", "files are incomplete")
 }
 
 fn wait(events: u64) -> String {
-    if events == 1 { "1 event waits".to_owned() } else { format!("{} events wait", count(events)) }
+    counted_as(events, "event waits", "events wait")
 }
 
 fn what(report: &ExportReport) -> String {
@@ -158,9 +155,9 @@ pub(in crate::cli) fn survey_line(
     let more = if survey.more { ", and further files" } else { "" };
     let events = survey.events + survey.waiting;
     let mut line = format!(
-        "{} in {files}{days} ({} bytes){more}; at most {}",
+        "{} in {files}{days} ({}){more}; at most {}",
         counted(survey.events, "event"),
-        count(survey.bytes),
+        counted(survey.bytes, "byte"),
         counted(events.div_ceil(batch_len as u64), "request")
     );
     if survey.waiting > 0 {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::time::age_text;
-use crate::cli::output::{bold, count, counted, dim, yellow};
+use crate::cli::output::{bold, counted, counted_as, dim, yellow};
 use crate::config::Config;
 use crate::foreign::escaped;
 use crate::model::{ConnectionName, EndpointName, Timestamp, timestamp_text};
@@ -61,7 +61,7 @@ pub(in crate::cli) fn lines(reports: &[HeapSegmentReport], config: &Config, now:
             }
         }
         if *inbox_bytes > 0 {
-            lines.push(format!("    {} bytes wait in the inbox for the next run", count(*inbox_bytes)));
+            lines.push(format!("    in the inbox for the next run: {}", counted(*inbox_bytes, "byte")));
         }
         if segments.invalid > 0 {
             let deliveries = delivery_count(segments.invalid);
@@ -72,7 +72,7 @@ pub(in crate::cli) fn lines(reports: &[HeapSegmentReport], config: &Config, now:
 }
 
 fn delivery_count(number: u64) -> String {
-    if number == 1 { "1 delivery".to_owned() } else { format!("{} deliveries", count(number)) }
+    counted_as(number, "delivery", "deliveries")
 }
 
 fn segment_lines(

@@ -9,7 +9,7 @@ use super::{
     RenderOptions, cost_line, known_members, plan as text, plan_problems, skipped_line, unknown_line,
 };
 use crate::cli::hints::plan_hints;
-use crate::cli::output::{count, counted, counted_of};
+use crate::cli::output::{count, counted, counted_as, counted_of};
 use crate::foreign;
 use crate::model::ChangeOp;
 use crate::plan::CohortNaming;
@@ -69,10 +69,10 @@ fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
         "**Nothing will be sent.**".to_owned()
     } else {
         format!(
-            "**{} will change: {} enter, {} leave.** {}.",
+            "**{} will change: {}, {}.** {}.",
             counted_of(changed, all, "cohort"),
-            counted(sum(ChangeOp::Add, |cohort| tally(cohort).entering()), "user"),
-            count(sum(ChangeOp::Remove, |cohort| tally(cohort).leaving())),
+            counted_as(sum(ChangeOp::Add, |cohort| tally(cohort).entering()), "user enters", "users enter"),
+            counted_as(sum(ChangeOp::Remove, |cohort| tally(cohort).leaving()), "leaves", "leave"),
             cost_line(plan.cost()),
         )
     };
@@ -154,23 +154,23 @@ fn change(cohort: &CohortPlan) -> String {
         }),
     );
     parts.extend(plan.naming.as_ref().map(|naming| match naming {
-        CohortNaming::Create { .. } => "create".to_owned(),
+        CohortNaming::Create { .. } => "new cohort".to_owned(),
         CohortNaming::Rename { from, name } => {
             format!("rename from {} to {}", shortened(from), shortened(name))
         }
         CohortNaming::Again { .. } => "send the name again".to_owned(),
     }));
     if cohort.fires_triggers() {
-        parts.push("triggers".to_owned());
+        parts.push("starts campaigns or Canvases".to_owned());
     }
     if parts.is_empty() {
-        parts.push(if plan.is_in_sync() { "in sync" } else { "members" }.to_owned());
+        parts.push(if plan.is_in_sync() { "in sync" } else { "members change" }.to_owned());
     }
     parts.join(", ")
 }
 
 fn failed_row(failed: &FailedCohort) -> String {
-    format!("| `{}` | :x: **not planned** | ? | ? | ? |", failed.id)
+    format!("| `{}` | :x: **could not be planned** | ? | ? | ? |", failed.id)
 }
 
 /// Remedies for everything that needs a decision, as a list.
@@ -267,7 +267,7 @@ fn details(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
 
 /// The target, the digest and the command that applies exactly this plan.
 fn target(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
-    let mut text = String::from("\n<details><summary>Target and digest</summary>\n\n");
+    let mut text = String::from("\n<details><summary>Environment, digest and command</summary>\n\n");
     for (label, part) in showing.target.parts() {
         text.push_str(&format!("- {label}: {}\n", shortened(&part)));
     }

@@ -100,9 +100,21 @@ pub(super) fn problem_counts(failed: u64, blocked: u64, all: u64) -> Vec<String>
     parts
 }
 
+/// Shortened samples, each once: `us…7 (2 alike)`.
+pub(super) fn distinct(samples: impl Iterator<Item = String>) -> Vec<String> {
+    let mut found: Vec<(String, u64)> = Vec::new();
+    for sample in samples {
+        match found.iter_mut().find(|(known, _)| *known == sample) {
+            Some((_, number)) => *number += 1,
+            None => found.push((sample, 1)),
+        }
+    }
+    let text = |(sample, number)| if number > 1 { format!("{sample} ({number} alike)") } else { sample };
+    found.into_iter().map(text).collect()
+}
+
 /// Samples of a longer list, with the number of omitted entries.
-pub(super) fn and_more(shown: &[String], all: u64) -> String {
-    let more = all.saturating_sub(shown.len() as u64);
+pub(super) fn and_more(shown: &[String], more: u64) -> String {
     let end = if more > 0 { format!(", … and {} more", count(more)) } else { String::new() };
     format!("{}{end}", shown.join(", "))
 }

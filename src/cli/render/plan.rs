@@ -3,11 +3,11 @@
 use super::approval::approved_line;
 use super::guard_violation::{self, BlockedSubject, unchecked_share};
 use super::{
-    RenderOptions, and_more, cost_line, known_members, matched_line, plan_problems, rejected, rejects_line,
-    sample, skipped_line, spelled_line, unknown_line, unused_lines, warning_lines,
+    RenderOptions, and_more, cost_line, distinct, known_members, matched_line, plan_problems, rejected,
+    rejects_line, sample, skipped_line, spelled_line, unknown_line, unused_lines, warning_lines,
 };
 use crate::cli::hints::plan_hints;
-use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
+use crate::cli::output::{bold, count, counted, counted_as, counted_of, dim, green, red, yellow};
 use crate::foreign::escaped;
 use crate::model::{ChangeOp, DeliveryMethod, MatchTally, Timestamp, timestamp_text};
 use crate::plan::{CohortNaming, DiffTally};
@@ -30,9 +30,23 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
     lines.extend(skipped_line(showing.segments.config).map(|line| dim(&line)));
     lines.extend(warning_lines(showing.segments.config));
     lines.extend(showing.segments.lines());
+    lines.extend(shortened_line(plan, showing).map(|line| dim(&line)));
     lines.push(String::new());
     lines.extend(summary(plan, showing));
     lines.join("\n")
+}
+
+/// How to see the samples in full; `None` without samples.
+fn shortened_line(plan: &RunPlan, showing: &RenderOptions<'_>) -> Option<String> {
+    let has_samples = |cohort: &CohortPlan| {
+        let tally = cohort.verdict.approved.plan().tally;
+        tally.adds() + tally.removes() > 0 || !cohort.case_variants.is_empty()
+    };
+    let is_possible = !showing.show_identifiers && !showing.again.is_saved() && !showing.again.is_resync();
+    let is_shown = is_possible && plan.cohorts.iter().any(has_samples);
+    is_shown.then(|| {
+        format!("Identifiers are shortened. In full: {} --show-identifiers", showing.again.command("plan"))
+    })
 }
 
 /// The lines of one cohort.
@@ -94,7 +108,7 @@ fn members(cohort: &CohortPlan) -> String {
     let (sent, blocked): (Vec<String>, Vec<Option<String>>) = movements
         .into_iter()
         .map(|(is_sent, users, verb)| match (is_sent, users) {
-            (true, _) | (false, 0) => (format!("{} {verb}", count(users)), None),
+            (true, _) | (false, 0) => (counted_as(users, &format!("{verb}s"), verb), None),
             (false, _) => (format!("0 {verb}"), Some(format!("{} would {verb}", count(users)))),
         })
         .unzip();
@@ -204,13 +218,14 @@ fn side(cohort: &CohortPlan, op: ChangeOp, show_identifiers: bool, lines: &mut V
         return;
     }
     let blocked = if *approved.sides().of(op) { "" } else { " (blocked)" };
-    let shown: Vec<String> =
-        samples.iter().take(SHOWN).map(|packed| sample(packed, show_identifiers)).collect();
+    let shown = samples.iter().take(SHOWN);
+    let shown = distinct(shown.map(|packed| sample(packed, show_identifiers)));
+    let more = changes.saturating_sub(samples.len().min(SHOWN) as u64);
     lines.push(format!(
         "  {sign} {} {}{blocked}  {}",
         op.as_str(),
         count(changes),
-        dim(&and_more(&shown, changes))
+        dim(&and_more(&shown, more))
     ));
 }
 
@@ -227,8 +242,7 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
     }
     if let Some(line) = spelled_line(matched) {
         lines.push(format!("    {} {line}", yellow("!")));
-        let shown: Vec<String> =
-            cohort.case_variants.iter().map(|packed| sample(packed, show_identifiers)).collect();
+        let shown = distinct(cohort.case_variants.iter().map(|packed| sample(packed, show_identifiers)));
         lines.extend((!shown.is_empty()).then(|| dim(&format!("      such as {}", shown.join(", ")))));
     }
 }

@@ -112,7 +112,10 @@ fn delivery_change(cohort: &CohortReport, again: &SuggestedCommand) -> Option<St
             again.command("reconcile")
         )
     } else {
-        format!("  {} members are left in {from}; they are sent by {to} once all are removed", yellow("~"))
+        format!(
+            "  {} not all members are removed from {from} yet; they are sent by {to} once all are",
+            yellow("~")
+        )
     })
 }
 

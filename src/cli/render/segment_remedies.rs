@@ -13,7 +13,8 @@ pub(in crate::cli) fn steps(
     config: &Config,
     again: &SuggestedCommand,
 ) -> Vec<String> {
-    let here = &segment.declared_at;
+    let (here, size, canaries) =
+        (segment.line_of("segment"), segment.line_of("size"), segment.line_of("canaries"));
     let about_segment = |steps: String| vec![steps];
     match what {
         CheckedObject::SegmentMissing(BrazeObject::Name(name)) => [
@@ -41,26 +42,26 @@ pub(in crate::cli) fn steps(
             let mut steps = vec![format!("in Braze, check the filters of \"{}\":", segment_name(segment))];
             steps.extend(filters(segment, config));
             if *what == CheckedObject::FilterUnreadable && !segment.size.compare {
-                steps.push(format!("or compare its size instead: `size: {{ compare: true }}` ({here})"));
+                steps.push(format!("or compare its size instead: `size: {{ compare: true }}` ({size})"));
             }
             steps
         }
         CheckedObject::SizeLow(_) => vec![
-            format!("if it has more filters on purpose: `size: {{ min: … }}` ({here})"),
+            format!("if it has more filters on purpose: `size: {{ min: … }}` ({size})"),
             "if not: check that these users have a profile in Braze, which ignores members without one"
                 .to_owned(),
         ],
         CheckedObject::SizeHigh(_) => about_segment(format!(
-            "check its filters in Braze; if they are correct: `size: {{ max: … }}` ({here})"
+            "check its filters in Braze; if they are correct: `size: {{ max: … }}` ({size})"
         )),
         CheckedObject::SizeUnknown(why) => size_steps(why, segment, again),
         CheckedObject::CanaryUnknown(_) => {
-            about_segment(format!("create profiles for them in Braze, or correct `canaries:` ({here})"))
+            about_segment(format!("create profiles for them in Braze, or correct `canaries:` ({canaries})"))
         }
         CheckedObject::CanaryAbsent(_) => {
-            about_segment(format!("add them to the source of a cohort, or correct `canaries:` ({here})"))
+            about_segment(format!("add them to the source of a cohort, or correct `canaries:` ({canaries})"))
         }
-        _ => use_steps(what, here, &segment.connection, again),
+        _ => use_steps(what, segment.line_of("used_by"), &segment.connection, again),
     }
 }
 
@@ -94,7 +95,7 @@ fn page(target: &MessagingTarget) -> &'static str {
 }
 
 fn size_steps(why: &SizeUnknown, segment: &SegmentConfig, again: &SuggestedCommand) -> Vec<String> {
-    let here = &segment.declared_at;
+    let here = segment.line_of("size");
     vec![match why {
         SizeUnknown::NothingSent => again.command("reconcile"),
         SizeUnknown::NoTracking => format!(

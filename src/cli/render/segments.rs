@@ -284,7 +284,7 @@ fn verdict_line(looked: &SegmentLookup<'_>, checked: &CheckedSegment) -> String 
     match (checked.verdict(), &checked.check.size) {
         (CheckVerdict::InSync, Some(size)) => {
             let difference = difference(size.size, &checked.expected, &looked.segment.size);
-            format!("in sync, {} users on {}{difference}", size.size, size.day)
+            format!("in sync, {} on {}{difference}", counted(size.size, "user"), size.day)
         }
         (CheckVerdict::Drifted, _) if looked.is_not_found_yet() => "not found yet".to_owned(),
         (CheckVerdict::InSync, None) => "in sync".to_owned(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::apply::TriggerOutcome;
-use crate::cli::output::{count, counted, yellow};
+use crate::cli::output::{count, counted, counted_as, counted_of, yellow};
 use crate::foreign::escaped;
 use crate::model::timestamp_text;
 use crate::reconcile::{CohortReport, PreflightPlan, PreflightReport, TriggerPlan, TriggersPlan};
@@ -23,13 +23,14 @@ pub(super) fn unknown_users(preflight: Option<&PreflightPlan>) -> Vec<String> {
     let Some(preflight) = preflight else { return Vec::new() };
     let known = (preflight.known > 0).then(|| {
         format!(
-            "    {} formerly unknown to Braze now have a profile and are sent again",
-            count(preflight.known)
+            "    {} formerly unknown to Braze, with a profile now: sent again",
+            counted(preflight.known, "user")
         )
     });
     let unknown = (preflight.unknown > 0).then(|| {
-        let (all, due) = (count(preflight.unknown), count(preflight.due));
-        format!("    {} {all} unknown to Braze, so not in the cohort; {due} are looked up again", yellow("!"))
+        let all = counted(preflight.unknown, "user");
+        let due = counted_as(preflight.due, "is looked up", "are looked up");
+        format!("    {} {all} unknown to Braze, so not in the cohort; {due} again", yellow("!"))
     });
     known.into_iter().chain(unknown).collect()
 }
@@ -41,21 +42,21 @@ fn preflight_lines(report: Option<&PreflightReport>) -> Vec<String> {
     };
     let mut lines = Vec::new();
     if *unknown > 0 {
-        let (unknown, looked_up) = (count(*unknown), count(*looked_up));
+        let unknown = counted_of(*unknown, *looked_up, "new member");
         lines.push(format!(
-            "  {} {unknown} of {looked_up} new members are unknown to Braze; they are sent again once they have a profile",
+            "  {} unknown to Braze: {unknown}; sent again once there is a profile",
             yellow("!")
         ));
     }
     if *known_now > 0 {
         lines.push(format!(
-            "  {} {} formerly unknown to Braze now have a profile; the next run sends them again",
+            "  {} {} formerly unknown to Braze, with a profile now: the next run sends them again",
             yellow("~"),
-            count(*known_now)
+            counted(*known_now, "user")
         ));
     }
     if *waiting > *unknown {
-        lines.push(format!("  {} {} unknown to Braze in total", yellow("!"), count(*waiting)));
+        lines.push(format!("  {} {} unknown to Braze in total", yellow("!"), counted(*waiting, "user")));
     }
     lines.extend(
         error.iter().map(|error| format!("  {} the lookup of unknown users failed: {error}", yellow("!"))),
@@ -86,11 +87,11 @@ fn trigger_lines(plan: &TriggerPlan) -> Vec<String> {
     let until =
         plan.quiet_until.map(|until| format!(" until {}, the end of the quiet hours", timestamp_text(until)));
     let until = until.unwrap_or_else(|| " for the next run".to_owned());
-    part(plan.waiting, format!("{} wait{until}", count(plan.waiting)));
+    part(plan.waiting, format!("{}{until}", counted_as(plan.waiting, "waits", "wait")));
     part(plan.in_cool_down, format!("{} in cool-down, not again", count(plan.in_cool_down)));
     part(plan.expired, format!("{} too old, dropped", count(plan.expired)));
     part(plan.unreachable, format!("{} without an external id, not triggered", count(plan.unreachable)));
-    part(plan.first_fill, format!("not for the {} users of the first fill", count(plan.first_fill)));
+    part(plan.first_fill, format!("not for the first fill: {}", counted(plan.first_fill, "user")));
     part(u64::from(plan.too_many), "too many users at once, so for none".to_owned());
     if parts.is_empty() {
         return Vec::new();

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::config::checks::base_url;
 use crate::config::file_source::FileSource;
 use crate::config::identity::IdentitySource;
+use crate::config::key_lines::KeyLines;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::secret::SecretRef;
 use crate::config::source_text::ConfigSources;
@@ -57,12 +58,9 @@ pub(super) fn config(tree: &TreeNode, folder: &Path, sources: &ConfigSources) ->
     let cohorts = file.cohorts.into_iter().zip(queries).enumerate();
     let segments = file.segments.into_iter().enumerate();
     let exports = file.exports.into_iter().enumerate();
-    let declared_at = |list: &str, at: usize| {
-        let node = tree.nearest(&[PathStep::Key(list.to_owned()), PathStep::Index(at)]);
-        let name = sources.file(node.span).map_or("", |file| file.name.as_str());
-        let line = sources.line(node.head()).unwrap_or(0);
-        format!("{name}:{line}")
-    };
+    let entry = |list: &str, at| tree.nearest(&[PathStep::Key(list.to_owned()), PathStep::Index(at)]);
+    let declared_at = |list: &str, at: usize| sources.place(entry(list, at).head());
+    let key_lines = |list: &str, at: usize| KeyLines::of(entry(list, at), sources);
     let ConnectionNames { braze, heap, sql } =
         connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?;
     let roots = file.roots.iter().map(|root| folder.join(root));
@@ -79,13 +77,16 @@ pub(super) fn config(tree: &TreeNode, folder: &Path, sources: &ConfigSources) ->
         sql,
         cohorts: cohorts
             .map(|(at, (shape, query))| {
-                cohort(shape, query.map(|(_, text)| text), declared_at("cohorts", at))
+                let query = query.map(|(_, text)| text);
+                cohort(shape, query, declared_at("cohorts", at), key_lines("cohorts", at))
             })
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         identity: file.identity.into_iter().map(identity::identity).collect(),
         segments: segments
-            .map(|(at, shape)| segments::segment(shape, declared_at("segments", at)))
+            .map(|(at, shape)| {
+                segments::segment(shape, declared_at("segments", at), key_lines("segments", at))
+            })
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         exports: exports
@@ -276,6 +277,7 @@ fn cohort(
     shape: spec::CohortSpec,
     query: Option<String>,
     declared_at: String,
+    key_lines: KeyLines,
 ) -> Result<CohortConfig, IdError> {
     let source = match shape.source {
         spec::SourceSpec::File(source) => SourceConfig::File(file_source(source)),
@@ -305,6 +307,7 @@ fn cohort(
         protect: shape.protect,
         schedule: shape.schedule.map(watch::schedule),
         declared_at,
+        key_lines,
     })
 }
 

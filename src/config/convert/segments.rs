@@ -1,12 +1,17 @@
 //! Converts `segments:`.
 
 use super::watch::schedule;
+use crate::config::key_lines::KeyLines;
 use crate::config::segment::{BrazeObject, SegmentConfig, SizeLimits};
 use crate::config::spec;
 use crate::config::text::Slug;
 use crate::model::{CohortId, ConnectionName, IdError, SegmentId};
 
-pub(super) fn segment(shape: spec::SegmentSpec, declared_at: String) -> Result<SegmentConfig, IdError> {
+pub(super) fn segment(
+    shape: spec::SegmentSpec,
+    declared_at: String,
+    key_lines: KeyLines,
+) -> Result<SegmentConfig, IdError> {
     let cohorts = |list: &[Slug]| list.iter().map(|id| CohortId::new(&id.0)).collect::<Result<_, _>>();
     Ok(SegmentConfig {
         id: SegmentId::new(&shape.id.0)?,
@@ -22,6 +27,7 @@ pub(super) fn segment(shape: spec::SegmentSpec, declared_at: String) -> Result<S
         canaries: shape.canaries.into_iter().map(|id| id.0.trim().to_owned()).collect(),
         check: shape.check.map(schedule),
         declared_at,
+        key_lines,
     })
 }
 

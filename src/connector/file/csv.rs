@@ -9,6 +9,8 @@
 //! (`cargo run --release -p syncline-readers -- 1000000`, medians of five). It cannot replace the scanner: it accepts
 //! text after a closing quote, and a quote that is never closed.
 
+use std::ops::Range;
+
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use super::lines::{FileLines, LineBytes};
@@ -49,12 +51,28 @@ pub(super) fn read(
     }
 }
 
-/// The names in the header row. Empty if the file is empty.
-pub(super) fn column_names(mut lines: FileLines, delimiter: u8) -> Result<Vec<String>, FileError> {
+/// The names in the header row, and whether the rows below differ from it, as data does: a column has a digit or an `@`
+/// in each of them, and none in the header row. No names if the file is empty.
+pub(super) fn column_names(mut lines: FileLines, delimiter: u8) -> Result<(Vec<String>, bool), FileError> {
+    const ROWS: Range<usize> = 2..20;
     lines.skip_mark()?;
-    let mut row = CsvFields::default();
-    let header = next(&mut lines, delimiter, &mut row)?;
-    Ok(header.map(|_| names(&lines, &row)).unwrap_or_default())
+    let (mut row, is_value) =
+        (CsvFields::default(), |text: &str| text.contains(|c: char| c.is_ascii_digit() || c == '@'));
+    let Some(header) = next(&mut lines, delimiter, &mut row)? else { return Ok((Vec::new(), false)) };
+    let columns = names(&lines, &row);
+    let mut differs: Vec<bool> = columns.iter().map(|name| !is_value(name)).collect();
+    let (mut stretch, mut rows) = (header, 0);
+    while rows < ROWS.end {
+        lines.consume(stretch, row.breaks);
+        // Reading the whole file reports a malformed row.
+        let Ok(Some(following)) = next(&mut lines, delimiter, &mut row) else { break };
+        let values = names(&lines, &row);
+        differs.iter_mut().enumerate().for_each(|(at, differs)| {
+            *differs &= values.get(at).is_some_and(|value| is_value(value));
+        });
+        (stretch, rows) = (following, rows + 1);
+    }
+    Ok((columns, rows >= ROWS.start && differs.contains(&true)))
 }
 
 /// Settings that are the same for all rows of a file.

@@ -21,6 +21,8 @@ pub struct CsvHeader {
     pub delimiter: u8,
     /// The names, in order.
     pub columns: Vec<String>,
+    /// The rows below look like data, and the first row does not.
+    pub is_above_data: bool,
 }
 
 /// The header row of a local file under each usual separator that its quotes allow. The first one is of commas, if
@@ -37,7 +39,9 @@ pub fn csv_headers(path: &Path) -> Result<Vec<CsvHeader>, FileError> {
         content.format(Some(format), path)?;
         let lines = FileLines::new(content.input, path, FinalNewline::Optional);
         match csv::column_names(lines, delimiter) {
-            Ok(columns) => headers.push(CsvHeader { format, delimiter, columns }),
+            Ok((columns, is_above_data)) => {
+                headers.push(CsvHeader { format, delimiter, columns, is_above_data });
+            }
             // With another separator the quotes can be right.
             Err(error @ (FileError::Malformed { .. } | FileError::Truncated { .. })) => {
                 first_error.get_or_insert(error);
@@ -54,6 +58,11 @@ pub fn csv_headers(path: &Path) -> Result<Vec<CsvHeader>, FileError> {
 /// The error for a file with none of the columns that were looked for. A first row that looks like user data is not
 /// shown.
 #[must_use]
-pub fn no_such_column(path: &Path, column: &str, columns: &[String]) -> FileError {
-    header::missing_in_row(path, column, columns)
+pub fn no_such_column(path: &Path, column: &str, header: &CsvHeader) -> FileError {
+    match header::missing_in_row(path, column, &header.columns) {
+        FileError::MissingColumn { path, column, found } if found.is_empty() && header.is_above_data => {
+            FileError::MissingColumn { path, column, found: header.columns.clone() }
+        }
+        error => error,
+    }
 }

@@ -60,7 +60,7 @@ impl fmt::Display for MirrorUnusable {
                 write!(f, "its mirror table holds other members than were written")
             }
             Self::Differs { found, expected } => {
-                write!(f, "its mirror table holds {found} members, {expected} were written")
+                write!(f, "members in its mirror table: {found}, written: {expected}")
             }
             Self::Bytes(column) => {
                 write!(f, "column `{column}` holds bytes, which only this machine reads as text")
