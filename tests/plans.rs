@@ -348,7 +348,7 @@ fn the_plan_of_another_job_can_be_approved_with_a_warning() {
     let (_, command) = planned.split_once("to approve exactly this plan: ").unwrap();
     let command = command.lines().next().unwrap();
     let warning =
-        "no run has recorded a blocked plan of carts; the approval has no effect unless the next run";
+        "the last run has recorded no blocked plan of carts; the approval has no effect unless the next run";
     run_pasted(&w, command).expect(0).says(&["approved sha256:", warning]);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts").len(), 10);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 use crate::support::*;
 
@@ -130,6 +131,9 @@ fn exports_are_on_the_terminal_with_what_is_sent_and_read() {
         run.shows("press Ctrl-C again to stop at once");
         run.interrupt();
         run.shows_and_ends("stopped at once", 7);
+        let history = w.run(&["history", "-n", "1", "--format", "json"]).expect(0).json();
+        let last = &history["runs"][0];
+        assert_eq!((&last["result"], &last["errors"]), (&json!("stopped"), &json!([])), "{last:#}");
     }
 }
 

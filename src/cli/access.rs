@@ -24,26 +24,29 @@ const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
 pub(super) const WITHOUT_PARTNER_KEY: &str =
     "without a partner key, use `deliver: attribute` in the cohorts: it needs only `rest_api_key`";
 
-/// The keys of all connections with cohorts. The sandbox needs none.
+/// The keys of all connections with cohorts.
 pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, WorkspaceKeySet>, CommandError> {
-    let mut found = BTreeMap::new();
-    for (name, braze) in config.braze.iter().filter(|(_, braze)| braze.endpoint != VendorEndpoint::Sandbox) {
-        if config.removed.is_empty() && !config.cohorts.iter().any(|cohort| cohort.to == *name) {
-            continue;
-        }
-        found.insert(name.clone(), keys_of(config, name, braze)?);
-    }
-    Ok(found)
+    with_keys(config).map(|(name, braze)| Ok((name.clone(), keys_of(config, name, braze)?))).collect()
 }
 
-/// The keys that these connections need and this machine does not have, one line for each connection.
-pub(super) fn missing_keys(config: &Config, is_used: impl Fn(&ConnectionName) -> bool) -> Vec<String> {
-    let used = config.braze.iter().filter(|(name, _)| is_used(name));
-    let outside = used.filter(|(_, braze)| braze.endpoint != VendorEndpoint::Sandbox);
-    outside
-        .filter_map(|(name, braze)| keys_of(config, name, braze).err())
-        .map(|error| error.message().to_owned())
-        .collect()
+/// The keys that this machine has, and a line for each connection with cohorts that lacks one.
+pub(super) fn available_keys(config: &Config) -> (BTreeMap<ConnectionName, WorkspaceKeySet>, Vec<String>) {
+    let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
+    for (name, braze) in with_keys(config) {
+        match keys_of(config, name, braze) {
+            Ok(keys) => drop(found.insert(name.clone(), keys)),
+            Err(error) => missing.push(error.message().to_owned()),
+        }
+    }
+    (found, missing)
+}
+
+/// The connections with cohorts, without the sandbox, which needs no keys.
+fn with_keys(config: &Config) -> impl Iterator<Item = (&ConnectionName, &BrazeConfig)> {
+    config.braze.iter().filter(|(name, braze)| {
+        let is_used = !config.removed.is_empty() || config.cohorts.iter().any(|cohort| cohort.to == **name);
+        braze.endpoint != VendorEndpoint::Sandbox && is_used
+    })
 }
 
 /// The keys of a connection. Keys that the config does not need may be missing.

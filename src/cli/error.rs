@@ -26,13 +26,15 @@ pub(super) struct CommandError {
     hints: Vec<String>,
     /// The problems of a config, which replace the message in text output.
     problems: Option<Problems>,
+    /// The operator asked for the end of the command.
+    is_requested: bool,
 }
 
 impl CommandError {
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
         // Messages repeat names of files, columns and databases, and are one line each.
         let message = escaped(&message.into()).into_owned();
-        Self { exit, message, hints: Vec::new(), problems: None }
+        Self { exit, message, hints: Vec::new(), problems: None, is_requested: false }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -69,6 +71,16 @@ impl CommandError {
         }
         // A problem of the config shows a line of the file, which must stay as it is.
         if self.problems.is_none() { wrapped(&text) } else { text }
+    }
+
+    /// A second signal has ended the work.
+    pub(super) fn stopped_at_once() -> Self {
+        Self { is_requested: true, ..Self::new(Exit::Part, "stopped at once") }
+    }
+
+    /// Whether the operator asked for the end of the command, so that it is no failure.
+    pub(super) fn is_requested(&self) -> bool {
+        self.is_requested
     }
 
     /// An invalid command line, from the text that describes it.

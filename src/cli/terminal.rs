@@ -225,7 +225,10 @@ mod tests {
         let asked = now.checked_sub(Duration::from_secs(5)).unwrap();
         activity.requests.insert(1, ("POST https://braze/users".to_owned(), asked));
         activity.requests.insert(2, ("GET https://braze/list".to_owned(), now));
-        assert_eq!(activity.text(), "reconcile, 70 s: POST https://braze/users has no response for 5 s");
+        assert_eq!(
+            activity.text(),
+            "reconcile, 1 min 10 s: POST https://braze/users has no response for 5 s"
+        );
         let until = now + Duration::from_secs(300);
         activity.wait = Some(("Braze does not answer: timed out; attempt 2 of 3".to_owned(), until));
         let text = activity.text();

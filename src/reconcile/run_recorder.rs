@@ -115,6 +115,14 @@ impl RunRecorder {
         self.finish(journaled.and(recorded), config);
     }
 
+    /// Ends a run that the operator stopped before it could report its cohorts. A failure to record it is logged.
+    pub fn stop(&self, config: &Config) {
+        let stopped = RecordedEnd { result: "stopped".to_owned(), ..RecordedEnd::default() };
+        if let Err(error) = self.end(&stopped, config) {
+            tracing::warn!("the end of the run could not be written to the journal: {error}");
+        }
+    }
+
     fn outcome_run(&self, at: Timestamp) -> OutcomeRun<'_> {
         OutcomeRun { run: &self.run, command: &self.command, at }
     }

@@ -350,7 +350,7 @@ mod tests {
             (elsewhere, "its checksum does not match"),
             (object(r#"{"format":2,"version":1,"text":"x"}"#), "it is another version"),
             (object(r#"{"format":2,"text":"x"}"#), "it has no version number"),
-            (object(r#"{"format":2,"version":2,"text":7}"#), "invalid type: integer `7`"),
+            (object(r#"{"format":2,"version":2,"text":7}"#), "invalid type: integer `…`"),
             (object(r#"{"format":1,"version":2,"text":"x"}"#), "format 1 is not supported any more"),
             (
                 object(r#"{"format":3,"version":2,"text":"x"}"#),

@@ -155,7 +155,8 @@ impl ExportRun {
             if failure.is_some() && failure != before {
                 let recorder = RunRecorder::begin(&self.state, run, self.clock, &self.config, origin)?;
                 recorder.journal().append(self.clock.now(), report.exported())?;
-                let end = RecordedEnd { result: "failed".to_owned(), exports, ..RecordedEnd::default() };
+                let result = reconcile::exports_result(std::slice::from_ref(&report)).to_owned();
+                let end = RecordedEnd { result, exports, ..RecordedEnd::default() };
                 return recorder.end(&end, &self.config);
             }
             let of = OutcomeRun { run, command: &origin.command, at: self.clock.now() };

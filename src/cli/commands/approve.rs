@@ -69,13 +69,13 @@ pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, C
     Ok(Exit::Done)
 }
 
-/// A warning about a plan that no run has recorded as blocked. It may be the plan of `syncline plan`, which records
+/// A warning about a plan that the last run has not recorded as blocked. It may be the plan of `syncline plan`, which records
 /// nothing, or a digest that no plan has.
 fn unrecorded(approval: &Approval, blocked: Option<&str>) -> Option<String> {
     let known = match blocked {
         Some(blocked) if blocked == approval.plan => return None,
         Some(blocked) => format!("the last run of {} blocked another plan, {blocked}", approval.cohort),
-        None => format!("no run has recorded a blocked plan of {}", approval.cohort),
+        None => format!("the last run has recorded no blocked plan of {}", approval.cohort),
     };
     Some(format!("{known}; the approval has no effect unless the next run has exactly the approved plan"))
 }

@@ -26,7 +26,7 @@ use crate::reconcile::{self, ExportJob, ExportResources, RecordedEnd, RunRecorde
 use crate::state::{IdentityMap, StateReader, StateWriter};
 
 pub(in crate::cli) fn run(global: &Global, args: &ExportArgs) -> Result<Exit, CommandError> {
-    let config = super::config(global)?;
+    let config = super::run_config("export", global)?;
     let exports = chosen(&config, &args.exports)?;
     let days = Days { since: args.since, until: args.until };
     if args.dry_run {
@@ -92,8 +92,8 @@ pub(super) fn run_jobs(
 }
 
 fn stopped_at_once() -> CommandError {
-    let stopped = CommandError::new(Exit::Part, "stopped at once");
-    stopped.hint("the next run sends unfinished batches again; Heap ignores repeated events by their id")
+    CommandError::stopped_at_once()
+        .hint("the next run sends unfinished batches again; Heap ignores repeated events by their id")
 }
 
 /// Runs exports as a part of a run, with resources that the command has already opened.

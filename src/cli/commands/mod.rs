@@ -85,7 +85,10 @@ fn recorded<T>(
 ) -> Result<T, CommandError> {
     let origin = operator::origin(command);
     let recorder = RunRecorder::begin(state, run, environment::clock(), config, origin)?;
-    work(&recorder).inspect_err(|error| recorder.fail(error.message(), config))
+    work(&recorder).inspect_err(|error| match error.is_requested() {
+        true => recorder.stop(config),
+        false => recorder.fail(error.message(), config),
+    })
 }
 
 /// Records a run that failed before it held the state, for `history`. Only the holder may write to a state, so nothing is

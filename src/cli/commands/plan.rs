@@ -14,8 +14,8 @@ use crate::cli::render::{RenderOptions, json, markdown, plan as human};
 use crate::cli::segments;
 use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment, workspace};
-use crate::config::Config;
-use crate::model::CohortId;
+use crate::config::{Config, HeapConfig};
+use crate::model::{CohortId, ConnectionName};
 use crate::reconcile::{self, PlanInputs, RunPlan};
 use crate::state::{StateError, StateReader};
 
@@ -41,14 +41,17 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     };
     let again = SuggestedCommand::new(global).run(&args.run, args.out.as_ref());
     // A plan needs no keys. Where there are some, they must be those of the state's workspace.
-    if let Ok(keys) = access::keys(&config) {
-        workspace::check_workspace(&config, &state, &keys, &again)?;
-    }
+    let (keys, mut missing_keys) = access::available_keys(&config);
+    workspace::check_workspace(&config, &state, &keys, &again)?;
     let failed_import = super::identity::report_news(&config, &secrets.stores, &state, &args.run.cohorts);
     let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
         reconcile::save(&mut plan, file, &state).map_err(|error| unusable_plan(error, &again))?;
         notify(&format!("saved to {}; it contains user identifiers", file.display()));
+    }
+    if args.run.cohorts.is_empty() && args.out.is_none() {
+        missing_keys
+            .extend(config.heap.iter().filter_map(|(name, heap)| missing_app_id(&config, name, heap)));
     }
     let unknown = unknown(&config, &state, &args.run.cohorts)?;
     let looked = segments::look_along(&config, &state, &args.run.cohorts)?;
@@ -58,7 +61,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         again: &again,
         show_identifiers: args.show_identifiers,
         unknown: &unknown,
-        missing_keys: &access::missing_keys(&config, |name| plan.sends_to(name)),
+        missing_keys: &missing_keys,
         segments: SegmentReport { looked: &looked, config: &config, again: &again },
     };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
@@ -71,6 +74,13 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         PlanFormat::Markdown => markdown::markdown(&plan, &showing),
     })?;
     Ok(exit)
+}
+
+/// Why `reconcile` would fail before its exports to this Heap.
+fn missing_app_id(config: &Config, name: &ConnectionName, heap: &HeapConfig) -> Option<String> {
+    let is_used = config.exports.iter().any(|export| export.to == *name);
+    let error = access::app_id(name, heap).err().filter(|_| is_used)?;
+    Some(error.message().to_owned())
 }
 
 /// Ids under `removed:` that have no cohort in the state: a typo, or an obsolete entry.

@@ -163,8 +163,8 @@ pub(super) fn apply(
         Ok::<_, CommandError>((report, exported.unwrap_or_else(failed)))
     });
     let (mut report, exports) = applied.unwrap_or_else(|| {
-        let stopped = CommandError::new(Exit::Part, "stopped at once");
-        Err(stopped.hint("requests in flight are in doubt; the next run settles them"))
+        Err(CommandError::stopped_at_once()
+            .hint("requests in flight are in doubt; the next run settles them"))
     })?;
     if let Err(error) = recorder.end(&end_of(&report, &exports, &again), config) {
         report.journal_error.get_or_insert_with(|| error.into());

@@ -20,7 +20,7 @@ use crate::reconcile::ExportJob;
 use crate::state::StateReader;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReplayArgs) -> Result<Exit, CommandError> {
-    let config = super::config(global)?;
+    let config = super::run_config("replay", global)?;
     let exports = chosen(&config, &args.exports)?;
     let days = Days { since: args.since, until: args.until };
     if args.files {

@@ -22,7 +22,7 @@ use crate::reconcile::{self, PlanInputs, RunPlan};
 use crate::state::{StateReader, StateWriter};
 
 pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, CommandError> {
-    let config = super::config(global)?;
+    let config = super::run_config("resync", global)?;
     let again = SuggestedCommand::new(global).resync(&args.cohort);
     let segments = SegmentReport { looked: &[], config: &config, again: &again };
     let target = RunTarget::new(global, &config);

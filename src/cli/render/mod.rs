@@ -43,7 +43,7 @@ pub(super) struct RenderOptions<'a> {
     pub(super) show_identifiers: bool,
     /// Ids under `removed:` that have no cohort in the state.
     pub(super) unknown: &'a [CohortId],
-    /// The keys that applying the plan needs and this machine does not have, each with its connection.
+    /// Why `reconcile` would fail on this machine: each missing key with its connection.
     pub(super) missing_keys: &'a [String],
     /// The results of the segment checks.
     pub(super) segments: SegmentReport<'a>,
