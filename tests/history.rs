@@ -273,7 +273,11 @@ fn failed_starts_are_in_the_history_unless_another_process_holds_the_state() {
     let failed = ["reconcile", "watch", "watch", "watch"].map(|command| [command, "failed"]);
     assert_eq!(shown, [&failed[..], &[["reconcile", "applied"]]].concat());
     let error = |at: usize| runs[at]["errors"][0].as_str().unwrap().to_owned();
-    assert!(error(0).starts_with("the config has ") && error(1) == error(0), "{runs:?}");
+    assert!(
+        error(0).starts_with("the config has ") && error(0).contains(": unknown-key at sync.yaml:"),
+        "{runs:?}"
+    );
+    assert_eq!(error(1), error(0));
     assert!(error(2).contains("cannot listen on") && error(3).contains("has no partner API key"), "{runs:?}");
     w.run(&["status"]).expect(0).says(&["the last run failed: reconcile", "the config has "]);
     // The holder of the state alone may write to it.

@@ -149,6 +149,7 @@ fn a_slow_source_is_on_the_terminal_and_ctrl_c_ends_it() {
     run.shows("reconcile, 1 s");
     run.interrupt();
     run.shows_and_ends("stopped, nothing sent", 130);
+    w.run(&["history"]).expect(0).says(&["stopped: 0 requests"]);
 }
 
 /// Waits for a line of a log while the program runs.

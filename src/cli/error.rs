@@ -55,6 +55,14 @@ impl CommandError {
         self.problems.as_ref().map(super::problems::lines).unwrap_or_default()
     }
 
+    /// The message for a record: with the code and the place of the first problem of a config, without values of it.
+    pub(super) fn recorded(&self) -> String {
+        match self.problems.as_ref().and_then(super::problems::first_code) {
+            Some(first) => format!("{}: {first}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// Message and hints, for a log.
     pub(super) fn in_one_line(&self) -> String {
         std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")

@@ -33,10 +33,7 @@ pub(super) fn drawn(problems: &Problems, has_color: bool) -> String {
 /// The first problems, one per line, and the number of further ones.
 pub(super) fn lines(problems: &Problems) -> Vec<String> {
     let one = |problem: &Problem| {
-        let location = problem.span.and_then(|span| {
-            let (line, column) = problems.sources.line_column(span)?;
-            Some(format!("{}:{line}:{column}: ", problems.sources.file(span)?.name))
-        });
+        let location = location(problem, &problems.sources).map(|location| format!("{location}: "));
         let (location, code) = (location.unwrap_or_default(), problem.code.as_str());
         escaped(&format!("{location}{} [{code}]", problem.message)).into_owned()
     };
@@ -44,6 +41,20 @@ pub(super) fn lines(problems: &Problems) -> Vec<String> {
     let more = problems.list.len().saturating_sub(SHOWN_MAX);
     lines.extend((more > 0).then(|| format!("and {}", counted(more as u64, "more problem"))));
     lines
+}
+
+/// Code and place of the first problem. A message may quote a value of the config, which may be an identifier.
+pub(super) fn first_code(problems: &Problems) -> Option<String> {
+    let first = problems.list.first()?;
+    let location = location(first, &problems.sources).map(|location| format!(" at {location}"));
+    Some(escaped(&format!("{}{}", first.code.as_str(), location.unwrap_or_default())).into_owned())
+}
+
+/// `sync.yaml:18:5`.
+fn location(problem: &Problem, sources: &ConfigSources) -> Option<String> {
+    let span = problem.span?;
+    let (line, column) = sources.line_column(span)?;
+    Some(format!("{}:{line}:{column}", sources.file(span)?.name))
 }
 
 fn shown(problems: &Problems) -> impl Iterator<Item = &Problem> {

@@ -115,6 +115,17 @@ impl RunRecorder {
         self.finish(journaled.and(recorded), config);
     }
 
+    /// Ends the journal of a run that is stopped before it sends anything, from another thread.
+    pub fn early_stop(&self) -> impl FnOnce() + Send + 'static {
+        let (journal, clock) = (Arc::clone(&self.journal), self.clock);
+        move || {
+            let ended = JournalEvent::Ended { result: "stopped".to_owned(), requests: 0 };
+            if let Err(error) = journal.append(clock.now(), ended).and_then(|()| journal.sync()) {
+                tracing::debug!("the stop could not be written to the journal: {error}");
+            }
+        }
+    }
+
     /// Ends a run that the operator stopped before it could report its cohorts. A failure to record it is logged.
     pub fn stop(&self, config: &Config) {
         let stopped = RecordedEnd { result: "stopped".to_owned(), ..RecordedEnd::default() };

@@ -69,6 +69,7 @@ pub(super) fn run_jobs(
 ) -> Result<Vec<ExportReport>, CommandError> {
     let (stop, run) = (Stop::listen()?, environment::process_run());
     super::recorded(command, run, config, state, |recorder| {
+        stop.record_early(recorder.early_stop());
         let ids = access::app_ids(config, exports)?;
         let (jobs, sandboxes) = (jobs(state.reader())?, access::Sandboxes::default());
         let work = stop.run(async |interrupt| {

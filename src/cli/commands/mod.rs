@@ -54,14 +54,15 @@ fn run_config(command: &str, global: &Global) -> Result<Config, CommandError> {
     })
 }
 
-/// Loads the config of a command that shows what the state records. If the config is invalid and says where the state is,
-/// the problems are a warning, and the config has no cohorts and no exports. Returns whether the config is valid.
+/// Loads the config of a command that shows what the state records. If the config is invalid, says where the state is, and
+/// there is one, the problems are a warning, and the config has no cohorts and no exports. Returns whether the config is valid.
 fn config_or_state(global: &Global) -> Result<(Config, bool), CommandError> {
     let error = match config(global) {
         Ok(config) => return Ok((config, true)),
         Err(error) => error,
     };
-    let Some(config) = state_config(global) else { return Err(error) };
+    let exists = |config: &Config| StateReader::exists_at(&location(config)).unwrap_or(false);
+    let Some(config) = state_config(global).filter(exists) else { return Err(error) };
     let mut lines = vec![format!("warning: {}; only what the state records is shown", error.message())];
     lines.extend(error.problems().into_iter().map(|problem| format!("  {problem}")));
     logging::notify(&lines.join("\n"));
@@ -94,12 +95,13 @@ fn recorded<T>(
 /// Records a run that failed before it held the state, for `history`. Only the holder may write to a state, so nothing is
 /// recorded while another process holds it, and no state is created for it.
 fn record_failed_start(command: &str, config: &Config, error: &CommandError) {
+    let text = error.recorded();
     let recorded = || -> Result<(), CommandError> {
         if !StateReader::exists_at(&location(config))? {
             return Ok(());
         }
         let (state, run) = (Arc::new(create(config)?), environment::process_run());
-        let failed = (operator::origin(command), error.message());
+        let failed = (operator::origin(command), &*text);
         Ok(RunRecorder::record_failed_start(&state, run, environment::clock(), config, failed)?)
     };
     if let Err(error) = recorded() {

@@ -47,6 +47,7 @@ fn reconcile_once(
     recorder: &RunRecorder,
     stop: Stop,
 ) -> Result<Exit, CommandError> {
+    stop.record_early(recorder.early_stop());
     let (keys, secrets) = (access::keys(config)?, Arc::new(access::sources(config)?));
     // A saved plan, and single cohorts, are about cohorts alone.
     let all = args.run.cohorts.is_empty() && args.plan.is_none();

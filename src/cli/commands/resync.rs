@@ -49,6 +49,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let (state, id, format) =
         (Arc::new(super::writer(&config)?), environment::process_run().clone(), args.format);
     super::recorded("resync", &id.clone(), &config, &state, |recorder| {
+        stop.record_early(recorder.early_stop());
         let keys = access::keys(&config)?;
         workspace::check_workspace(&config, state.reader(), &keys, &again)?;
         recover(args, &config, &state)?;

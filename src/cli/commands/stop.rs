@@ -3,8 +3,8 @@
 //! Until the first request may be sent, a signal ends the program at once: nothing was sent, and nothing is in doubt.
 //! Later, the first signal waits until running requests are recorded. The second signal ends that wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -19,12 +19,19 @@ const STOPPING: &str = "stopping after the requests in flight; press Ctrl-C agai
 /// How long the program may take to end after the second signal. It releases the state in this time.
 const LAST_STEPS: Duration = Duration::from_millis(500);
 
+/// How long the record of a stop may delay the end of the program.
+const RECORDING: Duration = Duration::from_millis(100);
+
+/// Records a stop before anything was sent.
+type StopRecord = Box<dyn FnOnce() + Send>;
+
 /// Listens for signals from its creation on.
 pub(super) struct Stop {
     runtime: tokio::runtime::Runtime,
     interrupt: Interrupt,
     /// Whether nothing can have been sent yet.
     is_planning: Arc<AtomicBool>,
+    record: Arc<Mutex<Option<StopRecord>>>,
     /// Wakes when a second signal arrives.
     second: Arc<Notify>,
 }
@@ -34,8 +41,15 @@ impl Stop {
         let runtime = super::runtime()?;
         let (switch, interrupt) = Interrupt::new();
         let (is_planning, second) = (Arc::new(AtomicBool::new(true)), Arc::new(Notify::new()));
-        runtime.spawn(listen(switch, Arc::clone(&is_planning), Arc::clone(&second)));
-        Ok(Self { runtime, interrupt, is_planning, second })
+        let record = Arc::default();
+        let planning = (Arc::clone(&is_planning), Arc::clone(&record));
+        runtime.spawn(listen(switch, planning, Arc::clone(&second)));
+        Ok(Self { runtime, interrupt, is_planning, record, second })
+    }
+
+    /// Calls this for a stop before anything was sent. It has [`RECORDING`] to end.
+    pub(super) fn record_early(&self, record: impl FnOnce() + Send + 'static) {
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(record));
     }
 
     /// Runs work that may send something. None: a second signal has ended it.
@@ -60,11 +74,23 @@ pub(super) async fn answer_for_server() {
     std::future::pending::<()>().await;
 }
 
-async fn listen(switch: watch::Sender<bool>, is_planning: Arc<AtomicBool>, second: Arc<Notify>) {
+async fn listen(
+    switch: watch::Sender<bool>,
+    (is_planning, record): (Arc<AtomicBool>, Arc<Mutex<Option<StopRecord>>>),
+    second: Arc<Notify>,
+) {
     let mut signals = StopSignals::listen();
     signals.next().await;
     if is_planning.load(Ordering::SeqCst) {
         notify("stopped, nothing sent");
+        let record = record.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            record.into_iter().for_each(|record| record());
+            drop(done);
+        });
+        // An error means that the record is written.
+        let _: Result<(), _> = ended.recv_timeout(RECORDING);
         stop_at_once(Exit::Stopped);
     }
     notify(STOPPING);

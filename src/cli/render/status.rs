@@ -118,7 +118,9 @@ impl StatusReport<'_> {
 
     /// A cohort with everything that explains its state, and the command that changes it.
     fn attention(&self, row: &CohortStatusRow, lines: &mut Vec<String>) {
-        let head = format!("{}  \"{}\"", bold(row.id.as_str()), escaped(&row.name));
+        // A cohort in an attribute has no name in the state.
+        let name = if row.name.is_empty() { String::new() } else { format!("  \"{}\"", escaped(&row.name)) };
+        let head = format!("{}{name}", bold(row.id.as_str()));
         lines.push(format!("{} {head}: {}", yellow("!"), self.condition(row)));
         let mut detail = |text: String| lines.push(format!("    {text}"));
         let outcome = row.outcome.as_ref().filter(|outcome| outcome.result != OutcomeResult::InSync);
