@@ -514,7 +514,25 @@ fn many_identifiers_come_from_a_file_or_stdin() {
     let output = child.wait_with_output().unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().contains("member since"));
     w.write("many.txt", users(10_001).map(|id| id + "\n").collect::<String>());
-    w.run(&["who", "--file", "many.txt"]).expect(64).says(&["10,001 identifiers; at most 10,000"]);
+    let many = w.run(&["who", "--file", "many.txt", "--source"]).expect(64);
+    many.says(&["many.txt has more than 10,000 identifiers"]);
+    let all = w.run(&["who", "--file", "many.txt", "--format", "json"]).expect(0).json();
+    assert_eq!(all["users"].as_array().unwrap().len(), 10_001, "without sources, there is no limit");
+    // A defect behind the first pieces ends the answers, and the document is still whole.
+    w.write(
+        "late.txt",
+        [users(1_200).map(|id| id + "\n").collect::<String>().as_bytes(), b"\xff\n"].concat(),
+    );
+    let late = w.run(&["who", "--file", "late.txt", "--format", "json"]).expect(64);
+    assert_eq!(
+        (late.json()["result"].clone(), late.json()["users"].as_array().unwrap().len()),
+        (json!("error"), 1_000)
+    );
+    assert!(late.stderr.contains("late.txt:1201: the line is not UTF-8"), "{}", late.stderr);
+    w.write("long.txt", "x".repeat(70_000))
+        .run(&["who", "--file", "long.txt"])
+        .expect(64)
+        .says(&["long.txt:1"]);
     w.write("bad.txt", b"user-1\n\xff\n").run(&["who", "--file", "bad.txt"]).expect(64).says(&["bad.txt:2"]);
     w.run(&["who", "--file", "none.txt"]).expect(1).says(&["cannot read none.txt"]);
     w.write("empty.txt", "\n").run(&["who", "--file", "empty.txt"]).expect(64).says(&["has no identifier"]);

@@ -20,7 +20,7 @@ pub(super) struct WhoArgs {
     /// An external id, `label:name` or name of an alias, device id, Braze id or Heap user id
     #[arg(value_name = "IDENTIFIER", required_unless_present = "file")]
     pub(super) identifiers: Vec<String>,
-    /// Read identifiers from this file, one per line, at most 10,000; `-` reads from stdin
+    /// Read identifiers from this file, one per line, with `--source` at most 10,000; `-` reads from stdin
     #[arg(long, value_name = "FILE", conflicts_with = "identifiers")]
     pub(super) file: Option<PathBuf>,
     /// Look the identifiers up as this kind only

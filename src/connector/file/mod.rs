@@ -36,6 +36,7 @@ pub(in crate::connector) use find::real;
 pub use fingerprint::{FileFingerprint, fingerprint};
 pub(in crate::connector) use found::FoundFile;
 pub use header::REPEATED_HEADER;
+#[cfg(feature = "warehouse")]
 pub(in crate::connector) use header::is_plausible_name;
 pub(in crate::connector) use open::{open_file, read_whole};
 pub use read::read;
