@@ -328,4 +328,9 @@ fn blocked_cohorts_and_their_approvals_are_reported() {
     assert!(!approved.stdout.contains("waits for an approval"), "{}", approved.stdout);
     w.run(&["reconcile"]).expect(0);
     assert!(!w.run(&["doctor"]).expect(0).stdout.contains("blocked"));
+    let (path, bytes) = w.snapshot(".syncline/outcomes").pop().unwrap();
+    std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    w.run(&["doctor"])
+        .expect(0)
+        .says(&["! what the guard blocks is unknown", "the next run records it again"]);
 }

@@ -35,7 +35,7 @@ use super::global_args::Global;
 use super::logging;
 use super::operator;
 use super::resources::{create, location, must_exist, reader, runtime, writer};
-use crate::config::{Config, did_you_mean, listed, load, load_state_location};
+use crate::config::{Config, StateLocation, did_you_mean, listed, load, load_state_location};
 use crate::model::{Ceilings, CohortId, RunId};
 use crate::reconcile::RunRecorder;
 use crate::state::{StateReader, StateWriter};
@@ -45,10 +45,12 @@ fn config(global: &Global) -> Result<Config, CommandError> {
     Ok(load(&global.config, global.env.as_deref(), global.trusted_config.as_deref())?)
 }
 
-/// Loads the config of a run. An invalid config is a failed run in the `history` of its state, if the state is known.
+/// Loads the config of a run. An invalid config is a failed run in the `history` of its state, if the state is known and in
+/// a folder: a bucket that does not respond would delay the message.
 fn run_config(command: &str, global: &Global) -> Result<Config, CommandError> {
+    let is_in_folder = |config: &Config| matches!(config.state, StateLocation::Folder(_));
     config(global).inspect_err(|error| {
-        if let Some(config) = state_config(global) {
+        if let Some(config) = state_config(global).filter(is_in_folder) {
             record_failed_start(command, &config, error);
         }
     })
