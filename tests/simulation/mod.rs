@@ -9,6 +9,7 @@
 //! ```text
 //! SYNCLINE_SEED=7 cargo test --lib simulation::one_seed -- --ignored --nocapture      one seed, with all steps
 //! SYNCLINE_MINUTES=60 cargo test --release --lib simulation::for_minutes -- --ignored --nocapture
+//! python3 scripts/planted-bugs.py                                       how many seeds each planted bug takes
 //! ```
 
 mod bucket;
@@ -56,6 +57,18 @@ fn for_minutes() {
     let figures = figures::simulate_for(std::time::Duration::from_secs(60 * minutes), first, 2);
     eprintln!("{figures}");
     assert!(figures.violations.is_empty());
+}
+
+#[test]
+#[ignore = "it is for a program with a planted bug"]
+#[allow(clippy::disallowed_methods, reason = "the number of seeds is given by the environment")]
+fn until_found() {
+    let seeds: u64 = std::env::var("SYNCLINE_SEEDS").unwrap().parse().unwrap();
+    let found = (0..seeds).find_map(|seed| Some((seed, simulate(seed, false).violations.into_iter().next()?)));
+    match found {
+        Some((seed, violation)) => eprintln!("found: {} seeds: {violation}", seed + 1),
+        None => eprintln!("not found: {seeds} seeds"),
+    }
 }
 
 #[test]
