@@ -50,19 +50,21 @@ def main():
     given = arguments.parse_args()
     bugs = tomllib.loads((ROOT / "tests/simulation/planted_bugs.toml").read_text())["bug"]
     missed = 0
+    copy_source()
     for bug in bugs:
         if given.text not in bug["name"]:
             continue
-        copy_source()
         changed = COPY / bug["file"]
         text = changed.read_text()
         if text.count(bug["find"]) != 1:
             sys.exit(f"{bug['file']} has {text.count(bug['find'])} places for the bug `{bug['name']}`")
         changed.write_text(text.replace(bug["find"], bug["replace"]))
-        how, seeds, violation = result_of(given.seeds)
+        try:
+            how, seeds, violation = result_of(given.seeds)
+        finally:
+            changed.write_text(text)
         missed += how != "found"
         print(f"| {bug['name']} | {seeds if how == 'found' else 'not in ' + seeds} | {violation or ''} |", flush=True)
-    copy_source()
     sys.exit(1 if missed else 0)
 
 

@@ -73,6 +73,19 @@ impl BucketObjects {
         Ok(PutResult { e_tag: Some(self.tags.to_string()), version: None, extensions: Default::default() })
     }
 
+    /// Replaces an object, whatever there is. `None`: it is deleted.
+    pub(super) fn replace(&mut self, path: &str, bytes: Option<&[u8]>, now: Duration) {
+        self.tags += 1;
+        match bytes {
+            None => drop(self.objects.remove(path)),
+            Some(bytes) => {
+                let bytes = Bytes::copy_from_slice(bytes);
+                let written = self.objects.get(path).map_or(now, |object| object.written);
+                self.objects.insert(path.to_owned(), StoredObject { bytes, tag: self.tags, written });
+            }
+        }
+    }
+
     pub(super) fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         self.objects.iter().map(|(path, object)| (path.clone(), object.bytes.to_vec())).collect()
     }

@@ -55,6 +55,8 @@ pub(super) enum FaultKind {
     SecondProcess,
     /// A bit of a file flips.
     BitFlip,
+    /// A part of the state is restored from an older copy.
+    OlderCopy,
 }
 
 /// All kinds that a step or a request can meet.

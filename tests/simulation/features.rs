@@ -18,6 +18,8 @@ pub(super) struct Features {
     pub(super) has_export: bool,
     /// Whether the state is in a bucket, and not in a folder.
     pub(super) is_in_bucket: bool,
+    /// Whether files of the state are damaged.
+    pub(super) is_damaged: bool,
 }
 
 /// The features of one cohort.
@@ -43,6 +45,7 @@ impl Features {
             cohorts: ids.map(|(id, _)| cohort(id, dice)).collect(),
             has_export: dice.once_in(2),
             is_in_bucket: dice.once_in(2),
+            is_damaged: dice.once_in(3),
         }
     }
 

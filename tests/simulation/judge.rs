@@ -233,6 +233,16 @@ impl Judge {
         }
     }
 
+    /// The members that the state records must be those that requests have added.
+    pub(super) fn check_recorded(&mut self, cohort: &str, recorded: &BTreeSet<User>) {
+        let added = self.cohorts.get(cohort).map(|truth| truth.added.clone()).unwrap_or_default();
+        if *recorded != added {
+            let text =
+                format!("the state records {recorded:?} for {cohort}, and requests have added {added:?}");
+            self.violations.push(text);
+        }
+    }
+
     /// The members that Braze must have in the end, as it lists them.
     pub(super) fn expected(&self, cohort: &str) -> BTreeSet<User> {
         let truth = self.cohorts.get(cohort);

@@ -14,6 +14,7 @@
 
 mod bucket;
 mod clock;
+mod damage;
 mod dice;
 mod faults;
 mod features;
@@ -64,7 +65,8 @@ fn for_minutes() {
 #[allow(clippy::disallowed_methods, reason = "the number of seeds is given by the environment")]
 fn until_found() {
     let seeds: u64 = std::env::var("SYNCLINE_SEEDS").unwrap().parse().unwrap();
-    let found = (0..seeds).find_map(|seed| Some((seed, simulate(seed, false).violations.into_iter().next()?)));
+    let found =
+        (0..seeds).find_map(|seed| Some((seed, simulate(seed, false).violations.into_iter().next()?)));
     match found {
         Some((seed, violation)) => eprintln!("found: {} seeds: {violation}", seed + 1),
         None => eprintln!("not found: {seeds} seeds"),

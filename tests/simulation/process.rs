@@ -1,12 +1,14 @@
 //! What a simulated process does: the same calls as the commands, in the same order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::bucket::ProcessBucket;
 use super::clock::{self, clock};
+use super::damage;
+use super::judge::User;
 use super::network::ProcessNetwork;
 use super::world::Process;
 use crate::apply::Interrupt;
@@ -14,15 +16,16 @@ use crate::config::{Config, ExportConfig, Secret, SourceAccess};
 use crate::connector::braze::{ImportKeys, WorkspaceKeySet};
 use crate::connector::currents::StorageAccess;
 use crate::connector::simulated_network::simulate;
+use crate::erasure;
 use crate::export::{self, Days, ExportPatience, ExportReport, HeapAccess};
-use crate::model::{Ceilings, NoProgress, RunId};
+use crate::model::{Ceilings, CohortId, Identifier, IdentifierKind, MemberStanding, NoProgress, RunId};
 use crate::object_store::BucketClient;
 use crate::random;
 use crate::reconcile::{
     self, ApplyResources, BrazeAccess, ExportJob, ExportResources, PlanInputs, RecordedEnd, RunRecorder,
     RunReport,
 };
-use crate::state::{Holder, IdentityMap, Location, RunOrigin, StateReader, StateWriter};
+use crate::state::{Holder, IdentityMap, Location, RunOrigin, StateError, StateReader, StateWriter};
 
 /// How long a process runs at most without a step.
 const TICK: Duration = Duration::from_millis(500);
@@ -31,7 +34,7 @@ const TICK: Duration = Duration::from_millis(500);
 const LEASE: Duration = Duration::from_secs(30);
 
 /// What a process is started for.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Command {
     /// `reconcile`. With `allows_all`, an operator has allowed any change.
     Reconcile { allows_all: bool },
@@ -39,6 +42,10 @@ pub(super) enum Command {
     Plan,
     /// `state gc`.
     CollectGarbage,
+    /// `forget`, with an external id.
+    Forget(User),
+    /// The judge compares what the state records with the truth.
+    Inspect,
 }
 
 /// How a process ended.
@@ -87,6 +94,8 @@ async fn execute(process: &Arc<Process>, command: Command, config: &Arc<Config>)
         Command::Reconcile { allows_all } => reconcile_once(process, config, allows_all).await,
         Command::Plan => plan_only(process, config),
         Command::CollectGarbage => collect_garbage(process, config),
+        Command::Forget(user) => forget(process, &user),
+        Command::Inspect => inspect(process, config),
     };
     result.unwrap_or_else(Exit::Failed)
 }
@@ -143,6 +152,51 @@ fn collect_garbage(process: &Arc<Process>, config: &Config) -> Result<Exit, Stri
     };
     collect().map_err(|e| e.to_string())?;
     Ok(Exit::Done(Vec::new()))
+}
+
+fn forget(process: &Arc<Process>, user: &str) -> Result<Exit, String> {
+    let state = Arc::new(hold(process)?);
+    let report = erasure::forget(&state, user, clock().now()).map_err(|e| e.to_string())?;
+    if !report.member_of.is_empty() || report.is_left() {
+        return Ok(Exit::Done(vec!["the user is still in an audience, or may be".to_owned()]));
+    }
+    for (path, bytes) in process.world.files() {
+        if damage::mentions(&path, &bytes, user) {
+            let text = format!("{path} still mentions {user}, who was erased");
+            process.world.lock().judge.violations.push(text);
+        }
+    }
+    Ok(Exit::Done(Vec::new()))
+}
+
+/// Verifies the state, and shows the judge who it records as a member.
+fn inspect(process: &Arc<Process>, config: &Config) -> Result<Exit, String> {
+    let state = StateReader::open(&location(process)).map_err(|e| e.to_string())?;
+    let found = state.verify().map_err(|e| e.to_string())?;
+    let harmful = found.findings.iter().filter(|finding| !finding.harmless);
+    let problems = harmful.map(|finding| format!("{}: {}", finding.path, finding.problem)).collect();
+    for cohort in &config.cohorts {
+        let members = recorded(&state, &cohort.id).map_err(|e| e.to_string())?;
+        process.world.lock().judge.check_recorded(cohort.id.as_str(), &members);
+    }
+    Ok(Exit::Done(problems))
+}
+
+/// The members that the state records as settled.
+fn recorded(state: &StateReader, cohort: &CohortId) -> Result<BTreeSet<User>, StateError> {
+    let version = state.version(cohort)?;
+    let (mut cursor, mut members) = (state.members(cohort, version.as_ref())?, BTreeSet::new());
+    while let Some((_, standing)) = cursor.advance()? {
+        let packed = cursor.packed()?.to_vec();
+        let Ok((identifier, _)) = Identifier::unpack(&packed) else { continue };
+        if standing == MemberStanding::Member {
+            members.insert(match identifier.kind {
+                IdentifierKind::DeviceId => format!("device:{}", identifier.value),
+                _ => identifier.value.to_owned(),
+            });
+        }
+    }
+    Ok(members)
 }
 
 async fn reconcile_once(

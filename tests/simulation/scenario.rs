@@ -12,6 +12,7 @@ use std::time::Duration;
 use syncline_sandbox::currents::{self, EventMix, FileOptions};
 use tempfile::TempDir;
 
+use super::damage::Damage;
 use super::dice::Dice;
 use super::faults::FaultKind;
 use super::features::{Features, campaign_of};
@@ -61,6 +62,7 @@ struct Scene {
     threads: Vec<std::thread::JoinHandle<()>>,
     /// The last complete content of each source.
     contents: BTreeMap<String, BTreeSet<User>>,
+    damage: Damage,
 }
 
 /// Simulates the world of a seed.
@@ -102,6 +104,7 @@ impl Scene {
             running: Vec::new(),
             threads: Vec::new(),
             contents: BTreeMap::new(),
+            damage: Damage::default(),
         };
         scene.populate();
         fs::create_dir_all(scene.folder.path().join("currents")).unwrap();
@@ -236,14 +239,10 @@ impl Scene {
                 self.create_profiles(&[user]);
             }
         }
-        let first = *self.dice.pick(&[
-            Command::Reconcile { allows_all: false },
-            Command::Reconcile { allows_all: false },
-            Command::Reconcile { allows_all: false },
-            Command::Reconcile { allows_all: true },
-            Command::Plan,
-            Command::CollectGarbage,
-        ]);
+        if self.features.is_damaged && self.dice.once_in(4) {
+            self.damage.strike(&self.world, &mut self.dice, self.now);
+        }
+        let first = self.command();
         self.start(first, true);
         if self.dice.once_in(4) {
             self.world.lock().weather.count(FaultKind::SecondProcess);
@@ -257,13 +256,32 @@ impl Scene {
             self.edit(&cohort);
         }
         self.wait_for_all();
+        if self.features.is_damaged && self.dice.once_in(2) {
+            self.damage.back_up(&self.world);
+        }
         let pause = self.dice.below(3_600_000);
         self.wait(Duration::from_millis(pause));
+    }
+
+    /// What the next process does.
+    fn command(&mut self) -> Command {
+        match self.dice.below(8) {
+            0 => Command::Reconcile { allows_all: true },
+            1 => Command::Plan,
+            2 => Command::CollectGarbage,
+            3 => {
+                let absent = |user: &User| !self.contents.values().any(|members| members.contains(user));
+                let absent: Vec<User> = users().filter(|user| user.starts_with('u')).filter(absent).collect();
+                Command::Forget(self.dice.pick(&absent).clone())
+            }
+            _ => Command::Reconcile { allows_all: false },
+        }
     }
 
     /// Ends all faults, and checks that everything becomes right.
     fn settle(&mut self) {
         self.world.lock().weather.calm();
+        self.damage.repair(&self.world, self.now);
         self.wait(CALM);
         for cohort in self.cohort_ids() {
             let mut members = self.contents[&cohort].clone();
@@ -282,6 +300,12 @@ impl Scene {
         }
         if last != Exit::Done(Vec::new()) {
             self.violation(format!("the last run ended with {last:?}"));
+        }
+        let id = self.start(Command::Inspect, false);
+        self.wait_for_all();
+        let inspected = self.world.lock().exits[&id].clone();
+        if inspected != Exit::Done(Vec::new()) {
+            self.violation(format!("the state is not sound: {inspected:?}"));
         }
         self.compare();
     }
@@ -314,7 +338,8 @@ impl Scene {
     fn start(&mut self, command: Command, is_exposed: bool) -> Party {
         self.processes += 1;
         let (id, seed) = (self.processes, self.dice.draw());
-        let process = Process::new(id, &self.world, is_exposed);
+        let only_reads = matches!(command, Command::Plan | Command::Inspect);
+        let process = Process::new(id, &self.world, is_exposed, only_reads);
         self.world.schedule.add(id, self.now);
         let allows_all = command == Command::Reconcile { allows_all: true };
         let mut world = self.world.lock();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -41,6 +41,8 @@ pub(super) struct WorldState {
     pub(super) judge: Judge,
     late: Vec<LateArrival>,
     late_puts: Vec<LatePut>,
+    /// All processes that were started.
+    processes: Vec<Weak<Process>>,
     /// How the processes ended.
     pub(super) exits: BTreeMap<Party, Exit>,
     /// A hash of everything that happened.
@@ -77,6 +79,7 @@ impl World {
                 judge: Judge::default(),
                 late: Vec::new(),
                 late_puts: Vec::new(),
+                processes: Vec::new(),
                 exits: BTreeMap::new(),
                 trace: DefaultHasher::new(),
                 is_verbose,
@@ -131,6 +134,22 @@ impl World {
         }
     }
 
+    /// All files of the state with their contents.
+    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        match self.is_in_bucket {
+            true => self.bucket.lock().unwrap_or_else(PoisonError::into_inner).contents(),
+            false => self.store.contents(),
+        }
+    }
+
+    /// Replaces a file of the state. `None`: it is deleted.
+    pub(super) fn replace_file(&self, path: &str, bytes: Option<&[u8]>, now: Duration) {
+        match self.is_in_bucket {
+            true => self.bucket.lock().unwrap_or_else(PoisonError::into_inner).replace(path, bytes, now),
+            false => self.store.replace(path, bytes, clock::wall_time(now)),
+        }
+    }
+
     /// Does a put into the bucket up to a minute later.
     pub(super) fn put_later(&self, put: BucketPut, now: Duration) {
         let mut world = self.lock();
@@ -180,18 +199,23 @@ pub(super) struct Process {
     is_alive: AtomicBool,
     /// Whether its steps can fail. Those of the final check cannot.
     is_exposed: bool,
+    /// Whether it must not change the state.
+    only_reads: bool,
     pub(super) killed: tokio::sync::Notify,
 }
 
 impl Process {
-    pub(super) fn new(id: Party, world: &Arc<World>, is_exposed: bool) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(id: Party, world: &Arc<World>, is_exposed: bool, only_reads: bool) -> Arc<Self> {
+        let process = Arc::new(Self {
             id,
             world: Arc::clone(world),
             is_alive: AtomicBool::new(true),
             is_exposed,
+            only_reads,
             killed: tokio::sync::Notify::new(),
-        })
+        });
+        world.lock().processes.push(Arc::downgrade(&process));
+        process
     }
 
     pub(super) fn kill(&self) {
@@ -242,6 +266,10 @@ impl Process {
         } else if world.strikes(FaultKind::MachineCrash) {
             world.note(self.id, || "crashes with its machine".to_owned());
             self.kill();
+            if !self.world.is_in_bucket {
+                // A folder is used by processes on one machine.
+                world.processes.drain(..).filter_map(|other| other.upgrade()).for_each(|other| other.kill());
+            }
             let dice = &mut world.dice;
             self.world.store.restart_torn(|_, len| match dice.below(3) {
                 0 => None,
@@ -252,6 +280,13 @@ impl Process {
         !self.runs()
     }
 
+    /// A process that only reads must not change anything.
+    fn check_access(&self, is_write: bool, path: &str, world: &mut WorldState) {
+        if is_write && self.only_reads {
+            world.judge.violations.push(format!("process {} only reads, and changes {path}", self.id));
+        }
+    }
+
     /// A request to the bucket.
     pub(super) fn bucket_step(&self, action: &'static str, path: &str) -> io::Result<()> {
         if !self.step() {
@@ -259,6 +294,7 @@ impl Process {
         }
         let mut world = self.world.lock();
         world.note(self.id, || format!("{action} {path}"));
+        self.check_access(matches!(action, "put" | "remove"), path, &mut world);
         if self.is_exposed && world.strikes(FaultKind::DiskError) {
             world.note(self.id, || "the bucket fails".to_owned());
             return Err(io::Error::other("simulated error of the bucket"));
@@ -272,6 +308,7 @@ impl Process {
         }
         let mut world = self.world.lock();
         world.note(self.id, || format!("{action} {relative}"));
+        self.check_access(is_write, relative, &mut world);
         if !self.is_exposed {
             return Ok(());
         }

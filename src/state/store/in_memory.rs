@@ -154,13 +154,18 @@ impl MemoryStore {
         self.lock().visible.iter().map(|(path, file)| (path.clone(), file.bytes.clone())).collect()
     }
 
-    /// Replaces the content of a file, as a fault of the disk does. Changes its durable copy too.
-    pub(crate) fn corrupt(&self, relative: &str, bytes: &[u8]) {
+    /// Replaces a file, as a fault of the disk or a restored copy does. `None`: it is deleted.
+    pub(crate) fn replace(&self, relative: &str, bytes: Option<&[u8]>, now: Timestamp) {
         let mut all = self.lock();
+        let written = all.visible.get(relative).map_or(now, |file| file.written);
         let MemoryFiles { visible, durable, .. } = &mut *all;
         for files in [visible, durable] {
-            if let Some(file) = files.get_mut(relative) {
-                file.bytes = bytes.to_vec();
+            match bytes {
+                None => drop(files.remove(relative)),
+                Some(bytes) => {
+                    let file = MemoryFile { bytes: bytes.to_vec(), written, synced_len: bytes.len() };
+                    files.insert(relative.to_owned(), file);
+                }
             }
         }
     }
