@@ -21,6 +21,7 @@ use object_store::{
 
 use super::clock;
 use super::faults::FaultKind;
+use super::schedule::Party;
 use super::world::Process;
 
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub(super) struct BucketObjects {
 /// A put that is done, or may be done later.
 #[derive(Clone, Debug)]
 pub(super) struct BucketPut {
+    /// The process that sends it.
+    pub(super) by: Party,
     path: String,
     bytes: Bytes,
     mode: PutMode,
@@ -49,12 +52,18 @@ impl BucketPut {
     pub(super) fn path(&self) -> &str {
         &self.path
     }
+
+    /// Whether it takes, keeps or releases the lease on the state, and whether its process then holds it.
+    pub(super) fn of_lease(&self) -> Option<bool> {
+        let is_released = |text: &[u8]| memchr::memmem::find(text, b"\"released\":true").is_some();
+        (self.path == "lease.json").then(|| !is_released(&self.bytes))
+    }
 }
 
 impl BucketObjects {
     /// Does a put.
     pub(super) fn put(&mut self, put: BucketPut, now: Duration) -> Result<PutResult> {
-        let BucketPut { path, bytes, mode } = put;
+        let BucketPut { path, bytes, mode, .. } = put;
         let current = self.objects.get(&path);
         match mode {
             PutMode::Create if current.is_some() => {
@@ -191,19 +200,20 @@ impl ProcessBucket {
 impl ObjectStore for ProcessBucket {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.begin("put", location.as_ref())?;
-        let put = BucketPut { path: location.to_string(), bytes: payload.into(), mode: options.mode };
-        let now = clock::elapsed();
+        let by = self.process.id;
+        let put = BucketPut { by, path: location.to_string(), bytes: payload.into(), mode: options.mode };
+        let (world, now) = (&self.process.world, clock::elapsed());
         match self.fate() {
             Some(FaultKind::LostPut) => Err(failed("the request was lost")),
             Some(FaultKind::LatePut) => {
-                self.process.world.put_later(put, now);
+                world.put_later(put, now);
                 Err(failed("no response in time"))
             }
             Some(_) => {
-                let _ = self.objects().put(put, now);
+                let _ = world.put(put, now);
                 Err(failed("the response was lost"))
             }
-            None => self.objects().put(put, now),
+            None => world.put(put, now),
         }
     }
 

@@ -26,8 +26,9 @@ pub(super) struct Damage {
     flips: Vec<BitFlip>,
     /// Copies of the state at earlier moments.
     copies: Vec<Files>,
-    /// Files that an older copy has replaced.
+    /// Files that an older copy has replaced, and those that only the older copy has.
     replaced: Files,
+    outdated: Vec<String>,
 }
 
 impl Damage {
@@ -85,6 +86,7 @@ impl Damage {
         let mut state = world.lock();
         state.weather.count(FaultKind::OlderCopy);
         state.note(0, || format!("{entry} is restored from an older copy"));
+        self.outdated = older.into_keys().filter(|path| !newer.contains_key(path)).collect();
         self.replaced = newer;
     }
 
@@ -95,6 +97,9 @@ impl Damage {
             if !files.contains_key(&path) {
                 world.replace_file(&path, Some(&bytes), now);
             }
+        }
+        for path in std::mem::take(&mut self.outdated) {
+            world.replace_file(&path, None, now);
         }
         for BitFlip { path, at, mask, flipped } in self.flips.drain(..).rev() {
             let mut bytes = world.files().remove(&path).unwrap_or_default();

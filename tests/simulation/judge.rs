@@ -73,7 +73,8 @@ pub(super) struct Judge {
     /// Ids of the events that Heap must have in the end.
     pub(super) events: BTreeSet<String>,
     runs: BTreeMap<Party, RunTruth>,
-    holder: Option<Party>,
+    /// The process that holds the state.
+    pub(super) holder: Option<Party>,
     now: Moment,
     /// What must not have happened.
     pub(super) violations: Vec<String>,
@@ -105,7 +106,6 @@ impl Judge {
 
     /// A process has taken the state. It can know what is in doubt by now.
     pub(super) fn holds(&mut self, run: Party) {
-        self.holder = Some(run);
         let base = |truth: &CohortTruth| {
             let unanswered = truth.unanswered.keys().filter(|user| !truth.added.contains(*user));
             truth.added.len() + unanswered.count()

@@ -136,7 +136,12 @@ fn hold(process: &Arc<Process>) -> Result<StateWriter, String> {
     let holder = Holder { host: format!("host-{}", process.id), process: 1, since: now, renewal: None };
     let state = StateWriter::open(&location(process), &holder, clock(), random::unique_number());
     let state = state.map_err(|e| e.to_string())?;
-    process.world.lock().judge.holds(process.id);
+    let mut world = process.world.lock();
+    world.judge.holds(process.id);
+    if !process.world.is_in_bucket {
+        world.judge.holder = Some(process.id); // the lock on a folder cannot be lost
+    }
+    drop(world);
     Ok(state)
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hyper::Request;
+use object_store::PutResult;
 use syncline_sandbox::{ExistingUsers, InProcessSandbox, SandboxOptions, SimulatedResponse};
 
 use super::bucket::{BucketObjects, BucketPut};
@@ -166,8 +167,20 @@ impl World {
         due.sort_by_key(|put| put.due);
         for LatePut { due, put } in due {
             world.note(ENVIRONMENT, || format!("{due:?}: a late put arrives: {}", put.path()));
-            let _ = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).put(put, due);
+            drop(world);
+            let _ = self.put(put, due);
+            world = self.lock();
         }
+    }
+
+    /// Does a put into the bucket. Who writes the lease holds the state.
+    pub(super) fn put(&self, put: BucketPut, now: Duration) -> object_store::Result<PutResult> {
+        let (by, of_lease) = (put.by, put.of_lease());
+        let result = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).put(put, now);
+        if let Some(holds) = of_lease.filter(|_| result.is_ok()) {
+            self.lock().judge.holder = holds.then_some(by);
+        }
+        result
     }
 }
 
