@@ -172,9 +172,10 @@ impl<'a> InDoubtLedger<'a> {
         }
     }
 
-    /// The time by which Braze has handled every request sent so far.
+    /// The time by which Braze has handled every request sent so far. A clock that is behind the last version is wrong: by
+    /// its time, a request could count as handled before it was sent.
     fn certain_at(&self) -> Timestamp {
-        let now = self.context.clock.now();
+        let now = self.context.clock.now().max(self.initial.written_at);
         now.checked_add(self.context.settle_again_after).unwrap_or(now)
     }
 

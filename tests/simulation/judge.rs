@@ -76,6 +76,7 @@ pub(super) struct Judge {
     /// The process that holds the state.
     pub(super) holder: Option<Party>,
     now: Moment,
+    has_unsent: bool,
     /// What must not have happened.
     pub(super) violations: Vec<String>,
     /// Requests that have changed a cohort.
@@ -106,12 +107,22 @@ impl Judge {
 
     /// A process has taken the state. It can know what is in doubt by now.
     pub(super) fn holds(&mut self, run: Party) {
+        let has_unsent = self.has_unsent;
         let base = |truth: &CohortTruth| {
-            let unanswered = truth.unanswered.keys().filter(|user| !truth.added.contains(*user));
-            truth.added.len() + unanswered.count()
+            let listed = truth.versions.iter().filter_map(|version| version.members.as_ref()).flatten();
+            let listed = listed.filter(|_| has_unsent);
+            let possible: BTreeSet<&User> =
+                truth.added.iter().chain(truth.unanswered.keys()).chain(listed).collect();
+            possible.len()
         };
         let base = self.cohorts.iter().map(|(id, truth)| (id.clone(), base(truth))).collect();
         self.runs.entry(run).or_default().base = base;
+    }
+
+    /// A process that holds the state has ended. Unless everything was sent and answered, the state may record the
+    /// addition of any user in the source as in doubt.
+    pub(super) fn ended(&mut self, is_in_sync: bool) {
+        self.has_unsent = !is_in_sync;
     }
 
     /// A request leaves a process, whatever becomes of it.

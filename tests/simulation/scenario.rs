@@ -26,8 +26,8 @@ use crate::config::Config;
 const CALM: Duration = Duration::from_secs(20 * 60);
 /// Runs until everything must be in sync.
 const LAST_RUNS: u32 = 4;
-/// The time between them, after which unknown users are checked again.
-const BETWEEN_LAST_RUNS: Duration = Duration::from_secs(2 * 3600);
+/// The time between them. Together it is more than the error of a clock that was wrong by a day.
+const BETWEEN_LAST_RUNS: Duration = Duration::from_secs(9 * 3600);
 /// Users in a world. One in five is known by device only.
 const USERS: u64 = 60;
 /// Event types with a user in every event.
@@ -342,6 +342,7 @@ impl Scene {
         let process = Process::new(id, &self.world, is_exposed, only_reads);
         self.world.schedule.add(id, self.now);
         let allows_all = command == Command::Reconcile { allows_all: true };
+        let is_run = matches!(command, Command::Reconcile { .. });
         let mut world = self.world.lock();
         world.judge.began(id, allows_all);
         world.note(id, || format!("{command:?} starts"));
@@ -356,6 +357,9 @@ impl Scene {
                 world.judge.violations.push(format!("process {id} panicked"));
             }
             world.note(id, || format!("ends: {exit:?}"));
+            if is_run {
+                world.judge.ended(exit == Exit::Done(Vec::new()));
+            }
             world.exits.insert(id, exit);
             drop(world);
             running.world.schedule.leave(id);

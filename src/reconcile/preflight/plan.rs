@@ -80,10 +80,10 @@ pub(in crate::reconcile) fn plan(
     }))
 }
 
-/// Whether Braze must be asked for this user again.
+/// Whether Braze must be asked for this user again. A check far in the future was recorded by a wrong clock.
 pub(super) fn is_due(unknown: &UnknownUser, settings: PreflightConfig, now: Timestamp) -> bool {
     let wait = SignedDuration::try_from(settings.retry_unknown).unwrap_or(SignedDuration::MAX);
-    !unknown.has_profile && now.duration_since(unknown.checked_at.0) >= wait
+    !unknown.has_profile && now.duration_since(unknown.checked_at.0).abs() >= wait
 }
 
 #[cfg(test)]
