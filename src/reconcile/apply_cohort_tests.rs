@@ -7,7 +7,7 @@ use crate::apply::ApplyStop;
 use crate::apply::fake_destination::DestinationFault;
 use crate::connector::destination::{RequestFailure, RequestOutcome};
 use crate::model::ChangeOp;
-use crate::state::{CheckTime, DueTrigger, Outbox, Transition};
+use crate::state::{CheckTime, DueTrigger, Membership, Outbox, Transition};
 
 const TRIGGERS: &str = "    on_enter: { campaign: welcome, cool_down: 1s }
     on_exit: { campaign: goodbye, cool_down: 1s }
@@ -228,4 +228,17 @@ async fn a_trigger_of_a_blocked_change_does_not_fire() {
     assert!(!plan.verdict.violations.is_empty() && !plan.sends(), "{plan:?}");
     fixture.apply(plan, &braze).await;
     assert_eq!((braze.take_log(), fixture.due()), (no_lines(), no_lines()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_behind_the_last_version_does_not_let_a_request_count_as_handled_too_early() {
+    let (fixture, braze) = (filled(), FakeWorkspace::new());
+    let (last, tomorrow) = (fixture.membership(), now() + 24 * HOUR);
+    let later = Membership { number: last.number + 1, written_at: tomorrow, ..last };
+    fixture.state.commit(fixture.id(), &later).unwrap();
+    fixture.source(&["ada,", "bob,"]);
+    braze.destination.script([DestinationFault::After(LOST)]);
+    fixture.run(&braze).await;
+    let late = fixture.membership().uncertain_until().unwrap();
+    assert_eq!(late, tomorrow + HOUR, "the request may arrive until an hour after the right time");
 }

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! SYNCLINE_SEED=7 cargo test --lib simulation::one_seed -- --ignored --nocapture      one seed, with all steps
-//! SYNCLINE_MINUTES=60 cargo test --release --lib simulation::for_minutes -- --ignored --nocapture
+//! SYNCLINE_SECONDS=3600 cargo test --release --lib simulation::fresh_seeds -- --ignored --nocapture
 //! python3 scripts/planted-bugs.py                                       how many seeds each planted bug takes
 //! ```
 
@@ -49,13 +49,13 @@ fn a_seed_repeats_everything() {
 }
 
 #[test]
-#[ignore = "it runs for as many minutes as SYNCLINE_MINUTES says"]
+#[ignore = "it runs for as many seconds as SYNCLINE_SECONDS says"]
 #[allow(clippy::disallowed_methods, reason = "the duration is given by the environment")]
-fn for_minutes() {
+fn fresh_seeds() {
     let variable = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let minutes = variable("SYNCLINE_MINUTES").unwrap();
+    let seconds = variable("SYNCLINE_SECONDS").unwrap();
     let first = variable("SYNCLINE_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
-    let figures = figures::simulate_for(std::time::Duration::from_secs(60 * minutes), first, 2);
+    let figures = figures::simulate_for(std::time::Duration::from_secs(seconds), first, 2);
     eprintln!("{figures}");
     assert!(figures.violations.is_empty());
 }

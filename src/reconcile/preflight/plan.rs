@@ -99,6 +99,16 @@ mod tests {
         UnknownUser { user: external(value).into(), since, checked_at, has_profile }
     }
 
+    #[test]
+    fn a_check_that_a_wrong_clock_recorded_does_not_delay_the_next_one() {
+        let settings = PreflightConfig { sample: None, retry_unknown: Duration::from_secs(3600) };
+        let checked = |at| UnknownUser { checked_at: CheckTime(at), ..unknown("bob", false) };
+        let hours = |hours: u64| Duration::from_secs(3600 * hours);
+        for (at, due) in [(now() - hours(1), true), (now(), false), (now() + hours(20), true)] {
+            assert_eq!(is_due(&checked(at), settings, now()), due);
+        }
+    }
+
     /// Three members. `bob` and `cyd` were unknown, and `cyd` has a profile now.
     fn fixture() -> RunFixture {
         let fixture = RunFixture::new("    preflight: { retry_unknown: 24h }\n");
