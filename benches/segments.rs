@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::Command;
 
 use measure::{heading, measure, measure_child, report, rounds};
-use syncline::config::{BrazeObject, SegmentConfig, SizeLimits};
+use syncline::config::{BrazeObject, KeyLines, SegmentConfig, SizeLimits};
 use syncline::model::{
     ChangeOp, Clock, CohortId, ConnectionName, Identifier, IdentifierKind, MemberKey, RowSet, RunId,
     SegmentId, Timestamp,
@@ -130,6 +130,7 @@ fn count(home: &Path, all: bool) {
         canaries: Vec::new(),
         check: None,
         declared_at: String::new(),
+        key_lines: KeyLines::default(),
     };
     let counted = expected(&segment, &state).unwrap();
     assert_eq!(counted.min, counted.max);
