@@ -45,6 +45,7 @@ mod endpoints;
 mod exports;
 mod foreign_text;
 mod forget;
+mod fuzz;
 mod guards;
 mod heap_ingest;
 mod heap_segments;

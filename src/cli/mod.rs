@@ -47,6 +47,7 @@ use clap::error::ErrorKind;
 use clap_complete::CompleteEnv;
 
 pub use exit::Exit;
+pub use problems::drawn;
 
 use args::{Cli, Command, PlanArgs};
 use error::CommandError;

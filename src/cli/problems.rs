@@ -21,8 +21,9 @@ pub(super) fn draw(problems: &Problems) -> String {
     format!("{drawn}\n\n{total}{first}; nothing was read or sent")
 }
 
-/// The first problems in sequence.
-pub(super) fn drawn(problems: &Problems, has_color: bool) -> String {
+/// The first problems in sequence, under their source lines, as `validate` prints them.
+#[must_use]
+pub fn drawn(problems: &Problems, has_color: bool) -> String {
     let renderer =
         if has_color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
     let drawn: Vec<String> =

@@ -7,13 +7,11 @@ use std::time::Duration;
 use super::batch::{SegmentBatch, page_hash};
 use super::merge;
 use super::payload::{DeliveryPage, InvalidDelivery};
-use crate::model::{ConnectionName, Timestamp, timestamp_text};
+use crate::model::{ConnectionName, Timestamp};
 use crate::state::{
     Delivery, HeapSegments, Reject, SegmentSync, SegmentTable, StateError, StateWriter, SyncGap,
 };
 
-/// How many missing pages a message lists.
-const LISTED_MAX: usize = 20;
 /// How many gaps are kept per segment.
 const GAPS_KEPT: usize = 10;
 
@@ -170,14 +168,17 @@ impl<'a> SegmentLedger<'a> {
                 sync.given_up = true;
                 given_up += 1;
                 self.changed.insert(*id);
-                let (sync, missing, pages) = (sync.id.clone(), sync.missing(), sync.pages);
-                let (some, more) = (&missing[..missing.len().min(LISTED_MAX)], missing.len() > LISTED_MAX);
+                let gap = SyncGap::of(sync, now);
                 tracing::warn!(
-                    segment = id, name = segment.name, %sync,
-                    "pages {some:?}{} of {pages} never arrived; membership may be incomplete",
-                    if more { " and more" } else { "" }
+                    segment = id,
+                    name = segment.name,
+                    sync = gap.sync,
+                    "pages {:?}{} of {} never arrived; membership may be incomplete",
+                    gap.missing,
+                    if gap.missing_count() > gap.missing.len() as u64 { " and more" } else { "" },
+                    gap.pages
                 );
-                segment.gaps.push(SyncGap { sync, missing, pages, at: timestamp_text(now) });
+                segment.gaps.push(gap);
             }
             let old = segment.gaps.len().saturating_sub(GAPS_KEPT);
             segment.gaps.drain(..old);

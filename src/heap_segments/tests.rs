@@ -160,6 +160,19 @@ proptest! {
     }
 }
 
+/// A small delivery may announce a million pages.
+#[test]
+fn a_gap_lists_a_limited_number_of_missing_pages() {
+    let world = World::new();
+    world.receive(NOW, NOW, &body("t1", 2, 1_000_000, &[1], &[]));
+    world.ingest(NOW);
+    assert_eq!(world.ingest(NOW + 3_601_000).given_up, 1);
+    let tables = world.state.reader().segments(&world.heap).unwrap();
+    let gap = &tables.by_id[&7].gaps[0];
+    assert_eq!((gap.missing.len(), gap.missing_count(), gap.pages), (20, 999_999, 1_000_000));
+    assert_eq!(gap.missing[..3], [1, 3, 4]);
+}
+
 #[test]
 fn a_sync_with_a_missing_page_removes_no_members_until_it_is_given_up() {
     let world = World::new();
@@ -176,6 +189,7 @@ fn a_sync_with_a_missing_page_removes_no_members_until_it_is_given_up() {
     assert_eq!(world.members(7), names(&[3, 4]));
     let gaps = world.state.reader().segments(&world.heap).unwrap().by_id[&7].gaps.clone();
     assert_eq!((&*gaps[0].sync, &*gaps[0].missing, gaps[0].pages), ("t1", &[2][..], 3));
+    assert_eq!(gaps[0].missing_count(), 1);
     // If the page arrives later, the gap is closed.
     world.receive(NOW + 1000, NOW + 3_700_000, &body("t1", 2, 3, &[5], &[3]));
     world.ingest(NOW + 3_700_000);

@@ -17,11 +17,12 @@ impl TableChecksum {
         self.sum += i128::from(hash);
     }
 
-    /// Returns the checksum after removing `gone` and adding `come`. `None`: more would be removed than exists.
+    /// Returns the checksum after removing `gone` and adding `come`. `None`: more would be removed than
+    /// exists, or a number is out of range.
     #[must_use]
     pub fn after(self, gone: Self, come: Self) -> Option<Self> {
-        let rows = (self.rows + come.rows).checked_sub(gone.rows)?;
-        Some(Self { rows, sum: self.sum - gone.sum + come.sum })
+        let rows = self.rows.checked_add(come.rows)?.checked_sub(gone.rows)?;
+        Some(Self { rows, sum: self.sum.checked_sub(gone.sum)?.checked_add(come.sum)? })
     }
 }
 

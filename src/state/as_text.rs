@@ -25,6 +25,25 @@ pub(super) mod hex {
     }
 }
 
+/// A number of rows, members or bytes. It is limited, so that sums of such numbers do not overflow.
+pub(super) mod count {
+    use serde::de::{Deserialize as _, Deserializer, Error as _};
+    use serde::ser::Serializer;
+
+    const COUNT_MAX: u64 = 1 << 48;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
+    pub(in super::super) fn serialize<S: Serializer>(count: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(*count)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let count = u64::deserialize(deserializer)?;
+        let is_possible = count <= COUNT_MAX;
+        is_possible.then_some(count).ok_or_else(|| D::Error::custom(format_args!("{count} is out of range")))
+    }
+}
+
 /// Sets of numbers as lists of hex text.
 pub(super) mod hex_sets {
     use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::StateError;
-use super::as_text::hex;
+use super::as_text::{count, hex};
 use super::store::{Blob, PendingFile, SteppedFile, Store, StoreError};
 use crate::random;
 
@@ -18,8 +18,10 @@ pub struct ImmutableFile {
     /// Its name without the suffix.
     pub id: Box<str>,
     /// How many entries it has.
+    #[serde(with = "count")]
     pub rows: u64,
     /// Its length in bytes.
+    #[serde(with = "count")]
     pub bytes: u64,
     /// XXH3-128 of its bytes.
     #[serde(rename = "xxh3", with = "hex")]

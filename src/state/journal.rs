@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StateError;
 use super::approvals::Approval;
+use super::as_text::count;
 use super::log_lines::LogLines;
 use super::run_origin::{Operator, RunOrigin};
 use super::store::Store;
@@ -174,8 +175,10 @@ pub enum JournalEvent {
         /// The cohort.
         cohort: String,
         /// Members added.
+        #[serde(with = "count")]
         added: u64,
         /// Members removed.
+        #[serde(with = "count")]
         removed: u64,
         /// Identifiers that Braze rejected.
         rejected: u64,

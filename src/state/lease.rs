@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::as_text::count;
 use super::store::{BucketStore, FolderStore, ObjectTag, Store, StoreError, private};
 #[cfg(test)]
 use super::store::{MemoryLock, MemoryStore};
@@ -85,7 +86,7 @@ struct LeaseJson {
     process: u32,
     since: String,
     /// The remaining fields are for buckets. Counts the holders.
-    #[serde(default)]
+    #[serde(default, with = "count")]
     epoch: u64,
     /// Distinguishes this holder from all others.
     #[serde(default)]
@@ -97,7 +98,7 @@ struct LeaseJson {
     #[serde(default)]
     released: bool,
     /// The number of the newest `heads` file.
-    #[serde(default)]
+    #[serde(default, with = "count")]
     heads: u64,
 }
 

@@ -279,7 +279,7 @@ fn missing(id: u64, segment: &SegmentTable, sync: &SegmentSync) -> page::Missing
     page::MissingPagesView {
         segment: id,
         name: segment.name.clone(),
-        missing: sync.missing().len() as u64,
+        missing: u64::from(sync.missing_count()),
         pages: u64::from(sync.pages),
         at: sync.last_page,
     }
@@ -289,7 +289,7 @@ fn gaps(id: u64, segment: &SegmentTable, now: Timestamp) -> Vec<page::MissingPag
     let gap = |gap: &crate::state::SyncGap| page::MissingPagesView {
         segment: id,
         name: segment.name.clone(),
-        missing: gap.missing.len() as u64,
+        missing: gap.missing_count(),
         pages: u64::from(gap.pages),
         at: gap.at.parse().unwrap_or(now),
     };

@@ -105,7 +105,7 @@ fn segment_lines(
         lines.push(format!(
             "      {} pages {} of {} never arrived by {}; membership may be incomplete",
             yellow("!"),
-            numbers(&gap.missing),
+            numbers(&gap.missing, gap.missing_count()),
             gap.pages,
             gap.at
         ));
@@ -113,11 +113,20 @@ fn segment_lines(
 }
 
 fn missing(sync: &SegmentSync) -> String {
-    format!("a sync waits for pages {} of {}", numbers(&sync.missing()), sync.pages)
+    format!(
+        "a sync waits for pages {} of {}",
+        numbers(&sync.missing(), u64::from(sync.missing_count())),
+        sync.pages
+    )
 }
 
-fn numbers(pages: &[u32]) -> String {
-    pages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// The first page numbers, and how many follow.
+fn numbers(pages: &[u32], count: u64) -> String {
+    let listed = pages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match count.saturating_sub(pages.len() as u64) {
+        0 => listed,
+        more => format!("{listed} and {more} more"),
+    }
 }
 
 /// The JSON of every Heap connection.

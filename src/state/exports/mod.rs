@@ -89,7 +89,8 @@ impl ExportProgress {
     /// Adds to a count.
     pub fn count(&mut self, outcome: &str, number: u64) {
         if number > 0 {
-            *self.counts.entry(outcome.to_owned()).or_default() += number;
+            let count = self.counts.entry(outcome.to_owned()).or_default();
+            *count = count.saturating_add(number);
         }
     }
 

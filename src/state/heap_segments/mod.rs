@@ -25,11 +25,14 @@ use super::immutable_file::ImmutableFile;
 use super::part::{PartFolder, PartRef};
 use super::versioned_json::Retention;
 use super::{MembershipCursor, PartWriter, StateError, StateReader, StateWriter, entry};
-use crate::model::{ChangeOp, ConnectionName, RowSet, Timestamp};
+use crate::model::{ChangeOp, ConnectionName, RowSet, Timestamp, timestamp_text};
 
 pub(super) use changes::SUFFIX;
 pub use changes::SegmentChange;
 pub use cursor::SegmentCursor;
+
+/// Missing pages that are listed. A sync may have a million, by the word of one small delivery.
+const MISSING_LISTED_MAX: usize = 20;
 
 /// The segment tables of one Heap connection as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,12 +126,36 @@ pub struct MergedSync {
 pub struct SyncGap {
     /// Heap's id of the sync.
     pub sync: String,
-    /// The missing pages.
+    /// The first missing pages, at most 20.
     pub missing: Vec<u32>,
+    /// How many pages are missing. 0: all of them are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    missing_count: u32,
     /// The number of its pages.
     pub pages: u32,
     /// When it was given up, in UTC.
     pub at: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl SyncGap {
+    /// The gap of a sync that is given up.
+    #[must_use]
+    pub fn of(sync: &SegmentSync, at: Timestamp) -> Self {
+        let (missing, count) = (sync.missing(), sync.missing_count());
+        let missing_count = if missing.len() < count as usize { count } else { 0 };
+        Self { sync: sync.id.clone(), missing, missing_count, pages: sync.pages, at: timestamp_text(at) }
+    }
+
+    /// Returns how many pages are missing.
+    #[must_use]
+    pub fn missing_count(&self) -> u64 {
+        u64::from(self.missing_count).max(self.missing.len() as u64)
+    }
 }
 
 impl SegmentSync {
@@ -144,11 +171,18 @@ impl SegmentSync {
         self.is_whole() || self.given_up
     }
 
-    /// Returns the pages that have not arrived. Heap counts them from 1.
+    /// Returns how many pages have not arrived.
+    #[must_use]
+    pub fn missing_count(&self) -> u32 {
+        self.pages.saturating_sub(u32::try_from(self.seen.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the first pages that have not arrived, at most 20. Heap counts them from 1.
     #[must_use]
     pub fn missing(&self) -> Vec<u32> {
         let first = u32::from(!self.seen.contains_key(&0));
-        (first..first + self.pages).filter(|page| !self.seen.contains_key(page)).collect()
+        let pages = first..first.saturating_add(self.pages);
+        pages.filter(|page| !self.seen.contains_key(page)).take(MISSING_LISTED_MAX).collect()
     }
 }
 

@@ -11,6 +11,9 @@ use crate::model::Timestamp;
 /// Length of the header before a body.
 pub(super) const HEAD_LEN: usize = 4 + 8 + 8 + 8;
 
+/// Times at which a delivery may have been received: the years 2001 to 2286.
+const RECEIVED_MILLIS: std::ops::Range<i64> = 1_000_000_000_000..10_000_000_000_000;
+
 /// A delivery: one HTTP body that an endpoint received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
@@ -38,7 +41,10 @@ impl DeliveryContents {
         let (mut contents, mut at) = (Self::default(), 0);
         while at < bytes.len() {
             // Deliveries after a damaged one were acknowledged as well, so the next intact one is searched.
-            let whole = (at..bytes.len()).find_map(|from| Some((from, Delivery::read(&bytes[from..])?)));
+            let here = Delivery::read(&bytes[at..]).map(|found| (at, found));
+            let later =
+                || (at + 1..bytes.len()).find_map(|from| Some((from, Delivery::find(&bytes[from..])?)));
+            let whole = here.or_else(later);
             let Some((from, (delivery, len))) = whole else {
                 contents.torn = bytes.len() - at;
                 break;
@@ -64,6 +70,13 @@ impl Delivery {
         out.extend_from_slice(&self.body);
         let hash = xxh3_64(&out[start + 12..]);
         out[start + 4..start + 12].copy_from_slice(&hash.to_le_bytes());
+    }
+
+    /// As [`Self::read`], where any bytes may stand: bytes that cannot be a header are not hashed, because a search would
+    /// hash the rest of the file for each of its bytes.
+    fn find(bytes: &[u8]) -> Option<(Self, usize)> {
+        let received = i64::from_le_bytes(bytes.get(12..20)?.try_into().ok()?);
+        if RECEIVED_MILLIS.contains(&received) { Self::read(bytes) } else { None }
     }
 
     /// Reads one delivery from the start. `None`: it is not intact.
@@ -120,6 +133,18 @@ mod tests {
             assert_eq!(found.damaged, [bad[first..first + HEAD_LEN + 4].to_vec()]);
             assert_eq!(found.torn, 0);
         }
+    }
+
+    /// Otherwise a search would hash most of the file for each byte of damage.
+    #[test]
+    fn a_header_with_an_impossible_time_is_not_searched() {
+        let mut bytes = bytes_of(&[delivery("one")]);
+        bytes[HEAD_LEN] ^= 1;
+        let damaged = bytes.len();
+        let early = Delivery { received: Timestamp::UNIX_EPOCH, stamp: 0, body: b"{}".to_vec() };
+        early.write(&mut bytes);
+        assert_eq!(DeliveryContents::read(&bytes).torn, bytes.len());
+        assert_eq!(DeliveryContents::read(&bytes[damaged..]).deliveries, [early]);
     }
 
     /// A disk may leave zeros after a power failure.

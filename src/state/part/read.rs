@@ -31,6 +31,7 @@ use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, Row
 
 /// Bytes at the end of every Parquet file: the length of its metadata, and `PAR1`.
 const FOOTER_END: usize = 8;
+const NO_PART: &str = "it is not a part";
 /// Maximum number of identifiers read at a time.
 const IDENTIFIERS_LEN_MAX: usize = 512;
 /// Number of runs read at a time.
@@ -90,8 +91,8 @@ impl PartCursor {
         let values = metadata.file_metadata().key_value_metadata().into_iter().flatten();
         let written_sum = values.filter(|pair| pair.key == KEYS).find_map(|pair| pair.value.clone());
         let written_sum = written_sum.ok_or_else(|| damaged("it has no checksum of its keys".to_owned()))?;
-        let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
-        if u64::try_from(rows).ok() != Some(part.rows) {
+        let rows = rows_of(&metadata).ok_or_else(|| damaged(NO_PART.to_owned()))?;
+        if rows != part.rows {
             return Err(damaged(format!("it has {rows} rows, {} were written", part.rows)));
         }
         Ok(Self {
@@ -135,8 +136,7 @@ impl PartCursor {
         let file = RandomAccess(Arc::new(blob));
         let metadata = unpanicked(|| ParquetMetaDataReader::new().parse_and_finish(&file));
         let metadata = metadata.map_err(|e| damaged(e.to_string()))?;
-        let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
-        let rows = u64::try_from(rows).map_err(|e| damaged(e.to_string()))?;
+        let rows = rows_of(&metadata).ok_or_else(|| damaged(NO_PART.to_owned()))?;
         let (acknowledged, rejected) = (RowSet::default(), RowSet::default());
         let (id, op, footer) = (id.into(), ChangeOp::Add, PartFooter::of(&footer));
         let part = PartRef { id, op, rows, bytes, checksum, footer, acknowledged, rejected, noted: false };
@@ -389,6 +389,14 @@ impl PartCursor {
         self.runs = Some(runs);
         Ok(found)
     }
+}
+
+/// The number of rows. `None`: it has not the columns of a part.
+fn rows_of(metadata: &ParquetMetaData) -> Option<u64> {
+    let is_part = metadata.file_metadata().schema_descr().num_columns() > IDENTIFIER;
+    let mut groups = metadata.row_groups().iter().filter(|_| is_part);
+    let rows = groups.try_fold(0_u64, |rows, group| rows.checked_add(u64::try_from(group.num_rows()).ok()?));
+    rows.filter(|_| is_part)
 }
 
 /// The largest upper half of the keys of a row group. `None`: there are no statistics.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::as_text::{hex, rows};
+use super::super::as_text::{count, hex, rows};
 use super::super::immutable_file::ImmutableFile;
 use super::seal::PartFooter;
 use crate::model::{ChangeOp, RowSet};
@@ -15,8 +15,10 @@ pub struct PartRef {
     /// The operation that its members were sent with.
     pub op: ChangeOp,
     /// How many members it has.
+    #[serde(with = "count")]
     pub rows: u64,
     /// Length of its file in bytes.
+    #[serde(with = "count")]
     pub bytes: u64,
     /// XXH3-128 of its file.
     #[serde(rename = "xxh3", with = "hex")]
