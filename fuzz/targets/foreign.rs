@@ -18,7 +18,7 @@ pub(crate) fn text(data: &[u8]) {
         let again = serde_json::from_str::<serde_json::Value>(&json(&text));
         assert_eq!(again.expect("still JSON"), value, "the values do not change");
     }
-    let _ = (without_quoted(&text), parse_time(&text));
+    let _ = (without_quoted(&text, "known"), parse_time(&text));
     let (user, message) = text.split_once('\n').unwrap_or((&text, ""));
     let message = without_users(message, [user]);
     let is_word = user.len() > 3 && user.chars().all(|c| c.is_ascii_alphanumeric()) && !"user".contains(user);
