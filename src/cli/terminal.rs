@@ -232,7 +232,7 @@ mod tests {
         let until = now + Duration::from_secs(300);
         activity.wait = Some(("Braze does not answer: timed out; attempt 2 of 3".to_owned(), until));
         let text = activity.text();
-        let start = "reconcile, 70 s: Braze does not answer: timed out; attempt 2 of 3 in ";
+        let start = "reconcile, 1 min 10 s: Braze does not answer: timed out; attempt 2 of 3 in ";
         assert!(text.starts_with(start), "{text}");
         activity.wait = Some((String::new(), now));
         assert!(activity.text().ends_with("has no response for 5 s"));
