@@ -26,9 +26,28 @@ pub(super) struct Damage {
     flips: Vec<BitFlip>,
     /// Copies of the state at earlier moments.
     copies: Vec<Files>,
-    /// Files that an older copy has replaced, and those that only the older copy has.
-    replaced: Files,
-    outdated: Vec<String>,
+    /// An entry of which an older copy was restored.
+    restored: Option<RestoredEntry>,
+}
+
+/// An entry of which an older copy was restored.
+#[derive(Debug)]
+struct RestoredEntry {
+    prefix: &'static str,
+    older: Files,
+    newer: Files,
+}
+
+/// The files of an entry.
+fn files_of(prefix: &str, files: &Files) -> Files {
+    let of_entry = files.iter().filter(|(path, _)| path.starts_with(prefix));
+    of_entry.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+}
+
+/// Replaces the files of an entry.
+fn replace(world: &World, from: &Files, to: &Files, now: Duration) {
+    from.keys().for_each(|path| world.replace_file(path, None, now));
+    to.iter().for_each(|(path, bytes)| world.replace_file(path, Some(bytes), now));
 }
 
 impl Damage {
@@ -66,40 +85,30 @@ impl Damage {
 
     /// Restores one entry from an older copy.
     fn restore_older(&mut self, world: &World, dice: &mut Dice, now: Duration) {
-        if self.copies.is_empty() || !self.replaced.is_empty() {
+        if self.copies.is_empty() || self.restored.is_some() {
             return;
         }
         let copy = dice.pick(&self.copies).clone();
-        let files = world.files();
-        let entries = ["cohorts/carts/", "cohorts/trials/", "exports/engagement/", "identity/"];
-        let entry = *dice.pick(&entries);
-        let of_entry = |(path, bytes): (&String, &Vec<u8>)| {
-            path.starts_with(entry).then(|| (path.clone(), bytes.clone()))
-        };
-        let newer: Files = files.iter().filter_map(of_entry).collect();
-        let older: Files = copy.iter().filter_map(of_entry).collect();
+        let prefix = *dice.pick(&["cohorts/carts/", "cohorts/trials/", "exports/engagement/", "identity/"]);
+        let (newer, older) = (files_of(prefix, &world.files()), files_of(prefix, &copy));
         if newer == older {
             return;
         }
-        newer.keys().for_each(|path| world.replace_file(path, None, now));
-        older.iter().for_each(|(path, bytes)| world.replace_file(path, Some(bytes), now));
+        replace(world, &newer, &older, now);
         let mut state = world.lock();
         state.weather.count(FaultKind::OlderCopy);
-        state.note(0, || format!("{entry} is restored from an older copy"));
-        self.outdated = older.into_keys().filter(|path| !newer.contains_key(path)).collect();
-        self.replaced = newer;
+        state.note(0, || format!("{prefix} is restored from an older copy"));
+        self.restored = Some(RestoredEntry { prefix, older, newer });
     }
 
-    /// Repairs everything that the program has not replaced meanwhile.
+    /// Repairs the damage. An entry that the program has changed since is left as it is: the program found it sound.
     pub(super) fn repair(&mut self, world: &World, now: Duration) {
-        let files = world.files();
-        for (path, bytes) in std::mem::take(&mut self.replaced) {
-            if !files.contains_key(&path) {
-                world.replace_file(&path, Some(&bytes), now);
+        if let Some(RestoredEntry { prefix, older, newer }) = self.restored.take() {
+            let current = files_of(prefix, &world.files());
+            let mut versions = current.keys().filter(|path| path.contains("/versions/"));
+            if versions.all(|path| older.contains_key(path)) {
+                replace(world, &current, &newer, now);
             }
-        }
-        for path in std::mem::take(&mut self.outdated) {
-            world.replace_file(&path, None, now);
         }
         for BitFlip { path, at, mask, flipped } in self.flips.drain(..).rev() {
             let mut bytes = world.files().remove(&path).unwrap_or_default();
