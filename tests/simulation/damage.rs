@@ -88,6 +88,8 @@ impl Damage {
         if self.copies.is_empty() || self.restored.is_some() {
             return;
         }
+        // A file that was removed long ago must not reappear beside the older copy.
+        world.store.sync_all();
         let copy = dice.pick(&self.copies).clone();
         let prefix = *dice.pick(&["cohorts/carts/", "cohorts/trials/", "exports/engagement/", "identity/"]);
         let (newer, older) = (files_of(prefix, &world.files()), files_of(prefix, &copy));

@@ -154,6 +154,13 @@ impl MemoryStore {
         self.lock().visible.iter().map(|(path, file)| (path.clone(), file.bytes.clone())).collect()
     }
 
+    /// Makes everything durable.
+    pub(crate) fn sync_all(&self) {
+        let mut all = self.lock();
+        all.visible.values_mut().for_each(|file| file.synced_len = file.bytes.len());
+        all.durable = all.visible.clone();
+    }
+
     /// Replaces a file, as a fault of the disk or a restored copy does. `None`: it is deleted.
     pub(crate) fn replace(&self, relative: &str, bytes: Option<&[u8]>, now: Timestamp) {
         let mut all = self.lock();
