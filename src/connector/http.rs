@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 
 use super::headers::display_text;
 #[cfg(test)]
-use super::simulated_network::ThreadNetwork;
+use super::simulated_network::{SimulatedFailure, SimulatedReply, ThreadNetwork};
 use crate::foreign::cleaned;
 use crate::model::Timestamp;
 use crate::wait_log;
@@ -168,7 +168,7 @@ impl HttpClient {
     async fn receive(&self, request: Request, len_max: usize) -> Result<HttpReply, HttpError> {
         #[cfg(test)]
         if let Some(network) = &self.simulated.0 {
-            return network.exchange(request).await;
+            return simulated_reply(network.exchange(request).await);
         }
         let mut response = self.client.execute(request).await.map_err(http_error)?;
         let mut body = Vec::new();
@@ -202,6 +202,15 @@ fn web_client(base: &str, timeout: Duration) -> Result<reqwest::Client, HttpErro
         builder = builder.no_proxy();
     }
     builder.build().map_err(|e| HttpError::Client(reason(e)))
+}
+
+#[cfg(test)]
+fn simulated_reply(result: Result<SimulatedReply, SimulatedFailure>) -> Result<HttpReply, HttpError> {
+    result.map(|(status, headers, body)| HttpReply { status, headers, body }).map_err(|failure| match failure
+    {
+        SimulatedFailure::Refused => HttpError::NotReached("connection refused".to_owned()),
+        SimulatedFailure::NoAnswer => HttpError::NoAnswer("connection closed".to_owned()),
+    })
 }
 
 fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {

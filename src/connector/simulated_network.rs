@@ -5,13 +5,24 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
-
-use super::http::{HttpError, HttpReply};
+use reqwest::header::HeaderMap;
 
 /// Answers requests instead of a server.
 pub(crate) trait SimulatedNetwork: Send + Sync {
     /// Sends a request and waits for its response.
-    fn exchange(&self, request: reqwest::Request) -> BoxFuture<'_, Result<HttpReply, HttpError>>;
+    fn exchange(&self, request: reqwest::Request) -> BoxFuture<'_, Result<SimulatedReply, SimulatedFailure>>;
+}
+
+/// A response: status, headers and body.
+pub(crate) type SimulatedReply = (u16, HeaderMap, Vec<u8>);
+
+/// Why there is no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SimulatedFailure {
+    /// The server refuses the connection.
+    Refused,
+    /// The request was sent, and the connection ended.
+    NoAnswer,
 }
 
 thread_local! {

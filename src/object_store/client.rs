@@ -62,7 +62,7 @@ impl BucketClient {
     /// The client of a simulated bucket.
     #[cfg(test)]
     pub(crate) fn simulated(store: Arc<dyn ObjectStore>, lists: Arc<dyn PaginatedListStore>) -> Self {
-        let (url, prefix, thread) = ("sim://bucket".into(), Path::ROOT.into(), RequestThread::none());
+        let (url, prefix, thread) = (PathBuf::from("sim://bucket"), Path::ROOT, RequestThread::none());
         Self { url, prefix, store, lists, is_azure: false, thread }
     }
 

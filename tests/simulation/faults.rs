@@ -49,8 +49,6 @@ pub(super) enum FaultKind {
     SourceVanishes,
     /// The file of a source ends in the middle of a row.
     SourceCut,
-    /// The config changes between two runs.
-    ConfigEdit,
     /// Another process works on the same state at the same time.
     SecondProcess,
     /// A bit of a file flips.

@@ -12,6 +12,8 @@
 //! python3 scripts/planted-bugs.py                                       how many seeds each planted bug takes
 //! ```
 
+#![allow(clippy::print_stderr, reason = "it prints its figures")]
+
 mod bucket;
 mod clock;
 mod damage;

@@ -11,8 +11,7 @@ use syncline_sandbox::SimulatedResponse;
 use super::clock;
 use super::faults::FaultKind;
 use super::world::Process;
-use crate::connector::http::{HttpError, HttpReply};
-use crate::connector::simulated_network::SimulatedNetwork;
+use crate::connector::simulated_network::{SimulatedFailure, SimulatedNetwork, SimulatedReply};
 
 /// The network of one process.
 pub(super) struct ProcessNetwork(pub(super) Arc<Process>);
@@ -39,26 +38,30 @@ const FATES: [FaultKind; 11] = [
 ];
 
 impl SimulatedNetwork for ProcessNetwork {
-    fn exchange(&self, request: reqwest::Request) -> BoxFuture<'_, Result<HttpReply, HttpError>> {
+    fn exchange(&self, request: reqwest::Request) -> BoxFuture<'_, Result<SimulatedReply, SimulatedFailure>> {
         async move {
             let timeout = request.timeout().copied().unwrap_or(Duration::from_secs(60));
             let sent = clock::elapsed();
             let answer = tokio::time::timeout(timeout, self.answer(request, sent)).await;
-            answer.unwrap_or_else(|_| Err(HttpError::NoAnswer("timed out".to_owned())))
+            answer.unwrap_or(Err(SimulatedFailure::NoAnswer))
         }
         .boxed()
     }
 }
 
 impl ProcessNetwork {
-    async fn answer(&self, request: reqwest::Request, sent: Duration) -> Result<HttpReply, HttpError> {
+    async fn answer(
+        &self,
+        request: reqwest::Request,
+        sent: Duration,
+    ) -> Result<SimulatedReply, SimulatedFailure> {
         let Self(process) = self;
         let request = copied(&request);
         let (path, body) = (request.uri().path().to_owned(), request.body().clone());
         let (fate, wait) = self.fate(&path);
         if fate == Fate::Fault(FaultKind::Refused) {
             self.alive(process.step()).await;
-            return Err(HttpError::NotReached("connection refused".to_owned()));
+            return Err(SimulatedFailure::Refused);
         }
         // From here on the request is on its way, whatever happens to the process.
         process.world.lock().judge.sent(process.id, sent, (&path, &body));
@@ -68,7 +71,7 @@ impl ProcessNetwork {
         tokio::time::sleep(wait / 2).await;
         self.alive(process.step()).await;
         process.world.lock().judge.answered((&path, &body), response.status);
-        Ok(HttpReply { status: response.status, headers: response.headers, body: response.body })
+        Ok((response.status, response.headers, response.body))
     }
 
     /// What happens to the next request, and how long it is on its way.
@@ -92,17 +95,21 @@ impl ProcessNetwork {
         }
     }
 
-    async fn meet(&self, fate: Fate, request: Request<Vec<u8>>) -> Result<SimulatedResponse, HttpError> {
+    async fn meet(
+        &self,
+        fate: Fate,
+        request: Request<Vec<u8>>,
+    ) -> Result<SimulatedResponse, SimulatedFailure> {
         let Self(process) = self;
         let (world, now) = (&process.world, clock::elapsed());
-        let lost = || HttpError::NoAnswer("connection closed".to_owned());
+        let lost = SimulatedFailure::NoAnswer;
         let arrive = |request| world.arrive(request, process.id, now);
         let Fate::Fault(fault) = fate else { return Ok(arrive(request)) };
         match fault {
-            FaultKind::LostRequest => Err(lost()),
+            FaultKind::LostRequest => Err(lost),
             FaultKind::LostResponse => {
                 arrive(request);
-                Err(lost())
+                Err(lost)
             }
             FaultKind::SlowResponse => {
                 let response = arrive(request);
@@ -113,7 +120,7 @@ impl ProcessNetwork {
             FaultKind::LateRequest => {
                 let late = Duration::from_millis(world.lock().dice.below(14 * 60_000));
                 world.arrive_later(request, process.id, now + late);
-                Err(lost())
+                Err(lost)
             }
             FaultKind::DuplicateRequest => {
                 let again = Duration::from_millis(world.lock().dice.below(1_000));

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_follow_the_seed_and_nobody_runs_ahead() {
+    fn turns_follow_the_seed_and_times_stay_together() {
         let run = |seed| {
             let schedule = Arc::new(Schedule::new(seed));
             let steps = Arc::new(Mutex::new(Vec::new()));
@@ -133,8 +133,7 @@ mod tests {
             while schedule.is_busy() {
                 schedule.advance(ENVIRONMENT, Duration::from_secs(1000));
             }
-            let taken = steps.lock().unwrap().clone();
-            taken
+            steps.lock().unwrap().clone()
         };
         let taken = run(1);
         assert_eq!(taken.len(), 40);

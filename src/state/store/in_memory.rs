@@ -68,7 +68,7 @@ struct MemoryFiles {
 
 /// A store in memory. Clones share the files.
 #[derive(Clone, Default)]
-pub(crate) struct MemoryStore {
+pub struct MemoryStore {
     files: Arc<Mutex<MemoryFiles>>,
     process: Option<Arc<dyn StoreFaults>>,
 }
