@@ -60,16 +60,23 @@ impl ProcessNetwork {
         let (path, body) = (request.uri().path().to_owned(), request.body().clone());
         let (fate, wait) = self.fate(&path);
         if fate == Fate::Fault(FaultKind::Refused) {
-            self.alive(process.step()).await;
-            return Err(SimulatedFailure::Refused);
+            return match process.step() {
+                true => Err(SimulatedFailure::Refused),
+                false => Self::no_response().await,
+            };
         }
         // From here on the request is on its way, whatever happens to the process.
         process.world.lock().judge.sent(process.id, sent, (&path, &body));
         tokio::time::sleep(wait).await;
-        self.alive(process.step()).await;
+        if !process.step() {
+            self.outlive(request);
+            return Self::no_response().await;
+        }
         let response = self.meet(fate, request).await?;
         tokio::time::sleep(wait / 2).await;
-        self.alive(process.step()).await;
+        if !process.step() {
+            return Self::no_response().await;
+        }
         process.world.lock().judge.answered((&path, &body), response.status);
         Ok((response.status, response.headers, response.body))
     }
@@ -89,9 +96,19 @@ impl ProcessNetwork {
     }
 
     /// A process that has ended gets no response.
-    async fn alive(&self, is_alive: bool) {
-        if !is_alive {
-            std::future::pending::<()>().await;
+    async fn no_response<T>() -> T {
+        std::future::pending().await
+    }
+
+    /// The process has ended while its request was on its way: it is lost, or arrives later.
+    fn outlive(&self, request: Request<Vec<u8>>) {
+        let Self(process) = self;
+        let mut world = process.world.lock();
+        if world.dice.once_in(2) {
+            world.weather.count(FaultKind::LateRequest);
+            let late = Duration::from_millis(world.dice.below(14 * 60_000));
+            drop(world);
+            process.world.arrive_later(request, process.id, clock::elapsed() + late);
         }
     }
 

@@ -209,6 +209,15 @@ impl Scene {
                 self.write(cohort, Some(&members));
                 return;
             }
+            4..=7 => {
+                // A few users enter and leave again and again.
+                let members: BTreeSet<User> =
+                    content.into_iter().filter(|user| !is_restless(user) || self.dice.once_in(2)).collect();
+                let joining = (1..9).map(|n| format!("u{n}")).filter(|user| is_restless(user));
+                let joining: Vec<User> = joining.filter(|_| self.dice.once_in(2)).collect();
+                self.write(cohort, Some(&members.into_iter().chain(joining).collect()));
+                return;
+            }
             _ => {
                 let joining = self.some_users(cohort, 6);
                 let leaving = self.some_users(cohort, 8);
@@ -259,7 +268,9 @@ impl Scene {
         if self.features.is_damaged && self.dice.once_in(2) {
             self.damage.back_up(&self.world);
         }
-        let pause = self.dice.below(3_600_000);
+        // Often so short that requests of this episode arrive in the next one.
+        let longest = *self.dice.pick(&[60_000, 60_000, 3_600_000]);
+        let pause = self.dice.below(longest);
         self.wait(Duration::from_millis(pause));
     }
 
@@ -397,6 +408,11 @@ fn replace(file: &Path, text: Option<&str>) {
         let created = fs::File::options().write(true).create_new(true).open(file);
         created.and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
     }
+}
+
+/// Whether a user enters and leaves often.
+fn is_restless(user: &str) -> bool {
+    user.len() == 2
 }
 
 /// All users of a world.
