@@ -18,8 +18,8 @@ use targets::TARGETS;
 
 /// The most memory that one input may take.
 const MEMORY_MAX: u64 = 256 << 20;
-/// CPU seconds for all inputs of one target, without optimization.
-const CPU_SECONDS_MAX: u64 = 60;
+/// CPU seconds of one input, without optimization.
+const CPU_SECONDS_MAX: u64 = 3;
 const CORPUS: &str = "fuzz/corpus";
 /// All inputs in the repository.
 const CORPUS_LEN_MAX: u64 = 2 << 20;
@@ -60,9 +60,9 @@ fn replay() {
     let used = data_len();
     setrlimit(Resource::RLIMIT_DATA, used + MEMORY_MAX, used + MEMORY_MAX).unwrap();
     for target in TARGETS {
-        let cpu = cpu_seconds() + CPU_SECONDS_MAX;
-        setrlimit(Resource::RLIMIT_CPU, cpu, nix::libc::RLIM_INFINITY).unwrap();
         for input in inputs(target.name) {
+            let cpu = cpu_seconds() + CPU_SECONDS_MAX;
+            setrlimit(Resource::RLIMIT_CPU, cpu, nix::libc::RLIM_INFINITY).unwrap();
             fs::write(&current, input.display().to_string()).unwrap();
             (target.run)(&fs::read(&input).unwrap());
         }

@@ -24,7 +24,7 @@ use super::open::FileBytes;
 use super::{FileError, header};
 use crate::connector::columns::Columns;
 use crate::connector::rows::{RowLocation, RowSink};
-use crate::model::catch_parser_panic;
+use crate::model::{catch_parser_panic, has_plausible_lists};
 use crate::object_store::CachedBlocks;
 
 /// Rows of a batch.
@@ -35,6 +35,10 @@ const WAITING_MAX: usize = 2;
 const THREADS_MAX: usize = 4;
 /// Page headers are read byte by byte; pages bypass the buffer.
 const PAGE_HEADER_LEN: usize = 4 << 10;
+
+/// Bytes at the end of every file: the length of its metadata, and `PAR1`.
+const FOOTER_END: u64 = 8;
+const IMPLAUSIBLE: &str = "it claims more elements than it has bytes";
 
 /// A message of a thread: a batch of rows, or the end of a row group.
 type RowBatch = Result<Option<RecordBatch>, FileError>;
@@ -50,6 +54,7 @@ pub(super) fn read(
     let file = PositionedFile::of(file).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
     // Types come from the columns themselves, not from the writer's Arrow schema.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    check_metadata(&file).map_err(|e| damaged(path, &e))?;
     let opened = catch_parser_panic(|| ArrowReaderMetadata::load(&file, options))
         .ok_or_else(|| beyond_parsing(path))?;
     let opened = opened.map_err(|e| damaged(path, &e))?;
@@ -82,6 +87,18 @@ pub(super) fn read(
         }
         Ok(true)
     })
+}
+
+/// Checks the metadata at the end of a file before the parser reads it. A file without it is left to the parser.
+fn check_metadata(file: &PositionedFile) -> Result<(), ParquetError> {
+    let Some(end) = file.len.checked_sub(FOOTER_END) else { return Ok(()) };
+    let length = file.get_bytes(end, 4)?.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length));
+    let Some(start) = end.checked_sub(u64::from(length)) else { return Ok(()) };
+    let metadata = BufReader::new(file.at(start)).take(u64::from(length));
+    if has_plausible_lists(metadata, file.len) {
+        return Ok(());
+    }
+    Err(ParquetError::General(IMPLAUSIBLE.to_owned()))
 }
 
 /// A defect that the parser does not report as an error.
@@ -261,7 +278,12 @@ impl ChunkReader for PositionedFile {
     type T = BufReader<FilePosition>;
 
     fn get_read(&self, start: u64) -> Result<BufReader<FilePosition>, ParquetError> {
-        Ok(BufReader::with_capacity(PAGE_HEADER_LEN, self.at(start)))
+        let read = || BufReader::with_capacity(PAGE_HEADER_LEN, self.at(start));
+        let left = self.len.saturating_sub(start);
+        if left > FOOTER_END && !has_plausible_lists(read(), left) {
+            return Err(ParquetError::General(IMPLAUSIBLE.to_owned()));
+        }
+        Ok(read())
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {

@@ -12,8 +12,8 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::super::store::Blob;
-use super::seal::KeySum;
-use crate::model::MemberKey;
+use super::seal::{FOOTER_END, KeySum};
+use crate::model::{MemberKey, has_plausible_lists};
 
 /// The pages of one column of one row group.
 pub(super) type PageReader = SerializedPageReader<RandomAccess>;
@@ -174,10 +174,19 @@ impl ChunkReader for RandomAccess {
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<BufReader<PagePosition>> {
         // Page headers are read byte by byte; the page itself goes past the buffer.
-        Ok(BufReader::with_capacity(4 << 10, PagePosition { file: Arc::clone(&self.0), position: start }))
+        let read =
+            || BufReader::with_capacity(4 << 10, PagePosition { file: Arc::clone(&self.0), position: start });
+        let left = self.len().saturating_sub(start);
+        if left > FOOTER_END as u64 && !has_plausible_lists(read(), left) {
+            return Err(damaged("a page header claims more than the file has"));
+        }
+        Ok(read())
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        if length as u64 > self.len().saturating_sub(start) {
+            return Err(ParquetError::EOF("the file is truncated".to_owned()));
+        }
         let mut buffer = vec![0; length];
         self.0.read_exact_at(&mut buffer, start)?;
         Ok(buffer.into())

@@ -25,12 +25,12 @@ use super::super::immutable_file::checksum;
 use super::super::store::Blob;
 use super::page::{KeyColumns, PageReader, RandomAccess, TextColumn};
 use super::reference::PartRef;
-use super::seal::{KEYS, KeySum, PartFooter};
+use super::seal::{FOOTER_END, KEYS, KeySum, PartFooter};
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL, RUN};
-use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet, catch_parser_panic};
+use crate::model::{
+    ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet, catch_parser_panic, has_plausible_lists,
+};
 
-/// Bytes at the end of every Parquet file: the length of its metadata, and `PAR1`.
-const FOOTER_END: usize = 8;
 const NO_PART: &str = "it is not a part";
 /// Maximum number of identifiers read at a time.
 const IDENTIFIERS_LEN_MAX: usize = 512;
@@ -133,6 +133,9 @@ impl PartCursor {
         let length = (u64::from(length) + end.len() as u64).min(bytes);
         let mut footer = vec![0; usize::try_from(length).unwrap_or(0)];
         blob.read_exact_at(&mut footer, bytes - length).map_err(StateError::TemporaryFile)?;
+        if !has_plausible_lists(&*footer, bytes) {
+            return Err(damaged(NO_PART.to_owned()));
+        }
         let file = RandomAccess(Arc::new(blob));
         let metadata = unpanicked(|| ParquetMetaDataReader::new().parse_and_finish(&file));
         let metadata = metadata.map_err(|e| damaged(e.to_string()))?;
@@ -421,7 +424,8 @@ fn check_footer(
     let mut bytes = vec![0; usize::try_from(footer.bytes).unwrap_or(0)];
     blob.read_exact_at(&mut bytes, start).map_err(StateError::TemporaryFile)?;
     if PartFooter::of(&bytes) == footer {
-        return Ok(());
+        let is_plausible = has_plausible_lists(&*bytes, blob.len());
+        return if is_plausible { Ok(()) } else { Err(damaged(NO_PART.to_owned())) };
     }
     Err(damaged("its checksum does not match: it was changed, or is another file".to_owned()))
 }

@@ -23,6 +23,9 @@ impl PartFooter {
     }
 }
 
+/// Bytes at the end of every Parquet file: the length of its metadata, and `PAR1`.
+pub(super) const FOOTER_END: usize = 8;
+
 /// The key of the keys' checksum in a part's metadata.
 pub(super) const KEYS: &str = "syncline_keys_xxh3";
 
