@@ -52,6 +52,7 @@ fn inputs_of_the_fuzzer_are_replayed_within_the_limits() {
 }
 
 /// Run by the test above, in a process of its own.
+#[allow(clippy::disallowed_methods, reason = "the variable names a file of the test")]
 #[test]
 #[ignore = "ends its process at the limits"]
 fn replay() {

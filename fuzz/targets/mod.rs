@@ -4,6 +4,11 @@
 //! disagrees with a second implementation. The fuzzer (`fuzz/src/main.rs`) and the replay (`tests/fuzz.rs`) use the same
 //! list, [`TARGETS`]. The targets use only public items of `syncline`.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "inputs are written to files, and the environment names their folder"
+)]
+
 mod config;
 mod events;
 mod files;

@@ -462,6 +462,7 @@ pub(crate) fn skip_test<T>(how: &str) -> Option<T> {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or_default().replace("::", ".");
     let reason: String = how.chars().filter(char::is_ascii_alphanumeric).take(60).collect();
+    #[allow(clippy::disallowed_methods, reason = "a test's own data")]
     fs::write(folder.join(format!("{test}-{reason}")), how).unwrap();
     None
 }
