@@ -208,7 +208,7 @@ fn web_client(base: &str, timeout: Duration) -> Result<reqwest::Client, HttpErro
 fn simulated_reply(result: Result<SimulatedReply, SimulatedFailure>) -> Result<HttpReply, HttpError> {
     result.map(|(status, headers, body)| HttpReply { status, headers, body }).map_err(|failure| match failure
     {
-        SimulatedFailure::Refused => HttpError::NotReached("connection refused".to_owned()),
+        SimulatedFailure::NotReached => HttpError::NotReached("no connection".to_owned()),
         SimulatedFailure::NoAnswer => HttpError::NoAnswer("connection closed".to_owned()),
     })
 }

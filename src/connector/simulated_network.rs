@@ -19,8 +19,8 @@ pub(crate) type SimulatedReply = (u16, HeaderMap, Vec<u8>);
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SimulatedFailure {
-    /// The server refuses the connection.
-    Refused,
+    /// The server was not reached.
+    NotReached,
     /// The request was sent, and the connection ended.
     NoAnswer,
 }

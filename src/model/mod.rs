@@ -51,7 +51,7 @@ pub use row_field::{Field, Fields, NonIdentifier};
 pub use row_set::RowSet;
 pub(crate) use stable_codes::stable_codes;
 pub use table_checksum::TableChecksum;
-pub use thrift_check::has_plausible_lists;
+pub use thrift_check::{CheckedPages, has_plausible_lists};
 pub use time::{Clock, ClockReading, Day, Timestamp, parse_time, timestamp_text};
 
 /// The change of one member: entering or leaving a cohort.

@@ -5,18 +5,54 @@
 //!
 //! Source: Thrift, "Thrift Compact protocol encoding".
 
+use std::collections::BTreeSet;
 use std::io::{Read, sink};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Elements of a list without bytes. Parquet's metadata has no such lists.
 const EMPTY_ELEMENTS_MAX: u64 = 64;
 /// Nesting that the Parquet crate skips.
 const DEPTH_MAX: u32 = 64;
 
+/// The field of a page header with the length of the page's content (Parquet, "PageHeader").
+const CONTENT_LEN: u64 = 3;
+
+/// The pages of a file whose headers were checked.
+#[derive(Clone, Debug, Default)]
+pub struct CheckedPages {
+    /// Where their contents begin.
+    contents: Arc<Mutex<BTreeSet<u64>>>,
+}
+
+impl CheckedPages {
+    /// Whether the Parquet crate may read at `start`: there is a page header with plausible lists, or the content of a page
+    /// whose header was checked. `left`: the number of bytes up to the end of the file.
+    #[must_use]
+    pub fn may_read(&self, start: u64, read: impl Read, left: u64) -> bool {
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        if contents.contains(&start) {
+            return true;
+        }
+        let mut walk = ThriftWalk { read, len: left, read_len: 0 };
+        match walk.page_header() {
+            Ok(content_len) => {
+                // A page without content is followed by another header at the same position.
+                if content_len > 0 {
+                    contents.insert(start + walk.read_len);
+                }
+                true
+            }
+            Err(WalkEnd::Unreadable) => true,
+            Err(WalkEnd::Implausible) => false,
+        }
+    }
+}
+
 /// Whether every list in the struct at the start of `read` may have as many elements as it claims. `len`: the number of
 /// bytes up to the end of the file. An unreadable struct is plausible, because the Parquet crate reports it.
 #[must_use]
 pub fn has_plausible_lists(read: impl Read, len: u64) -> bool {
-    !matches!(ThriftWalk { read, len }.fields(DEPTH_MAX), Err(WalkEnd::Implausible))
+    !matches!(ThriftWalk { read, len, read_len: 0 }.fields(DEPTH_MAX), Err(WalkEnd::Implausible))
 }
 
 /// Why a walk ends early.
@@ -29,12 +65,15 @@ enum WalkEnd {
 struct ThriftWalk<R> {
     read: R,
     len: u64,
+    /// How many bytes were read.
+    read_len: u64,
 }
 
 impl<R: Read> ThriftWalk<R> {
     fn byte(&mut self) -> Result<u8, WalkEnd> {
         let mut byte = [0];
         self.read.read_exact(&mut byte).map_err(|_| WalkEnd::Unreadable)?;
+        self.read_len += 1;
         Ok(byte[0])
     }
 
@@ -51,6 +90,7 @@ impl<R: Read> ThriftWalk<R> {
     }
 
     fn skip(&mut self, len: u64) -> Result<(), WalkEnd> {
+        self.read_len = self.read_len.saturating_add(len);
         match std::io::copy(&mut self.read.by_ref().take(len), &mut sink()) {
             Ok(skipped) if skipped == len => Ok(()),
             _ => Err(WalkEnd::Unreadable),
@@ -68,6 +108,25 @@ impl<R: Read> ThriftWalk<R> {
                 self.number()?; // the field's id, which follows the last one otherwise
             }
             self.value(header & 0x0f, depth)?;
+        }
+    }
+
+    /// Walks over a page header. Returns the length of the page's content; 0 if the header does not have it.
+    fn page_header(&mut self) -> Result<u64, WalkEnd> {
+        let (mut id, mut content_len) = (0_u64, 0);
+        loop {
+            let header = self.byte()?;
+            if header & 0x0f == 0 {
+                return Ok(content_len);
+            }
+            id = match header >> 4 {
+                0 => self.number()? / 2, // zigzag
+                delta => id.saturating_add(u64::from(delta)),
+            };
+            match header & 0x0f {
+                4..=6 if id == CONTENT_LEN => content_len = self.number()? / 2,
+                kind => self.value(kind, DEPTH_MAX)?,
+            }
         }
     }
 
@@ -112,6 +171,20 @@ impl<R: Read> ThriftWalk<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_content_of_a_checked_page_may_be_anything() {
+        // Type, length, and length of the content: three fields of a page header.
+        let header = |content_len: u8| [0x15, 0x00, 0x15, 0x10, 0x15, 2 * content_len, 0x00];
+        let implausible = [0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07];
+        let pages = CheckedPages::default();
+        assert!(!pages.may_read(107, &implausible[..], 1000));
+        assert!(pages.may_read(100, &header(8)[..], 1000));
+        assert!(pages.may_read(107, &implausible[..], 1000), "it is the content of the page");
+        assert!(!pages.may_read(108, &implausible[..], 1000));
+        assert!(pages.may_read(200, &header(0)[..], 1000));
+        assert!(!pages.may_read(207, &implausible[..], 1000), "the page is empty, so it is the next header");
+    }
 
     #[test]
     fn a_list_has_no_more_elements_than_the_file_has_bytes() {

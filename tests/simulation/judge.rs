@@ -30,6 +30,8 @@ struct CohortTruth {
     versions: Vec<SourceVersion>,
     /// Whom the last requests that were done have added, with users that Braze does not know.
     added: BTreeSet<User>,
+    /// Whom answered requests have added and not removed, which is what the program can know.
+    settled: BTreeSet<User>,
     /// Who is in a request that had no answer since, and whether the last one was a removal.
     unanswered: BTreeMap<User, bool>,
     /// How often users have entered, by the requests that were done.
@@ -190,6 +192,10 @@ impl Judge {
             for change in changes(path, body) {
                 let truth = self.cohorts.entry(change.cohort).or_default();
                 truth.unanswered.retain(|user, _| !change.users.contains(user));
+                match change.is_removal {
+                    true => truth.settled.retain(|user| !change.users.contains(user)),
+                    false => truth.settled.extend(change.users),
+                }
             }
         }
     }
@@ -228,9 +234,10 @@ impl Judge {
     fn check_guard(&mut self, run: Party, now: Duration, change: &Change, cohort: &CohortTruth) {
         let Some(truth) = self.runs.get_mut(&run).filter(|truth| !truth.is_unlimited) else { return };
         let removed = truth.removed.entry(change.cohort.clone()).or_default();
-        // A removal that an earlier run has sent without an answer is sent again in any case.
-        let is_new = |user: &&User| {
-            cohort.added.contains(*user) && cohort.unanswered.get(*user).is_none_or(|is_removal| !is_removal)
+        // A removal that an earlier run was allowed to send is sent again until it is certain.
+        let is_new = |user: &&User| match cohort.unanswered.get(*user) {
+            Some(is_removal) => !is_removal,
+            None => cohort.settled.contains(*user),
         };
         removed.extend(change.users.iter().filter(is_new).cloned());
         let base = truth.base.get(&change.cohort).copied().unwrap_or(0);

@@ -61,7 +61,7 @@ impl ProcessNetwork {
         let (fate, wait) = self.fate(&path);
         if fate == Fate::Fault(FaultKind::Refused) {
             return match process.step() {
-                true => Err(SimulatedFailure::Refused),
+                true => Err(SimulatedFailure::NotReached),
                 false => Self::no_response().await,
             };
         }

@@ -24,7 +24,7 @@ use super::open::FileBytes;
 use super::{FileError, header};
 use crate::connector::columns::Columns;
 use crate::connector::rows::{RowLocation, RowSink};
-use crate::model::{catch_parser_panic, has_plausible_lists};
+use crate::model::{CheckedPages, catch_parser_panic, has_plausible_lists};
 use crate::object_store::CachedBlocks;
 
 /// Rows of a batch.
@@ -235,6 +235,7 @@ fn of_arrow(error: ArrowError) -> ParquetError {
 struct PositionedFile {
     bytes: Arc<PositionedReader>,
     len: u64,
+    checked: CheckedPages,
 }
 
 /// Bytes with random access.
@@ -250,7 +251,7 @@ impl PositionedFile {
             FileBytes::File(file) => (file.metadata()?.len(), PositionedReader::File(file)),
             FileBytes::Object(object) => (object.len, PositionedReader::Object(CachedBlocks::new(object))),
         };
-        Ok(Self { bytes: Arc::new(bytes), len })
+        Ok(Self { bytes: Arc::new(bytes), len, checked: CheckedPages::default() })
     }
 
     /// A copy for another thread, with its own cache.
@@ -258,7 +259,8 @@ impl PositionedFile {
         match &*self.bytes {
             PositionedReader::File(_) => self.clone(),
             PositionedReader::Object(blocks) => {
-                Self { bytes: Arc::new(PositionedReader::Object(blocks.anew())), len: self.len }
+                let bytes = Arc::new(PositionedReader::Object(blocks.anew()));
+                Self { bytes, ..self.clone() }
             }
         }
     }
@@ -280,7 +282,7 @@ impl ChunkReader for PositionedFile {
     fn get_read(&self, start: u64) -> Result<BufReader<FilePosition>, ParquetError> {
         let read = || BufReader::with_capacity(PAGE_HEADER_LEN, self.at(start));
         let left = self.len.saturating_sub(start);
-        if left > FOOTER_END && !has_plausible_lists(read(), left) {
+        if left > FOOTER_END && !self.checked.may_read(start, read(), left) {
             return Err(ParquetError::General(IMPLAUSIBLE.to_owned()));
         }
         Ok(read())

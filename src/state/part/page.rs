@@ -13,7 +13,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::super::store::Blob;
 use super::seal::{FOOTER_END, KeySum};
-use crate::model::{MemberKey, has_plausible_lists};
+use crate::model::{CheckedPages, MemberKey};
 
 /// The pages of one column of one row group.
 pub(super) type PageReader = SerializedPageReader<RandomAccess>;
@@ -161,11 +161,20 @@ impl std::fmt::Debug for PlainColumn {
 
 /// A file that is read by position, so that several of its columns can be read alternately.
 #[derive(Debug)]
-pub(super) struct RandomAccess(pub(super) Arc<Blob>);
+pub(super) struct RandomAccess {
+    pub(super) blob: Arc<Blob>,
+    checked: CheckedPages,
+}
+
+impl RandomAccess {
+    pub(super) fn new(blob: Blob) -> Self {
+        Self { blob: Arc::new(blob), checked: CheckedPages::default() }
+    }
+}
 
 impl Length for RandomAccess {
     fn len(&self) -> u64 {
-        self.0.len()
+        self.blob.len()
     }
 }
 
@@ -174,10 +183,11 @@ impl ChunkReader for RandomAccess {
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<BufReader<PagePosition>> {
         // Page headers are read byte by byte; the page itself goes past the buffer.
-        let read =
-            || BufReader::with_capacity(4 << 10, PagePosition { file: Arc::clone(&self.0), position: start });
+        let read = || {
+            BufReader::with_capacity(4 << 10, PagePosition { file: Arc::clone(&self.blob), position: start })
+        };
         let left = self.len().saturating_sub(start);
-        if left > FOOTER_END as u64 && !has_plausible_lists(read(), left) {
+        if left > FOOTER_END as u64 && !self.checked.may_read(start, read(), left) {
             return Err(damaged("a page header claims more than the file has"));
         }
         Ok(read())
@@ -188,7 +198,7 @@ impl ChunkReader for RandomAccess {
             return Err(ParquetError::EOF("the file is truncated".to_owned()));
         }
         let mut buffer = vec![0; length];
-        self.0.read_exact_at(&mut buffer, start)?;
+        self.blob.read_exact_at(&mut buffer, start)?;
         Ok(buffer.into())
     }
 }

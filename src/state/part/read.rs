@@ -85,7 +85,7 @@ impl PartCursor {
             return Err(damaged(format!("it has {} bytes, {} were written", blob.len(), part.bytes)));
         }
         check_footer(&blob, part.footer, &damaged)?;
-        let file = Arc::new(RandomAccess(Arc::new(blob)));
+        let file = Arc::new(RandomAccess::new(blob));
         let metadata = unpanicked(|| ParquetMetaDataReader::new().parse_and_finish(&*file));
         let metadata = metadata.map_err(|e| damaged(e.to_string()))?;
         let values = metadata.file_metadata().key_value_metadata().into_iter().flatten();
@@ -136,14 +136,14 @@ impl PartCursor {
         if !has_plausible_lists(&*footer, bytes) {
             return Err(damaged(NO_PART.to_owned()));
         }
-        let file = RandomAccess(Arc::new(blob));
+        let file = RandomAccess::new(blob);
         let metadata = unpanicked(|| ParquetMetaDataReader::new().parse_and_finish(&file));
         let metadata = metadata.map_err(|e| damaged(e.to_string()))?;
         let rows = rows_of(&metadata).ok_or_else(|| damaged(NO_PART.to_owned()))?;
         let (acknowledged, rejected) = (RowSet::default(), RowSet::default());
         let (id, op, footer) = (id.into(), ChangeOp::Add, PartFooter::of(&footer));
         let part = PartRef { id, op, rows, bytes, checksum, footer, acknowledged, rejected, noted: false };
-        let RandomAccess(blob) = file;
+        let RandomAccess { blob, .. } = file;
         let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still in use".to_owned()))?;
         Self::open(blob, &part, seed)?.read_to_end()?;
         Ok(part)
