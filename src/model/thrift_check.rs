@@ -17,7 +17,7 @@ const DEPTH_MAX: u32 = 64;
 /// The field of a page header with the length of the page's content (Parquet, "PageHeader").
 const CONTENT_LEN: u64 = 3;
 
-/// The pages of a file whose headers were checked.
+/// The pages of a file with a checked header.
 #[derive(Clone, Debug, Default)]
 pub struct CheckedPages {
     /// Where their contents begin.
@@ -25,8 +25,8 @@ pub struct CheckedPages {
 }
 
 impl CheckedPages {
-    /// Whether the Parquet crate may read at `start`: there is a page header with plausible lists, or the content of a page
-    /// whose header was checked. `left`: the number of bytes up to the end of the file.
+    /// Whether the Parquet crate may read at `start`: there is a page header with plausible lists, or the content after a
+    /// checked header. `left`: the number of bytes up to the end of the file.
     #[must_use]
     pub fn may_read(&self, start: u64, read: impl Read, left: u64) -> bool {
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
