@@ -68,9 +68,10 @@ mod tests {
     async fn a_request_is_answered_at_the_simulated_time() {
         let sandbox = InProcessSandbox::open(SandboxOptions::default()).unwrap();
         let body = r#"{"client_secret":"sandbox-data-import-key","partner_api_key":"sandbox-partner-api-key",
-            "name":"A","cohort_id":"a","created_at":1772323200}"#;
+            "name":"A","cohort_id":"a","created_at":"2030-01-01T00:00:00Z"}"#;
         let request = Request::post("/partners/heap/cohorts")
             .header("content-type", "application/json")
+            .header("user-agent", "partner-Heap-Syncline/1.0.0")
             .body(body.as_bytes().to_vec())
             .unwrap();
         let response = sandbox.answer(request, Duration::from_secs(3600)).await.unwrap();
