@@ -20,10 +20,6 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
 /// Starts blocking work on a thread of its own. It continues if the handle is dropped.
 pub fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match is_single_threaded() {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the caller awaits the handle, as that of a blocking task"
-        )]
         true => tokio::spawn(async move { work() }),
         false => tokio::task::spawn_blocking(work),
     }

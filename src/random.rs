@@ -14,14 +14,22 @@ pub(crate) fn seed(seed: u64) {
     SEEDED.set(Some(seed));
 }
 
-/// The next number of a seeded thread (SplitMix64).
+/// The next number of a generator (SplitMix64; Steele, Lea and Flood, 2014).
+#[cfg(test)]
+pub(crate) fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// The next number of a seeded thread.
 #[cfg(test)]
 fn seeded() -> Option<u64> {
-    let state = SEEDED.get()?.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut state = SEEDED.get()?;
+    let number = next(&mut state);
     SEEDED.set(Some(state));
-    let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    Some(mixed ^ (mixed >> 31))
+    Some(number)
 }
 
 #[cfg(not(test))]

@@ -82,7 +82,7 @@ impl BucketObjects {
         Ok(PutResult { e_tag: Some(self.tags.to_string()), version: None, extensions: Default::default() })
     }
 
-    /// Replaces an object, whatever there is. `None`: it is deleted.
+    /// Creates or replaces an object. `None`: deletes it.
     pub(super) fn replace(&mut self, path: &str, bytes: Option<&[u8]>, now: Duration) {
         self.tags += 1;
         match bytes {

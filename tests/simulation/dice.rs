@@ -1,6 +1,8 @@
 //! Random decisions of a simulation. One seed decides everything.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+use crate::random;
+
+/// A generator of random numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Dice(u64);
 
@@ -10,11 +12,7 @@ impl Dice {
     }
 
     pub(super) fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        random::next(&mut self.0)
     }
 
     /// A number below `end`; 0 if there is none.

@@ -28,9 +28,9 @@ struct SourceVersion {
 #[derive(Clone, Debug, Default)]
 struct CohortTruth {
     versions: Vec<SourceVersion>,
-    /// Whom the last requests that were done have added, with users that Braze does not know.
+    /// Users that the last done requests have added, including those that Braze does not know.
     added: BTreeSet<User>,
-    /// Whom answered requests have added and not removed, which is what the program can know.
+    /// Users that answered requests have added and not removed: what the program can know.
     settled: BTreeSet<User>,
     /// Who is in a request that had no answer since, and whether the last one was a removal.
     unanswered: BTreeMap<User, bool>,
@@ -59,7 +59,7 @@ pub(super) struct Change {
     pub(super) is_removal: bool,
 }
 
-/// The largest share of members that the guard of the simulated configs lets go, in percent.
+/// The largest share of members that the guard of the simulated configs allows to leave, in percent.
 pub(super) const REMOVED_MAX: usize = 30;
 /// Cohorts with fewer members may lose any share.
 pub(super) const FROM_MEMBERS: usize = 10;
@@ -127,7 +127,7 @@ impl Judge {
         self.has_unsent = !is_in_sync;
     }
 
-    /// A request leaves a process, whatever becomes of it.
+    /// A process sends a request, which may or may not arrive.
     pub(super) fn sent(&mut self, run: Party, now: Duration, (path, body): (&str, &[u8])) {
         self.check_trigger(run, now, (path, body));
         for change in changes(path, body) {

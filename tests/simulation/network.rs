@@ -65,7 +65,7 @@ impl ProcessNetwork {
                 false => Self::no_response().await,
             };
         }
-        // From here on the request is on its way, whatever happens to the process.
+        // From here on the request is on its way, even if the process ends.
         process.world.lock().judge.sent(process.id, sent, (&path, &body));
         tokio::time::sleep(wait).await;
         if !process.step() {
